@@ -1,0 +1,168 @@
+//! SHA-256 of files and streams.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A SHA-256 digest: 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Sha256Hex(String);
+
+/// Text that is no SHA-256 digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a SHA-256 digest of 64 hexadecimal digits")]
+pub struct InvalidSha256(String);
+
+impl Sha256Hex {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_digest(&Sha256::digest(bytes))
+    }
+
+    /// The digest of a file's contents.
+    ///
+    /// # Errors
+    /// What opening or reading the file failed with.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut reader = HashingReader::new(File::open(path)?);
+        io::copy(&mut reader, &mut io::sink())?;
+        Ok(reader.finish())
+    }
+
+    /// The 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn from_digest(digest: &[u8]) -> Self {
+        use fmt::Write as _;
+        let mut hex = String::with_capacity(64);
+        for byte in digest {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex)
+    }
+}
+
+impl FromStr for Sha256Hex {
+    type Err = InvalidSha256;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(InvalidSha256(text.to_owned()))
+        }
+    }
+}
+
+impl TryFrom<String> for Sha256Hex {
+    type Error = InvalidSha256;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Sha256Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Hashes what is read through it.
+#[derive(Debug)]
+pub struct HashingReader<R> {
+    inner: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> HashingReader<R> {
+    /// Hashes from `inner`'s present position on.
+    pub fn new(inner: R) -> Self {
+        Self { inner, hasher: Sha256::new() }
+    }
+
+    /// The digest of everything read so far.
+    pub fn finish(self) -> Sha256Hex {
+        Sha256Hex::from_digest(&self.hasher.finalize())
+    }
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// Hashes and counts what is written through it.
+#[derive(Debug)]
+pub struct HashingWriter<W> {
+    inner: W,
+    hasher: Sha256,
+    written: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    /// Hashes from `inner`'s present position on.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: Sha256::new(), written: 0 }
+    }
+
+    /// The writer, the digest of everything written so far, and its length in bytes.
+    pub fn finish(self) -> (W, Sha256Hex, u64) {
+        (self.inner, Sha256Hex::from_digest(&self.hasher.finalize()), self.written)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        self.hasher.update(&buffer[..written]);
+        self.written += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FIPS 180-2, appendix B.1.
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn digest_is_that_of_the_standard() {
+        assert_eq!(Sha256Hex::of(b"abc").as_str(), ABC);
+    }
+
+    #[test]
+    fn reader_and_writer_hash_what_passes_through() {
+        let mut reader = HashingReader::new(&b"abc"[..]);
+        let mut writer = HashingWriter::new(Vec::new());
+        io::copy(&mut reader, &mut writer).expect("memory to memory");
+        assert_eq!(reader.finish().as_str(), ABC);
+        let (bytes, digest, written) = writer.finish();
+        assert_eq!((bytes.as_slice(), digest.as_str(), written), (&b"abc"[..], ABC, 3));
+    }
+
+    #[test]
+    fn only_64_hexadecimal_digits_are_a_digest() {
+        assert_eq!(ABC.to_uppercase().parse::<Sha256Hex>().expect("a digest").as_str(), ABC);
+        assert!(ABC[1..].parse::<Sha256Hex>().is_err());
+        assert!(format!("{}g", &ABC[1..]).parse::<Sha256Hex>().is_err());
+    }
+}
