@@ -2,6 +2,10 @@
 //!
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 
+pub mod bundle;
 pub mod checksum;
+pub mod convert;
 pub mod home;
 pub mod model_ref;
+pub mod onnx;
+pub mod progress;

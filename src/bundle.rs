@@ -1,0 +1,294 @@
+//! The bundle: the folder that conversion writes and serving reads, and the only thing that they share.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::Sha256Hex;
+
+/// The manifest's file in a bundle.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// The tokeniser's file in a bundle.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+/// The float32 model's file in a bundle.
+pub const FP32_FILE: &str = "model.onnx";
+/// The layout of the manifest that this version writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// The names of the graph's inputs and outputs.
+pub mod graph_io {
+    /// Token ids, int64 `[batch, sequence]`.
+    pub const INPUT_IDS: &str = "input_ids";
+    /// 1 for a token, 0 for padding, int64 `[batch, sequence]`.
+    pub const ATTENTION_MASK: &str = "attention_mask";
+    /// The states of the last layer, float32 `[batch, sequence, hidden]`.
+    pub const TOKEN_STATES: &str = "last_hidden_state";
+    /// The pooled states scaled to L2 norm 1, float32 `[batch, hidden]`.
+    pub const SENTENCE_EMBEDDING: &str = "sentence_embedding";
+    /// The pooled states as they are, float32 `[batch, hidden]`.
+    pub const POOLED_EMBEDDING: &str = "pooled_embedding";
+}
+
+/// What a bundle says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`] of the version that wrote it.
+    pub format: u32,
+    /// The program and version that wrote it.
+    pub created_by: String,
+    /// The model's name, as its users know it.
+    pub name: String,
+    /// `model_type` of the source.
+    pub architecture: String,
+    /// What it was converted from.
+    pub source: SourceRecord,
+    /// Components of an embedding.
+    pub dimension: u32,
+    /// Tokens of a text at most by default, special tokens included.
+    pub max_tokens: u32,
+    /// Tokens of a text at most that the positions allow, special tokens included.
+    pub position_limit: u32,
+    /// How token states become one vector.
+    pub pooling: Pooling,
+    /// Whether texts are lower-cased before the tokeniser sees them.
+    pub lowercase: bool,
+    /// The models in the bundle.
+    pub models: BTreeMap<Precision, ModelRecord>,
+    /// Every other file of the bundle, by name.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+/// What a bundle was converted from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceRecord {
+    /// The source's weights.
+    pub weights_sha256: Sha256Hex,
+    /// The source's weights, in bytes.
+    pub weights_bytes: u64,
+}
+
+/// How token states become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The mean over all tokens, special tokens included.
+    Mean,
+    /// The state of the first token.
+    Cls,
+}
+
+/// Which of a bundle's models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Float32 weights.
+    Fp32,
+}
+
+/// One model of a bundle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecord {
+    /// Its file in the bundle.
+    pub file: String,
+    /// The recipe by which its weights were quantised; `none` where they were not.
+    pub quantization: String,
+}
+
+/// One file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// Of its contents.
+    pub sha256: Sha256Hex,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// A bundle on disk, its manifest read.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    folder: PathBuf,
+    manifest: Manifest,
+    fingerprint: Sha256Hex,
+}
+
+/// Why a bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// There is no manifest: no bundle, or not a whole one.
+    #[error("{folder} is no bundle: it has no {MANIFEST_FILE}; `embedd convert` makes one")]
+    NotABundle {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file could not be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The manifest was written by another version.
+    #[error(
+        "{path} has format {found}, and this version of embedd reads format {FORMAT}; convert the model again with \
+         `embedd convert --force`"
+    )]
+    Format {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// The manifest is not what a manifest must be.
+    #[error("{path} is damaged: {reason}; convert the model again with `embedd convert --force`")]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file is not the one that was converted.
+    #[error(
+        "{path} is not the file that the bundle was made with: expected {expected}, found {found}; convert the model \
+         again with `embedd convert --force`"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its recorded length or checksum.
+        expected: String,
+        /// Its present one.
+        found: String,
+    },
+    /// The bundle lacks what was asked for.
+    #[error("{folder} has no {precision} model; it has: {present}")]
+    NoSuchModel {
+        /// The bundle.
+        folder: PathBuf,
+        /// What was asked for.
+        precision: String,
+        /// What there is.
+        present: String,
+    },
+}
+
+impl Bundle {
+    /// Reads the manifest of the bundle in `folder`. Files are checked when they are asked for.
+    ///
+    /// # Errors
+    /// Every [`BundleError`] but `Changed`.
+    pub fn open(folder: &Path) -> Result<Self, BundleError> {
+        let path = folder.join(MANIFEST_FILE);
+        let bytes = fs::read(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => BundleError::NotABundle { folder: folder.to_owned() },
+            _ => BundleError::Io { path: path.clone(), source },
+        })?;
+        let damaged = |reason: String| BundleError::Manifest { path: path.clone(), reason };
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let format = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0) as u32;
+        if format != FORMAT {
+            return Err(BundleError::Format { path, found: format });
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+        manifest.check().map_err(damaged)?;
+        Ok(Self { folder: folder.to_owned(), manifest, fingerprint: Sha256Hex::of(&bytes) })
+    }
+
+    /// What the bundle says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The bundle's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The manifest's digest, and so that of everything in the bundle.
+    pub fn fingerprint(&self) -> &Sha256Hex {
+        &self.fingerprint
+    }
+
+    /// The record and path of one of its models.
+    ///
+    /// # Errors
+    /// [`BundleError::NoSuchModel`].
+    pub fn model(&self, precision: Precision) -> Result<&ModelRecord, BundleError> {
+        self.manifest.models.get(&precision).ok_or_else(|| BundleError::NoSuchModel {
+            folder: self.folder.clone(),
+            precision: precision.to_string(),
+            present: self.manifest.models.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The contents of a file, once they have the recorded checksum: what was checked is what is used.
+    ///
+    /// # Errors
+    /// [`BundleError::Changed`] or [`BundleError::Io`].
+    pub fn read(&self, file: &str) -> Result<Vec<u8>, BundleError> {
+        let path = self.folder.join(file);
+        let record = self.manifest.files.get(file).ok_or_else(|| BundleError::Manifest {
+            path: self.folder.join(MANIFEST_FILE),
+            reason: format!("it does not list {file}"),
+        })?;
+        let contents = fs::read(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
+        let changed = |expected: String, found: String| BundleError::Changed { path: path.clone(), expected, found };
+        if contents.len() as u64 != record.bytes {
+            return Err(changed(format!("{} bytes", record.bytes), format!("{} bytes", contents.len())));
+        }
+        let sha256 = Sha256Hex::of(&contents);
+        if sha256 != record.sha256 {
+            return Err(changed(format!("sha256 {}", record.sha256), format!("sha256 {sha256}")));
+        }
+        Ok(contents)
+    }
+}
+
+impl Manifest {
+    /// A manifest's own consistency, as far as it shows without the files.
+    fn check(&self) -> Result<(), String> {
+        if self.dimension == 0 {
+            return Err("dimension is 0".to_owned());
+        }
+        if self.max_tokens == 0 || self.max_tokens > self.position_limit {
+            let limit = self.position_limit;
+            return Err(format!("max_tokens is {}, and the positions allow 1 to {limit}", self.max_tokens));
+        }
+        for file in self.files.keys() {
+            if Path::new(file).components().count() != 1 || file.starts_with('.') || file.contains(['/', '\\']) {
+                return Err(format!("`{file}` is no file of the bundle"));
+            }
+        }
+        match self.models.values().find(|model| !self.files.contains_key(&model.file)) {
+            Some(model) => Err(format!("the model {} is not among its files", model.file)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+        })
+    }
+}
+
+impl std::fmt::Display for Pooling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Mean => "mean",
+            Self::Cls => "cls",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

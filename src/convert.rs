@@ -1,0 +1,143 @@
+//! The conversion path: a sentence-transformers folder in, a bundle out.
+
+use std::path::{Path, PathBuf};
+
+use crate::bundle::{Bundle, BundleError, FP32_FILE, Precision};
+use crate::progress::{Progress, Unit};
+
+pub mod encoder;
+pub mod onnx;
+pub mod portable;
+pub mod source;
+pub mod weights;
+mod writer;
+
+use encoder::{Encoder, EncoderError};
+use source::{COPIED_FILES, Source, SourceError, WEIGHTS_FILE};
+use weights::{Weights, WeightsError};
+pub use writer::WriterError;
+use writer::{BundleWriter, Description};
+
+/// What to convert, and where to.
+#[derive(Debug, Clone)]
+pub struct Conversion {
+    /// A sentence-transformers folder.
+    pub source: PathBuf,
+    /// The folder that becomes the bundle.
+    pub output: PathBuf,
+    /// What the model is called.
+    pub name: String,
+    /// Whether a bundle in `output` is replaced.
+    pub replace: bool,
+}
+
+/// Why a conversion failed. Nothing is left behind, and an older bundle stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// The output is there already.
+    #[error("{0} exists already; `--force` replaces it, `--output` writes elsewhere")]
+    OutputExists(PathBuf),
+    /// The source's configuration cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The source's weights cannot be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The source's weights and configuration do not make an encoder.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
+    /// The tokeniser does not fit the model.
+    #[error("{path}: {reason}")]
+    Tokenizer {
+        /// The tokenizer.json.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The bundle could not be written.
+    #[error(transparent)]
+    Write(#[from] WriterError),
+    /// The bundle that was written cannot be read.
+    #[error("the bundle that was written cannot be read: {0}")]
+    Bundle(#[from] BundleError),
+}
+
+/// Converts: read, describe, lower, write.
+///
+/// # Errors
+/// [`ConvertError`], naming the file and the tensor.
+pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, ConvertError> {
+    if conversion.output.exists() && !conversion.replace {
+        return Err(ConvertError::OutputExists(conversion.output.clone()));
+    }
+    let source = Source::read(&conversion.source)?;
+    let weights = Weights::open(&source.path(WEIGHTS_FILE))?;
+    let encoder = Encoder::describe(&source, &weights)?;
+    check_tokenizer(&source)?;
+
+    let mut writer = BundleWriter::create(&conversion.output)?;
+    for (file, required) in COPIED_FILES {
+        writer.copy(&source.path(file), file, required)?;
+    }
+    write_fp32(&encoder, &mut writer, progress)?;
+    let description = describe(conversion, &source, &encoder, progress)?;
+    writer.finish(description)?;
+    Ok(Bundle::open(&conversion.output)?)
+}
+
+fn write_fp32(encoder: &Encoder<'_>, writer: &mut BundleWriter, progress: &Progress) -> Result<(), ConvertError> {
+    let graph = portable::lower(encoder);
+    let task = progress.task("writing the float32 model", Some(graph.weight_bytes()), Unit::Bytes);
+    let metadata = [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())];
+    writer.stream(FP32_FILE, |out| graph.write(&metadata, out, |bytes| task.advance(bytes)))?;
+    writer.add_model(Precision::Fp32, FP32_FILE, "none");
+    task.finish();
+    Ok(())
+}
+
+fn describe(
+    conversion: &Conversion,
+    source: &Source,
+    encoder: &Encoder<'_>,
+    progress: &Progress,
+) -> Result<Description, ConvertError> {
+    let weights = source.path(WEIGHTS_FILE);
+    let task = progress.task("checksum of the source", None, Unit::Bytes);
+    let source_record = writer::record_source(&weights)?;
+    task.advance(source_record.weights_bytes);
+    task.finish();
+    let position_limit = encoder.position_limit as u32;
+    Ok(Description {
+        name: conversion.name.clone(),
+        architecture: encoder.architecture.to_owned(),
+        source: source_record,
+        dimension: encoder.hidden_size as u32,
+        max_tokens: source.max_tokens.unwrap_or(position_limit).min(position_limit),
+        position_limit,
+        pooling: encoder.pooling,
+        lowercase: source.lowercase,
+    })
+}
+
+/// A token id beyond the embedding table would make the server fail on some texts only.
+fn check_tokenizer(source: &Source) -> Result<(), ConvertError> {
+    let path = source.path("tokenizer.json");
+    let wrong = |reason: String| ConvertError::Tokenizer { path: path.clone(), reason };
+    let tokenizer = load_tokenizer(&path).map_err(wrong)?;
+    let rows = source.config.vocab_size;
+    let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+    if highest >= rows {
+        return Err(wrong(format!(
+            "it has the token id {highest}, but vocab_size in config.json allows 0 to {}",
+            rows - 1
+        )));
+    }
+    Ok(())
+}
+
+fn load_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer, String> {
+    tokenizers::Tokenizer::from_file(path).map_err(|error| format!("it is no tokeniser: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! Which bucket a distance falls into: the bidirectional buckets of T5 (Raffel et al. 2020), which MPNet uses.
+
+/// Distances from here on share the last bucket of their direction.
+const MAX_DISTANCE: f32 = 128.0;
+
+/// The bucket of a key at `distance` behind the query (key position minus query position), of `buckets` in all.
+///
+/// Half of the buckets are for keys behind the query. Of each half, the first half are for one distance each,
+/// the rest for ranges that grow with the logarithm.
+pub(crate) fn bucket(distance: i32, buckets: usize) -> usize {
+    let half = buckets / 2;
+    let exact = half / 2;
+    let base = if distance > 0 { half } else { 0 };
+    let magnitude = distance.unsigned_abs() as usize;
+    if magnitude < exact {
+        return base + magnitude;
+    }
+    // In float32 and in this order, as PyTorch computes it: a boundary off by one would change the model.
+    let ratio = (magnitude as f32 / exact as f32).ln() / (f64::from(MAX_DISTANCE) / exact as f64).ln() as f32;
+    let logarithmic = exact + (ratio * (half - exact) as f32) as usize;
+    base + logarithmic.min(half - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bucket;
+
+    #[test]
+    fn near_distances_have_a_bucket_each() {
+        let near: Vec<usize> = (-7..=7).map(|distance| bucket(distance, 32)).collect();
+        assert_eq!(near, [7, 6, 5, 4, 3, 2, 1, 0, 17, 18, 19, 20, 21, 22, 23]);
+    }
+
+    /// The first distance of each bucket, as PyTorch's own computation of MPNet's buckets puts them.
+    #[test]
+    fn far_distances_share_buckets_with_the_boundaries_of_pytorch() {
+        let starts = |sign: i32, base: usize| -> Vec<i32> {
+            (base + 8..base + 16)
+                .map(|wanted| (1..512).find(|&d| bucket(sign * d, 32) == wanted).expect("every bucket is used"))
+                .collect()
+        };
+        let expected = [8, 12, 16, 23, 32, 46, 64, 91];
+        assert_eq!(starts(-1, 0), expected);
+        assert_eq!(starts(1, 16), expected);
+        assert_eq!(bucket(-511, 32), 15);
+        assert_eq!(bucket(511, 32), 31);
+    }
+}

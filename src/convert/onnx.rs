@@ -1,0 +1,354 @@
+//! Builds an ONNX graph and writes it to a stream, one weight in memory at a time.
+
+use std::io::{self, Write};
+
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use super::weights::WeightsError;
+use crate::onnx::attribute_proto::AttributeType;
+use crate::onnx::tensor_proto::DataType;
+use crate::onnx::tensor_shape_proto::{Dimension, dimension};
+use crate::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
+
+/// IR version 8 is the first that knows opset 17, whose LayerNormalization is the newest thing needed.
+const IR_VERSION: i64 = 8;
+const OPSET: i64 = 17;
+/// The domain of ONNX Runtime's own fused operators.
+pub const MICROSOFT: &str = "com.microsoft";
+/// Protobuf readers refuse messages from here on.
+const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
+
+/// Field numbers of the format, for what is written by hand.
+const MODEL_GRAPH: u32 = 7;
+const GRAPH_INITIALIZER: u32 = 5;
+const TENSOR_RAW_DATA: u32 = 9;
+
+/// A value in the graph, by its unique name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value(String);
+
+/// A weight's values, made when it is written.
+pub type Fill<'w> = Box<dyn Fn() -> Result<Vec<u8>, WeightsError> + 'w>;
+
+/// A weight of the graph.
+struct Initializer<'w> {
+    /// Without `raw_data`.
+    header: TensorProto,
+    raw_bytes: u64,
+    fill: Fill<'w>,
+}
+
+/// A graph under construction: every method adds one thing and gives back the value that it makes.
+#[derive(Default)]
+pub struct GraphBuilder<'w> {
+    graph: GraphProto,
+    initializers: Vec<Initializer<'w>>,
+    constants: usize,
+}
+
+/// Why a model could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The stream failed.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// A weight could not be read.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The format has a limit.
+    #[error("the model would take {0} bytes, and an ONNX file may have {MAX_MODEL_BYTES} at most")]
+    TooLarge(u64),
+}
+
+impl<'w> GraphBuilder<'w> {
+    /// An empty graph.
+    pub fn new(name: &str) -> Self {
+        Self { graph: GraphProto { name: name.to_owned(), ..Default::default() }, ..Self::default() }
+    }
+
+    /// An input; `None` among the dimensions stands for one that varies, by name.
+    pub fn input(&mut self, name: &str, data_type: DataType, dims: &[Dim<'_>]) -> Value {
+        self.graph.input.push(value_info(name, data_type, dims));
+        Value(name.to_owned())
+    }
+
+    /// Makes `value` an output under `name`.
+    pub fn output(&mut self, name: &str, value: &Value, data_type: DataType, dims: &[Dim<'_>]) {
+        let node = NodeProto {
+            input: vec![value.0.clone()],
+            output: vec![name.to_owned()],
+            name: format!("{name}/output"),
+            op_type: "Identity".to_owned(),
+            ..Default::default()
+        };
+        self.graph.node.push(node);
+        self.graph.output.push(value_info(name, data_type, dims));
+    }
+
+    /// A float32 weight whose values `fill` makes when they are written.
+    pub fn weight(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        fill: impl Fn() -> Result<Vec<f32>, WeightsError> + 'w,
+    ) -> Value {
+        let bytes = move || Ok(fill()?.iter().flat_map(|value| value.to_le_bytes()).collect());
+        self.initializer(name, DataType::Float, dims, size_of::<f32>(), Box::new(bytes))
+    }
+
+    /// An int64 constant, a scalar where `dims` is empty.
+    pub fn integers(&mut self, values: &[i64], dims: &[usize]) -> Value {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.constants += 1;
+        let name = format!("constant_{}", self.constants);
+        self.initializer(&name, DataType::Int64, dims, size_of::<i64>(), Box::new(move || Ok(bytes.clone())))
+    }
+
+    /// A float32 scalar.
+    pub fn float(&mut self, value: f32) -> Value {
+        self.constants += 1;
+        let name = format!("constant_{}", self.constants);
+        self.weight(&name, &[], move || Ok(vec![value]))
+    }
+
+    /// A standard operator with one output, which is also the node's name.
+    pub fn node(&mut self, name: &str, operator: &str, inputs: &[&Value], attributes: &[Attribute<'_>]) -> Value {
+        self.node_in("", name, operator, inputs, attributes)
+    }
+
+    /// An operator of a domain with one output.
+    pub fn node_in(
+        &mut self,
+        domain: &str,
+        name: &str,
+        operator: &str,
+        inputs: &[&Value],
+        attributes: &[Attribute<'_>],
+    ) -> Value {
+        let mut outputs = self.node_with_outputs(domain, name, operator, inputs, attributes, &[name]);
+        outputs.swap_remove(0)
+    }
+
+    /// An operator with several outputs.
+    pub fn node_with_outputs(
+        &mut self,
+        domain: &str,
+        name: &str,
+        operator: &str,
+        inputs: &[&Value],
+        attributes: &[Attribute<'_>],
+        outputs: &[&str],
+    ) -> Vec<Value> {
+        self.graph.node.push(NodeProto {
+            input: inputs.iter().map(|value| value.0.clone()).collect(),
+            output: outputs.iter().map(|&output| output.to_owned()).collect(),
+            name: name.to_owned(),
+            op_type: operator.to_owned(),
+            attribute: attributes.iter().map(Attribute::to_proto).collect(),
+            domain: domain.to_owned(),
+        });
+        outputs.iter().map(|&output| Value(output.to_owned())).collect()
+    }
+
+    /// An input that an operator may have and that is left out.
+    pub fn absent() -> Value {
+        Value(String::new())
+    }
+
+    fn initializer(
+        &mut self,
+        name: &str,
+        data_type: DataType,
+        dims: &[usize],
+        element_bytes: usize,
+        fill: Fill<'w>,
+    ) -> Value {
+        let header = TensorProto {
+            dims: dims.iter().map(|&dim| dim as i64).collect(),
+            data_type: data_type.into(),
+            name: name.to_owned(),
+            ..Default::default()
+        };
+        let raw_bytes = (dims.iter().product::<usize>() * element_bytes) as u64;
+        self.initializers.push(Initializer { header, raw_bytes, fill });
+        Value(name.to_owned())
+    }
+
+    /// Bytes of all weights together.
+    pub fn weight_bytes(&self) -> u64 {
+        self.initializers.iter().map(|initializer| initializer.raw_bytes).sum()
+    }
+
+    /// Writes the model. `written` is told the bytes of each weight as it is written.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn write(
+        &self,
+        metadata: &[(&str, String)],
+        out: &mut impl Write,
+        mut written: impl FnMut(u64),
+    ) -> Result<(), WriteError> {
+        // Protobuf lets a message's fields come in any order, and a nested message only needs its length beforehand.
+        let model = model_without_graph(metadata).encode_to_vec();
+        let nodes = self.graph.encode_to_vec();
+        let graph_bytes = nodes.len() as u64 + self.initializers.iter().map(Initializer::field_bytes).sum::<u64>();
+        let total = model.len() as u64 + graph_bytes;
+        if total > MAX_MODEL_BYTES {
+            return Err(WriteError::TooLarge(total));
+        }
+        out.write_all(&model)?;
+        write_field_start(MODEL_GRAPH, graph_bytes, out)?;
+        out.write_all(&nodes)?;
+        for initializer in &self.initializers {
+            initializer.write(out)?;
+            written(initializer.raw_bytes);
+        }
+        Ok(out.flush()?)
+    }
+}
+
+impl Initializer<'_> {
+    /// Bytes of the TensorProto.
+    fn message_bytes(&self) -> u64 {
+        self.header.encoded_len() as u64 + field_bytes(TENSOR_RAW_DATA, self.raw_bytes)
+    }
+
+    /// Bytes of the TensorProto as a field of the graph.
+    fn field_bytes(&self) -> u64 {
+        field_bytes(GRAPH_INITIALIZER, self.message_bytes())
+    }
+
+    fn write(&self, out: &mut impl Write) -> Result<(), WriteError> {
+        write_field_start(GRAPH_INITIALIZER, self.message_bytes(), out)?;
+        out.write_all(&self.header.encode_to_vec())?;
+        write_field_start(TENSOR_RAW_DATA, self.raw_bytes, out)?;
+        let raw = (self.fill)()?;
+        if raw.len() as u64 != self.raw_bytes {
+            let what = format!("`{}` has {} bytes instead of {}", self.header.name, raw.len(), self.raw_bytes);
+            return Err(WriteError::Io(io::Error::other(what)));
+        }
+        Ok(out.write_all(&raw)?)
+    }
+}
+
+fn model_without_graph(metadata: &[(&str, String)]) -> ModelProto {
+    let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.to_owned(), version };
+    ModelProto {
+        ir_version: IR_VERSION,
+        producer_name: env!("CARGO_PKG_NAME").to_owned(),
+        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+        graph: None,
+        opset_import: vec![opset("", OPSET), opset(MICROSOFT, 1)],
+        metadata_props: metadata
+            .iter()
+            .map(|(key, value)| StringStringEntryProto { key: (*key).to_owned(), value: value.clone() })
+            .collect(),
+    }
+}
+
+/// Bytes of a length-delimited field whose contents take `length` bytes.
+fn field_bytes(field: u32, length: u64) -> u64 {
+    (key_len(field) + encoded_len_varint(length)) as u64 + length
+}
+
+fn write_field_start(field: u32, length: u64, out: &mut impl Write) -> io::Result<()> {
+    let mut start = Vec::with_capacity(16);
+    encode_key(field, WireType::LengthDelimited, &mut start);
+    encode_varint(length, &mut start);
+    out.write_all(&start)
+}
+
+/// A dimension of an input or output.
+#[derive(Debug, Clone, Copy)]
+pub enum Dim<'a> {
+    /// Always this long.
+    Fixed(usize),
+    /// Varies from call to call.
+    Named(&'a str),
+}
+
+fn value_info(name: &str, data_type: DataType, dims: &[Dim<'_>]) -> ValueInfoProto {
+    let dim = dims
+        .iter()
+        .map(|dim| Dimension {
+            value: Some(match dim {
+                Dim::Fixed(length) => dimension::Value::DimValue(*length as i64),
+                Dim::Named(name) => dimension::Value::DimParam((*name).to_owned()),
+            }),
+        })
+        .collect();
+    let tensor = type_proto::Tensor { elem_type: data_type.into(), shape: Some(TensorShapeProto { dim }) };
+    ValueInfoProto {
+        name: name.to_owned(),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)) }),
+    }
+}
+
+/// A named attribute of a node.
+#[derive(Debug, Clone, Copy)]
+pub enum Attribute<'a> {
+    /// A float32.
+    Float(&'a str, f32),
+    /// An int64.
+    Int(&'a str, i64),
+    /// Several int64.
+    Ints(&'a str, &'a [i64]),
+}
+
+impl Attribute<'_> {
+    fn to_proto(&self) -> AttributeProto {
+        let proto = |name: &str, kind: AttributeType| AttributeProto {
+            name: name.to_owned(),
+            r#type: kind.into(),
+            ..Default::default()
+        };
+        match *self {
+            Self::Float(name, f) => AttributeProto { f, ..proto(name, AttributeType::Float) },
+            Self::Int(name, i) => AttributeProto { i, ..proto(name, AttributeType::Int) },
+            Self::Ints(name, ints) => AttributeProto { ints: ints.to_vec(), ..proto(name, AttributeType::Ints) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_streamed_model_decodes_as_a_whole_one() {
+        let mut graph = GraphBuilder::new("test");
+        let x = graph.input("x", DataType::Float, &[Dim::Named("batch"), Dim::Fixed(3)]);
+        let w = graph.weight("w", &[3, 2], || Ok(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let one = graph.integers(&[1], &[]);
+        let y = graph.node("y", "MatMul", &[&x, &w], &[Attribute::Int("axis", -1)]);
+        graph.node_in(MICROSOFT, "z", "BiasGelu", &[&y, &one], &[Attribute::Float("epsilon", 0.5)]);
+        graph.output("out", &y, DataType::Float, &[Dim::Named("batch"), Dim::Fixed(2)]);
+        let mut bytes = Vec::new();
+        let mut told = 0;
+        graph.write(&[("key", "value".to_owned())], &mut bytes, |written| told += written).expect("write");
+
+        let model = ModelProto::decode(bytes.as_slice()).expect("a protobuf message");
+        let decoded = model.graph.expect("a graph");
+        assert_eq!(model.metadata_props[0].value, "value");
+        assert_eq!(decoded.node.len(), 3);
+        assert_eq!(decoded.initializer.len(), 2);
+        assert_eq!(decoded.initializer[0].dims, [3, 2]);
+        assert_eq!(decoded.initializer[0].raw_data.len(), 24);
+        assert_eq!(decoded.initializer[0].raw_data[20..], 6.0f32.to_le_bytes());
+        assert_eq!((told, graph.weight_bytes()), (32, 32));
+    }
+
+    #[test]
+    fn a_model_over_the_limit_of_the_format_is_refused_before_anything_is_written() {
+        let mut graph = GraphBuilder::new("test");
+        graph.weight("w", &[1 << 29], || unreachable!("nothing is read"));
+        let mut bytes = Vec::new();
+        let error = graph.write(&[], &mut bytes, |_| {}).expect_err("too large");
+        assert!(matches!(error, WriteError::TooLarge(_)) && bytes.is_empty(), "{error}");
+    }
+}

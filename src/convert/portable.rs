@@ -1,0 +1,274 @@
+//! Lowers the encoder to a graph of standard and `com.microsoft` operators: any stock ONNX Runtime runs it.
+
+use super::encoder::relative_position::bucket;
+use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions, RelativeAttention};
+use super::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
+use super::weights::{Tensor, WeightsError};
+use crate::bundle::{Pooling, graph_io};
+use crate::onnx::tensor_proto::DataType;
+
+/// The smallest norm that is divided by, as PyTorch's `normalize` has it.
+const MIN_NORM: f32 = 1e-12;
+
+/// The float32 graph.
+///
+/// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`. Outputs, float32: `last_hidden_state`
+/// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, hidden]` of L2 norm 1, and `pooled_embedding`,
+/// the same before it is normalised.
+pub fn lower<'w>(encoder: &'w Encoder<'w>) -> GraphBuilder<'w> {
+    let mut graph = GraphBuilder::new(encoder.architecture);
+    let per_token = [Dim::Named("batch"), Dim::Named("sequence")];
+    let ids = graph.input(graph_io::INPUT_IDS, DataType::Int64, &per_token);
+    let mask = graph.input(graph_io::ATTENTION_MASK, DataType::Int64, &per_token);
+
+    let sequence = sequence_length(&mut graph, &ids);
+    let padding = graph.node("padding_mask", "Cast", &[&mask], &[Attribute::Int("to", DataType::Int32 as i64)]);
+    let bias =
+        encoder.relative_attention.as_ref().map(|relative| relative_bias(&mut graph, relative, encoder, &sequence));
+    let attention = AttentionInputs { padding, bias: bias.unwrap_or_else(GraphBuilder::absent) };
+
+    let mut states = embed(&mut graph, encoder, &ids, &sequence);
+    for (index, layer) in encoder.layers.iter().enumerate() {
+        states =
+            Lowering { graph: &mut graph, encoder, prefix: format!("layer.{index}") }.layer(layer, &states, &attention);
+    }
+    let pooled = pool(&mut graph, encoder.pooling, &states, &mask);
+    let normalized = normalize(&mut graph, &pooled);
+
+    let hidden = Dim::Fixed(encoder.hidden_size);
+    graph.output(graph_io::TOKEN_STATES, &states, DataType::Float, &[per_token[0], per_token[1], hidden]);
+    graph.output(graph_io::SENTENCE_EMBEDDING, &normalized, DataType::Float, &[per_token[0], hidden]);
+    graph.output(graph_io::POOLED_EMBEDDING, &pooled, DataType::Float, &[per_token[0], hidden]);
+    graph
+}
+
+/// What attention needs beside the states, the same in every layer.
+struct AttentionInputs {
+    /// int32 `[batch, sequence]`, 1 where there is a token.
+    padding: Value,
+    /// float32 `[1, heads, sequence, sequence]`, or absent.
+    bias: Value,
+}
+
+/// int64 `[1]`.
+fn sequence_length(graph: &mut GraphBuilder<'_>, ids: &Value) -> Value {
+    graph.node("sequence_length", "Shape", &[ids], &[Attribute::Int("start", 1), Attribute::Int("end", 2)])
+}
+
+/// int64 `[sequence]`: 0, 1, 2 ...
+fn counting(graph: &mut GraphBuilder<'_>, name: &str, sequence: &Value) -> Value {
+    let (zero, one) = (graph.integers(&[0], &[]), graph.integers(&[1], &[]));
+    let end = graph.node(&format!("{name}/end"), "Squeeze", &[sequence], &[]);
+    graph.node(name, "Range", &[&zero, &end, &one], &[])
+}
+
+/// The bias of each head for every pair of query and key: `[1, heads, sequence, sequence]`.
+fn relative_bias<'w>(
+    graph: &mut GraphBuilder<'w>,
+    relative: &'w RelativeAttention<'w>,
+    encoder: &Encoder<'w>,
+    sequence: &Value,
+) -> Value {
+    let farthest = encoder.position_limit - 1;
+    let heads = encoder.heads;
+    let by_distance = graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || {
+        bias_by_distance(relative, heads, farthest)
+    });
+    let position = counting(graph, "position", sequence);
+    let (first, second) = (graph.integers(&[0], &[1]), graph.integers(&[1], &[1]));
+    let keys = graph.node("key_position", "Unsqueeze", &[&position, &first], &[]);
+    let queries = graph.node("query_position", "Unsqueeze", &[&position, &second], &[]);
+    let distance = graph.node("distance", "Sub", &[&keys, &queries], &[]);
+    let shift = graph.integers(&[farthest as i64], &[]);
+    let column = graph.node("distance_column", "Add", &[&distance, &shift], &[]);
+    let bias = graph.node("attention_bias/heads", "Gather", &[&by_distance, &column], &[Attribute::Int("axis", 1)]);
+    graph.node("attention_bias", "Unsqueeze", &[&bias, &first], &[])
+}
+
+/// Row-major `[heads, 2 farthest + 1]`: column `c` is for keys at distance `c - farthest`.
+fn bias_by_distance(relative: &RelativeAttention<'_>, heads: usize, farthest: usize) -> Result<Vec<f32>, WeightsError> {
+    let table = relative.table.read()?;
+    let farthest = farthest as i32;
+    let columns: Vec<usize> = (-farthest..=farthest).map(|distance| bucket(distance, relative.buckets)).collect();
+    Ok((0..heads)
+        .flat_map(|head| columns.iter().map(move |row| (row, head)))
+        .map(|(row, head)| table[row * heads + head])
+        .collect())
+}
+
+/// Normalised sum of word and position embeddings: `[batch, sequence, hidden]`.
+fn embed<'w>(graph: &mut GraphBuilder<'w>, encoder: &'w Encoder<'w>, ids: &Value, sequence: &Value) -> Value {
+    let words = copy(graph, "word_embeddings", &encoder.word_embeddings);
+    let words = graph.node("embeddings/words", "Gather", &[&words, ids], &[]);
+    let positions = match &encoder.positions {
+        Positions::Sequential { table, token_types } => sequential_positions(graph, table, token_types, sequence),
+        Positions::SkippingPadding { table, padding } => {
+            let table = copy(graph, "position_embeddings", table);
+            let rows = rows_skipping_padding(graph, ids, *padding);
+            graph.node("embeddings/positions", "Gather", &[&table, &rows], &[])
+        }
+    };
+    let sum = graph.node("embeddings/sum", "Add", &[&words, &positions], &[]);
+    let (scale, bias) = norm_weights(graph, "embeddings/norm", &encoder.embedding_norm);
+    let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", encoder.layer_norm_eps)];
+    graph.node("embeddings", "LayerNormalization", &[&sum, &scale, &bias], &attributes)
+}
+
+/// The first `sequence` rows of the table: `[sequence, hidden]`. Every token is of type 0, so its row is added offline.
+fn sequential_positions<'w>(
+    graph: &mut GraphBuilder<'w>,
+    table: &'w Tensor<'w>,
+    token_types: &'w Tensor<'w>,
+    sequence: &Value,
+) -> Value {
+    let table = graph.weight("position_embeddings", table.shape(), move || {
+        let (mut rows, types) = (table.read()?, token_types.read()?);
+        let width = table.shape()[1];
+        for row in rows.chunks_exact_mut(width) {
+            row.iter_mut().zip(&types[..width]).for_each(|(value, kind)| *value += kind);
+        }
+        Ok(rows)
+    });
+    let zero = graph.integers(&[0], &[1]);
+    graph.node("embeddings/positions", "Slice", &[&table, &zero, sequence, &zero], &[])
+}
+
+/// int64 `[batch, sequence]`: see [`Positions::SkippingPadding`].
+fn rows_skipping_padding(graph: &mut GraphBuilder<'_>, ids: &Value, padding: usize) -> Value {
+    let padding = graph.integers(&[padding as i64], &[]);
+    let axis = graph.integers(&[1], &[]);
+    let is_padding = graph.node("is_padding", "Equal", &[ids, &padding], &[]);
+    let is_token = graph.node("is_token/bool", "Not", &[&is_padding], &[]);
+    let is_token = graph.node("is_token", "Cast", &[&is_token], &[Attribute::Int("to", DataType::Int64 as i64)]);
+    let count = graph.node("token_number/running", "CumSum", &[&is_token, &axis], &[]);
+    let number = graph.node("token_number", "Mul", &[&count, &is_token], &[]);
+    graph.node("position_row", "Add", &[&number, &padding], &[])
+}
+
+/// One vector a text, not normalised: `[batch, hidden]`.
+fn pool(graph: &mut GraphBuilder<'_>, pooling: Pooling, states: &Value, mask: &Value) -> Value {
+    match pooling {
+        Pooling::Cls => {
+            let first = graph.integers(&[0], &[]);
+            graph.node("pooled", "Gather", &[states, &first], &[Attribute::Int("axis", 1)])
+        }
+        Pooling::Mean => {
+            let float = Attribute::Int("to", DataType::Float as i64);
+            let mask = graph.node("pooling/mask", "Cast", &[mask], &[float]);
+            let (axis, one) = (graph.integers(&[1], &[1]), graph.float(1.0));
+            let row = graph.node("pooling/row", "Unsqueeze", &[&mask, &axis], &[]);
+            let sum = graph.node("pooling/sum/row", "MatMul", &[&row, states], &[]);
+            let sum = graph.node("pooling/sum", "Squeeze", &[&sum, &axis], &[]);
+            let count = graph.node("pooling/tokens", "ReduceSum", &[&mask, &axis], &[Attribute::Int("keepdims", 1)]);
+            let count = graph.node("pooling/count", "Max", &[&count, &one], &[]);
+            graph.node("pooled", "Div", &[&sum, &count], &[])
+        }
+    }
+}
+
+fn normalize(graph: &mut GraphBuilder<'_>, pooled: &Value) -> Value {
+    let attributes = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", 1)];
+    let norm = graph.node("norm/l2", "ReduceL2", &[pooled], &attributes);
+    let least = graph.float(MIN_NORM);
+    let norm = graph.node("norm", "Max", &[&norm, &least], &[]);
+    graph.node("normalized", "Div", &[pooled, &norm], &[])
+}
+
+/// One layer being lowered; names of its nodes and weights begin with `prefix`.
+struct Lowering<'g, 'w> {
+    graph: &'g mut GraphBuilder<'w>,
+    encoder: &'w Encoder<'w>,
+    prefix: String,
+}
+
+impl<'w> Lowering<'_, 'w> {
+    fn layer(&mut self, layer: &'w Layer<'w>, states: &Value, attention: &AttentionInputs) -> Value {
+        let attended = self.attention(layer, states, attention);
+        let projected = self.matmul("attention/output", &layer.attention_output, &attended);
+        let states =
+            self.skip_norm("attention/norm", &projected, states, &layer.attention_output, &layer.attention_norm);
+        let inner = self.matmul("intermediate", &layer.intermediate, &states);
+        let bias = self.copy("intermediate/bias", &layer.intermediate.bias);
+        let gelu = self.name("intermediate/gelu");
+        let inner = self.graph.node_in(MICROSOFT, &gelu, "BiasGelu", &[&inner, &bias], &[]);
+        let outer = self.matmul("output", &layer.output, &inner);
+        self.skip_norm("output/norm", &outer, &states, &layer.output, &layer.output_norm)
+    }
+
+    fn attention(&mut self, layer: &'w Layer<'w>, states: &Value, attention: &AttentionInputs) -> Value {
+        let query = self.matmul("attention/query", &layer.query, states);
+        let key = self.matmul("attention/key", &layer.key, states);
+        let value = self.matmul("attention/value", &layer.value, states);
+        let hidden = self.encoder.hidden_size;
+        let name = self.name("attention/bias");
+        let bias = self.graph.weight(&name, &[3 * hidden], move || {
+            Ok([layer.query.bias.read()?, layer.key.bias.read()?, layer.value.bias.read()?].concat())
+        });
+        let inputs = [&query, &key, &value, &bias, &attention.padding, &attention.bias];
+        let name = self.name("attention");
+        let heads = [Attribute::Int("num_heads", self.encoder.heads as i64)];
+        self.graph.node_in(MICROSOFT, &name, "MultiHeadAttention", &inputs, &heads)
+    }
+
+    /// The product with the transposed weight, without the bias: the next operator adds it.
+    fn matmul(&mut self, part: &str, linear: &'w Linear<'w>, input: &Value) -> Value {
+        let weight = &linear.weight;
+        let (output, inner) = (weight.shape()[0], weight.shape()[1]);
+        let name = self.name(&format!("{part}/weight"));
+        let weight = self.graph.weight(&name, &[inner, output], move || Ok(transpose(&weight.read()?, inner)));
+        let name = self.name(&format!("{part}/product"));
+        self.graph.node(&name, "MatMul", &[input, &weight], &[])
+    }
+
+    /// `norm(input + bias of linear + residual)`.
+    fn skip_norm(
+        &mut self,
+        part: &str,
+        input: &Value,
+        residual: &Value,
+        linear: &'w Linear<'w>,
+        norm: &'w LayerNorm<'w>,
+    ) -> Value {
+        let name = self.name(part);
+        let (scale, shift) = norm_weights(self.graph, &name, norm);
+        let bias = self.copy(&format!("{part}/input_bias"), &linear.bias);
+        let epsilon = [Attribute::Float("epsilon", self.encoder.layer_norm_eps)];
+        let inputs = [input, residual, &scale, &shift, &bias];
+        self.graph.node_in(MICROSOFT, &name, "SkipLayerNormalization", &inputs, &epsilon)
+    }
+
+    fn copy(&mut self, part: &str, tensor: &'w Tensor<'w>) -> Value {
+        let name = self.name(part);
+        copy(self.graph, &name, tensor)
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("{}/{part}", self.prefix)
+    }
+}
+
+fn norm_weights<'w>(graph: &mut GraphBuilder<'w>, name: &str, norm: &'w LayerNorm<'w>) -> (Value, Value) {
+    (copy(graph, &format!("{name}/weight"), &norm.weight), copy(graph, &format!("{name}/bias"), &norm.bias))
+}
+
+fn copy<'w>(graph: &mut GraphBuilder<'w>, name: &str, tensor: &'w Tensor<'w>) -> Value {
+    graph.weight(name, tensor.shape(), move || tensor.read())
+}
+
+/// `[rows, columns]` to `[columns, rows]`, both row-major.
+fn transpose(values: &[f32], columns: usize) -> Vec<f32> {
+    let rows = values.len() / columns;
+    let view = ndarray::ArrayView2::from_shape((rows, columns), values);
+    // A tensor's values fill its shape: `Tensor::read` reads as many as the shape has.
+    view.map_or_else(|_| Vec::new(), |view| view.t().iter().copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::transpose;
+
+    #[test]
+    fn transposing_swaps_rows_and_columns() {
+        assert_eq!(transpose(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+}

@@ -1,0 +1,190 @@
+//! Writes a bundle aside and puts it in place when it is whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::onnx::WriteError;
+use crate::bundle::{FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, Precision, SourceRecord};
+use crate::checksum::{HashingReader, HashingWriter, Sha256Hex};
+
+/// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub(super) struct BundleWriter {
+    output: PathBuf,
+    staging: TempDir,
+    files: BTreeMap<String, FileRecord>,
+    models: BTreeMap<Precision, ModelRecord>,
+}
+
+/// What the manifest says beside the files.
+#[derive(Debug)]
+pub(super) struct Description {
+    pub(super) name: String,
+    pub(super) architecture: String,
+    pub(super) source: SourceRecord,
+    pub(super) dimension: u32,
+    pub(super) max_tokens: u32,
+    pub(super) position_limit: u32,
+    pub(super) pooling: Pooling,
+    pub(super) lowercase: bool,
+}
+
+/// Why a bundle could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}{advice}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+        /// What the reader may do.
+        advice: &'static str,
+    },
+    /// A model could not be written.
+    #[error("{path}: {source}")]
+    Model {
+        /// The ONNX file.
+        path: PathBuf,
+        /// Why.
+        source: WriteError,
+    },
+}
+
+fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
+    |source| {
+        let advice = match source.kind() {
+            io::ErrorKind::StorageFull => {
+                "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model takes as \
+                 much as the source's weights)"
+            }
+            io::ErrorKind::PermissionDenied => "; choose another folder with --output or EMBEDD_HOME",
+            _ => "",
+        };
+        WriterError::Io { path: path.to_owned(), source, advice }
+    }
+}
+
+impl BundleWriter {
+    /// Makes the folder aside; on the same file system as `output`, so that it can be renamed.
+    pub(super) fn create(output: &Path) -> Result<Self, WriterError> {
+        let output = std::path::absolute(output).map_err(io_error(output))?;
+        let parent = output.parent().unwrap_or(&output).to_owned();
+        fs::create_dir_all(&parent).map_err(io_error(&parent))?;
+        let staging = tempfile::Builder::new().prefix(".converting-").tempdir_in(&parent).map_err(io_error(&parent))?;
+        Ok(Self { output, staging, files: BTreeMap::new(), models: BTreeMap::new() })
+    }
+
+    /// Copies a file of the source; one that is not required may be missing.
+    pub(super) fn copy(&mut self, from: &Path, name: &str, required: bool) -> Result<(), WriterError> {
+        let mut reader = match File::open(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(()),
+            result => result.map_err(io_error(from))?,
+        };
+        self.create_file(name, |out| Ok(io::copy(&mut reader, out).map(|_| ())?))
+    }
+
+    /// Writes a file by way of `write`.
+    pub(super) fn stream(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<(), WriteError>,
+    ) -> Result<(), WriterError> {
+        self.create_file(name, write)
+    }
+
+    fn create_file(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<(), WriteError>,
+    ) -> Result<(), WriterError> {
+        let path = self.staging.path().join(name);
+        let file = File::create(&path).map_err(io_error(&path))?;
+        let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
+        write(&mut out).map_err(|error| match error {
+            WriteError::Io(source) => io_error(&path)(source),
+            source => WriterError::Model { path: path.clone(), source },
+        })?;
+        let (buffered, sha256, bytes) = out.finish();
+        let file = buffered.into_inner().map_err(|error| io_error(&path)(error.into_error()))?;
+        file.sync_all().map_err(io_error(&path))?;
+        self.files.insert(name.to_owned(), FileRecord { sha256, bytes });
+        Ok(())
+    }
+
+    /// Enters a file that was written as a model.
+    pub(super) fn add_model(&mut self, precision: Precision, file: &str, quantization: &str) {
+        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned() };
+        self.models.insert(precision, record);
+    }
+
+    /// Writes the manifest and puts the folder in its place; a folder that is there already gives way.
+    pub(super) fn finish(mut self, description: Description) -> Result<(), WriterError> {
+        let manifest = Manifest {
+            format: FORMAT,
+            created_by: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            name: description.name,
+            architecture: description.architecture,
+            source: description.source,
+            dimension: description.dimension,
+            max_tokens: description.max_tokens,
+            position_limit: description.position_limit,
+            pooling: description.pooling,
+            lowercase: description.lowercase,
+            models: std::mem::take(&mut self.models),
+            files: self.files.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&self.output)(error.into()))?;
+        self.create_file(MANIFEST_FILE, |out| Ok(out.write_all(&json)?))?;
+        readable_by_all(self.staging.path()).map_err(io_error(self.staging.path()))?;
+        self.move_in_place()
+    }
+
+    fn move_in_place(self) -> Result<(), WriterError> {
+        let output = self.output;
+        let parent = output.parent().unwrap_or(&output).to_owned();
+        if !output.exists() {
+            let staging = self.staging.keep();
+            return fs::rename(&staging, &output).map_err(io_error(&output));
+        }
+        // Two renames: a reader sees the old bundle, for a moment none, then the new one; never half of each.
+        let old = tempfile::Builder::new().prefix(".replaced-").tempdir_in(&parent).map_err(io_error(&parent))?;
+        let aside = old.path().join("bundle");
+        fs::rename(&output, &aside).map_err(io_error(&output))?;
+        if let Err(error) = fs::rename(self.staging.path(), &output) {
+            // The old bundle goes back; where even that fails, it stays under the folder that the error names.
+            if fs::rename(&aside, &output).is_err() {
+                return Err(io_error(&old.keep())(error));
+            }
+            return Err(io_error(&output)(error));
+        }
+        // Its folder has been renamed: there is nothing left to remove at the old name.
+        let _ = self.staging.keep();
+        Ok(())
+    }
+}
+
+/// Temporary folders are made for their owner alone; a bundle may be served by another user.
+#[cfg(unix)]
+fn readable_by_all(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+fn readable_by_all(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The record of the source's weights.
+pub(super) fn record_source(weights: &Path) -> Result<SourceRecord, WriterError> {
+    let mut reader = HashingReader::new(File::open(weights).map_err(io_error(weights))?);
+    let weights_bytes = io::copy(&mut reader, &mut io::sink()).map_err(io_error(weights))?;
+    let weights_sha256: Sha256Hex = reader.finish();
+    Ok(SourceRecord { weights_sha256, weights_bytes })
+}
