@@ -228,26 +228,27 @@ impl Bundle {
         })
     }
 
-    /// The contents of a file, once they have the recorded checksum: what was checked is what is used.
+    /// The path of a file, once its length and checksum are those recorded.
     ///
     /// # Errors
     /// [`BundleError::Changed`] or [`BundleError::Io`].
-    pub fn read(&self, file: &str) -> Result<Vec<u8>, BundleError> {
+    pub fn verify(&self, file: &str) -> Result<PathBuf, BundleError> {
         let path = self.folder.join(file);
         let record = self.manifest.files.get(file).ok_or_else(|| BundleError::Manifest {
             path: self.folder.join(MANIFEST_FILE),
             reason: format!("it does not list {file}"),
         })?;
-        let contents = fs::read(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
+        let io = |source| BundleError::Io { path: path.clone(), source };
         let changed = |expected: String, found: String| BundleError::Changed { path: path.clone(), expected, found };
-        if contents.len() as u64 != record.bytes {
-            return Err(changed(format!("{} bytes", record.bytes), format!("{} bytes", contents.len())));
+        let bytes = fs::metadata(&path).map_err(io)?.len();
+        if bytes != record.bytes {
+            return Err(changed(format!("{} bytes", record.bytes), format!("{bytes} bytes")));
         }
-        let sha256 = Sha256Hex::of(&contents);
+        let sha256 = Sha256Hex::of_file(&path).map_err(io)?;
         if sha256 != record.sha256 {
             return Err(changed(format!("sha256 {}", record.sha256), format!("sha256 {sha256}")));
         }
-        Ok(contents)
+        Ok(path)
     }
 }
 

@@ -34,9 +34,6 @@ pub struct Conversion {
 /// Why a conversion failed. Nothing is left behind, and an older bundle stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// The output is there already.
-    #[error("{0} exists already; `--force` replaces it, `--output` writes elsewhere")]
-    OutputExists(PathBuf),
     /// The source's configuration cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -67,15 +64,12 @@ pub enum ConvertError {
 /// # Errors
 /// [`ConvertError`], naming the file and the tensor.
 pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, ConvertError> {
-    if conversion.output.exists() && !conversion.replace {
-        return Err(ConvertError::OutputExists(conversion.output.clone()));
-    }
+    let mut writer = BundleWriter::create(&conversion.output, conversion.replace)?;
     let source = Source::read(&conversion.source)?;
     let weights = Weights::open(&source.path(WEIGHTS_FILE))?;
     let encoder = Encoder::describe(&source, &weights)?;
     check_tokenizer(&source)?;
 
-    let mut writer = BundleWriter::create(&conversion.output)?;
     for (file, required) in COPIED_FILES {
         writer.copy(&source.path(file), file, required)?;
     }

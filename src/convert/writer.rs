@@ -5,17 +5,18 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use super::onnx::WriteError;
 use crate::bundle::{FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, Precision, SourceRecord};
 use crate::checksum::{HashingReader, HashingWriter, Sha256Hex};
 
-/// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind.
+/// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind; what a killed one
+/// left, the next one for the same place removes.
 #[derive(Debug)]
 pub(super) struct BundleWriter {
     output: PathBuf,
-    staging: TempDir,
+    staging: PathBuf,
+    /// Held as long as the writer lives, so that two never write to one place.
+    _lock: File,
     files: BTreeMap<String, FileRecord>,
     models: BTreeMap<Precision, ModelRecord>,
 }
@@ -36,6 +37,9 @@ pub(super) struct Description {
 /// Why a bundle could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
+    /// The output is there already.
+    #[error("{0} exists already; `--force` replaces it, `--output` writes elsewhere")]
+    OutputExists(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {source}{advice}")]
     Io {
@@ -72,12 +76,24 @@ fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
 
 impl BundleWriter {
     /// Makes the folder aside; on the same file system as `output`, so that it can be renamed.
-    pub(super) fn create(output: &Path) -> Result<Self, WriterError> {
+    ///
+    /// Waits for another writer to the same place; what that one wrote is replaced only where `replace` says so.
+    pub(super) fn create(output: &Path, replace: bool) -> Result<Self, WriterError> {
         let output = std::path::absolute(output).map_err(io_error(output))?;
-        let parent = output.parent().unwrap_or(&output).to_owned();
-        fs::create_dir_all(&parent).map_err(io_error(&parent))?;
-        let staging = tempfile::Builder::new().prefix(".converting-").tempdir_in(&parent).map_err(io_error(&parent))?;
-        Ok(Self { output, staging, files: BTreeMap::new(), models: BTreeMap::new() })
+        let parent = output.parent().unwrap_or(&output);
+        fs::create_dir_all(parent).map_err(io_error(parent))?;
+        let lock_path = beside(&output, "lock");
+        let lock = File::create(&lock_path).map_err(io_error(&lock_path))?;
+        lock.lock().map_err(io_error(&lock_path))?;
+        if output.exists() && !replace {
+            return Err(WriterError::OutputExists(output));
+        }
+        let staging = beside(&output, "converting");
+        for stale in [&staging, &beside(&output, "replaced")] {
+            remove(stale).map_err(io_error(stale))?;
+        }
+        fs::create_dir(&staging).map_err(io_error(&staging))?;
+        Ok(Self { output, staging, _lock: lock, files: BTreeMap::new(), models: BTreeMap::new() })
     }
 
     /// Copies a file of the source; one that is not required may be missing.
@@ -103,7 +119,7 @@ impl BundleWriter {
         name: &str,
         write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<(), WriteError>,
     ) -> Result<(), WriterError> {
-        let path = self.staging.path().join(name);
+        let path = self.staging.join(name);
         let file = File::create(&path).map_err(io_error(&path))?;
         let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
         write(&mut out).map_err(|error| match error {
@@ -141,44 +157,46 @@ impl BundleWriter {
         };
         let json = serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&self.output)(error.into()))?;
         self.create_file(MANIFEST_FILE, |out| Ok(out.write_all(&json)?))?;
-        readable_by_all(self.staging.path()).map_err(io_error(self.staging.path()))?;
         self.move_in_place()
     }
 
     fn move_in_place(self) -> Result<(), WriterError> {
-        let output = self.output;
-        let parent = output.parent().unwrap_or(&output).to_owned();
+        let output = &self.output;
         if !output.exists() {
-            let staging = self.staging.keep();
-            return fs::rename(&staging, &output).map_err(io_error(&output));
+            return fs::rename(&self.staging, output).map_err(io_error(output));
         }
         // Two renames: a reader sees the old bundle, for a moment none, then the new one; never half of each.
-        let old = tempfile::Builder::new().prefix(".replaced-").tempdir_in(&parent).map_err(io_error(&parent))?;
-        let aside = old.path().join("bundle");
-        fs::rename(&output, &aside).map_err(io_error(&output))?;
-        if let Err(error) = fs::rename(self.staging.path(), &output) {
-            // The old bundle goes back; where even that fails, it stays under the folder that the error names.
-            if fs::rename(&aside, &output).is_err() {
-                return Err(io_error(&old.keep())(error));
-            }
-            return Err(io_error(&output)(error));
+        let replaced = beside(output, "replaced");
+        fs::rename(output, &replaced).map_err(io_error(output))?;
+        if let Err(error) = fs::rename(&self.staging, output) {
+            fs::rename(&replaced, output).map_err(io_error(&replaced))?;
+            return Err(io_error(output)(error));
         }
-        // Its folder has been renamed: there is nothing left to remove at the old name.
-        let _ = self.staging.keep();
+        // The new bundle is in place; what stays of the old one is removed by the next conversion.
+        let _ = remove(&replaced);
         Ok(())
     }
 }
 
-/// Temporary folders are made for their owner alone; a bundle may be served by another user.
-#[cfg(unix)]
-fn readable_by_all(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+impl Drop for BundleWriter {
+    fn drop(&mut self) {
+        // Gone already where it was moved in place; otherwise the next conversion tries again.
+        let _ = remove(&self.staging);
+    }
 }
 
-#[cfg(not(unix))]
-fn readable_by_all(_folder: &Path) -> io::Result<()> {
-    Ok(())
+/// A hidden neighbour of the output.
+fn beside(output: &Path, suffix: &str) -> PathBuf {
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!(".{name}.{suffix}"))
+}
+
+/// Removes a folder, which may be missing.
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The record of the source's weights.

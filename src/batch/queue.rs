@@ -1,0 +1,99 @@
+//! The texts that wait for a session: bounded, first come first served.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::policy::{BatchLimits, next_batch};
+use super::{BatchError, Reply};
+use crate::engine::TokenIds;
+
+/// A text that waits, and where its embedding goes.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) ids: TokenIds,
+    pub(super) reply: oneshot::Sender<Reply>,
+    pub(super) enqueued: Instant,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    capacity: NonZeroUsize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Pending>,
+    batches: u64,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(capacity: NonZeroUsize) -> Self {
+        Self { capacity, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Adds all of the texts, or none where they do not fit.
+    pub(super) fn push(&self, texts: Vec<Pending>) -> Result<(), BatchError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(BatchError::Closed);
+        }
+        let (waiting, capacity) = (state.waiting.len(), self.capacity.get());
+        if waiting + texts.len() > capacity {
+            return Err(BatchError::QueueFull { waiting, capacity, refused: texts.len() });
+        }
+        let several = texts.len() > 1;
+        state.waiting.extend(texts);
+        drop(state);
+        if several {
+            self.changed.notify_all();
+        } else {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits for texts and takes a batch of them, with its number; `None` once the queue is closed and empty.
+    ///
+    /// Texts whose caller has gone are dropped here, before they cost anything.
+    pub(super) fn take(&self, limits: BatchLimits) -> Option<(u64, Vec<Pending>)> {
+        let mut state = self.lock();
+        loop {
+            state.waiting.retain(|pending| !pending.reply.is_closed());
+            if !state.waiting.is_empty() {
+                break;
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let count = next_batch(state.waiting.iter().map(|pending| pending.ids.len()), limits);
+        let batch = state.waiting.drain(..count).collect();
+        state.batches += 1;
+        Some((state.batches, batch))
+    }
+
+    /// Texts that wait now.
+    #[cfg(test)]
+    pub(super) fn depth(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Refuses new texts from now on; those that wait are still served.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// No code that holds the lock can leave the state half-changed, so a panic elsewhere does not spoil it.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,52 @@
+//! One thread, one session: takes batches and answers them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use ndarray::Array2;
+
+use super::queue::{Pending, Queue};
+use super::{Answer, BatchLimits};
+use crate::engine::{InferenceError, Session, TokenIds};
+
+/// Runs until the queue is closed and empty.
+pub(super) fn run(queue: &Queue, mut session: Box<dyn Session>, limits: BatchLimits) {
+    while let Some((number, batch)) = queue.take(limits) {
+        let started = Instant::now();
+        let result = infer(session.as_mut(), &batch);
+        let infer = started.elapsed();
+        tracing::debug!(texts = batch.len(), ?infer, "batch");
+        answer(batch, number, started, infer, result);
+    }
+}
+
+/// A panic of the session fails this batch alone.
+fn infer(session: &mut dyn Session, batch: &[Pending]) -> Result<Array2<f32>, InferenceError> {
+    let ids: Vec<&TokenIds> = batch.iter().map(|pending| &pending.ids).collect();
+    let embeddings = catch_unwind(AssertUnwindSafe(|| session.infer(&ids)))
+        .unwrap_or_else(|_| Err(InferenceError("it panicked".to_owned())))?;
+    if embeddings.nrows() == batch.len() {
+        Ok(embeddings)
+    } else {
+        Err(InferenceError(format!("it gave {} embeddings for {} texts", embeddings.nrows(), batch.len())))
+    }
+}
+
+fn answer(
+    batch: Vec<Pending>,
+    number: u64,
+    started: Instant,
+    infer: Duration,
+    result: Result<Array2<f32>, InferenceError>,
+) {
+    for (row, pending) in batch.into_iter().enumerate() {
+        let reply = result.as_ref().map_err(Clone::clone).map(|embeddings| Answer {
+            embedding: embeddings.row(row).to_vec(),
+            queue: started.saturating_duration_since(pending.enqueued),
+            batch: number,
+            infer,
+        });
+        // A caller that has gone does not need it any more.
+        let _ = pending.reply.send(reply);
+    }
+}

@@ -1,0 +1,175 @@
+//! Sessions of ONNX Runtime. The only file that names `ort`.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array2, Ix2};
+use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
+use ort::value::TensorRef;
+
+use super::{InferenceError, Session, TokenIds};
+use crate::bundle::{Bundle, BundleError, Precision, graph_io};
+
+/// A loaded ONNX Runtime library.
+#[derive(Debug, Clone)]
+pub struct OnnxRuntime {
+    environment: Environment,
+    version: String,
+}
+
+/// How a session runs.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// Threads that share the work of one batch.
+    pub threads: NonZeroUsize,
+}
+
+/// Why the library or a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The library is missing, or not what it should be.
+    #[error(
+        "{path} cannot be loaded as the ONNX Runtime library: {reason}; `embedd fetch` brings one, and --onnxruntime \
+         names another"
+    )]
+    Library {
+        /// The shared library.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+    /// The bundle's file is missing or damaged.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// ONNX Runtime does not take the model.
+    #[error("{path}: ONNX Runtime cannot load the model: {reason}")]
+    Model {
+        /// The ONNX file.
+        path: PathBuf,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
+}
+
+impl OnnxRuntime {
+    /// Loads the shared library. A process loads one library: a second call gives the first one again.
+    ///
+    /// # Errors
+    /// [`LoadError::Library`].
+    pub fn load(library: &Path) -> Result<Self, LoadError> {
+        let failed = |reason: String| LoadError::Library { path: library.to_owned(), reason };
+        if !library.is_file() {
+            return Err(failed("there is no such file".to_owned()));
+        }
+        let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
+        let environment =
+            builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
+        Ok(Self { environment, version: version_in(ort::info()) })
+    }
+
+    /// The library's version, such as `1.32.0`; `unknown` where its build information does not say.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Loads one of a bundle's models, its checksum verified, into so many sessions.
+    ///
+    /// # Errors
+    /// [`LoadError::Bundle`] or [`LoadError::Model`].
+    pub fn sessions(
+        &self,
+        bundle: &Bundle,
+        precision: Precision,
+        count: NonZeroUsize,
+        options: SessionOptions,
+    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
+        let file = &bundle.model(precision)?.file;
+        let path = bundle.verify(file)?;
+        let failed = |reason: String| LoadError::Model { path: path.clone(), reason };
+        (0..count.get())
+            .map(|_| {
+                let session = PaddedSession::load(&self.environment, &path, options)
+                    .map_err(|error| failed(error.to_string()))?;
+                Ok(Box::new(session) as Box<dyn Session>)
+            })
+            .collect()
+    }
+}
+
+/// The build information holds the release branch, such as `git-branch=rel-1.32.0`.
+fn version_in(build_information: &str) -> String {
+    let release = build_information.split_once("git-branch=rel-").map(|(_, rest)| rest);
+    release.and_then(|rest| rest.split([',', ' ']).next()).unwrap_or("unknown").to_owned()
+}
+
+/// A session of the portable graph: every text of a batch is padded to the longest.
+struct PaddedSession {
+    session: OrtSession,
+    pooled_only: RunOptions<HasSelectedOutputs>,
+}
+
+impl PaddedSession {
+    fn load(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<Self> {
+        let session = OrtSession::builder(environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(options.threads.get())?
+            // A spinning thread takes a core from the server's own threads, and burns it when there is no work.
+            .with_intra_op_spinning(false)?
+            .commit_from_file(model)?;
+        let output = OutputSelector::no_default().with(graph_io::POOLED_EMBEDDING);
+        let pooled_only = RunOptions::new()?.with_outputs(output);
+        Ok(Self { session, pooled_only })
+    }
+
+    fn run(&mut self, ids: &Array2<i64>, mask: &Array2<i64>) -> ort::Result<Array2<f32>> {
+        let inputs = ort::inputs![
+            graph_io::INPUT_IDS => TensorRef::from_array_view(ids)?,
+            graph_io::ATTENTION_MASK => TensorRef::from_array_view(mask)?,
+        ];
+        let outputs = self.session.run_with_options(inputs, &self.pooled_only)?;
+        let pooled = outputs[graph_io::POOLED_EMBEDDING].try_extract_array::<f32>()?;
+        pooled.into_dimensionality::<Ix2>().map(|pooled| pooled.to_owned()).map_err(ort::Error::wrap)
+    }
+}
+
+impl Session for PaddedSession {
+    fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
+        let (ids, mask) = pad(batch);
+        self.run(&ids, &mask).map_err(|error| InferenceError(error.to_string()))
+    }
+}
+
+/// Token ids and mask, both `[texts, longest text]`. The mask is what tells padding, so its id does not matter.
+fn pad(batch: &[&TokenIds]) -> (Array2<i64>, Array2<i64>) {
+    let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
+    let mut ids = Array2::zeros((batch.len(), longest));
+    let mut mask = Array2::zeros((batch.len(), longest));
+    for (row, text) in batch.iter().enumerate() {
+        for (column, &id) in text.as_slice().iter().enumerate() {
+            ids[[row, column]] = i64::from(id);
+            mask[[row, column]] = 1;
+        }
+    }
+    (ids, mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_padded_to_the_longest_of_their_batch() {
+        let (short, long) = (TokenIds::new([5, 6]), TokenIds::new([1, 2, 3]));
+        let (ids, mask) = pad(&[&short, &long]);
+        assert_eq!(ids, ndarray::array![[5, 6, 0], [1, 2, 3]]);
+        assert_eq!(mask, ndarray::array![[1, 1, 0], [1, 1, 1]]);
+    }
+
+    #[test]
+    fn the_version_is_read_off_the_build_information() {
+        assert_eq!(version_in("ORT Build Info: git-branch=rel-1.32.0, git-commit-id=1234567"), "1.32.0");
+        assert_eq!(version_in("ORT Build Info: git-branch=main"), "unknown");
+    }
+}

@@ -1,0 +1,185 @@
+//! `embedd.v1.EmbeddingService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status;
+use crate::embed::{Embedded, Embedder, TokenCount};
+use crate::model_slot::ModelSlot;
+use crate::proto;
+use crate::proto::embedding_service_server::EmbeddingService;
+use crate::request::{EmbedRequest, Texts, Truncation, Violations};
+
+#[derive(Debug)]
+pub(super) struct Embedding {
+    model: ModelSlot,
+    max_message_bytes: usize,
+}
+
+impl Embedding {
+    pub(super) fn new(model: ModelSlot, max_message_bytes: usize) -> Self {
+        Self { model, max_message_bytes }
+    }
+
+    fn embedder(&self) -> Result<Arc<Embedder>, Status> {
+        self.model.get().ok_or_else(status::loading)
+    }
+}
+
+#[tonic::async_trait]
+impl EmbeddingService for Embedding {
+    async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
+        let embedder = self.embedder()?;
+        let (request, encoding) = read_embed_request(request.into_inner(), &embedder)?;
+        let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
+        Ok(Response::new(write_embedded(embedded, encoding, &embedder)))
+    }
+
+    type EmbedStreamStream = tokio_stream::Empty<Result<proto::EmbedResponse, Status>>;
+
+    async fn embed_stream(
+        &self,
+        _: Request<Streaming<proto::EmbedRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        Err(Status::unimplemented("EmbedStream is not built yet; call Embed"))
+    }
+
+    async fn count_tokens(
+        &self,
+        request: Request<proto::CountTokensRequest>,
+    ) -> Result<Response<proto::CountTokensResponse>, Status> {
+        let embedder = self.embedder()?;
+        let mut violations = Violations::default();
+        let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
+            .ok_or_else(|| status::invalid(&violations))?;
+        let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
+        Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
+    }
+
+    async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
+        Ok(Response::new(describe(&*self.embedder()?, self.max_message_bytes)))
+    }
+}
+
+/// The checked request, and how its vectors are to be written.
+fn read_embed_request(
+    request: proto::EmbedRequest,
+    embedder: &Embedder,
+) -> Result<(EmbedRequest, proto::Encoding), Status> {
+    let mut violations = Violations::default();
+    let truncation = read_truncation(request.truncation, embedder.model().default_truncation, &mut violations);
+    let encoding = proto::Encoding::try_from(request.encoding).unwrap_or_else(|_| {
+        violations.add("encoding", unknown_value(request.encoding));
+        proto::Encoding::Unspecified
+    });
+    let checked = EmbedRequest::check(
+        request.texts,
+        request.normalize.unwrap_or(true),
+        truncation,
+        request.dimensions,
+        embedder.limits(),
+        &mut violations,
+    );
+    match checked {
+        Some(checked) if violations.is_empty() => Ok((checked, encoding)),
+        _ => Err(status::invalid(&violations)),
+    }
+}
+
+fn read_truncation(value: i32, default: Truncation, violations: &mut Violations) -> Truncation {
+    match proto::Truncation::try_from(value) {
+        Ok(proto::Truncation::Unspecified) => default,
+        Ok(proto::Truncation::End) => Truncation::End,
+        Ok(proto::Truncation::Start) => Truncation::Start,
+        Ok(proto::Truncation::Reject) => Truncation::Reject,
+        Err(_) => {
+            violations.add("truncation", unknown_value(value));
+            default
+        }
+    }
+}
+
+fn unknown_value(value: i32) -> String {
+    format!("is {value}, which is none of the values of the enum")
+}
+
+fn write_truncation(truncation: Truncation) -> proto::Truncation {
+    match truncation {
+        Truncation::End => proto::Truncation::End,
+        Truncation::Start => proto::Truncation::Start,
+        Truncation::Reject => proto::Truncation::Reject,
+    }
+}
+
+fn write_embedded(embedded: Embedded, encoding: proto::Encoding, embedder: &Embedder) -> proto::EmbedResponse {
+    let timings = embedded.timings;
+    let embeddings = embedded
+        .embeddings
+        .into_iter()
+        .map(|embedding| {
+            let (values, packed) = match encoding {
+                proto::Encoding::Bytes => (Vec::new(), pack(&embedding.values)),
+                proto::Encoding::Unspecified | proto::Encoding::Float => (embedding.values, Vec::new()),
+            };
+            proto::Embedding {
+                values,
+                packed,
+                token_count: embedding.token_count as u32,
+                truncated: embedding.truncated,
+                cached: false,
+            }
+        })
+        .collect();
+    proto::EmbedResponse {
+        embeddings,
+        model: embedder.model().name.clone(),
+        timings: Some(proto::Timings {
+            tokenize: write_duration(timings.tokenize),
+            queue: write_duration(timings.queue),
+            infer: write_duration(timings.infer),
+            total: write_duration(timings.total),
+        }),
+    }
+}
+
+fn pack(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// A request's durations fit the message's range by far.
+fn write_duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}
+
+fn write_count(count: &TokenCount) -> proto::TokenCount {
+    proto::TokenCount { token_count: count.tokens as u32, exceeds_max_tokens: count.exceeds_max }
+}
+
+fn describe(embedder: &Embedder, max_message_bytes: usize) -> proto::GetModelResponse {
+    let (model, limits) = (embedder.model(), embedder.limits());
+    proto::GetModelResponse {
+        name: model.name.clone(),
+        revision: model.revision.clone(),
+        dimension: limits.dimension as u32,
+        max_tokens: embedder.max_tokens() as u32,
+        engine: model.precision.to_string(),
+        instruction_set: model.instruction_set.clone(),
+        quantization: model.quantization.clone(),
+        accuracy: None,
+        limits: Some(proto::Limits {
+            max_texts: limits.max_texts.get() as u32,
+            max_text_bytes: limits.max_text_bytes as u64,
+            max_message_bytes: max_message_bytes as u64,
+        }),
+        pooling: model.pooling.to_string(),
+        default_truncation: write_truncation(model.default_truncation).into(),
+        runtime: Some(proto::Runtime {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            onnxruntime_version: model.runtime_version.clone(),
+            sessions: model.sessions as u32,
+            threads_per_session: model.threads as u32,
+        }),
+    }
+}

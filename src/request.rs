@@ -1,0 +1,173 @@
+//! A request that exists is valid: construction is the check.
+
+use std::num::NonZeroUsize;
+
+/// What a request may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Texts in one request.
+    pub max_texts: NonZeroUsize,
+    /// Bytes of one text, in UTF-8.
+    pub max_text_bytes: usize,
+    /// Components of the model's vectors.
+    pub dimension: usize,
+}
+
+/// What happens to a text of more tokens than the model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Truncation {
+    /// Tokens are dropped from the end.
+    #[default]
+    End,
+    /// Tokens are dropped from the start.
+    Start,
+    /// The request is refused.
+    Reject,
+}
+
+/// Texts to embed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbedRequest {
+    texts: Texts,
+    /// Whether vectors are scaled to L2 norm 1.
+    pub normalize: bool,
+    /// What happens to texts that are too long.
+    pub truncation: Truncation,
+    dimensions: usize,
+}
+
+/// Texts within the limits: at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Texts(Vec<String>);
+
+/// Everything that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Violations(Vec<Violation>);
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, as its API names it; with its index where it is one of several (`texts[3]`).
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub description: String,
+}
+
+impl Violations {
+    /// Notes one more.
+    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        self.0.push(Violation { field: field.into(), description: description.into() });
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// In the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &Violation> {
+        self.0.iter()
+    }
+}
+
+impl Texts {
+    /// Checks the texts; what is wrong with them is added to `violations`.
+    pub fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
+        let max_texts = limits.max_texts;
+        if texts.is_empty() {
+            violations.add("texts", format!("is empty; send 1 to {max_texts} texts"));
+            return None;
+        }
+        if texts.len() > max_texts.get() {
+            violations.add("texts", format!("has {} texts; send at most {max_texts} in one request", texts.len()));
+            return None;
+        }
+        let max_bytes = limits.max_text_bytes;
+        let too_long: Vec<_> = texts.iter().enumerate().filter(|(_, text)| text.len() > max_bytes).collect();
+        for (index, text) in &too_long {
+            violations.add(
+                format!("texts[{index}]"),
+                format!("has {} bytes; a text may have at most {max_bytes}", text.len()),
+            );
+        }
+        if too_long.is_empty() { Some(Self(texts)) } else { None }
+    }
+
+    /// The texts.
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl EmbedRequest {
+    /// Checks the parts of a request; what is wrong with them is added to `violations`.
+    ///
+    /// `dimensions`: how many components of a vector to keep; `None` keeps all.
+    pub fn check(
+        texts: Vec<String>,
+        normalize: bool,
+        truncation: Truncation,
+        dimensions: Option<u32>,
+        limits: &Limits,
+        violations: &mut Violations,
+    ) -> Option<Self> {
+        let texts = Texts::check(texts, limits, violations);
+        let dimensions = check_dimensions(dimensions, limits, violations);
+        Some(Self { texts: texts?, normalize, truncation, dimensions: dimensions? })
+    }
+
+    /// The texts.
+    pub fn texts(&self) -> &[String] {
+        self.texts.as_slice()
+    }
+
+    /// Components of a vector to keep: at least one, at most the model's.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+}
+
+fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut Violations) -> Option<usize> {
+    let Some(asked) = dimensions else {
+        return Some(limits.dimension);
+    };
+    match usize::try_from(asked) {
+        Ok(asked) if (1..=limits.dimension).contains(&asked) => Some(asked),
+        _ => {
+            violations.add("dimensions", format!("is {asked}; the model's vectors allow 1 to {}", limits.dimension));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { max_texts: NonZeroUsize::new(2).expect("not zero"), max_text_bytes: 4, dimension: 768 };
+
+    fn check(texts: &[&str], dimensions: Option<u32>) -> Result<EmbedRequest, Vec<String>> {
+        let mut violations = Violations::default();
+        let texts = texts.iter().map(ToString::to_string).collect();
+        EmbedRequest::check(texts, true, Truncation::End, dimensions, &LIMITS, &mut violations)
+            .ok_or_else(|| violations.iter().map(|violation| violation.field.clone()).collect())
+    }
+
+    #[test]
+    fn requests_at_the_limits_are_valid() {
+        assert_eq!(check(&["", "1234"], None).expect("valid").dimensions(), 768);
+        assert_eq!(check(&["é é"], Some(1)).map(|request| request.dimensions()), Err(vec!["texts[0]".to_owned()]));
+        assert_eq!(check(&["é"], Some(768)).expect("valid").dimensions(), 768);
+    }
+
+    #[test]
+    fn everything_wrong_is_named_at_once() {
+        assert_eq!(check(&[], Some(0)), Err(vec!["texts".to_owned(), "dimensions".to_owned()]));
+        assert_eq!(check(&["a", "b", "c"], None), Err(vec!["texts".to_owned()]));
+        assert_eq!(
+            check(&["12345", "123456"], Some(769)),
+            Err(vec!["texts[0]".into(), "texts[1]".into(), "dimensions".into()])
+        );
+    }
+}
