@@ -3,5 +3,6 @@
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 
 pub mod checksum;
+pub mod config;
 pub mod home;
 pub mod model_ref;
