@@ -5,4 +5,5 @@
 pub mod checksum;
 pub mod config;
 pub mod home;
+pub mod logging;
 pub mod model_ref;
