@@ -1,18 +1,31 @@
 //! Text embeddings on CPUs: sentence-transformers models converted to ONNX, proven, and served over gRPC.
 //!
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
+//!
+//! * the frame: [`cli`], [`config`], [`logging`], [`app`], [`prepare`];
+//! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
+//!   [`engine`];
+//! * the conversion path: [`convert`];
+//! * what both share: [`bundle`], [`fetch`], [`home`], [`model_ref`], [`checksum`], [`progress`], and the generated
+//!   [`proto`] and [`onnx`].
 
+pub mod app;
 pub mod batch;
 pub mod bundle;
 pub mod checksum;
+pub mod cli;
+pub mod config;
 pub mod convert;
 pub mod embed;
 pub mod engine;
+pub mod fetch;
 pub mod grpc;
 pub mod home;
+pub mod logging;
 pub mod model_ref;
 pub mod model_slot;
 pub mod onnx;
+pub mod prepare;
 pub mod progress;
 pub mod proto;
 pub mod request;

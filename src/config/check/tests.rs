@@ -1,0 +1,84 @@
+use super::super::resolve::tests::sources;
+use super::*;
+
+fn resolve(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Result<Configuration, String> {
+    Configuration::resolve(&sources(flags, env, file)).map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn a_text_must_fit_a_message() {
+    assert!(resolve(&[("max_text_bytes", "8MiB")], &[], "").is_ok());
+    let text = resolve(&[("max_text_bytes", "9MiB")], &[], "").expect_err("too large");
+    assert!(
+        text.contains(
+            "max-text-bytes = `9MiB` (flag `--max-text-bytes`) and max-message-bytes = `8MiB` (default): a text"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_queue_must_hold_the_largest_request() {
+    assert!(resolve(&[("queue_texts", "256")], &[], "").is_ok());
+    assert!(resolve(&[("queue_texts", "255")], &[], "").is_err());
+}
+
+#[test]
+fn listeners_do_not_share_an_address() {
+    for (listen, admin, fine) in [
+        ("0.0.0.0:1", "127.0.0.1:1", false),
+        ("127.0.0.1:1", "127.0.0.1:1", false),
+        ("[::]:1", "127.0.0.1:1", false),
+        ("127.0.0.1:0", "127.0.0.1:0", true),
+        ("127.0.0.1:1", "127.0.0.1:2", true),
+        ("127.0.0.2:1", "127.0.0.1:1", true),
+        ("0.0.0.0:50052", "off", true),
+    ] {
+        let flags = [("listen", listen), ("admin_listen", admin)];
+        assert_eq!(resolve(&flags, &[], "").is_ok(), fine, "{listen} {admin}");
+    }
+}
+
+#[test]
+fn rules_about_a_wrong_value_are_not_judged_and_others_are() {
+    let flags = [("max_text_bytes", "9MiB"), ("max_message_bytes", "lots"), ("queue_texts", "1")];
+    let text = resolve(&flags, &[], "").expect_err("two mistakes");
+    assert!(text.contains("2 mistakes") && text.contains("`lots`") && text.contains("queue-texts"), "{text}");
+}
+
+#[test]
+fn of_bundle_and_model_the_stronger_source_counts() {
+    let baked = [("EMBEDD_BUNDLE", "/bundle")];
+    let named = resolve(&[("model", "a/b")], &baked, "").expect("valid");
+    assert_eq!((named.settings.bundle.as_ref(), named.settings.model.to_string().as_str()), (None, "a/b"));
+    let [warning] = &named.warnings(NonZeroUsize::MIN)[..] else { panic!("one warning") };
+    assert!(warning.contains("bundle = `/bundle` (variable `EMBEDD_BUNDLE`) is outdone by model = `a/b`"), "{warning}");
+
+    let bundle = resolve(&[("bundle", "/mine")], &[("EMBEDD_MODEL", "a/b")], "").expect("valid");
+    assert_eq!(bundle.settings.bundle, Some("/mine".into()));
+    assert_eq!(bundle.warnings(NonZeroUsize::MIN).len(), 1);
+}
+
+#[test]
+fn bundle_and_model_of_one_source_are_a_mistake_unless_the_model_is_the_default() {
+    let text = resolve(&[], &[("EMBEDD_BUNDLE", "/bundle"), ("EMBEDD_MODEL", "a/b")], "").expect_err("both");
+    assert!(text.contains("leave one out"), "{text}");
+    assert!(resolve(&[("bundle", "none"), ("model", "a/b")], &[], "").is_ok());
+    let default = resolve(&[("bundle", "/b"), ("model", DEFAULT_MODEL)], &[], "").expect("valid");
+    assert_eq!(default.settings.bundle, Some("/b".into()));
+}
+
+#[test]
+fn more_threads_than_cpus_are_a_warning() {
+    let four = NonZeroUsize::MIN.saturating_add(3);
+    for (flags, warned) in [
+        (&[][..], false),
+        (&[("sessions", "4")], false),
+        (&[("threads", "5")], true),
+        (&[("sessions", "2"), ("threads", "2")], false),
+        (&[("sessions", "2"), ("threads", "3")], true),
+    ] {
+        let warnings = resolve(flags, &[], "").expect("valid").warnings(four);
+        assert_eq!(!warnings.is_empty(), warned, "{flags:?} {warnings:?}");
+    }
+}

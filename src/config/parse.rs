@@ -1,0 +1,120 @@
+//! Text to typed values, whichever source it comes from. The error of a parser says what was expected.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::choices::Choice;
+use crate::model_ref::ModelRef;
+
+/// A value, or what was expected in its place.
+pub(super) type Parsed<T> = Result<T, String>;
+
+const KIB: usize = 1 << 10;
+const SIZE_UNITS: [(&str, usize); 7] = [
+    ("KiB", KIB),
+    ("MiB", KIB * KIB),
+    ("GiB", KIB * KIB * KIB),
+    ("kB", 1000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+/// `ms` before `s`: the first that fits is taken.
+const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+
+pub(super) fn model(text: &str) -> Parsed<ModelRef> {
+    text.parse().map_err(|_| {
+        "a hub id such as `sentence-transformers/all-mpnet-base-v2` or the path of a sentence-transformers folder that \
+         exists or begins with `/` or `.`"
+            .to_owned()
+    })
+}
+
+/// `word` for none, else what `parse` takes.
+pub(super) fn unless<T>(word: &str, text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
+    if text.eq_ignore_ascii_case(word) {
+        return Ok(None);
+    }
+    parse(text).map(Some).map_err(|expected| format!("{expected}, or `{word}`"))
+}
+
+/// A path as it is: nothing is expanded, nothing need exist.
+pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+    // Only a shell knows `~`; a folder of that name is surely not meant.
+    if text.is_empty() || text.starts_with('~') {
+        return Err("a path written out (`~` is not expanded here)".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| {
+        "an IP address (no host name) and a port, such as `0.0.0.0:50051`, `127.0.0.1:50051` or `[::]:50051`".to_owned()
+    })
+}
+
+/// An address that only this machine reaches.
+pub(super) fn loopback_address(text: &str) -> Parsed<SocketAddr> {
+    let address = address(text)?;
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(address);
+    }
+    Err("a loopback address such as `127.0.0.1:50052` (whoever reaches the admin service may use it: there is no token \
+         to guard it on other addresses yet)"
+        .to_owned())
+}
+
+/// A number of things, at least one.
+pub(super) fn count(text: &str, most: usize) -> Parsed<NonZeroUsize> {
+    let parsed = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= most);
+    parsed.ok_or_else(|| format!("a whole number from 1 to {most}"))
+}
+
+pub(super) fn tokens(text: &str, range: RangeInclusive<u32>) -> Parsed<u32> {
+    let parsed = text.parse().ok().filter(|tokens| range.contains(tokens));
+    parsed.ok_or_else(|| format!("a whole number from {} to {}", range.start(), range.end()))
+}
+
+/// A number of bytes: `65536`, `64KiB`, `64 kib`, `1MB`.
+pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Parsed<NonZeroUsize> {
+    let lower = text.to_ascii_lowercase();
+    let unit =
+        SIZE_UNITS.iter().find_map(|(unit, bytes)| Some((lower.strip_suffix(&unit.to_ascii_lowercase())?, *bytes)));
+    let (number, bytes) = unit.unwrap_or((&lower, 1));
+    let parsed = number.trim_end().parse::<usize>().ok().and_then(|number| number.checked_mul(bytes));
+    parsed.filter(|size| range.contains(size)).and_then(NonZeroUsize::new).ok_or_else(|| {
+        let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+        format!("a number of bytes such as `65536`, `64KiB` or `1MiB`, from {least} to {most}")
+    })
+}
+
+fn show_size(bytes: usize) -> String {
+    let unit = SIZE_UNITS.iter().take(3).rev().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+/// A time with its unit: `500ms`, `2s`, `1m`, `1h`. Nothing but zero is clear without one.
+pub(super) fn duration(text: &str, most: Duration) -> Parsed<Duration> {
+    let unit = TIME_UNITS.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)));
+    let millis = match unit {
+        Some((number, unit)) => number.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(unit)),
+        None if text == "0" => Some(0),
+        None => None,
+    };
+    let parsed = millis.map(Duration::from_millis).filter(|duration| *duration <= most);
+    parsed.ok_or_else(|| format!("a time with its unit, such as `500ms`, `2s` or `1m`, at most {most:?}"))
+}
+
+pub(super) fn choice<T: Choice>(text: &str) -> Parsed<T> {
+    let found = T::WORDS.iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<String> = T::WORDS.iter().map(|(word, _)| format!("`{word}`")).collect();
+        format!("one of {}", words.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+use super::super::choices::{EngineChoice, LogFormat, Truncation};
+use super::*;
+
+#[test]
+fn sizes_are_bytes_with_or_without_a_unit() {
+    for (text, bytes) in [
+        ("1", 1),
+        ("65536", 65_536),
+        ("10B", 10),
+        ("64KiB", 65_536),
+        ("64 kib", 65_536),
+        ("1MiB", 1 << 20),
+        ("1GiB", 1 << 30),
+        ("1kB", 1000),
+        ("2MB", 2_000_000),
+    ] {
+        assert_eq!(size(text, 1..=1 << 30).map(NonZeroUsize::get), Ok(bytes), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_size_or_out_of_range_is_refused() {
+    for text in ["", "0", "-1", "1.5MiB", "KiB", "64 K", "64Kib s", "2GiB", "99999999999999999999", "17179869184GiB"] {
+        let expected = size(text, 1..=1 << 30).expect_err(text);
+        assert!(expected.contains("`64KiB`") && expected.ends_with("from 1 to 1GiB"), "{expected}");
+    }
+    assert!(size("0", 0..=1).is_err(), "a limit of nothing limits everything");
+}
+
+#[test]
+fn times_need_a_unit() {
+    let hour = Duration::from_secs(3600);
+    for (text, millis) in
+        [("0", 0), ("0s", 0), ("500ms", 500), ("2s", 2000), ("2 s", 2000), ("1m", 60_000), ("1h", 3_600_000)]
+    {
+        assert_eq!(duration(text, hour), Ok(Duration::from_millis(millis)), "{text}");
+    }
+    for text in ["", "2", "s", "-2s", "1.5s", "2sec", "1m30s", "2h", "9999999999999999999h", "18446744073709551615h"] {
+        assert!(duration(text, hour).expect_err(text).contains("`500ms`"), "{text}");
+    }
+}
+
+#[test]
+fn counts_and_tokens_keep_their_bounds() {
+    assert_eq!(count("1", 4).map(NonZeroUsize::get), Ok(1));
+    assert_eq!(count("4", 4).map(NonZeroUsize::get), Ok(4));
+    for text in ["0", "5", "", "x", "-1", "1.0"] {
+        assert_eq!(count(text, 4), Err("a whole number from 1 to 4".to_owned()), "{text}");
+    }
+    assert_eq!((tokens("3", 3..=512), tokens("512", 3..=512)), (Ok(3), Ok(512)));
+    assert!(["2", "513", "", "4294967296"].iter().all(|text| tokens(text, 3..=512).is_err()));
+}
+
+#[test]
+fn addresses_are_numbers_with_a_port() {
+    assert!(["0.0.0.0:0", "[::]:50051", "127.0.0.1:1"].iter().all(|text| address(text).is_ok()));
+    assert!(
+        ["", "localhost:1", ":50051", "50051", "0.0.0.0", "0.0.0.0:65536"].iter().all(|text| address(text).is_err())
+    );
+}
+
+#[test]
+fn the_admin_service_stays_on_loopback_and_the_message_says_why() {
+    for text in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(loopback_address(text).is_ok(), "{text}");
+    }
+    for text in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
+        assert!(loopback_address(text).expect_err(text).contains("token"), "{text}");
+    }
+}
+
+#[test]
+fn none_has_a_word_and_the_message_tells_it() {
+    assert_eq!(unless("auto", "AUTO", path), Ok(None));
+    assert_eq!(unless("auto", "./auto", path), Ok(Some("./auto".into())));
+    assert!(unless("auto", "", path).expect_err("empty").ends_with("or `auto`"));
+}
+
+#[test]
+fn a_home_folder_sign_is_refused_instead_of_becoming_a_folder() {
+    assert!(path("~/models").is_err());
+    assert_eq!(path("models"), Ok("models".into()));
+}
+
+#[test]
+fn a_choice_is_a_word_in_any_case() {
+    assert_eq!(choice("Native"), Ok(EngineChoice::Native));
+    assert_eq!(choice("reject"), Ok(Truncation::Reject));
+    assert_eq!(choice("json"), Ok(LogFormat::Json));
+    assert_eq!((choice("on"), choice("0")), (Ok(true), Ok(false)));
+    assert_eq!(choice::<Truncation>("middle"), Err("one of `end`, `start`, `reject`".to_owned()));
+}

@@ -1,0 +1,140 @@
+//! The one table of settings. A setting is added here and nowhere else: the field of [`Settings`], its flag, variable
+//! and TOML key, its help and its row in `docs/CONFIGURATION.md` all come from its entry.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::choices::{EngineChoice, LogFormat, Truncation};
+use super::log_filter::LogFilter;
+use super::parse;
+use super::resolve::Reader;
+use super::setting::{Group, Kind, Setting};
+use crate::model_ref::{DEFAULT_MODEL, ModelRef};
+
+/// Turns entries into [`Settings`], [`TABLE`] and the reading of every field. An entry is
+/// `/// help`, `key: type = group, kind "PLACEHOLDER", default, parser;`, with `also "VARIABLE"` behind the placeholder
+/// where another program's variable is read, too.
+macro_rules! settings {
+    ($(
+        $(#[doc = $doc:literal])+
+        $key:ident: $type:ty = $group:ident, $kind:ident $placeholder:literal $(also $also:literal)?, $default:expr, $parse:expr;
+    )+) => {
+        /// The configuration of the service, every value checked.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Settings { $( $(#[doc = $doc])+ pub $key: $type, )+ }
+
+        /// Every setting, in the order in which help lists them.
+        pub const TABLE: &[Setting] = &[$( Setting {
+            key: stringify!($key),
+            group: Group::$group,
+            placeholder: $placeholder,
+            kind: Kind::$kind,
+            default: $default,
+            also: &[$($also)?],
+            doc: concat!($($doc),+),
+        }, )+];
+
+        impl Settings {
+            /// Reads every field before the first that is missing ends it, so that all mistakes are found.
+            pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+                $( let $key: Option<$type> = reader.read(stringify!($key), $parse); )+
+                Some(Self { $( $key: $key?, )+ })
+            }
+        }
+    };
+}
+
+// Why a default is what it is stands above its entry.
+settings! {
+    /// The model: a hub id or the path of a sentence-transformers folder.
+    model: ModelRef = Model, Text "MODEL", DEFAULT_MODEL, parse::model;
+
+    // Most users name a model; its bundle is then found in the cache folder.
+    /// Serve this converted model (a bundle folder) as it is; `none`: the bundle of `model` in the cache folder.
+    bundle: Option<PathBuf> = Model, Text "FOLDER", "none", |text| parse::unless("none", text, parse::path);
+
+    /// The folder for fetched and converted files; `auto`: `embedd` in the user's cache folder.
+    home: Option<PathBuf> = Model, Text "FOLDER", "auto", |text| parse::unless("auto", text, parse::path);
+
+    // The first start of a fresh installation has to fetch the model.
+    /// Never use the network: what is not in the cache folder is an error.
+    offline: bool = Model, Switch "BOOL", "false", parse::choice;
+
+    /// The ONNX Runtime shared library; `auto`: the one in the cache folder.
+    onnxruntime: Option<PathBuf> = Model, Text "FILE" also "ORT_DYLIB_PATH", "auto",
+        |text| parse::unless("auto", text, parse::path);
+
+    // Every interface, since clients are other pods; 50051 is the port that gRPC services have by custom.
+    /// Where the gRPC service listens.
+    listen: SocketAddr = Network, Text "ADDRESS", "0.0.0.0:50051", parse::address;
+
+    // Loopback: whoever reaches this listener can reload the model and load the CPUs.
+    /// Where the admin service listens: a loopback address, or `off`.
+    admin_listen: Option<SocketAddr> = Network, Text "ADDRESS", "127.0.0.1:50052",
+        |text| parse::unless("off", text, parse::loopback_address);
+
+    // The schema is public, and command-line clients need it to be of use.
+    /// Serve gRPC reflection.
+    reflection: bool = Network, Switch "BOOL", "true", parse::choice;
+
+    /// The implementation that serves: `auto` (the fastest on this CPU), `native`, `portable` or `fp32`.
+    engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
+
+    // The CPU quota is known only where the service runs. 1024 is beyond any machine.
+    /// Sessions in the pool, each computing one batch at a time; `auto`: from the CPU quota.
+    sessions: Option<NonZeroUsize> = Engine, Number "N", "auto",
+        |text| parse::unless("auto", text, |text| parse::count(text, 1024));
+
+    /// Threads of each session; `auto`: from the CPU quota.
+    threads: Option<NonZeroUsize> = Engine, Number "N", "auto",
+        |text| parse::unless("auto", text, |text| parse::count(text, 1024));
+
+    // Two of the tokens mark start and end, so 3 is the least that holds text; 512 is what the encoders are built for.
+    /// The tokens of a text that are read, 3 to 512; `auto`: as many as the model was trained for.
+    max_tokens: Option<u32> = Limits, Number "N", "auto",
+        |text| parse::unless("auto", text, |text| parse::tokens(text, 3..=512));
+
+    // As sentence-transformers does.
+    /// What becomes of a longer text where the request does not say: its `end` or `start` is cut off, or `reject`.
+    truncation: Truncation = Limits, Text "SIDE", "end", parse::choice;
+
+    // 256 texts of the largest size would be 16 MiB, but texts of ordinary size fit one message, and their reply (768
+    // floats each, 0.8 MB) fits the 4 MiB that gRPC clients take by default.
+    /// Texts in one request, at most.
+    max_texts: NonZeroUsize = Limits, Number "N", "256", |text| parse::count(text, 65_536);
+
+    // 512 tokens are some 2-4 KiB of English; 64 KiB leaves room for any language and still bounds tokenising time.
+    /// Bytes of one text, at most.
+    max_text_bytes: NonZeroUsize = Limits, Number "SIZE", "64KiB", |text| parse::size(text, 1..=1 << 30);
+
+    // Twice gRPC's own 4 MiB: 256 texts of 32 KiB.
+    /// Bytes of one gRPC message, at most.
+    max_message_bytes: NonZeroUsize = Limits, Number "SIZE", "8MiB", |text| parse::size(text, 1 << 10..=1 << 30);
+
+    // Past some 16 tokens a batch saves little on CPUs, and all its texts wait for its end: 2048 tokens are a few
+    // hundred milliseconds at worst. To be set again from measurements of P95.
+    /// Tokens in one batch, at most; a longer text is a batch of its own.
+    batch_tokens: NonZeroUsize = Batching, Number "N", "2048", |text| parse::count(text, 1 << 20);
+
+    // Four of the largest requests: more would only wait until their deadlines have passed.
+    /// Texts that wait for a session, at most; requests beyond are refused at once.
+    queue_texts: NonZeroUsize = Batching, Number "N", "1024", |text| parse::count(text, 1 << 20);
+
+    // Load balancers need about that long to see that this instance is going.
+    /// How long health says NOT_SERVING on SIGTERM before the listener closes.
+    shutdown_grace: Duration = Shutdown, Text "TIME", "2s", |text| parse::duration(text, Duration::from_secs(3600));
+
+    // With the 2 s of grace it stays below the 30 s after which Kubernetes kills.
+    /// How long accepted requests may take to finish once the listener has closed.
+    drain_timeout: Duration = Shutdown, Text "TIME", "25s", |text| parse::duration(text, Duration::from_secs(3600));
+
+    /// The form of log lines: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).
+    log_format: LogFormat = Logging, Text "FORMAT", "auto", parse::choice;
+
+    // A line for what an operator would want to know; none for each request.
+    /// Which log lines are written: a level, and levels of modules behind commas (`info,embedd::batch=debug`).
+    log_level: LogFilter = Logging, Text "FILTER", "info",
+        |text| text.parse().map_err(|expected: super::InvalidLogFilter| expected.to_string());
+}

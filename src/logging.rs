@@ -1,0 +1,58 @@
+//! Log lines on stderr: text for people, JSON for collectors.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing::Subscriber;
+use tracing_subscriber::fmt::{MakeWriter, fmt};
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use crate::config::{LogFilter, LogFormat};
+
+/// Logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("log lines already go elsewhere in this process; set logging up once, before anything else does")]
+pub struct AlreadySet(#[source] TryInitError);
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Coloured,
+    Plain,
+    Json,
+}
+
+/// Sends the log lines of this process, those of libraries included, to stderr.
+///
+/// # Errors
+/// [`AlreadySet`] on a second call.
+pub fn init(format: LogFormat, filter: &LogFilter) -> Result<(), AlreadySet> {
+    // https://no-color.org: any text but the empty one.
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let style = style(format, io::stderr().is_terminal(), no_color);
+    subscriber(style, filter, io::stderr).try_init().map_err(AlreadySet)
+}
+
+fn style(format: LogFormat, terminal: bool, no_color: bool) -> Style {
+    match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if !terminal => Style::Json,
+        LogFormat::Auto | LogFormat::Text if terminal && !no_color => Style::Coloured,
+        LogFormat::Auto | LogFormat::Text => Style::Plain,
+    }
+}
+
+/// Times are RFC 3339 in UTC. A line that cannot be written is dropped: to tell of it would need the same stderr.
+fn subscriber<W>(style: Style, filter: &LogFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines = fmt().with_env_filter(filter.env_filter()).with_writer(writer).log_internal_errors(false);
+    match style {
+        Style::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
+        Style::Coloured => Box::new(lines.with_ansi(true).finish()),
+        Style::Plain => Box::new(lines.with_ansi(false).finish()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
