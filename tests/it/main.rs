@@ -1,1 +1,14 @@
+//! The program as its users meet it: the real binary, real models, real sockets, a real client.
+//!
+//! What the tests need is fetched to the cache folder (`EMBEDD_HOME`) by the program's own code.
 
+mod support;
+
+mod accuracy;
+mod architecture;
+mod cold_start;
+mod command_line;
+mod embedding;
+mod grpcurl;
+mod invalid_requests;
+mod lifecycle;

@@ -1,8 +1,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::super::{EngineChoice, LogFormat, TABLE, Truncation};
+use super::super::{EngineChoice, LogFormat, TABLE};
 use super::*;
+use crate::request::Truncation;
 
 /// Sources from flags, variables and the text of a file.
 pub(in crate::config) fn sources(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Sources {

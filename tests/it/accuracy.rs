@@ -1,0 +1,50 @@
+//! The vectors are PyTorch's.
+
+use crate::support::cosine;
+use crate::support::models::Model;
+use crate::support::reference::{Reference, Text};
+use crate::support::server::{embed, shared};
+
+/// The least cosine to PyTorch that float32 may have.
+const LEAST_COSINE: f64 = 0.99999;
+
+#[tokio::test]
+async fn every_reference_text_alone_has_the_embedding_of_pytorch_mpnet() {
+    check(Model::Mpnet, 1).await;
+}
+
+#[tokio::test]
+async fn every_reference_text_alone_has_the_embedding_of_pytorch_minilm() {
+    check(Model::MiniLm, 1).await;
+}
+
+#[tokio::test]
+async fn every_reference_text_among_others_has_the_embedding_of_pytorch_mpnet() {
+    check(Model::Mpnet, 100).await;
+}
+
+#[tokio::test]
+async fn every_reference_text_among_others_has_the_embedding_of_pytorch_minilm() {
+    check(Model::MiniLm, 100).await;
+}
+
+async fn check(model: Model, texts_per_request: usize) {
+    let server = shared(model);
+    let mut client = server.client().await;
+    let reference = Reference::load(model);
+    let mut least = f64::INFINITY;
+    for texts in reference.texts.chunks(texts_per_request) {
+        let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+        let response = embed(&mut client, &request).await;
+        assert_eq!(response.embeddings.len(), texts.len());
+        assert_eq!(response.model, model.id());
+        for (text, embedding) in texts.iter().zip(&response.embeddings) {
+            let Text { id, embedding: expected, token_count, .. } = text;
+            assert_eq!(embedding.token_count, *token_count, "tokens of {id}");
+            let cosine = cosine(&embedding.values, expected);
+            assert!(cosine >= LEAST_COSINE, "{id}: cosine {cosine}");
+            least = least.min(cosine);
+        }
+    }
+    println!("{model:?}, {texts_per_request} texts a request: least cosine to PyTorch {least:.9}");
+}

@@ -1,0 +1,116 @@
+//! Nonsense gets INVALID_ARGUMENT with the field, and nothing else happens.
+
+use embedd::proto::{CountTokensRequest, EmbedRequest};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::support::models::Model;
+use crate::support::server::{Server, embed, shared};
+
+/// The fields that the status' BadRequest names.
+fn fields(status: &Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    let details = status.get_details_bad_request().expect("BadRequest details");
+    details.field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+#[tokio::test]
+async fn each_wrong_field_is_named_in_the_details() {
+    let server = shared(Model::MiniLm);
+    let mut client = server.client().await;
+    let good = EmbedRequest { texts: vec!["a".to_owned()], ..Default::default() };
+    let too_long = "x".repeat(64 * 1024 + 1);
+    let cases = [
+        (EmbedRequest { texts: vec![], ..good.clone() }, vec!["texts"]),
+        (EmbedRequest { texts: vec!["a".to_owned(); 257], ..good.clone() }, vec!["texts"]),
+        (EmbedRequest { texts: vec!["a".to_owned(), too_long.clone()], ..good.clone() }, vec!["texts[1]"]),
+        (EmbedRequest { dimensions: Some(0), ..good.clone() }, vec!["dimensions"]),
+        (EmbedRequest { dimensions: Some(385), ..good.clone() }, vec!["dimensions"]),
+        (EmbedRequest { truncation: 4, ..good.clone() }, vec!["truncation"]),
+        (EmbedRequest { truncation: -1, ..good.clone() }, vec!["truncation"]),
+        (EmbedRequest { encoding: 3, ..good.clone() }, vec!["encoding"]),
+        (
+            EmbedRequest { texts: vec![], truncation: 9, encoding: 9, dimensions: Some(9999), ..good.clone() },
+            vec!["truncation", "encoding", "texts", "dimensions"],
+        ),
+    ];
+    for (request, expected) in cases {
+        let status = client.embed(request).await.expect_err("invalid");
+        assert_eq!(fields(&status), expected, "{status}");
+    }
+    let status = client.count_tokens(CountTokensRequest { texts: vec![too_long] }).await.expect_err("invalid");
+    assert_eq!(fields(&status), ["texts[0]"]);
+    embed(&mut client, &["the server still answers"]).await;
+}
+
+#[tokio::test]
+async fn the_limits_are_inclusive() {
+    let server = shared(Model::MiniLm);
+    let mut client = server.client().await;
+    let longest = "x".repeat(64 * 1024);
+    let response = embed(&mut client, &[&longest]).await;
+    assert_eq!(response.embeddings[0].values.len(), 384);
+    let most = vec!["a"; 256];
+    assert_eq!(embed(&mut client, &most).await.embeddings.len(), 256);
+}
+
+#[tokio::test]
+async fn limits_follow_their_flags() {
+    let flags = ["--max-texts", "2", "--max-text-bytes", "10", "--max-message-bytes", "1KiB"];
+    let server = Server::start(Model::MiniLm, &flags);
+    let mut client = server.client().await;
+    embed(&mut client, &["0123456789", "b"]).await;
+    let request = |texts: &[&str]| EmbedRequest {
+        texts: texts.iter().map(|&text| text.to_owned()).collect(),
+        ..Default::default()
+    };
+    assert_eq!(fields(&client.embed(request(&["a", "b", "c"])).await.expect_err("too many")), ["texts"]);
+    assert_eq!(fields(&client.embed(request(&["0123456789a"])).await.expect_err("too long")), ["texts[0]"]);
+    let status = client.embed(request(&["x".repeat(2000).as_str()])).await.expect_err("too large");
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_with_the_time_to_wait() {
+    let server = Server::start(Model::MiniLm, &["--queue-texts", "8", "--max-texts", "8", "--sessions", "1"]);
+    let mut calls = Vec::new();
+    for _ in 0..24 {
+        let mut client = server.client().await;
+        let texts = vec!["word ".repeat(250); 8];
+        calls.push(tokio::spawn(async move { client.embed(EmbedRequest { texts, ..Default::default() }).await }));
+    }
+    let (mut answered, mut refused) = (0, 0);
+    for call in calls {
+        match call.await.expect("no panic") {
+            Ok(_) => answered += 1,
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                assert!(status.get_details_retry_info().and_then(|info| info.retry_delay).is_some());
+                refused += 1;
+            }
+        }
+    }
+    assert!(answered >= 1 && refused >= 1, "{answered} answered, {refused} refused");
+}
+
+#[tokio::test]
+async fn what_is_not_built_says_so() {
+    let server = shared(Model::MiniLm);
+    let stream = tokio_stream::once(EmbedRequest::default());
+    let status = server.client().await.embed_stream(stream).await.expect_err("not built");
+    assert_eq!(status.code(), Code::Unimplemented);
+
+    use embedd::proto::admin_service_client::AdminServiceClient;
+    use embedd::proto::{BenchmarkRequest, ClearCacheRequest, GetStatsRequest, ReloadModelRequest, ValidateRequest};
+    let mut admin = AdminServiceClient::connect(format!("http://{}", server.admin_address)).await.expect("connection");
+    let codes = [
+        admin.validate(ValidateRequest::default()).await.map(|_| ()),
+        admin.benchmark(BenchmarkRequest::default()).await.map(|_| ()),
+        admin.get_stats(GetStatsRequest::default()).await.map(|_| ()),
+        admin.clear_cache(ClearCacheRequest::default()).await.map(|_| ()),
+        admin.reload_model(ReloadModelRequest::default()).await.map(|_| ()),
+    ];
+    for result in codes {
+        assert_eq!(result.expect_err("not built").code(), Code::Unimplemented);
+    }
+}

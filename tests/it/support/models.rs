@@ -1,0 +1,80 @@
+//! The real models, fetched to the cache folder and converted by the code under test.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use embedd::convert::{Conversion, convert};
+use embedd::fetch::{Fetcher, Tool};
+use embedd::home::Home;
+use embedd::model_ref::ModelRef;
+use embedd::progress::Progress;
+
+/// The models that the tests run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Model {
+    /// all-mpnet-base-v2: `mpnet`, 768 dimensions.
+    Mpnet,
+    /// all-MiniLM-L6-v2: `bert`, 384 dimensions.
+    MiniLm,
+}
+
+impl Model {
+    pub(crate) const ALL: [Self; 2] = [Self::Mpnet, Self::MiniLm];
+
+    pub(crate) fn id(self) -> &'static str {
+        match self {
+            Self::Mpnet => "sentence-transformers/all-mpnet-base-v2",
+            Self::MiniLm => "sentence-transformers/all-MiniLM-L6-v2",
+        }
+    }
+
+    pub(crate) fn dimension(self) -> usize {
+        match self {
+            Self::Mpnet => 768,
+            Self::MiniLm => 384,
+        }
+    }
+
+    pub(crate) fn max_tokens(self) -> u32 {
+        match self {
+            Self::Mpnet => 384,
+            Self::MiniLm => 256,
+        }
+    }
+
+    /// The sentence-transformers folder.
+    pub(crate) fn source(self) -> PathBuf {
+        let model: ModelRef = self.id().parse().expect("a hub id");
+        fetcher().model(&model).expect("the model can be fetched")
+    }
+
+    /// A bundle converted once in this run, by the code as it is.
+    pub(crate) fn bundle(self) -> &'static Path {
+        static MPNET: OnceLock<PathBuf> = OnceLock::new();
+        static MINI_LM: OnceLock<PathBuf> = OnceLock::new();
+        let bundle = match self {
+            Self::Mpnet => &MPNET,
+            Self::MiniLm => &MINI_LM,
+        };
+        bundle.get_or_init(|| {
+            let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
+            let conversion =
+                Conversion { source: self.source(), output: output.clone(), name: self.id().to_owned(), replace: true };
+            convert(&conversion, &Progress::plain()).expect("the model can be converted");
+            output
+        })
+    }
+}
+
+pub(crate) fn fetcher() -> Fetcher {
+    Fetcher::from_env(home(), Progress::plain())
+}
+
+pub(crate) fn home() -> Home {
+    let configured = std::env::var_os("EMBEDD_HOME").map(PathBuf::from);
+    Home::find(configured).expect("a cache folder")
+}
+
+pub(crate) fn grpcurl() -> PathBuf {
+    fetcher().tool(Tool::Grpcurl).expect("grpcurl can be fetched")
+}

@@ -1,0 +1,162 @@
+//! The real server, as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::time::{Duration, Instant};
+
+use embedd::proto::embedding_service_client::EmbeddingServiceClient;
+use embedd::proto::{EmbedRequest, EmbedResponse};
+use serde_json::Value;
+use tonic::transport::Channel;
+
+use super::PATIENCE;
+use super::models::{Model, fetcher};
+
+pub(crate) type Client = EmbeddingServiceClient<Channel>;
+
+/// A server under way; killed when it is dropped.
+pub(crate) struct Server {
+    child: Mutex<Child>,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin_address: SocketAddr,
+    lines: Mutex<mpsc::Receiver<Value>>,
+}
+
+impl Server {
+    /// Serves a model's bundle; `flags` come on top.
+    pub(crate) fn start(model: Model, flags: &[&str]) -> Self {
+        let server = Self::launch(model, flags);
+        server.wait_for_line("ready");
+        server
+    }
+
+    /// As `start`, but it may still be loading.
+    pub(crate) fn launch(model: Model, flags: &[&str]) -> Self {
+        let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+        let mut command = command();
+        command.arg("serve").arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime);
+        Self::spawn(command.args(flags))
+    }
+
+    /// Starts any command line that serves; ports are the system's choice.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                match serde_json::from_str(&line) {
+                    Ok(value) => drop(sender.send(value)),
+                    Err(_) => eprintln!("server: {line}"),
+                }
+            }
+        });
+        let mut server = Self {
+            child: Mutex::new(child),
+            address: ([127, 0, 0, 1], 0).into(),
+            admin_address: ([127, 0, 0, 1], 0).into(),
+            lines: Mutex::new(lines),
+        };
+        server.address = server.read_address();
+        server.admin_address = server.read_address();
+        server
+    }
+
+    fn read_address(&self) -> SocketAddr {
+        let line = self.wait_for_line("listening");
+        line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
+    }
+
+    /// The next line of the log with this message; lines before it are passed over.
+    pub(crate) fn wait_for_line(&self, message: &str) -> Value {
+        let lines = self.lines.lock().expect("no panic");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("the server never said `{message}`"));
+            if line["message"] == message {
+                return line;
+            }
+            eprintln!("server: {line}");
+        }
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        let client = EmbeddingServiceClient::connect(format!("http://{}", self.address)).await.expect("a connection");
+        client.max_decoding_message_size(64 << 20)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let id = self.child.lock().expect("no panic").id().to_string();
+        let status = Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
+        assert!(status.success(), "kill -s {signal}");
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.lock().expect("no panic").try_wait().expect("a child") {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server does not end");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let child = self.child.get_mut().expect("no panic");
+        // It may have ended already.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// The program, without whatever configuration the environment holds but the cache folder.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_embedd"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("EMBEDD_") && name != "EMBEDD_HOME" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A server of the model with default settings, shared by the tests that run at the same time.
+pub(crate) fn shared(model: Model) -> Arc<Server> {
+    static MPNET: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    static MINI_LM: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+    let slot = match model {
+        Model::Mpnet => &MPNET,
+        Model::MiniLm => &MINI_LM,
+    };
+    let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(server) = slot.upgrade() {
+        return server;
+    }
+    let server = Arc::new(Server::start(model, &[]));
+    *slot = Arc::downgrade(&server);
+    server
+}
+
+/// An Embed call with default options.
+pub(crate) async fn embed(client: &mut Client, texts: &[&str]) -> EmbedResponse {
+    let texts = texts.iter().map(|&text| text.to_owned()).collect();
+    let request = EmbedRequest { texts, ..Default::default() };
+    client.embed(request).await.expect("embeddings").into_inner()
+}
+
+/// A folder that is removed with the value.
+pub(crate) fn temporary_folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().to_owned();
+    (folder, path)
+}
