@@ -5,3 +5,4 @@
 pub mod checksum;
 pub mod home;
 pub mod model_ref;
+pub mod progress;
