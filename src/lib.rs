@@ -3,6 +3,7 @@
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 
 pub mod checksum;
+pub mod fetch;
 pub mod home;
 pub mod model_ref;
 pub mod progress;

@@ -1,1 +1,3 @@
+//! Behaviour through the crate's public face, a file for each.
 
+mod fetch;
