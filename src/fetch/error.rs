@@ -26,14 +26,14 @@ pub enum FetchError {
         needed: Option<u64>,
     },
     /// This user may not do it.
-    #[error("cannot {action} `{}`: {source}; give this user the right to, or set {HOME_VARIABLE} to a folder of its own", path.display())]
+    #[error("cannot {action} `{}`: {reason}; give this user the right to, or set {HOME_VARIABLE} to a folder of its own", path.display())]
     Denied {
         /// What was tried: "create", "write" ...
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file is where a folder should be.
     #[error("cannot make the folder `{}`: it or a folder above it is a file; move that away, or set {HOME_VARIABLE} to another folder", path.display())]
@@ -42,14 +42,14 @@ pub enum FetchError {
         path: PathBuf,
     },
     /// Any other failure of the file system.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {reason}", path.display())]
     Io {
         /// What was tried: "create", "write" ...
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// What arrived is not what was expected.
     #[error(
@@ -174,15 +174,15 @@ pub enum FetchError {
 
 impl FetchError {
     /// Sorts a failure of the file system.
-    pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path, reason: io::Error) -> Self {
         let path = path.to_owned();
-        match source.kind() {
+        match reason.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path, needed: None },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::Denied { action, path, source }
+                Self::Denied { action, path, reason }
             }
             io::ErrorKind::NotADirectory => Self::NotAFolder { path },
-            _ => Self::Io { action, path, source },
+            _ => Self::Io { action, path, reason },
         }
     }
 

@@ -40,12 +40,12 @@ pub enum PipError {
         python: String,
     },
     /// Python cannot be run.
-    #[error("`{python}` cannot be run: {source}; set EMBEDD_PYTHON to a Python 3 with pip")]
+    #[error("`{python}` cannot be run: {reason}; set EMBEDD_PYTHON to a Python 3 with pip")]
     Start {
         /// The Python.
         python: String,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// pip failed.
     #[error(
@@ -83,6 +83,8 @@ impl Pip<'_> {
     /// Downloads the archive of `package` into the folder `scratch`. Returns its path.
     pub(super) fn download(&self, package: &Package, scratch: &Path) -> Result<PathBuf, FetchError> {
         let spec = package.to_string();
+        // pip may work elsewhere than here.
+        let scratch = &std::path::absolute(scratch).map_err(|error| FetchError::io("find", scratch, error))?;
         let archives = scratch.join("archives");
         let temporary = scratch.join("tmp");
         make_folder(&archives)?;
@@ -92,7 +94,7 @@ impl Pip<'_> {
         let (python, child) = self.start(&arguments, &temporary, &log)?;
         let task = self.progress.task(&format!("downloading {spec} with pip"), Some(package.bytes), Unit::Bytes);
         let status = wait(child, &[&temporary, &archives], package.bytes, &task);
-        let status = status.map_err(|source| PipError::Start { python: python.clone(), source })?;
+        let status = status.map_err(|reason| PipError::Start { python: python.clone(), reason })?;
         if !status.success() {
             return Err(failure(python, spec, status, &log, scratch, package));
         }
@@ -122,7 +124,7 @@ impl Pip<'_> {
             match started {
                 Ok(child) => return Ok((name, Running(child))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(PipError::Start { python: name, source }.into()),
+                Err(reason) => return Err(PipError::Start { python: name, reason }.into()),
             }
         }
         let tried = pythons.iter().map(|python| format!("`{}`", python.to_string_lossy())).collect();

@@ -153,6 +153,12 @@ impl Answer {
         range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
     }
 
+    /// Whether this 206 says itself that it is of another file than the one that was begun. Some caches ignore the
+    /// condition on a range.
+    pub(super) fn contradicts(&self, rest: &Rest) -> bool {
+        text(self.response.headers(), "etag").is_some_and(|etag| etag != rest.etag)
+    }
+
     /// How long the whole file is, of a 206 or 416.
     pub(super) fn range_total(&self) -> Option<u64> {
         text(self.response.headers(), "content-range")?.rsplit('/').next()?.parse().ok()

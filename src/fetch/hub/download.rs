@@ -92,7 +92,7 @@ impl Download<'_> {
         let answer = self.client.get(self.model.as_str(), self.revision, self.file, rest.as_ref())?;
         let offset = match (answer.status, &rest) {
             (200, _) => 0,
-            (206, Some(rest)) if answer.range_start() == Some(rest.from) => rest.from,
+            (206, Some(rest)) if answer.range_start() == Some(rest.from) && !answer.contradicts(rest) => rest.from,
             // All of it has come before, and nobody lived to check it.
             (416, Some(rest)) if answer.range_total() == Some(rest.from) => rest.from,
             (206 | 416, _) => {
@@ -115,7 +115,10 @@ impl Download<'_> {
     /// Writes the answer's body behind the first `offset` bytes that are here.
     fn receive(&self, answer: Answer, offset: u64) -> Result<(), FetchError> {
         let total = answer.length().map(|length| offset + length);
-        let failed = |error| FetchError::io("write", &self.half, error).needing(total.unwrap_or(0));
+        let failed = |error| {
+            let error = FetchError::io("write", &self.half, error);
+            if let Some(total) = total { error.needing(total) } else { error }
+        };
         if offset == 0 {
             self.forget()?;
             // Before the first byte: a file without its tag is not gone on with.

@@ -1,4 +1,4 @@
-use super::hub_server::HubServer;
+use super::hub_server::{HubServer, Ranges};
 use super::*;
 
 const WEIGHTS: usize = 300_000;
@@ -52,7 +52,7 @@ fn a_later_start_goes_on_with_what_an_earlier_one_left() {
 
 #[test]
 fn a_file_that_changed_meanwhile_is_begun_anew() {
-    for ignores_ranges in [false, true] {
+    for ranges in [Ranges::Right, Ranges::Ignored, Ranges::Unconditional] {
         let (home, server) = (TempDir::new().expect("a folder"), HubServer::start(model_files(WEIGHTS)));
         server.behave(|hub| hub.cuts = vec![100_000]);
         let mut impatient = at(&server, &home);
@@ -61,11 +61,12 @@ fn a_file_that_changed_meanwhile_is_begun_anew() {
         let other = vec![7; 200_000];
         server.behave(|hub| {
             hub.generation += 1;
-            hub.ignores_ranges = ignores_ranges;
+            hub.ranges = ranges;
+            hub.tells_no_sha256 = true;
             hub.files.insert("model.safetensors".to_owned(), other.clone());
         });
         let folder = at(&server, &home).model(&model(MODEL)).expect("the model");
-        assert_eq!(fs::read(folder.join("model.safetensors")).ok(), Some(other));
+        assert_eq!(fs::read(folder.join("model.safetensors")).ok(), Some(other), "{ranges:?}");
     }
 }
 

@@ -24,8 +24,18 @@ pub(super) struct Behaviour {
     pub(super) storage: Option<String>,
     /// The large files' digests are not told.
     pub(super) tells_no_sha256: bool,
-    /// Ranges are ignored.
-    pub(super) ignores_ranges: bool,
+    pub(super) ranges: Ranges,
+}
+
+/// What the hub makes of a range that is asked for on a condition.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ranges {
+    #[default]
+    Right,
+    /// Sends the whole file.
+    Ignored,
+    /// Sends the range of whatever file it has now.
+    Unconditional,
 }
 
 /// A request as it came.
@@ -121,7 +131,7 @@ impl Behaviour {
         let etag = format!("\"{}-{}\"", self.generation, &digest.as_str()[..8]);
         facts += &format!("ETag: {etag}\r\n");
         let length = bytes.len();
-        match range(request, &etag).filter(|_| !self.ignores_ranges) {
+        match range(request, &etag, self.ranges) {
             None => (format!("HTTP/1.1 200 OK\r\n{facts}"), bytes.clone()),
             Some(from) if from >= length => {
                 (format!("HTTP/1.1 416 No\r\nContent-Range: bytes */{length}\r\n"), Vec::new())
@@ -134,10 +144,15 @@ impl Behaviour {
     }
 }
 
-/// The start of the range that is asked for, if the condition on it holds.
-fn range(request: &Request, etag: &str) -> Option<usize> {
+/// The start of the range that is sent.
+fn range(request: &Request, etag: &str, ranges: Ranges) -> Option<usize> {
     let from = request.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
-    request.headers.get("if-range").is_none_or(|tag| tag == etag).then_some(from)
+    let holds = request.headers.get("if-range").is_none_or(|tag| tag == etag);
+    match ranges {
+        Ranges::Right => holds.then_some(from),
+        Ranges::Ignored => None,
+        Ranges::Unconditional => Some(from),
+    }
 }
 
 fn read_request(stream: &TcpStream) -> Option<Request> {
