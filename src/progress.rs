@@ -161,7 +161,8 @@ impl Task {
 
     fn tell(&self, told: &mut Told) {
         let gained = told.done.saturating_sub(told.told);
-        if !line_is_due(told.told_at.elapsed(), gained, told.total) {
+        let is_all = told.total.is_some_and(|total| told.done >= total); // the last line will tell that
+        if is_all || !line_is_due(told.told_at.elapsed(), gained, told.total) {
             return;
         }
         let amount = self.unit.amount(told.done);
@@ -215,17 +216,21 @@ pub fn bytes(count: u64) -> String {
     format!("{amount:.1} {}", UNITS[unit])
 }
 
-fn style(total_is_known: bool, unit: Unit) -> ProgressStyle {
-    let template = match (total_is_known, unit) {
+fn template(total_is_known: bool, unit: Unit) -> &'static str {
+    match (total_is_known, unit) {
         (true, Unit::Bytes) => {
             "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta_precise}"
         }
         (false, Unit::Bytes) => "{msg} {spinner} {decimal_bytes} {decimal_bytes_per_sec} {elapsed_precise}",
         (true, Unit::Steps) => "{msg} [{bar:30}] {pos}/{len} {eta_precise}",
         (false, Unit::Steps) => "{msg} {spinner} {pos} {elapsed_precise}",
-    };
+    }
+}
+
+fn style(total_is_known: bool, unit: Unit) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template(total_is_known, unit));
     // The templates are constants that a test parses; a bar of another look is better than none.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
 #[cfg(test)]

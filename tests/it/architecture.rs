@@ -66,7 +66,8 @@ fn names(code: &str, path: &str) -> bool {
     code.match_indices(path).any(|(at, _)| {
         let before = code[..at].chars().next_back();
         let after = code[at + path.len()..].chars().next();
-        !before.is_some_and(|c| is_word(c) || c == ':') && !after.is_some_and(is_word)
+        let ends = path.ends_with(':') || !after.is_some_and(is_word);
+        !before.is_some_and(|c| is_word(c) || c == ':') && ends
     })
 }
 

@@ -1,0 +1,46 @@
+//! Models in folders of the user's own.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::FetchError;
+use super::layout;
+
+/// Checks that `path` is a sentence-transformers folder. `user_home` is what a leading `~` means.
+pub(super) fn open(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {
+    let path = expand(path, user_home)?;
+    let no_folder = |reason: &str| FetchError::NoFolder { path: path.clone(), reason: reason.to_owned() };
+    match fs::metadata(&path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(no_folder("it is a file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_folder("it does not exist")),
+        Err(error) => return Err(FetchError::io("look at", &path, error)),
+    }
+    let missing = missing_files(&path)?;
+    if missing.is_empty() { Ok(path) } else { Err(FetchError::FolderIncomplete { path, missing }) }
+}
+
+/// Every required file that is not there.
+fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
+    let modules = folder.join(layout::MODULES);
+    let (mut missing, modules) = match fs::read(&modules) {
+        Ok(modules) => (Vec::new(), modules),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (vec![layout::MODULES.to_owned()], layout::USUAL_MODULES.to_vec())
+        }
+        Err(error) => return Err(FetchError::io("read", &modules, error)),
+    };
+    let invalid = |reason| FetchError::Modules { what: folder.display().to_string(), reason };
+    let wanted = layout::wanted(&modules).map_err(invalid)?;
+    let required = wanted.into_iter().filter(|wanted| wanted.required).map(|wanted| wanted.file);
+    missing.extend(required.filter(|file| !folder.join(file).is_file()));
+    Ok(missing)
+}
+
+fn expand(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {
+    let Ok(below) = path.strip_prefix("~") else { return Ok(path.to_owned()) };
+    let reason = || "this user has no home folder that `~` could mean".to_owned();
+    let home = user_home.ok_or_else(|| FetchError::NoFolder { path: path.to_owned(), reason: reason() })?;
+    Ok(home.join(below))
+}
