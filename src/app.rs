@@ -40,8 +40,13 @@ pub enum AppError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// Requests were still under way at the end of the drain.
-    #[error("requests were still under way after {0:?} (--drain-timeout); they were cut off")]
-    DrainTimeout(Duration),
+    #[error("{requests} requests were still under way after {timeout:?} (--drain-timeout); they were cut off")]
+    DrainTimeout {
+        /// Requests that got no reply.
+        requests: usize,
+        /// The time that they had.
+        timeout: Duration,
+    },
 }
 
 /// Serves until `stop` is done, then drains.
@@ -73,7 +78,10 @@ struct Servers {
     model: ModelSlot,
     health: Health,
     stop: CancellationToken,
+    /// The servers.
     tasks: TaskTracker,
+    /// Calls under way.
+    requests: TaskTracker,
     failures: tokio::sync::mpsc::Receiver<AppError>,
 }
 
@@ -85,7 +93,7 @@ impl Servers {
             None => None,
         };
         let (model, health) = (ModelSlot::default(), Health::not_yet_serving().await);
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (stop, tasks, requests) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         let (report, failures) = tokio::sync::mpsc::channel(2);
         let spawn = |server: ServerFuture| {
             let report = report.clone();
@@ -99,9 +107,13 @@ impl Servers {
 
         let reflection = settings.reflection;
         tell_address("gRPC", &listener);
-        let max_message_bytes = settings.max_message_bytes.get();
-        let embedding =
-            EmbeddingListener { model: model.clone(), health: health.clone(), max_message_bytes, reflection };
+        let embedding = EmbeddingListener {
+            model: model.clone(),
+            health: health.clone(),
+            requests: requests.clone(),
+            max_message_bytes: settings.max_message_bytes.get(),
+            reflection,
+        };
         spawn(Box::pin(embedding.serve(listener, stop.clone().cancelled_owned())));
         if let Some(listener) = admin_listener {
             tell_address("admin gRPC", &listener);
@@ -109,7 +121,7 @@ impl Servers {
             spawn(Box::pin(admin.serve(listener, stop.clone().cancelled_owned())));
         }
         tasks.close();
-        Ok(Self { model, health, stop, tasks, failures })
+        Ok(Self { model, health, stop, tasks, requests, failures })
     }
 
     async fn ready(&mut self, embedder: Embedder) {
@@ -134,7 +146,13 @@ impl Servers {
         tracing::info!(timeout = ?drain, "draining");
         self.health.end_watches().await;
         self.stop.cancel();
-        tokio::time::timeout(drain, self.tasks.wait()).await.map_err(|_| AppError::DrainTimeout(drain))?;
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            let requests = self.requests.len();
+            if requests > 0 {
+                return Err(AppError::DrainTimeout { requests, timeout: drain });
+            }
+            tracing::warn!("some connections were not closed by their clients; none had a request under way");
+        }
         tracing::info!("drained");
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
@@ -32,6 +33,8 @@ pub struct EmbeddingListener {
     pub model: ModelSlot,
     /// What health says.
     pub health: Health,
+    /// Holds a token for each call under way.
+    pub requests: TaskTracker,
     /// Bytes of a message at most.
     pub max_message_bytes: usize,
     /// Whether reflection is served.
@@ -59,7 +62,7 @@ impl EmbeddingListener {
     /// [`ServeError`].
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let limit = self.max_message_bytes;
-        let service = Embedding::new(self.model, limit);
+        let service = Embedding::new(self.model, self.requests, limit);
         let service = EmbeddingServiceServer::new(service).max_decoding_message_size(limit);
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Embedding);
         server()

@@ -66,10 +66,10 @@ impl OnnxRuntime {
         let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
         let environment =
             builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
-        Ok(Self { environment, version: version_in(ort::info()) })
+        Ok(Self { environment, version: version_of(library) })
     }
 
-    /// The library's version, such as `1.32.0`; `unknown` where its build information does not say.
+    /// The library's version, such as `1.32.0`; `unknown` where its file name does not say.
     pub fn version(&self) -> &str {
         &self.version
     }
@@ -98,10 +98,13 @@ impl OnnxRuntime {
     }
 }
 
-/// The build information holds the release branch, such as `git-branch=rel-1.32.0`.
-fn version_in(build_information: &str) -> String {
-    let release = build_information.split_once("git-branch=rel-").map(|(_, rest)| rest);
-    release.and_then(|rest| rest.split([',', ' ']).next()).unwrap_or("unknown").to_owned()
+/// Off the file's name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`), links followed: the library's own
+/// build information does not hold it.
+fn version_of(library: &Path) -> String {
+    let file = std::fs::canonicalize(library).unwrap_or_else(|_| library.to_owned());
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let numbers: Vec<&str> = name.split('.').filter(|part| part.bytes().all(|byte| byte.is_ascii_digit())).collect();
+    if numbers.is_empty() { "unknown".to_owned() } else { numbers.join(".") }
 }
 
 /// A session of the portable graph: every text of a batch is padded to the longest.
@@ -168,8 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_read_off_the_build_information() {
-        assert_eq!(version_in("ORT Build Info: git-branch=rel-1.32.0, git-commit-id=1234567"), "1.32.0");
-        assert_eq!(version_in("ORT Build Info: git-branch=main"), "unknown");
+    fn the_version_is_read_off_the_file_name() {
+        assert_eq!(version_of(Path::new("x/libonnxruntime.so.1.32.0")), "1.32.0");
+        assert_eq!(version_of(Path::new("x/libonnxruntime.1.32.0.dylib")), "1.32.0");
+        assert_eq!(version_of(Path::new("libonnxruntime.so")), "unknown");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::status;
@@ -15,12 +16,13 @@ use crate::request::{EmbedRequest, Texts, Truncation, Violations};
 #[derive(Debug)]
 pub(super) struct Embedding {
     model: ModelSlot,
+    requests: TaskTracker,
     max_message_bytes: usize,
 }
 
 impl Embedding {
-    pub(super) fn new(model: ModelSlot, max_message_bytes: usize) -> Self {
-        Self { model, max_message_bytes }
+    pub(super) fn new(model: ModelSlot, requests: TaskTracker, max_message_bytes: usize) -> Self {
+        Self { model, requests, max_message_bytes }
     }
 
     fn embedder(&self) -> Result<Arc<Embedder>, Status> {
@@ -31,6 +33,7 @@ impl Embedding {
 #[tonic::async_trait]
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
+        let _under_way = self.requests.token();
         let embedder = self.embedder()?;
         let (request, encoding) = read_embed_request(request.into_inner(), &embedder)?;
         let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;

@@ -72,6 +72,28 @@ async fn sigterm_and_sigint_drain_and_exit_with_0_and_lose_nothing() {
 }
 
 #[tokio::test]
+async fn a_connection_that_says_nothing_does_not_count_as_a_request() {
+    let server = Server::start(Model::MiniLm, &["--shutdown-grace", "0s", "--drain-timeout", "1s"]);
+    let _silent = std::net::TcpStream::connect(server.address).expect("a connection");
+    let _client = server.client().await;
+    server.signal("TERM");
+    // Blocks this test's only thread, and so keeps the client from answering.
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test]
+async fn requests_that_outlast_the_drain_are_told_and_exit_with_1() {
+    let server = Server::start(Model::Mpnet, &["--shutdown-grace", "0s", "--drain-timeout", "200ms"]);
+    let mut client = server.client().await;
+    let texts = vec!["word ".repeat(380); 100];
+    let call = tokio::spawn(async move { client.embed(EmbedRequest { texts, ..Default::default() }).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.signal("TERM");
+    call.await.expect("no panic").expect_err("cut off");
+    assert_eq!(server.wait().code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_who_watch_health_do_not_hold_up_the_drain() {
     let server = Server::start(Model::MiniLm, &["--shutdown-grace", "50ms"]);
     let mut client = health_client(&server).await;
