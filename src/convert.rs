@@ -135,3 +135,5 @@ fn load_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer, String> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tiny;

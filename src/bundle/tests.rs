@@ -1,1 +1,93 @@
+use std::collections::BTreeMap;
 
+use super::*;
+
+fn manifest() -> Manifest {
+    let file = |contents: &[u8]| FileRecord { sha256: Sha256Hex::of(contents), bytes: contents.len() as u64 };
+    Manifest {
+        format: FORMAT,
+        created_by: "test".to_owned(),
+        name: "org/model".to_owned(),
+        architecture: "mpnet".to_owned(),
+        source: SourceRecord { weights_sha256: Sha256Hex::of(b"weights"), weights_bytes: 7 },
+        dimension: 4,
+        max_tokens: 6,
+        position_limit: 8,
+        pooling: Pooling::Mean,
+        lowercase: false,
+        models: BTreeMap::from([(
+            Precision::Fp32,
+            ModelRecord { file: FP32_FILE.to_owned(), quantization: "none".to_owned() },
+        )]),
+        files: BTreeMap::from([(FP32_FILE.to_owned(), file(b"model")), (TOKENIZER_FILE.to_owned(), file(b"{}"))]),
+    }
+}
+
+fn write(manifest: &Manifest) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let json = serde_json::to_vec(manifest).expect("JSON");
+    fs::write(folder.path().join(MANIFEST_FILE), json).expect("write");
+    fs::write(folder.path().join(FP32_FILE), "model").expect("write");
+    fs::write(folder.path().join(TOKENIZER_FILE), "{}").expect("write");
+    folder
+}
+
+fn error_of(spoil: impl FnOnce(&mut Manifest)) -> String {
+    let mut manifest = manifest();
+    spoil(&mut manifest);
+    let folder = write(&manifest);
+    Bundle::open(folder.path()).expect_err("a spoilt manifest").to_string()
+}
+
+#[test]
+fn a_manifest_reads_as_it_was_written() {
+    let folder = write(&manifest());
+    let bundle = Bundle::open(folder.path()).expect("a bundle");
+    assert_eq!(bundle.manifest(), &manifest());
+    assert_eq!(bundle.model(Precision::Fp32).expect("a model").file, FP32_FILE);
+    assert_eq!(bundle.verify(FP32_FILE).expect("unchanged"), folder.path().join(FP32_FILE));
+}
+
+#[test]
+fn a_folder_without_manifest_and_one_of_another_format_say_what_to_do() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let error = Bundle::open(folder.path()).expect_err("no bundle").to_string();
+    assert!(error.contains("embedd convert"), "{error}");
+    let error = error_of(|manifest| manifest.format = FORMAT + 1);
+    assert!(error.contains("--force"), "{error}");
+    fs::write(folder.path().join(MANIFEST_FILE), "{").expect("write");
+    let error = Bundle::open(folder.path()).expect_err("damaged").to_string();
+    assert!(error.contains("damaged"), "{error}");
+}
+
+#[test]
+fn a_manifest_that_contradicts_itself_is_refused() {
+    assert!(error_of(|manifest| manifest.dimension = 0).contains("dimension"));
+    assert!(error_of(|manifest| manifest.max_tokens = 9).contains("max_tokens is 9"));
+    assert!(error_of(|manifest| drop(manifest.files.remove(FP32_FILE))).contains("not among its files"));
+}
+
+#[test]
+fn a_manifest_cannot_reach_out_of_its_folder() {
+    for name in ["../tokenizer.json", "a/b", "/etc/passwd", ".hidden", ""] {
+        let error = error_of(|manifest| {
+            let record = manifest.files[FP32_FILE].clone();
+            manifest.files.insert(name.to_owned(), record);
+        });
+        assert!(error.contains("is no file of the bundle"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn files_that_changed_are_told_with_what_was_expected() {
+    let folder = write(&manifest());
+    let bundle = Bundle::open(folder.path()).expect("a bundle");
+    fs::write(folder.path().join(FP32_FILE), "m0del").expect("write");
+    let error = bundle.verify(FP32_FILE).expect_err("changed").to_string();
+    assert!(error.contains("sha256") && error.contains(FP32_FILE), "{error}");
+    fs::write(folder.path().join(FP32_FILE), "longer model").expect("write");
+    let error = bundle.verify(FP32_FILE).expect_err("changed").to_string();
+    assert!(error.contains("5 bytes") && error.contains("12 bytes"), "{error}");
+    fs::remove_file(folder.path().join(FP32_FILE)).expect("remove");
+    assert!(matches!(bundle.verify(FP32_FILE), Err(BundleError::Io { .. })));
+}

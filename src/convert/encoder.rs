@@ -234,6 +234,3 @@ impl<'s, 'w> Reader<'s, 'w> {
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,159 @@
+//! Models of a few weights, whole enough to be converted, for the tests to spoil.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::{TensorView, serialize_to_file};
+use serde_json::{Value, json};
+
+const HIDDEN: usize = 4;
+const INNER: usize = 8;
+const HEADS: usize = 2;
+const LAYERS: usize = 2;
+const VOCABULARY: usize = 6;
+const POSITIONS: usize = 10;
+
+/// A sentence-transformers folder, not yet written.
+pub(super) struct Tiny {
+    pub(super) config: Value,
+    pub(super) modules: Value,
+    pub(super) pooling: Value,
+    pub(super) sentence: Value,
+    pub(super) transformers: Value,
+    pub(super) tokenizer: Value,
+    /// Names and shapes; values are made up from them.
+    pub(super) tensors: BTreeMap<String, Vec<usize>>,
+    pub(super) half_precision: bool,
+}
+
+pub(super) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+impl Tiny {
+    pub(super) fn mpnet() -> Self {
+        let names = LayerNames {
+            attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
+            attention_norm: "attention.LayerNorm",
+        };
+        let mut tiny = Self::new("mpnet", &names);
+        tiny.tensors.insert("encoder.relative_attention_bias.weight".to_owned(), vec![32, HEADS]);
+        tiny
+    }
+
+    pub(super) fn bert() -> Self {
+        let names = LayerNames {
+            attention: ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"],
+            attention_norm: "attention.output.LayerNorm",
+        };
+        let mut tiny = Self::new("bert", &names);
+        tiny.config["type_vocab_size"] = json!(2);
+        tiny.tensors.insert("embeddings.token_type_embeddings.weight".to_owned(), vec![2, HIDDEN]);
+        tiny
+    }
+
+    fn new(model_type: &str, names: &LayerNames) -> Self {
+        Self {
+            config: json!({
+                "model_type": model_type, "hidden_size": HIDDEN, "num_hidden_layers": LAYERS,
+                "num_attention_heads": HEADS, "intermediate_size": INNER, "vocab_size": VOCABULARY,
+                "max_position_embeddings": POSITIONS, "layer_norm_eps": 1e-5, "hidden_act": "gelu",
+            }),
+            modules: json!([
+                { "idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer" },
+                { "idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" },
+                { "idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize" },
+            ]),
+            pooling: json!({ "word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": true }),
+            sentence: json!({ "max_seq_length": 6, "do_lower_case": false }),
+            transformers: json!({}),
+            tokenizer: tokenizer(),
+            tensors: tensors(names),
+            half_precision: false,
+        }
+    }
+
+    pub(super) fn write(&self, folder: &Path) {
+        fs::create_dir_all(folder.join("1_Pooling")).expect("a folder");
+        let files = [
+            ("config.json", &self.config),
+            ("modules.json", &self.modules),
+            ("1_Pooling/config.json", &self.pooling),
+            ("sentence_bert_config.json", &self.sentence),
+            ("config_sentence_transformers.json", &self.transformers),
+            ("tokenizer.json", &self.tokenizer),
+        ];
+        for (file, value) in files {
+            fs::write(folder.join(file), value.to_string()).expect("write");
+        }
+        let (dtype, width) = if self.half_precision { (Dtype::F16, 2) } else { (Dtype::F32, 4) };
+        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, shape)| (name, shape, vec![0; shape.iter().product::<usize>() * width]))
+            .collect();
+        let views = data
+            .iter()
+            .map(|(name, shape, bytes)| (name, TensorView::new(dtype, shape.to_vec(), bytes).expect("a view")));
+        serialize_to_file(views, None, &folder.join("model.safetensors")).expect("write");
+    }
+}
+
+struct LayerNames {
+    /// Query, key, value, output.
+    attention: [&'static str; 4],
+    attention_norm: &'static str,
+}
+
+fn tensors(names: &LayerNames) -> BTreeMap<String, Vec<usize>> {
+    let mut tensors = BTreeMap::new();
+    let mut linear = |name: String, output: usize, input: usize| {
+        tensors.insert(format!("{name}.weight"), vec![output, input]);
+        tensors.insert(format!("{name}.bias"), vec![output]);
+    };
+    for layer in 0..LAYERS {
+        for part in names.attention {
+            linear(format!("encoder.layer.{layer}.{part}"), HIDDEN, HIDDEN);
+        }
+        linear(format!("encoder.layer.{layer}.intermediate.dense"), INNER, HIDDEN);
+        linear(format!("encoder.layer.{layer}.output.dense"), HIDDEN, INNER);
+    }
+    let norms = (0..LAYERS).flat_map(|layer| {
+        [names.attention_norm, "output.LayerNorm"].map(|part| format!("encoder.layer.{layer}.{part}"))
+    });
+    for norm in norms.chain(["embeddings.LayerNorm".to_owned()]) {
+        tensors.insert(format!("{norm}.weight"), vec![HIDDEN]);
+        tensors.insert(format!("{norm}.bias"), vec![HIDDEN]);
+    }
+    tensors.insert("embeddings.word_embeddings.weight".to_owned(), vec![VOCABULARY, HIDDEN]);
+    tensors.insert("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, HIDDEN]);
+    tensors
+}
+
+fn tokenizer() -> Value {
+    json!({
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": { "type": "Whitespace" },
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [
+                { "SpecialToken": { "id": "<s>", "type_id": 0 } },
+                { "Sequence": { "id": "A", "type_id": 0 } },
+                { "SpecialToken": { "id": "</s>", "type_id": 0 } },
+            ],
+            "pair": [{ "Sequence": { "id": "A", "type_id": 0 } }, { "Sequence": { "id": "B", "type_id": 1 } }],
+            "special_tokens": {
+                "<s>": { "id": "<s>", "ids": [0], "tokens": ["<s>"] },
+                "</s>": { "id": "</s>", "ids": [2], "tokens": ["</s>"] },
+            },
+        },
+        "model": {
+            "type": "WordLevel",
+            "vocab": { "<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "one": 4, "two": 5 },
+            "unk_token": "<unk>",
+        },
+    })
+}
