@@ -74,7 +74,7 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
         writer.copy(&source.path(file), file, required)?;
     }
     write_fp32(&encoder, &mut writer, progress)?;
-    let description = describe(conversion, &source, &encoder, progress)?;
+    let description = describe(conversion, &source, &encoder)?;
     writer.finish(description)?;
     Ok(Bundle::open(&conversion.output)?)
 }
@@ -89,22 +89,12 @@ fn write_fp32(encoder: &Encoder<'_>, writer: &mut BundleWriter, progress: &Progr
     Ok(())
 }
 
-fn describe(
-    conversion: &Conversion,
-    source: &Source,
-    encoder: &Encoder<'_>,
-    progress: &Progress,
-) -> Result<Description, ConvertError> {
-    let weights = source.path(WEIGHTS_FILE);
-    let task = progress.task("checksum of the source", None, Unit::Bytes);
-    let source_record = writer::record_source(&weights)?;
-    task.advance(source_record.weights_bytes);
-    task.finish();
+fn describe(conversion: &Conversion, source: &Source, encoder: &Encoder<'_>) -> Result<Description, ConvertError> {
     let position_limit = encoder.position_limit as u32;
     Ok(Description {
         name: conversion.name.clone(),
         architecture: encoder.architecture.to_owned(),
-        source: source_record,
+        source: writer::record_source(&source.path(WEIGHTS_FILE))?,
         dimension: encoder.hidden_size as u32,
         max_tokens: source.max_tokens.unwrap_or(position_limit).min(position_limit),
         position_limit,

@@ -1,4 +1,4 @@
-//! Progress of long work, told on standard error: bars on a terminal, plain lines in a log.
+//! Progress of long work, told on standard error: bars on a terminal, plain lines or log lines elsewhere.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -21,6 +21,7 @@ pub struct Progress(Arc<Sink>);
 enum Sink {
     Bars(MultiProgress),
     Lines(Mutex<Box<dyn Write + Send>>),
+    Log,
     Silent,
 }
 
@@ -61,8 +62,17 @@ struct Told {
 impl Progress {
     /// Bars if standard error is a terminal, else plain lines.
     pub fn auto() -> Self {
+        Self::bars().unwrap_or_else(Self::plain)
+    }
+
+    /// Bars if standard error is a terminal, else lines of the log, whose form others rely on.
+    pub fn auto_in_log() -> Self {
+        Self::bars().unwrap_or_else(|| Self(Arc::new(Sink::Log)))
+    }
+
+    fn bars() -> Option<Self> {
         let bars = MultiProgress::new();
-        if io::stderr().is_terminal() && !bars.is_hidden() { Self(Arc::new(Sink::Bars(bars))) } else { Self::plain() }
+        (io::stderr().is_terminal() && !bars.is_hidden()).then(|| Self(Arc::new(Sink::Bars(bars))))
     }
 
     /// Plain lines on standard error: one at the start of a task, one every few seconds, one at the end.
@@ -105,6 +115,7 @@ impl Progress {
         match &*self.0 {
             Sink::Bars(bars) => bars.suspend(|| drop(writeln!(io::stderr(), "{line}"))),
             Sink::Lines(writer) => drop(writeln!(writer.lock().unwrap_or_else(PoisonError::into_inner), "{line}")),
+            Sink::Log => tracing::info!("{line}"),
             Sink::Silent => {}
         }
     }
@@ -115,6 +126,7 @@ impl fmt::Debug for Progress {
         f.write_str(match &*self.0 {
             Sink::Bars(_) => "Progress::Bars",
             Sink::Lines(_) => "Progress::Lines",
+            Sink::Log => "Progress::Log",
             Sink::Silent => "Progress::Silent",
         })
     }

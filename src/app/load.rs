@@ -50,7 +50,7 @@ pub enum LoadModelError {
 pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> {
     let started = Instant::now();
     let home = Home::find(settings.home.clone())?;
-    let progress = Progress::auto();
+    let progress = Progress::auto_in_log();
     let fetcher = Fetcher::from_env(home.clone(), progress.clone())
         .offline(settings.offline)
         .runtime_library(settings.onnxruntime.clone());

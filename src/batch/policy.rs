@@ -14,15 +14,14 @@ pub struct BatchLimits {
 /// A batch costs its longest text times its texts, because every text is padded to the longest.
 pub(super) fn next_batch(lengths: impl IntoIterator<Item = usize>, limits: BatchLimits) -> usize {
     let mut longest = 0;
-    let fitting = lengths
+    lengths
         .into_iter()
         .enumerate()
         .take_while(|&(before, length)| {
             longest = longest.max(length);
             before == 0 || longest.saturating_mul(before + 1) <= limits.tokens.get()
         })
-        .count();
-    fitting
+        .count()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(super) fn run(queue: &Queue, mut session: Box<dyn Session>, limits: BatchLim
         let result = infer(session.as_mut(), &batch);
         let infer = started.elapsed();
         tracing::debug!(texts = batch.len(), ?infer, "batch");
-        answer(batch, number, started, infer, result);
+        answer(batch, number, started, infer, &result);
     }
 }
 
@@ -37,7 +37,7 @@ fn answer(
     number: u64,
     started: Instant,
     infer: Duration,
-    result: Result<Array2<f32>, InferenceError>,
+    result: &Result<Array2<f32>, InferenceError>,
 ) {
     for (row, pending) in batch.into_iter().enumerate() {
         let reply = result.as_ref().map_err(Clone::clone).map(|embeddings| Answer {

@@ -148,7 +148,7 @@ impl<'w> GraphBuilder<'w> {
             output: outputs.iter().map(|&output| output.to_owned()).collect(),
             name: name.to_owned(),
             op_type: operator.to_owned(),
-            attribute: attributes.iter().map(Attribute::to_proto).collect(),
+            attribute: attributes.iter().copied().map(Attribute::to_proto).collect(),
             domain: domain.to_owned(),
         });
         outputs.iter().map(|&output| Value(output.to_owned())).collect()
@@ -301,13 +301,13 @@ pub enum Attribute<'a> {
 }
 
 impl Attribute<'_> {
-    fn to_proto(&self) -> AttributeProto {
+    fn to_proto(self) -> AttributeProto {
         let proto = |name: &str, kind: AttributeType| AttributeProto {
             name: name.to_owned(),
             r#type: kind.into(),
             ..Default::default()
         };
-        match *self {
+        match self {
             Self::Float(name, f) => AttributeProto { f, ..proto(name, AttributeType::Float) },
             Self::Int(name, i) => AttributeProto { i, ..proto(name, AttributeType::Int) },
             Self::Ints(name, ints) => AttributeProto { ints: ints.to_vec(), ..proto(name, AttributeType::Ints) },

@@ -3,31 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Module, and what neither it nor its submodules may import of the crate.
-const ABSENCES: [(&str, &[&str]); 12] = [
-    ("grpc", &["convert", "fetch", "prepare", "app", "cli"]),
-    ("embed", &["grpc", "convert", "fetch", "prepare", "app", "cli", "config"]),
-    ("request", &["grpc", "embed", "tokenize", "batch", "engine", "convert", "fetch", "app", "config"]),
-    ("tokenize", &["grpc", "embed", "batch", "convert", "fetch", "app", "config"]),
-    ("batch", &["grpc", "embed", "tokenize", "convert", "fetch", "app", "config", "bundle"]),
-    ("engine", &["grpc", "embed", "tokenize", "batch", "convert", "fetch", "app", "config", "request"]),
-    ("convert", &["grpc", "embed", "tokenize", "batch", "app", "config", "fetch", "prepare", "request", "engine"]),
-    ("bundle", &["grpc", "embed", "tokenize", "batch", "engine", "convert", "fetch", "app", "config", "request"]),
-    ("fetch", &["grpc", "embed", "tokenize", "batch", "engine", "convert", "app", "config", "bundle", "prepare"]),
-    ("prepare", &["grpc", "embed", "tokenize", "batch", "engine", "app", "config"]),
-    ("config", &["grpc", "embed", "tokenize", "batch", "engine", "convert", "fetch", "app", "bundle"]),
-    ("model_slot", &["grpc", "convert", "fetch", "app", "config", "batch", "engine"]),
-];
-
-/// Outside crate, and the only modules that may name it.
-const CRATES: [(&str, &[&str]); 6] = [
-    ("tonic", &["grpc", "proto"]),
-    ("ort", &["engine"]),
-    ("clap", &["cli"]),
-    ("tokenizers", &["tokenize", "convert"]),
-    ("ureq", &["fetch"]),
-    ("safetensors", &["convert"]),
-];
+/// The rows of the table behind a marker of the document: the first cell, and the second one's parts.
+fn table(marker: &str) -> Vec<(String, Vec<String>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md");
+    let document = fs::read_to_string(path).expect("the document");
+    let (_, behind) = document.split_once(marker).expect("the marker");
+    let rows: Vec<_> = behind
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            (cells[0].to_owned(), cells[1].split(", ").map(str::to_owned).collect())
+        })
+        .collect();
+    assert!(rows.len() > 5, "the table behind {marker} was found");
+    rows
+}
 
 struct SourceFile {
     path: PathBuf,
@@ -74,11 +67,13 @@ fn names(code: &str, path: &str) -> bool {
 #[test]
 fn imports_inside_the_crate_go_one_way() {
     let files = source_files();
-    for (module, absent) in ABSENCES {
+    for (module, absent) in table("<!-- absences -->") {
         let own: Vec<_> = files.iter().filter(|file| file.module == module).collect();
         assert!(!own.is_empty(), "there is a module {module}");
         for file in own {
-            for other in absent {
+            for other in &absent {
+                let exists = files.iter().any(|file| file.module == *other);
+                assert!(exists, "there is a module {other}");
                 let named = names(&file.code, &format!("crate::{other}"));
                 assert!(!named, "{} imports {other}, which {module} must not", file.path.display());
             }
@@ -91,9 +86,10 @@ fn imports_inside_the_crate_go_one_way() {
 
 #[test]
 fn outside_crates_stay_where_they_belong() {
+    let crates = table("<!-- crates -->");
     for file in source_files() {
-        for (name, allowed) in CRATES {
-            if !allowed.contains(&file.module.as_str()) {
+        for (name, allowed) in &crates {
+            if !allowed.contains(&file.module) {
                 let named = names(&file.code, &format!("{name}::")) || names(&file.code, &format!("use {name};"));
                 assert!(!named, "{} names {name}, which only {allowed:?} may", file.path.display());
             }
