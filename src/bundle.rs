@@ -66,10 +66,10 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceRecord {
-    /// The source's weights.
+    /// Of the source's weights: what tells one model from another.
     pub weights_sha256: Sha256Hex,
-    /// The source's weights, in bytes.
-    pub weights_bytes: u64,
+    /// Every file of the source that was read, by its path in the source's folder.
+    pub files: BTreeMap<String, FileRecord>,
 }
 
 /// How token states become one vector.
@@ -108,6 +108,16 @@ pub struct FileRecord {
     pub sha256: Sha256Hex,
     /// Its length.
     pub bytes: u64,
+}
+
+impl FileRecord {
+    /// Of a file as it is now.
+    ///
+    /// # Errors
+    /// What opening or reading the file failed with.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { sha256: Sha256Hex::of_file(path)?, bytes: fs::metadata(path)?.len() })
+    }
 }
 
 /// A bundle on disk, its manifest read.

@@ -1,8 +1,9 @@
 //! The conversion path: a sentence-transformers folder in, a bundle out.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Bundle, BundleError, FP32_FILE, Precision};
+use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, Precision, SourceRecord};
 use crate::progress::{Progress, Unit};
 
 pub mod encoder;
@@ -16,7 +17,7 @@ use encoder::{Encoder, EncoderError};
 use source::{COPIED_FILES, Source, SourceError, WEIGHTS_FILE};
 use weights::{Weights, WeightsError};
 pub use writer::WriterError;
-use writer::{BundleWriter, Description};
+use writer::{BundleWriter, Description, io_error};
 
 /// What to convert, and where to.
 #[derive(Debug, Clone)]
@@ -94,13 +95,31 @@ fn describe(conversion: &Conversion, source: &Source, encoder: &Encoder<'_>) -> 
     Ok(Description {
         name: conversion.name.clone(),
         architecture: encoder.architecture.to_owned(),
-        source: writer::record_source(&source.path(WEIGHTS_FILE))?,
+        source: record(source)?,
         dimension: encoder.hidden_size as u32,
         max_tokens: source.max_tokens.unwrap_or(position_limit).min(position_limit),
         position_limit,
         pooling: encoder.pooling,
         lowercase: source.lowercase,
     })
+}
+
+fn record(source: &Source) -> Result<SourceRecord, ConvertError> {
+    let mut files = BTreeMap::new();
+    for file in source.files() {
+        let path = source.path(file);
+        files.insert(file.to_owned(), FileRecord::of(&path).map_err(io_error(&path))?);
+    }
+    let weights_sha256 = files[WEIGHTS_FILE].sha256.clone();
+    Ok(SourceRecord { weights_sha256, files })
+}
+
+/// Whether a bundle was converted from the folder as it is now.
+///
+/// # Errors
+/// What reading one of the folder's files failed with.
+pub fn is_current(bundle: &Bundle, folder: &Path) -> Result<bool, ConvertError> {
+    Ok(record(&Source::read(folder)?)? == bundle.manifest().source)
 }
 
 /// A token id beyond the embedding table would make the server fail on some texts only.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleError};
-use crate::convert::{Conversion, ConvertError, WriterError, convert};
+use crate::convert::{self, Conversion, ConvertError, WriterError};
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::Home;
 use crate::model_ref::ModelRef;
@@ -35,22 +35,43 @@ pub struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    /// The model's bundle in the cache folder; fetched and converted where there is none, or one of another version.
+    /// The model's bundle in the cache folder; fetched and converted where there is none, or none of this version or of
+    /// the folder as it is now.
     ///
     /// # Errors
     /// [`PrepareError`].
     pub fn bundle(&self, model: &ModelRef) -> Result<Bundle, PrepareError> {
-        let output = self.home.bundle_dir(model);
+        let model = self.resolve(model)?;
+        let output = self.home.bundle_dir(&model);
         let replace = match Bundle::open(&output) {
-            Ok(bundle) => return Ok(bundle),
+            Ok(bundle) if self.is_current(&bundle, &model)? => return Ok(bundle),
+            Ok(_) | Err(BundleError::Format { .. }) => true,
             Err(BundleError::NotABundle { .. }) => output.exists(),
-            Err(BundleError::Format { .. }) => true,
             Err(error) => return Err(error.into()),
         };
-        match self.convert(model, output.clone(), replace) {
+        if replace {
+            self.progress.note(&format!("{} is out of date: converting {model} again", output.display()));
+        }
+        match self.convert(&model, output.clone(), replace) {
             // Another process was faster.
             Err(PrepareError::Convert(ConvertError::Write(WriterError::OutputExists(_)))) => Ok(Bundle::open(&output)?),
             result => result,
+        }
+    }
+
+    /// A folder by its full path, so that it has one bundle however it is named.
+    fn resolve(&self, model: &ModelRef) -> Result<ModelRef, PrepareError> {
+        match model {
+            ModelRef::Hub(_) => Ok(model.clone()),
+            ModelRef::Folder(_) => Ok(ModelRef::Folder(self.fetcher.model(model)?)),
+        }
+    }
+
+    /// Users change their own folders. What was fetched stays as it is, and may even be gone.
+    fn is_current(&self, bundle: &Bundle, model: &ModelRef) -> Result<bool, PrepareError> {
+        match model {
+            ModelRef::Hub(_) => Ok(true),
+            ModelRef::Folder(folder) => Ok(convert::is_current(bundle, folder)?),
         }
     }
 
@@ -61,7 +82,7 @@ impl Preparation<'_> {
     pub fn convert(&self, model: &ModelRef, output: PathBuf, replace: bool) -> Result<Bundle, PrepareError> {
         let source = self.fetcher.model(model)?;
         let conversion = Conversion { source, output, name: model.display_name(), replace };
-        Ok(convert(&conversion, self.progress)?)
+        Ok(convert::convert(&conversion, self.progress)?)
     }
 
     /// A bundle that the user names.

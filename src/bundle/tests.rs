@@ -9,7 +9,7 @@ fn manifest() -> Manifest {
         created_by: "test".to_owned(),
         name: "org/model".to_owned(),
         architecture: "mpnet".to_owned(),
-        source: SourceRecord { weights_sha256: Sha256Hex::of(b"weights"), weights_bytes: 7 },
+        source: SourceRecord { weights_sha256: Sha256Hex::of(b"weights"), files: BTreeMap::new() },
         dimension: 4,
         max_tokens: 6,
         position_limit: 8,

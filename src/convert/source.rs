@@ -19,6 +19,10 @@ pub const COPIED_FILES: [(&str, bool); 4] = [
     ("special_tokens_map.json", false),
 ];
 
+const MODULES_FILE: &str = "modules.json";
+const SENTENCE_FILE: &str = "sentence_bert_config.json";
+const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
+
 /// A sentence-transformers folder, its configuration read.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -32,6 +36,8 @@ pub struct Source {
     pub max_tokens: Option<u32>,
     /// Whether texts are lower-cased before the tokeniser sees them.
     pub lowercase: bool,
+    /// Where the pooling's configuration is, in the folder.
+    pooling_file: String,
 }
 
 /// The parts of `config.json` that shape the graph. Names are those of the file.
@@ -135,17 +141,26 @@ impl Source {
     pub fn read(folder: &Path) -> Result<Self, SourceError> {
         let config: ModelConfig = read_json(&folder.join("config.json"))?;
         check_config(&folder.join("config.json"), &config)?;
-        let pooling = read_modules(folder, &config)?;
+        let pooling_file = read_modules(folder)?;
+        let pooling = read_pooling(&folder.join(&pooling_file), config.hidden_size)?;
         refuse_default_prompt(folder)?;
-        let sentence: Option<SentenceConfig> = read_optional_json(&folder.join("sentence_bert_config.json"))?;
+        let sentence: Option<SentenceConfig> = read_optional_json(&folder.join(SENTENCE_FILE))?;
         let (max_tokens, lowercase) =
             sentence.map_or((None, false), |sentence| (sentence.max_seq_length, sentence.do_lower_case));
-        Ok(Self { folder: folder.to_owned(), config, pooling, max_tokens, lowercase })
+        Ok(Self { folder: folder.to_owned(), config, pooling, max_tokens, lowercase, pooling_file })
     }
 
     /// The path of one of the folder's files.
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
+    }
+
+    /// The files of the folder that the conversion depends on; those that it may lack, only where they are there.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let copied = COPIED_FILES.map(|(file, _)| file);
+        let always = [WEIGHTS_FILE, MODULES_FILE, self.pooling_file.as_str()];
+        let optional = [SENTENCE_FILE, TRANSFORMERS_FILE];
+        always.into_iter().chain(copied).chain(optional).filter(|file| self.path(file).exists())
     }
 }
 
@@ -200,9 +215,10 @@ fn check_config(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
     }
 }
 
-/// The modules must be a transformer, a pooling and at most a normalisation, in this order.
-fn read_modules(folder: &Path, config: &ModelConfig) -> Result<Pooling, SourceError> {
-    let path = folder.join("modules.json");
+/// The modules must be a transformer, a pooling and at most a normalisation, in this order. Gives the file of the
+/// pooling's configuration.
+fn read_modules(folder: &Path) -> Result<String, SourceError> {
+    let path = folder.join(MODULES_FILE);
     let modules: Vec<Module> = read_json(&path)?;
     let kinds: Vec<&str> =
         modules.iter().map(|module| module.kind.rsplit('.').next().unwrap_or(&module.kind)).collect();
@@ -223,7 +239,7 @@ fn read_modules(folder: &Path, config: &ModelConfig) -> Result<Pooling, SourceEr
             instead: "config.json and model.safetensors must lie beside modules.json".to_owned(),
         });
     }
-    read_pooling(&folder.join(&modules[1].path).join("config.json"), config.hidden_size)
+    Ok(Path::new(&modules[1].path).join("config.json").to_string_lossy().into_owned())
 }
 
 fn read_pooling(path: &Path, hidden_size: usize) -> Result<Pooling, SourceError> {
@@ -255,7 +271,7 @@ fn read_pooling(path: &Path, hidden_size: usize) -> Result<Pooling, SourceError>
 
 /// A prompt before every text would change every vector; leaving it out silently would be wrong.
 fn refuse_default_prompt(folder: &Path) -> Result<(), SourceError> {
-    let path = folder.join("config_sentence_transformers.json");
+    let path = folder.join(TRANSFORMERS_FILE);
     let config: Option<TransformersConfig> = read_optional_json(&path)?;
     match config.and_then(|config| config.default_prompt_name) {
         Some(name) => Err(SourceError::Unsupported {

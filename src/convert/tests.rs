@@ -165,6 +165,23 @@ fn weights_cut_short_are_told() {
 }
 
 #[test]
+fn a_bundle_is_current_until_its_source_changes() {
+    let dir = folder();
+    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let mut tiny = Tiny::mpnet();
+    tiny.write(&source);
+    let bundle = convert_to(&source, &output, false).expect("a bundle");
+    assert!(is_current(&bundle, &source).expect("readable"));
+    tiny.sentence["max_seq_length"] = json!(5);
+    tiny.write(&source);
+    assert!(!is_current(&bundle, &source).expect("readable"));
+    let bundle = convert_to(&source, &output, true).expect("a bundle");
+    assert!(is_current(&bundle, &source).expect("readable"));
+    fs::write(source.join("special_tokens_map.json"), "{}").expect("write");
+    assert!(!is_current(&bundle, &source).expect("readable"));
+}
+
+#[test]
 fn an_older_bundle_stays_as_it_was_when_a_conversion_fails() {
     let dir = folder();
     let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::onnx::WriteError;
 use crate::bundle::{FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, Precision, SourceRecord};
-use crate::checksum::{HashingReader, HashingWriter, Sha256Hex};
+use crate::checksum::HashingWriter;
 
 /// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind; what a killed one
 /// left, the next one for the same place removes.
@@ -60,7 +60,7 @@ pub enum WriterError {
     },
 }
 
-fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
+pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
     |source| {
         let advice = match source.kind() {
             io::ErrorKind::StorageFull => {
@@ -197,12 +197,4 @@ fn remove(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// The record of the source's weights.
-pub(super) fn record_source(weights: &Path) -> Result<SourceRecord, WriterError> {
-    let mut reader = HashingReader::new(File::open(weights).map_err(io_error(weights))?);
-    let weights_bytes = io::copy(&mut reader, &mut io::sink()).map_err(io_error(weights))?;
-    let weights_sha256: Sha256Hex = reader.finish();
-    Ok(SourceRecord { weights_sha256, weights_bytes })
 }
