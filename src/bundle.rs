@@ -15,6 +15,10 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The float32 model's file in a bundle.
 pub const FP32_FILE: &str = "model.onnx";
+/// The quantised portable model's file in a bundle.
+pub const PORTABLE_FILE: &str = "model_quantized.onnx";
+/// The reference set's file in a bundle.
+pub const REFERENCE_FILE: &str = "reference.safetensors";
 /// The layout of the manifest that this version writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -57,7 +61,7 @@ pub struct Manifest {
     /// Whether texts are lower-cased before the tokeniser sees them.
     pub lowercase: bool,
     /// The models in the bundle.
-    pub models: BTreeMap<Precision, ModelRecord>,
+    pub models: BTreeMap<Variant, ModelRecord>,
     /// Every other file of the bundle, by name.
     pub files: BTreeMap<String, FileRecord>,
 }
@@ -85,9 +89,11 @@ pub enum Pooling {
 /// Which of a bundle's models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum Variant {
     /// Float32 weights.
     Fp32,
+    /// Quantised or half-precision weights, for any stock ONNX Runtime.
+    Portable,
 }
 
 /// One model of a bundle.
@@ -98,6 +104,32 @@ pub struct ModelRecord {
     pub file: String,
     /// The recipe by which its weights were quantised; `none` where they were not.
     pub quantization: String,
+    /// Against the reference set; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<AccuracyRecord>,
+}
+
+/// How near a model's embeddings are to PyTorch's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccuracyRecord {
+    /// Texts of the reference set.
+    pub texts: u32,
+    /// The least cosine.
+    pub min_cosine: f64,
+    /// The cosine that 1 % of the texts are under.
+    pub p1_cosine: f64,
+    /// The mean cosine.
+    pub mean_cosine: f64,
+    /// The least cosine that a text must have.
+    pub threshold: f64,
+}
+
+impl AccuracyRecord {
+    /// Whether every text is at or above the threshold.
+    pub fn passed(&self) -> bool {
+        self.min_cosine >= self.threshold
+    }
 }
 
 /// One file of a bundle.
@@ -178,12 +210,12 @@ pub enum BundleError {
         found: String,
     },
     /// The bundle lacks what was asked for.
-    #[error("{folder} has no {precision} model; it has: {present}")]
+    #[error("{folder} has no {variant} model; it has: {present}")]
     NoSuchModel {
         /// The bundle.
         folder: PathBuf,
         /// What was asked for.
-        precision: String,
+        variant: String,
         /// What there is.
         present: String,
     },
@@ -230,10 +262,10 @@ impl Bundle {
     ///
     /// # Errors
     /// [`BundleError::NoSuchModel`].
-    pub fn model(&self, precision: Precision) -> Result<&ModelRecord, BundleError> {
-        self.manifest.models.get(&precision).ok_or_else(|| BundleError::NoSuchModel {
+    pub fn model(&self, variant: Variant) -> Result<&ModelRecord, BundleError> {
+        self.manifest.models.get(&variant).ok_or_else(|| BundleError::NoSuchModel {
             folder: self.folder.clone(),
-            precision: precision.to_string(),
+            variant: variant.to_string(),
             present: self.manifest.models.keys().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         })
     }
@@ -284,10 +316,11 @@ impl Manifest {
     }
 }
 
-impl std::fmt::Display for Precision {
+impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Fp32 => "fp32",
+            Self::Portable => "portable",
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, Precision, SourceRecord};
+use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, SourceRecord, Variant};
 use crate::progress::{Progress, Unit};
 
 pub mod encoder;
@@ -85,7 +85,7 @@ fn write_fp32(encoder: &Encoder<'_>, writer: &mut BundleWriter, progress: &Progr
     let task = progress.task("writing the float32 model", Some(graph.weight_bytes()), Unit::Bytes);
     let metadata = [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())];
     writer.stream(FP32_FILE, |out| graph.write(&metadata, out, |bytes| task.advance(bytes)))?;
-    writer.add_model(Precision::Fp32, FP32_FILE, "none");
+    writer.add_model(Variant::Fp32, FP32_FILE, "none");
     task.finish();
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::batch::{BatchError, Batcher};
-use crate::bundle::{Pooling, Precision};
+use crate::bundle::{Pooling, Variant};
 use crate::request::{EmbedRequest, Limits, Texts, Truncation};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
@@ -29,7 +29,7 @@ pub struct ModelInfo {
     /// sha256 of the source's weights.
     pub revision: String,
     /// Which of the bundle's models runs.
-    pub precision: Precision,
+    pub variant: Variant,
     /// The CPU's instruction set that matters here, for example `avx512-vnni`.
     pub instruction_set: String,
     /// The recipe by which the weights were quantised.

@@ -6,7 +6,7 @@
 //! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
 //!   [`engine`];
 //! * the conversion path: [`convert`];
-//! * what both share: [`bundle`], [`fetch`], [`home`], [`model_ref`], [`checksum`], [`progress`], and the generated
+//! * what both share: [`bundle`], [`fetch`], [`home`], [`model_ref`], [`reference`], [`checksum`], [`progress`], and the generated
 //!   [`proto`] and [`onnx`].
 
 pub mod app;
@@ -28,5 +28,6 @@ pub mod onnx;
 pub mod prepare;
 pub mod progress;
 pub mod proto;
+pub mod reference;
 pub mod request;
 pub mod tokenize;

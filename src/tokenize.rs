@@ -1,6 +1,6 @@
 //! From text to token ids, as the model's own tokeniser makes them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleError, TOKENIZER_FILE};
 use crate::engine::TokenIds;
@@ -76,22 +76,30 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`].
     pub fn load(bundle: &Bundle, max_tokens: Option<u32>) -> Result<Self, TokenizerError> {
-        let path = bundle.verify(TOKENIZER_FILE)?;
-        let invalid = |reason: String| TokenizerError::Invalid { path: path.clone(), reason };
-        let mut inner = tokenizers::Tokenizer::from_file(&path).map_err(|error| invalid(error.to_string()))?;
+        let (path, manifest) = (bundle.verify(TOKENIZER_FILE)?, bundle.manifest());
+        let asked = max_tokens.unwrap_or(manifest.max_tokens);
+        let tokenizer = Self::read(&path, asked, manifest.lowercase)?;
+        let least = (tokenizer.special_count() + 1) as u32;
+        if !(least..=manifest.position_limit).contains(&asked) {
+            let (model, most) = (manifest.name.clone(), manifest.position_limit);
+            return Err(TokenizerError::MaxTokens { asked, model, least, most });
+        }
+        Ok(tokenizer)
+    }
+
+    /// The tokeniser of a file, which cuts texts to `max_tokens`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Invalid`].
+    pub fn read(path: &Path, max_tokens: u32, lowercase: bool) -> Result<Self, TokenizerError> {
+        let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(|error| invalid(error.to_string()))?;
         // The file's own truncation and padding are for training.
         inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         inner.with_padding(None);
         let (prefix, suffix) = special_tokens(&inner).map_err(invalid)?;
-
-        let manifest = bundle.manifest();
-        let max_tokens = max_tokens.unwrap_or(manifest.max_tokens);
-        let least = (prefix.len() + suffix.len() + 1) as u32;
-        if !(least..=manifest.position_limit).contains(&max_tokens) {
-            let (model, most) = (manifest.name.clone(), manifest.position_limit);
-            return Err(TokenizerError::MaxTokens { asked: max_tokens, model, least, most });
-        }
-        Ok(Self { inner, prefix, suffix, max_tokens: max_tokens as usize, lowercase: manifest.lowercase })
+        let max_tokens = (max_tokens as usize).max(prefix.len() + suffix.len());
+        Ok(Self { inner, prefix, suffix, max_tokens, lowercase })
     }
 
     /// Tokens of a text at most, special tokens included.

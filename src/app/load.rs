@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::cpus;
 use crate::batch::{BatchLimits, Batcher};
-use crate::bundle::{Bundle, Precision};
+use crate::bundle::{Bundle, Variant};
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
 use crate::engine::{LoadError, OnnxRuntime, SessionOptions, instruction_set};
@@ -54,20 +54,20 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
     let fetcher = Fetcher::from_env(home.clone(), progress.clone())
         .offline(settings.offline)
         .runtime_library(settings.onnxruntime.clone());
-    let precision = precision(settings.engine)?;
+    let variant = variant(settings.engine)?;
     let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
     let bundle = match &settings.bundle {
         Some(folder) => Preparation::open(folder)?,
         None => Preparation { home: &home, fetcher: &fetcher, progress: &progress }.bundle(&settings.model)?,
     };
-    let embedder = assemble(settings, &bundle, &runtime, precision)?;
+    let embedder = assemble(settings, &bundle, &runtime, variant)?;
     tokio::runtime::Handle::current().block_on(warm_up(&embedder))?;
     let model = embedder.model();
     tracing::info!(
         model = model.name,
         bundle = %bundle.folder().display(),
         fingerprint = bundle.fingerprint().as_str(),
-        engine = %model.precision,
+        engine = %model.variant,
         instruction_set = model.instruction_set,
         sessions = model.sessions,
         threads = model.threads,
@@ -78,9 +78,9 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
     Ok(embedder)
 }
 
-fn precision(engine: EngineChoice) -> Result<Precision, LoadModelError> {
+fn variant(engine: EngineChoice) -> Result<Variant, LoadModelError> {
     match engine {
-        EngineChoice::Auto | EngineChoice::Fp32 => Ok(Precision::Fp32),
+        EngineChoice::Auto | EngineChoice::Fp32 => Ok(Variant::Fp32),
         EngineChoice::Native | EngineChoice::Portable => Err(LoadModelError::NoSuchEngine(engine)),
     }
 }
@@ -89,19 +89,19 @@ fn assemble(
     settings: &Settings,
     bundle: &Bundle,
     runtime: &OnnxRuntime,
-    precision: Precision,
+    variant: Variant,
 ) -> Result<Embedder, LoadModelError> {
     let manifest = bundle.manifest();
     let tokenizer = Tokenizer::load(bundle, settings.max_tokens)?;
     let (count, threads) = pool_size(settings, cpus());
-    let sessions = runtime.sessions(bundle, precision, count, SessionOptions { threads })?;
+    let sessions = runtime.sessions(bundle, variant, count, SessionOptions { threads })?;
     let batcher = Batcher::start(sessions, BatchLimits { tokens: settings.batch_tokens }, settings.queue_texts)?;
     let model = ModelInfo {
         name: manifest.name.clone(),
         revision: manifest.source.weights_sha256.to_string(),
-        precision,
+        variant,
         instruction_set: instruction_set().to_owned(),
-        quantization: bundle.model(precision).map_err(LoadError::from)?.quantization.clone(),
+        quantization: bundle.model(variant).map_err(LoadError::from)?.quantization.clone(),
         pooling: manifest.pooling,
         default_truncation: settings.truncation,
         runtime_version: runtime.version().to_owned(),

@@ -16,8 +16,8 @@ fn manifest() -> Manifest {
         pooling: Pooling::Mean,
         lowercase: false,
         models: BTreeMap::from([(
-            Precision::Fp32,
-            ModelRecord { file: FP32_FILE.to_owned(), quantization: "none".to_owned() },
+            Variant::Fp32,
+            ModelRecord { file: FP32_FILE.to_owned(), quantization: "none".to_owned(), accuracy: None },
         )]),
         files: BTreeMap::from([(FP32_FILE.to_owned(), file(b"model")), (TOKENIZER_FILE.to_owned(), file(b"{}"))]),
     }
@@ -44,7 +44,7 @@ fn a_manifest_reads_as_it_was_written() {
     let folder = write(&manifest());
     let bundle = Bundle::open(folder.path()).expect("a bundle");
     assert_eq!(bundle.manifest(), &manifest());
-    assert_eq!(bundle.model(Precision::Fp32).expect("a model").file, FP32_FILE);
+    assert_eq!(bundle.model(Variant::Fp32).expect("a model").file, FP32_FILE);
     assert_eq!(bundle.verify(FP32_FILE).expect("unchanged"), folder.path().join(FP32_FILE));
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::onnx::WriteError;
-use crate::bundle::{FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, Precision, SourceRecord};
+use crate::bundle::{FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant};
 use crate::checksum::HashingWriter;
 
 /// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind; what a killed one
@@ -18,7 +18,7 @@ pub(super) struct BundleWriter {
     /// Held as long as the writer lives, so that two never write to one place.
     _lock: File,
     files: BTreeMap<String, FileRecord>,
-    models: BTreeMap<Precision, ModelRecord>,
+    models: BTreeMap<Variant, ModelRecord>,
 }
 
 /// What the manifest says beside the files.
@@ -134,9 +134,9 @@ impl BundleWriter {
     }
 
     /// Enters a file that was written as a model.
-    pub(super) fn add_model(&mut self, precision: Precision, file: &str, quantization: &str) {
-        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned() };
-        self.models.insert(precision, record);
+    pub(super) fn add_model(&mut self, variant: Variant, file: &str, quantization: &str) {
+        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned(), accuracy: None };
+        self.models.insert(variant, record);
     }
 
     /// Writes the manifest and puts the folder in its place; a folder that is there already gives way.

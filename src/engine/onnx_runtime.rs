@@ -10,7 +10,7 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as Or
 use ort::value::TensorRef;
 
 use super::{InferenceError, Session, TokenIds};
-use crate::bundle::{Bundle, BundleError, Precision, graph_io};
+use crate::bundle::{Bundle, BundleError, Variant, graph_io};
 
 /// A loaded ONNX Runtime library.
 #[derive(Debug, Clone)]
@@ -81,20 +81,23 @@ impl OnnxRuntime {
     pub fn sessions(
         &self,
         bundle: &Bundle,
-        precision: Precision,
+        variant: Variant,
         count: NonZeroUsize,
         options: SessionOptions,
     ) -> Result<Vec<Box<dyn Session>>, LoadError> {
-        let file = &bundle.model(precision)?.file;
+        let file = &bundle.model(variant)?.file;
         let path = bundle.verify(file)?;
-        let failed = |reason: String| LoadError::Model { path: path.clone(), reason };
-        (0..count.get())
-            .map(|_| {
-                let session = PaddedSession::load(&self.environment, &path, options)
-                    .map_err(|error| failed(error.to_string()))?;
-                Ok(Box::new(session) as Box<dyn Session>)
-            })
-            .collect()
+        (0..count.get()).map(|_| self.session(&path, options)).collect()
+    }
+
+    /// Loads a portable model from its file, which need not be part of a bundle.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub fn session(&self, model: &Path, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
+        let session = PaddedSession::load(&self.environment, model, options)
+            .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })?;
+        Ok(Box::new(session))
     }
 }
 

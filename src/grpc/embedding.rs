@@ -167,7 +167,7 @@ fn describe(embedder: &Embedder, max_message_bytes: usize) -> proto::GetModelRes
         revision: model.revision.clone(),
         dimension: limits.dimension as u32,
         max_tokens: embedder.max_tokens() as u32,
-        engine: model.precision.to_string(),
+        engine: model.variant.to_string(),
         instruction_set: model.instruction_set.clone(),
         quantization: model.quantization.clone(),
         accuracy: None,

@@ -1,8 +1,10 @@
 //! The vectors are PyTorch's.
 
+use embedd::reference::ReferenceText;
+
 use crate::support::cosine;
 use crate::support::models::Model;
-use crate::support::reference::{Reference, Text};
+use crate::support::reference;
 use crate::support::server::{embed, shared};
 
 /// The least cosine to PyTorch that float32 may have.
@@ -31,7 +33,7 @@ async fn every_reference_text_among_others_has_the_embedding_of_pytorch_minilm()
 async fn check(model: Model, texts_per_request: usize) {
     let server = shared(model);
     let mut client = server.client().await;
-    let reference = Reference::load(model);
+    let reference = reference::load(model);
     let mut least = f64::INFINITY;
     for texts in reference.texts.chunks(texts_per_request) {
         let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
@@ -39,7 +41,7 @@ async fn check(model: Model, texts_per_request: usize) {
         assert_eq!(response.embeddings.len(), texts.len());
         assert_eq!(response.model, model.id());
         for (text, embedding) in texts.iter().zip(&response.embeddings) {
-            let Text { id, embedding: expected, token_count, .. } = text;
+            let ReferenceText { id, embedding: expected, token_count, .. } = text;
             assert_eq!(embedding.token_count, *token_count, "tokens of {id}");
             let cosine = cosine(&embedding.values, expected);
             assert!(cosine >= LEAST_COSINE, "{id}: cosine {cosine}");

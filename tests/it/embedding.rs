@@ -5,7 +5,7 @@ use embedd::proto::{
 };
 
 use crate::support::models::Model;
-use crate::support::reference::Reference;
+use crate::support::reference;
 use crate::support::server::{Client, Server, embed, shared};
 use crate::support::{cosine, norm};
 
@@ -111,11 +111,11 @@ async fn the_servers_default_truncation_and_maximum_are_its_flags() {
 async fn tokens_are_counted_without_truncation() {
     let server = shared(Model::MiniLm);
     let mut client = server.client().await;
-    let reference = Reference::load(Model::MiniLm);
-    let texts: Vec<String> = ["short-001", "edge-000"].map(|id| reference.find(id).text.clone()).into();
+    let set = reference::load(Model::MiniLm);
+    let texts: Vec<String> = ["short-001", "edge-000"].map(|id| reference::find(&set, id).text.clone()).into();
     let request = CountTokensRequest { texts: [texts, vec![long_text()]].concat() };
     let counts = client.count_tokens(request).await.expect("counts").into_inner().counts;
-    assert_eq!(counts[0].token_count, reference.find("short-001").token_count);
+    assert_eq!(counts[0].token_count, reference::find(&set, "short-001").token_count);
     assert_eq!(counts[1].token_count, 2);
     assert_eq!((counts[2].token_count, counts[2].exceeds_max_tokens), (604, true));
 }
