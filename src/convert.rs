@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, SourceRecord, Variant};
 use crate::progress::{Progress, Unit};
 
+pub mod calibrate;
 pub mod encoder;
 pub mod onnx;
 pub mod portable;
+mod quantize;
+pub mod recipe;
 pub mod source;
 pub mod weights;
 mod writer;
@@ -81,7 +84,7 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
 }
 
 fn write_fp32(encoder: &Encoder<'_>, writer: &mut BundleWriter, progress: &Progress) -> Result<(), ConvertError> {
-    let graph = portable::lower(encoder);
+    let graph = portable::lower(encoder, portable::Scheme::Float32)?;
     let task = progress.task("writing the float32 model", Some(graph.weight_bytes()), Unit::Bytes);
     let metadata = [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())];
     writer.stream(FP32_FILE, |out| graph.write(&metadata, out, |bytes| task.advance(bytes)))?;

@@ -6,7 +6,7 @@ mod cpu;
 mod onnx_runtime;
 
 pub use cpu::instruction_set;
-pub use onnx_runtime::{LoadError, OnnxRuntime, SessionOptions};
+pub use onnx_runtime::{LoadError, Observer, OnnxRuntime, SessionOptions};
 
 /// Token ids of one text, special tokens included: what a session takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

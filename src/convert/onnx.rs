@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use half::f16;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -98,6 +99,32 @@ impl<'w> GraphBuilder<'w> {
     ) -> Value {
         let bytes = move || Ok(fill()?.iter().flat_map(|value| value.to_le_bytes()).collect());
         self.initializer(name, DataType::Float, dims, size_of::<f32>(), Box::new(bytes))
+    }
+
+    /// A weight in half precision, as the graph reads it: widened to float32, which ONNX Runtime does once, on loading.
+    pub fn half_weight(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        fill: impl Fn() -> Result<Vec<f32>, WeightsError> + 'w,
+    ) -> Value {
+        let bytes = move || Ok(fill()?.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect());
+        let half = format!("{name}/half");
+        let half = self.initializer(&half, DataType::Float16, dims, size_of::<f16>(), Box::new(bytes));
+        self.node(name, "Cast", &[&half], &[Attribute::Int("to", DataType::Float as i64)])
+    }
+
+    /// An INT8 weight.
+    pub fn int8_weight(&mut self, name: &str, dims: &[usize], values: Vec<i8>) -> Value {
+        let bytes = move || Ok(values.iter().map(|value| value.cast_unsigned()).collect());
+        self.initializer(name, DataType::Int8, dims, size_of::<i8>(), Box::new(bytes))
+    }
+
+    /// An unsigned 8-bit scalar.
+    pub fn byte(&mut self, value: u8) -> Value {
+        self.constants += 1;
+        let name = format!("constant_{}", self.constants);
+        self.initializer(&name, DataType::Uint8, &[], size_of::<u8>(), Box::new(move || Ok(vec![value])))
     }
 
     /// An int64 constant, a scalar where `dims` is empty.
@@ -316,39 +343,4 @@ impl Attribute<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_streamed_model_decodes_as_a_whole_one() {
-        let mut graph = GraphBuilder::new("test");
-        let x = graph.input("x", DataType::Float, &[Dim::Named("batch"), Dim::Fixed(3)]);
-        let w = graph.weight("w", &[3, 2], || Ok(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
-        let one = graph.integers(&[1], &[]);
-        let y = graph.node("y", "MatMul", &[&x, &w], &[Attribute::Int("axis", -1)]);
-        graph.node_in(MICROSOFT, "z", "BiasGelu", &[&y, &one], &[Attribute::Float("epsilon", 0.5)]);
-        graph.output("out", &y, DataType::Float, &[Dim::Named("batch"), Dim::Fixed(2)]);
-        let mut bytes = Vec::new();
-        let mut told = 0;
-        graph.write(&[("key", "value".to_owned())], &mut bytes, |written| told += written).expect("write");
-
-        let model = ModelProto::decode(bytes.as_slice()).expect("a protobuf message");
-        let decoded = model.graph.expect("a graph");
-        assert_eq!(model.metadata_props[0].value, "value");
-        assert_eq!(decoded.node.len(), 3);
-        assert_eq!(decoded.initializer.len(), 2);
-        assert_eq!(decoded.initializer[0].dims, [3, 2]);
-        assert_eq!(decoded.initializer[0].raw_data.len(), 24);
-        assert_eq!(decoded.initializer[0].raw_data[20..], 6.0f32.to_le_bytes());
-        assert_eq!((told, graph.weight_bytes()), (32, 32));
-    }
-
-    #[test]
-    fn a_model_over_the_limit_of_the_format_is_refused_before_anything_is_written() {
-        let mut graph = GraphBuilder::new("test");
-        graph.weight("w", &[1 << 29], || unreachable!("nothing is read"));
-        let mut bytes = Vec::new();
-        let error = graph.write(&[], &mut bytes, |_| {}).expect_err("too large");
-        assert!(matches!(error, WriteError::TooLarge(_)) && bytes.is_empty(), "{error}");
-    }
-}
+mod tests;

@@ -1,5 +1,10 @@
 //! Lowers the encoder to a graph of standard and `com.microsoft` operators: any stock ONNX Runtime runs it.
 
+mod product;
+
+pub use product::{LinearInput, Scheme, observed_output};
+use product::{Prepared, Product};
+
 use super::encoder::relative_position::bucket;
 use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions, RelativeAttention};
 use super::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
@@ -10,12 +15,15 @@ use crate::onnx::tensor_proto::DataType;
 /// The smallest norm that is divided by, as PyTorch's `normalize` has it.
 const MIN_NORM: f32 = 1e-12;
 
-/// The float32 graph.
+/// The graph, its linear layers computed as `scheme` says.
 ///
 /// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`. Outputs, float32: `last_hidden_state`
 /// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, hidden]` of L2 norm 1, and `pooled_embedding`,
 /// the same before it is normalised.
-pub fn lower<'w>(encoder: &'w Encoder<'w>) -> GraphBuilder<'w> {
+///
+/// # Errors
+/// [`WeightsError`] where weights must be read to be quantised.
+pub fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
     let mut graph = GraphBuilder::new(encoder.architecture);
     let per_token = [Dim::Named("batch"), Dim::Named("sequence")];
     let ids = graph.input(graph_io::INPUT_IDS, DataType::Int64, &per_token);
@@ -27,10 +35,11 @@ pub fn lower<'w>(encoder: &'w Encoder<'w>) -> GraphBuilder<'w> {
         encoder.relative_attention.as_ref().map(|relative| relative_bias(&mut graph, relative, encoder, &sequence));
     let attention = AttentionInputs { padding, bias: bias.unwrap_or_else(GraphBuilder::absent) };
 
-    let mut states = embed(&mut graph, encoder, &ids, &sequence);
+    let mut states = embed(&mut graph, encoder, scheme, &ids, &sequence)?;
     for (index, layer) in encoder.layers.iter().enumerate() {
-        states =
-            Lowering { graph: &mut graph, encoder, prefix: format!("layer.{index}") }.layer(layer, &states, &attention);
+        let prefix = format!("layer.{index}");
+        let product = Product { graph: &mut graph, scheme, layer: index, prefix: prefix.clone() };
+        states = Lowering { product, encoder, prefix }.layer(layer, &states, &attention)?;
     }
     let pooled = pool(&mut graph, encoder.pooling, &states, &mask);
     let normalized = normalize(&mut graph, &pooled);
@@ -39,7 +48,7 @@ pub fn lower<'w>(encoder: &'w Encoder<'w>) -> GraphBuilder<'w> {
     graph.output(graph_io::TOKEN_STATES, &states, DataType::Float, &[per_token[0], per_token[1], hidden]);
     graph.output(graph_io::SENTENCE_EMBEDDING, &normalized, DataType::Float, &[per_token[0], hidden]);
     graph.output(graph_io::POOLED_EMBEDDING, &pooled, DataType::Float, &[per_token[0], hidden]);
-    graph
+    Ok(graph)
 }
 
 /// What attention needs beside the states, the same in every layer.
@@ -97,9 +106,14 @@ fn bias_by_distance(relative: &RelativeAttention<'_>, heads: usize, farthest: us
 }
 
 /// Normalised sum of word and position embeddings: `[batch, sequence, hidden]`.
-fn embed<'w>(graph: &mut GraphBuilder<'w>, encoder: &'w Encoder<'w>, ids: &Value, sequence: &Value) -> Value {
-    let words = copy(graph, "word_embeddings", &encoder.word_embeddings);
-    let words = graph.node("embeddings/words", "Gather", &[&words, ids], &[]);
+fn embed<'w>(
+    graph: &mut GraphBuilder<'w>,
+    encoder: &'w Encoder<'w>,
+    scheme: Scheme<'w>,
+    ids: &Value,
+    sequence: &Value,
+) -> Result<Value, WeightsError> {
+    let words = product::look_up(graph, scheme, "word_embeddings", &encoder.word_embeddings, ids)?;
     let positions = match &encoder.positions {
         Positions::Sequential { table, token_types } => sequential_positions(graph, table, token_types, sequence),
         Positions::SkippingPadding { table, padding } => {
@@ -111,7 +125,7 @@ fn embed<'w>(graph: &mut GraphBuilder<'w>, encoder: &'w Encoder<'w>, ids: &Value
     let sum = graph.node("embeddings/sum", "Add", &[&words, &positions], &[]);
     let (scale, bias) = norm_weights(graph, "embeddings/norm", &encoder.embedding_norm);
     let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", encoder.layer_norm_eps)];
-    graph.node("embeddings", "LayerNormalization", &[&sum, &scale, &bias], &attributes)
+    Ok(graph.node("embeddings", "LayerNormalization", &[&sum, &scale, &bias], &attributes))
 }
 
 /// The first `sequence` rows of the table: `[sequence, hidden]`. Every token is of type 0, so its row is added offline.
@@ -176,70 +190,77 @@ fn normalize(graph: &mut GraphBuilder<'_>, pooled: &Value) -> Value {
 
 /// One layer being lowered; names of its nodes and weights begin with `prefix`.
 struct Lowering<'g, 'w> {
-    graph: &'g mut GraphBuilder<'w>,
+    product: Product<'g, 'w>,
     encoder: &'w Encoder<'w>,
     prefix: String,
 }
 
 impl<'w> Lowering<'_, 'w> {
-    fn layer(&mut self, layer: &'w Layer<'w>, states: &Value, attention: &AttentionInputs) -> Value {
-        let attended = self.attention(layer, states, attention);
-        let projected = self.matmul("attention/output", &layer.attention_output, &attended);
-        let states =
-            self.skip_norm("attention/norm", &projected, states, &layer.attention_output, &layer.attention_norm);
-        let inner = self.matmul("intermediate", &layer.intermediate, &states);
+    fn layer(
+        &mut self,
+        layer: &'w Layer<'w>,
+        states: &Value,
+        attention: &AttentionInputs,
+    ) -> Result<Value, WeightsError> {
+        let input = self.product.prepare(LinearInput::Attention, states);
+        let attended = self.attention(layer, &input, attention)?;
+        let states = self.linear_and_norm(
+            LinearInput::AttentionOutput,
+            &layer.attention_output,
+            &layer.attention_norm,
+            &attended,
+            states,
+        )?;
+
+        let input = self.product.prepare(LinearInput::Intermediate, &states);
+        let inner = self.product.compute("intermediate", &layer.intermediate, &input)?;
         let bias = self.copy("intermediate/bias", &layer.intermediate.bias);
         let gelu = self.name("intermediate/gelu");
-        let inner = self.graph.node_in(MICROSOFT, &gelu, "BiasGelu", &[&inner, &bias], &[]);
-        let outer = self.matmul("output", &layer.output, &inner);
-        self.skip_norm("output/norm", &outer, &states, &layer.output, &layer.output_norm)
+        let inner = self.product.graph.node_in(MICROSOFT, &gelu, "BiasGelu", &[&inner, &bias], &[]);
+        self.linear_and_norm(LinearInput::Output, &layer.output, &layer.output_norm, &inner, &states)
     }
 
-    fn attention(&mut self, layer: &'w Layer<'w>, states: &Value, attention: &AttentionInputs) -> Value {
-        let query = self.matmul("attention/query", &layer.query, states);
-        let key = self.matmul("attention/key", &layer.key, states);
-        let value = self.matmul("attention/value", &layer.value, states);
+    fn attention(
+        &mut self,
+        layer: &'w Layer<'w>,
+        input: &Prepared,
+        attention: &AttentionInputs,
+    ) -> Result<Value, WeightsError> {
+        let query = self.product.compute("attention/query", &layer.query, input)?;
+        let key = self.product.compute("attention/key", &layer.key, input)?;
+        let value = self.product.compute("attention/value", &layer.value, input)?;
         let hidden = self.encoder.hidden_size;
         let name = self.name("attention/bias");
-        let bias = self.graph.weight(&name, &[3 * hidden], move || {
+        let bias = self.product.graph.weight(&name, &[3 * hidden], move || {
             Ok([layer.query.bias.read()?, layer.key.bias.read()?, layer.value.bias.read()?].concat())
         });
         let inputs = [&query, &key, &value, &bias, &attention.padding, &attention.bias];
         let name = self.name("attention");
         let heads = [Attribute::Int("num_heads", self.encoder.heads as i64)];
-        self.graph.node_in(MICROSOFT, &name, "MultiHeadAttention", &inputs, &heads)
+        Ok(self.product.graph.node_in(MICROSOFT, &name, "MultiHeadAttention", &inputs, &heads))
     }
 
-    /// The product with the transposed weight, without the bias: the next operator adds it.
-    fn matmul(&mut self, part: &str, linear: &'w Linear<'w>, input: &Value) -> Value {
-        let weight = &linear.weight;
-        let (output, inner) = (weight.shape()[0], weight.shape()[1]);
-        let name = self.name(&format!("{part}/weight"));
-        let weight = self.graph.weight(&name, &[inner, output], move || Ok(transpose(&weight.read()?, inner)));
-        let name = self.name(&format!("{part}/product"));
-        self.graph.node(&name, "MatMul", &[input, &weight], &[])
-    }
-
-    /// `norm(input + bias of linear + residual)`.
-    fn skip_norm(
+    /// `norm(linear(input) + residual)`.
+    fn linear_and_norm(
         &mut self,
-        part: &str,
-        input: &Value,
-        residual: &Value,
+        kind: LinearInput,
         linear: &'w Linear<'w>,
         norm: &'w LayerNorm<'w>,
-    ) -> Value {
-        let name = self.name(part);
-        let (scale, shift) = norm_weights(self.graph, &name, norm);
-        let bias = self.copy(&format!("{part}/input_bias"), &linear.bias);
+        input: &Value,
+        residual: &Value,
+    ) -> Result<Value, WeightsError> {
+        let prepared = self.product.prepare(kind, input);
+        let (product, bias) = self.product.compute_with_bias(kind.part(), linear, &prepared)?;
+        let name = self.name(&format!("{}/norm", kind.part()));
+        let (scale, shift) = norm_weights(self.product.graph, &name, norm);
         let epsilon = [Attribute::Float("epsilon", self.encoder.layer_norm_eps)];
-        let inputs = [input, residual, &scale, &shift, &bias];
-        self.graph.node_in(MICROSOFT, &name, "SkipLayerNormalization", &inputs, &epsilon)
+        let inputs = [&product, residual, &scale, &shift, &bias];
+        Ok(self.product.graph.node_in(MICROSOFT, &name, "SkipLayerNormalization", &inputs, &epsilon))
     }
 
     fn copy(&mut self, part: &str, tensor: &'w Tensor<'w>) -> Value {
         let name = self.name(part);
-        copy(self.graph, &name, tensor)
+        copy(self.product.graph, &name, tensor)
     }
 
     fn name(&self, part: &str) -> String {

@@ -110,6 +110,15 @@ fn version_of(library: &Path) -> String {
     if numbers.is_empty() { "unknown".to_owned() } else { numbers.join(".") }
 }
 
+fn load_session(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<OrtSession> {
+    OrtSession::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(options.threads.get())?
+        // A spinning thread takes a core from the server's own threads, and burns it when there is no work.
+        .with_intra_op_spinning(false)?
+        .commit_from_file(model)
+}
+
 /// A session of the portable graph: every text of a batch is padded to the longest.
 struct PaddedSession {
     session: OrtSession,
@@ -118,12 +127,7 @@ struct PaddedSession {
 
 impl PaddedSession {
     fn load(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<Self> {
-        let session = OrtSession::builder(environment)?
-            .with_optimization_level(GraphOptimizationLevel::All)?
-            .with_intra_threads(options.threads.get())?
-            // A spinning thread takes a core from the server's own threads, and burns it when there is no work.
-            .with_intra_op_spinning(false)?
-            .commit_from_file(model)?;
+        let session = load_session(environment, model, options)?;
         let output = OutputSelector::no_default().with(graph_io::POOLED_EMBEDDING);
         let pooled_only = RunOptions::new()?.with_outputs(output);
         Ok(Self { session, pooled_only })
@@ -144,6 +148,47 @@ impl Session for PaddedSession {
     fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
         let (ids, mask) = pad(batch);
         self.run(&ids, &mask).map_err(|error| InferenceError(error.to_string()))
+    }
+}
+
+/// A session of a portable graph whose outputs of one dimension are looked at, one text at a time.
+pub struct Observer {
+    session: OrtSession,
+    names: Vec<String>,
+}
+
+impl Observer {
+    /// Loads a model that has these outputs.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub fn load(
+        runtime: &OnnxRuntime,
+        model: &Path,
+        outputs: Vec<String>,
+        options: SessionOptions,
+    ) -> Result<Self, LoadError> {
+        let session = load_session(&runtime.environment, model, options)
+            .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })?;
+        Ok(Self { session, names: outputs })
+    }
+
+    /// The outputs for one text, in the order in which they were named.
+    ///
+    /// # Errors
+    /// [`InferenceError`].
+    pub fn observe(&mut self, text: &TokenIds) -> Result<Vec<Vec<f32>>, InferenceError> {
+        self.run(text).map_err(|error| InferenceError(error.to_string()))
+    }
+
+    fn run(&mut self, text: &TokenIds) -> ort::Result<Vec<Vec<f32>>> {
+        let (ids, mask) = pad(&[text]);
+        let inputs = ort::inputs![
+            graph_io::INPUT_IDS => TensorRef::from_array_view(&ids)?,
+            graph_io::ATTENTION_MASK => TensorRef::from_array_view(&mask)?,
+        ];
+        let outputs = self.session.run(inputs)?;
+        self.names.iter().map(|name| Ok(outputs[name.as_str()].try_extract_tensor::<f32>()?.1.to_vec())).collect()
     }
 }
 

@@ -1,0 +1,282 @@
+//! The linear layers of the portable graph: plain, or quantised by a scheme.
+
+use super::{copy, transpose};
+use crate::convert::calibrate::Calibration;
+use crate::convert::encoder::Linear;
+use crate::convert::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
+use crate::convert::quantize::{self, QuantizedMatrix};
+use crate::convert::weights::{Tensor, WeightsError};
+use crate::onnx::tensor_proto::DataType;
+
+/// Input channels of each linear layer that stay exact. More cost time and size; fewer cost accuracy.
+const EXACT_CHANNELS: usize = 32;
+/// GELU is above -0.17 everywhere: shifted by as much, its values use the whole range of an unsigned byte.
+const GELU_SHIFT: f32 = 0.17;
+/// The scale of a token whose channels are all 0.
+const LEAST_SCALE: f32 = 1e-9;
+/// What stands for 0 where values of both signs are unsigned bytes.
+const MIDDLE: u8 = 128;
+
+/// How linear layers are computed.
+#[derive(Debug, Clone, Copy)]
+pub enum Scheme<'c> {
+    /// In float32.
+    Float32,
+    /// In float32, the weights kept in half precision.
+    Half,
+    /// As `Float32`; the largest magnitudes of their inputs are outputs of the graph.
+    Observed,
+    /// In INT8 with one scale a tensor.
+    DynamicPerTensor,
+    /// In INT8 with a scale for each token, the largest channels exact.
+    PerToken(&'c Calibration),
+}
+
+/// The input of one or several linear layers of an encoder layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinearInput {
+    /// Of query, key and value.
+    Attention,
+    /// Of attention's output.
+    AttentionOutput,
+    /// Of the layer before GELU.
+    Intermediate,
+    /// Of the layer behind GELU.
+    Output,
+}
+
+impl LinearInput {
+    /// All of a layer, in order.
+    pub const ALL: [Self; 4] = [Self::Attention, Self::AttentionOutput, Self::Intermediate, Self::Output];
+
+    /// The part of a layer's names that it stands for.
+    pub(super) fn part(self) -> &'static str {
+        match self {
+            Self::Attention => "attention",
+            Self::AttentionOutput => "attention/output",
+            Self::Intermediate => "intermediate",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// The output of an [`Scheme::Observed`] graph that holds an input's largest magnitudes, float32 `[channels]`.
+pub fn observed_output(layer: usize, input: LinearInput) -> String {
+    format!("observed/layer.{layer}/{}", input.part())
+}
+
+/// An input, ready for the layers that use it.
+pub(super) enum Prepared {
+    Plain(Value),
+    PerToken(PerToken),
+}
+
+pub(super) struct PerToken {
+    /// uint8 `[batch, sequence, channels]`.
+    integers: Value,
+    /// What stands for 0 among them: a uint8 scalar.
+    zero: Value,
+    /// float32 `[batch, sequence, 1]`.
+    scale: Value,
+    /// float32 `[batch, sequence, exact channels]`.
+    exact: Value,
+    channels: Vec<usize>,
+    /// What was added to the other channels.
+    shift: f32,
+}
+
+/// The linear layers of one encoder layer.
+pub(super) struct Product<'g, 'w> {
+    pub(super) graph: &'g mut GraphBuilder<'w>,
+    pub(super) scheme: Scheme<'w>,
+    pub(super) layer: usize,
+    pub(super) prefix: String,
+}
+
+impl<'w> Product<'_, 'w> {
+    pub(super) fn prepare(&mut self, kind: LinearInput, input: &Value) -> Prepared {
+        match self.scheme {
+            Scheme::Float32 | Scheme::Half | Scheme::DynamicPerTensor => Prepared::Plain(input.clone()),
+            Scheme::Observed => {
+                self.observe(kind, input);
+                Prepared::Plain(input.clone())
+            }
+            Scheme::PerToken(calibration) => {
+                let channels = calibration.largest_channels(self.layer, kind, EXACT_CHANNELS);
+                let width = calibration.width(self.layer, kind);
+                Prepared::PerToken(self.quantize(kind, input, channels, width))
+            }
+        }
+    }
+
+    fn observe(&mut self, kind: LinearInput, input: &Value) {
+        let name = self.name(&format!("{}/observed", kind.part()));
+        let magnitude = self.graph.node(&format!("{name}/magnitude"), "Abs", &[input], &[]);
+        let axes = [Attribute::Ints("axes", &[0, 1]), Attribute::Int("keepdims", 0)];
+        let largest = self.graph.node(&name, "ReduceMax", &[&magnitude], &axes);
+        self.graph.output(&observed_output(self.layer, kind), &largest, DataType::Float, &[Dim::Named("channels")]);
+    }
+
+    /// Each token's row by a scale of its own, so that no token depends on another.
+    fn quantize(&mut self, kind: LinearInput, input: &Value, channels: Vec<usize>, width: usize) -> PerToken {
+        let name = |part: &str| format!("{}/{}/quantize/{part}", self.prefix, kind.part());
+        let shift = if kind == LinearInput::Output { GELU_SHIFT } else { 0.0 };
+        let keep: Vec<f32> = (0..width).map(|channel| f32::from(u8::from(!channels.contains(&channel)))).collect();
+        let names =
+            ["keep", "shift", "kept", "shifted", "magnitude", "largest", "step", "scale", "steps", "integers", "exact"];
+        let [keep_name, shift_name, kept, shifted, magnitude, largest, step, scale, steps, integers, exact] =
+            names.map(name);
+
+        let graph = &mut *self.graph;
+        let by_channel = keep.clone();
+        let keep_weight = graph.weight(&keep_name, &[width], move || Ok(by_channel.clone()));
+        let kept = graph.node(&kept, "Mul", &[input, &keep_weight], &[]);
+        let (values, magnitudes, zero, end) = if shift > 0.0 {
+            let shifts: Vec<f32> = keep.iter().map(|keep| keep * shift).collect();
+            let shifts = graph.weight(&shift_name, &[width], move || Ok(shifts.clone()));
+            let shifted = graph.node(&shifted, "Add", &[&kept, &shifts], &[]);
+            (shifted.clone(), shifted, 0, u8::MAX)
+        } else {
+            let magnitudes = graph.node(&magnitude, "Abs", &[&kept], &[]);
+            (kept, magnitudes, MIDDLE, MIDDLE - 1)
+        };
+        let last = [Attribute::Ints("axes", &[-1]), Attribute::Int("keepdims", 1)];
+        let largest = graph.node(&largest, "ReduceMax", &[&magnitudes], &last);
+        let (share, least, one) = (graph.float(1.0 / f32::from(end)), graph.float(LEAST_SCALE), graph.float(1.0));
+        let step = graph.node(&step, "Mul", &[&largest, &share], &[]);
+        let scale = graph.node(&scale, "Max", &[&step, &least], &[]);
+        let steps = graph.node(&steps, "Div", &[&values, &scale], &[]);
+        let zero = graph.byte(zero);
+        let integers = graph.node(&integers, "QuantizeLinear", &[&steps, &one, &zero], &[]);
+        let indices: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
+        let indices = graph.integers(&indices, &[channels.len()]);
+        let exact = graph.node(&exact, "Gather", &[input, &indices], &[Attribute::Int("axis", 2)]);
+        PerToken { integers, zero, scale, exact, channels, shift }
+    }
+
+    /// The product with the transposed weight, without the bias.
+    pub(super) fn compute(
+        &mut self,
+        part: &str,
+        linear: &'w Linear<'w>,
+        input: &Prepared,
+    ) -> Result<Value, WeightsError> {
+        match input {
+            Prepared::Plain(input) => self.plain(part, linear, input),
+            Prepared::PerToken(input) => Ok(self.per_token(part, linear, input)?.0),
+        }
+    }
+
+    /// The product, and the bias that the next operator has to add to it.
+    pub(super) fn compute_with_bias(
+        &mut self,
+        part: &str,
+        linear: &'w Linear<'w>,
+        input: &Prepared,
+    ) -> Result<(Value, Value), WeightsError> {
+        let name = self.name(&format!("{part}/bias"));
+        match input {
+            Prepared::Plain(input) => {
+                let product = self.plain(part, linear, input)?;
+                Ok((product, copy(self.graph, &name, &linear.bias)))
+            }
+            Prepared::PerToken(input) => {
+                let (product, matrix) = self.per_token(part, linear, input)?;
+                let shifted = quantize::shift_of_product(&matrix, input.shift);
+                let bias: Vec<f32> =
+                    linear.bias.read()?.iter().zip(shifted).map(|(bias, shift)| bias - shift).collect();
+                Ok((product, self.graph.weight(&name, &[bias.len()], move || Ok(bias.clone()))))
+            }
+        }
+    }
+
+    fn plain(&mut self, part: &str, linear: &'w Linear<'w>, input: &Value) -> Result<Value, WeightsError> {
+        let weight = &linear.weight;
+        let (outputs, inputs) = (weight.shape()[0], weight.shape()[1]);
+        let name = self.name(&format!("{part}/weight"));
+        let product = self.name(&format!("{part}/product"));
+        let transposed = move || Ok(transpose(&weight.read()?, inputs));
+        let weight = match self.scheme {
+            Scheme::DynamicPerTensor => {
+                let matrix = quantize::by_tensor(&weight.read()?, inputs);
+                let integers = self.graph.int8_weight(&name, &[inputs, outputs], matrix.integers);
+                let scale = self.graph.float(matrix.scales[0]);
+                let operands = [input, &integers, &scale];
+                return Ok(self.graph.node_in(MICROSOFT, &product, "DynamicQuantizeMatMul", &operands, &[]));
+            }
+            Scheme::Half => self.graph.half_weight(&name, &[inputs, outputs], transposed),
+            Scheme::Float32 | Scheme::Observed | Scheme::PerToken(_) => {
+                self.graph.weight(&name, &[inputs, outputs], transposed)
+            }
+        };
+        Ok(self.graph.node(&product, "MatMul", &[input, &weight], &[]))
+    }
+
+    /// INT8 for most channels, scaled back by token and output; float32 for the exact ones.
+    fn per_token(
+        &mut self,
+        part: &str,
+        linear: &'w Linear<'w>,
+        input: &PerToken,
+    ) -> Result<(Value, QuantizedMatrix), WeightsError> {
+        let (outputs, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
+        let values = linear.weight.read()?;
+        let matrix = quantize::by_output(&values, inputs, &input.channels);
+        let exact_rows: Vec<f32> =
+            input.channels.iter().flat_map(|&channel| values.iter().skip(channel).step_by(inputs).copied()).collect();
+        let names =
+            ["weight", "scale", "integer_product", "scaled_product", "exact_weight", "exact_product", "product"];
+        let [weight, scale, integer, scaled, exact_weight, exact_product, product] =
+            names.map(|name| self.name(&format!("{part}/{name}")));
+
+        let graph = &mut *self.graph;
+        let weight = graph.int8_weight(&weight, &[inputs, outputs], matrix.integers.clone());
+        let scales = matrix.scales.clone();
+        let scale = graph.weight(&scale, &[outputs], move || Ok(scales.clone()));
+        let one = graph.float(1.0);
+        let operands = [&input.integers, &weight, &one, &scale, &input.zero];
+        let integer = graph.node_in(MICROSOFT, &integer, "MatMulIntegerToFloat", &operands, &[]);
+        let scaled = graph.node(&scaled, "Mul", &[&integer, &input.scale], &[]);
+        let exact_dims = [input.channels.len(), outputs];
+        let exact_weight = graph.half_weight(&exact_weight, &exact_dims, move || Ok(exact_rows.clone()));
+        let exact = graph.node(&exact_product, "MatMul", &[&input.exact, &exact_weight], &[]);
+        Ok((graph.node(&product, "Add", &[&scaled, &exact], &[]), matrix))
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("{}/{part}", self.prefix)
+    }
+}
+
+/// The rows of `table` that `ids` name: `[batch, sequence, width]`.
+pub(super) fn look_up<'w>(
+    graph: &mut GraphBuilder<'w>,
+    scheme: Scheme<'w>,
+    name: &str,
+    table: &'w Tensor<'w>,
+    ids: &Value,
+) -> Result<Value, WeightsError> {
+    let found = format!("{name}/found");
+    let (rows, width) = (table.shape()[0], table.shape()[1]);
+    let rows_per_scale = match scheme {
+        Scheme::Float32 | Scheme::Observed => {
+            let table = copy(graph, name, table);
+            return Ok(graph.node(&found, "Gather", &[&table, ids], &[]));
+        }
+        Scheme::Half => {
+            let table = graph.half_weight(name, table.shape(), move || table.read());
+            return Ok(graph.node(&found, "Gather", &[&table, ids], &[]));
+        }
+        Scheme::PerToken(_) => 1,
+        Scheme::DynamicPerTensor => rows,
+    };
+    let (integers, scales) = quantize::by_row(&table.read()?, width * rows_per_scale);
+    let scales: Vec<f32> = scales.into_iter().flat_map(|scale| std::iter::repeat_n(scale, rows_per_scale)).collect();
+    let integers = graph.int8_weight(name, &[rows, width], integers);
+    let scales = graph.weight(&format!("{name}/scale"), &[rows, 1], move || Ok(scales.clone()));
+    let integers = graph.node(&format!("{found}/integers"), "Gather", &[&integers, ids], &[]);
+    let float = [Attribute::Int("to", DataType::Float as i64)];
+    let floats = graph.node(&format!("{found}/floats"), "Cast", &[&integers], &float);
+    let scale = graph.node(&format!("{found}/scale"), "Gather", &[&scales, ids], &[]);
+    Ok(graph.node(&found, "Mul", &[&floats, &scale], &[]))
+}

@@ -1,0 +1,137 @@
+//! Arithmetic of INT8 weights.
+
+/// The largest magnitude of a quantised weight: the range is symmetric.
+const LARGEST: f32 = 127.0;
+/// Shares of the largest magnitude that are tried as the end of the range: clipping a few weights can leave less error
+/// than a coarser step for all.
+const CLIPS: [f32; 5] = [1.0, 0.95, 0.9, 0.85, 0.8];
+
+/// A matrix of INT8 weights: `value = scale of its column x integer`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct QuantizedMatrix {
+    /// `[inputs, outputs]`, row-major.
+    pub(super) integers: Vec<i8>,
+    /// `[outputs]`.
+    pub(super) scales: Vec<f32>,
+}
+
+/// Quantises `weight`, `[outputs, inputs]` row-major, with a scale for each output; inputs in `left_out` become 0.
+pub(super) fn by_output(weight: &[f32], inputs: usize, left_out: &[usize]) -> QuantizedMatrix {
+    let outputs = weight.len() / inputs;
+    let mut integers = vec![0; weight.len()];
+    let mut scales = Vec::with_capacity(outputs);
+    let mut row = vec![0.0; inputs];
+    for (output, source) in weight.chunks_exact(inputs).enumerate() {
+        row.copy_from_slice(source);
+        left_out.iter().for_each(|&input| row[input] = 0.0);
+        let scale = best_scale(&row);
+        for (input, &value) in row.iter().enumerate() {
+            integers[input * outputs + output] = round(value, scale);
+        }
+        scales.push(scale);
+    }
+    QuantizedMatrix { integers, scales }
+}
+
+/// Quantises `[outputs, inputs]` with one scale for all.
+pub(super) fn by_tensor(weight: &[f32], inputs: usize) -> QuantizedMatrix {
+    let scale = scale_for(largest(weight));
+    let outputs = weight.len() / inputs;
+    let mut integers = vec![0; weight.len()];
+    for (output, row) in weight.chunks_exact(inputs).enumerate() {
+        for (input, &value) in row.iter().enumerate() {
+            integers[input * outputs + output] = round(value, scale);
+        }
+    }
+    QuantizedMatrix { integers, scales: vec![scale] }
+}
+
+/// Quantises each row of `[rows, width]` with a scale of its own; nothing is transposed.
+pub(super) fn by_row(table: &[f32], width: usize) -> (Vec<i8>, Vec<f32>) {
+    let scales: Vec<f32> = table.chunks_exact(width).map(|row| scale_for(largest(row))).collect();
+    let integers = table
+        .chunks_exact(width)
+        .zip(&scales)
+        .flat_map(|(row, &scale)| row.iter().map(move |&value| round(value, scale)))
+        .collect();
+    (integers, scales)
+}
+
+/// For each output, `shift` times the sum of its weights: what a shift of every input adds to the product.
+pub(super) fn shift_of_product(matrix: &QuantizedMatrix, shift: f32) -> Vec<f32> {
+    let outputs = matrix.scales.len();
+    let mut sums = vec![0i32; outputs];
+    for row in matrix.integers.chunks_exact(outputs) {
+        sums.iter_mut().zip(row).for_each(|(sum, &weight)| *sum += i32::from(weight));
+    }
+    sums.into_iter().zip(&matrix.scales).map(|(sum, scale)| sum as f32 * scale * shift).collect()
+}
+
+/// The scale that leaves the least squared error over a row.
+fn best_scale(row: &[f32]) -> f32 {
+    let largest = largest(row);
+    let error = |scale: f32| -> f64 {
+        row.iter().map(|&value| f64::from(value - f32::from(round(value, scale)) * scale).powi(2)).sum()
+    };
+    let candidates = CLIPS.map(|clip| scale_for(largest * clip));
+    candidates.into_iter().min_by(|&a, &b| error(a).total_cmp(&error(b))).unwrap_or(1.0)
+}
+
+/// A row of zeros has any scale.
+fn scale_for(largest: f32) -> f32 {
+    if largest > 0.0 { largest / LARGEST } else { 1.0 }
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| value.abs().max(largest))
+}
+
+fn round(value: f32, scale: f32) -> i8 {
+    // Within -127..=127 by the clamp.
+    (value / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_come_back_within_half_a_step_or_are_clipped() {
+        let weight: Vec<f32> = (0..200).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
+        let matrix = by_output(&weight, 50, &[]);
+        for (output, row) in weight.chunks_exact(50).enumerate() {
+            let scale = matrix.scales[output];
+            for (input, &value) in row.iter().enumerate() {
+                let back = f32::from(matrix.integers[input * 4 + output]) * scale;
+                let clipped = value.abs() > 127.0 * scale;
+                assert!(clipped || (back - value).abs() <= scale * 0.5001, "{value} became {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn inputs_that_are_left_out_are_zero_and_do_not_set_the_scale() {
+        let matrix = by_output(&[1.0, 100.0, -1.0, 0.5, 0.25, -300.0], 3, &[1]);
+        assert_eq!(&matrix.integers[2..4], [0, 0], "the row of input 1");
+        assert!(matrix.scales[0] <= 1.0 / 127.0);
+    }
+
+    #[test]
+    fn a_matrix_of_zeros_stays_one() {
+        let matrix = by_output(&[0.0; 6], 3, &[]);
+        assert_eq!((matrix.integers, matrix.scales), (vec![0; 6], vec![1.0; 2]));
+    }
+
+    #[test]
+    fn rows_of_a_table_have_scales_of_their_own() {
+        let (integers, scales) = by_row(&[1.0, -2.0, 100.0, 50.0], 2);
+        assert_eq!(integers, [64, -127, 127, 64]);
+        assert_eq!(scales, [2.0 / 127.0, 100.0 / 127.0]);
+    }
+
+    #[test]
+    fn the_shift_of_a_product_is_that_of_the_quantised_weights() {
+        let matrix = QuantizedMatrix { integers: vec![1, 2, 3, 4], scales: vec![0.5, 2.0] };
+        assert_eq!(shift_of_product(&matrix, 0.25), [4.0 * 0.5 * 0.25, 6.0 * 2.0 * 0.25]);
+    }
+}
