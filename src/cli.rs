@@ -3,6 +3,8 @@
 //! Flags of settings are made from the table in [`config`](crate::config) and stay text here, so that mistakes in flags
 //! are told together with those of other sources.
 
+mod convert;
+
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -13,6 +15,8 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 use crate::fetch::Origin;
 
+pub use convert::Convert;
+
 /// The exit code of wrong use and of a wrong configuration (`EX_USAGE` of sysexits).
 pub const WRONG_USE: u8 = 64;
 
@@ -22,7 +26,7 @@ const DEFAULT_COMMAND: &str = "serve";
 const SHARED: [&str; 5] = ["model", "home", "offline", "log_format", "log_level"];
 
 /// What the user asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Serve embeddings.
     Serve(Serve),
@@ -50,17 +54,6 @@ pub struct Fetch {
     pub from: Origin,
     /// Check what was fetched before against its checksums.
     pub verify: bool,
-}
-
-/// `embedd convert`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Convert {
-    /// Settings given as flags.
-    pub flags: Flags,
-    /// The folder of the bundle; none: its place in the cache folder.
-    pub output: Option<PathBuf>,
-    /// Convert again where there is a bundle already.
-    pub force: bool,
 }
 
 /// The program ends here: help or the version was asked for, or the use was wrong.
@@ -103,7 +96,7 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
     let matches = command().try_get_matches_from(args).map_err(Exit)?;
     Ok(match matches.subcommand() {
         Some(("fetch", matches)) => Command::Fetch(fetch(matches)),
-        Some(("convert", matches)) => Command::Convert(convert(matches)),
+        Some(("convert", matches)) => Command::Convert(convert::read(matches)),
         Some((_, matches)) => {
             Command::Serve(Serve { flags: flags(matches), print_config: matches.get_flag("print-config") })
         }
@@ -127,11 +120,6 @@ fn fetch(matches: &ArgMatches) -> Fetch {
     Fetch { flags: flags(matches), from, verify: matches.get_flag("verify") }
 }
 
-fn convert(matches: &ArgMatches) -> Convert {
-    let output = matches.get_one::<PathBuf>("output").cloned();
-    Convert { flags: flags(matches), output, force: matches.get_flag("force") }
-}
-
 fn flags(matches: &ArgMatches) -> Flags {
     // A command has the flags of some settings only: asking for another one is no error here.
     let given = |key: &'static str| Some((key, matches.try_get_one::<String>(key).ok()??.clone()));
@@ -147,7 +135,7 @@ pub fn command() -> clap::Command {
         .after_help("Without a command, embedd serves: `embedd --listen ADDRESS` is `embedd serve --listen ADDRESS`.")
         .max_term_width(120)
         .subcommand_required(true)
-        .subcommands([serve_command(), fetch_command(), convert_command()])
+        .subcommands([serve_command(), fetch_command(), convert::command()])
 }
 
 fn serve_command() -> clap::Command {
@@ -172,18 +160,6 @@ fn fetch_command() -> clap::Command {
     clap::Command::new("fetch")
         .about("Fetch a model and the ONNX Runtime library into the cache folder")
         .args([from, switch("verify", "Check what is there already against its checksums"), config_file()])
-        .args(shared_settings())
-}
-
-fn convert_command() -> clap::Command {
-    let output = Arg::new("output")
-        .long("output")
-        .value_name("DIR")
-        .value_parser(value_parser!(PathBuf))
-        .help("The folder of the bundle [default: its place in the cache folder]");
-    clap::Command::new("convert")
-        .about("Convert a model into a bundle: ONNX, INT8, validation and report")
-        .args([output, switch("force", "Convert again where there is a bundle already"), config_file()])
         .args(shared_settings())
 }
 

@@ -1,26 +1,42 @@
-//! The conversion path: a sentence-transformers folder in, a bundle out.
+//! The conversion path: a sentence-transformers folder in, a proven bundle out.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, SourceRecord, Variant};
+use crate::accuracy::Accuracy;
+use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, PORTABLE_FILE, SourceRecord, Variant};
+use crate::engine::{LoadError, OnnxRuntime};
 use crate::progress::{Progress, Unit};
+use crate::reference::ReferenceError;
+use crate::tokenize::TokenizerError;
 
 pub mod calibrate;
 pub mod encoder;
 pub mod onnx;
 pub mod portable;
+mod proof;
 mod quantize;
 pub mod recipe;
 pub mod source;
+pub mod validate;
 pub mod weights;
 mod writer;
 
+use calibrate::CalibrateError;
 use encoder::{Encoder, EncoderError};
+use portable::Scheme;
+use proof::Proof;
+use recipe::Recipe;
 use source::{COPIED_FILES, Source, SourceError, WEIGHTS_FILE};
+use validate::{DEFAULT_THRESHOLD, ValidateError};
 use weights::{Weights, WeightsError};
 pub use writer::WriterError;
 use writer::{BundleWriter, Description, io_error};
+
+/// What the manifest calls the recipe of a model that is not quantised.
+const UNQUANTIZED: &str = "none";
+/// A model that is there only while the bundle is made.
+const OBSERVED_FILE: &str = "observed.onnx";
 
 /// What to convert, and where to.
 #[derive(Debug, Clone)]
@@ -33,6 +49,27 @@ pub struct Conversion {
     pub name: String,
     /// Whether a bundle in `output` is replaced.
     pub replace: bool,
+    /// How the portable model is quantised; `None`: the bundle has the float32 model alone.
+    pub recipe: Option<Recipe>,
+    /// What the models must fulfil.
+    pub gate: Gate,
+    /// The reference set to compare with; `None`: the one that comes with embedd, where there is one for these weights.
+    pub reference: Option<PathBuf>,
+}
+
+/// What a model must fulfil to be served and packaged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gate {
+    /// The least cosine to PyTorch that a text may have.
+    pub min_cosine: f64,
+    /// Whether a model that fails is written all the same, and marked.
+    pub allow_inaccurate: bool,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { min_cosine: DEFAULT_THRESHOLD, allow_inaccurate: false }
+    }
 }
 
 /// Why a conversion failed. Nothing is left behind, and an older bundle stays as it was.
@@ -55,6 +92,24 @@ pub enum ConvertError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The tokeniser cannot be used.
+    #[error(transparent)]
+    TokenizerFile(#[from] TokenizerError),
+    /// The channels that stay exact could not be found.
+    #[error(transparent)]
+    Calibrate(#[from] CalibrateError),
+    /// A model that was written cannot be run.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The reference set cannot be used.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The models could not be compared.
+    #[error(transparent)]
+    Validate(#[from] ValidateError),
+    /// A model is too far from the reference.
+    #[error(transparent)]
+    Gate(#[from] GateFailure),
     /// The bundle could not be written.
     #[error(transparent)]
     Write(#[from] WriterError),
@@ -63,32 +118,88 @@ pub enum ConvertError {
     Bundle(#[from] BundleError),
 }
 
-/// Converts: read, describe, lower, write.
+/// A model that is too far from the reference.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "the {variant} model ({recipe}) is too far from the reference: least cosine {:.5}, mean {:.5} over {} texts, and \
+     the gate is {:.5}; worst: {}. Another --recipe may do better; --min-cosine moves the gate; --allow-inaccurate \
+     writes the bundle all the same",
+    accuracy.summary.min_cosine, accuracy.summary.mean_cosine, accuracy.summary.texts, accuracy.summary.threshold,
+    worst_texts(accuracy)
+)]
+pub struct GateFailure {
+    /// Which of the bundle's models.
+    pub variant: Variant,
+    /// How it was quantised.
+    pub recipe: String,
+    /// The figures.
+    pub accuracy: Accuracy,
+}
+
+fn worst_texts(accuracy: &Accuracy) -> String {
+    let worst = accuracy.worst(5).into_iter().map(|text| format!("{} {:.5}", text.id, text.cosine));
+    worst.collect::<Vec<_>>().join(", ")
+}
+
+/// Converts: read, describe, lower, write, calibrate, quantise, prove.
 ///
 /// # Errors
 /// [`ConvertError`], naming the file and the tensor.
-pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, ConvertError> {
+pub fn convert(conversion: &Conversion, runtime: &OnnxRuntime, progress: &Progress) -> Result<Bundle, ConvertError> {
     let mut writer = BundleWriter::create(&conversion.output, conversion.replace)?;
     let source = Source::read(&conversion.source)?;
     let weights = Weights::open(&source.path(WEIGHTS_FILE))?;
     let encoder = Encoder::describe(&source, &weights)?;
     check_tokenizer(&source)?;
-
     for (file, required) in COPIED_FILES {
         writer.copy(&source.path(file), file, required)?;
     }
-    write_fp32(&encoder, &mut writer, progress)?;
     let description = describe(conversion, &source, &encoder)?;
+
+    write_model(&encoder, Scheme::Float32, FP32_FILE, &mut writer, progress)?;
+    let proof = Proof::begin(conversion, &description, &source, runtime, progress)?;
+    let accuracy = proof.check(Variant::Fp32, UNQUANTIZED, &writer.path(FP32_FILE), &mut writer)?;
+    writer.add_model(Variant::Fp32, FP32_FILE, UNQUANTIZED, accuracy);
+    if let Some(recipe) = conversion.recipe {
+        quantize(&encoder, recipe, &proof, &mut writer, progress)?;
+        let accuracy = proof.check(Variant::Portable, recipe.name(), &writer.path(PORTABLE_FILE), &mut writer)?;
+        writer.add_model(Variant::Portable, PORTABLE_FILE, recipe.name(), accuracy);
+    }
     writer.finish(description)?;
     Ok(Bundle::open(&conversion.output)?)
 }
 
-fn write_fp32(encoder: &Encoder<'_>, writer: &mut BundleWriter, progress: &Progress) -> Result<(), ConvertError> {
-    let graph = portable::lower(encoder, portable::Scheme::Float32)?;
-    let task = progress.task("writing the float32 model", Some(graph.weight_bytes()), Unit::Bytes);
+/// Writes the portable model as the recipe says.
+fn quantize(
+    encoder: &Encoder<'_>,
+    recipe: Recipe,
+    proof: &Proof<'_>,
+    writer: &mut BundleWriter,
+    progress: &Progress,
+) -> Result<(), ConvertError> {
+    match recipe {
+        Recipe::Fp16 => write_model(encoder, Scheme::Half, PORTABLE_FILE, writer, progress),
+        Recipe::DynamicPerTensor => write_model(encoder, Scheme::DynamicPerTensor, PORTABLE_FILE, writer, progress),
+        Recipe::PerToken => {
+            write_model(encoder, Scheme::Observed, OBSERVED_FILE, writer, progress)?;
+            let calibration = proof.calibrate(&writer.path(OBSERVED_FILE), encoder.layers.len())?;
+            writer.discard(OBSERVED_FILE)?;
+            write_model(encoder, Scheme::PerToken(&calibration), PORTABLE_FILE, writer, progress)
+        }
+    }
+}
+
+fn write_model(
+    encoder: &Encoder<'_>,
+    scheme: Scheme<'_>,
+    file: &str,
+    writer: &mut BundleWriter,
+    progress: &Progress,
+) -> Result<(), ConvertError> {
+    let graph = portable::lower(encoder, scheme)?;
+    let task = progress.task(&format!("writing {file}"), Some(graph.weight_bytes()), Unit::Bytes);
     let metadata = [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())];
-    writer.stream(FP32_FILE, |out| graph.write(&metadata, out, |bytes| task.advance(bytes)))?;
-    writer.add_model(Variant::Fp32, FP32_FILE, "none");
+    writer.stream(file, |out| graph.write(&metadata, out, |bytes| task.advance(bytes)))?;
     task.finish();
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! * what both share: [`bundle`], [`fetch`], [`home`], [`model_ref`], [`reference`], [`checksum`], [`progress`], and the generated
 //!   [`proto`] and [`onnx`].
 
+pub mod accuracy;
 pub mod app;
 pub mod batch;
 pub mod bundle;

@@ -4,15 +4,18 @@ use std::process::ExitCode;
 
 use embedd::cli::{self, Command, Convert, Fetch, Serve, WRONG_USE};
 use embedd::config::{Configuration, Flags};
+use embedd::convert::ConvertError;
 use embedd::fetch::Fetcher;
 use embedd::home::Home;
-use embedd::prepare::Preparation;
+use embedd::prepare::{Making, Preparation, PrepareError};
 use embedd::progress::Progress;
 use embedd::{app, logging};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The exit code of what failed.
 const FAILED: u8 = 1;
+/// The exit code of a model that is not accurate enough.
+const GATE_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -42,8 +45,15 @@ fn run(command: Command) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(FAILED)
+            ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref() {
+        Some(PrepareError::Convert(ConvertError::Gate(_))) => GATE_FAILED,
+        _ => FAILED,
     }
 }
 
@@ -96,7 +106,8 @@ fn run_convert(convert: &Convert, configuration: &Configuration) -> anyhow::Resu
     let model = &configuration.settings.model;
     let output = convert.output.clone().unwrap_or_else(|| home.bundle_dir(model));
     let preparation = Preparation { home: &home, fetcher: &fetcher, progress: &progress };
-    let bundle = preparation.convert(model, output, convert.force)?;
+    let making = Making { recipe: convert.recipe, gate: convert.gate, reference: convert.reference.clone() };
+    let bundle = preparation.convert(model, output, convert.force, making)?;
     println!("bundle  {}", bundle.folder().display());
     Ok(())
 }

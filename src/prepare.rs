@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleError};
-use crate::convert::{self, Conversion, ConvertError, WriterError};
+use crate::convert::recipe::Recipe;
+use crate::convert::{self, Conversion, ConvertError, Gate, WriterError};
+use crate::engine::{LoadError, OnnxRuntime};
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::Home;
 use crate::model_ref::ModelRef;
@@ -18,6 +20,9 @@ pub enum PrepareError {
     /// The source could not be converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    /// ONNX Runtime cannot be loaded.
+    #[error(transparent)]
+    Runtime(#[from] LoadError),
     /// The bundle cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -32,6 +37,23 @@ pub struct Preparation<'a> {
     pub fetcher: &'a Fetcher,
     /// Tells how far it is.
     pub progress: &'a Progress,
+}
+
+/// How a bundle is made.
+#[derive(Debug, Clone)]
+pub struct Making {
+    /// How the portable model is quantised; none: there is only the float32 model.
+    pub recipe: Option<Recipe>,
+    /// What the models must fulfil.
+    pub gate: Gate,
+    /// The reference set to compare with; none: the built-in one.
+    pub reference: Option<PathBuf>,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None }
+    }
 }
 
 impl Preparation<'_> {
@@ -52,7 +74,7 @@ impl Preparation<'_> {
         if replace {
             self.progress.note(&format!("{} is out of date: converting {model} again", output.display()));
         }
-        match self.convert(&model, output.clone(), replace) {
+        match self.convert(&model, output.clone(), replace, Making::default()) {
             // Another process was faster.
             Err(PrepareError::Convert(ConvertError::Write(WriterError::OutputExists(_)))) => Ok(Bundle::open(&output)?),
             result => result,
@@ -79,10 +101,18 @@ impl Preparation<'_> {
     ///
     /// # Errors
     /// [`PrepareError`].
-    pub fn convert(&self, model: &ModelRef, output: PathBuf, replace: bool) -> Result<Bundle, PrepareError> {
+    pub fn convert(
+        &self,
+        model: &ModelRef,
+        output: PathBuf,
+        replace: bool,
+        making: Making,
+    ) -> Result<Bundle, PrepareError> {
+        let runtime = OnnxRuntime::load(&self.fetcher.runtime()?)?;
         let source = self.fetcher.model(model)?;
-        let conversion = Conversion { source, output, name: model.display_name(), replace };
-        Ok(convert::convert(&conversion, self.progress)?)
+        let Making { recipe, gate, reference } = making;
+        let conversion = Conversion { source, output, name: model.display_name(), replace, recipe, gate, reference };
+        Ok(convert::convert(&conversion, &runtime, self.progress)?)
     }
 
     /// A bundle that the user names.

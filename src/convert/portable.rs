@@ -250,7 +250,8 @@ impl<'w> Lowering<'_, 'w> {
         residual: &Value,
     ) -> Result<Value, WeightsError> {
         let prepared = self.product.prepare(kind, input);
-        let (product, bias) = self.product.compute_with_bias(kind.part(), linear, &prepared)?;
+        let product = self.product.compute(kind.part(), linear, &prepared)?;
+        let bias = self.copy(&format!("{}/bias", kind.part()), &linear.bias);
         let name = self.name(&format!("{}/norm", kind.part()));
         let (scale, shift) = norm_weights(self.product.graph, &name, norm);
         let epsilon = [Attribute::Float("epsilon", self.encoder.layer_norm_eps)];

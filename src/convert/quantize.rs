@@ -57,16 +57,6 @@ pub(super) fn by_row(table: &[f32], width: usize) -> (Vec<i8>, Vec<f32>) {
     (integers, scales)
 }
 
-/// For each output, `shift` times the sum of its weights: what a shift of every input adds to the product.
-pub(super) fn shift_of_product(matrix: &QuantizedMatrix, shift: f32) -> Vec<f32> {
-    let outputs = matrix.scales.len();
-    let mut sums = vec![0i32; outputs];
-    for row in matrix.integers.chunks_exact(outputs) {
-        sums.iter_mut().zip(row).for_each(|(sum, &weight)| *sum += i32::from(weight));
-    }
-    sums.into_iter().zip(&matrix.scales).map(|(sum, scale)| sum as f32 * scale * shift).collect()
-}
-
 /// The scale that leaves the least squared error over a row.
 fn best_scale(row: &[f32]) -> f32 {
     let largest = largest(row);
@@ -127,11 +117,5 @@ mod tests {
         let (integers, scales) = by_row(&[1.0, -2.0, 100.0, 50.0], 2);
         assert_eq!(integers, [64, -127, 127, 64]);
         assert_eq!(scales, [2.0 / 127.0, 100.0 / 127.0]);
-    }
-
-    #[test]
-    fn the_shift_of_a_product_is_that_of_the_quantised_weights() {
-        let matrix = QuantizedMatrix { integers: vec![1, 2, 3, 4], scales: vec![0.5, 2.0] };
-        assert_eq!(shift_of_product(&matrix, 0.25), [4.0 * 0.5 * 0.25, 6.0 * 2.0 * 0.25]);
     }
 }

@@ -61,7 +61,10 @@ impl FromStr for Recipe {
     type Err = InvalidRecipe;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|recipe| recipe.name() == text).ok_or_else(|| InvalidRecipe { text: text.to_owned() })
+        Self::ALL
+            .into_iter()
+            .find(|recipe| recipe.name() == text)
+            .ok_or_else(|| InvalidRecipe { text: text.to_owned() })
     }
 }
 

@@ -6,7 +6,9 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::onnx::WriteError;
-use crate::bundle::{FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant};
+use crate::bundle::{
+    AccuracyRecord, FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant,
+};
 use crate::checksum::HashingWriter;
 
 /// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind; what a killed one
@@ -133,9 +135,32 @@ impl BundleWriter {
         Ok(())
     }
 
+    /// Where a file is until the bundle is in place.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.staging.join(name)
+    }
+
+    /// Removes a file that the bundle shall not have.
+    pub(super) fn discard(&mut self, name: &str) -> Result<(), WriterError> {
+        let path = self.path(name);
+        self.files.remove(name);
+        fs::remove_file(&path).map_err(io_error(&path))
+    }
+
+    /// Writes a file of these bytes.
+    pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriterError> {
+        self.create_file(name, |out| Ok(out.write_all(bytes)?))
+    }
+
     /// Enters a file that was written as a model.
-    pub(super) fn add_model(&mut self, variant: Variant, file: &str, quantization: &str) {
-        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned(), accuracy: None };
+    pub(super) fn add_model(
+        &mut self,
+        variant: Variant,
+        file: &str,
+        quantization: &str,
+        accuracy: Option<AccuracyRecord>,
+    ) {
+        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned(), accuracy };
         self.models.insert(variant, record);
     }
 

@@ -4,18 +4,21 @@ use super::{copy, transpose};
 use crate::convert::calibrate::Calibration;
 use crate::convert::encoder::Linear;
 use crate::convert::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
-use crate::convert::quantize::{self, QuantizedMatrix};
+use crate::convert::quantize;
 use crate::convert::weights::{Tensor, WeightsError};
 use crate::onnx::tensor_proto::DataType;
 
 /// Input channels of each linear layer that stay exact. More cost time and size; fewer cost accuracy.
 const EXACT_CHANNELS: usize = 32;
-/// GELU is above -0.17 everywhere: shifted by as much, its values use the whole range of an unsigned byte.
-const GELU_SHIFT: f32 = 0.17;
+/// GELU is above -0.17 everywhere.
+const LEAST_GELU: f32 = -0.17;
+/// What stands for 0 among the unsigned bytes behind GELU: the few steps that its small negative values need. 0 itself
+/// must be exact, because most values are near it.
+const GELU_ZERO: u8 = 32;
+/// What stands for 0 among unsigned bytes where both signs are alike.
+const MIDDLE: u8 = 128;
 /// The scale of a token whose channels are all 0.
 const LEAST_SCALE: f32 = 1e-9;
-/// What stands for 0 where values of both signs are unsigned bytes.
-const MIDDLE: u8 = 128;
 
 /// How linear layers are computed.
 #[derive(Debug, Clone, Copy)]
@@ -81,8 +84,6 @@ pub(super) struct PerToken {
     /// float32 `[batch, sequence, exact channels]`.
     exact: Value,
     channels: Vec<usize>,
-    /// What was added to the other channels.
-    shift: f32,
 }
 
 /// The linear layers of one encoder layer.
@@ -119,42 +120,35 @@ impl<'w> Product<'_, 'w> {
 
     /// Each token's row by a scale of its own, so that no token depends on another.
     fn quantize(&mut self, kind: LinearInput, input: &Value, channels: Vec<usize>, width: usize) -> PerToken {
-        let name = |part: &str| format!("{}/{}/quantize/{part}", self.prefix, kind.part());
-        let shift = if kind == LinearInput::Output { GELU_SHIFT } else { 0.0 };
-        let keep: Vec<f32> = (0..width).map(|channel| f32::from(u8::from(!channels.contains(&channel)))).collect();
-        let names =
-            ["keep", "shift", "kept", "shifted", "magnitude", "largest", "step", "scale", "steps", "integers", "exact"];
-        let [keep_name, shift_name, kept, shifted, magnitude, largest, step, scale, steps, integers, exact] =
-            names.map(name);
-
+        let names = ["keep", "kept", "magnitude", "largest", "step", "scale", "steps", "integers", "exact"];
+        let [keep, kept, magnitude, largest, step, scale, steps, integers, exact] =
+            names.map(|part| self.name(&format!("{}/quantize/{part}", kind.part())));
         let graph = &mut *self.graph;
-        let by_channel = keep.clone();
-        let keep_weight = graph.weight(&keep_name, &[width], move || Ok(by_channel.clone()));
-        let kept = graph.node(&kept, "Mul", &[input, &keep_weight], &[]);
-        let (values, magnitudes, zero, end) = if shift > 0.0 {
-            let shifts: Vec<f32> = keep.iter().map(|keep| keep * shift).collect();
-            let shifts = graph.weight(&shift_name, &[width], move || Ok(shifts.clone()));
-            let shifted = graph.node(&shifted, "Add", &[&kept, &shifts], &[]);
-            (shifted.clone(), shifted, 0, u8::MAX)
+        let by_channel: Vec<f32> =
+            (0..width).map(|channel| if channels.contains(&channel) { 0.0 } else { 1.0 }).collect();
+        let keep = graph.weight(&keep, &[width], move || Ok(by_channel.clone()));
+        let kept = graph.node(&kept, "Mul", &[input, &keep], &[]);
+        let (magnitudes, zero, steps_above_zero, least) = if kind == LinearInput::Output {
+            (kept.clone(), GELU_ZERO, u8::MAX - GELU_ZERO, -LEAST_GELU / f32::from(GELU_ZERO))
         } else {
-            let magnitudes = graph.node(&magnitude, "Abs", &[&kept], &[]);
-            (kept, magnitudes, MIDDLE, MIDDLE - 1)
+            (graph.node(&magnitude, "Abs", &[&kept], &[]), MIDDLE, u8::MAX - MIDDLE, LEAST_SCALE)
         };
         let last = [Attribute::Ints("axes", &[-1]), Attribute::Int("keepdims", 1)];
         let largest = graph.node(&largest, "ReduceMax", &[&magnitudes], &last);
-        let (share, least, one) = (graph.float(1.0 / f32::from(end)), graph.float(LEAST_SCALE), graph.float(1.0));
+        let (share, least, one) =
+            (graph.float(1.0 / f32::from(steps_above_zero)), graph.float(least), graph.float(1.0));
         let step = graph.node(&step, "Mul", &[&largest, &share], &[]);
         let scale = graph.node(&scale, "Max", &[&step, &least], &[]);
-        let steps = graph.node(&steps, "Div", &[&values, &scale], &[]);
+        let steps = graph.node(&steps, "Div", &[&kept, &scale], &[]);
         let zero = graph.byte(zero);
         let integers = graph.node(&integers, "QuantizeLinear", &[&steps, &one, &zero], &[]);
         let indices: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
         let indices = graph.integers(&indices, &[channels.len()]);
         let exact = graph.node(&exact, "Gather", &[input, &indices], &[Attribute::Int("axis", 2)]);
-        PerToken { integers, zero, scale, exact, channels, shift }
+        PerToken { integers, zero, scale, exact, channels }
     }
 
-    /// The product with the transposed weight, without the bias.
+    /// The product with the transposed weight, without the bias: the next operator adds it.
     pub(super) fn compute(
         &mut self,
         part: &str,
@@ -163,30 +157,7 @@ impl<'w> Product<'_, 'w> {
     ) -> Result<Value, WeightsError> {
         match input {
             Prepared::Plain(input) => self.plain(part, linear, input),
-            Prepared::PerToken(input) => Ok(self.per_token(part, linear, input)?.0),
-        }
-    }
-
-    /// The product, and the bias that the next operator has to add to it.
-    pub(super) fn compute_with_bias(
-        &mut self,
-        part: &str,
-        linear: &'w Linear<'w>,
-        input: &Prepared,
-    ) -> Result<(Value, Value), WeightsError> {
-        let name = self.name(&format!("{part}/bias"));
-        match input {
-            Prepared::Plain(input) => {
-                let product = self.plain(part, linear, input)?;
-                Ok((product, copy(self.graph, &name, &linear.bias)))
-            }
-            Prepared::PerToken(input) => {
-                let (product, matrix) = self.per_token(part, linear, input)?;
-                let shifted = quantize::shift_of_product(&matrix, input.shift);
-                let bias: Vec<f32> =
-                    linear.bias.read()?.iter().zip(shifted).map(|(bias, shift)| bias - shift).collect();
-                Ok((product, self.graph.weight(&name, &[bias.len()], move || Ok(bias.clone()))))
-            }
+            Prepared::PerToken(input) => self.per_token(part, linear, input),
         }
     }
 
@@ -213,12 +184,7 @@ impl<'w> Product<'_, 'w> {
     }
 
     /// INT8 for most channels, scaled back by token and output; float32 for the exact ones.
-    fn per_token(
-        &mut self,
-        part: &str,
-        linear: &'w Linear<'w>,
-        input: &PerToken,
-    ) -> Result<(Value, QuantizedMatrix), WeightsError> {
+    fn per_token(&mut self, part: &str, linear: &'w Linear<'w>, input: &PerToken) -> Result<Value, WeightsError> {
         let (outputs, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
         let values = linear.weight.read()?;
         let matrix = quantize::by_output(&values, inputs, &input.channels);
@@ -230,9 +196,8 @@ impl<'w> Product<'_, 'w> {
             names.map(|name| self.name(&format!("{part}/{name}")));
 
         let graph = &mut *self.graph;
-        let weight = graph.int8_weight(&weight, &[inputs, outputs], matrix.integers.clone());
-        let scales = matrix.scales.clone();
-        let scale = graph.weight(&scale, &[outputs], move || Ok(scales.clone()));
+        let weight = graph.int8_weight(&weight, &[inputs, outputs], matrix.integers);
+        let scale = graph.weight(&scale, &[outputs], move || Ok(matrix.scales.clone()));
         let one = graph.float(1.0);
         let operands = [&input.integers, &weight, &one, &scale, &input.zero];
         let integer = graph.node_in(MICROSOFT, &integer, "MatMulIntegerToFloat", &operands, &[]);
@@ -240,7 +205,7 @@ impl<'w> Product<'_, 'w> {
         let exact_dims = [input.channels.len(), outputs];
         let exact_weight = graph.half_weight(&exact_weight, &exact_dims, move || Ok(exact_rows.clone()));
         let exact = graph.node(&exact_product, "MatMul", &[&input.exact, &exact_weight], &[]);
-        Ok((graph.node(&product, "Add", &[&scaled, &exact], &[]), matrix))
+        Ok(graph.node(&product, "Add", &[&scaled, &exact], &[]))
     }
 
     fn name(&self, part: &str) -> String {

@@ -1,0 +1,90 @@
+//! `embedd convert`
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Arg, ArgMatches, value_parser};
+
+use super::{config_file, flags, shared_settings, switch};
+use crate::config::Flags;
+use crate::convert::Gate;
+use crate::convert::recipe::Recipe;
+
+/// `embedd convert`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Convert {
+    /// Settings given as flags.
+    pub flags: Flags,
+    /// The folder of the bundle; none: its place in the cache folder.
+    pub output: Option<PathBuf>,
+    /// Convert again where there is a bundle already.
+    pub force: bool,
+    /// How the portable model is quantised; none: there is only the float32 model.
+    pub recipe: Option<Recipe>,
+    /// What the models must fulfil.
+    pub gate: Gate,
+    /// The reference set to compare with; none: the built-in one.
+    pub reference: Option<PathBuf>,
+}
+
+pub(super) fn read(matches: &ArgMatches) -> Convert {
+    let default = Gate::default();
+    let gate = Gate {
+        min_cosine: matches.get_one("min-cosine").copied().unwrap_or(default.min_cosine),
+        allow_inaccurate: matches.get_flag("allow-inaccurate"),
+    };
+    let recipe = match (matches.get_one::<Recipe>("recipe"), matches.get_one::<String>("precision")) {
+        (Some(recipe), _) => Some(*recipe),
+        (None, Some(precision)) => Recipe::ALL.into_iter().find(|recipe| recipe.precision() == precision),
+        (None, None) => Some(Recipe::default()),
+    };
+    Convert {
+        flags: flags(matches),
+        output: matches.get_one("output").cloned(),
+        force: matches.get_flag("force"),
+        recipe,
+        gate,
+        reference: matches.get_one("reference").cloned(),
+    }
+}
+
+pub(super) fn command() -> clap::Command {
+    let path = |name: &'static str, value: &'static str| {
+        Arg::new(name).long(name).value_name(value).value_parser(value_parser!(PathBuf))
+    };
+    let recipes = PossibleValuesParser::new(Recipe::ALL.map(Recipe::name)).try_map(|name| name.parse::<Recipe>());
+    clap::Command::new("convert")
+        .about("Convert a model into a bundle: ONNX and INT8, compared with PyTorch")
+        .args([
+            path("output", "DIR").help("The folder of the bundle [default: its place in the cache folder]"),
+            Arg::new("precision")
+                .long("precision")
+                .value_name("PRECISION")
+                .value_parser(PossibleValuesParser::new(["int8", "fp16", "fp32"]))
+                .conflicts_with("recipe")
+                .help("Of the portable model's weights; fp32: no portable model [default: int8]"),
+            Arg::new("recipe")
+                .long("recipe")
+                .value_name("RECIPE")
+                .value_parser(recipes)
+                .help("How the portable model is quantised [default: int8-per-token]"),
+            path("reference", "FILE").help("The reference set to compare with [default: the built-in one]"),
+            Arg::new("min-cosine")
+                .long("min-cosine")
+                .value_name("COSINE")
+                .value_parser(cosine)
+                .help("The least cosine to PyTorch that a text may have [default: 0.99]"),
+            switch("allow-inaccurate", "Write a bundle that fails the gate all the same; the server refuses it"),
+            switch("force", "Convert again where there is a bundle already"),
+            config_file(),
+        ])
+        .args(shared_settings())
+}
+
+/// From -1 to 1, which is what a cosine can be.
+pub(super) fn cosine(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (-1.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("a cosine is a number from -1 to 1".to_owned()),
+    }
+}
