@@ -8,6 +8,7 @@ use crate::progress::{Progress, Unit};
 
 pub mod encoder;
 pub mod onnx;
+pub mod package;
 pub mod portable;
 pub mod source;
 pub mod weights;

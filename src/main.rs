@@ -11,8 +11,12 @@ use embedd::progress::Progress;
 use embedd::{app, logging};
 use tokio::signal::unix::{SignalKind, signal};
 
+mod commands;
+
 /// The exit code of what failed.
 const FAILED: u8 = 1;
+/// The exit code of a model that is not accurate enough.
+const GATE_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
@@ -37,12 +41,13 @@ fn run(command: Command) -> ExitCode {
         Command::Serve(serve) => run_server(&serve, configuration),
         Command::Fetch(fetch) => run_fetch(&fetch, &configuration),
         Command::Convert(convert) => run_convert(&convert, &configuration),
+        Command::Package(package) => commands::package::run(&package, &configuration),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(FAILED)
+            ExitCode::from(if commands::package::is_gate(&error) { GATE_FAILED } else { FAILED })
         }
     }
 }
@@ -52,6 +57,7 @@ fn flags(command: &Command) -> &Flags {
         Command::Serve(serve) => &serve.flags,
         Command::Fetch(fetch) => &fetch.flags,
         Command::Convert(convert) => &convert.flags,
+        Command::Package(package) => &package.flags,
     }
 }
 
