@@ -4,6 +4,7 @@
 //! are told together with those of other sources.
 
 mod convert;
+mod package;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -16,6 +17,7 @@ use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 use crate::fetch::Origin;
 
 pub use convert::Convert;
+pub use package::Package;
 
 /// The exit code of wrong use and of a wrong configuration (`EX_USAGE` of sysexits).
 pub const WRONG_USE: u8 = 64;
@@ -34,6 +36,8 @@ pub enum Command {
     Fetch(Fetch),
     /// Convert a model into a bundle.
     Convert(Convert),
+    /// Pack a bundle's portable model into a tarball.
+    Package(Package),
 }
 
 /// `embedd serve`
@@ -97,6 +101,7 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
     Ok(match matches.subcommand() {
         Some(("fetch", matches)) => Command::Fetch(fetch(matches)),
         Some(("convert", matches)) => Command::Convert(convert::read(matches)),
+        Some(("package", matches)) => Command::Package(package::read(matches)),
         Some((_, matches)) => {
             Command::Serve(Serve { flags: flags(matches), print_config: matches.get_flag("print-config") })
         }
@@ -135,7 +140,7 @@ pub fn command() -> clap::Command {
         .after_help("Without a command, embedd serves: `embedd --listen ADDRESS` is `embedd serve --listen ADDRESS`.")
         .max_term_width(120)
         .subcommand_required(true)
-        .subcommands([serve_command(), fetch_command(), convert::command()])
+        .subcommands([serve_command(), fetch_command(), convert::command(), package::command()])
 }
 
 fn serve_command() -> clap::Command {

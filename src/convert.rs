@@ -13,6 +13,7 @@ use crate::tokenize::TokenizerError;
 pub mod calibrate;
 pub mod encoder;
 pub mod onnx;
+pub mod package;
 pub mod portable;
 mod proof;
 mod quantize;

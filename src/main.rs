@@ -12,6 +12,8 @@ use embedd::progress::Progress;
 use embedd::{app, logging};
 use tokio::signal::unix::{SignalKind, signal};
 
+mod commands;
+
 /// The exit code of what failed.
 const FAILED: u8 = 1;
 /// The exit code of a model that is not accurate enough.
@@ -40,6 +42,7 @@ fn run(command: Command) -> ExitCode {
         Command::Serve(serve) => run_server(&serve, configuration),
         Command::Fetch(fetch) => run_fetch(&fetch, &configuration),
         Command::Convert(convert) => run_convert(&convert, &configuration),
+        Command::Package(package) => commands::package::run(&package, &configuration),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,6 +56,7 @@ fn run(command: Command) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref() {
         Some(PrepareError::Convert(ConvertError::Gate(_))) => GATE_FAILED,
+        _ if commands::package::is_gate(error) => GATE_FAILED,
         _ => FAILED,
     }
 }
@@ -62,6 +66,7 @@ fn flags(command: &Command) -> &Flags {
         Command::Serve(serve) => &serve.flags,
         Command::Fetch(fetch) => &fetch.flags,
         Command::Convert(convert) => &convert.flags,
+        Command::Package(package) => &package.flags,
     }
 }
 

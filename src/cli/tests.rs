@@ -71,6 +71,34 @@ fn fetch_and_convert_have_their_own_flags_and_the_shared_settings() {
     assert_eq!(exit(&["embedd", "fetch", "--from", "ftp"]).code(), WRONG_USE);
 }
 
+fn package(args: &[&str]) -> Package {
+    match parse([&["embedd", "package"], args].concat()).expect("parses") {
+        Command::Package(package) => package,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn package_writes_or_checks_a_tarball() {
+    assert_eq!(package(&[]), Package::default());
+    assert_eq!(Package::default().name, "raxe_onnx_model_v1");
+    let written = package(&["--bundle", "b", "--output", "o.tar.gz", "--force"]);
+    assert_eq!((written.output, written.force), (Some("o.tar.gz".into()), true));
+    assert_eq!(written.flags.values["bundle"], "b");
+    assert_eq!(package(&["--model", "a/b", "--name", "v2"]).name, "v2");
+    assert_eq!(package(&["--verify", "v.tar.gz"]).verify, Some("v.tar.gz".into()));
+    for wrong in [
+        &["--name", "a/b"][..],
+        &["--name", ".."],
+        &["--name", "a", "--output", "b"],
+        &["--verify", "a", "--bundle", "b"],
+        &["--verify", "a", "--force"],
+        &["--listen", "x"],
+    ] {
+        assert_eq!(exit(&[&["embedd", "package"], wrong].concat()).code(), WRONG_USE, "{wrong:?}");
+    }
+}
+
 #[test]
 fn wrong_use_ends_with_64() {
     for args in [

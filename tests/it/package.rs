@@ -1,0 +1,129 @@
+//! The tarball as a detector meets it: unpacked by Python, run by a stock ONNX Runtime.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::support::models::Model;
+use crate::support::python;
+use crate::support::server::{command, temporary_folder};
+
+/// Texts of the reference set that the detector embeds.
+const TEXTS: usize = 40;
+/// The least cosine to PyTorch. The packed model is the float32 one for now.
+const LEAST_COSINE: f64 = 0.99999;
+/// The least cosine between a text's embeddings alone and among others.
+const LEAST_BATCHED_COSINE: f64 = 0.9999;
+
+/// A bundle whose portable model is the float32 one, with this least cosine in its manifest.
+fn stand_in(model: Model, folder: &Path, min_cosine: f64) -> PathBuf {
+    let bundle = folder.join("bundle");
+    fs::create_dir_all(&bundle).expect("a folder");
+    for entry in fs::read_dir(model.bundle()).expect("the bundle") {
+        let path = entry.expect("an entry").path();
+        // Large files by a symbolic link: nothing writes to them.
+        std::os::unix::fs::symlink(&path, bundle.join(path.file_name().expect("a name"))).expect("a link");
+    }
+    let path = bundle.join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("the manifest")).expect("JSON");
+    let accuracy = json!({
+        "texts": 253, "min_cosine": min_cosine, "p1_cosine": 0.999, "mean_cosine": 0.9999, "threshold": 0.99,
+    });
+    manifest["models"]["portable"] = json!({ "file": "model.onnx", "quantization": "none", "accuracy": accuracy });
+    fs::remove_file(&path).expect("remove the link");
+    fs::write(&path, manifest.to_string()).expect("write");
+    bundle
+}
+
+fn package(args: &[&Path]) -> Output {
+    command().arg("package").args(args).output().expect("the program runs")
+}
+
+fn succeed(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_detector_gets_the_embeddings_of_pytorch_from_the_tarball_mpnet() {
+    check(Model::Mpnet);
+}
+
+#[test]
+fn a_detector_gets_the_embeddings_of_pytorch_from_the_tarball_minilm() {
+    check(Model::MiniLm);
+}
+
+fn check(model: Model) {
+    let (_folder, folder) = temporary_folder();
+    let bundle = stand_in(model, &folder, 0.995);
+    let tarball = folder.join("v1.tar.gz");
+    succeed(&package(&["--bundle".as_ref(), &bundle, "--output".as_ref(), &tarball]));
+    let name = model.id().rsplit('/').next().expect("a name");
+    let unpacked = unpack(&tarball, &folder).join(name);
+
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("reference/{name}.safetensors"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/detector.py");
+    let mut detector = Command::new(python::interpreter(python::DETECTOR));
+    detector.arg(script).arg(&unpacked).arg(reference).arg(TEXTS.to_string());
+    let printed = succeed(&detector.output().expect("Python runs"));
+    let report: Value = serde_json::from_str(&printed).expect("JSON");
+    println!("{model:?}: {report:#}");
+
+    assert_eq!(report["inputs"], json!({ "input_ids": "tensor(int64)", "attention_mask": "tensor(int64)" }));
+    assert_eq!(report["embedding_type"], "float32");
+    assert_eq!(report["embedding_shape"], json!([TEXTS, model.dimension()]));
+    assert_eq!(report["longest"], json!({ "shape": [1, 512, model.dimension()], "finite": true }));
+    let figure = |key: &str| report[key].as_f64().expect("a number");
+    assert!(figure("pytorch_alone") >= LEAST_COSINE && figure("pytorch_batched") >= LEAST_COSINE, "{report:#}");
+    assert!(figure("alone_batched") >= LEAST_BATCHED_COSINE, "{report:#}");
+    assert!(figure("hand_model") >= 0.999_999 && figure("norm_error") <= 1e-5, "{report:#}");
+}
+
+/// Unpacks with Python's own module, as a detector's build would, and checks the sums with the usual tool.
+fn unpack(tarball: &Path, folder: &Path) -> PathBuf {
+    let script = "import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter='data')";
+    let mut unpack = Command::new(python::interpreter(python::DETECTOR));
+    succeed(&unpack.args(["-c", script]).arg(tarball).arg(folder).output().expect("Python runs"));
+    let root = folder.join("onnx_models");
+    let model = fs::read_dir(&root).expect("a folder").next().expect("a model").expect("an entry").path();
+    let sums = Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(model).output();
+    succeed(&sums.expect("sha256sum runs"));
+    root
+}
+
+#[test]
+fn the_command_packs_verifies_replaces_with_force_and_has_an_exit_code_for_the_gate() {
+    let (_folder, folder) = temporary_folder();
+    let bundle = stand_in(Model::MiniLm, &folder, 0.995);
+    let in_folder =
+        |args: &[&str]| command().arg("package").args(args).current_dir(&folder).output().expect("the program runs");
+    let printed = succeed(&in_folder(&["--bundle", "bundle"]));
+    assert!(
+        printed.contains("raxe_onnx_model_v1.tar.gz") && printed.contains("onnx_models/all-MiniLM-L6-v2"),
+        "{printed}"
+    );
+    let verified = succeed(&in_folder(&["--verify", "raxe_onnx_model_v1.tar.gz"]));
+    assert_eq!(verified.lines().skip(1).collect::<Vec<_>>(), printed.lines().skip(1).collect::<Vec<_>>());
+
+    let first = fs::read(folder.join("raxe_onnx_model_v1.tar.gz")).expect("the tarball");
+    let again = in_folder(&["--bundle", "bundle"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
+    succeed(&in_folder(&["--bundle", "bundle", "--force"]));
+    assert!(first == fs::read(folder.join("raxe_onnx_model_v1.tar.gz")).expect("the tarball"), "the same bytes");
+
+    fs::write(folder.join("cut.tar.gz"), &first[..first.len() - 1]).expect("write");
+    let cut = in_folder(&["--verify", "cut.tar.gz"]);
+    assert_eq!(cut.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&cut.stderr).contains("cut.tar.gz is not to be used"));
+
+    fs::remove_dir_all(bundle).expect("remove");
+    stand_in(Model::MiniLm, &folder, 0.98);
+    let refused = in_folder(&["--bundle", "bundle", "--name", "v2"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("0.980000"));
+    assert!(!folder.join("v2.tar.gz").exists());
+}
