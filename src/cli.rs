@@ -13,6 +13,10 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 use crate::fetch::Origin;
 
+mod proof;
+
+pub use proof::{Bench, Report, Timed, Validate};
+
 /// The exit code of wrong use and of a wrong configuration (`EX_USAGE` of sysexits).
 pub const WRONG_USE: u8 = 64;
 
@@ -22,7 +26,7 @@ const DEFAULT_COMMAND: &str = "serve";
 const SHARED: [&str; 5] = ["model", "home", "offline", "log_format", "log_level"];
 
 /// What the user asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Serve embeddings.
     Serve(Serve),
@@ -30,6 +34,26 @@ pub enum Command {
     Fetch(Fetch),
     /// Convert a model into a bundle.
     Convert(Convert),
+    /// Compare a bundle's embeddings with PyTorch's.
+    Validate(Validate),
+    /// Time a bundle's models.
+    Bench(Bench),
+    /// Validate, time, and write it down.
+    Report(Report),
+}
+
+impl Command {
+    /// The settings given as flags.
+    pub fn flags(&self) -> &Flags {
+        match self {
+            Self::Serve(serve) => &serve.flags,
+            Self::Fetch(fetch) => &fetch.flags,
+            Self::Convert(convert) => &convert.flags,
+            Self::Validate(validate) => &validate.flags,
+            Self::Bench(bench) => &bench.flags,
+            Self::Report(report) => &report.flags,
+        }
+    }
 }
 
 /// `embedd serve`
@@ -104,6 +128,9 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
     Ok(match matches.subcommand() {
         Some(("fetch", matches)) => Command::Fetch(fetch(matches)),
         Some(("convert", matches)) => Command::Convert(convert(matches)),
+        Some(("validate", matches)) => Command::Validate(proof::validate(matches)),
+        Some(("bench", matches)) => Command::Bench(proof::bench(matches)),
+        Some(("report", matches)) => Command::Report(proof::report(matches)),
         Some((_, matches)) => {
             Command::Serve(Serve { flags: flags(matches), print_config: matches.get_flag("print-config") })
         }
@@ -148,6 +175,7 @@ pub fn command() -> clap::Command {
         .max_term_width(120)
         .subcommand_required(true)
         .subcommands([serve_command(), fetch_command(), convert_command()])
+        .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command()])
 }
 
 fn serve_command() -> clap::Command {

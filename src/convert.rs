@@ -6,10 +6,15 @@ use std::path::{Path, PathBuf};
 use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, SourceRecord, Variant};
 use crate::progress::{Progress, Unit};
 
+pub mod baseline;
+pub mod benchmark;
 pub mod encoder;
+pub mod machine;
 pub mod onnx;
 pub mod portable;
+pub mod report;
 pub mod source;
+pub mod validate;
 pub mod weights;
 mod writer;
 

@@ -12,3 +12,4 @@ mod embedding;
 mod grpcurl;
 mod invalid_requests;
 mod lifecycle;
+mod proof;
