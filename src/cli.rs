@@ -5,6 +5,7 @@
 
 mod convert;
 mod package;
+mod proof;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -18,6 +19,7 @@ use crate::fetch::Origin;
 
 pub use convert::Convert;
 pub use package::Package;
+pub use proof::{Bench, Report, Timed, Validate};
 
 /// The exit code of wrong use and of a wrong configuration (`EX_USAGE` of sysexits).
 pub const WRONG_USE: u8 = 64;
@@ -38,6 +40,27 @@ pub enum Command {
     Convert(Convert),
     /// Pack a bundle's portable model into a tarball.
     Package(Package),
+    /// Compare a bundle's embeddings with PyTorch's.
+    Validate(Validate),
+    /// Time a bundle's models.
+    Bench(Bench),
+    /// Validate, time, and write it down.
+    Report(Report),
+}
+
+impl Command {
+    /// The settings given as flags.
+    pub fn flags(&self) -> &Flags {
+        match self {
+            Self::Serve(serve) => &serve.flags,
+            Self::Fetch(fetch) => &fetch.flags,
+            Self::Convert(convert) => &convert.flags,
+            Self::Package(package) => &package.flags,
+            Self::Validate(validate) => &validate.flags,
+            Self::Bench(bench) => &bench.flags,
+            Self::Report(report) => &report.flags,
+        }
+    }
 }
 
 /// `embedd serve`
@@ -102,6 +125,9 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
         Some(("fetch", matches)) => Command::Fetch(fetch(matches)),
         Some(("convert", matches)) => Command::Convert(convert::read(matches)),
         Some(("package", matches)) => Command::Package(package::read(matches)),
+        Some(("validate", matches)) => Command::Validate(proof::validate(matches)),
+        Some(("bench", matches)) => Command::Bench(proof::bench(matches)),
+        Some(("report", matches)) => Command::Report(proof::report(matches)),
         Some((_, matches)) => {
             Command::Serve(Serve { flags: flags(matches), print_config: matches.get_flag("print-config") })
         }
@@ -141,6 +167,7 @@ pub fn command() -> clap::Command {
         .max_term_width(120)
         .subcommand_required(true)
         .subcommands([serve_command(), fetch_command(), convert::command(), package::command()])
+        .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command()])
 }
 
 fn serve_command() -> clap::Command {

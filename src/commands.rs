@@ -1,3 +1,63 @@
-//! The commands, a module each.
+//! The commands: what each does, from a checked command line to its result. One file for each.
 
-pub(crate) mod package;
+use crate::cli::Command;
+use crate::config::Configuration;
+use crate::fetch::Fetcher;
+use crate::home::Home;
+use crate::logging;
+use crate::progress::Progress;
+
+mod bench;
+mod convert;
+mod fetch;
+mod package;
+mod proof;
+mod report;
+mod serve;
+mod validate;
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Done,
+    /// It did its work, and a text is below the threshold.
+    GateFailed,
+}
+
+impl Outcome {
+    fn of_gate(passed: bool) -> Self {
+        if passed { Self::Done } else { Self::GateFailed }
+    }
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// What it failed with.
+pub fn run(command: &Command, configuration: Configuration) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Serve(serve) => serve::run(serve, configuration).map(|()| Outcome::Done),
+        Command::Fetch(fetch) => fetch::run(fetch, &configuration).map(|()| Outcome::Done),
+        Command::Convert(convert) => convert::run(convert, &configuration),
+        Command::Package(package) => package::run(package, &configuration),
+        Command::Validate(validate) => validate::run(validate, &configuration),
+        Command::Bench(bench) => bench::run(bench, &configuration).map(|()| Outcome::Done),
+        Command::Report(report) => report::run(report, &configuration),
+    }
+}
+
+fn fetching(configuration: &Configuration) -> anyhow::Result<(Home, Fetcher, Progress)> {
+    let settings = &configuration.settings;
+    let home = Home::find(settings.home.clone())?;
+    let progress = Progress::auto();
+    let fetcher = Fetcher::from_env(home.clone(), progress.clone())
+        .offline(settings.offline)
+        .runtime_library(settings.onnxruntime.clone());
+    Ok((home, fetcher, progress))
+}
+
+fn start_logging(configuration: &Configuration) -> anyhow::Result<()> {
+    let settings = &configuration.settings;
+    Ok(logging::init(settings.log_format, &settings.log_level)?)
+}

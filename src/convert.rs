@@ -10,14 +10,18 @@ use crate::progress::{Progress, Unit};
 use crate::reference::ReferenceError;
 use crate::tokenize::TokenizerError;
 
+pub mod baseline;
+pub mod benchmark;
 pub mod calibrate;
 pub mod encoder;
+pub mod machine;
 pub mod onnx;
 pub mod package;
 pub mod portable;
 mod proof;
 mod quantize;
 pub mod recipe;
+pub mod report;
 pub mod source;
 pub mod validate;
 pub mod weights;

@@ -2,12 +2,12 @@
 //!
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 //!
-//! * the frame: [`cli`], [`config`], [`logging`], [`app`], [`prepare`];
+//! * the frame: [`cli`], [`commands`], [`config`], [`logging`], [`app`], [`prepare`];
 //! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
 //!   [`engine`];
 //! * the conversion path: [`convert`];
-//! * what both share: [`bundle`], [`fetch`], [`home`], [`model_ref`], [`reference`], [`checksum`], [`progress`], and the generated
-//!   [`proto`] and [`onnx`].
+//! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`reference`], [`checksum`],
+//!   [`progress`], and the generated [`proto`] and [`onnx`].
 
 pub mod accuracy;
 pub mod app;
@@ -15,6 +15,7 @@ pub mod batch;
 pub mod bundle;
 pub mod checksum;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod convert;
 pub mod embed;

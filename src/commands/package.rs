@@ -2,20 +2,26 @@
 
 use std::path::PathBuf;
 
-use embedd::bundle::Bundle;
-use embedd::cli::Package;
-use embedd::config::Configuration;
-use embedd::convert::package::{self, PackageError};
-use embedd::prepare::Preparation;
+use crate::bundle::Bundle;
+use crate::cli::Package;
+use crate::config::Configuration;
+use crate::convert::package::{self, PackageError};
+use crate::prepare::Preparation;
 
-use crate::{fetching, start_logging};
+use super::{Outcome, fetching, start_logging};
 
 /// Packs the bundle that is named, or else the model's in the cache folder; or checks a tarball.
-pub(crate) fn run(arguments: &Package, configuration: &Configuration) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Package, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
     let done = match &arguments.verify {
         Some(archive) => package::verify(archive)?,
-        None => write(arguments, configuration)?,
+        None => match write(arguments, configuration) {
+            Err(error) if is_gate(&error) => {
+                eprintln!("error: {error:#}");
+                return Ok(Outcome::GateFailed);
+            }
+            result => result?,
+        },
     };
     println!("tarball  {}", done.path.display());
     println!("sha256   {}", done.record.sha256);
@@ -23,7 +29,7 @@ pub(crate) fn run(arguments: &Package, configuration: &Configuration) -> anyhow:
     for (name, file) in &done.files {
         println!("  {:>12}  {}  {name}", file.bytes, file.sha256);
     }
-    Ok(())
+    Ok(Outcome::Done)
 }
 
 fn write(arguments: &Package, configuration: &Configuration) -> anyhow::Result<package::Package> {
@@ -38,6 +44,6 @@ fn write(arguments: &Package, configuration: &Configuration) -> anyhow::Result<p
 }
 
 /// Whether the command failed because the model is not accurate enough.
-pub(crate) fn is_gate(error: &anyhow::Error) -> bool {
+fn is_gate(error: &anyhow::Error) -> bool {
     error.downcast_ref::<PackageError>().is_some_and(PackageError::is_gate)
 }

@@ -13,3 +13,4 @@ mod grpcurl;
 mod invalid_requests;
 mod lifecycle;
 mod package;
+mod proof;

@@ -1,0 +1,25 @@
+//! `embedd convert`
+
+use super::{Outcome, fetching, start_logging};
+use crate::cli::Convert;
+use crate::config::Configuration;
+use crate::convert::ConvertError;
+use crate::prepare::{Making, Preparation, PrepareError};
+
+pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::Result<Outcome> {
+    start_logging(configuration)?;
+    let (home, fetcher, progress) = fetching(configuration)?;
+    let model = &configuration.settings.model;
+    let output = convert.output.clone().unwrap_or_else(|| home.bundle_dir(model));
+    let preparation = Preparation { home: &home, fetcher: &fetcher, progress: &progress };
+    let making = Making { recipe: convert.recipe, gate: convert.gate, reference: convert.reference.clone() };
+    match preparation.convert(model, output, convert.force, making) {
+        Ok(bundle) => println!("bundle  {}", bundle.folder().display()),
+        Err(error @ PrepareError::Convert(ConvertError::Gate(_))) => {
+            eprintln!("error: {error}");
+            return Ok(Outcome::GateFailed);
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Outcome::Done)
+}

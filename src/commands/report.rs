@@ -1,0 +1,44 @@
+//! `embedd report`
+
+use super::{Outcome, proof, start_logging};
+use crate::cli;
+use crate::config::Configuration;
+use crate::convert::report::{JSON_FILE, Report};
+use crate::convert::validate::{TokenizedSet, against_reference, batch_agreement, embed_alone};
+
+pub(super) fn run(command: &cli::Report, configuration: &Configuration) -> anyhow::Result<Outcome> {
+    start_logging(configuration)?;
+    let bench = proof::Bench::open(configuration)?;
+    let baseline = bench.baseline(&command.timed)?;
+    let mut report = bench.report();
+    if bench.bundle.manifest().files.contains_key(JSON_FILE) {
+        // What conversion tried is known to its own report alone.
+        report.recipes = Report::read(&bench.bundle.verify(JSON_FILE)?)?.recipes;
+    }
+    compare(&bench, command, &mut report)?;
+    report.add_latency(bench.time(&command.timed)?, bench.threads.get());
+    if let Some(baseline) = &baseline {
+        report.add_baseline(baseline);
+    }
+    for path in report.write(command.output.as_deref().unwrap_or_else(|| ".".as_ref()))? {
+        println!("{}", path.display());
+    }
+    Ok(Outcome::of_gate(report.passed()))
+}
+
+fn compare(bench: &proof::Bench, command: &cli::Report, report: &mut Report) -> anyhow::Result<()> {
+    let (reference, summary) = bench.reference(command.reference.as_deref())?;
+    let tokenizer = bench.tokenizer(Some(reference.max_tokens))?;
+    let set = TokenizedSet::of_reference(&reference, &tokenizer)?;
+    for variant in bench.variants() {
+        let mut session = bench.session(variant)?;
+        let threshold = bench.threshold(command.min_cosine, variant);
+        let alone =
+            embed_alone(&mut *session, &set, &format!("comparing {variant} with the reference"), &bench.progress)?;
+        let accuracy = against_reference(&alone, &set, &reference, threshold)?;
+        let agreement = batch_agreement(&mut *session, &set, &alone, &bench.progress)?;
+        report.add_accuracy(variant, accuracy, agreement, &reference);
+    }
+    report.reference = Some(summary);
+    Ok(())
+}

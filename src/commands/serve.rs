@@ -1,0 +1,54 @@
+//! `embedd serve`
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::start_logging;
+use crate::app;
+use crate::cli::Serve;
+use crate::config::Configuration;
+
+/// The exit code of a process that is told to end twice.
+const ENDED: i32 = 1;
+
+pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result<()> {
+    if serve.print_config {
+        print!("{}", configuration.to_toml());
+        return Ok(());
+    }
+    start_logging(&configuration)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = configuration.summary(), "starting");
+    for warning in configuration.warnings(app::cpus()) {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let stop = stop_signal()?;
+        anyhow::Ok(app::serve(configuration.settings, stop).await?)
+    });
+    // A download or a conversion that was stopped ends with the process.
+    runtime.shutdown_background();
+    if let Err(error) = &served {
+        tracing::error!("{error:#}");
+    }
+    served
+}
+
+/// Done at the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(ENDED);
+        });
+    })
+}

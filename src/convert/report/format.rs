@@ -1,0 +1,114 @@
+//! Figures and texts as people read them.
+
+/// A cosine, rounded down: one that is below a threshold never looks like one at it.
+pub(super) fn cosine(value: f64) -> String {
+    if value.is_finite() { format!("{:.6}", (value * 1e6).floor() / 1e6) } else { "none".to_owned() }
+}
+
+pub(super) fn error(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2e}") } else { "none".to_owned() }
+}
+
+/// Three digits that matter: `0.42`, `4.45`, `44.5`, `445`.
+pub(super) fn ms(value: f64) -> String {
+    let decimals = if value < 10.0 {
+        2
+    } else if value < 100.0 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.decimals$}")
+}
+
+pub(super) fn megabytes(bytes: u64) -> String {
+    crate::progress::bytes(bytes)
+}
+
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+pub(super) fn verdict(passed: bool) -> &'static str {
+    if passed { "PASS" } else { "FAIL" }
+}
+
+/// The beginning of a text on one line, without what could rearrange the lines around it.
+pub(super) fn excerpt(text: &str, most: usize) -> String {
+    let visible = |c: char| if c.is_control() || is_directional(c) { ' ' } else { c };
+    let flat = text.chars().map(visible).collect::<String>();
+    let flat = flat.split_whitespace().collect::<Vec<_>>().join(" ");
+    if flat.chars().count() <= most {
+        return flat;
+    }
+    flat.chars().take(most - 1).chain(['…']).collect()
+}
+
+fn is_directional(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text in HTML, in attributes as well. Characters that XML forbids are left out.
+pub(super) fn html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\u{fffe}' | '\u{ffff}' => {}
+            c if c.is_control() => escaped.push(' '),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// Text in a Markdown table.
+pub(super) fn markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '#' | '$' | '!' => escaped.extend(['\\', c]),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            c if c.is_control() => escaped.push(' '),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cosine_below_the_threshold_does_not_look_like_one_at_it() {
+        assert_eq!(cosine(0.989_999_9), "0.989999");
+        assert_eq!(cosine(1.0), "1.000000");
+        assert_eq!(cosine(f64::NAN), "none");
+    }
+
+    #[test]
+    fn figures_have_the_digits_that_matter() {
+        assert_eq!([0.421, 4.449, 44.46, 445.4].map(ms), ["0.42", "4.45", "44.5", "445"]);
+        assert_eq!(percent(0.7512), "75.1 %");
+    }
+
+    #[test]
+    fn texts_are_escaped() {
+        assert_eq!(html("<b a=\"1\">&'\u{0}"), "&lt;b a=&quot;1&quot;&gt;&amp;&#39; ");
+        assert_eq!(markdown("a|b`c*<i>\n"), "a\\|b\\`c\\*&lt;i&gt; ");
+    }
+
+    #[test]
+    fn an_excerpt_is_one_line_and_ends_where_it_is_cut() {
+        assert_eq!(excerpt("a\n\t b\u{202e}c", 60), "a b c");
+        assert_eq!(excerpt("abcdef", 4), "abc…");
+        assert_eq!(excerpt("ééé", 3), "ééé");
+    }
+}

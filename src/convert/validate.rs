@@ -1,0 +1,281 @@
+//! The accuracy gate: a model's embeddings against PyTorch's, or against those of another model.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::accuracy::{Accuracy, TextAccuracy, cosine};
+use crate::engine::{InferenceError, Session, TokenIds};
+use crate::progress::{Progress, Unit};
+use crate::reference::ReferenceSet;
+use crate::request::Truncation;
+use crate::tokenize::{TokenizeError, Tokenizer};
+
+/// The least cosine that a text must have where nothing else is said.
+pub const DEFAULT_THRESHOLD: f64 = 0.99;
+/// Texts of a padded batch in [`batch_agreement`]: enough that most are padded, few enough to be quick.
+const BATCH: usize = 8;
+
+/// Why a model could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ValidateError {
+    /// The reference set is another model's.
+    #[error(
+        "the model's embeddings have {model} components and those of the reference set {reference}: it was made of \
+         another model; reference/make_reference.py makes one of this model"
+    )]
+    Dimension {
+        /// Of the model.
+        model: usize,
+        /// Of the reference set.
+        reference: usize,
+    },
+    /// A text is not tokenised as it was when the reference set was made.
+    #[error(
+        "text {index} ({id}) has {found} tokens here and {expected} in the reference set: the tokeniser or the maximum \
+         of tokens is another one; reference/make_reference.py makes a set of this model"
+    )]
+    TokenCount {
+        /// The text's place.
+        index: usize,
+        /// The text's name.
+        id: String,
+        /// In the reference set.
+        expected: u32,
+        /// As the bundle's tokeniser has it.
+        found: usize,
+    },
+    /// A text cannot be tokenised.
+    #[error("text {index} ({id}) {source}")]
+    Tokenize {
+        /// The text's place.
+        index: usize,
+        /// The text's name.
+        id: String,
+        /// What the tokeniser said.
+        source: TokenizeError,
+    },
+    /// The model failed on a text.
+    #[error("text {index} ({id}): {source}")]
+    Inference {
+        /// The text's place.
+        index: usize,
+        /// The text's name.
+        id: String,
+        /// What the model said.
+        source: InferenceError,
+    },
+    /// A file of texts has none, or a line that is no text.
+    #[error("{path}{}: {reason}; expected one text a line, plain or as {{\"text\": ...}}", place(*.line))]
+    Texts {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1; 0 where the whole file is meant.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn place(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(", line {line}") }
+}
+
+/// A text to compare two models on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedText {
+    /// What it is called in the result.
+    pub id: String,
+    /// The text.
+    pub text: String,
+}
+
+/// The texts of a set as a model sees them.
+#[derive(Debug)]
+pub struct TokenizedSet<'s>(Vec<(&'s str, TokenIds)>);
+
+impl<'s> TokenizedSet<'s> {
+    /// Tokenises texts, each with its name; those that are too long lose their end.
+    ///
+    /// # Errors
+    /// [`ValidateError::Tokenize`].
+    pub fn of(
+        texts: impl IntoIterator<Item = (&'s str, &'s str)>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, ValidateError> {
+        let tokenize = |(index, (id, text)): (usize, (&'s str, &'s str))| {
+            let error = |source| ValidateError::Tokenize { index, id: id.to_owned(), source };
+            Ok((id, tokenizer.tokenize(text, Truncation::End).map_err(error)?.ids))
+        };
+        Ok(Self(texts.into_iter().enumerate().map(tokenize).collect::<Result<_, _>>()?))
+    }
+
+    /// The texts of a reference set, which must have the tokens that they had when it was made.
+    ///
+    /// # Errors
+    /// [`ValidateError::Tokenize`], [`ValidateError::TokenCount`].
+    pub fn of_reference(reference: &'s ReferenceSet, tokenizer: &Tokenizer) -> Result<Self, ValidateError> {
+        let set = Self::of(reference.texts.iter().map(|text| (text.id.as_str(), text.text.as_str())), tokenizer)?;
+        for (index, (text, (id, ids))) in reference.texts.iter().zip(&set.0).enumerate() {
+            if ids.len() != text.token_count as usize {
+                let (id, expected, found) = ((*id).to_owned(), text.token_count, ids.len());
+                return Err(ValidateError::TokenCount { index, id, expected, found });
+            }
+        }
+        Ok(set)
+    }
+}
+
+/// The pooled embedding of every text alone, not normalised.
+///
+/// # Errors
+/// [`ValidateError::Inference`].
+pub fn embed_alone(
+    session: &mut dyn Session,
+    set: &TokenizedSet<'_>,
+    what: &str,
+    progress: &Progress,
+) -> Result<Vec<Vec<f32>>, ValidateError> {
+    let task = progress.task(what, Some(set.0.len() as u64), Unit::Steps);
+    let mut embeddings = Vec::with_capacity(set.0.len());
+    for (index, (id, ids)) in set.0.iter().enumerate() {
+        let error = |source| ValidateError::Inference { index, id: (*id).to_owned(), source };
+        let rows = session.infer(&[ids]).map_err(error)?;
+        embeddings.push(rows.into_iter().collect());
+        task.advance(1);
+    }
+    task.finish();
+    Ok(embeddings)
+}
+
+/// Compares every text alone with the reference set.
+///
+/// # Errors
+/// [`ValidateError`]; a text below the threshold is none.
+pub fn validate(
+    session: &mut dyn Session,
+    tokenizer: &Tokenizer,
+    reference: &ReferenceSet,
+    threshold: f64,
+    progress: &Progress,
+) -> Result<Accuracy, ValidateError> {
+    let set = TokenizedSet::of_reference(reference, tokenizer)?;
+    let embeddings = embed_alone(session, &set, "comparing with the reference set", progress)?;
+    against_reference(&embeddings, &set, reference, threshold)
+}
+
+/// Compares embeddings made before with the reference set.
+///
+/// # Errors
+/// [`ValidateError::Dimension`].
+pub fn against_reference(
+    embeddings: &[Vec<f32>],
+    set: &TokenizedSet<'_>,
+    reference: &ReferenceSet,
+    threshold: f64,
+) -> Result<Accuracy, ValidateError> {
+    if let Some(other) = embeddings.iter().find(|embedding| embedding.len() != reference.dimension) {
+        return Err(ValidateError::Dimension { model: other.len(), reference: reference.dimension });
+    }
+    let expected = reference.texts.iter().map(|text| text.embedding.as_slice());
+    Ok(compare(embeddings, expected, set, threshold))
+}
+
+/// Compares two models on texts, each text alone.
+///
+/// # Errors
+/// [`ValidateError`]; a text below the threshold is none.
+pub fn validate_against(
+    session: &mut dyn Session,
+    other: &mut dyn Session,
+    tokenizer: &Tokenizer,
+    texts: &[NamedText],
+    threshold: f64,
+    progress: &Progress,
+) -> Result<Accuracy, ValidateError> {
+    let set = TokenizedSet::of(texts.iter().map(|text| (text.id.as_str(), text.text.as_str())), tokenizer)?;
+    let embeddings = embed_alone(session, &set, "embedding the texts", progress)?;
+    let expected = embed_alone(other, &set, "embedding the texts with the other model", progress)?;
+    Ok(compare(&embeddings, expected.iter().map(Vec::as_slice), &set, threshold))
+}
+
+fn compare<'e>(
+    embeddings: &[Vec<f32>],
+    expected: impl Iterator<Item = &'e [f32]>,
+    set: &TokenizedSet<'_>,
+    threshold: f64,
+) -> Accuracy {
+    let compared = embeddings.iter().zip(expected).zip(&set.0).enumerate();
+    let texts = compared.map(|(index, ((embedding, expected), (id, ids)))| {
+        TextAccuracy::compare(index, id, ids.len() as u32, embedding, expected, threshold)
+    });
+    Accuracy::of(texts.collect(), threshold)
+}
+
+/// The least cosine between a text's embedding alone and in a padded batch with others; not a number where an embedding
+/// is none. `alone` comes from [`embed_alone`].
+///
+/// # Errors
+/// [`ValidateError::Inference`], naming the first text of the batch.
+pub fn batch_agreement(
+    session: &mut dyn Session,
+    set: &TokenizedSet<'_>,
+    alone: &[Vec<f32>],
+    progress: &Progress,
+) -> Result<f64, ValidateError> {
+    let task = progress.task("comparing padded batches", Some(set.0.len() as u64), Unit::Steps);
+    let mut least = 1.0f64;
+    for batch in mixed_batches(set.0.len()) {
+        let ids: Vec<&TokenIds> = batch.iter().map(|&index| &set.0[index].1).collect();
+        let first = batch[0];
+        let error = |source| ValidateError::Inference { index: first, id: set.0[first].0.to_owned(), source };
+        let rows = session.infer(&ids).map_err(error)?;
+        for (&index, row) in batch.iter().zip(rows.outer_iter()) {
+            let cosine = cosine(&row.to_vec(), &alone[index]);
+            // `min` would pass over what is not a number.
+            least = if cosine.is_nan() || least.is_nan() { f64::NAN } else { least.min(cosine) };
+        }
+        task.advance(batch.len() as u64);
+    }
+    task.finish();
+    Ok(least)
+}
+
+/// Every place in exactly one batch, with others from far away, so that sets sorted by length are padded, too.
+fn mixed_batches(texts: usize) -> impl Iterator<Item = Vec<usize>> {
+    let batches = texts.div_ceil(BATCH);
+    (0..batches).map(move |batch| (batch..texts).step_by(batches).collect())
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: Option<String>,
+    text: String,
+}
+
+/// The texts of a file: one a line, plain or as JSON objects with `text` and perhaps `id`. The first line says which.
+/// Empty lines are passed over.
+///
+/// # Errors
+/// [`ValidateError::Texts`].
+pub fn parse_texts(contents: &str, path: &std::path::Path) -> Result<Vec<NamedText>, ValidateError> {
+    let wrong = |line: usize, reason: String| ValidateError::Texts { path: path.to_owned(), line, reason };
+    let lines =
+        contents.lines().enumerate().map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim().is_empty());
+    let is_json = contents.trim_start().lines().next().is_some_and(|line| serde_json::from_str::<Line>(line).is_ok());
+    let mut texts = Vec::new();
+    for (number, line) in lines {
+        let (id, text) = if is_json {
+            let line: Line = serde_json::from_str(line).map_err(|error| wrong(number, error.to_string()))?;
+            (line.id, line.text)
+        } else {
+            (None, line.to_owned())
+        };
+        texts.push(NamedText { id: id.unwrap_or_else(|| format!("line-{number}")), text });
+    }
+    if texts.is_empty() { Err(wrong(0, "it has no texts".to_owned())) } else { Ok(texts) }
+}
+
+#[cfg(test)]
+mod tests;
