@@ -27,11 +27,13 @@ pub mod validate;
 pub mod weights;
 mod writer;
 
+use benchmark::BenchmarkError;
 use calibrate::CalibrateError;
 use encoder::{Encoder, EncoderError};
 use portable::Scheme;
 use proof::Proof;
 use recipe::Recipe;
+use report::ReportError;
 use source::{COPIED_FILES, Source, SourceError, WEIGHTS_FILE};
 use validate::{DEFAULT_THRESHOLD, ValidateError};
 use weights::{Weights, WeightsError};
@@ -42,6 +44,10 @@ use writer::{BundleWriter, Description, io_error};
 const UNQUANTIZED: &str = "none";
 /// A model that is there only while the bundle is made.
 const OBSERVED_FILE: &str = "observed.onnx";
+/// As `OBSERVED_FILE`.
+const TRIED_FILE: &str = "tried.onnx";
+/// What everybody does: the report shows its figures beside ours.
+const STOCK_RECIPE: Recipe = Recipe::DynamicPerTensor;
 
 /// What to convert, and where to.
 #[derive(Debug, Clone)]
@@ -54,12 +60,23 @@ pub struct Conversion {
     pub name: String,
     /// Whether a bundle in `output` is replaced.
     pub replace: bool,
-    /// How the portable model is quantised; `None`: the bundle has the float32 model alone.
+    /// How the portable model is made and proven; `None`: there is only the float32 model, and nothing is run.
+    pub proof: Option<ProofPlan>,
+}
+
+/// How the models are quantised, compared, timed and reported on.
+#[derive(Debug, Clone)]
+pub struct ProofPlan {
+    /// Runs the models.
+    pub runtime: OnnxRuntime,
+    /// How the portable model is quantised; `None`: there is none.
     pub recipe: Option<Recipe>,
     /// What the models must fulfil.
     pub gate: Gate,
     /// The reference set to compare with; `None`: the one that comes with embedd, where there is one for these weights.
     pub reference: Option<PathBuf>,
+    /// Whether the models are timed, the stock recipe is tried beside ours, and the report is written.
+    pub report: bool,
 }
 
 /// What a model must fulfil to be served and packaged.
@@ -109,6 +126,12 @@ pub enum ConvertError {
     /// The reference set cannot be used.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// The models could not be timed.
+    #[error(transparent)]
+    Benchmark(#[from] BenchmarkError),
+    /// The report could not be written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// The models could not be compared.
     #[error(transparent)]
     Validate(#[from] ValidateError),
@@ -146,11 +169,11 @@ fn worst_texts(accuracy: &Accuracy) -> String {
     worst.collect::<Vec<_>>().join(", ")
 }
 
-/// Converts: read, describe, lower, write, calibrate, quantise, prove.
+/// Converts: read, describe, lower, write, calibrate, quantise, compare, time, report.
 ///
 /// # Errors
 /// [`ConvertError`], naming the file and the tensor.
-pub fn convert(conversion: &Conversion, runtime: &OnnxRuntime, progress: &Progress) -> Result<Bundle, ConvertError> {
+pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, ConvertError> {
     let mut writer = BundleWriter::create(&conversion.output, conversion.replace)?;
     let source = Source::read(&conversion.source)?;
     let weights = Weights::open(&source.path(WEIGHTS_FILE))?;
@@ -160,36 +183,58 @@ pub fn convert(conversion: &Conversion, runtime: &OnnxRuntime, progress: &Progre
         writer.copy(&source.path(file), file, required)?;
     }
     let description = describe(conversion, &source, &encoder)?;
-
     write_model(&encoder, Scheme::Float32, FP32_FILE, &mut writer, progress)?;
-    let proof = Proof::begin(conversion, &description, &source, runtime, progress)?;
-    let accuracy = proof.check(Variant::Fp32, UNQUANTIZED, &writer.path(FP32_FILE), &mut writer)?;
-    writer.add_model(Variant::Fp32, FP32_FILE, UNQUANTIZED, accuracy);
-    if let Some(recipe) = conversion.recipe {
-        quantize(&encoder, recipe, &proof, &mut writer, progress)?;
-        let accuracy = proof.check(Variant::Portable, recipe.name(), &writer.path(PORTABLE_FILE), &mut writer)?;
-        writer.add_model(Variant::Portable, PORTABLE_FILE, recipe.name(), accuracy);
+    writer.add_model(Variant::Fp32, FP32_FILE, UNQUANTIZED);
+    if let Some(plan) = &conversion.proof {
+        prove(plan, &encoder, &source, &description, &mut writer, progress)?;
     }
-    writer.finish(description)?;
+    writer.finish(&description)?;
     Ok(Bundle::open(&conversion.output)?)
+}
+
+fn prove(
+    plan: &ProofPlan,
+    encoder: &Encoder<'_>,
+    source: &Source,
+    description: &Description,
+    writer: &mut BundleWriter,
+    progress: &Progress,
+) -> Result<(), ConvertError> {
+    let mut proof = Proof::begin(plan, description, source, progress)?;
+    proof.check(Variant::Fp32, UNQUANTIZED, FP32_FILE, writer)?;
+    if let Some(recipe) = plan.recipe {
+        quantize(encoder, recipe, PORTABLE_FILE, &proof, writer, progress)?;
+        writer.add_model(Variant::Portable, PORTABLE_FILE, recipe.name());
+        proof.check(Variant::Portable, recipe.name(), PORTABLE_FILE, writer)?;
+    }
+    if !plan.report {
+        return Ok(());
+    }
+    if proof.has_reference() && plan.recipe != Some(STOCK_RECIPE) {
+        quantize(encoder, STOCK_RECIPE, TRIED_FILE, &proof, writer, progress)?;
+        proof.try_recipe(STOCK_RECIPE, TRIED_FILE, writer)?;
+        writer.discard(TRIED_FILE)?;
+    }
+    proof.report(description, writer)
 }
 
 /// Writes the portable model as the recipe says.
 fn quantize(
     encoder: &Encoder<'_>,
     recipe: Recipe,
+    file: &str,
     proof: &Proof<'_>,
     writer: &mut BundleWriter,
     progress: &Progress,
 ) -> Result<(), ConvertError> {
     match recipe {
-        Recipe::Fp16 => write_model(encoder, Scheme::Half, PORTABLE_FILE, writer, progress),
-        Recipe::DynamicPerTensor => write_model(encoder, Scheme::DynamicPerTensor, PORTABLE_FILE, writer, progress),
+        Recipe::Fp16 => write_model(encoder, Scheme::Half, file, writer, progress),
+        Recipe::DynamicPerTensor => write_model(encoder, Scheme::DynamicPerTensor, file, writer, progress),
         Recipe::PerToken => {
             write_model(encoder, Scheme::Observed, OBSERVED_FILE, writer, progress)?;
             let calibration = proof.calibrate(&writer.path(OBSERVED_FILE), encoder.layers.len())?;
             writer.discard(OBSERVED_FILE)?;
-            write_model(encoder, Scheme::PerToken(&calibration), PORTABLE_FILE, writer, progress)
+            write_model(encoder, Scheme::PerToken(&calibration), file, writer, progress)
         }
     }
 }

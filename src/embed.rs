@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::batch::{BatchError, Batcher};
-use crate::bundle::{Pooling, Variant};
+use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::request::{EmbedRequest, Limits, Texts, Truncation};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
@@ -34,6 +34,8 @@ pub struct ModelInfo {
     pub instruction_set: String,
     /// The recipe by which the weights were quantised.
     pub quantization: String,
+    /// Against PyTorch, where it was measured.
+    pub accuracy: Option<AccuracyRecord>,
     /// How token states become one vector.
     pub pooling: Pooling,
     /// What happens to texts that are too long, where the request does not say.

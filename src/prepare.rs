@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::convert::recipe::Recipe;
-use crate::convert::{self, Conversion, ConvertError, Gate, WriterError};
+use crate::convert::{self, Conversion, ConvertError, Gate, ProofPlan, WriterError};
 use crate::engine::{LoadError, OnnxRuntime};
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::Home;
@@ -48,11 +48,13 @@ pub struct Making {
     pub gate: Gate,
     /// The reference set to compare with; none: the built-in one.
     pub reference: Option<PathBuf>,
+    /// Whether the models are timed and the report is written.
+    pub report: bool,
 }
 
 impl Default for Making {
     fn default() -> Self {
-        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None }
+        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None, report: true }
     }
 }
 
@@ -110,9 +112,10 @@ impl Preparation<'_> {
     ) -> Result<Bundle, PrepareError> {
         let runtime = OnnxRuntime::load(&self.fetcher.runtime()?)?;
         let source = self.fetcher.model(model)?;
-        let Making { recipe, gate, reference } = making;
-        let conversion = Conversion { source, output, name: model.display_name(), replace, recipe, gate, reference };
-        Ok(convert::convert(&conversion, &runtime, self.progress)?)
+        let Making { recipe, gate, reference, report } = making;
+        let proof = Some(ProofPlan { runtime, recipe, gate, reference, report });
+        let conversion = Conversion { source, output, name: model.display_name(), replace, proof };
+        Ok(convert::convert(&conversion, self.progress)?)
     }
 
     /// A bundle that the user names.

@@ -1,11 +1,12 @@
 //! From settings to a model that has answered.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::cpus;
 use crate::batch::{BatchLimits, Batcher};
-use crate::bundle::{Bundle, Variant};
+use crate::bundle::{AccuracyRecord, Bundle, Variant};
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
 use crate::engine::{LoadError, OnnxRuntime, SessionOptions, instruction_set};
@@ -36,8 +37,15 @@ pub enum LoadModelError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// The engine that was asked for does not exist yet.
-    #[error("--engine {0} is not built yet; `fp32` and `auto` are")]
+    #[error("--engine {0} is not built yet; `auto`, `portable` and `fp32` are")]
     NoSuchEngine(EngineChoice),
+    /// The model failed the gate when it was converted.
+    #[error(
+        "the {variant} model ({recipe}) of {bundle} failed the accuracy gate: least cosine {:.5}, and the gate is \
+         {:.5}; convert it by another recipe, serve --engine fp32, or say --allow-inaccurate",
+        accuracy.min_cosine, accuracy.threshold
+    )]
+    Inaccurate { bundle: PathBuf, variant: Variant, recipe: String, accuracy: AccuracyRecord },
     #[error("a session's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
     #[error("the model does not answer: {0}")]
@@ -54,12 +62,12 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
     let fetcher = Fetcher::from_env(home.clone(), progress.clone())
         .offline(settings.offline)
         .runtime_library(settings.onnxruntime.clone());
-    let variant = variant(settings.engine)?;
     let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
     let bundle = match &settings.bundle {
         Some(folder) => Preparation::open(folder)?,
         None => Preparation { home: &home, fetcher: &fetcher, progress: &progress }.bundle(&settings.model)?,
     };
+    let variant = choose_variant(settings, &bundle)?;
     let embedder = assemble(settings, &bundle, &runtime, variant)?;
     tokio::runtime::Handle::current().block_on(warm_up(&embedder))?;
     let model = embedder.model();
@@ -78,11 +86,30 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
     Ok(embedder)
 }
 
-fn variant(engine: EngineChoice) -> Result<Variant, LoadModelError> {
-    match engine {
-        EngineChoice::Auto | EngineChoice::Fp32 => Ok(Variant::Fp32),
-        EngineChoice::Native | EngineChoice::Portable => Err(LoadModelError::NoSuchEngine(engine)),
+/// The model of the bundle that serves.
+fn choose_variant(settings: &Settings, bundle: &Bundle) -> Result<Variant, LoadModelError> {
+    let variant = match settings.engine {
+        EngineChoice::Fp32 => Variant::Fp32,
+        EngineChoice::Portable => Variant::Portable,
+        EngineChoice::Native => return Err(LoadModelError::NoSuchEngine(settings.engine)),
+        EngineChoice::Auto if portable_is_faster() && bundle.model(Variant::Portable).is_ok() => Variant::Portable,
+        EngineChoice::Auto => Variant::Fp32,
+    };
+    let record = bundle.model(variant).map_err(LoadError::from)?;
+    match record.accuracy {
+        Some(accuracy) if !accuracy.passed() && !settings.allow_inaccurate => Err(LoadModelError::Inaccurate {
+            bundle: bundle.folder().to_owned(),
+            variant,
+            recipe: record.quantization.clone(),
+            accuracy,
+        }),
+        _ => Ok(variant),
     }
+}
+
+/// Without instructions for INT8 dot products, ONNX Runtime's INT8 is slower, and its sums can saturate.
+fn portable_is_faster() -> bool {
+    matches!(instruction_set(), "avx512-vnni" | "avx-vnni" | "neon-dotprod" | "neon-i8mm")
 }
 
 fn assemble(
@@ -91,7 +118,7 @@ fn assemble(
     runtime: &OnnxRuntime,
     variant: Variant,
 ) -> Result<Embedder, LoadModelError> {
-    let manifest = bundle.manifest();
+    let (manifest, record) = (bundle.manifest(), bundle.model(variant).map_err(LoadError::from)?);
     let tokenizer = Tokenizer::load(bundle, settings.max_tokens)?;
     let (count, threads) = pool_size(settings, cpus());
     let sessions = runtime.sessions(bundle, variant, count, SessionOptions { threads })?;
@@ -101,7 +128,8 @@ fn assemble(
         revision: manifest.source.weights_sha256.to_string(),
         variant,
         instruction_set: instruction_set().to_owned(),
-        quantization: bundle.model(variant).map_err(LoadError::from)?.quantization.clone(),
+        quantization: record.quantization.clone(),
+        accuracy: record.accuracy,
         pooling: manifest.pooling,
         default_truncation: settings.truncation,
         runtime_version: runtime.version().to_owned(),

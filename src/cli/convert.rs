@@ -25,6 +25,8 @@ pub struct Convert {
     pub gate: Gate,
     /// The reference set to compare with; none: the built-in one.
     pub reference: Option<PathBuf>,
+    /// Leave out the benchmark and the report.
+    pub no_report: bool,
 }
 
 pub(super) fn read(matches: &ArgMatches) -> Convert {
@@ -45,6 +47,7 @@ pub(super) fn read(matches: &ArgMatches) -> Convert {
         recipe,
         gate,
         reference: matches.get_one("reference").cloned(),
+        no_report: matches.get_flag("no-report"),
     }
 }
 
@@ -75,6 +78,7 @@ pub(super) fn command() -> clap::Command {
                 .value_parser(cosine)
                 .help("The least cosine to PyTorch that a text may have [default: 0.99]"),
             switch("allow-inaccurate", "Write a bundle that fails the gate all the same; the server refuses it"),
+            switch("no-report", "Leave out the benchmark and the report, which take longest"),
             switch("force", "Convert again where there is a bundle already"),
             config_file(),
         ])

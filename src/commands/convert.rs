@@ -12,7 +12,12 @@ pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::R
     let model = &configuration.settings.model;
     let output = convert.output.clone().unwrap_or_else(|| home.bundle_dir(model));
     let preparation = Preparation { home: &home, fetcher: &fetcher, progress: &progress };
-    let making = Making { recipe: convert.recipe, gate: convert.gate, reference: convert.reference.clone() };
+    let making = Making {
+        recipe: convert.recipe,
+        gate: convert.gate,
+        reference: convert.reference.clone(),
+        report: !convert.no_report,
+    };
     match preparation.convert(model, output, convert.force, making) {
         Ok(bundle) => println!("bundle  {}", bundle.folder().display()),
         Err(error @ PrepareError::Convert(ConvertError::Gate(_))) => {

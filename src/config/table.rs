@@ -83,6 +83,10 @@ settings! {
     /// The implementation that serves: `auto` (the fastest on this CPU), `native`, `portable` or `fp32`.
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
 
+    // The gate is what the project is for: who passes it by must say so.
+    /// Serve a bundle whose model failed the accuracy gate when it was converted.
+    allow_inaccurate: bool = Engine, Switch "BOOL", "false", parse::choice;
+
     // The CPU quota is known only where the service runs. 1024 is beyond any machine.
     /// Sessions in the pool, each computing one batch at a time; `auto`: from the CPU quota.
     sessions: Option<NonZeroUsize> = Engine, Number "N", "auto",

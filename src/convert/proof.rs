@@ -1,94 +1,206 @@
-//! Runs the models that a conversion writes, and compares them with the reference.
+//! Runs the models that a conversion writes: compares them with the reference, times them, reports.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
+use super::benchmark::{Engine, Plan, benchmark, default_lengths};
 use super::calibrate::Calibration;
+use super::machine::Machine;
+use super::recipe::Recipe;
+use super::report::{HTML_FILE, JSON_FILE, MARKDOWN_FILE, RecipeTried, ReferenceSummary, Report, worst};
 use super::source::Source;
-use super::validate::validate;
+use super::validate::{TokenizedSet, against_reference, batch_agreement, embed_alone};
 use super::writer::{BundleWriter, Description};
-use super::{Conversion, ConvertError, Gate, GateFailure};
+use super::{ConvertError, GateFailure, ProofPlan};
+use crate::accuracy::Accuracy;
 use crate::bundle::{AccuracyRecord, REFERENCE_FILE, Variant};
-use crate::engine::{OnnxRuntime, SessionOptions};
+use crate::engine::SessionOptions;
 use crate::progress::Progress;
-use crate::reference::{ReferenceSet, built_in};
+use crate::reference::{ReferenceError, ReferenceSet, built_in};
 use crate::tokenize::Tokenizer;
 
-/// What models are compared with, and what it takes to run them.
+/// Runs of each engine and length in the report's benchmark.
+const RUNS: usize = 20;
+
+/// What models are compared with, what it takes to run them, and what was found.
 pub(super) struct Proof<'p> {
-    runtime: &'p OnnxRuntime,
+    plan: &'p ProofPlan,
     progress: &'p Progress,
     options: SessionOptions,
     tokenizer: Tokenizer,
-    /// The set, and the bytes of its file; `None` where there is none for the model.
-    reference: Option<(ReferenceSet, Vec<u8>)>,
-    gate: Gate,
+    reference: Option<Reference>,
+    compared: Vec<Compared>,
+    tried: Vec<RecipeTried>,
+}
+
+/// A reference set, and the bytes of its file.
+struct Reference {
+    set: ReferenceSet,
+    bytes: Vec<u8>,
+    origin: String,
+}
+
+/// One of the bundle's models against the reference.
+struct Compared {
+    variant: Variant,
+    accuracy: Accuracy,
+    /// The least cosine of a text alone to the same in a padded batch.
+    agreement: f64,
 }
 
 impl<'p> Proof<'p> {
     pub(super) fn begin(
-        conversion: &Conversion,
+        plan: &'p ProofPlan,
         description: &Description,
         source: &Source,
-        runtime: &'p OnnxRuntime,
         progress: &'p Progress,
     ) -> Result<Self, ConvertError> {
-        let reference = find_reference(conversion, description)?;
+        let reference = Reference::find(plan.reference.as_deref(), description.source.weights_sha256.as_str())?;
         if reference.is_none() {
             progress.note(
-                "there is no reference set for this model: nothing is compared with PyTorch; --reference takes one, and \
-                 reference/make_reference.py makes it",
+                "there is no reference set for this model: nothing is compared with PyTorch; \
+                 reference/make_reference.py makes one, and --reference names it",
             );
         }
-        let max_tokens = reference.as_ref().map_or(description.max_tokens, |(set, _)| set.max_tokens);
+        let max_tokens = reference.as_ref().map_or(description.max_tokens, |reference| reference.set.max_tokens);
         let tokenizer = Tokenizer::read(&source.path("tokenizer.json"), max_tokens, source.lowercase)?;
-        let threads = std::thread::available_parallelism().unwrap_or(std::num::NonZeroUsize::MIN);
+        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = SessionOptions { threads };
-        Ok(Self { runtime, progress, options, tokenizer, reference, gate: conversion.gate })
+        Ok(Self { plan, progress, options, tokenizer, reference, compared: Vec::new(), tried: Vec::new() })
+    }
+
+    pub(super) fn has_reference(&self) -> bool {
+        self.reference.is_some()
     }
 
     pub(super) fn calibrate(&self, model: &Path, layers: usize) -> Result<Calibration, ConvertError> {
-        let Self { runtime, tokenizer, options, progress, .. } = self;
-        Ok(Calibration::measure(runtime, model, layers, tokenizer, *options, progress)?)
+        let Self { plan, tokenizer, options, progress, .. } = self;
+        Ok(Calibration::measure(&plan.runtime, model, layers, tokenizer, *options, progress)?)
     }
 
     /// The gate. The reference set becomes part of the bundle.
     pub(super) fn check(
-        &self,
+        &mut self,
         variant: Variant,
         recipe: &str,
-        model: &Path,
+        file: &str,
         writer: &mut BundleWriter,
-    ) -> Result<Option<AccuracyRecord>, ConvertError> {
-        let Some((set, bytes)) = &self.reference else { return Ok(None) };
-        let mut session = self.runtime.session(model, self.options)?;
-        let accuracy = validate(session.as_mut(), &self.tokenizer, set, self.gate.min_cosine, self.progress)?;
-        let summary = &accuracy.summary;
-        self.progress.note(&format!(
-            "{variant} ({recipe}): cosine to the reference at least {:.5}, mean {:.5}, {} texts",
-            summary.min_cosine, summary.mean_cosine, summary.texts
-        ));
-        if !summary.passed && !self.gate.allow_inaccurate {
+    ) -> Result<(), ConvertError> {
+        // Float32 does not depend on its neighbours beyond rounding, and is slow.
+        let batches = variant != Variant::Fp32;
+        let Some((accuracy, agreement)) = self.compare(recipe, &writer.path(file), batches)? else { return Ok(()) };
+        if !accuracy.summary.passed && !self.plan.gate.allow_inaccurate {
             return Err(GateFailure { variant, recipe: recipe.to_owned(), accuracy }.into());
         }
-        writer.write(REFERENCE_FILE, bytes)?;
-        Ok(Some(AccuracyRecord::from(&accuracy)))
+        writer.add_accuracy(variant, AccuracyRecord::from(&accuracy));
+        if let Some(reference) = &self.reference {
+            writer.write(REFERENCE_FILE, &reference.bytes)?;
+        }
+        if variant == Variant::Portable {
+            self.note_recipe(recipe, &accuracy, file, writer, true)?;
+        }
+        self.compared.push(Compared { variant, accuracy, agreement });
+        Ok(())
+    }
+
+    /// Compares a model that does not become part of the bundle.
+    pub(super) fn try_recipe(&mut self, recipe: Recipe, file: &str, writer: &BundleWriter) -> Result<(), ConvertError> {
+        match self.compare(recipe.name(), &writer.path(file), false)? {
+            Some((accuracy, _)) => self.note_recipe(recipe.name(), &accuracy, file, writer, false),
+            None => Ok(()),
+        }
+    }
+
+    fn compare(&self, recipe: &str, model: &Path, batches: bool) -> Result<Option<(Accuracy, f64)>, ConvertError> {
+        let Some(Reference { set, .. }) = &self.reference else { return Ok(None) };
+        let mut session = self.plan.runtime.session(model, self.options)?;
+        let tokens = TokenizedSet::of_reference(set, &self.tokenizer)?;
+        let what = format!("comparing {recipe} with the reference");
+        let alone = embed_alone(session.as_mut(), &tokens, &what, self.progress)?;
+        let accuracy = against_reference(&alone, &tokens, set, self.plan.gate.min_cosine)?;
+        let agreement =
+            if batches { batch_agreement(session.as_mut(), &tokens, &alone, self.progress)? } else { f64::NAN };
+        let summary = &accuracy.summary;
+        self.progress.note(&format!(
+            "{recipe}: cosine to the reference at least {:.5}, mean {:.5}, {} texts: {}",
+            summary.min_cosine,
+            summary.mean_cosine,
+            summary.texts,
+            if summary.passed { "passed" } else { "FAILED" }
+        ));
+        Ok(Some((accuracy, agreement)))
+    }
+
+    fn note_recipe(
+        &mut self,
+        recipe: &str,
+        accuracy: &Accuracy,
+        file: &str,
+        writer: &BundleWriter,
+        accepted: bool,
+    ) -> Result<(), ConvertError> {
+        let Some(Reference { set, .. }) = &self.reference else { return Ok(()) };
+        let summary = &accuracy.summary;
+        let verdict = if summary.passed { "passes the gate" } else { "fails the gate" };
+        let precision = recipe.parse::<Recipe>().ok().map(|recipe| recipe.precision().to_uppercase());
+        self.tried.push(RecipeTried {
+            recipe: recipe.to_owned(),
+            precision,
+            bytes: Some(writer.bytes(file)),
+            worst: worst(accuracy, set),
+            accepted,
+            reason: Some(format!("{verdict} of {}", summary.threshold)),
+            accuracy: Some(summary.clone()),
+        });
+        Ok(())
+    }
+
+    /// Times the bundle's models and writes the report.
+    pub(super) fn report(self, description: &Description, writer: &mut BundleWriter) -> Result<(), ConvertError> {
+        let mut report = Report::of(&writer.manifest(description), Machine::now(self.plan.runtime.version()));
+        if let Some(Reference { set, origin, .. }) = &self.reference {
+            for Compared { variant, accuracy, agreement } in &self.compared {
+                report.add_accuracy(*variant, accuracy.clone(), *agreement, set);
+            }
+            let (texts, provenance) = (set.texts.len(), set.provenance.clone());
+            report.reference = Some(ReferenceSummary { origin: origin.clone(), texts, provenance });
+        }
+        let mut engines = Vec::new();
+        for (variant, model) in writer.models() {
+            let session = self.plan.runtime.session(&writer.path(&model.file), self.options)?;
+            engines.push(Engine { name: variant.to_string(), session });
+        }
+        let lengths = default_lengths(self.tokenizer.max_tokens());
+        let plan = Plan { lengths, batches: vec![1], runs: RUNS };
+        let measured = benchmark(&mut engines, &self.tokenizer, &plan, self.progress)?;
+        report.add_latency(measured, self.options.threads.get());
+        report.recipes = self.tried;
+        report.write(&writer.path("."))?;
+        for file in [JSON_FILE, MARKDOWN_FILE, HTML_FILE] {
+            writer.adopt(file)?;
+        }
+        Ok(())
     }
 }
 
-fn find_reference(
-    conversion: &Conversion,
-    description: &Description,
-) -> Result<Option<(ReferenceSet, Vec<u8>)>, ConvertError> {
-    let (path, bytes) = match &conversion.reference {
-        Some(path) => {
-            let bytes = std::fs::read(path)
-                .map_err(|source| crate::reference::ReferenceError::Io { path: path.clone(), source })?;
-            (path.as_path(), bytes)
-        }
-        None => match built_in(description.source.weights_sha256.as_str()) {
-            Some(bytes) => (Path::new(REFERENCE_FILE), bytes.to_vec()),
-            None => return Ok(None),
-        },
-    };
-    Ok(Some((ReferenceSet::parse(&bytes, path)?, bytes)))
+impl Reference {
+    /// The set that is named, else the one that comes with embedd for these weights.
+    fn find(named: Option<&Path>, weights_sha256: &str) -> Result<Option<Self>, ReferenceError> {
+        let (path, bytes, origin) = match named {
+            Some(path) => {
+                let bytes =
+                    std::fs::read(path).map_err(|source| ReferenceError::Io { path: path.to_owned(), source })?;
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                (path, bytes, name)
+            }
+            None => match built_in(weights_sha256) {
+                Some(bytes) => {
+                    let origin = "the reference set that comes with embedd";
+                    (Path::new(REFERENCE_FILE), bytes.to_vec(), origin.to_owned())
+                }
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Self { set: ReferenceSet::parse(&bytes, path)?, bytes, origin }))
+    }
 }

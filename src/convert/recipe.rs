@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A way to quantise. What each gains and costs is in `docs/QUANTIZATION.md`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Recipe {
     /// INT8 weights with a scale for each output channel; activations INT8 with a scale for each token; the input
     /// channels that are largest stay exact. A token's result depends on that token alone.
+    #[default]
     PerToken,
     /// INT8 weights and activations with one scale for a whole tensor, as the stock tool does by default. Fast and
     /// wrong for models with outlier channels; here to be measured and refused.
@@ -42,12 +43,6 @@ impl Recipe {
             Self::PerToken | Self::DynamicPerTensor => "int8",
             Self::Fp16 => "fp16",
         }
-    }
-}
-
-impl Default for Recipe {
-    fn default() -> Self {
-        Self::PerToken
     }
 }
 

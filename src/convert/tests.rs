@@ -6,8 +6,13 @@ use super::tiny::{Tiny, folder};
 use super::*;
 
 fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, ConvertError> {
-    let conversion =
-        Conversion { source: source.to_owned(), output: output.to_owned(), name: "tiny".to_owned(), replace };
+    let conversion = Conversion {
+        source: source.to_owned(),
+        output: output.to_owned(),
+        name: "tiny".to_owned(),
+        replace,
+        proof: None,
+    };
     convert(&conversion, &Progress::silent())
 }
 

@@ -140,6 +140,16 @@ impl BundleWriter {
         self.staging.join(name)
     }
 
+    /// The length of a file that was written.
+    pub(super) fn bytes(&self, name: &str) -> u64 {
+        self.files.get(name).map_or(0, |record| record.bytes)
+    }
+
+    /// The models that were entered.
+    pub(super) fn models(&self) -> impl Iterator<Item = (&Variant, &ModelRecord)> {
+        self.models.iter()
+    }
+
     /// Removes a file that the bundle shall not have.
     pub(super) fn discard(&mut self, name: &str) -> Result<(), WriterError> {
         let path = self.path(name);
@@ -153,33 +163,47 @@ impl BundleWriter {
     }
 
     /// Enters a file that was written as a model.
-    pub(super) fn add_model(
-        &mut self,
-        variant: Variant,
-        file: &str,
-        quantization: &str,
-        accuracy: Option<AccuracyRecord>,
-    ) {
-        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned(), accuracy };
+    pub(super) fn add_model(&mut self, variant: Variant, file: &str, quantization: &str) {
+        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned(), accuracy: None };
         self.models.insert(variant, record);
     }
 
-    /// Writes the manifest and puts the folder in its place; a folder that is there already gives way.
-    pub(super) fn finish(mut self, description: Description) -> Result<(), WriterError> {
-        let manifest = Manifest {
+    /// Enters how near a model is to the reference.
+    pub(super) fn add_accuracy(&mut self, variant: Variant, accuracy: AccuracyRecord) {
+        if let Some(record) = self.models.get_mut(&variant) {
+            record.accuracy = Some(accuracy);
+        }
+    }
+
+    /// Enters a file that another hand wrote at its path.
+    pub(super) fn adopt(&mut self, name: &str) -> Result<(), WriterError> {
+        let path = self.path(name);
+        let record = FileRecord::of(&path).map_err(io_error(&path))?;
+        self.files.insert(name.to_owned(), record);
+        Ok(())
+    }
+
+    /// The manifest as it stands.
+    pub(super) fn manifest(&self, description: &Description) -> Manifest {
+        Manifest {
             format: FORMAT,
             created_by: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
-            name: description.name,
-            architecture: description.architecture,
-            source: description.source,
+            name: description.name.clone(),
+            architecture: description.architecture.clone(),
+            source: description.source.clone(),
             dimension: description.dimension,
             max_tokens: description.max_tokens,
             position_limit: description.position_limit,
             pooling: description.pooling,
             lowercase: description.lowercase,
-            models: std::mem::take(&mut self.models),
+            models: self.models.clone(),
             files: self.files.clone(),
-        };
+        }
+    }
+
+    /// Writes the manifest and puts the folder in its place; a folder that is there already gives way.
+    pub(super) fn finish(mut self, description: &Description) -> Result<(), WriterError> {
+        let manifest = self.manifest(description);
         let json = serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&self.output)(error.into()))?;
         self.create_file(MANIFEST_FILE, |out| Ok(out.write_all(&json)?))?;
         self.move_in_place()

@@ -170,7 +170,11 @@ fn describe(embedder: &Embedder, max_message_bytes: usize) -> proto::GetModelRes
         engine: model.variant.to_string(),
         instruction_set: model.instruction_set.clone(),
         quantization: model.quantization.clone(),
-        accuracy: None,
+        accuracy: model.accuracy.map(|accuracy| proto::Accuracy {
+            texts: accuracy.texts,
+            min_cosine: accuracy.min_cosine,
+            mean_cosine: accuracy.mean_cosine,
+        }),
         limits: Some(proto::Limits {
             max_texts: limits.max_texts.get() as u32,
             max_text_bytes: limits.max_text_bytes as u64,

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use embedd::convert::{Conversion, convert};
+use embedd::convert::recipe::Recipe;
+use embedd::convert::{Conversion, Gate, ProofPlan, convert};
+use embedd::engine::OnnxRuntime;
 use embedd::fetch::{Fetcher, Tool};
 use embedd::home::Home;
 use embedd::model_ref::ModelRef;
@@ -58,8 +60,16 @@ impl Model {
         };
         bundle.get_or_init(|| {
             let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
-            let conversion =
-                Conversion { source: self.source(), output: output.clone(), name: self.id().to_owned(), replace: true };
+            let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+            let proof = ProofPlan {
+                runtime: OnnxRuntime::load(&runtime).expect("the library loads"),
+                recipe: Some(Recipe::default()),
+                gate: Gate::default(),
+                reference: None,
+                report: true,
+            };
+            let (source, name) = (self.source(), self.id().to_owned());
+            let conversion = Conversion { source, output: output.clone(), name, replace: true, proof: Some(proof) };
             convert(&conversion, &Progress::plain()).expect("the model can be converted");
             output
         })

@@ -26,7 +26,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves a model's bundle; `flags` come on top.
+    /// Serves a model's bundle in float32; `flags` come on top.
     pub(crate) fn start(model: Model, flags: &[&str]) -> Self {
         let server = Self::launch(model, flags);
         server.wait_for_line("ready");
@@ -38,6 +38,9 @@ impl Server {
         let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
         let mut command = command();
         command.arg("serve").arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime);
+        if !flags.contains(&"--engine") {
+            command.args(["--engine", "fp32"]);
+        }
         Self::spawn(command.args(flags))
     }
 
