@@ -72,6 +72,12 @@ pub(super) fn html(text: &str) -> String {
     escaped
 }
 
+/// Text in a block of code in Markdown, which ends at backticks on a line of their own.
+pub(super) fn code(text: &str) -> String {
+    let plain = |c: char| if c == '`' { '\'' } else { c };
+    excerpt(text, usize::MAX).chars().map(plain).collect()
+}
+
 /// Text in a Markdown table.
 pub(super) fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
