@@ -65,7 +65,7 @@ pub(super) fn html(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
             '\u{fffe}' | '\u{ffff}' => {}
-            c if c.is_control() => escaped.push(' '),
+            c if c.is_control() || is_directional(c) => escaped.push(' '),
             c => escaped.push(c),
         }
     }
@@ -87,7 +87,7 @@ pub(super) fn markdown(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '&' => escaped.push_str("&amp;"),
-            c if c.is_control() => escaped.push(' '),
+            c if c.is_control() || is_directional(c) => escaped.push(' '),
             c => escaped.push(c),
         }
     }

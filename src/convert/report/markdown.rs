@@ -58,9 +58,9 @@ fn performance(report: &Report, variant: &VariantReport) -> String {
     let mut out = format!("Performance (P50, one text of {} tokens, inference alone):\n", own.tokens);
     let of_pytorch = |row: &&LatencyRow| row.engine == PYTORCH && row.tokens == own.tokens && row.batch == 1;
     let mut line = |label: &str, row: &LatencyRow| {
-        let from = row.from.as_ref().map_or_else(String::new, |from| format!("  [from {from}: another run]"));
+        let from = row.from.as_ref().map_or_else(String::new, |from| format!("  [from {}: another run]", code(from)));
         let (p50, p95) = (ms(row.p50_ms), ms(row.p95_ms));
-        write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){}\n", code(&from)));
+        write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){}\n", from));
     };
     let pytorch = report.latency.iter().find(of_pytorch);
     if let Some(row) = pytorch {
