@@ -60,7 +60,7 @@ fn performance(report: &Report, variant: &VariantReport) -> String {
     let mut line = |label: &str, row: &LatencyRow| {
         let from = row.from.as_ref().map_or_else(String::new, |from| format!("  [from {}: another run]", code(from)));
         let (p50, p95) = (ms(row.p50_ms), ms(row.p95_ms));
-        write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){}\n", from));
+        write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){from}\n"));
     };
     let pytorch = report.latency.iter().find(of_pytorch);
     if let Some(row) = pytorch {
@@ -69,7 +69,7 @@ fn performance(report: &Report, variant: &VariantReport) -> String {
     line(&format!("ONNX {}:", variant.precision.as_deref().unwrap_or(&name)), own);
     match own.speed_up {
         Some(speed_up) => {
-            write(&mut out, format_args!("  Speedup:       {speed_up:.1}x (P50 to P50, of two runs)\n\n"))
+            write(&mut out, format_args!("  Speedup:       {speed_up:.1}x (P50 to P50, of two runs)\n\n"));
         }
         None => out += "  Speedup:       not known: no baseline of PyTorch was given\n\n",
     }
