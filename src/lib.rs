@@ -6,7 +6,7 @@
 //! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
 //!   [`engine`];
 //! * the conversion path: [`convert`];
-//! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`reference`], [`checksum`],
+//! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`progress`], and the generated [`proto`] and [`onnx`].
 
 pub mod accuracy;

@@ -15,6 +15,8 @@ use crate::tokenize::{TokenizeError, Tokenizer};
 pub const DEFAULT_THRESHOLD: f64 = 0.99;
 /// Texts of a padded batch in [`batch_agreement`]: enough that most are padded, few enough to be quick.
 const BATCH: usize = 8;
+/// Texts, sorted by length, that batches are formed among.
+const WINDOW: usize = 4 * BATCH;
 
 /// Why a model could not be compared.
 #[derive(Debug, thiserror::Error)]
@@ -223,9 +225,11 @@ pub fn batch_agreement(
     alone: &[Vec<f32>],
     progress: &Progress,
 ) -> Result<f64, ValidateError> {
-    let task = progress.task("comparing padded batches", Some(set.0.len() as u64), Unit::Steps);
+    let lengths: Vec<usize> = set.0.iter().map(|(_, ids)| ids.len()).collect();
+    let batches = mixed_batches(&lengths);
+    let task = progress.task("comparing padded batches", Some(batches.len() as u64), Unit::Steps);
     let mut least = 1.0f64;
-    for batch in mixed_batches(set.0.len()) {
+    for batch in batches {
         let ids: Vec<&TokenIds> = batch.iter().map(|&index| &set.0[index].1).collect();
         let first = batch[0];
         let error = |source| ValidateError::Inference { index: first, id: set.0[first].0.to_owned(), source };
@@ -235,16 +239,27 @@ pub fn batch_agreement(
             // `min` would pass over what is not a number.
             least = if cosine.is_nan() || least.is_nan() { f64::NAN } else { least.min(cosine) };
         }
-        task.advance(batch.len() as u64);
+        task.advance(1);
     }
     task.finish();
     Ok(least)
 }
 
-/// Every place in exactly one batch, with others from far away, so that sets sorted by length are padded, too.
-fn mixed_batches(texts: usize) -> impl Iterator<Item = Vec<usize>> {
-    let batches = texts.div_ceil(BATCH);
-    (0..batches).map(move |batch| (batch..texts).step_by(batches).collect())
+/// Every place in one batch with texts of about its length, so that most are padded and none costs much, and then one
+/// batch of all lengths, most of which is padding.
+fn mixed_batches(lengths: &[usize]) -> Vec<Vec<usize>> {
+    let mut by_length: Vec<usize> = (0..lengths.len()).collect();
+    by_length.sort_by_key(|&place| lengths[place]);
+    let mut batches = Vec::new();
+    for window in by_length.chunks(WINDOW) {
+        let count = window.len().div_ceil(BATCH);
+        batches.extend((0..count).map(|first| window.iter().skip(first).step_by(count).copied().collect()));
+    }
+    let step = lengths.len().div_ceil(BATCH).max(1);
+    // The longest comes first.
+    let spread: Vec<usize> = by_length.iter().rev().step_by(step).copied().collect();
+    batches.extend((!spread.is_empty()).then_some(spread));
+    batches
 }
 
 #[derive(Deserialize)]

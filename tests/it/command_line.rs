@@ -66,7 +66,18 @@ fn a_bundle_that_was_tampered_with_is_not_served() {
 fn serve_bundle(bundle: &str) -> Output {
     let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
     let runtime = runtime.to_str().expect("text");
-    run(&["--bundle", bundle, "--engine", "fp32", "--onnxruntime", runtime, "--listen", "127.0.0.1:0", "--admin-listen", "off"])
+    run(&[
+        "--bundle",
+        bundle,
+        "--engine",
+        "fp32",
+        "--onnxruntime",
+        runtime,
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "off",
+    ])
 }
 
 #[test]
@@ -74,7 +85,8 @@ fn convert_writes_a_bundle_that_is_the_same_every_time_and_replaces_only_with_fo
     let (_folder, folder) = temporary_folder();
     let (source, output) = (Model::MiniLm.source(), folder.join("bundle"));
     let (source, output) = (source.to_str().expect("text"), output.to_str().expect("text"));
-    let convert = |more: &[&str]| run(&[&["convert", "--no-report", "--model", source, "--output", output], more].concat());
+    let convert =
+        |more: &[&str]| run(&[&["convert", "--no-report", "--model", source, "--output", output], more].concat());
     let first = convert(&[]);
     assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
     let manifest = || fs::read(folder.join("bundle/manifest.json")).expect("a manifest");

@@ -1,8 +1,14 @@
 //! Figures and texts as people read them.
 
-/// A cosine, rounded down: one that is below a threshold never looks like one at it.
+/// A cosine, rounded down: one that is below a threshold never looks like one at it. Close to 1 it has more digits, or
+/// all would look alike.
 pub(super) fn cosine(value: f64) -> String {
-    if value.is_finite() { format!("{:.6}", (value * 1e6).floor() / 1e6) } else { "none".to_owned() }
+    if !value.is_finite() {
+        return "none".to_owned();
+    }
+    let decimals = if value > 0.99999 { 8 } else { 6 };
+    let scale = 10f64.powi(decimals);
+    format!("{:.*}", decimals as usize, (value * scale).floor() / scale)
 }
 
 pub(super) fn error(value: f64) -> String {
@@ -59,11 +65,17 @@ pub(super) fn html(text: &str) -> String {
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
             '\u{fffe}' | '\u{ffff}' => {}
-            c if c.is_control() => escaped.push(' '),
+            c if c.is_control() || is_directional(c) => escaped.push(' '),
             c => escaped.push(c),
         }
     }
     escaped
+}
+
+/// Text in a block of code in Markdown, which ends at backticks on a line of their own.
+pub(super) fn code(text: &str) -> String {
+    let plain = |c: char| if c == '`' { '\'' } else { c };
+    excerpt(text, usize::MAX).chars().map(plain).collect()
 }
 
 /// Text in a Markdown table.
@@ -75,7 +87,7 @@ pub(super) fn markdown(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '&' => escaped.push_str("&amp;"),
-            c if c.is_control() => escaped.push(' '),
+            c if c.is_control() || is_directional(c) => escaped.push(' '),
             c => escaped.push(c),
         }
     }
@@ -89,7 +101,8 @@ mod tests {
     #[test]
     fn a_cosine_below_the_threshold_does_not_look_like_one_at_it() {
         assert_eq!(cosine(0.989_999_9), "0.989999");
-        assert_eq!(cosine(1.0), "1.000000");
+        assert_eq!(cosine(0.999_999_987), "0.99999998");
+        assert_eq!(cosine(1.0), "1.00000000");
         assert_eq!(cosine(f64::NAN), "none");
     }
 

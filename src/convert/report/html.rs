@@ -66,7 +66,9 @@ fn summary(report: &Report) -> String {
         }
         let own = |row: &&super::LatencyRow| row.from.is_none() && row.batch == 1 && row.engine == name;
         if let Some(row) = report.latency.iter().filter(own).min_by_key(|row| row.tokens) {
-            let speed_up = row.speed_up.map_or(String::new(), |times| format!(", {times:.1} times PyTorch's speed"));
+            let speed_up = row
+                .speed_up
+                .map_or(String::new(), |times| format!(", {times:.1} times PyTorch's speed in another run"));
             let below = format!("P50 of {} tokens, P95 {} ms{speed_up}", row.tokens, ms(row.p95_ms));
             cards += &card(&format!("{name}: latency"), &format!("{} ms", ms(row.p50_ms)), &below, "");
         }

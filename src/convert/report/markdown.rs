@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::format::{cosine, error, markdown as escape, megabytes, ms, percent, verdict};
+use super::format::{code, cosine, error, markdown as escape, megabytes, ms, percent, verdict};
 use super::{LatencyRow, Report, VariantReport};
 use crate::convert::baseline::PYTORCH;
 
@@ -24,8 +24,8 @@ fn headline(report: &Report) -> String {
     let mut out = format!("# ONNX Conversion Report\n\n{}\n\n```\n", escape(&report.model.name));
     let Some(variant) = report.variants.last() else { return out + "the bundle has no model\n```\n" };
     let precision = variant.precision.as_deref().unwrap_or("other");
-    write(&mut out, format_args!("Model:        {}\n", report.model.name.replace('`', "'")));
-    write(&mut out, format_args!("Quantization: {} ({precision})\n", variant.recipe.replace('`', "'")));
+    write(&mut out, format_args!("Model:        {}\n", code(&report.model.name)));
+    write(&mut out, format_args!("Quantization: {} ({precision})\n", code(&variant.recipe)));
     write(&mut out, format_args!("Date:         {}\n\n", report.machine.date));
     out += &performance(report, variant);
     out += &sizes(report, variant);
@@ -46,7 +46,7 @@ fn headline(report: &Report) -> String {
         None => out += "Accuracy:\n  not measured\n\n",
     }
     let cores = report.machine.cores.map_or(String::new(), |cores| format!("{cores}, "));
-    let (cpu, cpus) = (report.machine.cpu_name(), report.machine.cpus_available);
+    let (cpu, cpus) = (code(report.machine.cpu_name()), report.machine.cpus_available);
     write(&mut out, format_args!("CPU:\n  Model: {cpu}\n  Cores: {cores}{cpus} CPUs available\n```\n"));
     out
 }
@@ -58,9 +58,9 @@ fn performance(report: &Report, variant: &VariantReport) -> String {
     let mut out = format!("Performance (P50, one text of {} tokens, inference alone):\n", own.tokens);
     let of_pytorch = |row: &&LatencyRow| row.engine == PYTORCH && row.tokens == own.tokens && row.batch == 1;
     let mut line = |label: &str, row: &LatencyRow| {
-        let from = row.from.as_ref().map_or_else(String::new, |from| format!("  [from {from}: another run]"));
+        let from = row.from.as_ref().map_or_else(String::new, |from| format!("  [from {}: another run]", code(from)));
         let (p50, p95) = (ms(row.p50_ms), ms(row.p95_ms));
-        write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){}\n", from.replace('`', "")));
+        write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){from}\n"));
     };
     let pytorch = report.latency.iter().find(of_pytorch);
     if let Some(row) = pytorch {
@@ -68,7 +68,9 @@ fn performance(report: &Report, variant: &VariantReport) -> String {
     }
     line(&format!("ONNX {}:", variant.precision.as_deref().unwrap_or(&name)), own);
     match own.speed_up {
-        Some(speed_up) => write(&mut out, format_args!("  Speedup:       {speed_up:.1}x\n\n")),
+        Some(speed_up) => {
+            write(&mut out, format_args!("  Speedup:       {speed_up:.1}x (P50 to P50, of two runs)\n\n"));
+        }
         None => out += "  Speedup:       not known: no baseline of PyTorch was given\n\n",
     }
     out

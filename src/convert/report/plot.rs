@@ -11,8 +11,8 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 190.0;
 /// Lines of text closer than this cannot be read.
 const LINE: f64 = 15.0;
-/// Cosines nearer to 1 than this are drawn here: float32 has no finer ones.
-const NEAREST: f64 = 1e-8;
+/// Cosines nearer to 1 than this are drawn here: that is what double precision leaves of a sum of hundreds of products.
+const NEAREST: f64 = 1e-14;
 /// Series have so many colours.
 const COLOURS: usize = 8;
 
@@ -185,18 +185,19 @@ fn threshold(x: &Axis, middle: f64, row_height: f64, threshold: f64) -> String {
 
 /// A bar for each file.
 pub(super) fn sizes(report: &Report) -> Option<String> {
-    let source = report.model.source_weights_bytes.map(|bytes| ("PyTorch weights".to_owned(), bytes));
-    let models = report.variants.iter().map(|entry| (format!("{} ({})", entry.variant, entry.file), entry.bytes));
-    let bars: Vec<(String, u64)> = source.into_iter().chain(models).collect();
+    let source = report.model.source_weights_bytes.map(|bytes| ("PyTorch weights".to_owned(), bytes, COLOURS - 1));
+    let models = report.variants.iter().enumerate();
+    let models = models.map(|(colour, entry)| (format!("{} ({})", entry.variant, entry.file), entry.bytes, colour));
+    let bars: Vec<(String, u64, usize)> = source.into_iter().chain(models).collect();
     let most = bars.iter().map(|bar| bar.1).max().filter(|&most| most > 0)?;
     let height = 12.0 + 44.0 * bars.len() as f64;
     let mut out = open(height, "Sizes of the files");
-    for (number, (label, bytes)) in bars.iter().enumerate() {
+    for (number, (label, bytes, colour)) in bars.iter().enumerate() {
         let top = 6.0 + 44.0 * number as f64;
         let width = (*bytes as f64 / most as f64) * (WIDTH - 110.0);
         out += &format!("<text class=\"tick\" x=\"0\" y=\"{:.1}\">{}</text>", top + 11.0, html(label));
         out += &format!(
-            "<rect class=\"c{number}\" x=\"0\" y=\"{:.1}\" width=\"{width:.1}\" height=\"16\" rx=\"2\"/>",
+            "<rect class=\"c{colour}\" x=\"0\" y=\"{:.1}\" width=\"{width:.1}\" height=\"16\" rx=\"2\"/>",
             top + 17.0
         );
         out += &format!(

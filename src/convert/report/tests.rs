@@ -149,7 +149,9 @@ fn tables_of_the_markdown_keep_their_columns() {
         }
         columns = found;
     }
-    assert!(!markdown.contains("<script"));
+    let (_, behind_code) = markdown.rsplit_once("```").expect("a block of code");
+    assert!(!behind_code.contains("<script"));
+    assert_eq!(markdown.matches("```").count(), 2, "no text ends the block");
 }
 
 #[test]

@@ -28,10 +28,17 @@ fn a_json_line_that_is_broken_is_named() {
 }
 
 #[test]
-fn every_text_is_in_one_batch_with_texts_from_far_away() {
-    for count in [0, 1, 7, 8, 9, 253] {
-        let batches: Vec<_> = mixed_batches(count).collect();
+fn every_text_is_in_a_batch_with_others_and_one_batch_has_all_lengths() {
+    for count in [0, 1, 7, 8, 9, 33, 253] {
+        let lengths: Vec<usize> = (0..count).map(|place| 3 + (place * 7) % 101).collect();
+        let mut batches = mixed_batches(&lengths);
         assert!(batches.iter().all(|batch| (1..=BATCH).contains(&batch.len())), "{count}");
+        let spread = batches.pop().unwrap_or_default();
+        if count > BATCH {
+            let of_batch = || spread.iter().map(|&place| lengths[place]);
+            assert_eq!(of_batch().max(), lengths.iter().max().copied());
+            assert!(of_batch().min() < of_batch().max().map(|most| most / 3), "{spread:?}");
+        }
         let mut all: Vec<usize> = batches.concat();
         all.sort_unstable();
         assert_eq!(all, (0..count).collect::<Vec<_>>());
