@@ -27,6 +27,7 @@ pub mod validate;
 pub mod weights;
 mod writer;
 
+use baseline::BaselineError;
 use benchmark::BenchmarkError;
 use calibrate::CalibrateError;
 use encoder::{Encoder, EncoderError};
@@ -75,6 +76,8 @@ pub struct ProofPlan {
     pub gate: Gate,
     /// The reference set to compare with; `None`: the one that comes with embedd, where there is one for these weights.
     pub reference: Option<PathBuf>,
+    /// The times of other programs, for the report: what the `baseline` module reads.
+    pub baseline: Option<PathBuf>,
     /// Whether the models are timed, the stock recipe is tried beside ours, and the report is written.
     pub report: bool,
 }
@@ -129,6 +132,9 @@ pub enum ConvertError {
     /// The models could not be timed.
     #[error(transparent)]
     Benchmark(#[from] BenchmarkError),
+    /// The times of other programs cannot be used.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
     /// The report could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),

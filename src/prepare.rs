@@ -48,13 +48,15 @@ pub struct Making {
     pub gate: Gate,
     /// The reference set to compare with; none: the built-in one.
     pub reference: Option<PathBuf>,
+    /// The times of other programs, for the report.
+    pub baseline: Option<PathBuf>,
     /// Whether the models are timed and the report is written.
     pub report: bool,
 }
 
 impl Default for Making {
     fn default() -> Self {
-        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None, report: true }
+        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None, baseline: None, report: true }
     }
 }
 
@@ -76,7 +78,9 @@ impl Preparation<'_> {
         if replace {
             self.progress.note(&format!("{} is out of date: converting {model} again", output.display()));
         }
-        match self.convert(&model, output.clone(), replace, Making::default()) {
+        // The report takes longer than all the rest, and serving does not need it.
+        let making = Making { report: false, ..Making::default() };
+        match self.convert(&model, output.clone(), replace, making) {
             // Another process was faster.
             Err(PrepareError::Convert(ConvertError::Write(WriterError::OutputExists(_)))) => Ok(Bundle::open(&output)?),
             result => result,
@@ -112,8 +116,8 @@ impl Preparation<'_> {
     ) -> Result<Bundle, PrepareError> {
         let runtime = OnnxRuntime::load(&self.fetcher.runtime()?)?;
         let source = self.fetcher.model(model)?;
-        let Making { recipe, gate, reference, report } = making;
-        let proof = Some(ProofPlan { runtime, recipe, gate, reference, report });
+        let Making { recipe, gate, reference, baseline, report } = making;
+        let proof = Some(ProofPlan { runtime, recipe, gate, reference, baseline, report });
         let conversion = Conversion { source, output, name: model.display_name(), replace, proof };
         Ok(convert::convert(&conversion, self.progress)?)
     }

@@ -25,6 +25,8 @@ pub struct Convert {
     pub gate: Gate,
     /// The reference set to compare with; none: the built-in one.
     pub reference: Option<PathBuf>,
+    /// The times of other programs, for the report.
+    pub baseline: Option<PathBuf>,
     /// Leave out the benchmark and the report.
     pub no_report: bool,
 }
@@ -47,6 +49,7 @@ pub(super) fn read(matches: &ArgMatches) -> Convert {
         recipe,
         gate,
         reference: matches.get_one("reference").cloned(),
+        baseline: matches.get_one("baseline").cloned(),
         no_report: matches.get_flag("no-report"),
     }
 }
@@ -78,6 +81,7 @@ pub(super) fn command() -> clap::Command {
                 .value_parser(cosine)
                 .help("The least cosine to PyTorch that a text may have [default: 0.99]"),
             switch("allow-inaccurate", "Write a bundle that fails the gate all the same; the server refuses it"),
+            path("baseline", "FILE").help("Times of PyTorch and others for the report, as `embedd bench` takes them"),
             switch("no-report", "Leave out the benchmark and the report, which take longest"),
             switch("force", "Convert again where there is a bundle already"),
             config_file(),

@@ -16,6 +16,7 @@ pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::R
         recipe: convert.recipe,
         gate: convert.gate,
         reference: convert.reference.clone(),
+        baseline: convert.baseline.clone(),
         report: !convert.no_report,
     };
     match preparation.convert(model, output, convert.force, making) {

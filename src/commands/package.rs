@@ -6,6 +6,7 @@ use crate::bundle::Bundle;
 use crate::cli::Package;
 use crate::config::Configuration;
 use crate::convert::package::{self, PackageError};
+use crate::convert::report::MARKDOWN_FILE;
 use crate::prepare::Preparation;
 
 use super::{Outcome, fetching, start_logging};
@@ -28,6 +29,9 @@ pub(super) fn run(arguments: &Package, configuration: &Configuration) -> anyhow:
     println!("folder   {}", done.folder);
     for (name, file) in &done.files {
         println!("  {:>12}  {}  {name}", file.bytes, file.sha256);
+    }
+    if !done.files.contains_key(MARKDOWN_FILE) {
+        eprintln!("note: there is no report in it; `embedd convert --force` writes one into the bundle");
     }
     Ok(Outcome::Done)
 }

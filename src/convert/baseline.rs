@@ -142,7 +142,11 @@ impl Baseline {
     /// # Errors
     /// [`BaselineError::OtherModel`].
     pub fn check_model(&self, model: &str) -> Result<(), BaselineError> {
-        let last = |name: &str| name.trim_end_matches('/').rsplit('/').next().map(str::to_lowercase);
+        // A folder of the cache is called `organisation--name`.
+        let last = |name: &str| {
+            let name = name.trim_end_matches('/').replace("--", "/").to_lowercase();
+            name.rsplit('/').next().map(str::to_owned)
+        };
         match &self.model {
             Some(baseline) if last(baseline) != last(model) => Err(BaselineError::OtherModel {
                 origin: self.origin.clone(),

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use super::baseline::Baseline;
 use super::benchmark::{Engine, Plan, benchmark, default_lengths};
 use super::calibrate::Calibration;
 use super::machine::Machine;
@@ -29,6 +30,7 @@ pub(super) struct Proof<'p> {
     options: SessionOptions,
     tokenizer: Tokenizer,
     reference: Option<Reference>,
+    baseline: Option<Baseline>,
     compared: Vec<Compared>,
     tried: Vec<RecipeTried>,
 }
@@ -66,7 +68,12 @@ impl<'p> Proof<'p> {
         let tokenizer = Tokenizer::read(&source.path("tokenizer.json"), max_tokens, source.lowercase)?;
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = SessionOptions { threads };
-        Ok(Self { plan, progress, options, tokenizer, reference, compared: Vec::new(), tried: Vec::new() })
+        let baseline = plan.baseline.as_deref().map(Baseline::read).transpose()?;
+        if let Some(baseline) = &baseline {
+            baseline.check_model(&description.name)?;
+        }
+        let (compared, tried) = (Vec::new(), Vec::new());
+        Ok(Self { plan, progress, options, tokenizer, reference, baseline, compared, tried })
     }
 
     pub(super) fn has_reference(&self) -> bool {
@@ -174,6 +181,9 @@ impl<'p> Proof<'p> {
         let plan = Plan { lengths, batches: vec![1], runs: RUNS };
         let measured = benchmark(&mut engines, &self.tokenizer, &plan, self.progress)?;
         report.add_latency(measured, self.options.threads.get());
+        if let Some(baseline) = &self.baseline {
+            report.add_baseline(baseline);
+        }
         report.recipes = self.tried;
         report.write(&writer.path("."))?;
         for file in [JSON_FILE, MARKDOWN_FILE, HTML_FILE] {

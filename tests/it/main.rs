@@ -14,3 +14,4 @@ mod invalid_requests;
 mod lifecycle;
 mod package;
 mod proof;
+mod quantized;

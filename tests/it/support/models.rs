@@ -66,6 +66,7 @@ impl Model {
                 recipe: Some(Recipe::default()),
                 gate: Gate::default(),
                 reference: None,
+                baseline: None,
                 report: true,
             };
             let (source, name) = (self.source(), self.id().to_owned());

@@ -1,0 +1,108 @@
+//! The INT8 model: converted, gated, served.
+
+use std::process::Output;
+
+use embedd::accuracy::cosine;
+use embedd::proto::GetModelRequest;
+
+use crate::support::models::{Model, fetcher};
+use crate::support::reference;
+use crate::support::server::{Server, command, embed, temporary_folder};
+
+/// The least cosine to PyTorch of a text, and the least mean.
+const LEAST: f64 = 0.995;
+const LEAST_MEAN: f64 = 0.9993;
+/// The least cosine of a text alone to the same in a padded batch.
+const LEAST_AGREEMENT: f64 = 0.9999;
+
+#[tokio::test]
+async fn the_int8_model_is_near_pytorch_over_grpc_alone_and_in_batches_mpnet() {
+    check(Model::Mpnet).await;
+}
+
+#[tokio::test]
+async fn the_int8_model_is_near_pytorch_over_grpc_alone_and_in_batches_minilm() {
+    check(Model::MiniLm).await;
+}
+
+async fn check(model: Model) {
+    let server = Server::start(model, &["--engine", "portable"]);
+    let mut client = server.client().await;
+    let told = client.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    assert_eq!((told.engine.as_str(), told.quantization.as_str()), ("portable", "int8-per-token"));
+    let accuracy = told.accuracy.expect("it was measured");
+    assert!(accuracy.min_cosine >= LEAST && accuracy.mean_cosine >= LEAST_MEAN, "{accuracy:?}");
+
+    let set = reference::load(model);
+    let mut cosines = Vec::new();
+    for texts in set.texts.chunks(64) {
+        let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+        let together = embed(&mut client, &request).await.embeddings;
+        for (text, embedding) in texts.iter().zip(together) {
+            let alone = embed(&mut client, &[&text.text]).await.embeddings.remove(0);
+            let agreement = cosine(&alone.values, &embedding.values);
+            assert!(agreement >= LEAST_AGREEMENT, "{}: {agreement}", text.id);
+            let cosine = cosine(&alone.values, &text.embedding);
+            assert!(cosine >= LEAST, "{}: {cosine}", text.id);
+            cosines.push(cosine);
+        }
+    }
+    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+    assert!(mean >= LEAST_MEAN, "mean {mean}");
+}
+
+fn convert(arguments: &[&str]) -> Output {
+    let mut convert = command();
+    convert.args(["convert", "--no-report", "--model", Model::MiniLm.id()]).args(arguments);
+    convert.output().expect("the program runs")
+}
+
+#[test]
+fn the_stock_recipe_is_refused_and_served_only_by_those_who_insist() {
+    let (_folder, folder) = temporary_folder();
+    let bundle = folder.join("bundle");
+    let path = bundle.to_str().expect("text");
+    let arguments = ["--recipe", "dynamic-per-tensor", "--output", path];
+    let refused = convert(&arguments);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{told}");
+    assert!(told.contains("edge-") && told.contains("--allow-inaccurate"), "the worst texts, what to do: {told}");
+    assert!(!bundle.exists());
+
+    assert_eq!(convert(&[&arguments[..], &["--allow-inaccurate"]].concat()).status.code(), Some(0));
+    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+    let serve = |flags: &[&str]| {
+        let mut serve = command();
+        serve.args(["--bundle", path, "--engine", "portable", "--onnxruntime"]).arg(&runtime).args(flags);
+        serve
+    };
+    let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "off"];
+    let refused = serve(&ports).output().expect("the program runs");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("failed the accuracy gate"));
+    Server::spawn(&mut serve(&["--allow-inaccurate"])).wait_for_line("ready");
+}
+
+#[test]
+fn half_precision_is_half_the_file_and_as_near_as_float32() {
+    let (_folder, folder) = temporary_folder();
+    let bundle = folder.join("bundle");
+    let converted = convert(&["--precision", "fp16", "--output", bundle.to_str().expect("text")]);
+    assert_eq!(converted.status.code(), Some(0), "{}", String::from_utf8_lossy(&converted.stderr));
+    let length = |file: &str| std::fs::metadata(bundle.join(file)).expect("a file").len();
+    assert!(length("model_quantized.onnx") < length("model.onnx") * 51 / 100);
+}
+
+#[test]
+fn the_int8_model_of_mpnet_is_small_enough_for_its_users() {
+    let length = std::fs::metadata(Model::Mpnet.bundle().join("model_quantized.onnx")).expect("the model").len();
+    assert!(length <= 116 << 20, "{length} bytes");
+}
+
+#[test]
+fn a_bundle_has_its_report() {
+    for file in ["report.md", "report.json", "report.html"] {
+        let text = std::fs::read_to_string(Model::MiniLm.bundle().join(file)).expect("a report");
+        assert!(text.contains("dynamic-per-tensor"), "the refused recipe's figures are in {file}");
+    }
+}
