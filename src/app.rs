@@ -140,8 +140,8 @@ impl Servers {
 
     /// NOT_SERVING, a grace for load balancers to notice, no new connections, the rest of the requests.
     async fn stop(self, grace: Duration, drain: Duration) -> Result<(), AppError> {
-        tracing::info!(?grace, "stopping: health is NOT_SERVING");
         self.health.not_serving().await;
+        tracing::info!(?grace, "stopping: health is NOT_SERVING");
         tokio::time::sleep(grace).await;
         tracing::info!(timeout = ?drain, "draining");
         self.health.end_watches().await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::bundle::{Bundle, BundleError};
 use crate::convert::recipe::Recipe;
 use crate::convert::{self, Conversion, ConvertError, Gate, ProofPlan, WriterError};
-use crate::engine::{LoadError, OnnxRuntime};
+use crate::engine::OnnxRuntime;
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::Home;
 use crate::model_ref::ModelRef;
@@ -20,9 +20,6 @@ pub enum PrepareError {
     /// The source could not be converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
-    /// ONNX Runtime cannot be loaded.
-    #[error(transparent)]
-    Runtime(#[from] LoadError),
     /// The bundle cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -35,6 +32,8 @@ pub struct Preparation<'a> {
     pub home: &'a Home,
     /// Brings the model.
     pub fetcher: &'a Fetcher,
+    /// Runs the models that are converted.
+    pub runtime: &'a OnnxRuntime,
     /// Tells how far it is.
     pub progress: &'a Progress,
 }
@@ -114,8 +113,8 @@ impl Preparation<'_> {
         replace: bool,
         making: Making,
     ) -> Result<Bundle, PrepareError> {
-        let runtime = OnnxRuntime::load(&self.fetcher.runtime()?)?;
         let source = self.fetcher.model(model)?;
+        let runtime = self.runtime.clone();
         let Making { recipe, gate, reference, baseline, report } = making;
         let proof = Some(ProofPlan { runtime, recipe, gate, reference, baseline, report });
         let conversion = Conversion { source, output, name: model.display_name(), replace, proof };

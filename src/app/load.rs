@@ -65,7 +65,8 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
     let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
     let bundle = match &settings.bundle {
         Some(folder) => Preparation::open(folder)?,
-        None => Preparation { home: &home, fetcher: &fetcher, progress: &progress }.bundle(&settings.model)?,
+        None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
+            .bundle(&settings.model)?,
     };
     let variant = choose_variant(settings, &bundle)?;
     let embedder = assemble(settings, &bundle, &runtime, variant)?;

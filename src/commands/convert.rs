@@ -4,6 +4,7 @@ use super::{Outcome, fetching, start_logging};
 use crate::cli::Convert;
 use crate::config::Configuration;
 use crate::convert::ConvertError;
+use crate::engine::OnnxRuntime;
 use crate::prepare::{Making, Preparation, PrepareError};
 
 pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::Result<Outcome> {
@@ -11,7 +12,8 @@ pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::R
     let (home, fetcher, progress) = fetching(configuration)?;
     let model = &configuration.settings.model;
     let output = convert.output.clone().unwrap_or_else(|| home.bundle_dir(model));
-    let preparation = Preparation { home: &home, fetcher: &fetcher, progress: &progress };
+    let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
+    let preparation = Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress };
     let making = Making {
         recipe: convert.recipe,
         gate: convert.gate,

@@ -7,6 +7,7 @@ use crate::cli::Package;
 use crate::config::Configuration;
 use crate::convert::package::{self, PackageError};
 use crate::convert::report::MARKDOWN_FILE;
+use crate::engine::OnnxRuntime;
 use crate::prepare::Preparation;
 
 use super::{Outcome, fetching, start_logging};
@@ -41,7 +42,11 @@ fn write(arguments: &Package, configuration: &Configuration) -> anyhow::Result<p
     let settings = &configuration.settings;
     let bundle = match &settings.bundle {
         Some(folder) => Bundle::open(folder)?,
-        None => Preparation { home: &home, fetcher: &fetcher, progress: &progress }.bundle(&settings.model)?,
+        None => {
+            let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
+            Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
+                .bundle(&settings.model)?
+        }
     };
     let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.tar.gz", arguments.name)));
     Ok(package::package(&bundle, &output, arguments.force, &progress)?)

@@ -40,7 +40,8 @@ impl Bench {
         let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
         let bundle = match &settings.bundle {
             Some(folder) => Preparation::open(folder)?,
-            None => Preparation { home: &home, fetcher: &fetcher, progress: &progress }.bundle(&settings.model)?,
+            None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
+                .bundle(&settings.model)?,
         };
         let most = NonZeroUsize::new(MAX_DEFAULT_THREADS).unwrap_or(NonZeroUsize::MIN);
         let threads = settings.threads.unwrap_or_else(|| app::cpus().min(most));

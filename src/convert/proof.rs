@@ -12,7 +12,7 @@ use super::report::{HTML_FILE, JSON_FILE, MARKDOWN_FILE, RecipeTried, ReferenceS
 use super::source::Source;
 use super::validate::{TokenizedSet, against_reference, batch_agreement, embed_alone};
 use super::writer::{BundleWriter, Description};
-use super::{ConvertError, GateFailure, ProofPlan};
+use super::{ConvertError, GateFailure, ProofPlan, UNQUANTIZED};
 use crate::accuracy::Accuracy;
 use crate::bundle::{AccuracyRecord, REFERENCE_FILE, Variant};
 use crate::engine::SessionOptions;
@@ -122,6 +122,7 @@ impl<'p> Proof<'p> {
         let Some(Reference { set, .. }) = &self.reference else { return Ok(None) };
         let mut session = self.plan.runtime.session(model, self.options)?;
         let tokens = TokenizedSet::of_reference(set, &self.tokenizer)?;
+        let recipe = if recipe == UNQUANTIZED { "float32" } else { recipe };
         let what = format!("comparing {recipe} with the reference");
         let alone = embed_alone(session.as_mut(), &tokens, &what, self.progress)?;
         let accuracy = against_reference(&alone, &tokens, set, self.plan.gate.min_cosine)?;

@@ -9,6 +9,8 @@ pub fn instruction_set() -> &'static str {
 fn detect() -> &'static str {
     if is_x86_feature_detected!("avx512vnni") {
         "avx512-vnni"
+    } else if is_x86_feature_detected!("avxvnni") {
+        "avx-vnni"
     } else if is_x86_feature_detected!("avx512f") {
         "avx512"
     } else if is_x86_feature_detected!("avx2") {

@@ -54,7 +54,7 @@ pub enum LoadError {
 }
 
 impl OnnxRuntime {
-    /// Loads the shared library. A process loads one library: a second call gives the first one again.
+    /// Loads the shared library. A process can do that once; what it gives is cheap to clone.
     ///
     /// # Errors
     /// [`LoadError::Library`].

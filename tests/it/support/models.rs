@@ -60,9 +60,8 @@ impl Model {
         };
         bundle.get_or_init(|| {
             let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
-            let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
             let proof = ProofPlan {
-                runtime: OnnxRuntime::load(&runtime).expect("the library loads"),
+                runtime: runtime(),
                 recipe: Some(Recipe::default()),
                 gate: Gate::default(),
                 reference: None,
@@ -75,6 +74,16 @@ impl Model {
             output
         })
     }
+}
+
+/// A process can load the library once.
+fn runtime() -> OnnxRuntime {
+    static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
+    let load = || {
+        let library = fetcher().runtime().expect("ONNX Runtime can be fetched");
+        OnnxRuntime::load(&library).expect("the library loads")
+    };
+    RUNTIME.get_or_init(load).clone()
 }
 
 pub(crate) fn fetcher() -> Fetcher {
