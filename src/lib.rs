@@ -6,6 +6,7 @@
 //! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
 //!   [`engine`];
 //! * the conversion path: [`convert`];
+//! * the arithmetic of the native engine: [`kernels`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`progress`], and the generated [`proto`] and [`onnx`].
 
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod fetch;
 pub mod grpc;
 pub mod home;
+pub mod kernels;
 pub mod logging;
 pub mod model_ref;
 pub mod model_slot;

@@ -1,0 +1,59 @@
+//! Which instruction sets there are kernels for, and which this CPU has.
+
+use std::fmt;
+
+/// An instruction set that there are kernels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum InstructionSet {
+    /// 512-bit vectors with INT8 dot products (x86-64).
+    Avx512Vnni,
+    /// 256-bit vectors with fused multiply-add (x86-64).
+    Avx2,
+    /// What Rust compiles for every CPU of the target.
+    Plain,
+}
+
+impl InstructionSet {
+    /// Every one, the fastest first.
+    pub const ALL: [Self; 3] = [Self::Avx512Vnni, Self::Avx2, Self::Plain];
+
+    /// The fastest that this CPU has.
+    pub fn best() -> Self {
+        Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Plain)
+    }
+
+    /// Whether this CPU has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Plain => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("fma")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512Vnni | Self::Avx2 => false,
+        }
+    }
+
+    /// As it is logged and asked for: `avx512-vnni`, `avx2`, `plain`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512Vnni => "avx512-vnni",
+            Self::Avx2 => "avx2",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,208 @@
+//! The shapes that kernels work on, and how weights lie in memory.
+
+use std::ops::Range;
+
+/// Output columns of one panel of packed weights.
+pub const PANEL: usize = 32;
+/// Integers along K that one dot product instruction takes.
+pub(super) const QUAD: usize = 4;
+
+/// How the rows of a linear layer's input are quantised: to unsigned bytes, a scale and a zero point for each row and
+/// group of channels.
+///
+/// The first `split` channels get 16 bits, as two bytes in two groups of their own (the high bytes first); the others
+/// 8 bits in groups of `group` channels, of which the last may be shorter. In a quantised row each group begins at a
+/// multiple of 4 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowLayout {
+    /// Channels of a row.
+    pub inputs: usize,
+    /// How many of them, the first ones, get 16 bits.
+    pub split: usize,
+    /// Channels of a group of the others.
+    pub group: usize,
+}
+
+/// Channels of a row that share a scale and a zero point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The channels in the float row.
+    pub channels: Range<usize>,
+    /// The bytes in the quantised row: as many as channels, up to a multiple of 4; what is beyond is 0.
+    pub bytes: Range<usize>,
+}
+
+impl RowLayout {
+    /// Every group, in the order of the quantised row. Where `split` is not 0 the first two cover the same channels:
+    /// high bytes, then low bytes.
+    pub fn groups(&self) -> Vec<Group> {
+        let mut groups = Vec::with_capacity(self.group_count());
+        let mut start = 0;
+        let mut add = |channels: Range<usize>| {
+            let bytes = start..start + channels.len().next_multiple_of(QUAD);
+            start = bytes.end;
+            groups.push(Group { channels, bytes });
+        };
+        if self.split > 0 {
+            add(0..self.split);
+            add(0..self.split);
+        }
+        let mut first = self.split;
+        while first < self.inputs {
+            let end = (first + self.group).min(self.inputs);
+            add(first..end);
+            first = end;
+        }
+        groups
+    }
+
+    /// How many groups there are.
+    pub fn group_count(&self) -> usize {
+        2 * usize::from(self.split > 0) + (self.inputs - self.split).div_ceil(self.group)
+    }
+
+    /// Bytes of a quantised row; a multiple of 4.
+    pub fn row_bytes(&self) -> usize {
+        self.groups().last().map_or(0, |group| group.bytes.end)
+    }
+}
+
+/// A linear layer's weights as the kernels read them, borrowed: `y = W x + bias`.
+///
+/// For an output column `n`, its panel is `n / 32` and its place in the panel `n % 32`. Columns beyond the last output
+/// are 0.
+#[derive(Debug, Clone, Copy)]
+pub struct LinearWeights<'a> {
+    pub(super) layout: RowLayout,
+    pub(super) outputs: usize,
+    pub(super) weights: &'a [i8],
+    pub(super) scales: &'a [f32],
+    pub(super) bias: &'a [f32],
+}
+
+/// A tensor's length does not fit the shapes that it comes with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} has {found} elements, and {expected} are needed")]
+pub struct ShapeMismatch {
+    /// Which tensor.
+    pub what: &'static str,
+    /// Its elements.
+    pub found: usize,
+    /// How many its shape needs.
+    pub expected: usize,
+}
+
+impl<'a> LinearWeights<'a> {
+    /// * `weights`: int8 `[panels, row_bytes / 4, 32, 4]`: see [`LinearWeights::weight_index`].
+    /// * `scales`: float32 `[panels, groups, 2, 32]`: for each group and column the scale of its integers, and that
+    ///   scale times the sum of the group's integers in the column (what a zero point of 1 adds).
+    /// * `bias`: float32 `[panels, 32]`.
+    ///
+    /// # Errors
+    /// [`ShapeMismatch`].
+    pub fn new(
+        layout: RowLayout,
+        outputs: usize,
+        weights: &'a [i8],
+        scales: &'a [f32],
+        bias: &'a [f32],
+    ) -> Result<Self, ShapeMismatch> {
+        let columns = outputs.next_multiple_of(PANEL);
+        expect("a linear layer's weights", weights.len(), columns * layout.row_bytes())?;
+        expect("a linear layer's scales", scales.len(), columns * layout.group_count() * 2)?;
+        expect("a linear layer's bias", bias.len(), columns)?;
+        Ok(Self { layout, outputs, weights, scales, bias })
+    }
+
+    /// Where the integer for byte `byte` of a quantised row and for `output` lies in the packed weights.
+    pub fn weight_index(row_bytes: usize, byte: usize, output: usize) -> usize {
+        let (panel, column) = (output / PANEL, output % PANEL);
+        (panel * row_bytes + byte / QUAD * QUAD) * PANEL + column * QUAD + byte % QUAD
+    }
+
+    /// Where the scale of `group` for `output` lies in the scales; what a zero point of 1 adds lies 32 behind.
+    pub fn scale_index(groups: usize, group: usize, output: usize) -> usize {
+        let (panel, column) = (output / PANEL, output % PANEL);
+        (panel * groups + group) * 2 * PANEL + column
+    }
+
+    /// How input rows are quantised.
+    pub fn layout(&self) -> RowLayout {
+        self.layout
+    }
+
+    /// Channels of an output row.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+}
+
+pub(super) fn expect(what: &'static str, found: usize, expected: usize) -> Result<(), ShapeMismatch> {
+    if found == expected { Ok(()) } else { Err(ShapeMismatch { what, found, expected }) }
+}
+
+/// Where each text begins among the concatenated tokens, and where the last one ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offsets(Box<[usize]>);
+
+/// Numbers that are no offsets.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("text offsets must begin with 0, ascend, and end with the number of tokens, {tokens}")]
+pub struct InvalidOffsets {
+    /// The tokens that there are.
+    pub tokens: usize,
+}
+
+impl Offsets {
+    /// Checks `offsets`, one more than there are texts, for `tokens` tokens. Every text has at least one token.
+    ///
+    /// # Errors
+    /// [`InvalidOffsets`].
+    pub fn new(offsets: &[i64], tokens: usize) -> Result<Self, InvalidOffsets> {
+        let ends = offsets.first() == Some(&0) && offsets.last() == i64::try_from(tokens).ok().as_ref();
+        if !ends || offsets.len() < 2 || !offsets.is_sorted_by(|a, b| a < b) {
+            return Err(InvalidOffsets { tokens });
+        }
+        // Between 0 and `tokens`, as just checked.
+        Ok(Self(offsets.iter().map(|&offset| offset as usize).collect()))
+    }
+
+    /// The rows of each text.
+    pub fn texts(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
+        self.0.windows(2).map(|pair| pair[0]..pair[1])
+    }
+
+    /// All tokens.
+    pub fn tokens(&self) -> usize {
+        self.0.last().copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_begins_with_the_halves_of_its_split_channels() {
+        let layout = RowLayout { inputs: 30, split: 6, group: 16 };
+        let expected = [(0..6, 0..8), (0..6, 8..16), (6..22, 16..32), (22..30, 32..40)];
+        let groups: Vec<_> = layout.groups().into_iter().map(|group| (group.channels, group.bytes)).collect();
+        assert_eq!(groups, expected);
+        assert_eq!((layout.group_count(), layout.row_bytes()), (4, 40));
+        let whole = RowLayout { inputs: 30, split: 0, group: 30 };
+        assert_eq!((whole.group_count(), whole.row_bytes()), (1, 32));
+    }
+
+    #[test]
+    fn offsets_ascend_from_zero_to_the_number_of_tokens() {
+        let offsets = Offsets::new(&[0, 3, 4], 4).expect("offsets");
+        assert_eq!(offsets.texts().collect::<Vec<_>>(), [0..3, 3..4]);
+        for wrong in [&[0, 3, 3, 4][..], &[1, 4], &[0, 5], &[0], &[], &[0, 5, 4], &[0, -1, 4]] {
+            assert_eq!(Offsets::new(wrong, 4), Err(InvalidOffsets { tokens: 4 }), "{wrong:?}");
+        }
+    }
+}
