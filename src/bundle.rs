@@ -17,10 +17,14 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const FP32_FILE: &str = "model.onnx";
 /// The quantised portable model's file in a bundle.
 pub const PORTABLE_FILE: &str = "model_quantized.onnx";
+/// The graph of the native INT8 model, in a bundle.
+pub const NATIVE_FILE: &str = "model_native.onnx";
+/// The weights of the native INT8 model, in a bundle.
+pub const NATIVE_WEIGHTS_FILE: &str = "model_native.safetensors";
 /// The reference set's file in a bundle.
 pub const REFERENCE_FILE: &str = "reference.safetensors";
 /// The layout of the manifest that this version writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The names of the graph's inputs and outputs.
 pub mod graph_io {
@@ -34,6 +38,9 @@ pub mod graph_io {
     pub const SENTENCE_EMBEDDING: &str = "sentence_embedding";
     /// The pooled states as they are, float32 `[batch, hidden]`.
     pub const POOLED_EMBEDDING: &str = "pooled_embedding";
+    /// Where each text begins among the concatenated tokens, and where the last one ends, int64 `[batch + 1]`; the
+    /// native graph has it, and `input_ids` `[tokens]`, in place of a padded batch and its mask.
+    pub const TEXT_OFFSETS: &str = "text_offsets";
 }
 
 /// What a bundle says of itself.
@@ -94,6 +101,8 @@ pub enum Variant {
     Fp32,
     /// Quantised or half-precision weights, for any stock ONNX Runtime.
     Portable,
+    /// INT8 weights packed for embedd's own operators.
+    Native,
 }
 
 /// One model of a bundle.
@@ -102,6 +111,9 @@ pub enum Variant {
 pub struct ModelRecord {
     /// Its file in the bundle.
     pub file: String,
+    /// Its weights' file in the bundle, where the graph's own does not hold them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// The recipe by which its weights were quantised; `none` where they were not.
     pub quantization: String,
     /// Against the reference set; absent where there is none.
@@ -309,8 +321,9 @@ impl Manifest {
                 return Err(format!("`{file}` is no file of the bundle"));
             }
         }
-        match self.models.values().find(|model| !self.files.contains_key(&model.file)) {
-            Some(model) => Err(format!("the model {} is not among its files", model.file)),
+        let mut model_files = self.models.values().flat_map(|model| std::iter::once(&model.file).chain(&model.weights));
+        match model_files.find(|file| !self.files.contains_key(*file)) {
+            Some(file) => Err(format!("the model {file} is not among its files")),
             None => Ok(()),
         }
     }
@@ -321,6 +334,7 @@ impl std::fmt::Display for Variant {
         f.write_str(match self {
             Self::Fp32 => "fp32",
             Self::Portable => "portable",
+            Self::Native => "native",
         })
     }
 }

@@ -17,7 +17,7 @@ fn manifest() -> Manifest {
         lowercase: false,
         models: BTreeMap::from([(
             Variant::Fp32,
-            ModelRecord { file: FP32_FILE.to_owned(), quantization: "none".to_owned(), accuracy: None },
+            ModelRecord { file: FP32_FILE.to_owned(), weights: None, quantization: "none".to_owned(), accuracy: None },
         )]),
         files: BTreeMap::from([(FP32_FILE.to_owned(), file(b"model")), (TOKENIZER_FILE.to_owned(), file(b"{}"))]),
     }

@@ -164,7 +164,8 @@ impl BundleWriter {
 
     /// Enters a file that was written as a model.
     pub(super) fn add_model(&mut self, variant: Variant, file: &str, quantization: &str) {
-        let record = ModelRecord { file: file.to_owned(), quantization: quantization.to_owned(), accuracy: None };
+        let record =
+            ModelRecord { file: file.to_owned(), weights: None, quantization: quantization.to_owned(), accuracy: None };
         self.models.insert(variant, record);
     }
 

@@ -11,6 +11,7 @@ fn record(text: &str, bytes: u64) -> FileRecord {
 fn manifest() -> Manifest {
     let model = |file: &str, recipe: &str| ModelRecord {
         file: file.to_owned(),
+        weights: None,
         quantization: recipe.to_owned(),
         accuracy: None,
     };
