@@ -115,11 +115,15 @@ fn timed(matches: &ArgMatches) -> Timed {
 }
 
 pub(super) fn validate_command() -> clap::Command {
-    let variants = PossibleValuesParser::new(["fp32", "portable"]);
+    let variants = PossibleValuesParser::new(["fp32", "portable", "native"]).map(|name| match name.as_str() {
+        "fp32" => Variant::Fp32,
+        "portable" => Variant::Portable,
+        _ => Variant::Native,
+    });
     let variant = Arg::new("variant")
         .long("variant")
-        .value_parser(variants.map(|name| if name == "fp32" { Variant::Fp32 } else { Variant::Portable }))
-        .help("Which of the bundle's models [default: portable if the bundle has it, else fp32]");
+        .value_parser(variants)
+        .help("Which of the bundle's models [default: the last of fp32, portable, native that it has]");
     let against = Arg::new("against")
         .long("against")
         .value_parser(PossibleValuesParser::new(["fp32"]))

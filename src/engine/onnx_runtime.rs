@@ -90,6 +90,21 @@ impl OnnxRuntime {
         (0..count.get()).map(|_| self.session(&path, options)).collect()
     }
 
+    /// Loads a native model from its files.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`]: there are no operators for it yet.
+    pub fn native_sessions(
+        &self,
+        graph: &Path,
+        _weights: &Path,
+        _count: NonZeroUsize,
+        _options: SessionOptions,
+    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
+        let reason = "the operators of native models are not built yet".to_owned();
+        Err(LoadError::Model { path: graph.to_owned(), reason })
+    }
+
     /// Loads a portable model from its file, which need not be part of a bundle.
     ///
     /// # Errors
