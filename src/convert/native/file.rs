@@ -58,11 +58,11 @@ impl<'w> Part<'w> {
         self.tensors.iter().map(|(_, dtype, shape)| bytes(*dtype, shape)).sum()
     }
 
-    /// Tensors that end at a multiple of the alignment come first, so that those behind begin at one; then those whose
-    /// values are wide.
+    /// What ends at a multiple of the alignment comes first, so that what is behind begins at one; bytes come last, so
+    /// that floats begin at a multiple of their own length.
     fn rank(&self) -> (bool, bool) {
         let aligned = self.tensors.iter().all(|(_, dtype, shape)| bytes(*dtype, shape).is_multiple_of(ALIGNMENT));
-        (!aligned, self.tensors.iter().any(|(_, dtype, _)| dtype.bitsize() == 8))
+        (!aligned, !aligned && self.tensors.iter().any(|(_, dtype, _)| dtype.bitsize() == 8))
     }
 }
 
