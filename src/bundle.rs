@@ -336,11 +336,7 @@ impl Bundle {
         if bytes == record.bytes {
             return Ok((path, record));
         }
-        Err(BundleError::Changed {
-            path,
-            expected: format!("{} bytes", record.bytes),
-            found: format!("{bytes} bytes"),
-        })
+        Err(BundleError::Changed { path, expected: format!("{} bytes", record.bytes), found: format!("{bytes} bytes") })
     }
 }
 

@@ -57,10 +57,10 @@ impl Operation for Attention {
             let reach = bias.farthest + 1;
             return Err(Error::new(format!("a text has {longest} tokens, and the model reaches over {reach}")));
         }
-        let bias = self.bias.as_ref().map(|Bias { table, farthest }| DistanceBias {
-            table: shared.weights.get(table),
-            farthest: *farthest,
-        });
+        let bias = self
+            .bias
+            .as_ref()
+            .map(|Bias { table, farthest }| DistanceBias { table: shared.weights.get(table), farthest: *farthest });
         let taken = AttentionInput { qkv, heads: self.heads, bias };
         output(context, tokens, columns / 3, |states| {
             shared.kernels.attention(&shared.workers(context), &taken, &offsets, states);
