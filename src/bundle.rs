@@ -137,6 +137,13 @@ pub struct AccuracyRecord {
     pub threshold: f64,
 }
 
+impl ModelRecord {
+    /// Its files in the bundle, the graph first.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.file).chain(&self.weights).map(String::as_str)
+    }
+}
+
 impl AccuracyRecord {
     /// Whether every text is at or above the threshold.
     pub fn passed(&self) -> bool {
@@ -355,8 +362,7 @@ impl Manifest {
                 return Err(format!("`{file}` is no file of the bundle"));
             }
         }
-        let mut model_files = self.models.values().flat_map(|model| std::iter::once(&model.file).chain(&model.weights));
-        match model_files.find(|file| !self.files.contains_key(*file)) {
+        match self.models.values().flat_map(ModelRecord::files).find(|file| !self.files.contains_key(*file)) {
             Some(file) => Err(format!("the model {file} is not among its files")),
             None => Ok(()),
         }

@@ -115,16 +115,15 @@ fn timed(matches: &ArgMatches) -> Timed {
 }
 
 pub(super) fn validate_command() -> clap::Command {
-    let variants = PossibleValuesParser::new(["fp32", "portable", "native"]);
-    let variant = |name: String| match name.as_str() {
+    let variants = PossibleValuesParser::new(["fp32", "portable", "native"]).map(|name| match name.as_str() {
         "fp32" => Variant::Fp32,
-        "native" => Variant::Native,
-        _ => Variant::Portable,
-    };
+        "portable" => Variant::Portable,
+        _ => Variant::Native,
+    });
     let variant = Arg::new("variant")
         .long("variant")
-        .value_parser(variants.map(variant))
-        .help("Which of the bundle's models [default: the first it has of native, portable and fp32]");
+        .value_parser(variants)
+        .help("Which of the bundle's models [default: the last of fp32, portable, native that it has]");
     let against = Arg::new("against")
         .long("against")
         .value_parser(PossibleValuesParser::new(["fp32"]))

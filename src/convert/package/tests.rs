@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::bundle::FORMAT;
 
 const FILES: [(&str, &str); 6] = [
     (PORTABLE_FILE, "weights"),
@@ -28,7 +29,7 @@ fn bundle(spoil: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
     let accuracy =
         json!({ "texts": 253, "min_cosine": 0.995, "p1_cosine": 0.996, "mean_cosine": 0.998, "threshold": 0.99 });
     let mut manifest = json!({
-        "format": 1, "created_by": "test", "name": "org/model", "architecture": "mpnet",
+        "format": FORMAT, "created_by": "test", "name": "org/model", "architecture": "mpnet",
         "source": { "weights_sha256": Sha256Hex::of(b"w"), "files": {} },
         "dimension": 4, "max_tokens": 6, "position_limit": 8, "pooling": "mean", "lowercase": false,
         "models": { "portable": { "file": PORTABLE_FILE, "quantization": "int8", "accuracy": accuracy } },
