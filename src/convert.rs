@@ -32,7 +32,7 @@ mod writer;
 
 use baseline::BaselineError;
 use benchmark::BenchmarkError;
-use calibrate::{Calibration, CalibrateError};
+use calibrate::{CalibrateError, Calibration};
 use encoder::{Encoder, EncoderError};
 use native::NativeRecipe;
 use portable::Scheme;

@@ -10,6 +10,7 @@ mod elementwise;
 mod instruction_set;
 mod layout;
 mod linear;
+mod memory;
 mod parallel;
 
 pub use attention::{AttentionInput, DistanceBias};
@@ -17,6 +18,7 @@ pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, Tok
 pub use instruction_set::InstructionSet;
 pub use layout::{Group, InvalidOffsets, LinearWeights, Offsets, PANEL, RowLayout, ShapeMismatch};
 pub use linear::{Epilogue, Scratch};
+pub use memory::PageBuffer;
 pub use parallel::{Parallel, Serial};
 
 /// The kernels of one instruction set that this CPU has.

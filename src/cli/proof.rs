@@ -10,7 +10,7 @@ use crate::bundle::Variant;
 use crate::config::{Flags, by_key};
 
 /// The settings that matter to what measures, besides the shared ones.
-const MEASURED: [&str; 3] = ["bundle", "onnxruntime", "threads"];
+const MEASURED: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];
 /// More runs than anyone waits for.
 const MOST_RUNS: u64 = 1_000_000;
 /// Texts of one batch, and tokens of one text: beyond any model.

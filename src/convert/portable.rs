@@ -79,9 +79,8 @@ fn relative_bias<'w>(
 ) -> Value {
     let farthest = encoder.farthest();
     let heads = encoder.heads;
-    let by_distance = graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || {
-        relative.by_distance(farthest)
-    });
+    let by_distance =
+        graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || relative.by_distance(farthest));
     let position = counting(graph, "position", sequence);
     let (first, second) = (graph.integers(&[0], &[1]), graph.integers(&[1], &[1]));
     let keys = graph.node("key_position", "Unsqueeze", &[&position, &first], &[]);

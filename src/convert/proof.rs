@@ -87,11 +87,7 @@ impl<'p> Proof<'p> {
     }
 
     /// The gate. The reference set becomes part of the bundle.
-    pub(super) fn check(
-        &mut self,
-        variant: Variant,
-        writer: &mut BundleWriter,
-    ) -> Result<(), ConvertError> {
+    pub(super) fn check(&mut self, variant: Variant, writer: &mut BundleWriter) -> Result<(), ConvertError> {
         let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
         let recipe = &model.quantization;
         // Float32 does not depend on its neighbours beyond rounding, and is slow.

@@ -122,7 +122,9 @@ struct LayerNames {
 
 /// Between -0.5 and 0.5, but for the scales of a normalisation, which are near 1 or far from it.
 fn values(name: &str, shape: &[usize]) -> Vec<f32> {
-    let seed = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let seed = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     let mut state = seed | 1;
     let value = |at: usize| {
         // xorshift64

@@ -155,7 +155,8 @@ mod tests {
         let (length, _) = SafeTensors::read_metadata(&bytes).expect("a header");
         assert!((8 + length).is_multiple_of(64));
         let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-        let place = |name: &str| tensors.tensor(name).expect("there").data().as_ptr() as usize - bytes.as_ptr() as usize;
+        let place =
+            |name: &str| tensors.tensor(name).expect("there").data().as_ptr() as usize - bytes.as_ptr() as usize;
         let begin: Vec<_> = ["a", "b", "c", "uneven", "odd"].map(place).into();
         let expected: Vec<_> = [0, 128, 192, 256, 276].map(|offset| 8 + length + offset).into();
         assert_eq!(begin, expected);

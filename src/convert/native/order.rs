@@ -35,9 +35,7 @@ impl Orders {
                 Ordering::BySize => ChannelOrder::descending(&outlyingness()),
             })
         };
-        let inner = |layer| {
-            of(recipe.inner_order, &|| calibration.largest(layer, LinearInput::Output).to_vec())
-        };
+        let inner = |layer| of(recipe.inner_order, &|| calibration.largest(layer, LinearInput::Output).to_vec());
         Self {
             hidden: of(recipe.hidden_order, &|| hidden_outlyingness(calibration, layers)),
             inner: (0..layers).map(inner).collect(),

@@ -114,7 +114,14 @@ mod tests {
     #[test]
     fn the_second_scale_is_what_a_zero_point_of_one_adds() {
         let layout = RowLayout { inputs: 6, split: 2, group: 3 };
-        let packed = pack(&[127.0, 3.0, -2.0, 0.5, 127.0, 254.0], &[0.0], layout, false, &ChannelOrder::Models, &ChannelOrder::Models);
+        let packed = pack(
+            &[127.0, 3.0, -2.0, 0.5, 127.0, 254.0],
+            &[0.0],
+            layout,
+            false,
+            &ChannelOrder::Models,
+            &ChannelOrder::Models,
+        );
         let at = |group, row| packed.scales[LinearWeights::scale_index(4, group, 0) + row * PANEL];
         assert_eq!([0, 1, 2, 3].map(|group| at(group, 0)), [1.0, 1.0, 1.0, 2.0]);
         // -2, 0.5 (to 0, which is even), 127; and 254 alone.

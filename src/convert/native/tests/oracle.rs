@@ -78,7 +78,9 @@ impl Oracle {
         let embedding = |(position, &id): (usize, &i64)| -> Vec<f64> {
             let word = &words[usize::try_from(id).expect("an id")];
             let position = match &encoder.positions {
-                Positions::Sequential { token_types, .. } => add(&vec![table[position].clone()], &read(token_types)).remove(0),
+                Positions::Sequential { token_types, .. } => {
+                    add(&vec![table[position].clone()], &read(token_types)).remove(0)
+                }
                 Positions::SkippingPadding { padding, .. } if id == *padding as i64 => table[*padding].clone(),
                 Positions::SkippingPadding { padding, .. } => {
                     seen += 1;
@@ -130,7 +132,8 @@ fn attention(encoder: &Encoder<'_>, query: &Rows, key: &Rows, value: &Rows) -> R
             let weights: Vec<f64> = key.iter().enumerate().map(score).collect();
             let sum: f64 = weights.iter().sum();
             for channel in part.clone() {
-                context[at][channel] = weights.iter().zip(value).map(|(weight, value)| weight * value[channel]).sum::<f64>() / sum;
+                context[at][channel] =
+                    weights.iter().zip(value).map(|(weight, value)| weight * value[channel]).sum::<f64>() / sum;
             }
         }
     }
