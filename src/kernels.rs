@@ -11,6 +11,9 @@ mod instruction_set;
 mod layout;
 mod linear;
 mod parallel;
+mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use attention::{AttentionInput, DistanceBias};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
