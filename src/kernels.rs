@@ -10,6 +10,8 @@ mod elementwise;
 mod instruction_set;
 mod layout;
 mod linear;
+mod math;
+mod multiply;
 mod parallel;
 mod simd;
 #[cfg(test)]

@@ -24,6 +24,9 @@ pub(super) trait Simd: Copy {
     /// Floats of a vector.
     const LANES: usize;
 
+    /// Vectors that the CPU holds in registers.
+    const REGISTERS: usize;
+
     fn splat(self, value: f32) -> Self::F32;
 
     /// The first lanes of `values`; panics where it has fewer.

@@ -57,6 +57,7 @@ impl Simd for Avx2 {
     type F32 = __m256;
 
     const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
 
     pure! {
         fn splat(value: f32) -> __m256 = _mm256_set1_ps(value);

@@ -52,6 +52,7 @@ impl Simd for Avx512 {
     type F32 = __m512;
 
     const LANES: usize = LANES;
+    const REGISTERS: usize = 32;
 
     pure! {
         fn splat(value: f32) -> __m512 = _mm512_set1_ps(value);

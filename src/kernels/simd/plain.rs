@@ -33,6 +33,7 @@ impl Simd for Plain {
     type F32 = Lanes;
 
     const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
 
     lanewise! {
         fn add(a, b) = a + b;
