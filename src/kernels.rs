@@ -6,6 +6,7 @@
 //! same text gives the same bits in every batch.
 
 mod attention;
+mod disjoint;
 mod elementwise;
 mod instruction_set;
 mod layout;
