@@ -152,7 +152,8 @@ fn a_changed_file_is_not_packed() {
 
     // What changes between the check and the packing is found as well.
     let record = FileRecord { sha256: Sha256Hex::of(b"weights"), bytes: 7 };
-    let packed = BTreeMap::from([(PORTABLE_FILE.to_owned(), Packed { path: folder.path().join(PORTABLE_FILE), record })]);
+    let packed =
+        BTreeMap::from([(PORTABLE_FILE.to_owned(), Packed { path: folder.path().join(PORTABLE_FILE), record })]);
     let task = Progress::silent().task("packing", None, Unit::Bytes);
     let written = write(&tempfile::tempfile().expect("a file"), "onnx_models/model", &packed, &task);
     assert!(matches!(written, Err(WriteError::Changed(_))));
