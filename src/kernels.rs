@@ -10,8 +10,13 @@ mod elementwise;
 mod instruction_set;
 mod layout;
 mod linear;
+mod math;
 mod memory;
+mod multiply;
 mod parallel;
+mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use attention::{AttentionInput, DistanceBias};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};

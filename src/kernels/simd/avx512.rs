@@ -1,0 +1,126 @@
+//! Vectors of 16 floats.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{Simd, Vectorized};
+use crate::kernels::{InstructionSet, Kernels};
+
+/// This CPU has what [`InstructionSet::Avx512Vnni`] needs.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::kernels) struct Avx512(());
+
+const LANES: usize = 16;
+
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    if count >= LANES { !0 } else { (1 << count) - 1 }
+}
+
+impl Avx512 {
+    /// Where `kernels` are those of this set.
+    #[inline(always)]
+    pub(in crate::kernels) fn new(kernels: Kernels) -> Option<Self> {
+        (kernels.instruction_set() == InstructionSet::Avx512Vnni).then_some(Self(()))
+    }
+
+    /// Runs `work` compiled for this set.
+    #[inline]
+    pub(in crate::kernels) fn vectorize<W: Vectorized>(self, work: W) -> W::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+        fn compiled<W: Vectorized>(token: Avx512, work: W) -> W::Output {
+            work.run(token)
+        }
+        // SAFETY: the token proves that this CPU has these features (and AVX-512 includes AVX2).
+        unsafe { compiled(self, work) }
+    }
+}
+
+/// A safe method by intrinsics that touch no memory.
+macro_rules! pure {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: $type),*) -> $output {
+            // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+            unsafe { $body }
+        }
+    )*};
+}
+
+impl Simd for Avx512 {
+    type F32 = __m512;
+
+    const LANES: usize = LANES;
+    const REGISTERS: usize = 32;
+
+    pure! {
+        fn splat(value: f32) -> __m512 = _mm512_set1_ps(value);
+        fn first_or(vector: __m512, count: usize, others: __m512) -> __m512 =
+            _mm512_mask_mov_ps(others, first(count), vector);
+        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        fn abs(a: __m512) -> __m512 = _mm512_abs_ps(a);
+        fn round(a: __m512) -> __m512 =
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        fn scale_by_power(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
+        fn select_less(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 =
+            _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), yes);
+        fn sum(a: __m512) -> f32 = {
+            let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+        };
+        fn greatest(a: __m512) -> f32 = {
+            let a = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+        };
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32]) -> __m512 {
+        let values = &values[..LANES];
+        // SAFETY: there are 16 floats, as just checked; the token proves the instructions.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_first(self, values: &[f32]) -> __m512 {
+        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        unsafe { _mm512_maskz_loadu_ps(first(values.len()), values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, values: &[i8]) -> __m512 {
+        let values = &values[..LANES];
+        // SAFETY: there are 16 bytes, as just checked; the token proves the instructions.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn load_bytes_first(self, values: &[i8]) -> __m512 {
+        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first(values.len()), values.as_ptr()))) }
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32], vector: __m512) {
+        let to = &mut to[..LANES];
+        // SAFETY: there are 16 floats, as just checked; the token proves the instructions.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
+    fn store_first(self, to: &mut [f32], vector: __m512) {
+        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), vector) }
+    }
+}
