@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::AccuracyRecord;
 
+/// The cosine to the reference that a text must have where nobody says otherwise.
+pub const DEFAULT_THRESHOLD: f64 = 0.99;
+
 /// How near one text's embedding is to its reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextAccuracy {

@@ -17,8 +17,10 @@ use crate::grpc::{AdminListener, EmbeddingListener, Health, ServeError};
 use crate::model_slot::ModelSlot;
 
 mod load;
+mod self_check;
 
 pub use load::LoadModelError;
+pub use self_check::SelfCheckError;
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]

@@ -137,6 +137,13 @@ pub struct AccuracyRecord {
     pub threshold: f64,
 }
 
+impl ModelRecord {
+    /// Its files in the bundle, the graph first.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.file).chain(&self.weights).map(String::as_str)
+    }
+}
+
 impl AccuracyRecord {
     /// Whether every text is at or above the threshold.
     pub fn passed(&self) -> bool {
@@ -161,6 +168,18 @@ impl FileRecord {
     /// What opening or reading the file failed with.
     pub fn of(path: &Path) -> io::Result<Self> {
         Ok(Self { sha256: Sha256Hex::of_file(path)?, bytes: fs::metadata(path)?.len() })
+    }
+
+    /// Whether contents of the recorded length are the recorded ones.
+    fn check(&self, path: &Path, found: &Sha256Hex) -> Result<(), BundleError> {
+        if *found == self.sha256 {
+            return Ok(());
+        }
+        Err(BundleError::Changed {
+            path: path.to_owned(),
+            expected: format!("sha256 {}", self.sha256),
+            found: format!("sha256 {found}"),
+        })
     }
 }
 
@@ -287,22 +306,44 @@ impl Bundle {
     /// # Errors
     /// [`BundleError::Changed`] or [`BundleError::Io`].
     pub fn verify(&self, file: &str) -> Result<PathBuf, BundleError> {
+        let (path, record) = self.locate(file)?;
+        let sha256 = Sha256Hex::of_file(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
+        record.check(&path, &sha256)?;
+        Ok(path)
+    }
+
+    /// A file's contents, read once into memory that `allocate` gives for its length, once its length and checksum are
+    /// those recorded. What happens to the file afterwards does not matter.
+    ///
+    /// # Errors
+    /// [`BundleError::Changed`] or [`BundleError::Io`].
+    pub fn read<B: AsMut<[u8]>>(
+        &self,
+        file: &str,
+        allocate: impl FnOnce(usize) -> io::Result<B>,
+    ) -> Result<B, BundleError> {
+        let (path, record) = self.locate(file)?;
+        let io = |source| BundleError::Io { path: path.clone(), source };
+        let length = usize::try_from(record.bytes).map_err(|error| io(io::Error::other(error)))?;
+        let mut contents = allocate(length).map_err(io)?;
+        let file = fs::File::open(&path).map_err(io)?;
+        let sha256 = Sha256Hex::of_filling(contents.as_mut(), file).map_err(io)?;
+        record.check(&path, &sha256)?;
+        Ok(contents)
+    }
+
+    /// The path and record of a file that has the recorded length.
+    fn locate(&self, file: &str) -> Result<(PathBuf, &FileRecord), BundleError> {
         let path = self.folder.join(file);
         let record = self.manifest.files.get(file).ok_or_else(|| BundleError::Manifest {
             path: self.folder.join(MANIFEST_FILE),
             reason: format!("it does not list {file}"),
         })?;
-        let io = |source| BundleError::Io { path: path.clone(), source };
-        let changed = |expected: String, found: String| BundleError::Changed { path: path.clone(), expected, found };
-        let bytes = fs::metadata(&path).map_err(io)?.len();
-        if bytes != record.bytes {
-            return Err(changed(format!("{} bytes", record.bytes), format!("{bytes} bytes")));
+        let bytes = fs::metadata(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?.len();
+        if bytes == record.bytes {
+            return Ok((path, record));
         }
-        let sha256 = Sha256Hex::of_file(&path).map_err(io)?;
-        if sha256 != record.sha256 {
-            return Err(changed(format!("sha256 {}", record.sha256), format!("sha256 {sha256}")));
-        }
-        Ok(path)
+        Err(BundleError::Changed { path, expected: format!("{} bytes", record.bytes), found: format!("{bytes} bytes") })
     }
 }
 
@@ -321,8 +362,7 @@ impl Manifest {
                 return Err(format!("`{file}` is no file of the bundle"));
             }
         }
-        let mut model_files = self.models.values().flat_map(|model| std::iter::once(&model.file).chain(&model.weights));
-        match model_files.find(|file| !self.files.contains_key(*file)) {
+        match self.models.values().flat_map(ModelRecord::files).find(|file| !self.files.contains_key(*file)) {
             Some(file) => Err(format!("the model {file} is not among its files")),
             None => Ok(()),
         }

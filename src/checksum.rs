@@ -35,6 +35,31 @@ impl Sha256Hex {
         Ok(reader.finish())
     }
 
+    /// Fills `buffer` from `reader` and gives the digest of what it then holds: one part is hashed while the next is
+    /// read.
+    ///
+    /// # Errors
+    /// What reading failed with, such as an end before the buffer is full.
+    pub fn of_filling(buffer: &mut [u8], mut reader: impl Read) -> io::Result<Self> {
+        /// Some milliseconds of hashing.
+        const PART: usize = 4 << 20;
+        std::thread::scope(|scope| {
+            let (sender, parts) = std::sync::mpsc::channel::<&[u8]>();
+            let hashing = scope.spawn(move || {
+                let mut hasher = Sha256::new();
+                parts.iter().for_each(|part| hasher.update(part));
+                Self::from_digest(&hasher.finalize())
+            });
+            for part in buffer.chunks_mut(PART) {
+                reader.read_exact(part)?;
+                // The receiver ends after the sender.
+                let _ = sender.send(part);
+            }
+            drop(sender);
+            hashing.join().map_err(|_| io::Error::other("the hashing thread panicked"))
+        })
+    }
+
     /// The 64 digits.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -157,6 +182,20 @@ mod tests {
         assert_eq!(reader.finish().as_str(), ABC);
         let (bytes, digest, written) = writer.finish();
         assert_eq!((bytes.as_slice(), digest.as_str(), written), (&b"abc"[..], ABC, 3));
+    }
+
+    #[test]
+    fn a_buffer_is_hashed_while_it_is_filled() {
+        let contents: Vec<u8> = (0..9_000_000u32).map(|i| (i % 251) as u8).collect();
+        for length in [0, 1, 4 << 20, contents.len()] {
+            let mut buffer = vec![0; length];
+            let digest = Sha256Hex::of_filling(&mut buffer, &contents[..]).expect("memory to memory");
+            assert_eq!(digest, Sha256Hex::of(&contents[..length]));
+            assert_eq!(buffer, contents[..length]);
+        }
+        let mut longer = vec![0; contents.len() + 1];
+        let error = Sha256Hex::of_filling(&mut longer, &contents[..]).expect_err("too short");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

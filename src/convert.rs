@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::accuracy::Accuracy;
-use crate::bundle::{Bundle, BundleError, FP32_FILE, FileRecord, PORTABLE_FILE, SourceRecord, Variant};
+use crate::bundle::{
+    Bundle, BundleError, FP32_FILE, FileRecord, NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE, SourceRecord, Variant,
+};
 use crate::engine::{LoadError, OnnxRuntime};
 use crate::progress::{Progress, Unit};
 use crate::reference::ReferenceError;
@@ -15,6 +17,7 @@ pub mod benchmark;
 pub mod calibrate;
 pub mod encoder;
 pub mod machine;
+mod native;
 pub mod onnx;
 pub mod package;
 pub mod portable;
@@ -29,8 +32,9 @@ mod writer;
 
 use baseline::BaselineError;
 use benchmark::BenchmarkError;
-use calibrate::CalibrateError;
+use calibrate::{CalibrateError, Calibration};
 use encoder::{Encoder, EncoderError};
+use native::NativeRecipe;
 use portable::Scheme;
 use proof::Proof;
 use recipe::Recipe;
@@ -61,7 +65,7 @@ pub struct Conversion {
     pub name: String,
     /// Whether a bundle in `output` is replaced.
     pub replace: bool,
-    /// How the portable model is made and proven; `None`: there is only the float32 model, and nothing is run.
+    /// How the quantised models are made and proven; `None`: there is only the float32 model, and nothing is run.
     pub proof: Option<ProofPlan>,
 }
 
@@ -70,7 +74,7 @@ pub struct Conversion {
 pub struct ProofPlan {
     /// Runs the models.
     pub runtime: OnnxRuntime,
-    /// How the portable model is quantised; `None`: there is none.
+    /// How the portable model is quantised; `None`: there is none. A native model is made beside an INT8 one.
     pub recipe: Option<Recipe>,
     /// What the models must fulfil.
     pub gate: Gate,
@@ -190,7 +194,7 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
     }
     let description = describe(conversion, &source, &encoder)?;
     write_model(&encoder, Scheme::Float32, FP32_FILE, &mut writer, progress)?;
-    writer.add_model(Variant::Fp32, FP32_FILE, UNQUANTIZED);
+    writer.add_model(Variant::Fp32, FP32_FILE, None, UNQUANTIZED);
     if let Some(plan) = &conversion.proof {
         prove(plan, &encoder, &source, &description, &mut writer, progress)?;
     }
@@ -207,41 +211,48 @@ fn prove(
     progress: &Progress,
 ) -> Result<(), ConvertError> {
     let mut proof = Proof::begin(plan, description, source, progress)?;
-    proof.check(Variant::Fp32, UNQUANTIZED, FP32_FILE, writer)?;
+    proof.check(Variant::Fp32, writer)?;
     if let Some(recipe) = plan.recipe {
-        quantize(encoder, recipe, PORTABLE_FILE, &proof, writer, progress)?;
-        writer.add_model(Variant::Portable, PORTABLE_FILE, recipe.name());
-        proof.check(Variant::Portable, recipe.name(), PORTABLE_FILE, writer)?;
+        let calibration = calibrate(encoder, &proof, writer, progress)?;
+        write_model(encoder, scheme(recipe, &calibration), PORTABLE_FILE, writer, progress)?;
+        writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
+        proof.check(Variant::Portable, writer)?;
+        // Who asks for half precision has no use for INT8.
+        if recipe != Recipe::Fp16 {
+            write_native(encoder, &calibration, writer, progress)?;
+            writer.add_model(Variant::Native, NATIVE_FILE, Some(NATIVE_WEIGHTS_FILE), native::RECIPE);
+            proof.check(Variant::Native, writer)?;
+        }
     }
     if !plan.report {
         return Ok(());
     }
     if proof.has_reference() && plan.recipe != Some(STOCK_RECIPE) {
-        quantize(encoder, STOCK_RECIPE, TRIED_FILE, &proof, writer, progress)?;
+        write_model(encoder, Scheme::DynamicPerTensor, TRIED_FILE, writer, progress)?;
         proof.try_recipe(STOCK_RECIPE, TRIED_FILE, writer)?;
         writer.discard(TRIED_FILE)?;
     }
     proof.report(description, writer)
 }
 
-/// Writes the portable model as the recipe says.
-fn quantize(
+/// How large the inputs of linear layers become.
+fn calibrate(
     encoder: &Encoder<'_>,
-    recipe: Recipe,
-    file: &str,
     proof: &Proof<'_>,
     writer: &mut BundleWriter,
     progress: &Progress,
-) -> Result<(), ConvertError> {
+) -> Result<Calibration, ConvertError> {
+    write_model(encoder, Scheme::Observed, OBSERVED_FILE, writer, progress)?;
+    let calibration = proof.calibrate(&writer.path(OBSERVED_FILE), encoder.layers.len())?;
+    writer.discard(OBSERVED_FILE)?;
+    Ok(calibration)
+}
+
+fn scheme(recipe: Recipe, calibration: &Calibration) -> Scheme<'_> {
     match recipe {
-        Recipe::Fp16 => write_model(encoder, Scheme::Half, file, writer, progress),
-        Recipe::DynamicPerTensor => write_model(encoder, Scheme::DynamicPerTensor, file, writer, progress),
-        Recipe::PerToken => {
-            write_model(encoder, Scheme::Observed, OBSERVED_FILE, writer, progress)?;
-            let calibration = proof.calibrate(&writer.path(OBSERVED_FILE), encoder.layers.len())?;
-            writer.discard(OBSERVED_FILE)?;
-            write_model(encoder, Scheme::PerToken(&calibration), file, writer, progress)
-        }
+        Recipe::PerToken => Scheme::PerToken(calibration),
+        Recipe::DynamicPerTensor => Scheme::DynamicPerTensor,
+        Recipe::Fp16 => Scheme::Half,
     }
 }
 
@@ -254,10 +265,29 @@ fn write_model(
 ) -> Result<(), ConvertError> {
     let graph = portable::lower(encoder, scheme)?;
     let task = progress.task(&format!("writing {file}"), Some(graph.weight_bytes()), Unit::Bytes);
-    let metadata = [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())];
-    writer.stream(file, |out| graph.write(&metadata, out, |bytes| task.advance(bytes)))?;
+    writer.stream(file, |out| graph.write(&metadata(encoder), out, |bytes| task.advance(bytes)))?;
     task.finish();
     Ok(())
+}
+
+fn write_native(
+    encoder: &Encoder<'_>,
+    calibration: &Calibration,
+    writer: &mut BundleWriter,
+    progress: &Progress,
+) -> Result<(), ConvertError> {
+    let recipe = NativeRecipe::default();
+    let native = native::lower(encoder, calibration, &recipe);
+    let task = progress.task(&format!("writing {NATIVE_WEIGHTS_FILE}"), Some(native.weights.bytes()), Unit::Bytes);
+    writer.stream(NATIVE_FILE, |out| native.graph.write(&metadata(encoder), out, |_| {}))?;
+    writer.stream(NATIVE_WEIGHTS_FILE, |out| native.weights.write(out, |bytes| task.advance(bytes)))?;
+    task.finish();
+    Ok(())
+}
+
+/// What a graph says of itself.
+fn metadata(encoder: &Encoder<'_>) -> [(&'static str, String); 2] {
+    [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())]
 }
 
 fn describe(conversion: &Conversion, source: &Source, encoder: &Encoder<'_>) -> Result<Description, ConvertError> {

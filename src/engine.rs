@@ -3,9 +3,11 @@
 use ndarray::Array2;
 
 mod cpu;
+mod native;
 mod onnx_runtime;
 
 pub use cpu::instruction_set;
+pub use native::NativeModel;
 pub use onnx_runtime::{LoadError, Observer, OnnxRuntime, SessionOptions};
 
 /// Token ids of one text, special tokens included: what a session takes.

@@ -12,6 +12,7 @@ mod instruction_set;
 mod layout;
 mod linear;
 mod math;
+mod memory;
 mod multiply;
 mod parallel;
 mod simd;
@@ -23,6 +24,7 @@ pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, Tok
 pub use instruction_set::InstructionSet;
 pub use layout::{Group, InvalidOffsets, LinearWeights, Offsets, PANEL, RowLayout, ShapeMismatch};
 pub use linear::{Epilogue, Scratch};
+pub use memory::PageBuffer;
 pub use parallel::{Parallel, Serial};
 
 /// The kernels of one instruction set that this CPU has.

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::cpus;
+use super::self_check::{self, SelfCheck, SelfCheckError};
 use crate::batch::{BatchLimits, Batcher};
 use crate::bundle::{AccuracyRecord, Bundle, Variant};
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
-use crate::engine::{LoadError, OnnxRuntime, SessionOptions, instruction_set};
+use crate::engine::{LoadError, OnnxRuntime, Session, SessionOptions, instruction_set};
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::{Home, NoHome};
+use crate::kernels::{InstructionSet, Kernels};
 use crate::prepare::{Preparation, PrepareError};
 use crate::progress::Progress;
+use crate::reference::ReferenceSet;
 use crate::request::{EmbedRequest, Limits, Violations};
 use crate::tokenize::{Tokenizer, TokenizerError};
 
@@ -36,9 +39,6 @@ pub enum LoadModelError {
     Engine(#[from] LoadError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The engine that was asked for does not exist yet.
-    #[error("--engine {0} is not built yet; `auto`, `portable` and `fp32` are")]
-    NoSuchEngine(EngineChoice),
     /// The model failed the gate when it was converted.
     #[error(
         "the {variant} model ({recipe}) of {bundle} failed the accuracy gate: least cosine {:.5}, and the gate is \
@@ -46,6 +46,8 @@ pub enum LoadModelError {
         accuracy.min_cosine, accuracy.threshold
     )]
     Inaccurate { bundle: PathBuf, variant: Variant, recipe: String, accuracy: AccuracyRecord },
+    #[error("self-check: {0}")]
+    SelfCheck(#[from] SelfCheckError),
     #[error("a session's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
     #[error("the model does not answer: {0}")]
@@ -62,13 +64,14 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
     let fetcher = Fetcher::from_env(home.clone(), progress.clone())
         .offline(settings.offline)
         .runtime_library(settings.onnxruntime.clone());
-    let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
+    let runtime = OnnxRuntime::load(&fetcher.runtime()?)?.with_instruction_set(settings.instruction_set)?;
+    tracing::debug!(elapsed = ?started.elapsed(), "ONNX Runtime loaded");
     let bundle = match &settings.bundle {
         Some(folder) => Preparation::open(folder)?,
         None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
             .bundle(&settings.model)?,
     };
-    let variant = choose_variant(settings, &bundle)?;
+    let variant = choose_variant(settings, &bundle, runtime.kernels())?;
     let embedder = assemble(settings, &bundle, &runtime, variant)?;
     tokio::runtime::Handle::current().block_on(warm_up(&embedder))?;
     let model = embedder.model();
@@ -88,12 +91,17 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
 }
 
 /// The model of the bundle that serves.
-fn choose_variant(settings: &Settings, bundle: &Bundle) -> Result<Variant, LoadModelError> {
+fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: Kernels) -> Result<Variant, LoadModelError> {
+    let has = |variant| bundle.model(variant).is_ok();
     let variant = match settings.engine {
         EngineChoice::Fp32 => Variant::Fp32,
         EngineChoice::Portable => Variant::Portable,
-        EngineChoice::Native => return Err(LoadModelError::NoSuchEngine(settings.engine)),
-        EngineChoice::Auto if portable_is_faster() && bundle.model(Variant::Portable).is_ok() => Variant::Portable,
+        EngineChoice::Native => Variant::Native,
+        // Without vector instructions ONNX Runtime's own kernels are faster.
+        EngineChoice::Auto if kernels.instruction_set() != InstructionSet::Plain && has(Variant::Native) => {
+            Variant::Native
+        }
+        EngineChoice::Auto if portable_is_faster() && has(Variant::Portable) => Variant::Portable,
         EngineChoice::Auto => Variant::Fp32,
     };
     let record = bundle.model(variant).map_err(LoadError::from)?;
@@ -120,15 +128,26 @@ fn assemble(
     variant: Variant,
 ) -> Result<Embedder, LoadModelError> {
     let (manifest, record) = (bundle.manifest(), bundle.model(variant).map_err(LoadError::from)?);
-    let tokenizer = Tokenizer::load(bundle, settings.max_tokens)?;
     let (count, threads) = pool_size(settings, cpus());
-    let sessions = runtime.sessions(bundle, variant, count, SessionOptions { threads })?;
+    let Parts { tokenizer, reference, mut sessions } = Parts::load(bundle, settings.max_tokens, || {
+        runtime.sessions(bundle, variant, count, SessionOptions { threads })
+    })?;
+    let instruction_set = match variant {
+        Variant::Native => runtime.kernels().instruction_set().name(),
+        Variant::Fp32 | Variant::Portable => instruction_set(),
+    };
+    if let Some(reference) = reference {
+        let check = SelfCheck::of(&reference, &tokenizer, bundle, variant, instruction_set)?;
+        run_self_check(&check, &mut sessions, settings.allow_inaccurate)?;
+    } else {
+        tracing::warn!("the bundle has no reference set: nothing tells whether its model is right on this machine");
+    }
     let batcher = Batcher::start(sessions, BatchLimits { tokens: settings.batch_tokens }, settings.queue_texts)?;
     let model = ModelInfo {
         name: manifest.name.clone(),
         revision: manifest.source.weights_sha256.to_string(),
         variant,
-        instruction_set: instruction_set().to_owned(),
+        instruction_set: instruction_set.to_owned(),
         quantization: record.quantization.clone(),
         accuracy: record.accuracy,
         pooling: manifest.pooling,
@@ -143,6 +162,57 @@ fn assemble(
         dimension: manifest.dimension as usize,
     };
     Ok(Embedder::new(tokenizer, batcher, model, limits))
+}
+
+/// What takes time to load.
+struct Parts {
+    tokenizer: Tokenizer,
+    reference: Option<ReferenceSet>,
+    sessions: Vec<Box<dyn Session>>,
+}
+
+impl Parts {
+    /// All at once.
+    fn load(
+        bundle: &Bundle,
+        max_tokens: Option<u32>,
+        sessions: impl FnOnce() -> Result<Vec<Box<dyn Session>>, LoadError>,
+    ) -> Result<Self, LoadModelError> {
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| {
+                let tokenizer = Tokenizer::load(bundle, max_tokens);
+                tracing::debug!(elapsed = ?started.elapsed(), "tokeniser loaded");
+                tokenizer
+            });
+            let reference = scope.spawn(|| self_check::reference(bundle));
+            let sessions = sessions();
+            tracing::debug!(elapsed = ?started.elapsed(), "sessions loaded");
+            Ok(Self { tokenizer: join(tokenizer)?, reference: join(reference)?, sessions: sessions? })
+        })
+    }
+}
+
+fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+}
+
+/// Who serves an inaccurate model knows that its texts fail.
+fn run_self_check(
+    check: &SelfCheck,
+    sessions: &mut [Box<dyn Session>],
+    allow_inaccurate: bool,
+) -> Result<(), LoadModelError> {
+    let started = Instant::now();
+    match check.run(sessions) {
+        Ok(_) if check.len() == 0 => tracing::warn!("no reference text is short enough for a self-check"),
+        Ok(least) => {
+            tracing::info!(texts = check.len(), least_cosine = least, elapsed = ?started.elapsed(), "self-check passed");
+        }
+        Err(error @ SelfCheckError::Cosine { .. }) if allow_inaccurate => tracing::warn!("self-check: {error}"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Sessions, and threads of each: together as many as there are CPUs, unless the user says otherwise.

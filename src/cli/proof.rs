@@ -10,7 +10,7 @@ use crate::bundle::Variant;
 use crate::config::{Flags, by_key};
 
 /// The settings that matter to what measures, besides the shared ones.
-const MEASURED: [&str; 3] = ["bundle", "onnxruntime", "threads"];
+const MEASURED: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];
 /// More runs than anyone waits for.
 const MOST_RUNS: u64 = 1_000_000;
 /// Texts of one batch, and tokens of one text: beyond any model.
@@ -115,11 +115,15 @@ fn timed(matches: &ArgMatches) -> Timed {
 }
 
 pub(super) fn validate_command() -> clap::Command {
-    let variants = PossibleValuesParser::new(["fp32", "portable"]);
+    let variants = PossibleValuesParser::new(["fp32", "portable", "native"]).map(|name| match name.as_str() {
+        "fp32" => Variant::Fp32,
+        "portable" => Variant::Portable,
+        _ => Variant::Native,
+    });
     let variant = Arg::new("variant")
         .long("variant")
-        .value_parser(variants.map(|name| if name == "fp32" { Variant::Fp32 } else { Variant::Portable }))
-        .help("Which of the bundle's models [default: portable if the bundle has it, else fp32]");
+        .value_parser(variants)
+        .help("Which of the bundle's models [default: the last of fp32, portable, native that it has]");
     let against = Arg::new("against")
         .long("against")
         .value_parser(PossibleValuesParser::new(["fp32"]))

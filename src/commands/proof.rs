@@ -37,7 +37,7 @@ impl Bench {
     pub(super) fn open(configuration: &Configuration) -> anyhow::Result<Self> {
         let settings = &configuration.settings;
         let (home, fetcher, progress) = fetching(configuration)?;
-        let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
+        let runtime = OnnxRuntime::load(&fetcher.runtime()?)?.with_instruction_set(settings.instruction_set)?;
         let bundle = match &settings.bundle {
             Some(folder) => Preparation::open(folder)?,
             None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }

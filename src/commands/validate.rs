@@ -27,7 +27,7 @@ struct Found {
 pub(super) fn run(command: &Validate, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
     let bench = proof::Bench::open(configuration)?;
-    // The last one is the portable model where there is one: the one that needs proof.
+    // The last one is quantised where one of them is: the one that needs proof.
     let variant = command.variant.or_else(|| bench.variants().last().copied()).context("the bundle has no model")?;
     let found = match &command.texts_against_fp32 {
         Some(texts) => against_fp32(&bench, command, variant, texts)?,

@@ -1,5 +1,6 @@
 //! Settings that are one word of a few.
 
+use crate::kernels::InstructionSet;
 use crate::request::Truncation;
 
 /// A type whose every value has one word.
@@ -42,6 +43,11 @@ impl std::fmt::Display for EngineChoice {
 impl Choice for EngineChoice {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("native", Self::Native), ("portable", Self::Portable), ("fp32", Self::Fp32)];
+}
+
+impl Choice for InstructionSet {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("avx512-vnni", Self::Avx512Vnni), ("avx2", Self::Avx2), ("plain", Self::Plain)];
 }
 
 impl Choice for Truncation {

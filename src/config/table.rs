@@ -11,6 +11,7 @@ use super::log_filter::LogFilter;
 use super::parse;
 use super::resolve::Reader;
 use super::setting::{Group, Kind, Setting};
+use crate::kernels::InstructionSet;
 use crate::model_ref::{DEFAULT_MODEL, ModelRef};
 use crate::request::Truncation;
 
@@ -82,6 +83,12 @@ settings! {
 
     /// The implementation that serves: `auto` (the fastest on this CPU), `native`, `portable` or `fp32`.
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
+
+    // For those who measure: the fastest is what everybody else wants.
+    /// The instruction set of the native engine's kernels: `avx512-vnni`, `avx2` or `plain`; `auto`: the fastest of this
+    /// CPU.
+    instruction_set: Option<InstructionSet> = Engine, Text "SET", "auto",
+        |text| parse::unless("auto", text, parse::choice);
 
     // The gate is what the project is for: who passes it by must say so.
     /// Serve a bundle whose model failed the accuracy gate when it was converted.

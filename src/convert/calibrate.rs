@@ -32,6 +32,11 @@ pub enum CalibrateError {
 }
 
 impl Calibration {
+    /// Largest magnitudes that are known.
+    pub(super) fn of(largest: BTreeMap<(usize, LinearInput), Vec<f32>>) -> Self {
+        Self(largest)
+    }
+
     /// Runs an observed graph's model.
     ///
     /// # Errors
@@ -59,12 +64,12 @@ impl Calibration {
             task.advance(1);
         }
         task.finish();
-        Ok(Self(keys.into_iter().zip(largest).collect()))
+        Ok(Self::of(keys.into_iter().zip(largest).collect()))
     }
 
     /// The `count` largest channels of an input, at most a quarter of all, in ascending order.
     pub(super) fn largest_channels(&self, layer: usize, input: LinearInput, count: usize) -> Vec<usize> {
-        let largest = self.channels(layer, input);
+        let largest = self.largest(layer, input);
         let mut order: Vec<usize> = (0..largest.len()).collect();
         order.sort_by(|&a, &b| largest[b].total_cmp(&largest[a]).then(a.cmp(&b)));
         order.truncate(count.min(largest.len() / 4).max(1));
@@ -74,10 +79,11 @@ impl Calibration {
 
     /// Channels of an input.
     pub(super) fn width(&self, layer: usize, input: LinearInput) -> usize {
-        self.channels(layer, input).len()
+        self.largest(layer, input).len()
     }
 
-    fn channels(&self, layer: usize, input: LinearInput) -> &[f32] {
+    /// The largest magnitude of every channel of an input.
+    pub(super) fn largest(&self, layer: usize, input: LinearInput) -> &[f32] {
         self.0.get(&(layer, input)).map_or(&[], Vec::as_slice)
     }
 }
@@ -89,7 +95,7 @@ mod tests {
     #[test]
     fn the_largest_channels_are_found_and_are_few() {
         let largest = vec![0.5, 9.0, 1.0, 8.0, 0.0, 2.0, 3.0, 0.1];
-        let calibration = Calibration([((0, LinearInput::Output), largest)].into());
+        let calibration = Calibration::of([((0, LinearInput::Output), largest)].into());
         assert_eq!(calibration.largest_channels(0, LinearInput::Output, 1), [1]);
         assert_eq!(calibration.largest_channels(0, LinearInput::Output, 32), [1, 3], "a quarter at most");
         assert_eq!(calibration.width(0, LinearInput::Output), 8);

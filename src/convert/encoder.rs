@@ -11,6 +11,8 @@ mod bert;
 mod mpnet;
 pub(crate) mod relative_position;
 
+use relative_position::bucket;
+
 /// The `model_type`s that can be converted.
 pub const ARCHITECTURES: [&str; 2] = ["mpnet", "bert"];
 
@@ -132,6 +134,46 @@ pub enum EncoderError {
     Weights(#[from] WeightsError),
 }
 
+impl Positions<'_> {
+    /// The table that a token's row is looked up in.
+    pub fn table(&self) -> &Tensor<'_> {
+        match self {
+            Self::Sequential { table, .. } | Self::SkippingPadding { table, .. } => table,
+        }
+    }
+
+    /// The table's values, `[positions, hidden_size]`. Every token is of type 0, so that type's row is in them.
+    ///
+    /// # Errors
+    /// [`WeightsError`].
+    pub fn rows(&self) -> Result<Vec<f32>, WeightsError> {
+        let mut rows = self.table().read()?;
+        if let Self::Sequential { table, token_types } = self {
+            let (types, width) = (token_types.read()?, table.shape()[1]);
+            for row in rows.chunks_exact_mut(width) {
+                row.iter_mut().zip(&types[..width]).for_each(|(value, kind)| *value += kind);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl RelativeAttention<'_> {
+    /// Row-major `[heads, 2 farthest + 1]`: column `c` is for keys at distance `c - farthest`.
+    ///
+    /// # Errors
+    /// [`WeightsError`].
+    pub fn by_distance(&self, farthest: usize) -> Result<Vec<f32>, WeightsError> {
+        let (table, heads) = (self.table.read()?, self.table.shape()[1]);
+        let farthest = farthest as i32;
+        let columns: Vec<usize> = (-farthest..=farthest).map(|distance| bucket(distance, self.buckets)).collect();
+        Ok((0..heads)
+            .flat_map(|head| columns.iter().map(move |row| (row, head)))
+            .map(|(row, head)| table[row * heads + head])
+            .collect())
+    }
+}
+
 impl<'w> Encoder<'w> {
     /// Describes the source's encoder; every tensor that it needs is there and has its shape.
     ///
@@ -148,6 +190,11 @@ impl<'w> Encoder<'w> {
                 model_type: other.to_owned(),
             }),
         }
+    }
+
+    /// How far apart two tokens of a text can be.
+    pub fn farthest(&self) -> usize {
+        self.position_limit - 1
     }
 
     /// Components of a head.

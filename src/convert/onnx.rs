@@ -1,5 +1,6 @@
 //! Builds an ONNX graph and writes it to a stream, one weight in memory at a time.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use half::f16;
@@ -18,8 +19,12 @@ use crate::onnx::{
 /// IR version 8 is the first that knows opset 17, whose LayerNormalization is the newest thing needed.
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
+/// The version of every domain but the standard one.
+const DOMAIN_OPSET: i64 = 1;
 /// The domain of ONNX Runtime's own fused operators.
 pub const MICROSOFT: &str = "com.microsoft";
+/// The domain of embedd's own operators.
+pub const EMBEDD: &str = "embedd";
 /// Protobuf readers refuse messages from here on.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
@@ -221,7 +226,7 @@ impl<'w> GraphBuilder<'w> {
         mut written: impl FnMut(u64),
     ) -> Result<(), WriteError> {
         // Protobuf lets a message's fields come in any order, and a nested message only needs its length beforehand.
-        let model = model_without_graph(metadata).encode_to_vec();
+        let model = self.model_without_graph(metadata).encode_to_vec();
         let nodes = self.graph.encode_to_vec();
         let graph_bytes = nodes.len() as u64 + self.initializers.iter().map(Initializer::field_bytes).sum::<u64>();
         let total = model.len() as u64 + graph_bytes;
@@ -236,6 +241,25 @@ impl<'w> GraphBuilder<'w> {
             written(initializer.raw_bytes);
         }
         Ok(out.flush()?)
+    }
+
+    fn model_without_graph(&self, metadata: &[(&str, String)]) -> ModelProto {
+        let domains: BTreeSet<&str> = self.graph.node.iter().map(|node| node.domain.as_str()).collect();
+        let opset = |domain: &str| OperatorSetIdProto {
+            domain: domain.to_owned(),
+            version: if domain.is_empty() { OPSET } else { DOMAIN_OPSET },
+        };
+        ModelProto {
+            ir_version: IR_VERSION,
+            producer_name: env!("CARGO_PKG_NAME").to_owned(),
+            producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+            graph: None,
+            opset_import: domains.into_iter().map(opset).collect(),
+            metadata_props: metadata
+                .iter()
+                .map(|(key, value)| StringStringEntryProto { key: (*key).to_owned(), value: value.clone() })
+                .collect(),
+        }
     }
 }
 
@@ -260,21 +284,6 @@ impl Initializer<'_> {
             return Err(WriteError::Io(io::Error::other(what)));
         }
         Ok(out.write_all(&raw)?)
-    }
-}
-
-fn model_without_graph(metadata: &[(&str, String)]) -> ModelProto {
-    let opset = |domain: &str, version| OperatorSetIdProto { domain: domain.to_owned(), version };
-    ModelProto {
-        ir_version: IR_VERSION,
-        producer_name: env!("CARGO_PKG_NAME").to_owned(),
-        producer_version: env!("CARGO_PKG_VERSION").to_owned(),
-        graph: None,
-        opset_import: vec![opset("", OPSET), opset(MICROSOFT, 1)],
-        metadata_props: metadata
-            .iter()
-            .map(|(key, value)| StringStringEntryProto { key: (*key).to_owned(), value: value.clone() })
-            .collect(),
     }
 }
 
@@ -325,6 +334,8 @@ pub enum Attribute<'a> {
     Int(&'a str, i64),
     /// Several int64.
     Ints(&'a str, &'a [i64]),
+    /// A text.
+    Text(&'a str, &'a str),
 }
 
 impl Attribute<'_> {
@@ -337,6 +348,9 @@ impl Attribute<'_> {
         match self {
             Self::Float(name, f) => AttributeProto { f, ..proto(name, AttributeType::Float) },
             Self::Int(name, i) => AttributeProto { i, ..proto(name, AttributeType::Int) },
+            Self::Text(name, text) => {
+                AttributeProto { s: text.as_bytes().to_vec().into(), ..proto(name, AttributeType::String) }
+            }
             Self::Ints(name, ints) => AttributeProto { ints: ints.to_vec(), ..proto(name, AttributeType::Ints) },
         }
     }

@@ -1,5 +1,6 @@
 //! The tarball for programs that run the model themselves: the proven portable model, the tokeniser's files, the
-//! report, and checksums. The same bundle gives the same bytes on every machine.
+//! report, and checksums; and for another embedd, which serves it unpacked, the manifest and the native model. The same
+//! bundle gives the same bytes on every machine.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,36 +58,43 @@ struct Packed {
     record: FileRecord,
 }
 
-/// Packs the bundle's portable model, if its accuracy was measured and passed, into a tarball at `output`. One that is
+/// Packs the bundle's quantised models, if their accuracy was measured and passed, into a tarball at `output`. One that is
 /// there already is replaced only where `replace` says so.
 ///
 /// # Errors
 /// Every [`PackageError`] but `Archive`. Nothing is left behind, and an older tarball stays as it was.
 pub fn package(bundle: &Bundle, output: &Path, replace: bool, progress: &Progress) -> Result<Package, PackageError> {
-    let model = proven(bundle)?;
+    let models = proven(bundle)?;
     let folder = format!("{ROOT}/{}", model_name(bundle)?);
     let mut aside = Aside::create(output, replace)?;
-    let files = contents(bundle, model)?;
+    let files = contents(bundle, &models)?;
 
     let total = files.values().map(|file| file.record.bytes).sum();
     let task = progress.task(&format!("packing {}", aside.output().display()), Some(total), Unit::Bytes);
     let record = write(aside.file(), &folder, &files, &task).map_err(|error| error.at(aside.output()))?;
     task.finish();
     let path = aside.move_in_place()?;
-    let files = files.into_iter().map(|(name, file)| (name.to_owned(), file.record)).collect();
+    let files = files.into_iter().map(|(name, file)| (name, file.record)).collect();
     Ok(Package { path, record, folder, files })
 }
 
-/// The portable model's record, once it has passed the gate.
-fn proven(bundle: &Bundle) -> Result<&ModelRecord, PackageError> {
+/// The models that are packed, once they have passed the gate: the portable one, and the native one where there is one.
+fn proven(bundle: &Bundle) -> Result<Vec<&ModelRecord>, PackageError> {
     let folder = || bundle.folder().to_owned();
-    let model = bundle.manifest().models.get(&Variant::Portable);
-    let model = model.ok_or_else(|| PackageError::NoPortable { folder: folder() })?;
-    match model.accuracy {
-        None => Err(PackageError::Unproven { folder: folder() }),
-        Some(accuracy) if !accuracy.passed() => Err(PackageError::Inaccurate { folder: folder(), accuracy }),
-        Some(_) => Ok(model),
+    let models = &bundle.manifest().models;
+    if !models.contains_key(&Variant::Portable) {
+        return Err(PackageError::NoPortable { folder: folder() });
     }
+    let packed = models.iter().filter(|(variant, _)| **variant != Variant::Fp32);
+    packed
+        .map(|(&variant, model)| match model.accuracy {
+            None => Err(PackageError::Unproven { folder: folder(), variant }),
+            Some(accuracy) if !accuracy.passed() => {
+                Err(PackageError::Inaccurate { folder: folder(), variant, accuracy })
+            }
+            Some(_) => Ok(model),
+        })
+        .collect()
 }
 
 /// The last part of the model's name, if it can be a folder.
@@ -102,22 +110,24 @@ fn is_file_name(text: &str) -> bool {
 }
 
 /// What goes into the tarball, each file's checksum compared with the manifest's.
-fn contents<'n>(bundle: &Bundle, model: &ModelRecord) -> Result<BTreeMap<&'n str, Packed>, PackageError> {
+fn contents(bundle: &Bundle, models: &[&ModelRecord]) -> Result<BTreeMap<String, Packed>, PackageError> {
+    let files = &bundle.manifest().files;
+    if let Some(file) = REQUIRED.into_iter().find(|file| !files.contains_key(*file)) {
+        return Err(PackageError::MissingFile { manifest: bundle.folder().join(MANIFEST_FILE), file });
+    }
+    let of_models = models.iter().flat_map(|model| model.files());
+    let others = REQUIRED.into_iter().chain(OPTIONAL);
     let mut contents = BTreeMap::new();
-    let names = REQUIRED.map(|name| (name, true)).into_iter().chain(OPTIONAL.map(|name| (name, false)));
-    for (name, required) in names {
-        let file = if name == PORTABLE_FILE { model.file.as_str() } else { name };
-        match bundle.manifest().files.get(file) {
-            Some(record) => {
-                let path = bundle.verify(file)?;
-                contents.insert(name, Packed { path, record: record.clone() });
-            }
-            None if required => {
-                return Err(PackageError::MissingFile { manifest: bundle.folder().join(MANIFEST_FILE), file: name });
-            }
-            None => {}
+    for file in of_models.chain(others) {
+        if let Some(record) = files.get(file) {
+            let path = bundle.verify(file)?;
+            contents.insert(file.to_owned(), Packed { path, record: record.clone() });
         }
     }
+    let manifest = bundle.folder().join(MANIFEST_FILE);
+    let bytes = manifest.metadata().map_err(|error| PackageError::io(&manifest, error))?.len();
+    let record = FileRecord { sha256: bundle.fingerprint().clone(), bytes };
+    contents.insert(MANIFEST_FILE.to_owned(), Packed { path: manifest, record });
     Ok(contents)
 }
 
@@ -147,7 +157,7 @@ impl From<io::Error> for WriteError {
 type Tar<'f> = tar::Builder<GzEncoder<HashingWriter<BufWriter<&'f File>>>>;
 
 /// Writes the tarball, [`SUMS_FILE`] first, the others by name.
-fn write(file: &File, folder: &str, files: &BTreeMap<&str, Packed>, task: &Task) -> Result<FileRecord, WriteError> {
+fn write(file: &File, folder: &str, files: &BTreeMap<String, Packed>, task: &Task) -> Result<FileRecord, WriteError> {
     let out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
     let gzip =
         GzBuilder::new().mtime(0).operating_system(NO_OPERATING_SYSTEM).write(out, Compression::new(COMPRESSION));
@@ -177,7 +187,7 @@ fn append(tar: &mut Tar<'_>, path: &str, bytes: u64, source: impl Read) -> io::R
 }
 
 /// A line for each file, as `sha256sum` writes it.
-fn sums(files: &BTreeMap<&str, Packed>) -> String {
+fn sums(files: &BTreeMap<String, Packed>) -> String {
     files.iter().map(|(name, file)| format!("{}  {name}\n", file.record.sha256)).collect()
 }
 

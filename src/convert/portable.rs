@@ -5,7 +5,6 @@ mod product;
 pub use product::{LinearInput, Scheme, observed_output};
 use product::{Prepared, Product};
 
-use super::encoder::relative_position::bucket;
 use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions, RelativeAttention};
 use super::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
 use super::weights::{Tensor, WeightsError};
@@ -78,11 +77,10 @@ fn relative_bias<'w>(
     encoder: &Encoder<'w>,
     sequence: &Value,
 ) -> Value {
-    let farthest = encoder.position_limit - 1;
+    let farthest = encoder.farthest();
     let heads = encoder.heads;
-    let by_distance = graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || {
-        bias_by_distance(relative, heads, farthest)
-    });
+    let by_distance =
+        graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || relative.by_distance(farthest));
     let position = counting(graph, "position", sequence);
     let (first, second) = (graph.integers(&[0], &[1]), graph.integers(&[1], &[1]));
     let keys = graph.node("key_position", "Unsqueeze", &[&position, &first], &[]);
@@ -94,17 +92,6 @@ fn relative_bias<'w>(
     graph.node("attention_bias", "Unsqueeze", &[&bias, &first], &[])
 }
 
-/// Row-major `[heads, 2 farthest + 1]`: column `c` is for keys at distance `c - farthest`.
-fn bias_by_distance(relative: &RelativeAttention<'_>, heads: usize, farthest: usize) -> Result<Vec<f32>, WeightsError> {
-    let table = relative.table.read()?;
-    let farthest = farthest as i32;
-    let columns: Vec<usize> = (-farthest..=farthest).map(|distance| bucket(distance, relative.buckets)).collect();
-    Ok((0..heads)
-        .flat_map(|head| columns.iter().map(move |row| (row, head)))
-        .map(|(row, head)| table[row * heads + head])
-        .collect())
-}
-
 /// Normalised sum of word and position embeddings: `[batch, sequence, hidden]`.
 fn embed<'w>(
     graph: &mut GraphBuilder<'w>,
@@ -114,10 +101,14 @@ fn embed<'w>(
     sequence: &Value,
 ) -> Result<Value, WeightsError> {
     let words = product::look_up(graph, scheme, "word_embeddings", &encoder.word_embeddings, ids)?;
-    let positions = match &encoder.positions {
-        Positions::Sequential { table, token_types } => sequential_positions(graph, table, token_types, sequence),
-        Positions::SkippingPadding { table, padding } => {
-            let table = copy(graph, "position_embeddings", table);
+    let positions = &encoder.positions;
+    let table = graph.weight("position_embeddings", positions.table().shape(), move || positions.rows());
+    let positions = match positions {
+        Positions::Sequential { .. } => {
+            let zero = graph.integers(&[0], &[1]);
+            graph.node("embeddings/positions", "Slice", &[&table, &zero, sequence, &zero], &[])
+        }
+        Positions::SkippingPadding { padding, .. } => {
             let rows = rows_skipping_padding(graph, ids, *padding);
             graph.node("embeddings/positions", "Gather", &[&table, &rows], &[])
         }
@@ -126,25 +117,6 @@ fn embed<'w>(
     let (scale, bias) = norm_weights(graph, "embeddings/norm", &encoder.embedding_norm);
     let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", encoder.layer_norm_eps)];
     Ok(graph.node("embeddings", "LayerNormalization", &[&sum, &scale, &bias], &attributes))
-}
-
-/// The first `sequence` rows of the table: `[sequence, hidden]`. Every token is of type 0, so its row is added offline.
-fn sequential_positions<'w>(
-    graph: &mut GraphBuilder<'w>,
-    table: &'w Tensor<'w>,
-    token_types: &'w Tensor<'w>,
-    sequence: &Value,
-) -> Value {
-    let table = graph.weight("position_embeddings", table.shape(), move || {
-        let (mut rows, types) = (table.read()?, token_types.read()?);
-        let width = table.shape()[1];
-        for row in rows.chunks_exact_mut(width) {
-            row.iter_mut().zip(&types[..width]).for_each(|(value, kind)| *value += kind);
-        }
-        Ok(rows)
-    });
-    let zero = graph.integers(&[0], &[1]);
-    graph.node("embeddings/positions", "Slice", &[&table, &zero, sequence, &zero], &[])
 }
 
 /// int64 `[batch, sequence]`: see [`Positions::SkippingPadding`].

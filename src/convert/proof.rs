@@ -7,6 +7,7 @@ use super::baseline::Baseline;
 use super::benchmark::{Engine, Plan, benchmark, default_lengths};
 use super::calibrate::Calibration;
 use super::machine::Machine;
+use super::native;
 use super::recipe::Recipe;
 use super::report::{HTML_FILE, JSON_FILE, MARKDOWN_FILE, RecipeTried, ReferenceSummary, Report, worst};
 use super::source::Source;
@@ -14,8 +15,8 @@ use super::validate::{TokenizedSet, against_reference, batch_agreement, embed_al
 use super::writer::{BundleWriter, Description};
 use super::{ConvertError, GateFailure, ProofPlan, UNQUANTIZED};
 use crate::accuracy::Accuracy;
-use crate::bundle::{AccuracyRecord, REFERENCE_FILE, Variant};
-use crate::engine::SessionOptions;
+use crate::bundle::{AccuracyRecord, ModelRecord, REFERENCE_FILE, Variant};
+use crate::engine::{LoadError, Session, SessionOptions};
 use crate::progress::Progress;
 use crate::reference::{ReferenceError, ReferenceSet, built_in};
 use crate::tokenize::Tokenizer;
@@ -86,25 +87,23 @@ impl<'p> Proof<'p> {
     }
 
     /// The gate. The reference set becomes part of the bundle.
-    pub(super) fn check(
-        &mut self,
-        variant: Variant,
-        recipe: &str,
-        file: &str,
-        writer: &mut BundleWriter,
-    ) -> Result<(), ConvertError> {
+    pub(super) fn check(&mut self, variant: Variant, writer: &mut BundleWriter) -> Result<(), ConvertError> {
+        let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
+        let recipe = &model.quantization;
         // Float32 does not depend on its neighbours beyond rounding, and is slow.
         let batches = variant != Variant::Fp32;
-        let Some((accuracy, agreement)) = self.compare(recipe, &writer.path(file), batches)? else { return Ok(()) };
+        let session = || self.session(&model, writer);
+        let Some((accuracy, agreement)) = self.compare(recipe, session, batches)? else { return Ok(()) };
         if !accuracy.summary.passed && !self.plan.gate.allow_inaccurate {
-            return Err(GateFailure { variant, recipe: recipe.to_owned(), accuracy }.into());
+            return Err(GateFailure { variant, recipe: recipe.clone(), accuracy }.into());
         }
         writer.add_accuracy(variant, AccuracyRecord::from(&accuracy));
         if let Some(reference) = &self.reference {
             writer.write(REFERENCE_FILE, &reference.bytes)?;
         }
-        if variant == Variant::Portable {
-            self.note_recipe(recipe, &accuracy, file, writer, true)?;
+        if variant != Variant::Fp32 {
+            let bytes = writer.model_bytes(&model);
+            self.note_recipe(recipe, &accuracy, bytes, true);
         }
         self.compared.push(Compared { variant, accuracy, agreement });
         Ok(())
@@ -112,15 +111,30 @@ impl<'p> Proof<'p> {
 
     /// Compares a model that does not become part of the bundle.
     pub(super) fn try_recipe(&mut self, recipe: Recipe, file: &str, writer: &BundleWriter) -> Result<(), ConvertError> {
-        match self.compare(recipe.name(), &writer.path(file), false)? {
-            Some((accuracy, _)) => self.note_recipe(recipe.name(), &accuracy, file, writer, false),
-            None => Ok(()),
+        let session = || self.plan.runtime.session(&writer.path(file), self.options);
+        if let Some((accuracy, _)) = self.compare(recipe.name(), session, false)? {
+            self.note_recipe(recipe.name(), &accuracy, writer.bytes(file), false);
         }
+        Ok(())
     }
 
-    fn compare(&self, recipe: &str, model: &Path, batches: bool) -> Result<Option<(Accuracy, f64)>, ConvertError> {
+    /// One session of a model that was written.
+    fn session(&self, model: &ModelRecord, writer: &BundleWriter) -> Result<Box<dyn Session>, LoadError> {
+        let (runtime, graph) = (&self.plan.runtime, writer.path(&model.file));
+        let Some(weights) = &model.weights else { return runtime.session(&graph, self.options) };
+        let sessions = runtime.native_sessions(&graph, &writer.path(weights), NonZeroUsize::MIN, self.options)?;
+        let none = || LoadError::Model { path: graph.clone(), reason: "no session was made".to_owned() };
+        sessions.into_iter().next().ok_or_else(none)
+    }
+
+    fn compare(
+        &self,
+        recipe: &str,
+        session: impl FnOnce() -> Result<Box<dyn Session>, LoadError>,
+        batches: bool,
+    ) -> Result<Option<(Accuracy, f64)>, ConvertError> {
         let Some(Reference { set, .. }) = &self.reference else { return Ok(None) };
-        let mut session = self.plan.runtime.session(model, self.options)?;
+        let mut session = session()?;
         let tokens = TokenizedSet::of_reference(set, &self.tokenizer)?;
         let recipe = if recipe == UNQUANTIZED { "float32" } else { recipe };
         let what = format!("comparing {recipe} with the reference");
@@ -139,28 +153,20 @@ impl<'p> Proof<'p> {
         Ok(Some((accuracy, agreement)))
     }
 
-    fn note_recipe(
-        &mut self,
-        recipe: &str,
-        accuracy: &Accuracy,
-        file: &str,
-        writer: &BundleWriter,
-        accepted: bool,
-    ) -> Result<(), ConvertError> {
-        let Some(Reference { set, .. }) = &self.reference else { return Ok(()) };
+    fn note_recipe(&mut self, recipe: &str, accuracy: &Accuracy, bytes: u64, accepted: bool) {
+        let Some(Reference { set, .. }) = &self.reference else { return };
         let summary = &accuracy.summary;
         let verdict = if summary.passed { "passes the gate" } else { "fails the gate" };
-        let precision = recipe.parse::<Recipe>().ok().map(|recipe| recipe.precision().to_uppercase());
+        let precision = recipe.parse().map_or(native::PRECISION, Recipe::precision).to_uppercase();
         self.tried.push(RecipeTried {
             recipe: recipe.to_owned(),
-            precision,
-            bytes: Some(writer.bytes(file)),
+            precision: Some(precision),
+            bytes: Some(bytes),
             worst: worst(accuracy, set),
             accepted,
             reason: Some(format!("{verdict} of {}", summary.threshold)),
             accuracy: Some(summary.clone()),
         });
-        Ok(())
     }
 
     /// Times the bundle's models and writes the report.
@@ -175,7 +181,7 @@ impl<'p> Proof<'p> {
         }
         let mut engines = Vec::new();
         for (variant, model) in writer.models() {
-            let session = self.plan.runtime.session(&writer.path(&model.file), self.options)?;
+            let session = self.session(model, writer)?;
             engines.push(Engine { name: variant.to_string(), session });
         }
         let lengths = default_lengths(self.tokenizer.max_tokens());

@@ -58,13 +58,18 @@ pub(super) fn by_row(table: &[f32], width: usize) -> (Vec<i8>, Vec<f32>) {
 }
 
 /// The scale that leaves the least squared error over a row.
-fn best_scale(row: &[f32]) -> f32 {
+pub(super) fn best_scale(row: &[f32]) -> f32 {
     let largest = largest(row);
     let error = |scale: f32| -> f64 {
         row.iter().map(|&value| f64::from(value - f32::from(round(value, scale)) * scale).powi(2)).sum()
     };
     let candidates = CLIPS.map(|clip| scale_for(largest * clip));
     candidates.into_iter().min_by(|&a, &b| error(a).total_cmp(&error(b))).unwrap_or(1.0)
+}
+
+/// The scale that clips nothing.
+pub(super) fn full_scale(row: &[f32]) -> f32 {
+    scale_for(largest(row))
 }
 
 /// A row of zeros has any scale.
@@ -76,7 +81,8 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |largest, value| value.abs().max(largest))
 }
 
-fn round(value: f32, scale: f32) -> i8 {
+/// The integer of a value; what is beyond the range is clipped.
+pub(super) fn round(value: f32, scale: f32) -> i8 {
     // Within -127..=127 by the clamp.
     (value / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ pub(super) struct Tiny {
     pub(super) sentence: Value,
     pub(super) transformers: Value,
     pub(super) tokenizer: Value,
-    /// Names and shapes; values are made up from them.
+    /// Names and shapes; values are made up from them. Of a normalisation's channels some are outlying.
     pub(super) tensors: BTreeMap<String, Vec<usize>>,
     pub(super) half_precision: bool,
 }
@@ -34,31 +35,39 @@ pub(super) fn folder() -> tempfile::TempDir {
 
 impl Tiny {
     pub(super) fn mpnet() -> Self {
+        Self::mpnet_of(HIDDEN, INNER)
+    }
+
+    pub(super) fn mpnet_of(hidden: usize, inner: usize) -> Self {
         let names = LayerNames {
             attention: ["attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o"],
             attention_norm: "attention.LayerNorm",
         };
-        let mut tiny = Self::new("mpnet", &names);
+        let mut tiny = Self::new("mpnet", &names, hidden, inner);
         tiny.tensors.insert("encoder.relative_attention_bias.weight".to_owned(), vec![32, HEADS]);
         tiny
     }
 
     pub(super) fn bert() -> Self {
+        Self::bert_of(HIDDEN, INNER)
+    }
+
+    pub(super) fn bert_of(hidden: usize, inner: usize) -> Self {
         let names = LayerNames {
             attention: ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"],
             attention_norm: "attention.output.LayerNorm",
         };
-        let mut tiny = Self::new("bert", &names);
+        let mut tiny = Self::new("bert", &names, hidden, inner);
         tiny.config["type_vocab_size"] = json!(2);
-        tiny.tensors.insert("embeddings.token_type_embeddings.weight".to_owned(), vec![2, HIDDEN]);
+        tiny.tensors.insert("embeddings.token_type_embeddings.weight".to_owned(), vec![2, hidden]);
         tiny
     }
 
-    fn new(model_type: &str, names: &LayerNames) -> Self {
+    fn new(model_type: &str, names: &LayerNames, hidden: usize, inner: usize) -> Self {
         Self {
             config: json!({
-                "model_type": model_type, "hidden_size": HIDDEN, "num_hidden_layers": LAYERS,
-                "num_attention_heads": HEADS, "intermediate_size": INNER, "vocab_size": VOCABULARY,
+                "model_type": model_type, "hidden_size": hidden, "num_hidden_layers": LAYERS,
+                "num_attention_heads": HEADS, "intermediate_size": inner, "vocab_size": VOCABULARY,
                 "max_position_embeddings": POSITIONS, "layer_norm_eps": 1e-5, "hidden_act": "gelu",
             }),
             modules: json!([
@@ -66,11 +75,11 @@ impl Tiny {
                 { "idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" },
                 { "idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize" },
             ]),
-            pooling: json!({ "word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": true }),
+            pooling: json!({ "word_embedding_dimension": hidden, "pooling_mode_mean_tokens": true }),
             sentence: json!({ "max_seq_length": 6, "do_lower_case": false }),
             transformers: json!({}),
             tokenizer: tokenizer(),
-            tensors: tensors(names),
+            tensors: tensors(names, hidden, inner),
             half_precision: false,
         }
     }
@@ -88,12 +97,16 @@ impl Tiny {
         for (file, value) in files {
             fs::write(folder.join(file), value.to_string()).expect("write");
         }
-        let (dtype, width) = if self.half_precision { (Dtype::F16, 2) } else { (Dtype::F32, 4) };
-        let data: Vec<(&String, &Vec<usize>, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, shape)| (name, shape, vec![0; shape.iter().product::<usize>() * width]))
-            .collect();
+        let dtype = if self.half_precision { Dtype::F16 } else { Dtype::F32 };
+        let bytes = |name: &str, shape: &[usize]| -> Vec<u8> {
+            let values = values(name, shape).into_iter();
+            if self.half_precision {
+                values.flat_map(|value| f16::from_f32(value).to_le_bytes()).collect()
+            } else {
+                values.flat_map(f32::to_le_bytes).collect()
+            }
+        };
+        let data: Vec<_> = self.tensors.iter().map(|(name, shape)| (name, shape, bytes(name, shape))).collect();
         let views = data
             .iter()
             .map(|(name, shape, bytes)| (name, TensorView::new(dtype, shape.to_vec(), bytes).expect("a view")));
@@ -107,7 +120,28 @@ struct LayerNames {
     attention_norm: &'static str,
 }
 
-fn tensors(names: &LayerNames) -> BTreeMap<String, Vec<usize>> {
+/// Between -0.5 and 0.5, but for the scales of a normalisation, which are near 1 or far from it.
+fn values(name: &str, shape: &[usize]) -> Vec<f32> {
+    let seed = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let mut state = seed | 1;
+    let value = |at: usize| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let value = (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
+        match name.ends_with("Norm.weight") {
+            true if at % 17 == 2 => 12.0 + value,
+            true => 1.0 + value,
+            false => value,
+        }
+    };
+    (0..shape.iter().product()).map(value).collect()
+}
+
+fn tensors(names: &LayerNames, hidden: usize, inner: usize) -> BTreeMap<String, Vec<usize>> {
     let mut tensors = BTreeMap::new();
     let mut linear = |name: String, output: usize, input: usize| {
         tensors.insert(format!("{name}.weight"), vec![output, input]);
@@ -115,20 +149,20 @@ fn tensors(names: &LayerNames) -> BTreeMap<String, Vec<usize>> {
     };
     for layer in 0..LAYERS {
         for part in names.attention {
-            linear(format!("encoder.layer.{layer}.{part}"), HIDDEN, HIDDEN);
+            linear(format!("encoder.layer.{layer}.{part}"), hidden, hidden);
         }
-        linear(format!("encoder.layer.{layer}.intermediate.dense"), INNER, HIDDEN);
-        linear(format!("encoder.layer.{layer}.output.dense"), HIDDEN, INNER);
+        linear(format!("encoder.layer.{layer}.intermediate.dense"), inner, hidden);
+        linear(format!("encoder.layer.{layer}.output.dense"), hidden, inner);
     }
     let norms = (0..LAYERS).flat_map(|layer| {
         [names.attention_norm, "output.LayerNorm"].map(|part| format!("encoder.layer.{layer}.{part}"))
     });
     for norm in norms.chain(["embeddings.LayerNorm".to_owned()]) {
-        tensors.insert(format!("{norm}.weight"), vec![HIDDEN]);
-        tensors.insert(format!("{norm}.bias"), vec![HIDDEN]);
+        tensors.insert(format!("{norm}.weight"), vec![hidden]);
+        tensors.insert(format!("{norm}.bias"), vec![hidden]);
     }
-    tensors.insert("embeddings.word_embeddings.weight".to_owned(), vec![VOCABULARY, HIDDEN]);
-    tensors.insert("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, HIDDEN]);
+    tensors.insert("embeddings.word_embeddings.weight".to_owned(), vec![VOCABULARY, hidden]);
+    tensors.insert("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, hidden]);
     tensors
 }
 

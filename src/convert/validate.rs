@@ -11,8 +11,7 @@ use crate::reference::ReferenceSet;
 use crate::request::Truncation;
 use crate::tokenize::{TokenizeError, Tokenizer};
 
-/// The least cosine that a text must have where nothing else is said.
-pub const DEFAULT_THRESHOLD: f64 = 0.99;
+pub use crate::accuracy::DEFAULT_THRESHOLD;
 /// Texts of a padded batch in [`batch_agreement`]: enough that most are padded, few enough to be quick.
 const BATCH: usize = 8;
 /// Texts, sorted by length, that batches are formed among.

@@ -145,9 +145,14 @@ impl BundleWriter {
         self.files.get(name).map_or(0, |record| record.bytes)
     }
 
+    /// The length of a model's files.
+    pub(super) fn model_bytes(&self, model: &ModelRecord) -> u64 {
+        model.files().map(|file| self.bytes(file)).sum()
+    }
+
     /// The models that were entered.
-    pub(super) fn models(&self) -> impl Iterator<Item = (&Variant, &ModelRecord)> {
-        self.models.iter()
+    pub(super) fn models(&self) -> &BTreeMap<Variant, ModelRecord> {
+        &self.models
     }
 
     /// Removes a file that the bundle shall not have.
@@ -162,10 +167,14 @@ impl BundleWriter {
         self.create_file(name, |out| Ok(out.write_all(bytes)?))
     }
 
-    /// Enters a file that was written as a model.
-    pub(super) fn add_model(&mut self, variant: Variant, file: &str, quantization: &str) {
-        let record =
-            ModelRecord { file: file.to_owned(), weights: None, quantization: quantization.to_owned(), accuracy: None };
+    /// Enters files that were written as a model.
+    pub(super) fn add_model(&mut self, variant: Variant, file: &str, weights: Option<&str>, quantization: &str) {
+        let record = ModelRecord {
+            file: file.to_owned(),
+            weights: weights.map(str::to_owned),
+            quantization: quantization.to_owned(),
+            accuracy: None,
+        };
         self.models.insert(variant, record);
     }
 

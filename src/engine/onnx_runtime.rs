@@ -1,4 +1,4 @@
-//! Sessions of ONNX Runtime. The only file that names `ort`.
+//! Sessions of ONNX Runtime.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,16 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
 use ort::value::TensorRef;
 
-use super::{InferenceError, Session, TokenIds};
+use super::{InferenceError, NativeModel, Session, TokenIds};
 use crate::bundle::{Bundle, BundleError, Variant, graph_io};
+use crate::kernels::{InstructionSet, Kernels};
 
 /// A loaded ONNX Runtime library.
 #[derive(Debug, Clone)]
 pub struct OnnxRuntime {
     environment: Environment,
     version: String,
+    kernels: Kernels,
 }
 
 /// How a session runs.
@@ -43,6 +45,23 @@ pub enum LoadError {
     /// The bundle's file is missing or damaged.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// The weights of a native model are not what its graph needs.
+    #[error("{path}: the native model's weights cannot be used: {reason}")]
+    Weights {
+        /// The safetensors file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This CPU lacks what was asked for.
+    #[error(
+        "this CPU has no {asked} (--instruction-set); there are kernels for what it has: {}; `auto` takes the fastest",
+        available().join(", ")
+    )]
+    InstructionSet {
+        /// What was asked for.
+        asked: InstructionSet,
+    },
     /// ONNX Runtime does not take the model.
     #[error("{path}: ONNX Runtime cannot load the model: {reason}")]
     Model {
@@ -66,7 +85,24 @@ impl OnnxRuntime {
         let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
         let environment =
             builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
-        Ok(Self { environment, version: version_of(library) })
+        Ok(Self { environment, version: version_of(library), kernels: Kernels::best() })
+    }
+
+    /// With the kernels of this instruction set in native sessions; `None`: those of the fastest that this CPU has.
+    ///
+    /// # Errors
+    /// [`LoadError::InstructionSet`].
+    pub fn with_instruction_set(self, asked: Option<InstructionSet>) -> Result<Self, LoadError> {
+        let kernels = match asked {
+            Some(asked) => Kernels::of(asked).ok_or(LoadError::InstructionSet { asked })?,
+            None => Kernels::best(),
+        };
+        Ok(Self { kernels, ..self })
+    }
+
+    /// The kernels of native sessions.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// The library's version, such as `1.32.0`; `unknown` where its file name does not say.
@@ -77,7 +113,7 @@ impl OnnxRuntime {
     /// Loads one of a bundle's models, its checksum verified, into so many sessions.
     ///
     /// # Errors
-    /// [`LoadError::Bundle`] or [`LoadError::Model`].
+    /// [`LoadError::Bundle`], [`LoadError::Weights`] or [`LoadError::Model`].
     pub fn sessions(
         &self,
         bundle: &Bundle,
@@ -85,9 +121,39 @@ impl OnnxRuntime {
         count: NonZeroUsize,
         options: SessionOptions,
     ) -> Result<Vec<Box<dyn Session>>, LoadError> {
+        if variant == Variant::Native {
+            return self.start(&NativeModel::of_bundle(bundle)?, count, options);
+        }
         let file = &bundle.model(variant)?.file;
         let path = bundle.verify(file)?;
         (0..count.get()).map(|_| self.session(&path, options)).collect()
+    }
+
+    /// Loads a native model from its files, which need not be part of a bundle.
+    ///
+    /// # Errors
+    /// As [`sessions`](Self::sessions).
+    pub fn native_sessions(
+        &self,
+        graph: &Path,
+        weights: &Path,
+        count: NonZeroUsize,
+        options: SessionOptions,
+    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
+        self.start(&NativeModel::of_files(graph, weights)?, count, options)
+    }
+
+    /// So many sessions of a native model, which share its weights.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub fn start(
+        &self,
+        model: &NativeModel,
+        count: NonZeroUsize,
+        options: SessionOptions,
+    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
+        model.sessions(&self.environment, self.kernels, count, options)
     }
 
     /// Loads a portable model from its file, which need not be part of a bundle.
@@ -99,6 +165,10 @@ impl OnnxRuntime {
             .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })?;
         Ok(Box::new(session))
     }
+}
+
+fn available() -> Vec<&'static str> {
+    InstructionSet::ALL.into_iter().filter(|set| set.is_available()).map(InstructionSet::name).collect()
 }
 
 /// Off the file's name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`), links followed: the library's own

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{AccuracyRecord, BundleError, PORTABLE_FILE};
+use crate::bundle::{AccuracyRecord, BundleError, PORTABLE_FILE, Variant};
 
 /// Why a tarball could not be written or is not to be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -22,16 +22,18 @@ pub enum PackageError {
     },
     /// The gate: the accuracy is not known.
     #[error(
-        "the portable model in {folder} has not been compared with PyTorch: its manifest has no accuracy; compare it \
+        "the {variant} model in {folder} has not been compared with PyTorch: its manifest has no accuracy; compare it \
          with `embedd validate`, or convert the model again with a reference set"
     )]
     Unproven {
         /// The bundle.
         folder: PathBuf,
+        /// Which of its models.
+        variant: Variant,
     },
     /// The gate: the accuracy is too low.
     #[error(
-        "the portable model in {folder} is not accurate enough: over {} texts, cosine to PyTorch at least {:.6}, \
+        "the {variant} model in {folder} is not accurate enough: over {} texts, cosine to PyTorch at least {:.6}, \
          1st percentile {:.6}, mean {:.6}; every text must reach {:.6}. Convert the model again with another \
          quantisation",
         accuracy.texts, accuracy.min_cosine, accuracy.p1_cosine, accuracy.mean_cosine, accuracy.threshold
@@ -39,6 +41,8 @@ pub enum PackageError {
     Inaccurate {
         /// The bundle.
         folder: PathBuf,
+        /// Which of its models.
+        variant: Variant,
         /// What was measured.
         accuracy: AccuracyRecord,
     },

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::bundle::{FORMAT, NATIVE_FILE, NATIVE_WEIGHTS_FILE};
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     (PORTABLE_FILE, "weights"),
+    (NATIVE_FILE, "graph"),
+    (NATIVE_WEIGHTS_FILE, "packed weights"),
     ("config.json", "{}"),
     (TOKENIZER_FILE, "{ }"),
     ("special_tokens_map.json", "{  }"),
@@ -28,10 +31,15 @@ fn bundle(spoil: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
     let accuracy =
         json!({ "texts": 253, "min_cosine": 0.995, "p1_cosine": 0.996, "mean_cosine": 0.998, "threshold": 0.99 });
     let mut manifest = json!({
-        "format": 1, "created_by": "test", "name": "org/model", "architecture": "mpnet",
+        "format": FORMAT, "created_by": "test", "name": "org/model", "architecture": "mpnet",
         "source": { "weights_sha256": Sha256Hex::of(b"w"), "files": {} },
         "dimension": 4, "max_tokens": 6, "position_limit": 8, "pooling": "mean", "lowercase": false,
-        "models": { "portable": { "file": PORTABLE_FILE, "quantization": "int8", "accuracy": accuracy } },
+        "models": {
+            "portable": { "file": PORTABLE_FILE, "quantization": "int8", "accuracy": accuracy },
+            "native": {
+                "file": NATIVE_FILE, "weights": NATIVE_WEIGHTS_FILE, "quantization": "int8", "accuracy": accuracy,
+            },
+        },
         "files": files,
     });
     spoil(&mut manifest);
@@ -58,11 +66,34 @@ fn a_tarball_holds_what_the_bundle_has_of_it_and_can_be_verified() {
     assert_eq!(package.path, output);
     assert_eq!(package.folder, "onnx_models/model");
     let packed: Vec<_> = package.files.keys().map(String::as_str).collect();
-    let expected = ["config.json", PORTABLE_FILE, "report.md", "special_tokens_map.json", TOKENIZER_FILE];
-    assert_eq!(packed, expected, "sorted, without the float32 model");
+    let models = [NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE];
+    let expected =
+        [&["config.json", MANIFEST_FILE], &models[..], &["report.md", "special_tokens_map.json", TOKENIZER_FILE]];
+    assert_eq!(packed, expected.concat(), "sorted, without the float32 model");
     assert_eq!(package.record, FileRecord::of(&output).expect("the file's record"));
     assert_eq!(verify(&output).expect("verified"), package);
     assert_eq!(names(&place.path().join("new")), ["v1.tar.gz"], "nothing is left beside it");
+}
+
+#[test]
+fn an_unpacked_tarball_is_a_bundle_that_can_be_served() {
+    let (folder, bundle) = bundle(|_| {});
+    let output = folder.path().join("v1.tar.gz");
+    pack(&bundle, &output, false).expect("a tarball");
+    let gzip = flate2::read::GzDecoder::new(File::open(&output).expect("the tarball"));
+    tar::Archive::new(gzip).unpack(folder.path()).expect("unpacked");
+    let unpacked = Bundle::open(&folder.path().join("onnx_models/model")).expect("a bundle");
+    assert_eq!(unpacked.fingerprint(), bundle.fingerprint());
+    for variant in [Variant::Portable, Variant::Native] {
+        unpacked.model(variant).expect("there").files().for_each(|file| drop(unpacked.verify(file).expect("whole")));
+    }
+}
+
+#[test]
+fn a_bundle_without_a_native_model_is_packed_without_it() {
+    let (folder, bundle) = bundle(|manifest| drop(manifest["models"].as_object_mut().expect("a map").remove("native")));
+    let package = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect("a tarball");
+    assert!(!package.files.contains_key(NATIVE_FILE) && package.files.contains_key(PORTABLE_FILE));
 }
 
 #[test]
@@ -97,6 +128,8 @@ fn a_model_that_is_not_proven_is_refused_with_its_figures() {
     let (gate, text) =
         refusal(|manifest| drop(manifest["models"]["portable"].as_object_mut().expect("a map").remove("accuracy")));
     assert!(gate && text.contains("embedd validate"), "{text}");
+    let (gate, text) = refusal(|manifest| manifest["models"]["native"]["accuracy"]["min_cosine"] = json!(0.97));
+    assert!(gate && text.contains("the native model") && text.contains("0.970000"), "{text}");
     let (gate, text) = refusal(|manifest| manifest["models"] = json!({}));
     assert!(!gate && text.contains("no portable model") && text.contains("embedd convert"), "{text}");
     let (gate, text) =
@@ -119,7 +152,8 @@ fn a_changed_file_is_not_packed() {
 
     // What changes between the check and the packing is found as well.
     let record = FileRecord { sha256: Sha256Hex::of(b"weights"), bytes: 7 };
-    let packed = BTreeMap::from([(PORTABLE_FILE, Packed { path: folder.path().join(PORTABLE_FILE), record })]);
+    let packed =
+        BTreeMap::from([(PORTABLE_FILE.to_owned(), Packed { path: folder.path().join(PORTABLE_FILE), record })]);
     let task = Progress::silent().task("packing", None, Unit::Bytes);
     let written = write(&tempfile::tempfile().expect("a file"), "onnx_models/model", &packed, &task);
     assert!(matches!(written, Err(WriteError::Changed(_))));

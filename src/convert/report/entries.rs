@@ -12,7 +12,7 @@ pub(super) fn variants(manifest: &Manifest) -> Vec<VariantReport> {
     let bytes = |file: &str| manifest.files.get(file).map_or(0, |record| record.bytes);
     let float32 = manifest.models.get(&Variant::Fp32).map(|model| bytes(&model.file));
     let entry = |(&variant, model): (&Variant, &ModelRecord)| {
-        let own = bytes(&model.file);
+        let own = model.files().map(bytes).sum();
         let saved = float32.filter(|_| variant != Variant::Fp32).map(|float32| 1.0 - own as f64 / float32 as f64);
         VariantReport {
             variant,

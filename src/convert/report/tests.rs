@@ -1,5 +1,5 @@
 use super::*;
-use crate::bundle::{FileRecord, ModelRecord, Pooling, SourceRecord};
+use crate::bundle::{FORMAT, FileRecord, ModelRecord, Pooling, SourceRecord};
 use crate::reference::ReferenceText;
 
 const HOSTILE: &str = "<script>alert('&\"|`*\u{1}\u{202e}";
@@ -17,7 +17,7 @@ fn manifest() -> Manifest {
     };
     let weights = record("weights", 440_000_000);
     Manifest {
-        format: 1,
+        format: FORMAT,
         created_by: "embedd".to_owned(),
         name: format!("a/{HOSTILE}"),
         architecture: "mpnet".to_owned(),

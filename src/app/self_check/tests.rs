@@ -1,0 +1,63 @@
+use std::collections::BTreeMap;
+
+use ndarray::Array2;
+
+use super::*;
+
+fn text(id: &str, token_count: u32) -> ReferenceText {
+    ReferenceText { id: id.to_owned(), text: String::new(), embedding: vec![1.0, 0.0], token_count }
+}
+
+fn set(texts: Vec<ReferenceText>, max_tokens: u32) -> ReferenceSet {
+    ReferenceSet { texts, dimension: 2, max_tokens, provenance: BTreeMap::new() }
+}
+
+fn chosen(set: &ReferenceSet, max_tokens: usize) -> Vec<u32> {
+    choose(set, max_tokens).iter().map(|text| text.token_count).collect()
+}
+
+/// Answers with a vector at an angle of this tangent to the reference's.
+struct Fixed(f32, usize);
+
+impl Session for Fixed {
+    fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
+        self.1 += batch.len();
+        Ok(Array2::from_shape_fn((batch.len(), 2), |(_, column)| if column == 0 { 1.0 } else { self.0 }))
+    }
+}
+
+fn check(texts: usize) -> SelfCheck {
+    let texts = (0..texts).map(|index| (TokenIds::new([1, 2]), text(&format!("text-{index}"), 2))).collect();
+    SelfCheck { texts, threshold: 0.99, engine: Variant::Native, instruction_set: "avx2".to_owned() }
+}
+
+#[test]
+fn texts_of_all_lengths_are_chosen_hard_ones_among_them() {
+    let plain = (2..100).map(|tokens| text("plain", tokens));
+    let hard = [3, 5, 90].map(|tokens| text("edge-1", tokens));
+    let all = set(plain.chain(hard).collect(), 384);
+    assert_eq!(chosen(&all, 384), [2, 3, 5, 11, 20, 29, 38, 48]);
+    assert_eq!(chosen(&all, 4), [2, 3, 3, 4], "what the tokeniser cuts is left out");
+    assert_eq!(chosen(&set(all.texts.clone(), 4), 384), [2, 3, 3], "what PyTorch cut may be left out");
+    assert_eq!(chosen(&set(vec![text("long", 200)], 384), 384), [0u32; 0]);
+}
+
+#[test]
+fn every_session_answers_and_the_least_cosine_is_told() {
+    for (texts, sessions) in [(8, 1), (8, 3), (2, 5)] {
+        let mut pool: Vec<Box<dyn Session>> = (0..sessions).map(|_| Box::new(Fixed(0.1, 0)) as _).collect();
+        let least = check(texts).run(&mut pool).expect("near enough");
+        assert!((least - 1.0 / 1.01f64.sqrt()).abs() < 1e-6, "{least}");
+    }
+}
+
+#[test]
+fn one_session_that_is_wrong_is_found_and_told_with_what_to_do() {
+    for wrong in [0.5, f32::NAN] {
+        let mut pool: Vec<Box<dyn Session>> = vec![Box::new(Fixed(0.0, 0)), Box::new(Fixed(wrong, 0))];
+        let error = check(8).run(&mut pool).expect_err("too far").to_string();
+        for part in ["native engine (avx2)", "text-1", "0.99000", "--engine fp32"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Lowers the encoder to embedd's own operators: a small graph without weights, and the packed weights in a file of
+//! their own.
+//!
+//! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names. Between
+//! them the channels of the states are in an order of their own (see [`order`]), which is undone at the end.
+
+use std::rc::Rc;
+
+use safetensors::Dtype;
+
+use super::calibrate::Calibration;
+use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions};
+use super::onnx::{Attribute, Dim, EMBEDD, GraphBuilder, Value};
+use super::portable::LinearInput;
+use super::quantize;
+use super::weights::{Tensor, WeightsError};
+use crate::bundle::{Pooling, graph_io};
+use crate::kernels::{PANEL, RowLayout};
+use crate::onnx::tensor_proto::DataType;
+
+mod file;
+mod order;
+mod pack;
+mod recipe;
+
+use file::{Part, TensorFile};
+use order::{ChannelOrder, Orders};
+use pack::pack;
+pub(super) use recipe::NativeRecipe;
+
+/// What the manifest calls the recipe.
+pub(super) const RECIPE: &str = "int8-groups";
+/// Of its weights.
+pub(super) const PRECISION: &str = "int8";
+
+/// The two files of the native model, not yet written.
+pub(super) struct NativeModel<'w> {
+    /// Inputs `input_ids` `[tokens]` and `text_offsets` `[texts + 1]`, int64; output `pooled_embedding`, float32
+    /// `[texts, hidden]`.
+    pub(super) graph: GraphBuilder<'w>,
+    /// The tensors that the graph's operators name.
+    pub(super) weights: TensorFile<'w>,
+}
+
+/// The native model; its weights are quantised while they are written.
+pub(super) fn lower<'w>(
+    encoder: &'w Encoder<'w>,
+    calibration: &Calibration,
+    recipe: &'w NativeRecipe,
+) -> NativeModel<'w> {
+    let orders = Orders::of(calibration, encoder.layers.len(), recipe);
+    let (graph, weights) = (GraphBuilder::new(encoder.architecture), TensorFile::default());
+    let mut lowering = Lowering { graph, weights, encoder, recipe, orders };
+    let ids = lowering.graph.input(graph_io::INPUT_IDS, DataType::Int64, &[Dim::Named("tokens")]);
+    let offsets = lowering.graph.input(graph_io::TEXT_OFFSETS, DataType::Int64, &[Dim::Named("offsets")]);
+
+    let mut states = lowering.embed(&ids, &offsets);
+    for (index, layer) in encoder.layers.iter().enumerate() {
+        states = lowering.layer(index, layer, &states, &offsets);
+    }
+    let pooled = lowering.pool(&states, &offsets);
+    let pooled = lowering.in_the_models_order(pooled);
+
+    let Lowering { mut graph, weights, .. } = lowering;
+    let shape = [Dim::Named("texts"), Dim::Fixed(encoder.hidden_size)];
+    graph.output(graph_io::POOLED_EMBEDDING, &pooled, DataType::Float, &shape);
+    NativeModel { graph, weights }
+}
+
+struct Lowering<'w> {
+    graph: GraphBuilder<'w>,
+    weights: TensorFile<'w>,
+    encoder: &'w Encoder<'w>,
+    recipe: &'w NativeRecipe,
+    orders: Orders,
+}
+
+/// What a linear layer is made of. Several linear layers of one input are one whose outputs stand one behind the other.
+struct LinearLayer<'w> {
+    prefix: String,
+    linears: Vec<&'w Linear<'w>>,
+    input: RowLayout,
+    /// Whether the ends of the integers' range are searched for.
+    clip: bool,
+    inputs: Rc<ChannelOrder>,
+    outputs: Rc<ChannelOrder>,
+}
+
+/// What follows a product in the same operator.
+enum Behind<'a, 'w> {
+    Nothing,
+    Gelu,
+    /// The sum with a residual, normalised.
+    Norm(&'a Value, &'w LayerNorm<'w>),
+}
+
+impl<'w> Lowering<'w> {
+    /// `[tokens, hidden]`
+    fn embed(&mut self, ids: &Value, offsets: &Value) -> Value {
+        let Encoder { word_embeddings, positions, hidden_size, .. } = self.encoder;
+        let (vocabulary, hidden) = (word_embeddings.shape()[0], *hidden_size);
+        let order = self.orders.hidden();
+        // A row's scale does not depend on the order of its channels.
+        self.weights.add(Part::of("word_embeddings", Dtype::I8, &[vocabulary, hidden], {
+            let order = Rc::clone(&order);
+            move || {
+                let (integers, _) = quantize::by_row(&word_embeddings.read()?, hidden);
+                Ok(order.apply_to_rows(&integers).map(i8::cast_unsigned).collect())
+            }
+        }));
+        self.weights.add(Part::of_floats("word_embeddings/scale", &[vocabulary], move || {
+            Ok(quantize::by_row(&word_embeddings.read()?, hidden).1)
+        }));
+        self.weights.add(Part::of_floats("position_embeddings", positions.table().shape(), move || {
+            Ok(order.apply_to_rows(&positions.rows()?).collect())
+        }));
+        self.norm("embeddings/norm", &self.encoder.embedding_norm);
+
+        let mut attributes = vec![Attribute::Float("epsilon", self.encoder.layer_norm_eps)];
+        if let Positions::SkippingPadding { padding, .. } = positions {
+            attributes.push(Attribute::Int("padding", *padding as i64));
+        }
+        self.graph.node_in(EMBEDD, "embeddings", "Embed", &[ids, offsets], &attributes)
+    }
+
+    fn layer(&mut self, index: usize, layer: &'w Layer<'w>, states: &Value, offsets: &Value) -> Value {
+        let (hidden, inner) = (self.orders.hidden(), self.orders.inner(index));
+        let own = Rc::new(ChannelOrder::Models);
+        let linear = |kind: LinearInput, part: &str, linears: Vec<&'w Linear<'w>>, inputs, outputs| {
+            let recipe = self.recipe.input(kind);
+            let input = recipe.layout(linears[0].weight.shape()[1]);
+            let prefix = format!("layer.{index}/{part}");
+            LinearLayer { prefix, linears, input, clip: recipe.clip, inputs, outputs }
+        };
+        let Layer { query, key, value, attention_output, intermediate, output, .. } = layer;
+        let three = vec![query, key, value];
+        let qkv = linear(LinearInput::Attention, "attention/qkv", three, Rc::clone(&hidden), Rc::clone(&own));
+        let context = vec![attention_output];
+        let context = linear(LinearInput::AttentionOutput, "attention_output", context, own, Rc::clone(&hidden));
+        let intermediate = vec![intermediate];
+        let intermediate =
+            linear(LinearInput::Intermediate, "intermediate", intermediate, Rc::clone(&hidden), Rc::clone(&inner));
+        let output = linear(LinearInput::Output, "output", vec![output], inner, hidden);
+
+        let qkv = self.linear(qkv, states, &Behind::Nothing);
+        let attended = self.attention(&format!("layer.{index}/attention"), &qkv, offsets);
+        let states = self.linear(context, &attended, &Behind::Norm(states, &layer.attention_norm));
+        let inner = self.linear(intermediate, &states, &Behind::Gelu);
+        self.linear(output, &inner, &Behind::Norm(&states, &layer.output_norm))
+    }
+
+    fn linear(&mut self, layer: LinearLayer<'w>, input: &Value, behind: &Behind<'_, 'w>) -> Value {
+        let LinearLayer { prefix, linears, input: layout, clip, inputs, outputs } = layer;
+        let count: usize = linears.iter().map(|linear| linear.weight.shape()[0]).sum();
+        let panels = count.div_ceil(PANEL);
+        let shapes = [
+            ("weight", Dtype::I8, vec![panels, layout.row_bytes() / 4, PANEL, 4]),
+            ("scale", Dtype::F32, vec![panels, layout.group_count(), 2, PANEL]),
+            ("bias", Dtype::F32, vec![panels, PANEL]),
+        ];
+        let tensors = shapes.map(|(part, dtype, shape)| (format!("{prefix}/{part}"), dtype, shape));
+        self.weights.add(Part::new(tensors, move || {
+            let read = |tensor: fn(&'w Linear<'w>) -> &'w Tensor<'w>| -> Result<Vec<f32>, WeightsError> {
+                Ok(linears.iter().map(|linear| tensor(linear).read()).collect::<Result<Vec<_>, _>>()?.concat())
+            };
+            let (weight, bias) = (read(|linear| &linear.weight)?, read(|linear| &linear.bias)?);
+            Ok(pack(&weight, &bias, layout, clip, &inputs, &outputs).into_bytes())
+        }));
+
+        let number = |name, value: usize| Attribute::Int(name, value as i64);
+        let mut attributes = vec![
+            Attribute::Text("weights", &prefix),
+            number("inputs", layout.inputs),
+            number("outputs", count),
+            number("split", layout.split),
+            number("group", layout.group),
+            Attribute::Text("activation", if matches!(behind, Behind::Gelu) { "gelu" } else { "none" }),
+        ];
+        let mut operands = vec![input];
+        if let Behind::Norm(residual, norm) = behind {
+            operands.push(residual);
+            attributes.push(Attribute::Float("epsilon", self.encoder.layer_norm_eps));
+            self.norm(&format!("{prefix}/norm"), norm);
+        }
+        self.graph.node_in(EMBEDD, &prefix, "QuantizedLinear", &operands, &attributes)
+    }
+
+    /// `[tokens, hidden]`
+    fn attention(&mut self, name: &str, qkv: &Value, offsets: &Value) -> Value {
+        let mut attributes = vec![Attribute::Int("heads", self.encoder.heads as i64)];
+        if let Some(relative) = &self.encoder.relative_attention {
+            let farthest = self.encoder.farthest();
+            attributes.push(Attribute::Int("farthest", farthest as i64));
+            let shape = [self.encoder.heads, 2 * farthest + 1];
+            let tensor = Part::of_floats("relative_attention_bias", &shape, move || relative.by_distance(farthest));
+            self.weights.add_once(tensor);
+        }
+        self.graph.node_in(EMBEDD, name, "Attention", &[qkv, offsets], &attributes)
+    }
+
+    /// One vector a text, not normalised: `[texts, hidden]`.
+    fn pool(&mut self, states: &Value, offsets: &Value) -> Value {
+        let pooling = match self.encoder.pooling {
+            Pooling::Mean => "mean",
+            Pooling::Cls => "cls",
+        };
+        self.graph.node_in(EMBEDD, "pooled", "Pool", &[states, offsets], &[Attribute::Text("pooling", pooling)])
+    }
+
+    fn in_the_models_order(&mut self, pooled: Value) -> Value {
+        let Some(places) = self.orders.hidden().places() else { return pooled };
+        let places: Vec<i64> = places.into_iter().map(|place| place as i64).collect();
+        let places = self.graph.integers(&places, &[places.len()]);
+        self.graph.node("pooled/ordered", "Gather", &[&pooled, &places], &[Attribute::Int("axis", 1)])
+    }
+
+    /// The tensors of a normalisation of the states.
+    fn norm(&mut self, prefix: &str, norm: &'w LayerNorm<'w>) {
+        for (part, tensor) in [("weight", &norm.weight), ("bias", &norm.bias)] {
+            let order = self.orders.hidden();
+            let name = format!("{prefix}/{part}");
+            let values = move || Ok(order.apply_to_rows(&tensor.read()?).collect());
+            self.weights.add(Part::of_floats(&name, tensor.shape(), values));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! The numbers of the native model's quantisation, in one place. What each gains and costs is in
+//! `docs/QUANTIZATION.md`.
+
+use crate::convert::portable::LinearInput;
+use crate::kernels::RowLayout;
+
+/// How the native model is quantised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::convert) struct NativeRecipe {
+    /// Of query, key and value.
+    pub(super) attention: InputRecipe,
+    /// Of attention's output.
+    pub(super) attention_output: InputRecipe,
+    /// Of the layer before GELU.
+    pub(super) intermediate: InputRecipe,
+    /// Of the layer behind GELU.
+    pub(super) output: InputRecipe,
+    /// How the channels of the states are ordered, the same in all layers.
+    pub(super) hidden_order: Ordering,
+    /// How the neurons between intermediate and output are ordered, in each layer by itself.
+    pub(super) inner_order: Ordering,
+}
+
+/// How the input of linear layers and their weights are quantised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InputRecipe {
+    /// Channels that get 16 bits: the first ones, at most a quarter of all.
+    pub(super) split: usize,
+    /// Channels of a group of the others.
+    pub(super) group: usize,
+    /// Whether a few weights may be clipped where that leaves less error for all.
+    pub(super) clip: bool,
+}
+
+/// An order of channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ordering {
+    /// As in the source.
+    #[allow(dead_code, reason = "to compare with")]
+    Models,
+    /// The largest in calibration first: those that need 16 bits, then groups of channels of like size.
+    BySize,
+}
+
+impl Default for NativeRecipe {
+    fn default() -> Self {
+        let outlying = InputRecipe { split: 32, group: 128, clip: true };
+        Self {
+            attention: outlying,
+            attention_output: InputRecipe { split: 0, ..outlying },
+            intermediate: outlying,
+            output: outlying,
+            hidden_order: Ordering::BySize,
+            inner_order: Ordering::BySize,
+        }
+    }
+}
+
+impl NativeRecipe {
+    pub(super) fn input(&self, input: LinearInput) -> &InputRecipe {
+        match input {
+            LinearInput::Attention => &self.attention,
+            LinearInput::AttentionOutput => &self.attention_output,
+            LinearInput::Intermediate => &self.intermediate,
+            LinearInput::Output => &self.output,
+        }
+    }
+}
+
+impl InputRecipe {
+    /// For rows of so many channels.
+    pub(super) fn layout(&self, inputs: usize) -> RowLayout {
+        RowLayout { inputs, split: self.split.min(inputs / 4), group: self.group }
+    }
+}

@@ -1,0 +1,64 @@
+//! `Embed`: token ids to the states that the first layer takes.
+
+use ort::Result;
+use ort::operator::{ComputeContext, OperatorInput};
+
+use super::{Node, Operation, Shared, TOKENS, failed, input, offsets, output};
+use crate::engine::native::weights::{NativeWeights, Tensor};
+use crate::kernels::{EmbeddingTables, LayerNorm, PositionRule};
+
+pub(super) struct Embed {
+    words: Tensor<i8>,
+    word_scales: Tensor<f32>,
+    positions: Tensor<f32>,
+    position_rule: PositionRule,
+    norm_weight: Tensor<f32>,
+    norm_bias: Tensor<f32>,
+    epsilon: f32,
+    hidden: usize,
+}
+
+impl Operation for Embed {
+    const NAME: &'static str = "Embed";
+
+    fn inputs() -> Vec<OperatorInput> {
+        vec![TOKENS, TOKENS]
+    }
+
+    fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self> {
+        let words = weights.matrix("word_embeddings", None).map_err(failed)?;
+        let (vocabulary, hidden) = (words.shape()[0], words.shape()[1]);
+        let position_rule = match node.find::<i64>("padding") {
+            Some(_) => PositionRule::SkippingPadding { padding: node.count("padding")? },
+            None => PositionRule::Sequential,
+        };
+        Ok(Self {
+            words,
+            word_scales: weights.expect("word_embeddings/scale", &[vocabulary]).map_err(failed)?,
+            positions: weights.matrix("position_embeddings", Some(hidden)).map_err(failed)?,
+            position_rule,
+            norm_weight: weights.expect("embeddings/norm/weight", &[hidden]).map_err(failed)?,
+            norm_bias: weights.expect("embeddings/norm/bias", &[hidden]).map_err(failed)?,
+            epsilon: node.attribute("epsilon")?,
+            hidden,
+        })
+    }
+
+    fn compute(&self, shared: &Shared, context: &ComputeContext) -> Result<()> {
+        let (ids, offsets_value) = (input(context, 0)?, input(context, 1)?);
+        let ids = ids.try_extract_tensor::<i64>()?.1;
+        let offsets = offsets(&offsets_value, ids.len())?;
+        let weights = &shared.weights;
+        let (weight, bias) = (weights.get(&self.norm_weight), weights.get(&self.norm_bias));
+        let tables = EmbeddingTables {
+            words: weights.get(&self.words),
+            word_scales: weights.get(&self.word_scales),
+            positions: weights.get(&self.positions),
+            position_rule: self.position_rule,
+            norm: LayerNorm { weight, bias, epsilon: self.epsilon },
+        };
+        output(context, ids.len(), self.hidden, |states| {
+            shared.kernels.embed(&shared.workers(context), ids, &offsets, &tables, states).map_err(failed)
+        })
+    }
+}
