@@ -6,12 +6,18 @@
 //! same text gives the same bits in every batch.
 
 mod attention;
+mod disjoint;
 mod elementwise;
 mod instruction_set;
 mod layout;
 mod linear;
+mod math;
 mod memory;
+mod multiply;
 mod parallel;
+mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use attention::{AttentionInput, DistanceBias};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};

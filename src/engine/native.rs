@@ -6,6 +6,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ort::environment::Environment;
 
@@ -39,7 +40,9 @@ impl NativeModel {
     pub fn of_bundle(bundle: &Bundle) -> Result<Self, LoadError> {
         let record = bundle.model(Variant::Native)?;
         let weights_file = record.weights.as_deref().unwrap_or(NATIVE_WEIGHTS_FILE);
+        let started = Instant::now();
         let weights = bundle.read(weights_file, PageBuffer::zeroed)?;
+        tracing::debug!(bytes = weights.len(), elapsed = ?started.elapsed(), "native weights read and verified");
         let graph = bundle.read(&record.file, |length| Ok(vec![0; length]))?;
         Self::new(graph, bundle.folder().join(&record.file), weights, &bundle.folder().join(weights_file))
     }
@@ -72,9 +75,11 @@ impl NativeModel {
         options: SessionOptions,
     ) -> Result<Vec<Box<dyn Session>>, LoadError> {
         let session = |_| {
+            let started = Instant::now();
             let shared = Shared::new(Arc::clone(&self.weights), kernels, options.threads);
             let session = NativeSession::load(environment, &self.graph, shared)
                 .map_err(|error| LoadError::Model { path: self.graph_path.clone(), reason: error.to_string() })?;
+            tracing::debug!(elapsed = ?started.elapsed(), "native session loaded");
             Ok(Box::new(session) as Box<dyn Session>)
         };
         (0..count.get()).map(session).collect()

@@ -1,6 +1,14 @@
 //! Attention within each text; nothing is padded.
 
+mod head;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+
 use super::{Kernels, Offsets, Parallel};
+use head::HeadOutputs;
 
 /// What attention takes.
 #[derive(Debug, Clone, Copy)]
@@ -22,50 +30,38 @@ pub struct DistanceBias<'a> {
     pub farthest: usize,
 }
 
+thread_local! {
+    /// One head's keys, values and scores: kept, because fresh pages would cost more than a short text's arithmetic. It
+    /// grows to what the longest text of the thread needs.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
 impl Kernels {
     /// `softmax(q k^T / sqrt(head_size) + bias) v` for every text and head: to `output`, float32
     /// `[tokens, heads, head_size]`.
     ///
     /// # Panics
     /// Where the slices do not have these shapes, or a text is longer than the bias reaches.
-    pub fn attention(
-        self,
-        _parallel: &dyn Parallel,
-        input: &AttentionInput<'_>,
-        offsets: &Offsets,
-        output: &mut [f32],
-    ) {
+    pub fn attention(self, parallel: &dyn Parallel, input: &AttentionInput<'_>, offsets: &Offsets, output: &mut [f32]) {
         let tokens = offsets.tokens();
-        let hidden = input.qkv.len() / 3 / tokens;
-        let size = hidden / input.heads;
-        assert_eq!(output.len(), tokens * hidden, "the output is [tokens, heads, head_size]");
-        let scale = 1.0 / (size as f32).sqrt();
-        let part = |token: usize, which: usize, head: usize| {
-            &input.qkv[token * 3 * hidden + which * hidden + head * size..][..size]
-        };
-        for text in offsets.texts() {
-            for head in 0..input.heads {
-                for query in text.clone() {
-                    let score = |key: usize| {
-                        let dot: f32 = part(query, 0, head).iter().zip(part(key, 1, head)).map(|(a, b)| a * b).sum();
-                        let bias = input.bias.map_or(0.0, |bias| {
-                            bias.table[head * (2 * bias.farthest + 1) + bias.farthest + key - query]
-                        });
-                        dot * scale + bias
-                    };
-                    let scores: Vec<f32> = text.clone().map(score).collect();
-                    let most = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    let weights: Vec<f32> = scores.iter().map(|score| (score - most).exp()).collect();
-                    let sum: f32 = weights.iter().sum();
-                    let output = &mut output[query * hidden + head * size..][..size];
-                    output.fill(0.0);
-                    for (key, weight) in text.clone().zip(&weights) {
-                        let value = part(key, 2, head);
-                        output.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
-                    }
-                    output.iter_mut().for_each(|out| *out /= sum);
-                }
-            }
+        let size = output.len() / tokens / input.heads;
+        assert_eq!(output.len(), tokens * input.heads * size, "the output is [tokens, heads, head_size]");
+        assert_eq!(input.qkv.len(), 3 * output.len(), "the input is [tokens, 3, heads, head_size]");
+        if let Some(bias) = input.bias {
+            assert_eq!(bias.table.len(), input.heads * (2 * bias.farthest + 1), "the bias is [heads, 2 farthest + 1]");
+            let longest = offsets.texts().map(|text| text.len()).max().unwrap_or(0);
+            assert!(longest <= bias.farthest + 1, "a text of {longest} tokens is longer than the bias reaches");
         }
+        let tasks = plan::tasks(offsets, input.heads, size, parallel.threads());
+        let outputs = HeadOutputs::new(output, input.heads, size);
+        let run = |index: usize| {
+            let task = &tasks[index];
+            task.claim();
+            let mut scratch = SCRATCH.take();
+            let work = head::Work { input, size, task, outputs: &outputs };
+            self.vectorize(head::Attend { work, scratch: &mut scratch });
+            SCRATCH.set(scratch);
+        };
+        if plan::worth_sharing(&tasks, size) { parallel.run(tasks.len(), &run) } else { (0..tasks.len()).for_each(run) }
     }
 }

@@ -124,10 +124,6 @@ impl Kernels {
         }
     }
 
-    pub(super) fn gelu(self, values: &mut [f32]) {
-        values.iter_mut().for_each(|x| *x = 0.5 * *x * (1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2)));
-    }
-
     pub(super) fn residual_norm(
         self,
         _parallel: &dyn Parallel,
@@ -149,13 +145,4 @@ fn plain_norm(row: &mut [f32], norm: LayerNorm<'_>) {
     for ((x, weight), bias) in row.iter_mut().zip(norm.weight).zip(norm.bias) {
         *x = (*x - mean) * factor * weight + bias;
     }
-}
-
-/// Abramowitz and Stegun 7.1.26 is not good enough here (1.5e-7 absolute, but times x); to be replaced.
-fn erf(x: f32) -> f32 {
-    let x64 = f64::from(x.abs());
-    let t = 1.0 / (1.0 + 0.327_591_1 * x64);
-    let poly =
-        ((((1.061_405_429 * t - 1.453_152_027) * t + 1.421_413_741) * t - 0.284_496_736) * t + 0.254_829_592) * t;
-    ((1.0 - poly * (-x64 * x64).exp()) as f32).copysign(x)
 }

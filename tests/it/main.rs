@@ -12,6 +12,8 @@ mod embedding;
 mod grpcurl;
 mod invalid_requests;
 mod lifecycle;
+mod native;
+mod native_server;
 mod package;
 mod proof;
 mod quantized;

@@ -12,6 +12,9 @@ use super::operators::{Shared, domain};
 use crate::bundle::graph_io;
 use crate::engine::{InferenceError, Session, TokenIds};
 
+/// A key of ONNX Runtime's session configuration.
+const STOP_SPINNING_AFTER_RUN: &str = "session.force_spinning_stop";
+
 pub(super) struct NativeSession {
     session: OrtSession,
     /// Of the batch under way; kept for their memory.
@@ -27,7 +30,10 @@ impl NativeSession {
             // Every batch has another shape.
             .with_memory_pattern(false)?
             .with_intra_threads(shared.threads().get())?
-            .with_intra_op_spinning(false)?
+            // Some sixty short parallel sections follow each other: a thread that slept in between would come too late
+            // for most of them. At the end of a run the threads sleep.
+            .with_intra_op_spinning(true)?
+            .with_config_entry(STOP_SPINNING_AFTER_RUN, "1")?
             .with_operators(domain(&shared)?)?
             .commit_from_memory(graph)?;
         Ok(Self { session, ids: Vec::new(), offsets: Vec::new() })

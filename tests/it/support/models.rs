@@ -77,7 +77,7 @@ impl Model {
 }
 
 /// A process can load the library once.
-fn runtime() -> OnnxRuntime {
+pub(crate) fn runtime() -> OnnxRuntime {
     static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
     let load = || {
         let library = fetcher().runtime().expect("ONNX Runtime can be fetched");

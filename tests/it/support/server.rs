@@ -93,8 +93,13 @@ impl Server {
         client.max_decoding_message_size(64 << 20)
     }
 
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.lock().expect("no panic").id()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.lock().expect("no panic").id().to_string();
+        let id = self.id().to_string();
         let status = Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
         assert!(status.success(), "kill -s {signal}");
     }

@@ -1,0 +1,182 @@
+//! Vectors of 16 floats.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use super::{PANEL, QUAD, Simd, Vectorized, products_are_within};
+use crate::kernels::{InstructionSet, Kernels};
+
+/// This CPU has what [`InstructionSet::Avx512Vnni`] needs.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::kernels) struct Avx512(());
+
+const LANES: usize = 16;
+
+/// How far ahead weights are asked for: at few rows their way from memory is the limit, and the hardware's own
+/// prefetching stops at the end of each page.
+const PREFETCH_BYTES: usize = 4096;
+
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    if count >= LANES { !0 } else { (1 << count) - 1 }
+}
+
+impl Avx512 {
+    /// Where `kernels` are those of this set.
+    #[inline(always)]
+    pub(in crate::kernels) fn new(kernels: Kernels) -> Option<Self> {
+        (kernels.instruction_set() == InstructionSet::Avx512Vnni).then_some(Self(()))
+    }
+
+    /// Runs `work` compiled for this set.
+    #[inline]
+    pub(in crate::kernels) fn vectorize<W: Vectorized>(self, work: W) -> W::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+        fn compiled<W: Vectorized>(token: Avx512, work: W) -> W::Output {
+            work.run(token)
+        }
+        // SAFETY: the token proves that this CPU has these features (and AVX-512 includes AVX2).
+        unsafe { compiled(self, work) }
+    }
+}
+
+/// A safe method by intrinsics that touch no memory.
+macro_rules! pure {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: $type),*) -> $output {
+            // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+            unsafe { $body }
+        }
+    )*};
+}
+
+impl Simd for Avx512 {
+    type F32 = __m512;
+
+    const LANES: usize = LANES;
+    const REGISTERS: usize = 32;
+
+    pure! {
+        fn splat(value: f32) -> __m512 = _mm512_set1_ps(value);
+        fn first_or(vector: __m512, count: usize, others: __m512) -> __m512 =
+            _mm512_mask_mov_ps(others, first(count), vector);
+        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        fn abs(a: __m512) -> __m512 = _mm512_abs_ps(a);
+        fn round(a: __m512) -> __m512 =
+            _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        fn scale_by_power(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
+        fn select_less(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 =
+            _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), yes);
+        fn sum(a: __m512) -> f32 = {
+            let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+        };
+        fn greatest(a: __m512) -> f32 = {
+            let a = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+        };
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32]) -> __m512 {
+        let values = &values[..LANES];
+        // SAFETY: there are 16 floats, as just checked; the token proves the instructions.
+        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_first(self, values: &[f32]) -> __m512 {
+        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        unsafe { _mm512_maskz_loadu_ps(first(values.len()), values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, values: &[i8]) -> __m512 {
+        let values = &values[..LANES];
+        // SAFETY: there are 16 bytes, as just checked; the token proves the instructions.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn load_bytes_first(self, values: &[i8]) -> __m512 {
+        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first(values.len()), values.as_ptr()))) }
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32], vector: __m512) {
+        let to = &mut to[..LANES];
+        // SAFETY: there are 16 floats, as just checked; the token proves the instructions.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
+    fn store_first(self, to: &mut [f32], vector: __m512) {
+        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), vector) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], vector: __m512) {
+        self.store_bytes_first(&mut to[..LANES], vector);
+    }
+
+    #[inline(always)]
+    fn store_bytes_first(self, to: &mut [u8], vector: __m512) {
+        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        unsafe {
+            _mm512_mask_cvtusepi32_storeu_epi8(to.as_mut_ptr().cast(), first(to.len()), _mm512_cvtps_epi32(vector));
+        }
+    }
+
+    /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for what is multiplied.
+    const PRODUCT_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        quads: usize,
+    ) -> [[__m512; 2]; ROWS] {
+        assert!(products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        let (mut bytes, mut weights) = (bytes.as_ptr(), weights.as_ptr());
+        // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
+        // points; the token proves the instructions.
+        unsafe {
+            let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
+            let end = weights.wrapping_add(quads * PANEL * QUAD);
+            while weights < end {
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES));
+                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES + 64));
+                let first = _mm512_loadu_si512(weights.cast());
+                let second = _mm512_loadu_si512(weights.add(LANES * QUAD).cast());
+                for row in 0..ROWS {
+                    let quad = _mm512_set1_epi32(bytes.add(row * stride).cast::<i32>().read_unaligned());
+                    sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], quad, first);
+                    sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], quad, second);
+                }
+                bytes = bytes.wrapping_add(QUAD);
+                weights = weights.wrapping_add(PANEL * QUAD);
+            }
+            let mut floats = [[_mm512_setzero_ps(); 2]; ROWS];
+            for row in 0..ROWS {
+                floats[row] = [_mm512_cvtepi32_ps(sums[row][0]), _mm512_cvtepi32_ps(sums[row][1])];
+            }
+            floats
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the kernels' tests share.
+
+use super::{InstructionSet, Kernels, Parallel};
+
+/// Calls `test` with the kernels of every instruction set that this CPU has, and says loudly which it lacks.
+pub(super) fn every_available(mut test: impl FnMut(Kernels)) {
+    let mut run = 0;
+    for set in InstructionSet::ALL {
+        match Kernels::of(set) {
+            Some(kernels) => {
+                test(kernels);
+                run += 1;
+            }
+            None => eprintln!("NOT TESTED: this CPU has no {set}"),
+        }
+    }
+    assert_eq!(run, InstructionSet::ALL.into_iter().filter(|set| set.is_available()).count());
+}
+
+/// Numbers that look random and are the same in every run.
+#[derive(Debug, Clone)]
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// SplitMix64.
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// One of the numbers below `end`.
+    pub(super) fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// `count` floats between -1 and 1.
+    pub(super) fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
+    }
+}
+
+/// Threads of its own for every call, which take the tasks in a shuffled order.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shuffled {
+    pub(super) threads: usize,
+    pub(super) seed: u64,
+}
+
+impl Parallel for Shuffled {
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        let mut order: Vec<usize> = (0..count).collect();
+        let mut numbers = Numbers::new(self.seed);
+        for last in (1..count).rev() {
+            order.swap(last, numbers.below(last + 1));
+        }
+        std::thread::scope(|scope| {
+            for first in 0..self.threads {
+                let order = &order;
+                scope.spawn(move || order.iter().skip(first).step_by(self.threads).for_each(|&index| task(index)));
+            }
+        });
+    }
+}

@@ -1,0 +1,175 @@
+//! The native INT8 engine itself: bits, errors, damaged files.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use embedd::bundle::{Bundle, NATIVE_FILE, NATIVE_WEIGHTS_FILE, Variant};
+use embedd::engine::{Session, SessionOptions, TokenIds};
+use embedd::kernels::InstructionSet;
+
+use crate::support::cosine;
+use crate::support::models::{Model, runtime};
+use crate::support::server::temporary_folder;
+
+/// all-MiniLM-L6-v2's words, and the positions that it has.
+const VOCABULARY: u32 = 30_522;
+const POSITIONS: usize = 512;
+
+/// Numbers that look random and are the same in every run (Knuth's MMIX generator).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+
+    fn text(&mut self, tokens: usize) -> TokenIds {
+        TokenIds::new((0..tokens).map(|_| self.below(VOCABULARY as usize) as u32).collect::<Vec<_>>())
+    }
+}
+
+fn sessions(set: Option<InstructionSet>, count: usize, threads: usize) -> Vec<Box<dyn Session>> {
+    let bundle = Bundle::open(Model::MiniLm.bundle()).expect("a bundle");
+    let number = |number| NonZeroUsize::new(number).expect("not 0");
+    let runtime = runtime().with_instruction_set(set).expect("this CPU has it");
+    let options = SessionOptions { threads: number(threads) };
+    runtime.sessions(&bundle, Variant::Native, number(count), options).expect("sessions")
+}
+
+/// The bits of every component, for each text of the batch.
+fn bits(session: &mut dyn Session, batch: &[&TokenIds]) -> Vec<Vec<u32>> {
+    let embeddings = session.infer(batch).expect("embeddings");
+    assert_eq!(embeddings.dim(), (batch.len(), Model::MiniLm.dimension()));
+    embeddings.rows().into_iter().map(|row| row.iter().map(|value| value.to_bits()).collect()).collect()
+}
+
+fn floats(session: &mut dyn Session, text: &TokenIds) -> Vec<f32> {
+    bits(session, &[text]).remove(0).into_iter().map(f32::from_bits).collect()
+}
+
+#[test]
+fn a_text_has_the_same_bits_alone_and_in_any_place_of_any_batch_whatever_the_session_and_its_threads() {
+    let mut numbers = Numbers(7);
+    let lengths = [1, 2, 3, 5, 7, 11, 12, 13, 16, 17, 24, 31, 33, 48, 65];
+    let texts: Vec<TokenIds> = lengths.iter().map(|&tokens| numbers.text(tokens)).collect();
+    let mut pool: Vec<_> = [1, 2, 3].into_iter().flat_map(|threads| sessions(None, 2, threads)).collect();
+    let alone: Vec<_> = texts.iter().map(|text| bits(pool[0].as_mut(), &[text]).remove(0)).collect();
+
+    for round in 0..18 {
+        let batch: Vec<usize> = (0..1 + numbers.below(6)).map(|_| numbers.below(texts.len())).collect();
+        let together: Vec<&TokenIds> = batch.iter().map(|&text| &texts[text]).collect();
+        let session = round % pool.len();
+        for (place, found) in bits(pool[session].as_mut(), &together).into_iter().enumerate() {
+            let text = batch[place];
+            assert!(found == alone[text], "text {text} at {place} of {batch:?}, session {session}");
+        }
+    }
+    // After many calls, too; and all at once.
+    let all: Vec<&TokenIds> = texts.iter().collect();
+    for (number, session) in pool.iter_mut().enumerate() {
+        assert!(bits(session.as_mut(), &all) == alone, "session {number}");
+    }
+}
+
+#[test]
+fn sessions_that_run_at_the_same_time_do_not_disturb_each_other() {
+    let mut numbers = Numbers(11);
+    let texts: Vec<TokenIds> = (0..12).map(|_| numbers.text(20)).collect();
+    let mut pool = sessions(None, 3, 2);
+    let alone: Vec<_> = texts.iter().map(|text| bits(pool[0].as_mut(), &[text]).remove(0)).collect();
+    std::thread::scope(|scope| {
+        for session in &mut pool {
+            scope.spawn(|| {
+                for (text, alone) in texts.iter().zip(&alone) {
+                    assert!(bits(session.as_mut(), &[text])[0] == *alone);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_instruction_set_of_this_cpu_says_the_same_up_to_rounding() {
+    let mut numbers = Numbers(13);
+    let texts: Vec<TokenIds> = [1, 4, 13, 40].map(|tokens| numbers.text(tokens)).into();
+    let mut plain = sessions(Some(InstructionSet::Plain), 1, 1).remove(0);
+    let here: Vec<InstructionSet> = InstructionSet::ALL.into_iter().filter(|set| set.is_available()).collect();
+    assert!(here.contains(&InstructionSet::Plain));
+    for set in here {
+        let mut session = sessions(Some(set), 1, 2).remove(0);
+        for text in &texts {
+            let cosine = cosine(&floats(session.as_mut(), text), &floats(plain.as_mut(), text));
+            assert!(cosine > 0.9995, "{set}, {} tokens: {cosine}", text.len());
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_embedded_is_an_error_and_the_session_goes_on() {
+    let mut session = sessions(None, 1, 2).remove(0);
+    let text = TokenIds::new([101, 7592, 102]);
+    let before = bits(session.as_mut(), &[&text]);
+    let unknown = TokenIds::new([101, VOCABULARY, 102]);
+    let error = session.infer(&[&text, &unknown]).expect_err("no such word").to_string();
+    assert!(error.contains("the token 30522 at position 1"), "{error}");
+    let long = TokenIds::new(vec![101; POSITIONS + 1]);
+    let error = session.infer(&[&long]).expect_err("no such position").to_string();
+    assert!(error.contains("position 512"), "{error}");
+    assert!(session.infer(&[]).is_err());
+    assert_eq!(bits(session.as_mut(), &[&text]), before);
+}
+
+/// A copy of the bundle whose file `file` can be changed.
+fn copy(folder: &Path, file: &str) {
+    for entry in fs::read_dir(Model::MiniLm.bundle()).expect("the bundle") {
+        let path = entry.expect("an entry").path();
+        fs::hard_link(&path, folder.join(path.file_name().expect("a name"))).expect("one file system");
+    }
+    let contents = fs::read(folder.join(file)).expect("a file");
+    fs::remove_file(folder.join(file)).expect("a link");
+    fs::write(folder.join(file), contents).expect("a copy");
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let options = SessionOptions { threads: NonZeroUsize::MIN };
+    let load = |folder: &Path| {
+        let bundle = Bundle::open(folder).expect("a bundle");
+        let sessions = runtime().sessions(&bundle, Variant::Native, NonZeroUsize::MIN, options);
+        sessions.err().expect("damaged").to_string()
+    };
+    for file in [NATIVE_FILE, NATIVE_WEIGHTS_FILE] {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+        copy(folder.path(), file);
+        let path = folder.path().join(file);
+        let mut contents = fs::read(&path).expect("a file");
+        let middle = contents.len() / 2;
+        contents[middle] ^= 1;
+        fs::write(&path, &contents).expect("written");
+        let error = load(folder.path());
+        assert!(error.contains(file) && error.contains("sha256"), "{error}");
+        fs::write(&path, &contents[..middle]).expect("written");
+        let error = load(folder.path());
+        assert!(error.contains(file) && error.contains("bytes"), "{error}");
+    }
+}
+
+#[test]
+fn weights_of_another_graph_are_refused_with_the_tensor_that_is_missing() {
+    let options = SessionOptions { threads: NonZeroUsize::MIN };
+    let load = |model: Model, weights: &Path| {
+        let graph = model.bundle().join(NATIVE_FILE);
+        let sessions = runtime().native_sessions(&graph, weights, NonZeroUsize::MIN, options);
+        sessions.err().expect("the wrong weights").to_string()
+    };
+    let error = load(Model::MiniLm, &Model::MiniLm.bundle().join("reference.safetensors"));
+    assert!(error.contains("no tensor `word_embeddings`"), "{error}");
+    let error = load(Model::MiniLm, &Model::Mpnet.bundle().join(NATIVE_WEIGHTS_FILE));
+    assert!(error.contains("tensor"), "{error}");
+    let (_folder, folder) = temporary_folder();
+    fs::write(folder.join("x"), "no weights").expect("written");
+    let error = load(Model::MiniLm, &folder.join("x"));
+    assert!(error.contains("no safetensors file"), "{error}");
+}

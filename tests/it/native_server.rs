@@ -1,0 +1,142 @@
+//! The native INT8 engine behind the API; and what keeps a model from serving that computes something else than what
+//! was proven.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use embedd::accuracy::cosine;
+use embedd::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
+use embedd::kernels::InstructionSet;
+use embedd::proto::GetModelRequest;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::support::models::{Model, fetcher};
+use crate::support::reference;
+use crate::support::server::{Server, command, embed};
+
+/// The least cosine to PyTorch of a text, and the least mean.
+const LEAST: f64 = 0.995;
+const LEAST_MEAN: f64 = 0.9993;
+
+#[tokio::test]
+async fn native_is_near_pytorch_over_grpc_and_the_same_bits_in_every_batch_mpnet() {
+    check(Model::Mpnet).await;
+}
+
+#[tokio::test]
+async fn native_is_near_pytorch_over_grpc_and_the_same_bits_in_every_batch_minilm() {
+    check(Model::MiniLm).await;
+}
+
+async fn check(model: Model) {
+    let server = Server::start(model, &["--engine", "native"]);
+    let mut client = server.client().await;
+    let set = reference::load(model);
+    let mut cosines = Vec::new();
+    for texts in set.texts.chunks(64) {
+        let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+        let together = embed(&mut client, &request).await.embeddings;
+        for (text, embedding) in texts.iter().zip(together) {
+            let alone = embed(&mut client, &[&text.text]).await.embeddings.remove(0);
+            assert_eq!(alone.values, embedding.values, "{}", text.id);
+            let cosine = cosine(&alone.values, &text.embedding);
+            assert!(cosine >= LEAST, "{}: {cosine}", text.id);
+            cosines.push(cosine);
+        }
+    }
+    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
+    assert!(mean >= LEAST_MEAN, "mean {mean}");
+}
+
+#[tokio::test]
+async fn the_engine_and_the_instruction_set_of_its_kernels_are_told() {
+    let best = InstructionSet::best();
+    let expected = if best == InstructionSet::Plain { "fp32" } else { "native" };
+    let server = Server::start(Model::MiniLm, &["--engine", "auto"]);
+    let told = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    assert_eq!(told.engine, expected);
+    for set in InstructionSet::ALL {
+        let flags = ["--engine", "native", "--instruction-set", set.name()];
+        if set.is_available() {
+            let server = Server::start(Model::MiniLm, &flags);
+            let told = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+            assert_eq!((told.engine.as_str(), told.instruction_set.as_str()), ("native", set.name()));
+        } else {
+            let error = refused(Model::MiniLm.bundle(), &flags);
+            assert!(error.contains(set.name()) && error.contains("--instruction-set"), "{error}");
+        }
+    }
+}
+
+/// Clock ticks (10 ms) that the process has used.
+#[cfg(target_os = "linux")]
+fn ticks(server: &Server) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).expect("a process");
+    let (_, behind_name) = stat.rsplit_once(')').expect("a name");
+    behind_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_without_work_uses_no_cpu() {
+    let server = Server::start(Model::MiniLm, &["--engine", "native", "--sessions", "2", "--threads", "2"]);
+    let mut client = server.client().await;
+    embed(&mut client, &["some work", "for every thread", "of the pool"]).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = ticks(&server);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = ticks(&server) - before;
+    assert!(used <= 2, "{used} of 200 ticks");
+}
+
+/// What the server says before it ends with exit code 1.
+fn refused(bundle: &Path, flags: &[&str]) -> String {
+    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+    let mut serve = command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--onnxruntime"]).arg(runtime);
+    let output = serve.arg("--bundle").arg(bundle).args(flags).output().expect("the program runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    told
+}
+
+/// A copy of the bundle with a reference set that says the opposite, its checksums right.
+fn contradict(folder: &Path) {
+    for entry in fs::read_dir(Model::MiniLm.bundle()).expect("the bundle") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_owned();
+        if name != REFERENCE_FILE && name != MANIFEST_FILE {
+            fs::hard_link(&path, folder.join(name)).expect("one file system");
+        }
+    }
+    let bytes = fs::read(Model::MiniLm.bundle().join(REFERENCE_FILE)).expect("the reference set");
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let embeddings = file.tensor("embeddings").expect("embeddings");
+    let opposite: Vec<u8> = embeddings.data().chunks(4).flat_map(|f| [f[0], f[1], f[2], f[3] ^ 0x80]).collect();
+    let opposite = TensorView::new(Dtype::F32, embeddings.shape().to_vec(), &opposite).expect("a tensor");
+    let part = |name| (name, file.tensor(name).expect("a tensor"));
+    let tensors = [("embeddings", opposite), part("token_counts"), part("texts")];
+    let metadata = SafeTensors::read_metadata(&bytes).expect("metadata").1.metadata().clone();
+    let path = folder.join(REFERENCE_FILE);
+    fs::write(&path, safetensors::serialize(tensors, metadata).expect("a file")).expect("written");
+    let mut manifest = Bundle::open(Model::MiniLm.bundle()).expect("a bundle").manifest().clone();
+    manifest.files.insert(REFERENCE_FILE.to_owned(), FileRecord::of(&path).expect("a file"));
+    fs::write(folder.join(MANIFEST_FILE), serde_json::to_vec(&manifest).expect("JSON")).expect("written");
+}
+
+#[test]
+fn a_model_that_does_not_say_what_pytorch_said_does_not_serve() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+    contradict(folder.path());
+    for engine in ["native", "portable", "fp32"] {
+        let error = refused(folder.path(), &["--engine", engine]);
+        for part in ["self-check", engine, "cosine -", "--engine fp32"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+    let mut insists = command();
+    insists.arg("serve").arg("--bundle").arg(folder.path()).args(["--engine", "fp32", "--allow-inaccurate"]);
+    Server::spawn(insists.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime"))).wait_for_line("ready");
+}
