@@ -14,8 +14,7 @@ const LEAST_SCALE: f32 = 1e-30;
 /// and the scale times the zero point, negated.
 ///
 /// For a group from `least` to `most`, widened to hold 0: `scale = (most - least) / 255`,
-/// `zero = round(-least / scale)`, `byte = round(x / scale) + zero`; split channels have 65535 in place of 255, and the
-/// high and the low byte go to a group each. Every instruction set makes the same bytes.
+/// `zero = round(-least / scale)`, `byte = round(x / scale) + zero`; split channels have 65535 in place of 255. Every instruction set makes the same bytes.
 pub(super) struct Rows<'a> {
     pub(super) input: &'a [f32],
     pub(super) layout: RowLayout,
@@ -34,24 +33,18 @@ impl Vectorized for Rows<'_> {
         for (index, row) in self.input.chunks_exact(self.layout.inputs).enumerate() {
             let bytes = &mut self.bytes[index * row_bytes..][..row_bytes];
             let factors = &mut self.factors[index * row_factors..][..row_factors];
-            quantize_row(s, row, self.layout.split > 0, self.groups, bytes, factors);
+            quantize_row(s, row, self.groups, bytes, factors);
         }
     }
 }
 
 #[inline(always)]
-fn quantize_row<S: Simd>(s: S, row: &[f32], split: bool, groups: &[Group], bytes: &mut [u8], factors: &mut [f32]) {
+fn quantize_row<S: Simd>(s: S, row: &[f32], groups: &[Group], bytes: &mut [u8], factors: &mut [f32]) {
     let mut next = 0;
-    if split {
-        let (high, low) = bytes[..groups[1].bytes.end].split_at_mut(groups[0].bytes.end);
-        let range = split_group(s, &row[groups[0].channels.clone()], high, low);
-        // x = scale (256 high + low - zero)
-        factors[..4].copy_from_slice(&[256.0 * range.scale, -range.scale * range.zero, range.scale, 0.0]);
-        next = 2;
-    }
     while next < groups.len() {
         let group = &groups[next];
-        let range = byte_group(s, &row[group.channels.clone()], &mut bytes[group.bytes.clone()]);
+        let (values, bytes) = (&row[group.channels.clone()], &mut bytes[group.bytes.clone()]);
+        let range = if group.split { split_group(s, values, bytes) } else { byte_group(s, values, bytes) };
         factors[2 * next] = range.scale;
         factors[2 * next + 1] = -range.scale * range.zero;
         next += 1;
@@ -118,10 +111,11 @@ fn byte_group<S: Simd>(s: S, values: &[f32], bytes: &mut [u8]) -> Range {
     range
 }
 
-/// As [`byte_group`], with 16 bits.
+/// As [`byte_group`], with 16 bits: the high bytes of all values, then the low ones.
 #[inline(always)]
-fn split_group<S: Simd>(s: S, values: &[f32], high: &mut [u8], low: &mut [u8]) -> Range {
+fn split_group<S: Simd>(s: S, values: &[f32], bytes: &mut [u8]) -> Range {
     let range = Range::of(s, values, LARGEST_PAIR);
+    let (high, low) = bytes.split_at_mut(bytes.len() / 2);
     high[values.len()..].fill(0);
     low[values.len()..].fill(0);
     let mut at = 0;

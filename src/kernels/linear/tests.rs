@@ -30,9 +30,11 @@ impl Layer {
             layer.bias[output] = numbers.floats(1)[0];
             for (index, group) in groups.iter().enumerate() {
                 let mut sum = 0;
-                for byte in group.bytes.clone().take(group.channels.len()) {
+                for offset in 0..group.channels.len() {
                     let integer = numbers.below(255) as i32 - 127;
-                    layer.packed[LinearWeights::weight_index(row_bytes, byte, output)] = integer as i8;
+                    for byte in group.places(offset) {
+                        layer.packed[LinearWeights::weight_index(row_bytes, byte, output)] = integer as i8;
+                    }
                     sum += integer;
                 }
                 let at = LinearWeights::scale_index(groups.len(), index, output);
@@ -61,7 +63,8 @@ impl Layer {
         let groups = self.layout.groups();
         let mut sum = f64::from(self.bias[output]);
         for (index, (group, quantized)) in groups.iter().zip(row).enumerate() {
-            let products = group.bytes.clone().zip(&quantized.integers).map(|(byte, &integer)| {
+            let products = quantized.integers.iter().enumerate().map(|(offset, &integer)| {
+                let byte = group.bytes.start + offset;
                 let at = LinearWeights::weight_index(self.layout.row_bytes(), byte, output);
                 (integer - quantized.zero) * f64::from(self.packed[at])
             });
@@ -81,26 +84,16 @@ struct OracleGroup {
 /// The definition of [`quantize::Rows`], one channel at a time; the scale and its inverse are float32 by definition.
 fn oracle_row(row: &[f32], layout: RowLayout) -> Vec<OracleGroup> {
     let groups = layout.groups();
-    let quantized = groups.iter().enumerate().map(|(index, group)| {
+    let quantized = groups.iter().map(|group| {
         let values = &row[group.channels.clone()];
-        let halves = layout.split > 0 && index < 2;
-        let largest = if halves { 65535.0 } else { 255.0 };
+        let largest = if group.split { 65535.0 } else { 255.0 };
         let least = values.iter().copied().fold(0.0, f32::min);
         let most = values.iter().copied().fold(0.0, f32::max);
         let scale = ((most - least) / largest).max(1e-30);
         let inverse = 1.0 / scale;
         let zero = (-least * inverse).round_ties_even();
-        let integer = |value: &f32| ((value * inverse).round_ties_even() + zero).clamp(0.0, largest);
-        let integers = values.iter().map(|value| f64::from(integer(value)));
-        let (scale, zero) = (f64::from(scale), f64::from(zero));
-        match (halves, index) {
-            (true, 0) => {
-                let integers = integers.map(|integer| (integer / 256.0).floor()).collect();
-                OracleGroup { scale: 256.0 * scale, zero: zero / 256.0, integers }
-            }
-            (true, _) => OracleGroup { scale, zero: 0.0, integers: integers.map(|integer| integer % 256.0).collect() },
-            _ => OracleGroup { scale, zero, integers: integers.collect() },
-        }
+        let integer = |value: &f32| f64::from(((value * inverse).round_ties_even() + zero).clamp(0.0, largest));
+        OracleGroup { scale: scale.into(), zero: zero.into(), integers: values.iter().map(integer).collect() }
     });
     quantized.collect()
 }
@@ -151,6 +144,7 @@ struct Products<'a, const ROWS: usize> {
     bytes: &'a [u8],
     stride: usize,
     weights: &'a [i8],
+    high_quads: usize,
     quads: usize,
 }
 
@@ -162,7 +156,7 @@ impl<const ROWS: usize> Vectorized for Products<'_, ROWS> {
         if ROWS > S::PRODUCT_ROWS {
             return Vec::new();
         }
-        let products = s.byte_products::<ROWS>(self.bytes, self.stride, self.weights, self.quads);
+        let products = s.byte_products::<ROWS>(self.bytes, self.stride, self.weights, self.high_quads, self.quads);
         let mut out = Vec::new();
         for row in products {
             let mut floats = vec![0.0; 2 * S::LANES];
@@ -174,19 +168,27 @@ impl<const ROWS: usize> Vectorized for Products<'_, ROWS> {
     }
 }
 
-fn check_products<const ROWS: usize>(kernels: Kernels, quads: usize, bytes: &[u8], weights: &[i8]) {
+fn check_products<const ROWS: usize>(
+    kernels: Kernels,
+    (high_quads, quads): (usize, usize),
+    bytes: &[u8],
+    weights: &[i8],
+) {
     let stride = 4 * quads + 8;
-    let found = kernels.vectorize(Products::<ROWS> { bytes, stride, weights, quads });
+    let found = kernels.vectorize(Products::<ROWS> { bytes, stride, weights, high_quads, quads });
     for (row, found) in found.iter().enumerate() {
         for (column, &found) in found.iter().enumerate() {
-            let expected: i64 = (0..4 * quads)
-                .map(|byte| {
-                    let weight = weights[byte / 4 * 4 * PANEL + column * 4 + byte % 4];
-                    i64::from(bytes[row * stride + byte]) * i64::from(weight)
-                })
-                .sum();
-            assert!(expected.abs() < 1 << 24, "a float holds the sum exactly");
-            assert_eq!(found, expected as f32, "{kernels:?}: row {row} of {ROWS}, column {column}, {quads} quads");
+            let product = |byte: usize| {
+                let weight = weights[byte / 4 * 4 * PANEL + column * 4 + byte % 4];
+                let factor = if byte < 4 * high_quads { 256 } else { 1 };
+                factor * i32::from(bytes[row * stride + byte]) * i32::from(weight)
+            };
+            // Sums beyond 2^24 are rounded once, to the nearest float: that is what the conversion of an integer does.
+            let expected = (0..4 * quads).map(product).sum::<i32>() as f32;
+            assert_eq!(
+                found, expected,
+                "{kernels:?}: row {row} of {ROWS}, column {column}, {high_quads} of {quads} quads"
+            );
         }
     }
 }
@@ -195,7 +197,8 @@ fn check_products<const ROWS: usize>(kernels: Kernels, quads: usize, bytes: &[u8
 fn sums_of_integers_are_exact() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(2);
-        for quads in (1..=40).chain([128]) {
+        let sizes = (1..=40).map(|quads| (0, quads)).chain([(0, 128), (1, 2), (4, 8), (3, 40), (64, 128)]);
+        for (high_quads, quads) in sizes {
             let random: Vec<u8> = (0..6 * (4 * quads + 8)).map(|_| numbers.below(256) as u8).collect();
             let weights: Vec<i8> = (0..quads * 4 * PANEL).map(|_| (numbers.below(256) as i32 - 128) as i8).collect();
             let cases = [
@@ -205,12 +208,12 @@ fn sums_of_integers_are_exact() {
                 (vec![255; random.len()], vec![-128; quads * 4 * PANEL]),
             ];
             for (bytes, weights) in cases {
-                check_products::<1>(kernels, quads, &bytes, &weights);
-                check_products::<2>(kernels, quads, &bytes, &weights);
-                check_products::<3>(kernels, quads, &bytes, &weights);
-                check_products::<4>(kernels, quads, &bytes, &weights);
-                check_products::<5>(kernels, quads, &bytes, &weights);
-                check_products::<6>(kernels, quads, &bytes, &weights);
+                check_products::<1>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<2>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<3>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<4>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<5>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<6>(kernels, (high_quads, quads), &bytes, &weights);
             }
         }
     });
@@ -237,8 +240,13 @@ fn every_instruction_set_makes_the_bytes_of_the_definition() {
             for (row, values) in input.chunks_exact(layout.inputs).enumerate() {
                 for (index, (group, expected)) in layout.groups().iter().zip(oracle_row(values, layout)).enumerate() {
                     let bytes = &bytes[row * layout.row_bytes()..][group.bytes.clone()];
-                    let mut padded: Vec<u8> = expected.integers.iter().map(|&integer| integer as u8).collect();
-                    padded.resize(bytes.len(), 0);
+                    let mut padded = vec![0; bytes.len()];
+                    for (offset, &integer) in expected.integers.iter().enumerate() {
+                        let halves = [integer as u16 >> 8, integer as u16 & 255].map(|half| half as u8);
+                        let halves = if group.split { &halves[..] } else { &halves[1..] };
+                        let places = group.places(offset).map(|place| place - group.bytes.start);
+                        places.zip(halves).for_each(|(place, &half)| padded[place] = half);
+                    }
                     assert_eq!(bytes, padded, "{kernels:?} {layout:?} row {row} group {index}");
                     let factors = &factors[(row * layout.group_count() + index) * 2..][..2];
                     let shift = (-expected.scale * expected.zero) as f32;
@@ -258,8 +266,8 @@ fn a_quantised_channel_is_within_half_a_step() {
     let back = |group: &OracleGroup, at: usize| group.scale * (group.integers[at] - group.zero);
     for (channel, value) in row.iter().enumerate() {
         let (found, step) = match channel.checked_sub(layout.split) {
-            None => (back(&groups[0], channel) + back(&groups[1], channel), groups[1].scale),
-            Some(rest) => (back(&groups[2 + rest / 64], rest % 64), groups[2 + rest / 64].scale),
+            None => (back(&groups[0], channel), groups[0].scale),
+            Some(rest) => (back(&groups[1 + rest / 64], rest % 64), groups[1 + rest / 64].scale),
         };
         // A zero point is rounded too, so that 0 is exact; the ends of the range may be clipped by that.
         assert!((found - f64::from(*value)).abs() <= step * 1.01, "channel {channel}: {found}, not {value}");

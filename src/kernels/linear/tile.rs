@@ -101,9 +101,10 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
     let factors = &factors[first * row_factors..][..ROWS * row_factors];
     let mut totals = [load(s, &panel.bias[column..]); ROWS];
     for (index, group) in work.groups.iter().enumerate() {
-        let group = group.bytes.clone();
-        let weights = &panel.weights[group.start * PANEL + column * QUAD..];
-        let products = s.byte_products::<ROWS>(&bytes[group.start..], row_bytes, weights, group.len() / QUAD);
+        let (start, quads) = (group.bytes.start, group.bytes.len() / QUAD);
+        let high_quads = if group.split { quads / 2 } else { 0 };
+        let weights = &panel.weights[start * PANEL + column * QUAD..];
+        let products = s.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads);
         let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
         let (own, corrections) = (load(s, &scales[column..]), load(s, &scales[PANEL + column..]));
         for row in 0..ROWS {

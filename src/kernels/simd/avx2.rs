@@ -168,15 +168,21 @@ impl Simd for Avx2 {
         bytes: &[u8],
         stride: usize,
         weights: &[i8],
+        high_quads: usize,
         quads: usize,
     ) -> [[__m256; 2]; ROWS] {
-        assert!(products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (bytes, weights) = (bytes.as_ptr(), weights.as_ptr());
         // SAFETY: all that is read lies within the slices, as just checked; the token proves the instructions.
         unsafe {
             // Of each column two sums: over the first two and over the last two of every four bytes.
             let mut sums = [[_mm256_setzero_si256(); 4]; ROWS];
             for quad in 0..quads {
+                if quad == high_quads && quad > 0 {
+                    for sum in sums.as_flattened_mut() {
+                        *sum = _mm256_slli_epi32::<8>(*sum);
+                    }
+                }
                 let weights = weights.add(quad * PANEL * QUAD);
                 let mut wide = [_mm256_setzero_si256(); ROWS];
                 for row in 0..ROWS {

@@ -150,27 +150,39 @@ impl Simd for Avx512 {
         bytes: &[u8],
         stride: usize,
         weights: &[i8],
+        high_quads: usize,
         quads: usize,
     ) -> [[__m512; 2]; ROWS] {
-        assert!(products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (mut bytes, mut weights) = (bytes.as_ptr(), weights.as_ptr());
         // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
         // points; the token proves the instructions.
         unsafe {
             let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
+            let high_end = weights.wrapping_add(high_quads * PANEL * QUAD);
             let end = weights.wrapping_add(quads * PANEL * QUAD);
-            while weights < end {
-                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES));
-                _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES + 64));
-                let first = _mm512_loadu_si512(weights.cast());
-                let second = _mm512_loadu_si512(weights.add(LANES * QUAD).cast());
-                for row in 0..ROWS {
-                    let quad = _mm512_set1_epi32(bytes.add(row * stride).cast::<i32>().read_unaligned());
-                    sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], quad, first);
-                    sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], quad, second);
+            let mut part_end = if high_quads > 0 { high_end } else { end };
+            loop {
+                while weights < part_end {
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES));
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES + 64));
+                    let first = _mm512_loadu_si512(weights.cast());
+                    let second = _mm512_loadu_si512(weights.add(LANES * QUAD).cast());
+                    for row in 0..ROWS {
+                        let quad = _mm512_set1_epi32(bytes.add(row * stride).cast::<i32>().read_unaligned());
+                        sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], quad, first);
+                        sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], quad, second);
+                    }
+                    bytes = bytes.wrapping_add(QUAD);
+                    weights = weights.wrapping_add(PANEL * QUAD);
                 }
-                bytes = bytes.wrapping_add(QUAD);
-                weights = weights.wrapping_add(PANEL * QUAD);
+                if part_end == end {
+                    break;
+                }
+                part_end = end;
+                for row in 0..ROWS {
+                    sums[row] = [_mm512_slli_epi32::<8>(sums[row][0]), _mm512_slli_epi32::<8>(sums[row][1])];
+                }
             }
             let mut floats = [[_mm512_setzero_ps(); 2]; ROWS];
             for row in 0..ROWS {

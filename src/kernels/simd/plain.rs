@@ -136,11 +136,15 @@ impl Simd for Plain {
         bytes: &[u8],
         stride: usize,
         weights: &[i8],
+        high_quads: usize,
         quads: usize,
     ) -> [[Lanes; 2]; ROWS] {
-        assert!(products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let mut sums = [[[0i32; LANES]; 2]; ROWS];
         for quad in 0..quads {
+            if quad == high_quads {
+                sums.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|sum| *sum <<= 8);
+            }
             let weights = &weights[quad * PANEL * QUAD..][..2 * LANES * QUAD];
             for row in 0..ROWS {
                 let quad = &bytes[row * stride + quad * QUAD..][..QUAD];
