@@ -57,8 +57,7 @@ pub(super) fn pack<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
         let within = column % (panel_vectors::<S>() * S::LANES);
         let panel = &mut panels[start..][..matrix.count * width];
         for (row, to) in panel.chunks_exact_mut(width).enumerate() {
-            let from = &matrix.row(row)[column..];
-            s.store(&mut to[within..], if from.len() < S::LANES { s.load_first(from) } else { s.load(from) });
+            s.store(&mut to[within..], s.load_part(&matrix.row(row)[column..]));
         }
     }
 }

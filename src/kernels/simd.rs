@@ -47,6 +47,18 @@ pub(super) trait Simd: Copy {
     /// To the elements of `to`, but not to more than there are lanes.
     fn store_first(self, to: &mut [f32], vector: Self::F32);
 
+    /// [`Simd::load_first`], quickly where there are enough values: for loops that end in a part of a vector.
+    #[inline(always)]
+    fn load_part(self, values: &[f32]) -> Self::F32 {
+        if values.len() < Self::LANES { self.load_first(values) } else { self.load(values) }
+    }
+
+    /// [`Simd::store_first`], quickly where there is enough room.
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], vector: Self::F32) {
+        if to.len() < Self::LANES { self.store_first(to, vector) } else { self.store(to, vector) }
+    }
+
     /// The first `count` lanes of `vector`, and `others` in the lanes behind.
     fn first_or(self, vector: Self::F32, count: usize, others: Self::F32) -> Self::F32;
 
