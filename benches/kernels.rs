@@ -74,6 +74,39 @@ fn attention(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn gelu(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("gelu");
+    for kernels in available() {
+        let values: Vec<f32> = floats(4096).iter().map(|x| x * 4.0).collect();
+        let mut output = values.clone();
+        group.throughput(Throughput::Elements(values.len() as u64));
+        group.bench_function(kernels.instruction_set().name(), |bencher| {
+            bencher.iter(|| {
+                output.copy_from_slice(&values);
+                kernels.gelu(black_box(&mut output));
+            });
+        });
+    }
+    group.finish();
+}
+
+fn residual_norm(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("residual_norm");
+    let (weight, bias) = (floats(CHANNELS), floats(CHANNELS));
+    let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+    for kernels in available() {
+        for tokens in [11, 384] {
+            let residual = floats(tokens * CHANNELS);
+            let mut output = floats(tokens * CHANNELS);
+            group.throughput(Throughput::Elements(output.len() as u64));
+            group.bench_function(BenchmarkId::new(kernels.instruction_set().name(), tokens), |bencher| {
+                bencher.iter(|| kernels.residual_norm(&Serial, &residual, norm, black_box(&mut output)));
+            });
+        }
+    }
+    group.finish();
+}
+
 fn embed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("embed");
     let (weight, bias) = (floats(CHANNELS), floats(CHANNELS));
@@ -115,5 +148,5 @@ fn pool(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, attention, embed, pool);
+criterion_group!(benches, attention, gelu, residual_norm, embed, pool);
 criterion_main!(benches);

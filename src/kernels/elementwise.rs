@@ -108,17 +108,14 @@ impl Kernels {
         }
     }
 
-    /// Adds `residual` to `output`, both float32 `[tokens, outputs]`, and normalises its rows in place.
-    pub(super) fn residual_norm(
-        self,
-        parallel: &dyn Parallel,
-        residual: &[f32],
-        norm: LayerNorm<'_>,
-        output: &mut [f32],
-    ) {
+    /// Adds `residual` to `output`, both float32 `[tokens, channels]`, and normalises the rows of `output` in place.
+    ///
+    /// # Panics
+    /// Where the slices do not have these shapes.
+    pub fn residual_norm(self, parallel: &dyn Parallel, residual: &[f32], norm: LayerNorm<'_>, output: &mut [f32]) {
         let channels = norm.channels();
-        assert_eq!(residual.len(), output.len(), "the residual is [tokens, outputs]");
-        assert!(output.len().is_multiple_of(channels), "the normalisation is of the outputs");
+        assert_eq!(residual.len(), output.len(), "the residual is [tokens, channels]");
+        assert!(output.len().is_multiple_of(channels), "the output is [tokens, channels]");
         share(parallel, output, channels, &|first, rows| {
             let residual = &residual[first * channels..][..rows.len()];
             self.vectorize(NormRows { residual, norm, rows });

@@ -72,8 +72,9 @@ impl Vectorized for Gelu<'_> {
 }
 
 impl Kernels {
-    /// GELU in place, on the calling thread.
-    pub(super) fn gelu(self, values: &mut [f32]) {
+    /// The exact GELU, `x / 2 (1 + erf(x / sqrt(2)))`, of finite numbers, to within 1e-6: in place, on the calling
+    /// thread.
+    pub fn gelu(self, values: &mut [f32]) {
         self.vectorize(Gelu(values));
     }
 }
