@@ -77,6 +77,7 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     /// The smaller; `b` where one of them is no number.
+    #[allow(dead_code, reason = "for quantisers")]
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     fn abs(self, a: Self::F32) -> Self::F32;
@@ -89,6 +90,10 @@ pub(super) trait Simd: Copy {
 
     /// `yes` where `a < b`, else `no`.
     fn select_less(self, a: Self::F32, b: Self::F32, yes: Self::F32, no: Self::F32) -> Self::F32;
+
+    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats behind each
+    /// other; panics where there are not 8 of each.
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize);
 
     /// The sum of all lanes: halves added, then halves of those, and so on.
     fn sum(self, a: Self::F32) -> f32;

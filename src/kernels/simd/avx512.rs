@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::{Simd, Vectorized};
 use crate::kernels::{InstructionSet, Kernels};
 
@@ -122,5 +123,10 @@ impl Simd for Avx512 {
     fn store_first(self, to: &mut [f32], vector: __m512) {
         // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), vector) }
+    }
+
+    #[inline(always)]
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
+        Avx2::of(self).transpose_8x8(from, to, stride);
     }
 }

@@ -116,4 +116,13 @@ impl Simd for Plain {
     fn greatest(self, a: Lanes) -> f32 {
         a[0].max(a[2]).max(a[1].max(a[3]))
     }
+
+    #[inline(always)]
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
+        for (row, from) in from.into_iter().enumerate() {
+            for (column, &value) in from[..8].iter().enumerate() {
+                to[column * stride + row] = value;
+            }
+        }
+    }
 }
