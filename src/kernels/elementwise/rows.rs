@@ -98,12 +98,14 @@ fn join<S: Simd>(s: S, sums: [S::F32; CHAINS]) -> f32 {
 #[inline(always)]
 fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
     let mut sums = [s.splat(0.0); CHAINS];
-    for chunk in row.chunks(CHAINS * S::LANES) {
-        for (chain, sum) in sums.iter_mut().enumerate() {
-            if chain * S::LANES < chunk.len() {
-                *sum = s.add(*sum, s.load_part(&chunk[chain * S::LANES..]));
-            }
+    let (whole, rest) = row.split_at(row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES);
+    for values in whole.chunks_exact(CHAINS * S::LANES) {
+        for (values, sum) in values.chunks_exact(S::LANES).zip(&mut sums) {
+            *sum = s.add(*sum, s.load(values));
         }
+    }
+    for (values, sum) in rest.chunks(S::LANES).zip(&mut sums) {
+        *sum = s.add(*sum, s.load_part(values));
     }
     join(s, sums)
 }
@@ -112,17 +114,26 @@ fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
 #[inline(always)]
 fn add<S: Simd>(s: S, row: &mut [f32], residual: &[f32]) -> f32 {
     let mut sums = [s.splat(0.0); CHAINS];
-    for (chunk, residual) in row.chunks_mut(CHAINS * S::LANES).zip(residual.chunks(CHAINS * S::LANES)) {
-        for (chain, sum) in sums.iter_mut().enumerate() {
-            if chain * S::LANES < chunk.len() {
-                let values = &mut chunk[chain * S::LANES..];
-                let added = s.add(s.load_part(values), s.load_part(&residual[chain * S::LANES..]));
-                s.store_part(values, added);
-                *sum = s.add(*sum, added);
-            }
+    let middle = row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES;
+    let ((whole, rest), (residual, last)) = (row.split_at_mut(middle), residual.split_at(middle));
+    let chunks = whole.chunks_exact_mut(CHAINS * S::LANES).zip(residual.chunks_exact(CHAINS * S::LANES));
+    for (values, residual) in chunks {
+        let parts = values.chunks_exact_mut(S::LANES).zip(residual.chunks_exact(S::LANES));
+        for ((values, residual), sum) in parts.zip(&mut sums) {
+            add_part(s, values, residual, sum);
         }
     }
+    for ((values, residual), sum) in rest.chunks_mut(S::LANES).zip(last.chunks(S::LANES)).zip(&mut sums) {
+        add_part(s, values, residual, sum);
+    }
     join(s, sums)
+}
+
+#[inline(always)]
+fn add_part<S: Simd>(s: S, values: &mut [f32], residual: &[f32], sum: &mut S::F32) {
+    let added = s.add(s.load_part(values), s.load_part(residual));
+    s.store_part(values, added);
+    *sum = s.add(*sum, added);
 }
 
 /// The sum of the squared distances from `mean`.
@@ -130,17 +141,16 @@ fn add<S: Simd>(s: S, row: &mut [f32], residual: &[f32]) -> f32 {
 fn deviation<S: Simd>(s: S, row: &[f32], mean: S::F32) -> f32 {
     let zero = s.splat(0.0);
     let mut sums = [zero; CHAINS];
-    for chunk in row.chunks(CHAINS * S::LANES) {
-        for (chain, sum) in sums.iter_mut().enumerate() {
-            if chain * S::LANES < chunk.len() {
-                let values = &chunk[chain * S::LANES..];
-                let mut distance = s.sub(s.load_part(values), mean);
-                if values.len() < S::LANES {
-                    distance = s.first_or(distance, values.len(), zero);
-                }
-                *sum = s.mul_add(distance, distance, *sum);
-            }
+    let (whole, rest) = row.split_at(row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES);
+    for values in whole.chunks_exact(CHAINS * S::LANES) {
+        for (values, sum) in values.chunks_exact(S::LANES).zip(&mut sums) {
+            let distance = s.sub(s.load(values), mean);
+            *sum = s.mul_add(distance, distance, *sum);
         }
+    }
+    for (values, sum) in rest.chunks(S::LANES).zip(&mut sums) {
+        let distance = s.first_or(s.sub(s.load_part(values), mean), values.len(), zero);
+        *sum = s.mul_add(distance, distance, *sum);
     }
     join(s, sums)
 }
@@ -152,9 +162,18 @@ fn normalize<S: Simd>(s: S, row: &mut [f32], sum: f32, norm: LayerNorm<'_>) {
     let mean = s.splat(sum / count);
     let variance = deviation(s, row, mean) / count;
     let factor = s.splat(1.0 / (variance + norm.epsilon).sqrt());
-    let (weights, biases) = (norm.weight.chunks(S::LANES), norm.bias.chunks(S::LANES));
-    for (values, (weight, bias)) in row.chunks_mut(S::LANES).zip(weights.zip(biases)) {
-        let scaled = s.mul(s.sub(s.load_part(values), mean), factor);
-        s.store_part(values, s.mul_add(scaled, s.load_part(weight), s.load_part(bias)));
+    let middle = row.len() / S::LANES * S::LANES;
+    let ((weight, last_weight), (bias, last_bias)) = (norm.weight.split_at(middle), norm.bias.split_at(middle));
+    let (whole, rest) = row.split_at_mut(middle);
+    let parameters = weight.chunks_exact(S::LANES).zip(bias.chunks_exact(S::LANES));
+    for (values, (weight, bias)) in whole.chunks_exact_mut(S::LANES).zip(parameters) {
+        normalize_part(s, values, (mean, factor), weight, bias);
     }
+    normalize_part(s, rest, (mean, factor), last_weight, last_bias);
+}
+
+#[inline(always)]
+fn normalize_part<S: Simd>(s: S, values: &mut [f32], (mean, factor): (S::F32, S::F32), weight: &[f32], bias: &[f32]) {
+    let scaled = s.mul(s.sub(s.load_part(values), mean), factor);
+    s.store_part(values, s.mul_add(scaled, s.load_part(weight), s.load_part(bias)));
 }
