@@ -1,6 +1,12 @@
-//! What happens to each row by itself: embedding lookup, normalisation, GELU, pooling.
+//! What happens to each row by itself: embedding lookup, normalisation, pooling.
+
+mod pool;
+mod rows;
+#[cfg(test)]
+mod tests;
 
 use super::{Kernels, Offsets, Parallel};
+use rows::{EmbedRows, NormRows, Place, share};
 
 /// Normalisation over a row's channels: weight and bias `[channels]`.
 #[derive(Debug, Clone, Copy)]
@@ -61,43 +67,27 @@ impl Kernels {
     /// The normalised sum of word and position embeddings: `ids`, `[tokens]`, to `output`, float32 `[tokens, channels]`.
     ///
     /// # Errors
-    /// [`TokenOutOfRange`].
+    /// [`TokenOutOfRange`], before anything is written.
     ///
     /// # Panics
     /// Where the slices do not have these shapes.
     pub fn embed(
         self,
-        _parallel: &dyn Parallel,
+        parallel: &dyn Parallel,
         ids: &[i64],
         offsets: &Offsets,
         tables: &EmbeddingTables<'_>,
         output: &mut [f32],
     ) -> Result<(), TokenOutOfRange> {
-        let channels = tables.norm.weight.len();
+        let channels = tables.norm.channels();
+        assert_eq!(ids.len(), offsets.tokens(), "there is an id for each token");
         assert_eq!(output.len(), ids.len() * channels, "the output is [tokens, channels]");
-        for text in offsets.texts() {
-            let mut seen = 0;
-            for (position, at) in text.enumerate() {
-                let out_of_range = TokenOutOfRange { token: ids[at], position };
-                let id = usize::try_from(ids[at]).map_err(|_| out_of_range.clone())?;
-                let row = match tables.position_rule {
-                    PositionRule::Sequential => position,
-                    PositionRule::SkippingPadding { padding } if id == padding => padding,
-                    PositionRule::SkippingPadding { padding } => {
-                        seen += 1;
-                        padding + seen
-                    }
-                };
-                let scale = *tables.word_scales.get(id).ok_or(out_of_range.clone())?;
-                let words = &tables.words[id * channels..][..channels];
-                let positions = tables.positions.get(row * channels..(row + 1) * channels).ok_or(out_of_range)?;
-                let output = &mut output[at * channels..][..channels];
-                for ((out, &word), position) in output.iter_mut().zip(words).zip(positions) {
-                    *out = f32::from(word) * scale + position;
-                }
-                plain_norm(output, tables.norm);
-            }
-        }
+        assert_eq!(tables.words.len(), tables.word_scales.len() * channels, "the words are [vocabulary, channels]");
+        let places = tables.places(ids, offsets)?;
+        share(parallel, output, channels, &|first, rows| {
+            let places = &places[first..][..rows.len() / channels];
+            self.vectorize(EmbedRows { tables, places, rows });
+        });
         Ok(())
     }
 
@@ -106,43 +96,67 @@ impl Kernels {
     /// # Panics
     /// Where the slices do not have these shapes.
     pub fn pool(self, states: &[f32], offsets: &Offsets, rule: PoolingRule, output: &mut [f32]) {
-        let channels = states.len() / offsets.tokens();
+        let channels = output.len() / offsets.texts().len();
         assert_eq!(output.len(), offsets.texts().len() * channels, "the output is [texts, channels]");
+        assert_eq!(states.len(), offsets.tokens() * channels, "the states are [tokens, channels]");
         for (text, output) in offsets.texts().zip(output.chunks_exact_mut(channels)) {
+            let rows = &states[text.start * channels..text.end * channels];
             match rule {
-                PoolingRule::First => output.copy_from_slice(&states[text.start * channels..][..channels]),
-                PoolingRule::Mean => {
-                    let count = text.len() as f32;
-                    output.fill(0.0);
-                    for row in text {
-                        let row = &states[row * channels..][..channels];
-                        output.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-                    }
-                    output.iter_mut().for_each(|sum| *sum /= count);
-                }
+                PoolingRule::First => output.copy_from_slice(&rows[..channels]),
+                PoolingRule::Mean => self.vectorize(pool::Mean { rows, output }),
             }
         }
     }
 
-    pub(super) fn residual_norm(
-        self,
-        _parallel: &dyn Parallel,
-        residual: &[f32],
-        norm: LayerNorm<'_>,
-        output: &mut [f32],
-    ) {
-        assert_eq!(residual.len(), output.len(), "the residual is [tokens, outputs]");
-        output.iter_mut().zip(residual).for_each(|(sum, value)| *sum += value);
-        output.chunks_exact_mut(norm.weight.len()).for_each(|row| plain_norm(row, norm));
+    /// Adds `residual` to `output`, both float32 `[tokens, channels]`, and normalises the rows of `output` in place.
+    ///
+    /// # Panics
+    /// Where the slices do not have these shapes.
+    pub fn residual_norm(self, parallel: &dyn Parallel, residual: &[f32], norm: LayerNorm<'_>, output: &mut [f32]) {
+        let channels = norm.channels();
+        assert_eq!(residual.len(), output.len(), "the residual is [tokens, channels]");
+        assert!(output.len().is_multiple_of(channels), "the output is [tokens, channels]");
+        share(parallel, output, channels, &|first, rows| {
+            let residual = &residual[first * channels..][..rows.len()];
+            self.vectorize(NormRows { residual, norm, rows });
+        });
     }
 }
 
-fn plain_norm(row: &mut [f32], norm: LayerNorm<'_>) {
-    let count = row.len() as f32;
-    let mean = row.iter().sum::<f32>() / count;
-    let variance = row.iter().map(|x| (x - mean) * (x - mean)).sum::<f32>() / count;
-    let factor = 1.0 / (variance + norm.epsilon).sqrt();
-    for ((x, weight), bias) in row.iter_mut().zip(norm.weight).zip(norm.bias) {
-        *x = (*x - mean) * factor * weight + bias;
+impl LayerNorm<'_> {
+    /// How many there are.
+    fn channels(&self) -> usize {
+        assert_eq!(self.weight.len(), self.bias.len(), "a normalisation's weight and bias are [channels]");
+        self.weight.len()
+    }
+}
+
+impl EmbeddingTables<'_> {
+    /// The rows of both tables for each token.
+    fn places(&self, ids: &[i64], offsets: &Offsets) -> Result<Vec<Place>, TokenOutOfRange> {
+        let positions = self.positions.len() / self.norm.channels();
+        let mut places = Vec::with_capacity(ids.len());
+        for text in offsets.texts() {
+            let mut seen = 0;
+            for (place, &token) in ids[text].iter().enumerate() {
+                let out_of_range = TokenOutOfRange { token, position: place };
+                let Some(word) = usize::try_from(token).ok().filter(|&word| word < self.word_scales.len()) else {
+                    return Err(out_of_range);
+                };
+                let position = match self.position_rule {
+                    PositionRule::Sequential => place,
+                    PositionRule::SkippingPadding { padding } if word == padding => padding,
+                    PositionRule::SkippingPadding { padding } => {
+                        seen += 1;
+                        padding + seen
+                    }
+                };
+                if position >= positions {
+                    return Err(out_of_range);
+                }
+                places.push(Place { word, position });
+            }
+        }
+        Ok(places)
     }
 }

@@ -57,26 +57,38 @@ pub(super) fn pack<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
         let within = column % (panel_vectors::<S>() * S::LANES);
         let panel = &mut panels[start..][..matrix.count * width];
         for (row, to) in panel.chunks_exact_mut(width).enumerate() {
-            let from = &matrix.row(row)[column..];
-            s.store(&mut to[within..], if from.len() < S::LANES { s.load_first(from) } else { s.load(from) });
+            s.store(&mut to[within..], s.load_part(&matrix.row(row)[column..]));
         }
     }
 }
 
-/// Packs `matrix` transposed: its rows become columns; those beyond the last are 0.
+/// Packs `matrix` transposed: its rows become columns; those beyond the last are 0. `panels` has
+/// `columns padded(rows)` floats, counted in `matrix`.
 #[inline(always)]
-pub(super) fn pack_transposed<S: Simd>(_: S, matrix: Rows<'_>, panels: &mut [f32]) {
-    let (rows, columns) = (matrix.columns, matrix.count);
-    for column in 0..padded::<S>(columns) {
-        let (start, width) = panel_of::<S>(column, rows, columns);
-        let within = column % (panel_vectors::<S>() * S::LANES);
-        let panel = &mut panels[start..][..rows * width];
-        if column < columns {
-            for (to, &value) in panel.chunks_exact_mut(width).zip(matrix.row(column)) {
-                to[within] = value;
+pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
+    const SQUARE: usize = 8;
+    let depth = matrix.columns;
+    let zeros = [0.0; SQUARE];
+    for first in (0..padded::<S>(matrix.count)).step_by(SQUARE) {
+        let (start, width) = panel_of::<S>(first, depth, matrix.count);
+        let within = first % (panel_vectors::<S>() * S::LANES);
+        let panel = &mut panels[start..][..depth * width];
+        // A square must not reach beyond its panel, nor beyond the channels.
+        let whole = if within + SQUARE <= width { depth / SQUARE * SQUARE } else { 0 };
+        for channel in (0..whole).step_by(SQUARE) {
+            let mut from = [&zeros[..]; SQUARE];
+            for (index, from) in from.iter_mut().enumerate() {
+                if first + index < matrix.count {
+                    *from = &matrix.row(first + index)[channel..];
+                }
             }
-        } else {
-            panel.chunks_exact_mut(width).for_each(|to| to[within] = 0.0);
+            s.transpose_8x8(from, &mut panel[channel * width + within..], width);
+        }
+        for column in first..first + SQUARE.min(width - within) {
+            for channel in whole..depth {
+                let value = if column < matrix.count { matrix.row(column)[channel] } else { 0.0 };
+                panel[channel * width + within + column - first] = value;
+            }
         }
     }
 }

@@ -48,6 +48,18 @@ pub(super) trait Simd: Copy {
     /// To the elements of `to`, but not to more than there are lanes.
     fn store_first(self, to: &mut [f32], vector: Self::F32);
 
+    /// [`Simd::load_first`], quickly where there are enough values: for loops that end in a part of a vector.
+    #[inline(always)]
+    fn load_part(self, values: &[f32]) -> Self::F32 {
+        if values.len() < Self::LANES { self.load_first(values) } else { self.load(values) }
+    }
+
+    /// [`Simd::store_first`], quickly where there is enough room.
+    #[inline(always)]
+    fn store_part(self, to: &mut [f32], vector: Self::F32) {
+        if to.len() < Self::LANES { self.store_first(to, vector) } else { self.store(to, vector) }
+    }
+
     /// The first `count` lanes of `vector`, and `others` in the lanes behind.
     fn first_or(self, vector: Self::F32, count: usize, others: Self::F32) -> Self::F32;
 
@@ -66,6 +78,7 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     /// The smaller; `b` where one of them is no number.
+    #[allow(dead_code, reason = "for quantisers")]
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     fn abs(self, a: Self::F32) -> Self::F32;
@@ -78,6 +91,10 @@ pub(super) trait Simd: Copy {
 
     /// `yes` where `a < b`, else `no`.
     fn select_less(self, a: Self::F32, b: Self::F32, yes: Self::F32, no: Self::F32) -> Self::F32;
+
+    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats behind each
+    /// other; panics where there are not 8 of each.
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize);
 
     /// The sum of all lanes: halves added, then halves of those, and so on.
     fn sum(self, a: Self::F32) -> f32;

@@ -44,12 +44,12 @@ pub(super) enum Ordering {
 
 impl Default for NativeRecipe {
     fn default() -> Self {
-        let outlying = InputRecipe { split: 32, group: 128, clip: true };
+        let outlying = InputRecipe { split: 16, group: 128, clip: true };
         Self {
             attention: outlying,
-            attention_output: InputRecipe { split: 0, ..outlying },
+            attention_output: InputRecipe { split: 0, group: 64, ..outlying },
             intermediate: outlying,
-            output: outlying,
+            output: InputRecipe { group: 64, ..outlying },
             hidden_order: Ordering::BySize,
             inner_order: Ordering::BySize,
         }

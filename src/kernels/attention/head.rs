@@ -143,9 +143,7 @@ fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]
         let first = index * S::LANES;
         let mut score = s.mul(s.load(vector), scale);
         if !bias.is_empty() {
-            let bias = &bias[first..];
-            let bias = if bias.len() < S::LANES { s.load_first(bias) } else { s.load(bias) };
-            score = s.mul_add(bias, log2_e, score);
+            score = s.mul_add(s.load_part(&bias[first..]), log2_e, score);
         }
         if keys - first < S::LANES {
             score = s.first_or(score, keys - first, never);
@@ -168,7 +166,6 @@ fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]
 fn write<S: Simd>(s: S, row: &[f32], factor: f32, output: &mut [f32]) {
     let factor = s.splat(factor);
     for (from, to) in row.chunks_exact(S::LANES).zip(output.chunks_mut(S::LANES)) {
-        let values = s.mul(s.load(from), factor);
-        if to.len() < S::LANES { s.store_first(to, values) } else { s.store(to, values) }
+        s.store_part(to, s.mul(s.load(from), factor));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512::Avx512;
 use super::{PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::kernels::{InstructionSet, Kernels};
 
@@ -31,6 +32,12 @@ impl Avx2 {
         }
         // SAFETY: the token proves that this CPU has these features.
         unsafe { compiled(self, work) }
+    }
+
+    /// A CPU with AVX-512 has this set too.
+    #[inline(always)]
+    pub(super) fn of(_: Avx512) -> Self {
+        Self(())
     }
 
     /// The mask of the first `count` lanes.
@@ -207,5 +214,51 @@ impl Simd for Avx2 {
             }
             floats
         }
+    }
+
+    #[inline(always)]
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
+        let mut rows = [self.splat(0.0); 8];
+        for (row, from) in rows.iter_mut().zip(from) {
+            *row = self.load(from);
+        }
+        // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+        let columns = unsafe { transpose(rows) };
+        for (column, values) in columns.into_iter().enumerate() {
+            self.store(&mut to[column * stride..], values);
+        }
+    }
+}
+
+/// Pairs of rows are interleaved, then pairs of pairs, then the halves put together.
+///
+/// # Safety
+/// This CPU has AVX2.
+#[inline(always)]
+unsafe fn transpose([a, b, c, d, e, f, g, h]: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: as the caller vouches; no memory is touched.
+    unsafe {
+        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let (ef_low, ef_high) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
+        let (gh_low, gh_high) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
+        let first = [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ];
+        let second = [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ef_low, gh_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ef_low, gh_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ef_high, gh_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ef_high, gh_high),
+        ];
+        let mut columns = [a; 8];
+        for column in 0..4 {
+            columns[column] = _mm256_permute2f128_ps::<0x20>(first[column], second[column]);
+            columns[column + 4] = _mm256_permute2f128_ps::<0x31>(first[column], second[column]);
+        }
+        columns
     }
 }

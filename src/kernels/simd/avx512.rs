@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx2::Avx2;
 use super::{PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::kernels::{InstructionSet, Kernels};
 
@@ -190,5 +191,10 @@ impl Simd for Avx512 {
             }
             floats
         }
+    }
+
+    #[inline(always)]
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
+        Avx2::of(self).transpose_8x8(from, to, stride);
     }
 }

@@ -160,4 +160,13 @@ impl Simd for Plain {
         }
         sums.map(|sums| sums.map(|lanes| lanes.map(|sum| sum as f32)))
     }
+
+    #[inline(always)]
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
+        for (row, from) in from.into_iter().enumerate() {
+            for (column, &value) in from[..8].iter().enumerate() {
+                to[column * stride + row] = value;
+            }
+        }
+    }
 }

@@ -150,3 +150,31 @@ fn sum_and_greatest_take_in_every_lane() {
         assert_eq!(greatest, VALUES[..lanes].iter().copied().fold(f32::NEG_INFINITY, f32::max));
     });
 }
+
+struct Transposed;
+
+impl Vectorized for Transposed {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Vec<f32> {
+        let from: Vec<f32> = (0..80).map(|value| value as f32).collect();
+        let mut rows = [&from[..]; 8];
+        for (index, row) in rows.iter_mut().enumerate() {
+            *row = &from[index * 10..][..8];
+        }
+        let mut to = vec![-1.0; 7 * 11 + 8];
+        s.transpose_8x8(rows, &mut to, 11);
+        to
+    }
+}
+
+#[test]
+fn a_transposed_square_has_rows_for_columns_and_leaves_its_surroundings() {
+    every_available(|kernels| {
+        for (index, value) in kernels.vectorize(Transposed).into_iter().enumerate() {
+            let (row, column) = (index / 11, index % 11);
+            assert_eq!(value, if column < 8 { (column * 10 + row) as f32 } else { -1.0 }, "row {row}, column {column}");
+        }
+    });
+}
