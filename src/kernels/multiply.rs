@@ -1,6 +1,6 @@
 //! float32 matrix products for attention, whose factors are too small and too short-lived for a library's packing.
 //!
-//! The right-hand matrix lies in panels: `PANEL_VECTORS` vectors of columns side by side for every row, panel after
+//! The right-hand matrix lies in panels: [`panel_vectors`] vectors of columns side by side for every row, panel after
 //! panel; the last panel may have fewer vectors. Every element of a product is summed in the order of the rows of the
 //! right-hand matrix, whatever tile it falls into.
 

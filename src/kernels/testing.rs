@@ -17,6 +17,11 @@ pub(super) fn every_available(mut test: impl FnMut(Kernels)) {
     assert_eq!(run, InstructionSet::ALL.into_iter().filter(|set| set.is_available()).count());
 }
 
+/// `release` in a release build, `debugging` in others, where kernels take a hundred times as long.
+pub(super) fn by_build(release: usize, debugging: usize) -> usize {
+    if cfg!(debug_assertions) { debugging } else { release }
+}
+
 /// Numbers that look random and are the same in every run.
 #[derive(Debug, Clone)]
 pub(super) struct Numbers(u64);

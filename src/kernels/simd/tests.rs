@@ -2,6 +2,7 @@
 
 use super::{Simd, Vectorized};
 use crate::kernels::testing::every_available;
+use crate::kernels::{InstructionSet, Kernels};
 
 const VALUES: [f32; 24] = [
     -3.75, 0.0, 2.5, -0.5, 1e-3, 1e6, -7.0, 0.3, 3.5, -1.5, 88.0, -12.25, 5e-7, 9.0, -2.5, 0.5, 4.0, -4.5, 1.0, -1.0,
@@ -126,6 +127,25 @@ fn partial_loads_and_stores_touch_the_first_lanes_alone() {
             }
         }
     });
+}
+
+struct Lanes;
+
+impl Vectorized for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        S::LANES
+    }
+}
+
+#[test]
+fn kernels_run_with_the_vectors_of_their_instruction_set() {
+    for (set, lanes) in [(InstructionSet::Avx512Vnni, 16), (InstructionSet::Avx2, 8), (InstructionSet::Plain, 4)] {
+        let run = Kernels::of(set).map(|kernels| kernels.vectorize(Lanes));
+        assert_eq!(run, set.is_available().then_some(lanes), "{set}");
+    }
 }
 
 struct Across;
