@@ -84,7 +84,15 @@ fn largest(values: &[f32]) -> f32 {
 /// The integer of a value; what is beyond the range is clipped.
 pub(super) fn round(value: f32, scale: f32) -> i8 {
     // Within -127..=127 by the clamp.
-    (value / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8
+    round_ties_even((value / scale).clamp(-LARGEST, LARGEST)) as i8
+}
+
+/// For numbers below 2^22. `f32::round_ties_even` is a call on CPUs that Rust compiles for by default, and conversion
+/// rounds each weight several times.
+fn round_ties_even(value: f32) -> f32 {
+    /// Between 2^23 and 2^24, where floats are integers.
+    const SHIFT: f32 = 12_582_912.0;
+    (value + SHIFT) - SHIFT
 }
 
 #[cfg(test)]
@@ -102,6 +110,14 @@ mod tests {
                 let clipped = value.abs() > 127.0 * scale;
                 assert!(clipped || (back - value).abs() <= scale * 0.5001, "{value} became {back}");
             }
+        }
+    }
+
+    #[test]
+    fn rounding_is_that_of_the_standard_library() {
+        let values = (-51_200..=51_200).map(|i| i as f32 / 400.0);
+        for value in values.chain([0.499_999_97, -0.499_999_97, 126.500_01, f32::MIN_POSITIVE]) {
+            assert_eq!(round_ties_even(value), value.round_ties_even(), "{value}");
         }
     }
 
