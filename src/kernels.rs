@@ -6,6 +6,7 @@
 //! same text gives the same bits in every batch.
 
 mod attention;
+mod disjoint;
 mod elementwise;
 mod instruction_set;
 mod layout;
@@ -21,7 +22,7 @@ mod testing;
 pub use attention::{AttentionInput, DistanceBias};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
-pub use layout::{Group, InvalidOffsets, LinearWeights, Offsets, PANEL, RowLayout, ShapeMismatch};
+pub use layout::{Group, InvalidOffsets, LinearWeights, MAX_SPLIT, Offsets, PANEL, RowLayout, ShapeMismatch};
 pub use linear::{Epilogue, Scratch};
 pub use memory::PageBuffer;
 pub use parallel::{Parallel, Serial};

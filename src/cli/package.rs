@@ -56,7 +56,7 @@ pub(super) fn command() -> clap::Command {
         .conflicts_with_all(["output", "name", "force", "bundle", "model"])
         .help("Check this tarball instead of writing one");
     clap::Command::new("package")
-        .about("Pack a bundle's portable model, its tokeniser and report into a tarball")
+        .about("Pack a bundle's INT8 models, its tokeniser and report into a tarball")
         .after_help(
             "Exit codes: 0 done, 1 failed, 2 the model's accuracy is unknown or too low (no tarball is written), 64 \
              wrong use or configuration.",

@@ -4,20 +4,22 @@ use std::ops::Range;
 
 /// Output columns of one panel of packed weights.
 pub const PANEL: usize = 32;
+/// Channels that may be split at most: their sum of products of 16 and 8 bits must fit 32.
+pub const MAX_SPLIT: usize = 256;
 /// Integers along K that one dot product instruction takes.
 pub(super) const QUAD: usize = 4;
 
 /// How the rows of a linear layer's input are quantised: to unsigned bytes, a scale and a zero point for each row and
 /// group of channels.
 ///
-/// The first `split` channels get 16 bits, as two bytes in two groups of their own (the high bytes first); the others
-/// 8 bits in groups of `group` channels, of which the last may be shorter. In a quantised row each group begins at a
-/// multiple of 4 bytes.
+/// The first `split` channels, in a group of their own, get 16 bits each: first the high bytes of all of them, then the
+/// low ones. The others get 8 bits, in groups of `group` channels, of which the last may be shorter. In a quantised row
+/// each group, and the low bytes, begin at a multiple of 4 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowLayout {
     /// Channels of a row.
     pub inputs: usize,
-    /// How many of them, the first ones, get 16 bits.
+    /// How many of them, the first ones, get 16 bits; at most [`MAX_SPLIT`].
     pub split: usize,
     /// Channels of a group of the others.
     pub group: usize,
@@ -28,29 +30,45 @@ pub struct RowLayout {
 pub struct Group {
     /// The channels in the float row.
     pub channels: Range<usize>,
-    /// The bytes in the quantised row: as many as channels, up to a multiple of 4; what is beyond is 0.
+    /// The bytes in the quantised row: as many as channels (twice as many where they are split), up to a multiple of 4;
+    /// what is beyond is 0.
     pub bytes: Range<usize>,
+    /// Whether the channels have 16 bits.
+    pub split: bool,
+}
+
+impl Group {
+    /// The bytes of the `offset`-th channel of the group in the quantised row; the same weight belongs to each.
+    pub fn places(&self, offset: usize) -> impl Iterator<Item = usize> + use<> {
+        let low = self.split.then(|| self.half().end + offset);
+        std::iter::once(self.bytes.start + offset).chain(low)
+    }
+
+    /// Where the high bytes are, if the group is split; else all bytes.
+    pub(super) fn half(&self) -> Range<usize> {
+        let halves = 1 + usize::from(self.split);
+        self.bytes.start..self.bytes.start + self.bytes.len() / halves
+    }
 }
 
 impl RowLayout {
-    /// Every group, in the order of the quantised row. Where `split` is not 0 the first two cover the same channels:
-    /// high bytes, then low bytes.
+    /// Every group, in the order of the quantised row.
     pub fn groups(&self) -> Vec<Group> {
         let mut groups = Vec::with_capacity(self.group_count());
         let mut start = 0;
-        let mut add = |channels: Range<usize>| {
-            let bytes = start..start + channels.len().next_multiple_of(QUAD);
+        let mut add = |channels: Range<usize>, split: bool| {
+            let half = channels.len().next_multiple_of(QUAD);
+            let bytes = start..start + half * (1 + usize::from(split));
             start = bytes.end;
-            groups.push(Group { channels, bytes });
+            groups.push(Group { channels, bytes, split });
         };
         if self.split > 0 {
-            add(0..self.split);
-            add(0..self.split);
+            add(0..self.split, true);
         }
         let mut first = self.split;
         while first < self.inputs {
             let end = (first + self.group).min(self.inputs);
-            add(first..end);
+            add(first..end, false);
             first = end;
         }
         groups
@@ -58,7 +76,7 @@ impl RowLayout {
 
     /// How many groups there are.
     pub fn group_count(&self) -> usize {
-        2 * usize::from(self.split > 0) + (self.inputs - self.split).div_ceil(self.group)
+        usize::from(self.split > 0) + (self.inputs - self.split).div_ceil(self.group)
     }
 
     /// Bytes of a quantised row; a multiple of 4.
@@ -108,6 +126,9 @@ impl<'a> LinearWeights<'a> {
         bias: &'a [f32],
     ) -> Result<Self, ShapeMismatch> {
         let columns = outputs.next_multiple_of(PANEL);
+        if layout.split > MAX_SPLIT {
+            return Err(ShapeMismatch { what: "a linear layer's split", found: layout.split, expected: MAX_SPLIT });
+        }
         expect("a linear layer's weights", weights.len(), columns * layout.row_bytes())?;
         expect("a linear layer's scales", scales.len(), columns * layout.group_count() * 2)?;
         expect("a linear layer's bias", bias.len(), columns)?;
@@ -189,10 +210,12 @@ mod tests {
     #[test]
     fn a_row_begins_with_the_halves_of_its_split_channels() {
         let layout = RowLayout { inputs: 30, split: 6, group: 16 };
-        let expected = [(0..6, 0..8), (0..6, 8..16), (6..22, 16..32), (22..30, 32..40)];
+        let expected = [(0..6, 0..16), (6..22, 16..32), (22..30, 32..40)];
         let groups: Vec<_> = layout.groups().into_iter().map(|group| (group.channels, group.bytes)).collect();
         assert_eq!(groups, expected);
-        assert_eq!((layout.group_count(), layout.row_bytes()), (4, 40));
+        assert_eq!((layout.group_count(), layout.row_bytes()), (3, 40));
+        let places = |group: usize, offset| layout.groups()[group].places(offset).collect::<Vec<_>>();
+        assert_eq!((places(0, 5), places(1, 0)), (vec![5, 13], vec![16]));
         let whole = RowLayout { inputs: 30, split: 0, group: 30 };
         assert_eq!((whole.group_count(), whole.row_bytes()), (1, 32));
     }

@@ -1,7 +1,25 @@
 //! Quantised linear layers: rows to bytes, bytes times packed weights, and what follows in the same pass.
+#![allow(unsafe_code)]
 
+mod quantize;
+mod tile;
+
+use std::ops::Range;
+
+use super::disjoint::Disjoint;
 use super::elementwise::LayerNorm;
-use super::{Kernels, LinearWeights, PANEL, Parallel};
+use super::layout::Group;
+use super::simd::{Simd, Vectorized};
+use super::{Kernels, LinearWeights, Parallel};
+
+/// Multiplications that are worth another thread: some 20 microseconds of them, a few times what waking it costs.
+const PRODUCTS_PER_TASK: usize = 4 << 20;
+/// Values whose quantisation is worth another thread.
+const VALUES_PER_TASK: usize = 64 << 10;
+/// Rows that are not shared among tasks: a few whole tiles on every instruction set.
+const ROWS_PER_PART: usize = 24;
+/// Tasks for each thread, so that one that is late holds the others up little.
+const TASKS_PER_THREAD: usize = 4;
 
 /// What happens to `W x + bias` before it is written.
 #[derive(Debug, Clone, Copy)]
@@ -22,9 +40,28 @@ pub enum Epilogue<'a> {
 /// Memory for quantised rows, kept between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    /// `[rows, row_bytes]`.
     bytes: Vec<u8>,
-    /// `[rows, groups, 2]`: the scale, and the scale times the zero point.
+    /// `[rows, groups, 2]`.
     factors: Vec<f32>,
+}
+
+/// A linear layer's rows, quantised.
+#[derive(Clone, Copy)]
+struct QuantizedRows<'a> {
+    /// `[rows, row_bytes]`.
+    bytes: &'a [u8],
+    row_bytes: usize,
+    /// `[rows, groups, 2]`: the scale, and the scale times the zero point, negated.
+    factors: &'a [f32],
+}
+
+/// What all tasks of a product share.
+struct Work<'a> {
+    input: QuantizedRows<'a>,
+    weights: &'a LinearWeights<'a>,
+    groups: &'a [Group],
+    gelu: bool,
 }
 
 impl Kernels {
@@ -42,67 +79,108 @@ impl Kernels {
         scratch: &mut Scratch,
         output: &mut [f32],
     ) {
+        let rows = input.len() / weights.layout.inputs;
+        assert_eq!(input.len(), rows * weights.layout.inputs, "the input is [tokens, inputs]");
+        assert_eq!(output.len(), rows * weights.outputs, "the output is [tokens, outputs]");
+        let groups = weights.layout.groups();
+        let input = self.quantize(parallel, input, weights, &groups, scratch);
+        let gelu = matches!(epilogue, Epilogue::Gelu);
+        self.multiply(parallel, rows, &Work { input, weights, groups: &groups, gelu }, output);
+        if let Epilogue::ResidualNorm { residual, norm } = epilogue {
+            self.residual_norm(parallel, residual, norm, output);
+        }
+    }
+
+    fn quantize<'s>(
+        self,
+        parallel: &dyn Parallel,
+        input: &[f32],
+        weights: &LinearWeights<'_>,
+        groups: &[Group],
+        scratch: &'s mut Scratch,
+    ) -> QuantizedRows<'s> {
         let layout = weights.layout;
         let rows = input.len() / layout.inputs;
-        assert_eq!(input.len(), rows * layout.inputs, "the input is [tokens, inputs]");
-        assert_eq!(output.len(), rows * weights.outputs, "the output is [tokens, outputs]");
-        plain_quantize(input, weights, scratch);
-        plain_multiply(rows, weights, scratch, output);
-        match epilogue {
-            Epilogue::None => {}
-            Epilogue::Gelu => self.gelu(output),
-            Epilogue::ResidualNorm { residual, norm } => self.residual_norm(parallel, residual, norm, output),
+        let (row_bytes, row_factors) = (layout.row_bytes(), 2 * groups.len());
+        scratch.bytes.resize(rows * row_bytes, 0);
+        scratch.factors.resize(rows * row_factors, 0.0);
+        let bytes = Disjoint::new(&mut scratch.bytes);
+        let factors = Disjoint::new(&mut scratch.factors);
+        let rows_per_task = (VALUES_PER_TASK / layout.inputs).max(rows.div_ceil(parallel.threads())).max(1);
+        parallel.run(rows.div_ceil(rows_per_task), &|task| {
+            let own = task * rows_per_task..((task + 1) * rows_per_task).min(rows);
+            // SAFETY: each row is part of one task alone.
+            let bytes = unsafe { bytes.slice(own.start * row_bytes..own.end * row_bytes) };
+            // SAFETY: as above.
+            let factors = unsafe { factors.slice(own.start * row_factors..own.end * row_factors) };
+            let input = &input[own.start * layout.inputs..own.end * layout.inputs];
+            self.vectorize(quantize::Rows { input, layout, groups, bytes, factors });
+        });
+        QuantizedRows { bytes: &scratch.bytes, row_bytes, factors: &scratch.factors }
+    }
+
+    fn multiply(self, parallel: &dyn Parallel, rows: usize, work: &Work<'_>, output: &mut [f32]) {
+        let split = Split::of(rows, work.weights, parallel.threads());
+        let output = Disjoint::new(output);
+        parallel.run(split.tasks(), &|task| {
+            let (panels, rows) = split.task(task);
+            self.vectorize(Task { work, panels, rows, output: &output });
+        });
+    }
+}
+
+/// Some rows times some panels.
+struct Task<'a> {
+    work: &'a Work<'a>,
+    panels: Range<usize>,
+    rows: Range<usize>,
+    output: &'a Disjoint<'a, f32>,
+}
+
+impl Vectorized for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for panel in self.panels {
+            // SAFETY: each pair of a row and a panel is part of one task alone.
+            unsafe { tile::panel(simd, self.work, panel, self.rows.clone(), self.output) };
         }
     }
 }
 
-fn plain_quantize(input: &[f32], weights: &LinearWeights<'_>, scratch: &mut Scratch) {
-    let layout = weights.layout;
-    let groups = layout.groups();
-    scratch.bytes.clear();
-    scratch.factors.clear();
-    for row in input.chunks_exact(layout.inputs) {
-        for (index, group) in groups.iter().enumerate() {
-            let values = &row[group.channels.clone()];
-            let (least, most) = values.iter().fold((0.0f32, 0.0f32), |(a, b), &x| (a.min(x), b.max(x)));
-            let halves = layout.split > 0 && index < 2;
-            let largest = if halves { 65535.0 } else { 255.0 };
-            let scale = ((most - least) / largest).max(f32::MIN_POSITIVE);
-            let zero = (-least / scale).round_ties_even();
-            let integers = values.iter().map(|x| (x / scale + zero).round_ties_even().clamp(0.0, largest) as u32);
-            let bytes = integers.map(|integer| if halves && index == 0 { (integer >> 8) as u8 } else { integer as u8 });
-            scratch.bytes.extend(bytes);
-            scratch.bytes.extend(std::iter::repeat_n(0, group.bytes.len() - values.len()));
-            scratch.factors.extend(match (halves, index) {
-                (true, 0) => [scale * 256.0, scale * zero],
-                (true, _) => [scale, 0.0],
-                _ => [scale, scale * zero],
-            });
-        }
+/// How a product is split into tasks: by panels, and where there are few of them by rows as well.
+struct Split {
+    panels: usize,
+    panels_per_task: usize,
+    rows: usize,
+    rows_per_task: usize,
+}
+
+impl Split {
+    fn of(rows: usize, weights: &LinearWeights<'_>, threads: usize) -> Self {
+        let panels = weights.panels();
+        let products = rows * weights.layout.row_bytes() * weights.outputs;
+        let tasks = (products / PRODUCTS_PER_TASK).clamp(1, threads * TASKS_PER_THREAD);
+        let row_parts = tasks.div_ceil(panels).min(rows.div_ceil(ROWS_PER_PART)).max(1);
+        let rows_per_task = rows.div_ceil(row_parts).next_multiple_of(ROWS_PER_PART);
+        Self { panels, panels_per_task: panels.div_ceil(tasks), rows, rows_per_task }
+    }
+
+    fn panel_parts(&self) -> usize {
+        self.panels.div_ceil(self.panels_per_task)
+    }
+
+    fn tasks(&self) -> usize {
+        self.panel_parts() * self.rows.div_ceil(self.rows_per_task)
+    }
+
+    fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let (row_part, panel_part) = (task / self.panel_parts(), task % self.panel_parts());
+        let part = |index: usize, size: usize, all: usize| index * size..((index + 1) * size).min(all);
+        (part(panel_part, self.panels_per_task, self.panels), part(row_part, self.rows_per_task, self.rows))
     }
 }
 
-fn plain_multiply(rows: usize, weights: &LinearWeights<'_>, scratch: &Scratch, output: &mut [f32]) {
-    let groups = weights.layout.groups();
-    let row_bytes = weights.layout.row_bytes();
-    for row in 0..rows {
-        let bytes = &scratch.bytes[row * row_bytes..][..row_bytes];
-        for column in 0..weights.outputs {
-            let mut sum = weights.bias[column];
-            for (index, group) in groups.iter().enumerate() {
-                let product: i32 = group
-                    .bytes
-                    .clone()
-                    .map(|byte| {
-                        let weight = weights.weights[LinearWeights::weight_index(row_bytes, byte, column)];
-                        i32::from(bytes[byte]) * i32::from(weight)
-                    })
-                    .sum();
-                let [scale, shift] = [0, 1].map(|i| scratch.factors[(row * groups.len() + index) * 2 + i]);
-                let at = LinearWeights::scale_index(groups.len(), index, column);
-                sum += scale * (weights.scales[at] * product as f32) - shift * weights.scales[at + PANEL];
-            }
-            output[row * weights.outputs + column] = sum;
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 //! reason kernels have no closures around vectors: those cannot be marked so.
 
 use super::Kernels;
+use super::layout::{PANEL, QUAD};
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
@@ -83,6 +84,38 @@ pub(super) trait Simd: Copy {
 
     /// The greatest lane.
     fn greatest(self, a: Self::F32) -> f32;
+
+    /// As [`Simd::store`], to bytes: every lane an integer from 0 to 255.
+    fn store_bytes(self, to: &mut [u8], vector: Self::F32);
+
+    /// As [`Simd::store_first`], to bytes.
+    fn store_bytes_first(self, to: &mut [u8], vector: Self::F32);
+
+    /// Rows that [`Simd::byte_products`] takes at most.
+    const PRODUCT_ROWS: usize;
+
+    /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact as
+    /// an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four for
+    /// each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
+    ///
+    /// Panics where the slices are shorter than that.
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        high_quads: usize,
+        quads: usize,
+    ) -> [[Self::F32; 2]; ROWS];
+}
+
+/// Whether the slices reach as far as [`Simd::byte_products`] reads.
+#[inline(always)]
+fn products_are_within<S: Simd, const ROWS: usize>(bytes: &[u8], stride: usize, weights: &[i8], quads: usize) -> bool {
+    let last_row = stride.saturating_mul(ROWS - 1);
+    quads > 0
+        && bytes.len() >= last_row.saturating_add(quads.saturating_mul(QUAD))
+        && weights.len() >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * S::LANES * QUAD)
 }
 
 /// Work that is written once for every instruction set.

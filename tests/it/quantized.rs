@@ -1,11 +1,17 @@
 //! The INT8 model: converted, gated, served.
 
+use std::fs;
 use std::process::Output;
 
 use embedd::accuracy::cosine;
+use embedd::bundle::{Bundle, BundleError, MANIFEST_FILE, Variant};
+use embedd::home::Home;
+use embedd::model_ref::ModelRef;
+use embedd::prepare::Preparation;
+use embedd::progress::Progress;
 use embedd::proto::GetModelRequest;
 
-use crate::support::models::{Model, fetcher};
+use crate::support::models::{Model, fetcher, runtime};
 use crate::support::reference;
 use crate::support::server::{Server, command, embed, temporary_folder};
 
@@ -91,6 +97,24 @@ fn half_precision_is_half_the_file_and_as_near_as_float32() {
     assert_eq!(converted.status.code(), Some(0), "{}", String::from_utf8_lossy(&converted.stderr));
     let length = |file: &str| std::fs::metadata(bundle.join(file)).expect("a file").len();
     assert!(length("model_quantized.onnx") < length("model.onnx") * 51 / 100);
+}
+
+#[test]
+fn a_bundle_of_an_older_format_in_the_cache_folder_is_made_anew() {
+    let (_folder, folder) = temporary_folder();
+    let (home, fetcher, runtime, progress) = (Home::at(&folder), fetcher(), runtime(), Progress::plain());
+    let model = ModelRef::Folder(Model::MiniLm.source());
+    let place = home.bundle_dir(&model);
+    fs::create_dir_all(&place).expect("a folder");
+    fs::write(place.join(MANIFEST_FILE), r#"{ "format": 1, "models": {} }"#).expect("write");
+    assert!(matches!(Bundle::open(&place), Err(BundleError::Format { found: 1, .. })));
+    let preparation = Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress };
+    let bundle = preparation.bundle(&model).expect("a new one");
+    for variant in [Variant::Portable, Variant::Native] {
+        let model = bundle.model(variant).expect("it has this model");
+        assert!(model.accuracy.expect("it was measured").passed());
+        model.files().for_each(|file| drop(bundle.verify(file).expect("whole")));
+    }
 }
 
 #[test]

@@ -51,9 +51,11 @@ pub(super) fn pack(
             values.extend(group.channels.clone().map(|place| row[inputs.channel(place)]));
             let scale = if clip { quantize::best_scale(&values) } else { quantize::full_scale(&values) };
             let mut sum = 0;
-            for (byte, &value) in group.bytes.clone().zip(&values) {
+            for (offset, &value) in values.iter().enumerate() {
                 let integer = quantize::round(value, scale);
-                packed.weights[LinearWeights::weight_index(row_bytes, byte, output)] = integer;
+                for byte in group.places(offset) {
+                    packed.weights[LinearWeights::weight_index(row_bytes, byte, output)] = integer;
+                }
                 sum += i32::from(integer);
             }
             let at = LinearWeights::scale_index(groups.len(), index, output);
@@ -71,8 +73,7 @@ mod tests {
     /// The weight that the packed tensors stand for, `[outputs, inputs]`, in the packed order.
     fn unpack(packed: &Packed, layout: RowLayout, outputs: usize) -> Vec<Vec<f32>> {
         let groups = layout.groups();
-        let value = |output: usize, index: usize, offset: usize| {
-            let byte = groups[index].bytes.start + offset;
+        let value = |output: usize, index: usize, byte: usize| {
             let integer = packed.weights[LinearWeights::weight_index(layout.row_bytes(), byte, output)];
             f32::from(integer) * packed.scales[LinearWeights::scale_index(groups.len(), index, output)]
         };
@@ -80,9 +81,11 @@ mod tests {
             let mut row = vec![f32::NAN; layout.inputs];
             for (index, group) in groups.iter().enumerate() {
                 for (offset, channel) in group.channels.clone().enumerate() {
-                    let value = value(output, index, offset);
-                    assert!(row[channel].is_nan() || row[channel] == value, "both halves have one weight");
-                    row[channel] = value;
+                    for byte in group.places(offset) {
+                        let value = value(output, index, byte);
+                        assert!(row[channel].is_nan() || row[channel] == value, "both halves have one weight");
+                        row[channel] = value;
+                    }
                 }
             }
             row
@@ -122,9 +125,9 @@ mod tests {
             &ChannelOrder::Models,
             &ChannelOrder::Models,
         );
-        let at = |group, row| packed.scales[LinearWeights::scale_index(4, group, 0) + row * PANEL];
-        assert_eq!([0, 1, 2, 3].map(|group| at(group, 0)), [1.0, 1.0, 1.0, 2.0]);
+        let at = |group, row| packed.scales[LinearWeights::scale_index(3, group, 0) + row * PANEL];
+        assert_eq!([0, 1, 2].map(|group| at(group, 0)), [1.0, 1.0, 2.0]);
         // -2, 0.5 (to 0, which is even), 127; and 254 alone.
-        assert_eq!([0, 1, 2, 3].map(|group| at(group, 1)), [130.0, 130.0, 125.0, 254.0]);
+        assert_eq!([0, 1, 2].map(|group| at(group, 1)), [130.0, 125.0, 254.0]);
     }
 }

@@ -13,7 +13,7 @@ pub enum PackageError {
     Bundle(#[from] BundleError),
     /// There is no model to pack.
     #[error(
-        "{folder} has no portable model ({PORTABLE_FILE}), and the tarball holds no other; convert the model again with \
+        "{folder} has no portable model ({PORTABLE_FILE}), and a tarball must hold one; convert the model again with \
          `embedd convert --force`"
     )]
     NoPortable {

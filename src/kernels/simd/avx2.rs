@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, Vectorized};
+use super::{PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::kernels::{InstructionSet, Kernels};
 
 /// This CPU has what [`InstructionSet::Avx2`] needs.
@@ -136,5 +136,76 @@ impl Simd for Avx2 {
         let mask = self.first(to.len());
         // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask, vector) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], vector: __m256) {
+        let to = &mut to[..LANES];
+        // SAFETY: there are 8 bytes, as just checked; the token proves the instructions.
+        unsafe {
+            let integers = _mm256_cvtps_epi32(vector);
+            let pairs = _mm_packus_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256::<1>(integers));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packus_epi16(pairs, pairs));
+        }
+    }
+
+    #[inline(always)]
+    fn store_bytes_first(self, to: &mut [u8], vector: __m256) {
+        let mut bytes = [0; LANES];
+        self.store_bytes(&mut bytes, vector);
+        let count = to.len().min(LANES);
+        to[..count].copy_from_slice(&bytes[..count]);
+    }
+
+    /// 3 rows of 4 vectors of sums leave 4 of 16 registers for what is multiplied.
+    const PRODUCT_ROWS: usize = 3;
+
+    /// Bytes and weights are widened to 16 bits: the instruction that multiplies unsigned by signed bytes adds two
+    /// products in 16 bits, which `2 x 255 x 127` does not fit.
+    #[inline(always)]
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        high_quads: usize,
+        quads: usize,
+    ) -> [[__m256; 2]; ROWS] {
+        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        let (bytes, weights) = (bytes.as_ptr(), weights.as_ptr());
+        // SAFETY: all that is read lies within the slices, as just checked; the token proves the instructions.
+        unsafe {
+            // Of each column two sums: over the first two and over the last two of every four bytes.
+            let mut sums = [[_mm256_setzero_si256(); 4]; ROWS];
+            for quad in 0..quads {
+                if quad == high_quads && quad > 0 {
+                    for sum in sums.as_flattened_mut() {
+                        *sum = _mm256_slli_epi32::<8>(*sum);
+                    }
+                }
+                let weights = weights.add(quad * PANEL * QUAD);
+                let mut wide = [_mm256_setzero_si256(); ROWS];
+                for row in 0..ROWS {
+                    let quad = bytes.add(row * stride + quad * QUAD).cast::<i32>().read_unaligned();
+                    wide[row] = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad));
+                }
+                for part in 0..4 {
+                    let weights = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(part * 2 * LANES).cast()));
+                    for row in 0..ROWS {
+                        let products = _mm256_madd_epi16(wide[row], weights);
+                        sums[row][part] = _mm256_add_epi32(sums[row][part], products);
+                    }
+                }
+            }
+            let mut floats = [[_mm256_setzero_ps(); 2]; ROWS];
+            for row in 0..ROWS {
+                for vector in 0..2 {
+                    // Adding neighbours within each half gives the columns 0 1 4 5 2 3 6 7.
+                    let pairs = _mm256_hadd_epi32(sums[row][2 * vector], sums[row][2 * vector + 1]);
+                    floats[row][vector] = _mm256_cvtepi32_ps(_mm256_permute4x64_epi64::<0b11_01_10_00>(pairs));
+                }
+            }
+            floats
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Simd, Vectorized};
+use super::{PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::kernels::{InstructionSet, Kernels};
 
 /// This CPU has what [`InstructionSet::Avx512Vnni`] needs.
@@ -11,6 +11,10 @@ use crate::kernels::{InstructionSet, Kernels};
 pub(in crate::kernels) struct Avx512(());
 
 const LANES: usize = 16;
+
+/// How far ahead weights are asked for: at few rows their way from memory is the limit, and the hardware's own
+/// prefetching stops at the end of each page.
+const PREFETCH_BYTES: usize = 4096;
 
 /// The mask of the first `count` lanes.
 #[inline(always)]
@@ -122,5 +126,69 @@ impl Simd for Avx512 {
     fn store_first(self, to: &mut [f32], vector: __m512) {
         // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), vector) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], vector: __m512) {
+        self.store_bytes_first(&mut to[..LANES], vector);
+    }
+
+    #[inline(always)]
+    fn store_bytes_first(self, to: &mut [u8], vector: __m512) {
+        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        unsafe {
+            _mm512_mask_cvtusepi32_storeu_epi8(to.as_mut_ptr().cast(), first(to.len()), _mm512_cvtps_epi32(vector));
+        }
+    }
+
+    /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for what is multiplied.
+    const PRODUCT_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        high_quads: usize,
+        quads: usize,
+    ) -> [[__m512; 2]; ROWS] {
+        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        let (mut bytes, mut weights) = (bytes.as_ptr(), weights.as_ptr());
+        // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
+        // points; the token proves the instructions.
+        unsafe {
+            let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
+            let high_end = weights.wrapping_add(high_quads * PANEL * QUAD);
+            let end = weights.wrapping_add(quads * PANEL * QUAD);
+            let mut part_end = if high_quads > 0 { high_end } else { end };
+            loop {
+                while weights < part_end {
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES));
+                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES + 64));
+                    let first = _mm512_loadu_si512(weights.cast());
+                    let second = _mm512_loadu_si512(weights.add(LANES * QUAD).cast());
+                    for row in 0..ROWS {
+                        let quad = _mm512_set1_epi32(bytes.add(row * stride).cast::<i32>().read_unaligned());
+                        sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], quad, first);
+                        sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], quad, second);
+                    }
+                    bytes = bytes.wrapping_add(QUAD);
+                    weights = weights.wrapping_add(PANEL * QUAD);
+                }
+                if part_end == end {
+                    break;
+                }
+                part_end = end;
+                for row in 0..ROWS {
+                    sums[row] = [_mm512_slli_epi32::<8>(sums[row][0]), _mm512_slli_epi32::<8>(sums[row][1])];
+                }
+            }
+            let mut floats = [[_mm512_setzero_ps(); 2]; ROWS];
+            for row in 0..ROWS {
+                floats[row] = [_mm512_cvtepi32_ps(sums[row][0]), _mm512_cvtepi32_ps(sums[row][1])];
+            }
+            floats
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Arrays of 4 floats, which compilers turn into the 128-bit vectors that most CPUs have.
 
-use super::Simd;
+use super::{PANEL, QUAD, Simd, products_are_within};
 
 /// Needs nothing of the CPU.
 #[derive(Debug, Clone, Copy)]
@@ -115,5 +115,49 @@ impl Simd for Plain {
     #[inline(always)]
     fn greatest(self, a: Lanes) -> f32 {
         a[0].max(a[2]).max(a[1].max(a[3]))
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], vector: Lanes) {
+        self.store_bytes_first(&mut to[..LANES], vector);
+    }
+
+    #[inline(always)]
+    fn store_bytes_first(self, to: &mut [u8], vector: Lanes) {
+        // An integer from 0 to 255, by the contract.
+        to.iter_mut().zip(vector).for_each(|(to, lane)| *to = lane as u8);
+    }
+
+    const PRODUCT_ROWS: usize = 3;
+
+    #[inline(always)]
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        high_quads: usize,
+        quads: usize,
+    ) -> [[Lanes; 2]; ROWS] {
+        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        let mut sums = [[[0i32; LANES]; 2]; ROWS];
+        for quad in 0..quads {
+            if quad == high_quads {
+                sums.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|sum| *sum <<= 8);
+            }
+            let weights = &weights[quad * PANEL * QUAD..][..2 * LANES * QUAD];
+            for row in 0..ROWS {
+                let quad = &bytes[row * stride + quad * QUAD..][..QUAD];
+                for vector in 0..2 {
+                    for lane in 0..LANES {
+                        for byte in 0..QUAD {
+                            sums[row][vector][lane] +=
+                                i32::from(quad[byte]) * i32::from(weights[(vector * LANES + lane) * QUAD + byte]);
+                        }
+                    }
+                }
+            }
+        }
+        sums.map(|sums| sums.map(|lanes| lanes.map(|sum| sum as f32)))
     }
 }
