@@ -100,23 +100,29 @@ impl<'w> Lowering<'w> {
         let Encoder { word_embeddings, positions, hidden_size, .. } = self.encoder;
         let (vocabulary, hidden) = (word_embeddings.shape()[0], *hidden_size);
         let order = self.orders.hidden();
-        // A row's scale does not depend on the order of its channels.
-        self.weights.add(Part::of("word_embeddings", Dtype::I8, &[vocabulary, hidden], {
+        let group = self.recipe.word_group;
+        let shapes = [
+            ("word_embeddings", Dtype::I8, vec![vocabulary, hidden]),
+            ("word_embeddings/scale", Dtype::F32, vec![vocabulary, hidden.div_ceil(group)]),
+        ];
+        self.weights.add(Part::new(shapes.map(|(name, dtype, shape)| (name.to_owned(), dtype, shape)), {
             let order = Rc::clone(&order);
             move || {
-                let (integers, _) = quantize::by_row(&word_embeddings.read()?, hidden);
-                Ok(order.apply_to_rows(&integers).map(i8::cast_unsigned).collect())
+                let table: Vec<f32> = order.apply_to_rows(&word_embeddings.read()?).collect();
+                let (integers, scales) = quantize::by_row(&table, hidden, group);
+                let scales = scales.iter().flat_map(|scale| scale.to_le_bytes());
+                Ok(integers.into_iter().map(i8::cast_unsigned).chain(scales).collect())
             }
-        }));
-        self.weights.add(Part::of_floats("word_embeddings/scale", &[vocabulary], move || {
-            Ok(quantize::by_row(&word_embeddings.read()?, hidden).1)
         }));
         self.weights.add(Part::of_floats("position_embeddings", positions.table().shape(), move || {
             Ok(order.apply_to_rows(&positions.rows()?).collect())
         }));
         self.norm("embeddings/norm", &self.encoder.embedding_norm);
 
-        let mut attributes = vec![Attribute::Float("epsilon", self.encoder.layer_norm_eps)];
+        let mut attributes = vec![
+            Attribute::Float("epsilon", self.encoder.layer_norm_eps),
+            Attribute::Int("word_group", self.recipe.word_group as i64),
+        ];
         if let Positions::SkippingPadding { padding, .. } = positions {
             attributes.push(Attribute::Int("padding", *padding as i64));
         }

@@ -46,15 +46,14 @@ pub(super) fn by_tensor(weight: &[f32], inputs: usize) -> QuantizedMatrix {
     QuantizedMatrix { integers, scales: vec![scale] }
 }
 
-/// Quantises each row of `[rows, width]` with a scale of its own; nothing is transposed.
-pub(super) fn by_row(table: &[f32], width: usize) -> (Vec<i8>, Vec<f32>) {
-    let scales: Vec<f32> = table.chunks_exact(width).map(|row| scale_for(largest(row))).collect();
-    let integers = table
-        .chunks_exact(width)
-        .zip(&scales)
-        .flat_map(|(row, &scale)| row.iter().map(move |&value| round(value, scale)))
-        .collect();
-    (integers, scales)
+/// Quantises each row of `[rows, width]` with a scale for each `group` of its values, of which the last may have fewer;
+/// nothing is transposed. Scales are `[rows, groups]`.
+pub(super) fn by_row(table: &[f32], width: usize, group: usize) -> (Vec<i8>, Vec<f32>) {
+    let groups = || table.chunks_exact(width).flat_map(|row| row.chunks(group));
+    let scales: Vec<f32> = groups().map(full_scale).collect();
+    let integers =
+        groups().zip(&scales).flat_map(|(group, &scale)| group.iter().map(move |&value| round(value, scale)));
+    (integers.collect(), scales)
 }
 
 /// The scale that leaves the least squared error over a row.
@@ -136,8 +135,11 @@ mod tests {
 
     #[test]
     fn rows_of_a_table_have_scales_of_their_own() {
-        let (integers, scales) = by_row(&[1.0, -2.0, 100.0, 50.0], 2);
+        let (integers, scales) = by_row(&[1.0, -2.0, 100.0, 50.0], 2, 2);
         assert_eq!(integers, [64, -127, 127, 64]);
         assert_eq!(scales, [2.0 / 127.0, 100.0 / 127.0]);
+        let (integers, scales) = by_row(&[1.0, -2.0, 50.0, 4.0, 8.0, 0.0], 3, 2);
+        assert_eq!(integers, [64, -127, 127, 64, 127, 0]);
+        assert_eq!(scales, [2.0 / 127.0, 50.0 / 127.0, 8.0 / 127.0, 1.0]);
     }
 }

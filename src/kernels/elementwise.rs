@@ -34,8 +34,10 @@ pub enum PositionRule {
 pub struct EmbeddingTables<'a> {
     /// int8 `[vocabulary, channels]`.
     pub words: &'a [i8],
-    /// float32 `[vocabulary]`: of the words' integers.
+    /// float32 `[vocabulary, groups]`: of the words' integers.
     pub word_scales: &'a [f32],
+    /// Channels that share a scale; the last group of a row may have fewer.
+    pub word_group: usize,
     /// float32 `[positions, channels]`.
     pub positions: &'a [f32],
     /// Which row of `positions` a token has.
@@ -82,7 +84,12 @@ impl Kernels {
         let channels = tables.norm.channels();
         assert_eq!(ids.len(), offsets.tokens(), "there is an id for each token");
         assert_eq!(output.len(), ids.len() * channels, "the output is [tokens, channels]");
-        assert_eq!(tables.words.len(), tables.word_scales.len() * channels, "the words are [vocabulary, channels]");
+        let groups = channels.div_ceil(tables.word_group);
+        assert!(
+            tables.words.len() / channels == tables.word_scales.len() / groups
+                && tables.words.len().is_multiple_of(channels),
+            "the words are [vocabulary, channels], and their scales [vocabulary, groups]"
+        );
         let places = tables.places(ids, offsets)?;
         share(parallel, output, channels, &|first, rows| {
             let places = &places[first..][..rows.len() / channels];

@@ -15,6 +15,8 @@ pub(in crate::convert) struct NativeRecipe {
     pub(super) intermediate: InputRecipe,
     /// Of the layer behind GELU.
     pub(super) output: InputRecipe,
+    /// Channels of a word's embedding that share a scale.
+    pub(super) word_group: usize,
     /// How the channels of the states are ordered, the same in all layers.
     pub(super) hidden_order: Ordering,
     /// How the neurons between intermediate and output are ordered, in each layer by itself.
@@ -50,6 +52,7 @@ impl Default for NativeRecipe {
             attention_output: InputRecipe { split: 0, group: 64, ..outlying },
             intermediate: outlying,
             output: InputRecipe { group: 64, ..outlying },
+            word_group: 64,
             hidden_order: Ordering::BySize,
             inner_order: Ordering::BySize,
         }

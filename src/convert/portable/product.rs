@@ -10,6 +10,8 @@ use crate::onnx::tensor_proto::DataType;
 
 /// Input channels of each linear layer that stay exact. More cost time and size; fewer cost accuracy.
 const EXACT_CHANNELS: usize = 32;
+/// Channels of a word's embedding that share a scale: an outlying one spoils no others than its neighbours.
+const WORD_GROUP: usize = 64;
 /// GELU is above -0.17 everywhere.
 const LEAST_GELU: f32 = -0.17;
 /// What stands for 0 among the unsigned bytes behind GELU: the few steps that its small negative values need. 0 itself
@@ -223,7 +225,8 @@ pub(super) fn look_up<'w>(
 ) -> Result<Value, WeightsError> {
     let found = format!("{name}/found");
     let (rows, width) = (table.shape()[0], table.shape()[1]);
-    let rows_per_scale = match scheme {
+    // Channels that share a scale.
+    let group = match scheme {
         Scheme::Float32 | Scheme::Observed => {
             let table = copy(graph, name, table);
             return Ok(graph.node(&found, "Gather", &[&table, ids], &[]));
@@ -232,16 +235,25 @@ pub(super) fn look_up<'w>(
             let table = graph.half_weight(name, table.shape(), move || table.read());
             return Ok(graph.node(&found, "Gather", &[&table, ids], &[]));
         }
-        Scheme::PerToken(_) => 1,
-        Scheme::DynamicPerTensor => rows,
+        Scheme::PerToken(_) if width.is_multiple_of(WORD_GROUP) => WORD_GROUP,
+        Scheme::PerToken(_) | Scheme::DynamicPerTensor => width,
     };
-    let (integers, scales) = quantize::by_row(&table.read()?, width * rows_per_scale);
-    let scales: Vec<f32> = scales.into_iter().flat_map(|scale| std::iter::repeat_n(scale, rows_per_scale)).collect();
-    let integers = graph.int8_weight(name, &[rows, width], integers);
-    let scales = graph.weight(&format!("{name}/scale"), &[rows, 1], move || Ok(scales.clone()));
+    let groups = width / group;
+    let (integers, scales) = match scheme {
+        Scheme::DynamicPerTensor => {
+            let (integers, scales) = quantize::by_row(&table.read()?, rows * width, rows * width);
+            (integers, scales.repeat(rows))
+        }
+        _ => quantize::by_row(&table.read()?, width, group),
+    };
+    let integers = graph.int8_weight(name, &[rows, groups, group], integers);
+    let scales = graph.weight(&format!("{name}/scale"), &[rows, groups, 1], move || Ok(scales.clone()));
     let integers = graph.node(&format!("{found}/integers"), "Gather", &[&integers, ids], &[]);
     let float = [Attribute::Int("to", DataType::Float as i64)];
     let floats = graph.node(&format!("{found}/floats"), "Cast", &[&integers], &float);
     let scale = graph.node(&format!("{found}/scale"), "Gather", &[&scales, ids], &[]);
-    Ok(graph.node(&found, "Mul", &[&floats, &scale], &[]))
+    let scaled = graph.node(&format!("{found}/scaled"), "Mul", &[&floats, &scale], &[]);
+    // 0 stands for a dimension that stays as it is: batch and sequence.
+    let shape = graph.integers(&[0, 0, width as i64], &[3]);
+    Ok(graph.node(&found, "Reshape", &[&scaled, &shape], &[]))
 }

@@ -53,18 +53,29 @@ impl Vectorized for EmbedRows<'_> {
     fn run<S: Simd>(self, s: S) {
         let tables = self.tables;
         let channels = tables.norm.weight.len();
+        let groups = channels.div_ceil(tables.word_group);
         for (row, place) in self.rows.chunks_exact_mut(channels).zip(self.places) {
             let words = &tables.words[place.word * channels..][..channels];
             let positions = &tables.positions[place.position * channels..][..channels];
-            let scale = s.splat(tables.word_scales[place.word]);
-            let sources = words.chunks(S::LANES).zip(positions.chunks(S::LANES));
-            for (to, (words, positions)) in row.chunks_mut(S::LANES).zip(sources) {
-                let word = if words.len() < S::LANES { s.load_bytes_first(words) } else { s.load_bytes(words) };
-                s.store_part(to, s.mul_add(word, scale, s.load_part(positions)));
+            let scales = &tables.word_scales[place.word * groups..][..groups];
+            for (group, &scale) in scales.iter().enumerate() {
+                let channels = group * tables.word_group..((group + 1) * tables.word_group).min(channels);
+                let (words, positions) = (&words[channels.clone()], &positions[channels.clone()]);
+                scale_and_add(s, words, scale, positions, &mut row[channels]);
             }
             let sum = sum(s, row);
             normalize(s, row, sum, tables.norm);
         }
+    }
+}
+
+#[inline(always)]
+fn scale_and_add<S: Simd>(s: S, words: &[i8], scale: f32, positions: &[f32], to: &mut [f32]) {
+    let scale = s.splat(scale);
+    let sources = words.chunks(S::LANES).zip(positions.chunks(S::LANES));
+    for (to, (words, positions)) in to.chunks_mut(S::LANES).zip(sources) {
+        let word = if words.len() < S::LANES { s.load_bytes_first(words) } else { s.load_bytes(words) };
+        s.store_part(to, s.mul_add(word, scale, s.load_part(positions)));
     }
 }
 

@@ -4,6 +4,7 @@ use super::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRan
 use crate::kernels::testing::{Numbers, Shuffled, every_available};
 use crate::kernels::{Offsets, Serial};
 
+const WORD_GROUP: usize = 20;
 const CHANNELS: [usize; 9] = [1, 3, 15, 16, 17, 35, 64, 384, 768];
 
 fn exact_norm(row: &[f64], norm: LayerNorm<'_>) -> Vec<f64> {
@@ -83,7 +84,7 @@ impl Tables {
         let mut numbers = Numbers::new(channels as u64);
         Self {
             words: (0..50 * channels).map(|_| numbers.next() as i8).collect(),
-            word_scales: numbers.floats(50),
+            word_scales: numbers.floats(50 * channels.div_ceil(WORD_GROUP)),
             positions: numbers.floats(40 * channels),
             weight: numbers.floats(channels),
             bias: numbers.floats(channels),
@@ -94,6 +95,7 @@ impl Tables {
         EmbeddingTables {
             words: &self.words,
             word_scales: &self.word_scales,
+            word_group: WORD_GROUP,
             positions: &self.positions,
             position_rule,
             norm: LayerNorm { weight: &self.weight, bias: &self.bias, epsilon: 1e-5 },
@@ -104,7 +106,8 @@ impl Tables {
 fn exact_embedding(tables: &EmbeddingTables<'_>, word: usize, position: usize) -> Vec<f64> {
     let channels = tables.norm.weight.len();
     let sum = |channel: usize| {
-        f64::from(tables.words[word * channels + channel]) * f64::from(tables.word_scales[word])
+        f64::from(tables.words[word * channels + channel])
+            * f64::from(tables.word_scales[word * channels.div_ceil(WORD_GROUP) + channel / WORD_GROUP])
             + f64::from(tables.positions[position * channels + channel])
     };
     exact_norm(&(0..channels).map(sum).collect::<Vec<_>>(), tables.norm)

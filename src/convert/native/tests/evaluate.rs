@@ -108,6 +108,7 @@ impl<'f> Evaluator<'f> {
         let tables = EmbeddingTables {
             words: &self.integers("word_embeddings"),
             word_scales: &self.floats("word_embeddings/scale"),
+            word_group: attributes.number("word_group"),
             positions: &self.floats("position_embeddings"),
             position_rule: attributes
                 .int("padding")

@@ -10,6 +10,7 @@ use crate::kernels::{EmbeddingTables, LayerNorm, PositionRule};
 pub(super) struct Embed {
     words: Tensor<i8>,
     word_scales: Tensor<f32>,
+    word_group: usize,
     positions: Tensor<f32>,
     position_rule: PositionRule,
     norm_weight: Tensor<f32>,
@@ -28,13 +29,19 @@ impl Operation for Embed {
     fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self> {
         let words = weights.matrix("word_embeddings", None).map_err(failed)?;
         let (vocabulary, hidden) = (words.shape()[0], words.shape()[1]);
+        let word_group = node.count("word_group")?;
+        if word_group == 0 {
+            return Err(node.error("its attribute `word_group` is 0"));
+        }
+        let groups = hidden.div_ceil(word_group);
         let position_rule = match node.find::<i64>("padding") {
             Some(_) => PositionRule::SkippingPadding { padding: node.count("padding")? },
             None => PositionRule::Sequential,
         };
         Ok(Self {
             words,
-            word_scales: weights.expect("word_embeddings/scale", &[vocabulary]).map_err(failed)?,
+            word_scales: weights.expect("word_embeddings/scale", &[vocabulary, groups]).map_err(failed)?,
+            word_group,
             positions: weights.matrix("position_embeddings", Some(hidden)).map_err(failed)?,
             position_rule,
             norm_weight: weights.expect("embeddings/norm/weight", &[hidden]).map_err(failed)?,
@@ -53,6 +60,7 @@ impl Operation for Embed {
         let tables = EmbeddingTables {
             words: weights.get(&self.words),
             word_scales: weights.get(&self.word_scales),
+            word_group: self.word_group,
             positions: weights.get(&self.positions),
             position_rule: self.position_rule,
             norm: LayerNorm { weight, bias, epsilon: self.epsilon },
