@@ -114,6 +114,7 @@ pub(super) trait Simd: Copy {
     /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact as
     /// an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four for
     /// each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
+    /// Meanwhile `ahead`, of 0, 64 or 128 bytes for each quad, is asked for from memory.
     ///
     /// Panics where the slices are shorter than that.
     fn byte_products<const ROWS: usize>(
@@ -123,6 +124,7 @@ pub(super) trait Simd: Copy {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
+        ahead: &[i8],
     ) -> [[Self::F32; 2]; ROWS];
 }
 

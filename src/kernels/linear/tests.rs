@@ -156,7 +156,7 @@ impl<const ROWS: usize> Vectorized for Products<'_, ROWS> {
         if ROWS > S::PRODUCT_ROWS {
             return Vec::new();
         }
-        let products = s.byte_products::<ROWS>(self.bytes, self.stride, self.weights, self.high_quads, self.quads);
+        let products = s.byte_products::<ROWS>(self.bytes, self.stride, self.weights, self.high_quads, self.quads, &[]);
         let mut out = Vec::new();
         for row in products {
             let mut floats = vec![0.0; 2 * S::LANES];

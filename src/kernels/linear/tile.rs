@@ -22,6 +22,8 @@ struct Panel<'a> {
     scales: &'a [f32],
     /// `[32]`.
     bias: &'a [f32],
+    /// What is asked for from memory meanwhile: the same number of bytes for each quad.
+    next: &'a [i8],
 }
 
 /// The product of the rows `rows` with the panel `panel`, written to the output.
@@ -43,6 +45,7 @@ pub(super) unsafe fn panel<S: Simd>(
         weights: &weights.weights[panel * PANEL * row_bytes..][..PANEL * row_bytes],
         scales: &weights.scales[panel * PANEL * 2 * groups..][..PANEL * 2 * groups],
         bias: &weights.bias[panel * PANEL..][..PANEL],
+        next: weights.weights[(panel + 1) * PANEL * row_bytes..].get(..PANEL * row_bytes).unwrap_or_default(),
     };
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
     // Tiles of nearly the same height: 7 rows are 4 and 3, because a low tile wastes the loads of its weights.
@@ -50,7 +53,14 @@ pub(super) unsafe fn panel<S: Simd>(
     for tile in 0..tiles {
         let first = rows.start + rows.len() * tile / tiles;
         let end = rows.start + rows.len() * (tile + 1) / tiles;
+        // The next panel's way from memory is spread over this one's first two tiles.
+        let ahead = match (tiles, tile) {
+            (1, _) => panel.next,
+            (_, 0 | 1) => &panel.next[tile * (panel.next.len() / 2)..][..panel.next.len() / 2],
+            _ => &[],
+        };
         for column in (0..columns).step_by(VECTORS * S::LANES) {
+            let panel = Panel { next: ahead, ..panel };
             // SAFETY: the caller's promise; a tile's rows and columns are part of no other tile.
             unsafe { any_height(s, work, &panel, first..end, column, output) };
         }
@@ -104,7 +114,9 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
         let (start, quads) = (group.bytes.start, group.bytes.len() / QUAD);
         let high_quads = if group.split { quads / 2 } else { 0 };
         let weights = &panel.weights[start * PANEL + column * QUAD..];
-        let products = s.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads);
+        let share = panel.next.len() / (row_bytes / QUAD);
+        let ahead = &panel.next[start / QUAD * share..][..quads * share];
+        let products = s.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads, ahead);
         let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
         let (own, corrections) = (load(s, &scales[column..]), load(s, &scales[PANEL + column..]));
         for row in 0..ROWS {

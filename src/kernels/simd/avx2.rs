@@ -177,6 +177,7 @@ impl Simd for Avx2 {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
+        _ahead: &[i8],
     ) -> [[__m256; 2]; ROWS] {
         assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (bytes, weights) = (bytes.as_ptr(), weights.as_ptr());

@@ -13,9 +13,6 @@ pub(in crate::kernels) struct Avx512(());
 
 const LANES: usize = 16;
 
-/// How far ahead weights are asked for: at few rows their way from memory is the limit, and the hardware's own
-/// prefetching stops at the end of each page.
-const PREFETCH_BYTES: usize = 4096;
 
 /// The mask of the first `count` lanes.
 #[inline(always)]
@@ -153,9 +150,13 @@ impl Simd for Avx512 {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
+        ahead: &[i8],
     ) -> [[__m512; 2]; ROWS] {
         assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (mut bytes, mut weights) = (bytes.as_ptr(), weights.as_ptr());
+        let step = ahead.len() / quads;
+        let second = step.saturating_sub(64);
+        let mut ahead = if ahead.is_empty() { weights } else { ahead.as_ptr() };
         // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
         // points; the token proves the instructions.
         unsafe {
@@ -165,8 +166,9 @@ impl Simd for Avx512 {
             let mut part_end = if high_quads > 0 { high_end } else { end };
             loop {
                 while weights < part_end {
-                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES));
-                    _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(PREFETCH_BYTES + 64));
+                    _mm_prefetch::<_MM_HINT_T1>(ahead);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(second));
+                    ahead = ahead.wrapping_add(step);
                     let first = _mm512_loadu_si512(weights.cast());
                     let second = _mm512_loadu_si512(weights.add(LANES * QUAD).cast());
                     for row in 0..ROWS {

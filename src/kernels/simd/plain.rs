@@ -138,6 +138,7 @@ impl Simd for Plain {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
+        _ahead: &[i8],
     ) -> [[Lanes; 2]; ROWS] {
         assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let mut sums = [[[0i32; LANES]; 2]; ROWS];
