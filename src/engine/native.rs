@@ -77,7 +77,7 @@ impl NativeModel {
         let session = |_| {
             let started = Instant::now();
             let shared = Shared::new(Arc::clone(&self.weights), kernels, options.threads);
-            let session = NativeSession::load(environment, &self.graph, shared)
+            let session = NativeSession::load(environment, &self.graph, &shared)
                 .map_err(|error| LoadError::Model { path: self.graph_path.clone(), reason: error.to_string() })?;
             tracing::debug!(elapsed = ?started.elapsed(), "native session loaded");
             Ok(Box::new(session) as Box<dyn Session>)

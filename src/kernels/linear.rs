@@ -12,13 +12,15 @@ use super::layout::Group;
 use super::simd::{Simd, Vectorized};
 use super::{Kernels, LinearWeights, Parallel};
 
-/// Multiplications that are worth another thread: some 20 microseconds of them, a few times what waking it costs.
-const PRODUCTS_PER_TASK: usize = 4 << 20;
+/// Multiplications that are worth another thread: some 10 microseconds of them, a few times what handing it work costs.
+const WORTH_A_THREAD: usize = 2 << 20;
+/// Multiplications that take as long as one weight's way from memory.
+const PRODUCTS_PER_LOAD: usize = 12;
 /// Values whose quantisation is worth another thread.
-const VALUES_PER_TASK: usize = 64 << 10;
+const VALUES_PER_TASK: usize = 16 << 10;
 /// Rows that are not shared among tasks: a few whole tiles on every instruction set.
 const ROWS_PER_PART: usize = 24;
-/// Tasks for each thread, so that one that is late holds the others up little.
+/// Tasks for each thread, where there are enough panels and rows, so that one that is late holds the others up little.
 const TASKS_PER_THREAD: usize = 4;
 
 /// What happens to `W x + bias` before it is written.
@@ -102,10 +104,8 @@ impl Kernels {
         let layout = weights.layout;
         let rows = input.len() / layout.inputs;
         let (row_bytes, row_factors) = (layout.row_bytes(), 2 * groups.len());
-        scratch.bytes.resize(rows * row_bytes, 0);
-        scratch.factors.resize(rows * row_factors, 0.0);
-        let bytes = Disjoint::new(&mut scratch.bytes);
-        let factors = Disjoint::new(&mut scratch.factors);
+        let bytes = Disjoint::new(at_least(&mut scratch.bytes, rows * row_bytes));
+        let factors = Disjoint::new(at_least(&mut scratch.factors, rows * row_factors));
         let rows_per_task = (VALUES_PER_TASK / layout.inputs).max(rows.div_ceil(parallel.threads())).max(1);
         parallel.run(rows.div_ceil(rows_per_task), &|task| {
             let own = task * rows_per_task..((task + 1) * rows_per_task).min(rows);
@@ -124,15 +124,25 @@ impl Kernels {
         let output = Disjoint::new(output);
         parallel.run(split.tasks(), &|task| {
             let (panels, rows) = split.task(task);
-            self.vectorize(Task { work, panels, rows, output: &output });
+            self.vectorize(Task { work, panels, panel_step: split.panel_step, rows, output: &output });
         });
     }
+}
+
+/// The first `length` elements; those that it has are kept as they are.
+fn at_least<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
+    if memory.len() < length {
+        memory.resize(length, T::default());
+    }
+    &mut memory[..length]
 }
 
 /// Some rows times some panels.
 struct Task<'a> {
     work: &'a Work<'a>,
     panels: Range<usize>,
+    /// How many panels on the one is that this thread is likely to take next.
+    panel_step: usize,
     rows: Range<usize>,
     output: &'a Disjoint<'a, f32>,
 }
@@ -144,15 +154,19 @@ impl Vectorized for Task<'_> {
     fn run<S: Simd>(self, simd: S) {
         for panel in self.panels {
             // SAFETY: each pair of a row and a panel is part of one task alone.
-            unsafe { tile::panel(simd, self.work, panel, self.rows.clone(), self.output) };
+            unsafe { tile::panel(simd, self.work, panel, panel + self.panel_step, self.rows.clone(), self.output) };
         }
     }
 }
 
-/// How a product is split into tasks: by panels, and where there are few of them by rows as well.
+/// How a product is split into tasks: each a panel, and where there are few of them part of the rows; or all in one.
+///
+/// Threads take neighbouring panels at the same time, so that all of them have the same number in the end, give or take
+/// one, and each knows which it is likely to take next.
 struct Split {
     panels: usize,
     panels_per_task: usize,
+    panel_step: usize,
     rows: usize,
     rows_per_task: usize,
 }
@@ -160,11 +174,14 @@ struct Split {
 impl Split {
     fn of(rows: usize, weights: &LinearWeights<'_>, threads: usize) -> Self {
         let panels = weights.panels();
-        let products = rows * weights.layout.row_bytes() * weights.outputs;
-        let tasks = (products / PRODUCTS_PER_TASK).clamp(1, threads * TASKS_PER_THREAD);
-        let row_parts = tasks.div_ceil(panels).min(rows.div_ceil(ROWS_PER_PART)).max(1);
+        let products = (rows + PRODUCTS_PER_LOAD) * weights.layout.row_bytes() * weights.outputs;
+        let workers = (products / WORTH_A_THREAD).clamp(1, threads);
+        if workers == 1 {
+            return Self { panels, panels_per_task: panels, panel_step: 1, rows, rows_per_task: rows.max(1) };
+        }
+        let row_parts = (workers * TASKS_PER_THREAD).div_ceil(panels).min(rows.div_ceil(ROWS_PER_PART)).max(1);
         let rows_per_task = rows.div_ceil(row_parts).next_multiple_of(ROWS_PER_PART);
-        Self { panels, panels_per_task: panels.div_ceil(tasks), rows, rows_per_task }
+        Self { panels, panels_per_task: 1, panel_step: workers, rows, rows_per_task }
     }
 
     fn panel_parts(&self) -> usize {

@@ -23,7 +23,7 @@ pub(super) struct NativeSession {
 }
 
 impl NativeSession {
-    pub(super) fn load(environment: &Environment, graph: &[u8], shared: Arc<Shared>) -> ort::Result<Self> {
+    pub(super) fn load(environment: &Environment, graph: &[u8], shared: &Arc<Shared>) -> ort::Result<Self> {
         let session = OrtSession::builder(environment)?
             // The graph is as it should be; looking for something to improve takes longer than all the rest.
             .with_optimization_level(GraphOptimizationLevel::Disable)?
@@ -34,7 +34,7 @@ impl NativeSession {
             // for most of them. At the end of a run the threads sleep.
             .with_intra_op_spinning(true)?
             .with_config_entry(STOP_SPINNING_AFTER_RUN, "1")?
-            .with_operators(domain(&shared)?)?
+            .with_operators(domain(shared)?)?
             .commit_from_memory(graph)?;
         Ok(Self { session, ids: Vec::new(), offsets: Vec::new() })
     }

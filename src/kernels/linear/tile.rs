@@ -26,7 +26,8 @@ struct Panel<'a> {
     next: &'a [i8],
 }
 
-/// The product of the rows `rows` with the panel `panel`, written to the output.
+/// The product of the rows `rows` with the panel `panel`, written to the output. Meanwhile the panel `next`, if there is
+/// one, is asked for from memory.
 ///
 /// # Safety
 /// No other thread may work on the same rows and panel.
@@ -35,6 +36,7 @@ pub(super) unsafe fn panel<S: Simd>(
     s: S,
     work: &Work<'_>,
     panel: usize,
+    next: usize,
     rows: Range<usize>,
     output: &Disjoint<'_, f32>,
 ) {
@@ -45,7 +47,7 @@ pub(super) unsafe fn panel<S: Simd>(
         weights: &weights.weights[panel * PANEL * row_bytes..][..PANEL * row_bytes],
         scales: &weights.scales[panel * PANEL * 2 * groups..][..PANEL * 2 * groups],
         bias: &weights.bias[panel * PANEL..][..PANEL],
-        next: weights.weights[(panel + 1) * PANEL * row_bytes..].get(..PANEL * row_bytes).unwrap_or_default(),
+        next: weights.weights.get(next * PANEL * row_bytes..(next + 1) * PANEL * row_bytes).unwrap_or_default(),
     };
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
     // Tiles of nearly the same height: 7 rows are 4 and 3, because a low tile wastes the loads of its weights.

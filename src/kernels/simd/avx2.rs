@@ -169,6 +169,7 @@ impl Simd for Avx2 {
 
     /// Bytes and weights are widened to 16 bits: the instruction that multiplies unsigned by signed bytes adds two
     /// products in 16 bits, which `2 x 255 x 127` does not fit.
+    #[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
     #[inline(always)]
     fn byte_products<const ROWS: usize>(
         self,
@@ -179,7 +180,7 @@ impl Simd for Avx2 {
         quads: usize,
         _ahead: &[i8],
     ) -> [[__m256; 2]; ROWS] {
-        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (bytes, weights) = (bytes.as_ptr(), weights.as_ptr());
         // SAFETY: all that is read lies within the slices, as just checked; the token proves the instructions.
         unsafe {

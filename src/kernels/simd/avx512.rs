@@ -13,7 +13,6 @@ pub(in crate::kernels) struct Avx512(());
 
 const LANES: usize = 16;
 
-
 /// The mask of the first `count` lanes.
 #[inline(always)]
 fn first(count: usize) -> __mmask16 {
@@ -142,6 +141,7 @@ impl Simd for Avx512 {
     /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for what is multiplied.
     const PRODUCT_ROWS: usize = 6;
 
+    #[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
     #[inline(always)]
     fn byte_products<const ROWS: usize>(
         self,
@@ -152,10 +152,10 @@ impl Simd for Avx512 {
         quads: usize,
         ahead: &[i8],
     ) -> [[__m512; 2]; ROWS] {
-        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (mut bytes, mut weights) = (bytes.as_ptr(), weights.as_ptr());
         let step = ahead.len() / quads;
-        let second = step.saturating_sub(64);
+        let other_line = step.saturating_sub(64);
         let mut ahead = if ahead.is_empty() { weights } else { ahead.as_ptr() };
         // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
         // points; the token proves the instructions.
@@ -167,7 +167,7 @@ impl Simd for Avx512 {
             loop {
                 while weights < part_end {
                     _mm_prefetch::<_MM_HINT_T1>(ahead);
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(second));
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(other_line));
                     ahead = ahead.wrapping_add(step);
                     let first = _mm512_loadu_si512(weights.cast());
                     let second = _mm512_loadu_si512(weights.add(LANES * QUAD).cast());

@@ -140,7 +140,7 @@ impl Simd for Plain {
         quads: usize,
         _ahead: &[i8],
     ) -> [[Lanes; 2]; ROWS] {
-        assert!(high_quads <= quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let mut sums = [[[0i32; LANES]; 2]; ROWS];
         for quad in 0..quads {
             if quad == high_quads {
