@@ -39,6 +39,9 @@ pub enum LoadModelError {
     Engine(#[from] LoadError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The bundle is empty.
+    #[error("{0} has no model that can be served; convert it again with `embedd convert --force`")]
+    NoModel(PathBuf),
     /// The model failed the gate when it was converted.
     #[error(
         "the {variant} model ({recipe}) of {bundle} failed the accuracy gate: least cosine {:.5}, and the gate is \
@@ -92,27 +95,39 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
 
 /// The model of the bundle that serves.
 fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: Kernels) -> Result<Variant, LoadModelError> {
-    let has = |variant| bundle.model(variant).is_ok();
-    let variant = match settings.engine {
-        EngineChoice::Fp32 => Variant::Fp32,
-        EngineChoice::Portable => Variant::Portable,
-        EngineChoice::Native => Variant::Native,
-        // Without vector instructions ONNX Runtime's own kernels are faster.
-        EngineChoice::Auto if kernels.instruction_set() != InstructionSet::Plain && has(Variant::Native) => {
-            Variant::Native
-        }
-        EngineChoice::Auto if portable_is_faster() && has(Variant::Portable) => Variant::Portable,
-        EngineChoice::Auto => Variant::Fp32,
+    let candidates = match settings.engine {
+        EngineChoice::Fp32 => vec![Variant::Fp32],
+        EngineChoice::Portable => vec![Variant::Portable],
+        EngineChoice::Native => vec![Variant::Native],
+        EngineChoice::Auto => fastest_first(kernels),
     };
-    let record = bundle.model(variant).map_err(LoadError::from)?;
-    match record.accuracy {
-        Some(accuracy) if !accuracy.passed() && !settings.allow_inaccurate => Err(LoadModelError::Inaccurate {
-            bundle: bundle.folder().to_owned(),
-            variant,
-            recipe: record.quantization.clone(),
-            accuracy,
-        }),
-        _ => Ok(variant),
+    let mut failure = None;
+    for variant in candidates {
+        let record = match bundle.model(variant) {
+            Ok(record) => record,
+            Err(missing) => {
+                failure.get_or_insert(LoadError::from(missing).into());
+                continue;
+            }
+        };
+        let inaccurate = record.accuracy.filter(|accuracy| !accuracy.passed() && !settings.allow_inaccurate);
+        let Some(accuracy) = inaccurate else { return Ok(variant) };
+        tracing::warn!(%variant, least_cosine = accuracy.min_cosine, "this model failed the accuracy gate");
+        let (bundle, recipe) = (bundle.folder().to_owned(), record.quantization.clone());
+        failure = Some(LoadModelError::Inaccurate { bundle, variant, recipe, accuracy });
+    }
+    Err(failure.unwrap_or_else(|| LoadModelError::NoModel(bundle.folder().to_owned())))
+}
+
+/// The engines that are worth trying on this CPU.
+fn fastest_first(kernels: Kernels) -> Vec<Variant> {
+    match kernels.instruction_set() {
+        InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
+        // ONNX Runtime has dot products of bytes for 256-bit vectors; the kernels have not.
+        _ if portable_is_faster() => vec![Variant::Portable, Variant::Fp32],
+        InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
+        // Without vector instructions ONNX Runtime's own kernels are faster.
+        InstructionSet::Plain => vec![Variant::Fp32],
     }
 }
 
