@@ -1,12 +1,17 @@
 //! The kernels by themselves, for every instruction set of this CPU: `cargo bench --bench kernels`. Throughput is told
-//! in elements: multiplications for attention, floats written for the others.
+//! in elements: multiplications for linear layers and attention, floats written for the others. Below each linear layer
+//! stands its share of what this CPU can multiply at most.
+
+#[path = "kernels/peak.rs"] // beside this file it would be a benchmark of its own
+mod peak;
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use embedd::kernels::{
-    AttentionInput, DistanceBias, EmbeddingTables, InstructionSet, Kernels, LayerNorm, Offsets, Parallel, PoolingRule,
-    PositionRule, Serial,
+    AttentionInput, DistanceBias, EmbeddingTables, Epilogue, InstructionSet, Kernels, LayerNorm, LinearWeights,
+    Offsets, PANEL, PageBuffer, Parallel, PoolingRule, PositionRule, RowLayout, Scratch, Serial,
 };
 
 const HEADS: usize = 12;
@@ -47,6 +52,105 @@ impl Parallel for Scoped {
             (1..self.0).for_each(|_| drop(scope.spawn(work)));
             work();
         });
+    }
+}
+
+/// A linear layer with random weights, which begin where a model's do: at a multiple of 64 bytes.
+struct Layer {
+    layout: RowLayout,
+    outputs: usize,
+    gelu: bool,
+    weights: PageBuffer,
+    scales: PageBuffer,
+    bias: Vec<f32>,
+}
+
+impl Layer {
+    fn random(inputs: usize, outputs: usize, split: usize, gelu: bool) -> Self {
+        let layout = RowLayout { inputs, split, group: 128 };
+        let columns = outputs.next_multiple_of(PANEL);
+        let buffer = |values: &[u8]| {
+            let mut buffer = PageBuffer::zeroed(values.len()).expect("memory");
+            buffer.copy_from_slice(values);
+            buffer
+        };
+        let weights: Vec<u8> =
+            (0..(columns * layout.row_bytes()) as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let scales = floats(columns * layout.group_count() * 2);
+        let (weights, scales) = (buffer(&weights), buffer(bytemuck::cast_slice(&scales)));
+        Self { layout, outputs, gelu, weights, scales, bias: floats(columns) }
+    }
+
+    /// The four of each layer of all-mpnet-base-v2: queries, keys and values; what follows attention; up; down.
+    fn of_mpnet() -> [Self; 4] {
+        [
+            Self::random(CHANNELS, 3 * CHANNELS, 16, false),
+            Self::random(CHANNELS, CHANNELS, 0, false),
+            Self::random(CHANNELS, 4 * CHANNELS, 16, true),
+            Self::random(4 * CHANNELS, CHANNELS, 16, false),
+        ]
+    }
+
+    fn weights(&self) -> LinearWeights<'_> {
+        let (weights, scales) = (bytemuck::cast_slice(&self.weights), bytemuck::cast_slice(&self.scales));
+        LinearWeights::new(self.layout, self.outputs, weights, scales, &self.bias).expect("shapes")
+    }
+
+    fn epilogue(&self) -> Epilogue<'static> {
+        if self.gelu { Epilogue::Gelu } else { Epilogue::None }
+    }
+
+    /// Multiplications of one row. Channels of 16 bits, which take two, count once.
+    fn products(&self) -> usize {
+        self.layout.inputs * self.outputs
+    }
+
+    fn name(&self) -> String {
+        format!("{}->{}{}", self.layout.inputs, self.outputs, if self.gelu { " gelu" } else { "" })
+    }
+}
+
+/// One thread, quantisation of the rows included. Weights stay in the CPU's caches from call to call; in a model, which
+/// has many layers, a few rows wait for memory instead: `cargo bench --bench engine` tells how long.
+fn linear(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("linear");
+    group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    for kernels in available() {
+        let peak = peak::peak(kernels.instruction_set());
+        for layer in Layer::of_mpnet() {
+            for rows in [1, 11, 64, 128, 384] {
+                let (weights, mut scratch) = (layer.weights(), Scratch::default());
+                let (input, mut output) = (floats(rows * layer.layout.inputs), vec![0.0; rows * layer.outputs]);
+                let products = rows * layer.products();
+                group.throughput(Throughput::Elements(products as u64));
+                let name = BenchmarkId::new(format!("{} {}", kernels.instruction_set(), layer.name()), rows);
+                let mut greatest = 0.0_f64;
+                group.bench_function(name, |bencher| {
+                    bencher.iter_custom(|calls| {
+                        let started = Instant::now();
+                        for _ in 0..calls {
+                            let output = black_box(&mut output[..]);
+                            kernels.linear(&Serial, &input, &weights, layer.epilogue(), &mut scratch, output);
+                        }
+                        let elapsed = started.elapsed();
+                        greatest = greatest.max((calls as usize * products) as f64 / elapsed.as_secs_f64());
+                        elapsed
+                    });
+                });
+                tell_share(greatest, peak);
+            }
+        }
+    }
+    group.finish();
+}
+
+/// Of the fastest sample, because the peak is that of the fastest moment. Nothing where nothing ran.
+fn tell_share(greatest: f64, peak: Option<f64>) {
+    let giga = greatest / 1e9;
+    match peak.map(|peak| peak / 1e9) {
+        _ if greatest == 0.0 => {}
+        Some(peak) => println!("    at best {giga:.1} GMAC/s, {:.0} % of {peak:.0}", 100.0 * giga / peak),
+        None => println!("    at best {giga:.1} GMAC/s"),
     }
 }
 
@@ -111,10 +215,11 @@ fn embed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("embed");
     let (weight, bias) = (floats(CHANNELS), floats(CHANNELS));
     let words: Vec<i8> = (0..1000 * CHANNELS).map(|i| (i % 255) as i8).collect();
-    let (word_scales, positions) = (floats(1000), floats(514 * CHANNELS));
+    let (word_scales, positions) = (floats(1000 * CHANNELS / 64), floats(514 * CHANNELS));
     let tables = EmbeddingTables {
         words: &words,
         word_scales: &word_scales,
+        word_group: 64,
         positions: &positions,
         position_rule: PositionRule::SkippingPadding { padding: 1 },
         norm: LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 },
@@ -148,5 +253,5 @@ fn pool(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, attention, gelu, residual_norm, embed, pool);
+criterion_group!(benches, linear, attention, gelu, residual_norm, embed, pool);
 criterion_main!(benches);

@@ -6,6 +6,7 @@ mod support;
 
 mod accuracy;
 mod architecture;
+mod batch_invariance;
 mod cold_start;
 mod command_line;
 mod embedding;

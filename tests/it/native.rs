@@ -7,27 +7,20 @@ use std::path::Path;
 use embedd::bundle::{Bundle, NATIVE_FILE, NATIVE_WEIGHTS_FILE, Variant};
 use embedd::engine::{Session, SessionOptions, TokenIds};
 use embedd::kernels::InstructionSet;
+use embedd::request::Truncation;
+use embedd::tokenize::Tokenizer;
 
-use crate::support::cosine;
 use crate::support::models::{Model, runtime};
+use crate::support::numbers::Numbers;
 use crate::support::server::temporary_folder;
+use crate::support::{cosine, reference};
 
 /// all-MiniLM-L6-v2's words, and the positions that it has.
 const VOCABULARY: u32 = 30_522;
 const POSITIONS: usize = 512;
 
-/// Numbers that look random and are the same in every run (Knuth's MMIX generator).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % bound
-    }
-
-    fn text(&mut self, tokens: usize) -> TokenIds {
-        TokenIds::new((0..tokens).map(|_| self.below(VOCABULARY as usize) as u32).collect::<Vec<_>>())
-    }
+fn random_text(numbers: &mut Numbers, tokens: usize) -> TokenIds {
+    TokenIds::new((0..tokens).map(|_| numbers.below(VOCABULARY as usize) as u32).collect::<Vec<_>>())
 }
 
 fn sessions(set: Option<InstructionSet>, count: usize, threads: usize) -> Vec<Box<dyn Session>> {
@@ -51,9 +44,9 @@ fn floats(session: &mut dyn Session, text: &TokenIds) -> Vec<f32> {
 
 #[test]
 fn a_text_has_the_same_bits_alone_and_in_any_place_of_any_batch_whatever_the_session_and_its_threads() {
-    let mut numbers = Numbers(7);
-    let lengths = [1, 2, 3, 5, 7, 11, 12, 13, 16, 17, 24, 31, 33, 48, 65];
-    let texts: Vec<TokenIds> = lengths.iter().map(|&tokens| numbers.text(tokens)).collect();
+    let mut numbers = Numbers::new(7);
+    let lengths = [1, 2, 3, 5, 7, 11, 12, 13, 16, 17, 24, 31, 33, 48, 65, 130];
+    let texts: Vec<TokenIds> = lengths.iter().map(|&tokens| random_text(&mut numbers, tokens)).collect();
     let mut pool: Vec<_> = [1, 2, 3].into_iter().flat_map(|threads| sessions(None, 2, threads)).collect();
     let alone: Vec<_> = texts.iter().map(|text| bits(pool[0].as_mut(), &[text]).remove(0)).collect();
 
@@ -66,6 +59,13 @@ fn a_text_has_the_same_bits_alone_and_in_any_place_of_any_batch_whatever_the_ses
             assert!(found == alone[text], "text {text} at {place} of {batch:?}, session {session}");
         }
     }
+    // First, in the middle and last, among others that are longer and shorter.
+    let (short, long) = (&texts[1], random_text(&mut numbers, 200));
+    for (text, alone) in texts.iter().zip(&alone) {
+        for (place, batch) in [[text, &long, short], [short, text, &long], [&long, short, text]].iter().enumerate() {
+            assert!(bits(pool[place].as_mut(), batch)[place] == *alone, "{} tokens at {place}", text.len());
+        }
+    }
     // After many calls, too; and all at once.
     let all: Vec<&TokenIds> = texts.iter().collect();
     for (number, session) in pool.iter_mut().enumerate() {
@@ -75,8 +75,8 @@ fn a_text_has_the_same_bits_alone_and_in_any_place_of_any_batch_whatever_the_ses
 
 #[test]
 fn sessions_that_run_at_the_same_time_do_not_disturb_each_other() {
-    let mut numbers = Numbers(11);
-    let texts: Vec<TokenIds> = (0..12).map(|_| numbers.text(20)).collect();
+    let mut numbers = Numbers::new(11);
+    let texts: Vec<TokenIds> = (0..12).map(|_| random_text(&mut numbers, 20)).collect();
     let mut pool = sessions(None, 3, 2);
     let alone: Vec<_> = texts.iter().map(|text| bits(pool[0].as_mut(), &[text]).remove(0)).collect();
     std::thread::scope(|scope| {
@@ -92,8 +92,8 @@ fn sessions_that_run_at_the_same_time_do_not_disturb_each_other() {
 
 #[test]
 fn every_instruction_set_of_this_cpu_says_the_same_up_to_rounding() {
-    let mut numbers = Numbers(13);
-    let texts: Vec<TokenIds> = [1, 4, 13, 40].map(|tokens| numbers.text(tokens)).into();
+    let mut numbers = Numbers::new(13);
+    let texts: Vec<TokenIds> = [1, 4, 13, 40].map(|tokens| random_text(&mut numbers, tokens)).into();
     let mut plain = sessions(Some(InstructionSet::Plain), 1, 1).remove(0);
     let here: Vec<InstructionSet> = InstructionSet::ALL.into_iter().filter(|set| set.is_available()).collect();
     assert!(here.contains(&InstructionSet::Plain));
@@ -103,6 +103,22 @@ fn every_instruction_set_of_this_cpu_says_the_same_up_to_rounding() {
             let cosine = cosine(&floats(session.as_mut(), text), &floats(plain.as_mut(), text));
             assert!(cosine > 0.9995, "{set}, {} tokens: {cosine}", text.len());
         }
+    }
+}
+
+/// The kernels for every CPU are too slow for the whole reference set; `proof` has the others on all of it.
+#[test]
+fn kernels_without_vector_instructions_are_near_pytorch() {
+    let bundle = Bundle::open(Model::MiniLm.bundle()).expect("a bundle");
+    let set = reference::load(Model::MiniLm);
+    let tokenizer = Tokenizer::load(&bundle, Some(set.max_tokens)).expect("a tokeniser");
+    let mut session = sessions(Some(InstructionSet::Plain), 1, 2).remove(0);
+    let short: Vec<_> = set.texts.iter().filter(|text| text.token_count <= 24).step_by(8).collect();
+    assert!(short.len() >= 8, "{} texts", short.len());
+    for text in short {
+        let ids = tokenizer.tokenize(&text.text, Truncation::End).expect("tokens").ids;
+        let cosine = cosine(&floats(session.as_mut(), &ids), &text.embedding);
+        assert!(cosine >= 0.995, "{}: {cosine}", text.id);
     }
 }
 

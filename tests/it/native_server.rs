@@ -60,7 +60,10 @@ async fn the_engine_and_the_instruction_set_of_its_kernels_are_told() {
     for set in InstructionSet::ALL {
         let flags = ["--engine", "native", "--instruction-set", set.name()];
         if set.is_available() {
-            let server = Server::start(Model::MiniLm, &flags);
+            let server = Server::launch(Model::MiniLm, &flags);
+            let logged = server.wait_for_line("model loaded");
+            assert_eq!((&logged["engine"], &logged["instruction_set"]), (&"native".into(), &set.name().into()));
+            server.wait_for_line("ready");
             let told = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
             assert_eq!((told.engine.as_str(), told.instruction_set.as_str()), ("native", set.name()));
         } else {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use embedd::kernels::InstructionSet;
 use serde_json::Value;
 
 use crate::support::models::{Model, fetcher};
@@ -49,6 +50,23 @@ fn the_model_has_the_embeddings_of_pytorch_and_validate_says_so() {
     assert_eq!(found["summary"]["passed"], true);
     assert_eq!(found["texts"].as_array().map(Vec::len), Some(253));
     assert_eq!(found["variant"], "fp32");
+}
+
+/// Conversion proved the native model by the fastest kernels of this machine; others may have less.
+#[test]
+fn the_native_model_passes_by_256_bit_vectors_too() {
+    if !InstructionSet::Avx2.is_available() {
+        eprintln!("NOT TESTED: this CPU has no {}", InstructionSet::Avx2);
+        return;
+    }
+    let output = run("validate", &["--json", "--variant", "native", "--instruction-set", "avx2"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let found = json(&output);
+    let number = |of: &Value| of.as_f64().expect("a number");
+    let summary = &found["summary"];
+    assert_eq!((&found["variant"], &summary["texts"]), (&"native".into(), &253.into()));
+    assert!(number(&summary["min_cosine"]) >= 0.995 && number(&summary["mean_cosine"]) >= 0.9993, "{summary}");
+    assert!(number(&found["batch_agreement"]) > 0.999_999_999, "alone and in batches: {}", found["batch_agreement"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the tests share: models, servers, clients.
 
 pub(crate) mod models;
+pub(crate) mod numbers;
 pub(crate) mod python;
 pub(crate) mod reference;
 pub(crate) mod server;

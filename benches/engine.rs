@@ -1,0 +1,96 @@
+//! The native engine, token ids in and embeddings out, on every CPU of this machine: `cargo bench --bench engine`.
+//! Throughput is told in tokens. `embedd bench` compares the models of a bundle with each other and with other programs.
+
+use std::env;
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
+use embedd::bundle::{Bundle, Variant};
+use embedd::engine::{OnnxRuntime, Session, SessionOptions, TokenIds};
+use embedd::fetch::Fetcher;
+use embedd::home::{HOME_VARIABLE, Home};
+use embedd::model_ref::ModelRef;
+use embedd::progress::Progress;
+
+/// Names a bundle other than the default model's in the cache folder.
+const BUNDLE_VARIABLE: &str = "EMBEDD_BENCH_BUNDLE";
+const DEFAULT_MODEL: &str = "sentence-transformers/all-mpnet-base-v2";
+
+fn main() -> anyhow::Result<()> {
+    let threads = std::thread::available_parallelism()?;
+    let mut session = session(threads)?;
+    let mut criterion = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3))
+        .configure_from_args();
+    by_length(&mut criterion, session.as_mut(), threads);
+    by_batch(&mut criterion, session.as_mut(), threads);
+    criterion.final_summary();
+    Ok(())
+}
+
+fn session(threads: NonZeroUsize) -> anyhow::Result<Box<dyn Session>> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = Home::find(set(HOME_VARIABLE))?;
+    let model: ModelRef = DEFAULT_MODEL.parse()?;
+    let folder = set(BUNDLE_VARIABLE).unwrap_or_else(|| home.bundle_dir(&model));
+    let runtime = OnnxRuntime::load(&Fetcher::from_env(home, Progress::plain()).runtime()?)?;
+    let load = || -> anyhow::Result<_> {
+        let options = SessionOptions { threads };
+        let sessions = runtime.sessions(&Bundle::open(&folder)?, Variant::Native, NonZeroUsize::MIN, options)?;
+        sessions.into_iter().next().context("no session")
+    };
+    let session = load().with_context(|| {
+        format!(
+            "NOTHING TO MEASURE: there is no native model in {}. Run `cargo run --release -- convert --force` first, \
+             which makes {DEFAULT_MODEL} in the cache folder, or name a bundle with {BUNDLE_VARIABLE}",
+            folder.display()
+        )
+    })?;
+    let set = runtime.kernels().instruction_set();
+    println!("{}, {set}, {threads} threads", folder.display());
+    Ok(session)
+}
+
+fn by_length(criterion: &mut Criterion, session: &mut dyn Session, threads: NonZeroUsize) {
+    let mut group = criterion.benchmark_group(format!("engine/{threads} threads/one text, by tokens"));
+    for tokens in [11, 32, 64, 128, 384] {
+        measure(&mut group, BenchmarkId::from_parameter(tokens), session, tokens, 1);
+    }
+    group.finish();
+}
+
+fn by_batch(criterion: &mut Criterion, session: &mut dyn Session, threads: NonZeroUsize) {
+    for tokens in [11, 64] {
+        let mut group = criterion.benchmark_group(format!("engine/{threads} threads/{tokens} tokens, by texts"));
+        for texts in [1, 2, 4, 8, 16] {
+            measure(&mut group, BenchmarkId::from_parameter(texts), session, tokens, texts);
+        }
+        group.finish();
+    }
+}
+
+fn measure(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: BenchmarkId,
+    session: &mut dyn Session,
+    tokens: usize,
+    texts: usize,
+) {
+    let batch: Vec<TokenIds> = (0..texts).map(|text| ids(text, tokens)).collect();
+    let batch: Vec<&TokenIds> = batch.iter().collect();
+    group.throughput(Throughput::Elements((texts * tokens) as u64));
+    group.bench_function(name, |bencher| bencher.iter(|| session.infer(black_box(&batch)).expect("embeddings")));
+}
+
+/// Words from all over a vocabulary of some 30 000, so that look-ups go to memory as they do for real texts.
+fn ids(text: usize, tokens: usize) -> TokenIds {
+    let id = |token: usize| 1000 + ((text * 384 + token) as u32).wrapping_mul(2_654_435_761) % 28_000;
+    TokenIds::new((0..tokens).map(id).collect::<Vec<_>>())
+}

@@ -1,0 +1,122 @@
+//! The native engine's promise, held under load: a text has the same embedding, to the bit, whoever else asks for what
+//! at the same time, in whatever batch, session and thread, and even while others hang up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use embedd::proto::{EmbedRequest, Encoding};
+use tokio::task::JoinSet;
+
+use crate::support::models::Model;
+use crate::support::numbers::Numbers;
+use crate::support::reference;
+use crate::support::server::{Client, Server};
+
+/// Texts besides those of the reference set.
+const GENERATED: usize = 150;
+const CLIENTS: usize = 8;
+const CALLS_OF_EACH: usize = 20;
+const MOST_TEXTS: usize = 20;
+
+/// A text's embedding: its floats' bytes.
+type Packed = Vec<u8>;
+
+/// What each client found.
+#[derive(Debug, Default)]
+struct Seen {
+    texts: usize,
+    cancelled: usize,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_text_has_the_bits_that_it_has_alone_under_load_whatever_the_sessions_and_threads() {
+    let texts = Arc::new(texts());
+    let (one_thread, mut seen) = alone_and_under_load(&["--sessions", "2", "--threads", "1"], &texts).await;
+    let (two_threads, others) = alone_and_under_load(&["--sessions", "1", "--threads", "2"], &texts).await;
+    for (index, (found, expected)) in two_threads.iter().zip(one_thread.iter()).enumerate() {
+        assert_same(found, expected, || format!("text {index} alone, on one thread and on two"));
+    }
+    seen.texts += others.texts;
+    seen.cancelled += others.cancelled;
+    assert!(seen.texts >= 1500 && seen.cancelled >= 20, "{seen:?}");
+}
+
+/// The reference set, and words of it put together in no order; most are short.
+fn texts() -> Vec<String> {
+    let mut numbers = Numbers::new(17);
+    let mut texts: Vec<String> = reference::load(Model::MiniLm).texts.into_iter().map(|text| text.text).collect();
+    let words: Vec<String> = texts.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
+    for _ in 0..GENERATED {
+        let longest = 1 + numbers.below(160);
+        let count = 1 + numbers.below(longest);
+        let chosen: Vec<&str> = (0..count).map(|_| words[numbers.below(words.len())].as_str()).collect();
+        texts.push(chosen.join(" "));
+    }
+    texts
+}
+
+/// What a server says to each text when it does nothing else, after it has said the same under load.
+async fn alone_and_under_load(flags: &[&str], texts: &Arc<Vec<String>>) -> (Arc<Vec<Packed>>, Seen) {
+    let server = Server::start(Model::MiniLm, &[&["--engine", "native"], flags].concat());
+    let mut client = server.client().await;
+    let mut alone = Vec::new();
+    for text in texts.iter() {
+        alone.push(embed(&mut client, vec![text.clone()]).await.remove(0));
+    }
+    let alone = Arc::new(alone);
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        clients.spawn(load(server.client().await, number, Arc::clone(texts), Arc::clone(&alone)));
+    }
+    let mut all = Seen::default();
+    while let Some(seen) = clients.join_next().await {
+        let seen = seen.expect("every text as it was alone");
+        all.texts += seen.texts;
+        all.cancelled += seen.cancelled;
+    }
+    (alone, all)
+}
+
+/// One client: calls of random texts, one after the other, of which every fourth is given up while it is under way.
+async fn load(mut client: Client, number: usize, texts: Arc<Vec<String>>, alone: Arc<Vec<Packed>>) -> Seen {
+    let mut numbers = Numbers::new(number as u64);
+    let mut seen = Seen::default();
+    for call in 0..CALLS_OF_EACH {
+        let chosen: Vec<usize> = (0..1 + numbers.below(MOST_TEXTS)).map(|_| numbers.below(texts.len())).collect();
+        let request = embed(&mut client, chosen.iter().map(|&text| texts[text].clone()).collect());
+        let found = if call % 4 == 3 {
+            let patience = Duration::from_micros(200 + numbers.below(10_000) as u64);
+            let Ok(found) = tokio::time::timeout(patience, request).await else {
+                seen.cancelled += 1;
+                continue;
+            };
+            found
+        } else {
+            request.await
+        };
+        for (place, (found, &text)) in found.iter().zip(&chosen).enumerate() {
+            let what = || format!("text {text} at {place} of {chosen:?}, client {number}, call {call}");
+            assert_same(found, &alone[text], what);
+        }
+        seen.texts += found.len();
+    }
+    seen
+}
+
+async fn embed(client: &mut Client, texts: Vec<String>) -> Vec<Packed> {
+    let count = texts.len();
+    let request = EmbedRequest { texts, encoding: Encoding::Bytes.into(), skip_cache: true, ..Default::default() };
+    let embeddings = client.embed(request).await.expect("embeddings").into_inner().embeddings;
+    assert_eq!(embeddings.len(), count);
+    embeddings.into_iter().map(|embedding| embedding.packed).collect()
+}
+
+/// The first float that differs tells more than all of them.
+fn assert_same(found: &[u8], expected: &[u8], what: impl Fn() -> String) {
+    assert_eq!(found.len(), 4 * Model::MiniLm.dimension(), "{}", what());
+    let floats =
+        |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect() };
+    if let Some(place) = floats(found).iter().zip(floats(expected)).position(|(a, b)| a.to_bits() != b.to_bits()) {
+        panic!("{}: float {place} is {}, not {}", what(), floats(found)[place], floats(expected)[place]);
+    }
+}
