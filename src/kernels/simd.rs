@@ -108,13 +108,16 @@ pub(super) trait Simd: Copy {
     /// As [`Simd::store_first`], to bytes.
     fn store_bytes_first(self, to: &mut [u8], vector: Self::F32);
 
+    /// Asks for the memory of `to`, of which two vectors will be written.
+    fn prepare_store(self, to: &mut [f32]);
+
     /// Rows that [`Simd::byte_products`] takes at most.
     const PRODUCT_ROWS: usize;
 
     /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact as
     /// an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four for
     /// each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
-    /// Meanwhile `ahead`, of 0, 64 or 128 bytes for each quad, is asked for from memory.
+    /// Meanwhile what lies `ahead` is asked for from memory.
     ///
     /// Panics where the slices are shorter than that.
     fn byte_products<const ROWS: usize>(
@@ -124,8 +127,16 @@ pub(super) trait Simd: Copy {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
-        ahead: &[i8],
+        ahead: Ahead<'_>,
     ) -> [[Self::F32; 2]; ROWS];
+}
+
+/// What is wanted next.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    pub(super) bytes: &'a [i8],
+    /// Bytes that are asked for with each quad: 0, 64 or 128.
+    pub(super) step: usize,
 }
 
 /// Whether the slices reach as far as [`Simd::byte_products`] reads.

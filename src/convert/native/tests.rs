@@ -102,7 +102,7 @@ fn the_weights_are_in_one_standard_file_with_their_names_shapes_and_places() {
         (tensor.dtype(), tensor.shape().to_vec())
     };
     assert_eq!(shape("word_embeddings"), (Dtype::I8, vec![6, 64]));
-    assert_eq!(shape("word_embeddings/scale"), (Dtype::F32, vec![6]));
+    assert_eq!(shape("word_embeddings/scale"), (Dtype::F32, vec![6, 1]));
     assert_eq!(shape("position_embeddings"), (Dtype::F32, vec![10, 64]));
     assert_eq!(shape("relative_attention_bias"), (Dtype::F32, vec![2, 15]));
     assert_eq!(shape("embeddings/norm/weight"), (Dtype::F32, vec![64]));

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernels::simd::Ahead;
 use crate::kernels::testing::{Numbers, Shuffled, every_available};
 use crate::kernels::{PANEL, RowLayout, Serial};
 
@@ -156,7 +157,14 @@ impl<const ROWS: usize> Vectorized for Products<'_, ROWS> {
         if ROWS > S::PRODUCT_ROWS {
             return Vec::new();
         }
-        let products = s.byte_products::<ROWS>(self.bytes, self.stride, self.weights, self.high_quads, self.quads, &[]);
+        let products = s.byte_products::<ROWS>(
+            self.bytes,
+            self.stride,
+            self.weights,
+            self.high_quads,
+            self.quads,
+            Ahead { bytes: &[], step: 0 },
+        );
         let mut out = Vec::new();
         for row in products {
             let mut floats = vec![0.0; 2 * S::LANES];

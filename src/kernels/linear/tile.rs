@@ -7,7 +7,7 @@ use super::{QuantizedRows, Work};
 use crate::kernels::disjoint::Disjoint;
 use crate::kernels::layout::{PANEL, QUAD};
 use crate::kernels::math::gelu_vector;
-use crate::kernels::simd::Simd;
+use crate::kernels::simd::{Ahead, Simd};
 
 /// Vectors of columns in a tile.
 pub(in crate::kernels) const VECTORS: usize = 2;
@@ -22,8 +22,8 @@ struct Panel<'a> {
     scales: &'a [f32],
     /// `[32]`.
     bias: &'a [f32],
-    /// What is asked for from memory meanwhile: the same number of bytes for each quad.
-    next: &'a [i8],
+    /// What is asked for from memory meanwhile.
+    ahead: Ahead<'a>,
 }
 
 /// The product of the rows `rows` with the panel `panel`, written to the output. Meanwhile the panel `next`, if there is
@@ -47,8 +47,9 @@ pub(super) unsafe fn panel<S: Simd>(
         weights: &weights.weights[panel * PANEL * row_bytes..][..PANEL * row_bytes],
         scales: &weights.scales[panel * PANEL * 2 * groups..][..PANEL * 2 * groups],
         bias: &weights.bias[panel * PANEL..][..PANEL],
-        next: weights.weights.get(next * PANEL * row_bytes..(next + 1) * PANEL * row_bytes).unwrap_or_default(),
+        ahead: Ahead { bytes: &[], step: 0 },
     };
+    let next = weights.weights.get(next * PANEL * row_bytes..(next + 1) * PANEL * row_bytes).unwrap_or_default();
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
     // Tiles of nearly the same height: 7 rows are 4 and 3, because a low tile wastes the loads of its weights.
     let tiles = rows.len().div_ceil(S::PRODUCT_ROWS);
@@ -57,12 +58,13 @@ pub(super) unsafe fn panel<S: Simd>(
         let end = rows.start + rows.len() * (tile + 1) / tiles;
         // The next panel's way from memory is spread over this one's first two tiles.
         let ahead = match (tiles, tile) {
-            (1, _) => panel.next,
-            (_, 0 | 1) => &panel.next[tile * (panel.next.len() / 2)..][..panel.next.len() / 2],
-            _ => &[],
+            _ if next.is_empty() => panel.ahead,
+            (1, _) => Ahead { bytes: next, step: QUAD * PANEL },
+            (_, 0 | 1) => Ahead { bytes: &next[tile * next.len() / 2..], step: QUAD * PANEL / 2 },
+            _ => panel.ahead,
         };
         for column in (0..columns).step_by(VECTORS * S::LANES) {
-            let panel = Panel { next: ahead, ..panel };
+            let panel = Panel { ahead, ..panel };
             // SAFETY: the caller's promise; a tile's rows and columns are part of no other tile.
             unsafe { any_height(s, work, &panel, first..end, column, output) };
         }
@@ -111,13 +113,23 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
     let row_factors = 2 * work.groups.len();
     let bytes = &bytes[first * row_bytes..][..ROWS * row_bytes];
     let factors = &factors[first * row_factors..][..ROWS * row_factors];
+    let outputs = work.weights.outputs;
+    let width = (outputs - panel.index * PANEL - column).min(VECTORS * S::LANES);
+    let place = |row: usize| {
+        let start = (first + row) * outputs + panel.index * PANEL + column;
+        start..start + width
+    };
+    for row in 0..ROWS {
+        // A store that waits for its line holds up those of the next tile.
+        // SAFETY: the caller's promise.
+        s.prepare_store(unsafe { output.slice(place(row)) });
+    }
     let mut totals = [load(s, &panel.bias[column..]); ROWS];
     for (index, group) in work.groups.iter().enumerate() {
         let (start, quads) = (group.bytes.start, group.bytes.len() / QUAD);
         let high_quads = if group.split { quads / 2 } else { 0 };
         let weights = &panel.weights[start * PANEL + column * QUAD..];
-        let share = panel.next.len() / (row_bytes / QUAD);
-        let ahead = &panel.next[start / QUAD * share..][..quads * share];
+        let ahead = Ahead { bytes: &panel.ahead.bytes[start / QUAD * panel.ahead.step..], ..panel.ahead };
         let products = s.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads, ahead);
         let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
         let (own, corrections) = (load(s, &scales[column..]), load(s, &scales[PANEL + column..]));
@@ -131,16 +143,12 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
             }
         }
     }
-    let left = work.weights.outputs - panel.index * PANEL - column;
-    let width = left.min(VECTORS * S::LANES);
-    for (row, mut totals) in totals.into_iter().enumerate() {
+    for row in 0..ROWS {
         if work.gelu {
-            totals = [gelu_vector(s, totals[0]), gelu_vector(s, totals[1])];
+            totals[row] = [gelu_vector(s, totals[row][0]), gelu_vector(s, totals[row][1])];
         }
-        let start = (first + row) * work.weights.outputs + panel.index * PANEL + column;
         // SAFETY: the caller's promise.
-        let output = unsafe { output.slice(start..start + width) };
-        store(s, output, totals);
+        store(s, unsafe { output.slice(place(row)) }, totals[row]);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::avx512::Avx512;
-use super::{PANEL, QUAD, Simd, Vectorized, products_are_within};
+use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::kernels::{InstructionSet, Kernels};
 
 /// This CPU has what [`InstructionSet::Avx2`] needs.
@@ -164,6 +164,9 @@ impl Simd for Avx2 {
         to[..count].copy_from_slice(&bytes[..count]);
     }
 
+    #[inline(always)]
+    fn prepare_store(self, _to: &mut [f32]) {}
+
     /// 3 rows of 4 vectors of sums leave 4 of 16 registers for what is multiplied.
     const PRODUCT_ROWS: usize = 3;
 
@@ -178,7 +181,7 @@ impl Simd for Avx2 {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
-        _ahead: &[i8],
+        _ahead: Ahead<'_>,
     ) -> [[__m256; 2]; ROWS] {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (bytes, weights) = (bytes.as_ptr(), weights.as_ptr());

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::Avx2;
-use super::{PANEL, QUAD, Simd, Vectorized, products_are_within};
+use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::kernels::{InstructionSet, Kernels};
 
 /// This CPU has what [`InstructionSet::Avx512Vnni`] needs.
@@ -138,6 +138,16 @@ impl Simd for Avx512 {
         }
     }
 
+    #[inline(always)]
+    fn prepare_store(self, to: &mut [f32]) {
+        let first = to.as_ptr().cast::<i8>();
+        // SAFETY: prefetching reads nothing, wherever it points; the token proves the instruction.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_ET0>(first);
+            _mm_prefetch::<_MM_HINT_ET0>(first.wrapping_add(64));
+        }
+    }
+
     /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for what is multiplied.
     const PRODUCT_ROWS: usize = 6;
 
@@ -150,13 +160,13 @@ impl Simd for Avx512 {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
-        ahead: &[i8],
+        ahead: Ahead<'_>,
     ) -> [[__m512; 2]; ROWS] {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let (mut bytes, mut weights) = (bytes.as_ptr(), weights.as_ptr());
-        let step = ahead.len() / quads;
-        let other_line = step.saturating_sub(64);
-        let mut ahead = if ahead.is_empty() { weights } else { ahead.as_ptr() };
+        // Where nothing is asked for, a line that is here already is.
+        let (step, other_line) = (ahead.step, ahead.step.saturating_sub(64));
+        let mut ahead = if step == 0 { weights } else { ahead.bytes.as_ptr() };
         // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
         // points; the token proves the instructions.
         unsafe {

@@ -1,6 +1,6 @@
 //! Arrays of 4 floats, which compilers turn into the 128-bit vectors that most CPUs have.
 
-use super::{PANEL, QUAD, Simd, products_are_within};
+use super::{Ahead, PANEL, QUAD, Simd, products_are_within};
 
 /// Needs nothing of the CPU.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +128,9 @@ impl Simd for Plain {
         to.iter_mut().zip(vector).for_each(|(to, lane)| *to = lane as u8);
     }
 
+    #[inline(always)]
+    fn prepare_store(self, _to: &mut [f32]) {}
+
     const PRODUCT_ROWS: usize = 3;
 
     #[inline(always)]
@@ -138,7 +141,7 @@ impl Simd for Plain {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
-        _ahead: &[i8],
+        _ahead: Ahead<'_>,
     ) -> [[Lanes; 2]; ROWS] {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let mut sums = [[[0i32; LANES]; 2]; ROWS];
