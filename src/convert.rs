@@ -16,6 +16,7 @@ pub mod baseline;
 pub mod benchmark;
 pub mod calibrate;
 pub mod encoder;
+mod gptq;
 pub mod machine;
 mod native;
 pub mod onnx;
@@ -277,7 +278,8 @@ fn write_native(
     progress: &Progress,
 ) -> Result<(), ConvertError> {
     let recipe = NativeRecipe::default();
-    let native = native::lower(encoder, calibration, &recipe);
+    let rounded = native::round(encoder, calibration, &recipe, progress)?;
+    let native = native::lower(encoder, &rounded, &recipe);
     let task = progress.task(&format!("writing {NATIVE_WEIGHTS_FILE}"), Some(native.weights.bytes()), Unit::Bytes);
     writer.stream(NATIVE_FILE, |out| native.graph.write(&metadata(encoder), out, |_| {}))?;
     writer.stream(NATIVE_WEIGHTS_FILE, |out| native.weights.write(out, |bytes| task.advance(bytes)))?;
