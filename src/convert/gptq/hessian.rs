@@ -78,7 +78,7 @@ impl Hessian {
 fn products(rows: Rows<'_>, order: &[usize]) -> Mat<f32> {
     let width = order.len();
     let mut products = Mat::zeros(width, width);
-    let mut chunk = Vec::with_capacity(CHUNK * width);
+    let mut chunk: Vec<f32> = Vec::with_capacity(CHUNK * width);
     for rows in rows.values.chunks(CHUNK * rows.channels).map(|chunk| chunk.chunks_exact(rows.channels)) {
         chunk.clear();
         let count = rows.len();
