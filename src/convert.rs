@@ -220,7 +220,7 @@ fn prove(
         proof.check(Variant::Portable, writer)?;
         // Who asks for half precision has no use for INT8.
         if recipe != Recipe::Fp16 {
-            write_native(encoder, &calibration, writer, progress)?;
+            write_native(encoder, calibration, writer, progress)?;
             writer.add_model(Variant::Native, NATIVE_FILE, Some(NATIVE_WEIGHTS_FILE), native::RECIPE);
             proof.check(Variant::Native, writer)?;
         }
@@ -273,12 +273,14 @@ fn write_model(
 
 fn write_native(
     encoder: &Encoder<'_>,
-    calibration: &Calibration,
+    calibration: Calibration,
     writer: &mut BundleWriter,
     progress: &Progress,
 ) -> Result<(), ConvertError> {
     let recipe = NativeRecipe::default();
-    let rounded = native::round(encoder, calibration, &recipe, progress)?;
+    let rounded = native::round(encoder, &calibration, &recipe, progress)?;
+    // Hundreds of megabytes that nothing needs any more.
+    drop(calibration);
     let native = native::lower(encoder, &rounded, &recipe);
     let task = progress.task(&format!("writing {NATIVE_WEIGHTS_FILE}"), Some(native.weights.bytes()), Unit::Bytes);
     writer.stream(NATIVE_FILE, |out| native.graph.write(&metadata(encoder), out, |_| {}))?;

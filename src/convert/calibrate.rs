@@ -78,12 +78,14 @@ impl Calibration {
 
     /// Takes in some tokens' `rows` of an input, `[tokens, channels]` row-major.
     pub(super) fn see(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32]) {
-        let nothing = || Seen { largest: vec![0.0; channels], rows: Vec::new() };
+        let room = MOST_TOKENS * channels;
+        // All at once, so that growing leaves no holes in memory.
+        let nothing = || Seen { largest: vec![0.0; channels], rows: Vec::with_capacity(room) };
         let seen = self.0.entry((layer, input)).or_insert_with(nothing);
         for row in rows.chunks_exact(channels.max(1)) {
             seen.largest.iter_mut().zip(row).for_each(|(largest, value)| *largest = largest.max(value.abs()));
         }
-        let room = (MOST_TOKENS * channels).saturating_sub(seen.rows.len());
+        let room = room - seen.rows.len();
         // What is beyond half precision's range is as good as its largest number here, and can be added up.
         let half = |value: &f32| f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
         seen.rows.extend(rows.iter().take(room).map(half));

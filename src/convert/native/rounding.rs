@@ -104,11 +104,9 @@ impl Work<'_> {
         let order = self.orders.of_input(layer, input).channels(inputs);
         let recipe = self.recipe.input(input);
         let groups: Vec<_> = recipe.layout(inputs).groups().into_iter().map(|group| group.channels).collect();
-        let rows: Vec<f32> =
-            linears.iter().map(|linear| linear.weight.read()).collect::<Result<Vec<_>, _>>()?.concat();
+        let rows: Vec<f32> = linears.iter().map(|linear| linear.weight.read()).collect::<Result<Vec<_>, _>>()?.concat();
         let outputs = rows.len() / inputs;
-        let weight =
-            order.iter().flat_map(|&channel| rows.iter().skip(channel).step_by(inputs).copied()).collect();
+        let weight = order.iter().flat_map(|&channel| rows.iter().skip(channel).step_by(inputs).copied()).collect();
         let hessian = self.hessian(layer, input, &order);
         Ok(gptq::round(weight, outputs, &groups, &hessian, recipe.clip))
     }

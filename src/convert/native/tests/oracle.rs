@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::convert::calibrate::Calibration;
-use crate::convert::weights::Tensor;
 use crate::convert::encoder::relative_position::bucket;
+use crate::convert::weights::Tensor;
 
 /// What it made of some texts.
 pub(super) struct Oracle {
