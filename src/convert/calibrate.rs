@@ -16,8 +16,10 @@ use crate::tokenize::{TokenizeError, Tokenizer};
 /// A few texts of every kind that detectors see; one a line. Written for this project.
 const TEXTS: &str = include_str!("calibrate/texts.txt");
 
-/// Tokens whose inputs are kept: all of the texts', with the usual tokenisers. A token of all-mpnet-base-v2 takes 129 kB.
+/// Tokens whose inputs are kept: with the usual tokenisers there are no more. One of all-mpnet-base-v2 takes 129 kB.
 const MOST_TOKENS: usize = 4096;
+/// Tokens of one text whose inputs are kept: a few long texts are not to outweigh many short ones.
+const MOST_TOKENS_OF_TEXT: usize = 48;
 
 /// What was seen of the inputs of every linear layer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,7 +30,7 @@ pub struct Calibration(BTreeMap<(usize, LinearInput), Seen>);
 struct Seen {
     /// The largest magnitude of every channel, in all tokens.
     largest: Vec<f32>,
-    /// `[tokens, channels]`, of the first tokens.
+    /// `[tokens, channels]`, of some tokens.
     rows: Vec<f16>,
 }
 
@@ -76,19 +78,21 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// Takes in some tokens' `rows` of an input, `[tokens, channels]` row-major.
+    /// Takes in a text's `rows` of an input, `[tokens, channels]` row-major.
     pub(super) fn see(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32]) {
-        let room = MOST_TOKENS * channels;
+        let most = MOST_TOKENS * channels;
         // All at once, so that growing leaves no holes in memory.
-        let nothing = || Seen { largest: vec![0.0; channels], rows: Vec::with_capacity(room) };
+        let nothing = || Seen { largest: vec![0.0; channels], rows: Vec::with_capacity(most) };
         let seen = self.0.entry((layer, input)).or_insert_with(nothing);
-        for row in rows.chunks_exact(channels.max(1)) {
+        let rows = rows.chunks_exact(channels.max(1));
+        for row in rows.clone() {
             seen.largest.iter_mut().zip(row).for_each(|(largest, value)| *largest = largest.max(value.abs()));
         }
-        let room = room - seen.rows.len();
+        let step = rows.len().div_ceil(MOST_TOKENS_OF_TEXT).max(1);
+        let room = most - seen.rows.len();
         // What is beyond half precision's range is as good as its largest number here, and can be added up.
         let half = |value: &f32| f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
-        seen.rows.extend(rows.iter().take(room).map(half));
+        seen.rows.extend(rows.step_by(step).flatten().take(room).map(half));
     }
 
     /// The `count` largest channels of an input, at most a quarter of all, in ascending order.

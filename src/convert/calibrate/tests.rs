@@ -19,14 +19,25 @@ fn the_largest_channels_are_found_and_are_few() {
 #[test]
 fn rows_are_kept_up_to_a_number_of_tokens_and_stay_finite() {
     let mut calibration = Calibration::default();
-    for _ in 0..3 {
-        calibration.see(1, LinearInput::Attention, 2, &[-1e9, 0.5].repeat(MOST_TOKENS / 2));
+    for _ in 0..MOST_TOKENS {
+        calibration.see(1, LinearInput::Attention, 2, &[-1e9, 0.5, 0.25, -0.5]);
     }
     let Rows { values, channels } = calibration.rows(1, LinearInput::Attention);
     assert_eq!((values.len(), channels), (MOST_TOKENS * 2, 2));
-    assert_eq!(values[values.len() - 2..], [f16::MIN, f16::from_f32(0.5)]);
+    assert_eq!(values[values.len() - 4..], [f16::MIN, f16::from_f32(0.5), f16::from_f32(0.25), f16::from_f32(-0.5)]);
     assert_eq!(calibration.largest(1, LinearInput::Attention), [1e9, 0.5]);
     assert!(calibration.rows(0, LinearInput::Attention).values.is_empty());
+}
+
+#[test]
+fn a_long_text_is_kept_in_part_and_counts_as_a_whole_for_the_largest() {
+    let mut calibration = Calibration::default();
+    let rows: Vec<f32> = (0..MOST_TOKENS_OF_TEXT * 2 + 2).map(|token| token as f32).collect();
+    calibration.see(0, LinearInput::Output, 1, &rows);
+    let kept: Vec<f32> = calibration.rows(0, LinearInput::Output).values.iter().map(|value| value.to_f32()).collect();
+    assert_eq!(kept[..3], [0.0, 3.0, 6.0]);
+    assert_eq!(kept.len(), rows.len().div_ceil(3));
+    assert_eq!(calibration.largest(0, LinearInput::Output), [rows.len() as f32 - 1.0]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use half::f16;
 
 /// Shares of the diagonal's mean that are added to the diagonal, so that it can be factored and few inputs are not
 /// trusted too much. The next one is tried where one does not do.
-pub(super) const DAMPING: [f32; 3] = [0.05, 0.5, 5.0];
+pub(super) const DAMPING: [f32; 3] = [0.1, 1.0, 10.0];
 /// Rows that are multiplied at a time.
 const CHUNK: usize = 512;
 
