@@ -65,7 +65,7 @@ impl Hessian {
     /// With the channels in the opposite order `H = L L^T`; turned back `H = R R^T`, where `R` is upper triangular, so
     /// that `U = R^-1` needs one factor and no inverse of `H`.
     pub(super) fn factor(&self) -> Option<MatRef<'_, f32>> {
-        self.reversed.as_ref().map(|factor| factor.reverse_rows_and_cols())
+        self.reversed.as_ref().map(Mat::reverse_rows_and_cols)
     }
 
     /// Whether errors can be carried.
