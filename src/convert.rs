@@ -16,6 +16,7 @@ pub mod baseline;
 pub mod benchmark;
 pub mod calibrate;
 pub mod encoder;
+mod gptq;
 pub mod machine;
 mod native;
 pub mod onnx;
@@ -219,7 +220,7 @@ fn prove(
         proof.check(Variant::Portable, writer)?;
         // Who asks for half precision has no use for INT8.
         if recipe != Recipe::Fp16 {
-            write_native(encoder, &calibration, writer, progress)?;
+            write_native(encoder, calibration, writer, progress)?;
             writer.add_model(Variant::Native, NATIVE_FILE, Some(NATIVE_WEIGHTS_FILE), native::RECIPE);
             proof.check(Variant::Native, writer)?;
         }
@@ -272,12 +273,15 @@ fn write_model(
 
 fn write_native(
     encoder: &Encoder<'_>,
-    calibration: &Calibration,
+    calibration: Calibration,
     writer: &mut BundleWriter,
     progress: &Progress,
 ) -> Result<(), ConvertError> {
     let recipe = NativeRecipe::default();
-    let native = native::lower(encoder, calibration, &recipe);
+    let rounded = native::round(encoder, &calibration, &recipe, progress)?;
+    // Hundreds of megabytes that nothing needs any more.
+    drop(calibration);
+    let native = native::lower(encoder, &rounded, &recipe);
     let task = progress.task(&format!("writing {NATIVE_WEIGHTS_FILE}"), Some(native.weights.bytes()), Unit::Bytes);
     writer.stream(NATIVE_FILE, |out| native.graph.write(&metadata(encoder), out, |_| {}))?;
     writer.stream(NATIVE_WEIGHTS_FILE, |out| native.weights.write(out, |bytes| task.advance(bytes)))?;

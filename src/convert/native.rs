@@ -4,16 +4,15 @@
 //! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names. Between
 //! them the channels of the states are in an order of their own (see [`order`]), which is undone at the end.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use safetensors::Dtype;
 
-use super::calibrate::Calibration;
 use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions};
+use super::gptq::Rounded;
 use super::onnx::{Attribute, Dim, EMBEDD, GraphBuilder, Value};
 use super::portable::LinearInput;
 use super::quantize;
-use super::weights::{Tensor, WeightsError};
 use crate::bundle::{Pooling, graph_io};
 use crate::kernels::{PANEL, RowLayout};
 use crate::onnx::tensor_proto::DataType;
@@ -22,11 +21,14 @@ mod file;
 mod order;
 mod pack;
 mod recipe;
+mod rounding;
 
 use file::{Part, TensorFile};
 use order::{ChannelOrder, Orders};
 use pack::pack;
 pub(super) use recipe::NativeRecipe;
+use rounding::linears;
+pub(super) use rounding::{RoundedLayers, round};
 
 /// What the manifest calls the recipe.
 pub(super) const RECIPE: &str = "int8-groups";
@@ -42,15 +44,14 @@ pub(super) struct NativeModel<'w> {
     pub(super) weights: TensorFile<'w>,
 }
 
-/// The native model; its weights are quantised while they are written.
+/// The native model of weights that [`round`] has rounded by the same recipe.
 pub(super) fn lower<'w>(
     encoder: &'w Encoder<'w>,
-    calibration: &Calibration,
+    rounded: &'w RoundedLayers,
     recipe: &'w NativeRecipe,
 ) -> NativeModel<'w> {
-    let orders = Orders::of(calibration, encoder.layers.len(), recipe);
     let (graph, weights) = (GraphBuilder::new(encoder.architecture), TensorFile::default());
-    let mut lowering = Lowering { graph, weights, encoder, recipe, orders };
+    let mut lowering = Lowering { graph, weights, encoder, recipe, rounded, orders: &rounded.orders };
     let ids = lowering.graph.input(graph_io::INPUT_IDS, DataType::Int64, &[Dim::Named("tokens")]);
     let offsets = lowering.graph.input(graph_io::TEXT_OFFSETS, DataType::Int64, &[Dim::Named("offsets")]);
 
@@ -72,7 +73,8 @@ struct Lowering<'w> {
     weights: TensorFile<'w>,
     encoder: &'w Encoder<'w>,
     recipe: &'w NativeRecipe,
-    orders: Orders,
+    rounded: &'w RoundedLayers,
+    orders: &'w Orders,
 }
 
 /// What a linear layer is made of. Several linear layers of one input are one whose outputs stand one behind the other.
@@ -80,10 +82,8 @@ struct LinearLayer<'w> {
     prefix: String,
     linears: Vec<&'w Linear<'w>>,
     input: RowLayout,
-    /// Whether the ends of the integers' range are searched for.
-    clip: bool,
-    inputs: Rc<ChannelOrder>,
-    outputs: Rc<ChannelOrder>,
+    weights: &'w Rounded,
+    outputs: Arc<ChannelOrder>,
 }
 
 /// What follows a product in the same operator.
@@ -106,7 +106,7 @@ impl<'w> Lowering<'w> {
             ("word_embeddings/scale", Dtype::F32, vec![vocabulary, hidden.div_ceil(group)]),
         ];
         self.weights.add(Part::new(shapes.map(|(name, dtype, shape)| (name.to_owned(), dtype, shape)), {
-            let order = Rc::clone(&order);
+            let order = Arc::clone(&order);
             move || {
                 let table: Vec<f32> = order.apply_to_rows(&word_embeddings.read()?).collect();
                 let (integers, scales) = quantize::by_row(&table, hidden, group);
@@ -131,22 +131,16 @@ impl<'w> Lowering<'w> {
 
     fn layer(&mut self, index: usize, layer: &'w Layer<'w>, states: &Value, offsets: &Value) -> Value {
         let (hidden, inner) = (self.orders.hidden(), self.orders.inner(index));
-        let own = Rc::new(ChannelOrder::Models);
-        let linear = |kind: LinearInput, part: &str, linears: Vec<&'w Linear<'w>>, inputs, outputs| {
-            let recipe = self.recipe.input(kind);
-            let input = recipe.layout(linears[0].weight.shape()[1]);
+        let linear = |kind: LinearInput, part: &str, outputs| {
+            let linears = linears(layer, kind);
+            let input = self.recipe.input(kind).layout(linears[0].weight.shape()[1]);
             let prefix = format!("layer.{index}/{part}");
-            LinearLayer { prefix, linears, input, clip: recipe.clip, inputs, outputs }
+            LinearLayer { prefix, linears, input, weights: &self.rounded.weights[&(index, kind)], outputs }
         };
-        let Layer { query, key, value, attention_output, intermediate, output, .. } = layer;
-        let three = vec![query, key, value];
-        let qkv = linear(LinearInput::Attention, "attention/qkv", three, Rc::clone(&hidden), Rc::clone(&own));
-        let context = vec![attention_output];
-        let context = linear(LinearInput::AttentionOutput, "attention_output", context, own, Rc::clone(&hidden));
-        let intermediate = vec![intermediate];
-        let intermediate =
-            linear(LinearInput::Intermediate, "intermediate", intermediate, Rc::clone(&hidden), Rc::clone(&inner));
-        let output = linear(LinearInput::Output, "output", vec![output], inner, hidden);
+        let qkv = linear(LinearInput::Attention, "attention/qkv", Arc::new(ChannelOrder::Models));
+        let context = linear(LinearInput::AttentionOutput, "attention_output", Arc::clone(&hidden));
+        let intermediate = linear(LinearInput::Intermediate, "intermediate", inner);
+        let output = linear(LinearInput::Output, "output", hidden);
 
         let qkv = self.linear(qkv, states, &Behind::Nothing);
         let attended = self.attention(&format!("layer.{index}/attention"), &qkv, offsets);
@@ -156,8 +150,8 @@ impl<'w> Lowering<'w> {
     }
 
     fn linear(&mut self, layer: LinearLayer<'w>, input: &Value, behind: &Behind<'_, 'w>) -> Value {
-        let LinearLayer { prefix, linears, input: layout, clip, inputs, outputs } = layer;
-        let count: usize = linears.iter().map(|linear| linear.weight.shape()[0]).sum();
+        let LinearLayer { prefix, linears, input: layout, weights, outputs } = layer;
+        let count = weights.outputs;
         let panels = count.div_ceil(PANEL);
         let shapes = [
             ("weight", Dtype::I8, vec![panels, layout.row_bytes() / 4, PANEL, 4]),
@@ -166,11 +160,8 @@ impl<'w> Lowering<'w> {
         ];
         let tensors = shapes.map(|(part, dtype, shape)| (format!("{prefix}/{part}"), dtype, shape));
         self.weights.add(Part::new(tensors, move || {
-            let read = |tensor: fn(&'w Linear<'w>) -> &'w Tensor<'w>| -> Result<Vec<f32>, WeightsError> {
-                Ok(linears.iter().map(|linear| tensor(linear).read()).collect::<Result<Vec<_>, _>>()?.concat())
-            };
-            let (weight, bias) = (read(|linear| &linear.weight)?, read(|linear| &linear.bias)?);
-            Ok(pack(&weight, &bias, layout, clip, &inputs, &outputs).into_bytes())
+            let bias = linears.iter().map(|linear| linear.bias.read()).collect::<Result<Vec<_>, _>>()?.concat();
+            Ok(pack(weights, &bias, layout, &outputs).into_bytes())
         }));
 
         let number = |name, value: usize| Attribute::Int(name, value as i64);

@@ -71,8 +71,8 @@ pub(super) fn full_scale(row: &[f32]) -> f32 {
     scale_for(largest(row))
 }
 
-/// A row of zeros has any scale.
-fn scale_for(largest: f32) -> f32 {
+/// The scale of a row whose largest magnitude is this, so that nothing is clipped. A row of zeros has any scale.
+pub(super) fn scale_for(largest: f32) -> f32 {
     if largest > 0.0 { largest / LARGEST } else { 1.0 }
 }
 
@@ -83,7 +83,12 @@ fn largest(values: &[f32]) -> f32 {
 /// The integer of a value; what is beyond the range is clipped.
 pub(super) fn round(value: f32, scale: f32) -> i8 {
     // Within -127..=127 by the clamp.
-    round_ties_even((value / scale).clamp(-LARGEST, LARGEST)) as i8
+    nearest(value, scale) as i8
+}
+
+/// As [`round`], still a float.
+pub(super) fn nearest(value: f32, scale: f32) -> f32 {
+    round_ties_even((value / scale).clamp(-LARGEST, LARGEST))
 }
 
 /// For numbers below 2^22. `f32::round_ties_even` is a call on CPUs that Rust compiles for by default, and conversion

@@ -221,7 +221,7 @@ impl Session for PaddedSession {
     }
 }
 
-/// A session of a portable graph whose outputs of one dimension are looked at, one text at a time.
+/// A session of a portable graph whose float32 outputs are looked at, one text at a time.
 pub struct Observer {
     session: OrtSession,
     names: Vec<String>,
@@ -243,7 +243,7 @@ impl Observer {
         Ok(Self { session, names: outputs })
     }
 
-    /// The outputs for one text, in the order in which they were named.
+    /// The outputs for one text, each row-major, in the order in which they were named.
     ///
     /// # Errors
     /// [`InferenceError`].

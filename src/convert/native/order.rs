@@ -5,7 +5,7 @@
 //! at run time, so outlying channels are put together, where 16 bits are, and the others with their like. The neurons
 //! between the two linear layers around GELU can stand in an order of their own in each layer.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::recipe::{NativeRecipe, Ordering};
 use crate::convert::calibrate::Calibration;
@@ -22,15 +22,15 @@ pub(super) enum ChannelOrder {
 
 /// The orders of one encoder.
 pub(super) struct Orders {
-    hidden: Rc<ChannelOrder>,
+    hidden: Arc<ChannelOrder>,
     /// Of each layer.
-    inner: Vec<Rc<ChannelOrder>>,
+    inner: Vec<Arc<ChannelOrder>>,
 }
 
 impl Orders {
     pub(super) fn of(calibration: &Calibration, layers: usize, recipe: &NativeRecipe) -> Self {
         let of = |ordering: Ordering, outlyingness: &dyn Fn() -> Vec<f32>| {
-            Rc::new(match ordering {
+            Arc::new(match ordering {
                 Ordering::Models => ChannelOrder::Models,
                 Ordering::BySize => ChannelOrder::descending(&outlyingness()),
             })
@@ -43,13 +43,22 @@ impl Orders {
     }
 
     /// Of the states.
-    pub(super) fn hidden(&self) -> Rc<ChannelOrder> {
-        Rc::clone(&self.hidden)
+    pub(super) fn hidden(&self) -> Arc<ChannelOrder> {
+        Arc::clone(&self.hidden)
     }
 
     /// Of a layer's neurons.
-    pub(super) fn inner(&self, layer: usize) -> Rc<ChannelOrder> {
-        Rc::clone(&self.inner[layer])
+    pub(super) fn inner(&self, layer: usize) -> Arc<ChannelOrder> {
+        Arc::clone(&self.inner[layer])
+    }
+
+    /// Of the input of linear layers.
+    pub(super) fn of_input(&self, layer: usize, input: LinearInput) -> Arc<ChannelOrder> {
+        match input {
+            LinearInput::Attention | LinearInput::Intermediate => self.hidden(),
+            LinearInput::AttentionOutput => Arc::new(ChannelOrder::Models),
+            LinearInput::Output => self.inner(layer),
+        }
     }
 }
 
@@ -88,6 +97,11 @@ impl ChannelOrder {
             Self::Models => place,
             Self::Channels(channels) => channels[place],
         }
+    }
+
+    /// The channels at the first `count` places.
+    pub(super) fn channels(&self, count: usize) -> Vec<usize> {
+        (0..count).map(|place| self.channel(place)).collect()
     }
 
     /// Where each channel stands; `None`: at its own place.

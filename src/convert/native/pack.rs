@@ -1,7 +1,7 @@
-//! Quantises a linear layer's weights by groups of channels and lays them out as the kernels read them.
+//! Lays a linear layer's rounded weights out as the kernels read them.
 
 use super::order::ChannelOrder;
-use crate::convert::quantize;
+use crate::convert::gptq::Rounded;
 use crate::kernels::{LinearWeights, PANEL, RowLayout};
 
 /// A linear layer's tensors; their shapes and order are those of [`LinearWeights::new`].
@@ -20,19 +20,11 @@ impl Packed {
     }
 }
 
-/// Packs `weight`, `[outputs, inputs]` row-major, and `bias`, `[outputs]`, whose channels are to stand in the given
-/// orders.
+/// Packs weights whose inputs stand in the packed order already, and `bias`, `[outputs]`; the outputs are to stand in the
+/// given order.
 ///
-/// Each output and group of inputs has a scale of its own. Those of split channels are the same integers twice, for
-/// both halves of a value.
-pub(super) fn pack(
-    weight: &[f32],
-    bias: &[f32],
-    layout: RowLayout,
-    clip: bool,
-    inputs: &ChannelOrder,
-    outputs: &ChannelOrder,
-) -> Packed {
+/// Those of split channels are the same integers twice, for both halves of a value.
+pub(super) fn pack(weight: &Rounded, bias: &[f32], layout: RowLayout, outputs: &ChannelOrder) -> Packed {
     let groups = layout.groups();
     let row_bytes = layout.row_bytes();
     let columns = bias.len().next_multiple_of(PANEL);
@@ -41,23 +33,19 @@ pub(super) fn pack(
         scales: vec![0.0; columns * groups.len() * 2],
         bias: vec![0.0; columns],
     };
-    let mut values = Vec::with_capacity(layout.inputs);
     for output in 0..bias.len() {
         let channel = outputs.channel(output);
         packed.bias[output] = bias[channel];
-        let row = &weight[channel * layout.inputs..][..layout.inputs];
         for (index, group) in groups.iter().enumerate() {
-            values.clear();
-            values.extend(group.channels.clone().map(|place| row[inputs.channel(place)]));
-            let scale = if clip { quantize::best_scale(&values) } else { quantize::full_scale(&values) };
             let mut sum = 0;
-            for (offset, &value) in values.iter().enumerate() {
-                let integer = quantize::round(value, scale);
+            for (offset, input) in group.channels.clone().enumerate() {
+                let integer = weight.integers[input * weight.outputs + channel];
                 for byte in group.places(offset) {
                     packed.weights[LinearWeights::weight_index(row_bytes, byte, output)] = integer;
                 }
                 sum += i32::from(integer);
             }
+            let scale = weight.scales[index * weight.outputs + channel];
             let at = LinearWeights::scale_index(groups.len(), index, output);
             packed.scales[at] = scale;
             packed.scales[at + PANEL] = (f64::from(scale) * f64::from(sum)) as f32;
@@ -69,6 +57,17 @@ pub(super) fn pack(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert::gptq::{self, Hessian};
+
+    /// Each weight rounded by itself; `weight` is `[outputs, inputs]`, its inputs are to stand in the given order.
+    fn round(weight: &[f32], layout: RowLayout, order: &ChannelOrder) -> Rounded {
+        let channels = order.channels(layout.inputs);
+        let columns = |&channel: &usize| weight.iter().skip(channel).step_by(layout.inputs).copied();
+        let weight: Vec<f32> = channels.iter().flat_map(columns).collect();
+        let groups: Vec<_> = layout.groups().into_iter().map(|group| group.channels).collect();
+        let outputs = weight.len() / layout.inputs;
+        gptq::round(weight, outputs, &groups, &Hessian::unknown(layout.inputs), false)
+    }
 
     /// The weight that the packed tensors stand for, `[outputs, inputs]`, in the packed order.
     fn unpack(packed: &Packed, layout: RowLayout, outputs: usize) -> Vec<Vec<f32>> {
@@ -100,7 +99,7 @@ mod tests {
             let weight: Vec<f32> = (0..inputs * outputs).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
             let bias: Vec<f32> = (0..outputs).map(|i| i as f32 + 0.5).collect();
             let reversed = |count: usize| ChannelOrder::Channels((0..count).rev().collect());
-            let packed = pack(&weight, &bias, layout, false, &reversed(inputs), &reversed(outputs));
+            let packed = pack(&round(&weight, layout, &reversed(inputs)), &bias, layout, &reversed(outputs));
             LinearWeights::new(layout, outputs, &packed.weights, &packed.scales, &packed.bias).expect("the shapes fit");
             for (output, row) in unpack(&packed, layout, outputs).into_iter().enumerate() {
                 let source = outputs - 1 - output;
@@ -117,14 +116,8 @@ mod tests {
     #[test]
     fn the_second_scale_is_what_a_zero_point_of_one_adds() {
         let layout = RowLayout { inputs: 6, split: 2, group: 3 };
-        let packed = pack(
-            &[127.0, 3.0, -2.0, 0.5, 127.0, 254.0],
-            &[0.0],
-            layout,
-            false,
-            &ChannelOrder::Models,
-            &ChannelOrder::Models,
-        );
+        let weight = round(&[127.0, 3.0, -2.0, 0.5, 127.0, 254.0], layout, &ChannelOrder::Models);
+        let packed = pack(&weight, &[0.0], layout, &ChannelOrder::Models);
         let at = |group, row| packed.scales[LinearWeights::scale_index(3, group, 0) + row * PANEL];
         assert_eq!([0, 1, 2].map(|group| at(group, 0)), [1.0, 1.0, 2.0]);
         // -2, 0.5 (to 0, which is even), 127; and 254 alone.

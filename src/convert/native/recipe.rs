@@ -49,9 +49,9 @@ impl Default for NativeRecipe {
         let outlying = InputRecipe { split: 16, group: 128, clip: true };
         Self {
             attention: outlying,
-            attention_output: InputRecipe { split: 0, group: 64, ..outlying },
+            attention_output: InputRecipe { split: 0, ..outlying },
             intermediate: outlying,
-            output: InputRecipe { group: 64, ..outlying },
+            output: outlying,
             word_group: 64,
             hidden_order: Ordering::BySize,
             inner_order: Ordering::BySize,

@@ -29,7 +29,7 @@ pub enum Scheme<'c> {
     Float32,
     /// In float32, the weights kept in half precision.
     Half,
-    /// As `Float32`; the largest magnitudes of their inputs are outputs of the graph.
+    /// As `Float32`; their inputs are outputs of the graph.
     Observed,
     /// In INT8 with one scale a tensor.
     DynamicPerTensor,
@@ -55,7 +55,7 @@ impl LinearInput {
     pub const ALL: [Self; 4] = [Self::Attention, Self::AttentionOutput, Self::Intermediate, Self::Output];
 
     /// The part of a layer's names that it stands for.
-    pub(super) fn part(self) -> &'static str {
+    pub(in crate::convert) fn part(self) -> &'static str {
         match self {
             Self::Attention => "attention",
             Self::AttentionOutput => "attention/output",
@@ -65,7 +65,7 @@ impl LinearInput {
     }
 }
 
-/// The output of an [`Scheme::Observed`] graph that holds an input's largest magnitudes, float32 `[channels]`.
+/// The output of an [`Scheme::Observed`] graph that holds an input, float32 `[batch, sequence, channels]`.
 pub fn observed_output(layer: usize, input: LinearInput) -> String {
     format!("observed/layer.{layer}/{}", input.part())
 }
@@ -114,10 +114,9 @@ impl<'w> Product<'_, 'w> {
 
     fn observe(&mut self, kind: LinearInput, input: &Value) {
         let name = self.name(&format!("{}/observed", kind.part()));
-        let magnitude = self.graph.node(&format!("{name}/magnitude"), "Abs", &[input], &[]);
-        let axes = [Attribute::Ints("axes", &[0, 1]), Attribute::Int("keepdims", 0)];
-        let largest = self.graph.node(&name, "ReduceMax", &[&magnitude], &axes);
-        self.graph.output(&observed_output(self.layer, kind), &largest, DataType::Float, &[Dim::Named("channels")]);
+        let observed = self.graph.node(&name, "Identity", &[input], &[]);
+        let dims = ["batch", "sequence", "channels"].map(Dim::Named);
+        self.graph.output(&observed_output(self.layer, kind), &observed, DataType::Float, &dims);
     }
 
     /// Each token's row by a scale of its own, so that no token depends on another.

@@ -1,16 +1,16 @@
 //! An encoder in float64, as its description says and no faster: one text at a time, one number after the other.
 
-use std::collections::BTreeMap;
-
 use super::*;
+use crate::convert::calibrate::Calibration;
 use crate::convert::encoder::relative_position::bucket;
+use crate::convert::weights::Tensor;
 
 /// What it made of some texts.
 pub(super) struct Oracle {
     /// The pooled embedding of each.
     pub(super) pooled: Vec<Vec<f32>>,
-    /// The largest magnitude of every channel of every linear layer's input.
-    pub(super) largest: BTreeMap<(usize, LinearInput), Vec<f32>>,
+    /// What was seen of every linear layer's input.
+    pub(super) calibration: Calibration,
 }
 
 type Rows = Vec<Vec<f64>>;
@@ -57,7 +57,7 @@ fn gelu(x: f64) -> f64 {
 
 impl Oracle {
     pub(super) fn run(encoder: &Encoder<'_>, texts: &[&[i64]]) -> Self {
-        let mut oracle = Self { pooled: Vec::new(), largest: BTreeMap::new() };
+        let mut oracle = Self { pooled: Vec::new(), calibration: Calibration::default() };
         for ids in texts {
             let states = oracle.encode(encoder, ids);
             let pooled = match encoder.pooling {
@@ -108,10 +108,9 @@ impl Oracle {
     }
 
     fn observe(&mut self, layer: usize, input: LinearInput, rows: &Rows) {
-        let largest = self.largest.entry((layer, input)).or_insert_with(|| vec![0.0; rows[0].len()]);
-        for row in rows {
-            largest.iter_mut().zip(row).for_each(|(largest, x)| *largest = largest.max(x.abs() as f32));
-        }
+        let values: Vec<f32> = rows.iter().flatten().map(|&x| x as f32).collect();
+        self.calibration.measure_channels(layer, input, rows[0].len(), &values);
+        self.calibration.keep(layer, input, rows[0].len(), &values);
     }
 }
 

@@ -1,0 +1,131 @@
+use half::f16;
+
+use super::*;
+
+const INPUTS: usize = 150;
+const OUTPUTS: usize = 70;
+const TOKENS: usize = 700;
+
+/// Numbers from -1 to 1 that look random and are the same every time.
+fn noise(count: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// Input rows whose channels follow a few hidden causes, some more than others.
+fn correlated() -> Vec<f16> {
+    const CAUSES: usize = 12;
+    let (causes, mixing, own) = (noise(TOKENS * CAUSES, 1), noise(CAUSES * INPUTS, 2), noise(TOKENS * INPUTS, 3));
+    let value = |place: usize| {
+        let (token, channel) = (place / INPUTS, place % INPUTS);
+        let shared: f32 =
+            (0..CAUSES).map(|cause| causes[token * CAUSES + cause] * mixing[cause * INPUTS + channel]).sum();
+        f16::from_f32(shared * (1.0 + channel as f32 / 50.0) + 0.2 * own[place])
+    };
+    (0..TOKENS * INPUTS).map(value).collect()
+}
+
+fn groups() -> Vec<Range<usize>> {
+    vec![0..6, 6..140, 140..INPUTS]
+}
+
+fn order() -> Vec<usize> {
+    (0..INPUTS).map(|place| place * 7 % INPUTS).collect()
+}
+
+/// `|X W - X Q|^2` in float64, the inputs standing in `order`.
+fn output_error(rows: &[f16], order: &[usize], weight: &[f32], rounded: &Rounded) -> f64 {
+    let groups = groups();
+    let group = |input: usize| groups.iter().position(|group| group.contains(&input)).expect("a group");
+    let back = |input: usize, output: usize| {
+        f32::from(rounded.integers[input * OUTPUTS + output]) * rounded.scales[group(input) * OUTPUTS + output]
+    };
+    let wrong: Vec<f64> =
+        (0..INPUTS * OUTPUTS).map(|place| f64::from(weight[place] - back(place / OUTPUTS, place % OUTPUTS))).collect();
+    let error = |row: &[f16], output: usize| -> f64 {
+        order.iter().zip(wrong.iter().skip(output).step_by(OUTPUTS)).map(|(&c, wrong)| row[c].to_f64() * wrong).sum()
+    };
+    rows.chunks_exact(INPUTS)
+        .flat_map(|row| (0..OUTPUTS).map(move |output| (row, output)))
+        .map(|(row, output)| error(row, output).powi(2))
+        .sum()
+}
+
+#[test]
+fn outputs_are_nearer_than_those_of_weights_that_are_rounded_each_by_itself() {
+    let (rows, weight) = (correlated(), noise(INPUTS * OUTPUTS, 4));
+    for order in [order(), (0..INPUTS).collect()] {
+        let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order);
+        assert!(hessian.is_factored());
+        for clip in [false, true] {
+            let error = |hessian: &Hessian| {
+                output_error(&rows, &order, &weight, &round(weight.clone(), OUTPUTS, &groups(), hessian, clip))
+            };
+            let (carried, plain) = (error(&hessian), error(&Hessian::unknown(INPUTS)));
+            println!("clip {clip}: {carried} against {plain}");
+            assert!(carried < plain / 2.0, "clip {clip}: {carried} against {plain}");
+        }
+    }
+}
+
+#[test]
+fn channels_that_have_nothing_to_do_with_each_other_are_rounded_each_by_itself() {
+    let mut rows = vec![f16::ZERO; INPUTS * INPUTS];
+    (0..INPUTS).for_each(|channel| rows[channel * INPUTS + channel] = f16::ONE);
+    let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order());
+    let weight = noise(INPUTS * OUTPUTS, 5);
+    let carried = round(weight.clone(), OUTPUTS, &groups(), &hessian, true);
+    assert_eq!(carried, round(weight, OUTPUTS, &groups(), &Hessian::unknown(INPUTS), true));
+}
+
+#[test]
+fn the_factor_is_that_of_the_inverse_of_the_damped_hessian() {
+    let rows = correlated();
+    let order = order();
+    let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order);
+    let factor = hessian.factor().expect("a factor");
+    let product = |a: usize, b: usize| -> f64 {
+        rows.chunks_exact(INPUTS).map(|row| row[order[a]].to_f64() * row[order[b]].to_f64()).sum()
+    };
+    let mut damped = vec![0.0; INPUTS * INPUTS];
+    (0..INPUTS * INPUTS).for_each(|place| damped[place] = product(place / INPUTS, place % INPUTS));
+    let mean = (0..INPUTS).map(|channel| damped[channel * INPUTS + channel]).sum::<f64>() / INPUTS as f64;
+    (0..INPUTS).for_each(|channel| damped[channel * INPUTS + channel] += f64::from(hessian::DAMPING[0]) * mean);
+    // U H U^T = 1
+    let upper = |row: usize, column: usize| f64::from(factor[(row, column)]);
+    for row in [0, 1, 77, INPUTS - 1] {
+        let left: Vec<f64> = (0..INPUTS)
+            .map(|column| (row..INPUTS).map(|k| upper(row, k) * damped[k * INPUTS + column]).sum())
+            .collect();
+        for other in 0..INPUTS {
+            let found: f64 = (other..INPUTS).map(|k| left[k] * upper(other, k)).sum();
+            let expected = f64::from(u8::from(row == other));
+            assert!((found - expected).abs() < 1e-3, "{row}, {other}: {found}");
+        }
+        assert!((0..row).all(|column| upper(row, column) == 0.0), "upper triangular");
+    }
+}
+
+#[test]
+fn channels_that_are_always_zero_and_inputs_that_are_damaged_leave_sound_weights() {
+    let weight = noise(INPUTS * OUTPUTS, 6);
+    let plain = round(weight.clone(), OUTPUTS, &groups(), &Hessian::unknown(INPUTS), false);
+    let order: Vec<usize> = (0..INPUTS).collect();
+    let with = |rows: &[f16]| {
+        let hessian = Hessian::of(Rows { values: rows, channels: INPUTS }, &order);
+        (hessian.is_factored(), round(weight.clone(), OUTPUTS, &groups(), &hessian, false))
+    };
+    let mut rows = correlated();
+    rows.iter_mut().skip(3).step_by(INPUTS).for_each(|value| *value = f16::ZERO);
+    let (factored, rounded) = with(&rows);
+    assert!(factored && rounded.scales.iter().all(|scale| scale.is_finite() && *scale > 0.0));
+    for rows in [vec![], vec![f16::ZERO; INPUTS * 5], vec![f16::NAN; INPUTS * 5]] {
+        assert_eq!(with(&rows), (false, plain.clone()));
+    }
+}
