@@ -124,31 +124,33 @@ fn linear(criterion: &mut Criterion) {
                 let products = rows * layer.products();
                 group.throughput(Throughput::Elements(products as u64));
                 let name = BenchmarkId::new(format!("{} {}", kernels.instruction_set(), layer.name()), rows);
-                let mut greatest = 0.0_f64;
+                let mut fastest = Duration::MAX;
                 group.bench_function(name, |bencher| {
                     bencher.iter_custom(|calls| {
-                        let started = Instant::now();
+                        let mut all = Duration::ZERO;
                         for _ in 0..calls {
+                            let started = Instant::now();
                             let output = black_box(&mut output[..]);
                             kernels.linear(&Serial, &input, &weights, layer.epilogue(), &mut scratch, output);
+                            let elapsed = started.elapsed();
+                            fastest = fastest.min(elapsed);
+                            all += elapsed;
                         }
-                        let elapsed = started.elapsed();
-                        greatest = greatest.max((calls as usize * products) as f64 / elapsed.as_secs_f64());
-                        elapsed
+                        all
                     });
                 });
-                tell_share(greatest, peak);
+                tell_share(products, fastest, peak);
             }
         }
     }
     group.finish();
 }
 
-/// Of the fastest sample, because the peak is that of the fastest moment. Nothing where nothing ran.
-fn tell_share(greatest: f64, peak: Option<f64>) {
-    let giga = greatest / 1e9;
+/// Of the fastest call, because the peak is that of the fastest moment. Nothing where nothing ran.
+fn tell_share(products: usize, fastest: Duration, peak: Option<f64>) {
+    let giga = products as f64 / fastest.as_secs_f64() / 1e9;
     match peak.map(|peak| peak / 1e9) {
-        _ if greatest == 0.0 => {}
+        _ if fastest == Duration::MAX => {}
         Some(peak) => println!("    at best {giga:.1} GMAC/s, {:.0} % of {peak:.0}", 100.0 * giga / peak),
         None => println!("    at best {giga:.1} GMAC/s"),
     }

@@ -141,13 +141,13 @@ impl LayerNorm<'_> {
 impl EmbeddingTables<'_> {
     /// The rows of both tables for each token.
     fn places(&self, ids: &[i64], offsets: &Offsets) -> Result<Vec<Place>, TokenOutOfRange> {
-        let positions = self.positions.len() / self.norm.channels();
+        let (words, positions) = (self.words.len() / self.norm.channels(), self.positions.len() / self.norm.channels());
         let mut places = Vec::with_capacity(ids.len());
         for text in offsets.texts() {
             let mut seen = 0;
             for (place, &token) in ids[text].iter().enumerate() {
                 let out_of_range = TokenOutOfRange { token, position: place };
-                let Some(word) = usize::try_from(token).ok().filter(|&word| word < self.word_scales.len()) else {
+                let Some(word) = usize::try_from(token).ok().filter(|&word| word < words) else {
                     return Err(out_of_range);
                 };
                 let position = match self.position_rule {

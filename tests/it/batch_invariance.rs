@@ -13,9 +13,9 @@ use crate::support::reference;
 use crate::support::server::{Client, Server};
 
 /// Texts besides those of the reference set.
-const GENERATED: usize = 150;
+const GENERATED: usize = 100;
 const CLIENTS: usize = 8;
-const CALLS_OF_EACH: usize = 20;
+const CALLS_OF_EACH: usize = 14;
 const MOST_TEXTS: usize = 20;
 
 /// A text's embedding: its floats' bytes.
@@ -38,7 +38,7 @@ async fn every_text_has_the_bits_that_it_has_alone_under_load_whatever_the_sessi
     }
     seen.texts += others.texts;
     seen.cancelled += others.cancelled;
-    assert!(seen.texts >= 1500 && seen.cancelled >= 20, "{seen:?}");
+    assert!(seen.texts >= 1500 && seen.cancelled >= 5, "{seen:?}");
 }
 
 /// The reference set, and words of it put together in no order; most are short.

@@ -161,11 +161,12 @@ fn an_embedded_text_has_the_same_bits_alone_and_among_others_for_any_number_of_t
 
 #[test]
 fn a_token_beyond_the_tables_is_refused_before_anything_is_written() {
-    let tables = Tables::new(16);
+    // Two groups, so that there are more scales than words.
+    let tables = Tables::new(35);
     let refused = |ids: &[i64], rule, token, position| {
         every_available(|kernels| {
             let offsets = Offsets::new(&[0, 1, ids.len() as i64], ids.len()).expect("offsets");
-            let mut output = vec![7.0; ids.len() * 16];
+            let mut output = vec![7.0; ids.len() * 35];
             let found = kernels.embed(&Serial, ids, &offsets, &tables.with(rule), &mut output);
             assert_eq!(found, Err(TokenOutOfRange { token, position }));
             assert!(output.iter().all(|&value| value == 7.0));
