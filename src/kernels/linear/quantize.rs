@@ -38,17 +38,48 @@ impl Vectorized for Rows<'_> {
     }
 }
 
+/// Groups whose ranges are found together: the divisions of one need not wait for those of another.
+const TOGETHER: usize = 16;
+
 #[inline(always)]
 fn quantize_row<S: Simd>(s: S, row: &[f32], groups: &[Group], bytes: &mut [u8], factors: &mut [f32]) {
-    let mut next = 0;
-    while next < groups.len() {
-        let group = &groups[next];
-        let (values, bytes) = (&row[group.channels.clone()], &mut bytes[group.bytes.clone()]);
-        let range = if group.split { split_group(s, values, bytes) } else { byte_group(s, values, bytes) };
-        factors[2 * next] = range.scale;
-        factors[2 * next + 1] = -range.scale * range.zero;
-        next += 1;
+    let mut bounds = [(0.0, 0.0); TOGETHER];
+    let mut ranges = [Range { scale: 0.0, inverse: 0.0, zero: 0.0, largest: 0.0 }; TOGETHER];
+    for (groups, factors) in groups.chunks(TOGETHER).zip(factors.chunks_mut(2 * TOGETHER)) {
+        for (group, bounds) in groups.iter().zip(&mut bounds) {
+            *bounds = least_and_most(s, &row[group.channels.clone()]);
+        }
+        for (group, (range, bounds)) in groups.iter().zip(ranges.iter_mut().zip(&bounds)) {
+            *range = Range::of(*bounds, if group.split { LARGEST_PAIR } else { LARGEST_BYTE });
+        }
+        for ((group, range), factors) in groups.iter().zip(&ranges).zip(factors.chunks_exact_mut(2)) {
+            let (values, bytes) = (&row[group.channels.clone()], &mut bytes[group.bytes.clone()]);
+            if group.split {
+                split_group(s, values, *range, bytes);
+            } else {
+                byte_group(s, values, *range, bytes);
+            }
+            factors.copy_from_slice(&[range.scale, -range.scale * range.zero]);
+        }
     }
+}
+
+/// The bounds of the values and 0.
+#[inline(always)]
+fn least_and_most<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
+    let (mut least, mut most) = (s.splat(0.0), s.splat(0.0));
+    let whole = values.len() / S::LANES * S::LANES;
+    let mut at = 0;
+    while at < whole {
+        let vector = s.load(&values[at..]);
+        (least, most) = (s.min(least, vector), s.max(most, vector));
+        at += S::LANES;
+    }
+    if at < values.len() {
+        let vector = s.load_first(&values[at..]);
+        (least, most) = (s.min(least, vector), s.max(most, vector));
+    }
+    (-s.greatest(s.sub(s.splat(0.0), least)), s.greatest(most))
 }
 
 /// What a group's integers stand for: `x = scale (integer - zero)`.
@@ -63,21 +94,8 @@ struct Range {
 
 impl Range {
     #[inline(always)]
-    fn of<S: Simd>(s: S, values: &[f32], largest: f32) -> Self {
-        let (mut least, mut most) = (s.splat(0.0), s.splat(0.0));
-        let whole = values.len() / S::LANES * S::LANES;
-        let mut at = 0;
-        while at < whole {
-            let vector = s.load(&values[at..]);
-            (least, most) = (s.min(least, vector), s.max(most, vector));
-            at += S::LANES;
-        }
-        if at < values.len() {
-            let vector = s.load_first(&values[at..]);
-            (least, most) = (s.min(least, vector), s.max(most, vector));
-        }
-        let least = -s.greatest(s.sub(s.splat(0.0), least));
-        let scale = ((s.greatest(most) - least) / largest).max(LEAST_SCALE);
+    fn of((least, most): (f32, f32), largest: f32) -> Self {
+        let scale = ((most - least) / largest).max(LEAST_SCALE);
         let inverse = 1.0 / scale;
         Self { scale, inverse, zero: (-least * inverse).round_ties_even(), largest }
     }
@@ -92,8 +110,7 @@ impl Range {
 
 /// The group's values become bytes, and what is beyond them 0.
 #[inline(always)]
-fn byte_group<S: Simd>(s: S, values: &[f32], bytes: &mut [u8]) -> Range {
-    let range = Range::of(s, values, LARGEST_BYTE);
+fn byte_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
     let (bytes, beyond) = bytes.split_at_mut(values.len());
     // `fill` calls a function even where there is nothing to fill.
     if !beyond.is_empty() {
@@ -108,13 +125,11 @@ fn byte_group<S: Simd>(s: S, values: &[f32], bytes: &mut [u8]) -> Range {
     if at < values.len() {
         s.store_bytes_first(&mut bytes[at..], range.integers(s, s.load_first(&values[at..])));
     }
-    range
 }
 
 /// As [`byte_group`], with 16 bits: the high bytes of all values, then the low ones.
 #[inline(always)]
-fn split_group<S: Simd>(s: S, values: &[f32], bytes: &mut [u8]) -> Range {
-    let range = Range::of(s, values, LARGEST_PAIR);
+fn split_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
     let (high, low) = bytes.split_at_mut(bytes.len() / 2);
     high[values.len()..].fill(0);
     low[values.len()..].fill(0);
@@ -129,5 +144,4 @@ fn split_group<S: Simd>(s: S, values: &[f32], bytes: &mut [u8]) -> Range {
         s.store_bytes_first(&mut low[at..at + count], lows);
         at += count;
     }
-    range
 }

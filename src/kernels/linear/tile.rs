@@ -143,12 +143,13 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
             }
         }
     }
-    for row in 0..ROWS {
+    // By value: an array that a loop indexes stays in memory, and these sums are to stay in registers until here.
+    for (row, mut total) in totals.into_iter().enumerate() {
         if work.gelu {
-            totals[row] = [gelu_vector(s, totals[row][0]), gelu_vector(s, totals[row][1])];
+            total = [gelu_vector(s, total[0]), gelu_vector(s, total[1])];
         }
         // SAFETY: the caller's promise.
-        store(s, unsafe { output.slice(place(row)) }, totals[row]);
+        store(s, unsafe { output.slice(place(row)) }, total);
     }
 }
 
