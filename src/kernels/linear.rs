@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::disjoint::Disjoint;
 use super::elementwise::LayerNorm;
 use super::layout::Group;
+use super::parallel::run_each_once;
 use super::simd::{Simd, Vectorized};
 use super::{Kernels, LinearWeights, Parallel};
 
@@ -107,7 +108,7 @@ impl Kernels {
         let bytes = Disjoint::new(at_least(&mut scratch.bytes, rows * row_bytes));
         let factors = Disjoint::new(at_least(&mut scratch.factors, rows * row_factors));
         let rows_per_task = (VALUES_PER_TASK / layout.inputs).max(rows.div_ceil(parallel.threads())).max(1);
-        parallel.run(rows.div_ceil(rows_per_task), &|task| {
+        run_each_once(parallel, rows.div_ceil(rows_per_task), &|task| {
             let own = task * rows_per_task..((task + 1) * rows_per_task).min(rows);
             // SAFETY: each row is part of one task alone.
             let bytes = unsafe { bytes.slice(own.start * row_bytes..own.end * row_bytes) };
@@ -122,7 +123,7 @@ impl Kernels {
     fn multiply(self, parallel: &dyn Parallel, rows: usize, work: &Work<'_>, output: &mut [f32]) {
         let split = Split::of(rows, work.weights, parallel.threads());
         let output = Disjoint::new(output);
-        parallel.run(split.tasks(), &|task| {
+        run_each_once(parallel, split.tasks(), &|task| {
             let (panels, rows) = split.task(task);
             self.vectorize(Task { work, panels, panel_step: split.panel_step, rows, output: &output });
         });

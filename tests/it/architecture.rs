@@ -98,6 +98,14 @@ fn outside_crates_stay_where_they_belong() {
 }
 
 #[test]
+fn unsafe_code_is_in_the_kernels_alone() {
+    for file in source_files().iter().filter(|file| file.module != "kernels") {
+        assert!(!names(&file.code, "unsafe_code"), "{} allows unsafe code", file.path.display());
+        assert!(!names(&file.code, "unsafe"), "{} has unsafe code", file.path.display());
+    }
+}
+
+#[test]
 fn names_are_found_as_whole_words() {
     assert!(names("use crate::grpc::X;", "crate::grpc"));
     assert!(!names("use crate::grpc_web::X;", "crate::grpc"));
