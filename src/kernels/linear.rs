@@ -19,7 +19,7 @@ const WORTH_A_THREAD: usize = 2 << 20;
 const PRODUCTS_PER_LOAD: usize = 12;
 /// Values whose quantisation is worth another thread.
 const VALUES_PER_TASK: usize = 16 << 10;
-/// Rows that are not shared among tasks: a few whole tiles on every instruction set.
+/// Rows that are not shared among tasks: a few tiles on every instruction set.
 const ROWS_PER_PART: usize = 24;
 /// Tasks for each thread, where there are enough panels and rows, so that one that is late holds the others up little.
 const TASKS_PER_THREAD: usize = 4;

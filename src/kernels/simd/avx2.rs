@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use super::avx512::Avx512;
 use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
@@ -167,11 +168,12 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prepare_store(self, _to: &mut [f32]) {}
 
-    /// 3 rows of 4 vectors of sums leave 4 of 16 registers for what is multiplied.
-    const PRODUCT_ROWS: usize = 3;
+    /// 5 rows of 2 vectors of sums leave 6 of 16 registers for what is multiplied.
+    const PRODUCT_ROWS: usize = 5;
 
     /// Bytes and weights are widened to 16 bits: the instruction that multiplies unsigned by signed bytes adds two
-    /// products in 16 bits, which `2 x 255 x 127` does not fit.
+    /// products in 16 bits, which `2 x 255 x 127` does not fit. Of every four, the first and the third make one pair of
+    /// 16 bits, the second and the fourth another: that takes shifts and no permutation, and one sum a column.
     #[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
     #[inline(always)]
     fn byte_products<const ROWS: usize>(
@@ -181,41 +183,40 @@ impl Simd for Avx2 {
         weights: &[i8],
         high_quads: usize,
         quads: usize,
-        _ahead: Ahead<'_>,
+        ahead: Ahead<'_>,
     ) -> [[__m256; 2]; ROWS] {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
-        let (bytes, weights) = (bytes.as_ptr(), weights.as_ptr());
-        // SAFETY: all that is read lies within the slices, as just checked; the token proves the instructions.
+        // Where nothing is asked for, a line that is here already is.
+        let (step, other_line) = (ahead.step, ahead.step.saturating_sub(64));
+        let mut ahead = if step == 0 { weights.as_ptr() } else { ahead.bytes.as_ptr() };
+        let mut pairs = [const { [[MaybeUninit::uninit(); WIDENED]; 2] }; ROWS];
+        // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
+        // points; the token proves the instructions.
         unsafe {
-            // Of each column two sums: over the first two and over the last two of every four bytes.
-            let mut sums = [[_mm256_setzero_si256(); 4]; ROWS];
-            for quad in 0..quads {
+            let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
+            let mut quad = 0;
+            while quad < quads {
                 if quad == high_quads && quad > 0 {
-                    for sum in sums.as_flattened_mut() {
-                        *sum = _mm256_slli_epi32::<8>(*sum);
-                    }
-                }
-                let weights = weights.add(quad * PANEL * QUAD);
-                let mut wide = [_mm256_setzero_si256(); ROWS];
-                for row in 0..ROWS {
-                    let quad = bytes.add(row * stride + quad * QUAD).cast::<i32>().read_unaligned();
-                    wide[row] = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad));
-                }
-                for part in 0..4 {
-                    let weights = _mm256_cvtepi8_epi16(_mm_loadu_si128(weights.add(part * 2 * LANES).cast()));
                     for row in 0..ROWS {
-                        let products = _mm256_madd_epi16(wide[row], weights);
-                        sums[row][part] = _mm256_add_epi32(sums[row][part], products);
+                        sums[row] = [_mm256_slli_epi32::<8>(sums[row][0]), _mm256_slli_epi32::<8>(sums[row][1])];
                     }
                 }
+                let part_end = if quad < high_quads { high_quads } else { quads };
+                let count = (part_end - quad).min(WIDENED);
+                for row in 0..ROWS {
+                    widen(&bytes[row * stride + quad * QUAD..][..count * QUAD], &mut pairs[row]);
+                }
+                for place in 0..count {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(other_line));
+                    ahead = ahead.wrapping_add(step);
+                    add_products(&mut sums, &pairs, place, weights.as_ptr().add((quad + place) * PANEL * QUAD));
+                }
+                quad += count;
             }
             let mut floats = [[_mm256_setzero_ps(); 2]; ROWS];
             for row in 0..ROWS {
-                for vector in 0..2 {
-                    // Adding neighbours within each half gives the columns 0 1 4 5 2 3 6 7.
-                    let pairs = _mm256_hadd_epi32(sums[row][2 * vector], sums[row][2 * vector + 1]);
-                    floats[row][vector] = _mm256_cvtepi32_ps(_mm256_permute4x64_epi64::<0b11_01_10_00>(pairs));
-                }
+                floats[row] = [_mm256_cvtepi32_ps(sums[row][0]), _mm256_cvtepi32_ps(sums[row][1])];
             }
             floats
         }
@@ -232,6 +233,71 @@ impl Simd for Avx2 {
         for (column, values) in columns.into_iter().enumerate() {
             self.store(&mut to[column * stride..], values);
         }
+    }
+}
+
+/// Fours of bytes that are widened at once.
+const WIDENED: usize = 32;
+
+/// Adds the products of four widened bytes of each row and of four weights for each of 16 columns.
+///
+/// # Safety
+/// This CPU has AVX2; the pairs at `place` are initialised; 64 bytes can be read from `weights`.
+#[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
+#[inline(always)]
+unsafe fn add_products<const ROWS: usize>(
+    sums: &mut [[__m256i; 2]; ROWS],
+    pairs: &[[[MaybeUninit<i32>; WIDENED]; 2]; ROWS],
+    place: usize,
+    weights: *const i8,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let first = _mm256_loadu_si256(weights.cast());
+        let second = _mm256_loadu_si256(weights.add(LANES * QUAD).cast());
+        let odd = [_mm256_srai_epi16::<8>(first), _mm256_srai_epi16::<8>(second)];
+        let even = [
+            _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(first)),
+            _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(second)),
+        ];
+        for row in 0..ROWS {
+            let pair = _mm256_set1_epi32(pairs[row][0][place].assume_init());
+            sums[row][0] = _mm256_add_epi32(sums[row][0], _mm256_madd_epi16(pair, even[0]));
+            sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(pair, even[1]));
+            let pair = _mm256_set1_epi32(pairs[row][1][place].assume_init());
+            sums[row][0] = _mm256_add_epi32(sums[row][0], _mm256_madd_epi16(pair, odd[0]));
+            sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(pair, odd[1]));
+        }
+    }
+}
+
+/// Of every four bytes, the first and the third to `pairs[0]`, as two integers of 16 bits, the second and the fourth to
+/// `pairs[1]`.
+///
+/// # Safety
+/// This CPU has AVX2.
+#[inline(always)]
+unsafe fn widen(bytes: &[u8], pairs: &mut [[MaybeUninit<i32>; WIDENED]; 2]) {
+    const LOW_BYTES: i32 = 0x00ff_00ff;
+    let [evens, odds] = pairs;
+    let (vectors, rest) = bytes.as_chunks::<{ LANES * QUAD }>();
+    let (even_vectors, _) = evens.as_chunks_mut::<LANES>();
+    let (odd_vectors, _) = odds.as_chunks_mut::<LANES>();
+    for ((bytes, evens), odds) in vectors.iter().zip(even_vectors).zip(odd_vectors) {
+        // SAFETY: 32 bytes are read and 8 integers written, twice, as the types say; the caller vouches for the
+        // instructions.
+        unsafe {
+            let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
+            let even = _mm256_and_si256(bytes, _mm256_set1_epi32(LOW_BYTES));
+            _mm256_storeu_si256(evens.as_mut_ptr().cast(), even);
+            _mm256_storeu_si256(odds.as_mut_ptr().cast(), _mm256_srli_epi16::<8>(bytes));
+        }
+    }
+    let done = vectors.len() * LANES;
+    for (place, quad) in rest.as_chunks::<QUAD>().0.iter().enumerate() {
+        let quad = i32::from_le_bytes(*quad);
+        evens[done + place].write(quad & LOW_BYTES);
+        odds[done + place].write(quad >> 8 & LOW_BYTES);
     }
 }
 
