@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let api = protox::compile(["embedd/v1/embedding.proto", "embedd/v1/admin.proto"], ["proto"])?;
     fs::write(out.join("embedd_v1_descriptor.bin"), api.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(api)?;
+    // One type for statuses, ours and those of tonic-types.
+    tonic_prost_build::configure().extern_path(".google.rpc", "::tonic_types::pb").compile_fds(api)?;
 
     let onnx = protox::compile(["onnx/onnx.proto"], ["proto"])?;
     prost_build::Config::new().bytes(["."]).compile_fds(onnx)?;

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::EmbeddingCache;
 use crate::config::Settings;
 use crate::embed::Embedder;
 use crate::grpc::{AdminListener, EmbeddingListener, Health, ServeError};
@@ -62,7 +63,8 @@ pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result
     let (grace, drain) = (settings.shutdown_grace, settings.drain_timeout);
     tokio::pin!(stop);
 
-    let loading = tokio::task::spawn_blocking(move || load::embedder(&settings));
+    let cache = settings.cache_bytes.map(|bytes| EmbeddingCache::new(bytes.get() as u64, settings.cache_ttl));
+    let loading = tokio::task::spawn_blocking(move || load::embedder(&settings, cache.as_ref()));
     tokio::select! {
         loaded = loading => servers.ready(loaded.map_err(LoadModelError::from)??).await,
         failed = servers.failed() => return Err(failed),
@@ -116,11 +118,11 @@ impl Servers {
             max_message_bytes: settings.max_message_bytes.get(),
             reflection,
         };
-        spawn(Box::pin(embedding.serve(listener, stop.clone().cancelled_owned())));
+        spawn(Box::pin(embedding.serve(listener, stop.clone())));
         if let Some(listener) = admin_listener {
             tell_address("admin gRPC", &listener);
             let admin = AdminListener { health: health.clone(), reflection };
-            spawn(Box::pin(admin.serve(listener, stop.clone().cancelled_owned())));
+            spawn(Box::pin(admin.serve(listener, stop.clone())));
         }
         tasks.close();
         Ok(Self { model, health, stop, tasks, requests, failures })

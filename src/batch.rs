@@ -1,9 +1,8 @@
 //! From texts to batches: a bounded queue, the rules by which a batch forms, and a worker for each session.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,10 +12,12 @@ use crate::engine::{InferenceError, Session, TokenIds};
 
 mod policy;
 mod queue;
+mod schedule;
 mod worker;
 
 pub use policy::BatchLimits;
 use queue::{Pending, Queue};
+use schedule::Lane;
 
 /// Feeds the sessions; dropped, it finishes what is queued and ends its workers.
 #[derive(Debug)]
@@ -25,29 +26,73 @@ pub struct Batcher {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// The embeddings of one request, and what they took.
+/// How much may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Texts that may be due before a request that comes: with more, it is refused.
+    pub ahead: NonZeroUsize,
+    /// Texts in all, those of large requests that are not due yet included. A single request may exceed it where
+    /// nothing waits.
+    pub total: NonZeroUsize,
+}
+
+/// What waits and runs now, and what there was since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Texts that wait now.
+    pub depth: usize,
+    /// [`QueueLimits::ahead`].
+    pub ahead_limit: usize,
+    /// [`QueueLimits::total`].
+    pub total_limit: usize,
+    /// Texts that were refused because too much waited.
+    pub refused: u64,
+    /// Texts that were dropped because nobody waited for them any more.
+    pub abandoned: u64,
+    /// Batches that were taken.
+    pub batches: u64,
+    /// Their texts.
+    pub texts: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Sessions in the pool.
+    pub sessions: usize,
+    /// How many of them run a batch now.
+    pub busy_sessions: usize,
+}
+
+/// An admitted request: its texts come in here, one after the other.
 #[derive(Debug)]
+pub struct Admitted {
+    queue: Arc<Queue>,
+    lane: Mutex<Lane>,
+}
+
+/// The embedding of one text, and what it took.
+#[derive(Debug, Clone)]
 pub struct Inferred {
-    /// Pooled, not normalised; in the order of the texts.
-    pub embeddings: Vec<Vec<f32>>,
-    /// How long the text that waited longest waited for a session.
+    /// Pooled, not normalised.
+    pub embedding: Vec<f32>,
+    /// How long the text waited for a session.
     pub queue: Duration,
-    /// How long the model ran, over all batches that the request's texts were in.
+    /// Batches are counted from the start, so that a request can tell whether two texts shared one.
+    pub batch: u64,
+    /// How long the model ran on the batch.
     pub infer: Duration,
 }
 
 /// Why texts were not embedded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BatchError {
-    /// There is no room for the request's texts in the queue.
-    #[error("the queue is full: {waiting} texts wait for a session, {capacity} may; {refused} more do not fit")]
+    /// Too much waits.
+    #[error("the server is busy: {waiting} texts wait for a session, and {refused} more do not fit; try again later")]
     QueueFull {
         /// Texts waiting.
         waiting: usize,
-        /// Texts that may wait.
-        capacity: usize,
         /// Texts that were refused.
         refused: usize,
+        /// When there may be room again.
+        retry_after: Duration,
     },
     /// The server is stopping.
     #[error("the server is stopping")]
@@ -58,67 +103,52 @@ pub enum BatchError {
 }
 
 /// What a worker says of one text.
-type Reply = Result<Answer, InferenceError>;
-
-#[derive(Debug)]
-struct Answer {
-    embedding: Vec<f32>,
-    queue: Duration,
-    /// Batches are counted from the start, so that a request can tell whether two texts shared one.
-    batch: u64,
-    infer: Duration,
-}
+type Reply = Result<Inferred, InferenceError>;
 
 impl Batcher {
-    /// Starts a worker thread for each session. `capacity`: texts that may wait at most.
+    /// Starts a worker thread for each session.
     ///
     /// # Errors
     /// What starting a thread failed with.
-    pub fn start(sessions: Vec<Box<dyn Session>>, limits: BatchLimits, capacity: NonZeroUsize) -> io::Result<Self> {
-        let queue = Arc::new(Queue::new(capacity));
+    pub fn start(sessions: Vec<Box<dyn Session>>, batch: BatchLimits, queue: QueueLimits) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new(queue, sessions.len()));
         let mut batcher = Self { queue, workers: Vec::with_capacity(sessions.len()) };
         for (index, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&batcher.queue);
             let worker = std::thread::Builder::new()
                 .name(format!("session-{index}"))
-                .spawn(move || worker::run(&queue, session, limits))?;
+                .spawn(move || worker::run(&queue, session, batch))?;
             batcher.workers.push(worker);
         }
         Ok(batcher)
     }
 
-    /// Embeds texts. Dropped before it is done, texts that still wait are not computed.
+    /// Admits a request of `texts` texts.
     ///
     /// # Errors
-    /// [`BatchError`].
-    pub async fn infer(&self, texts: Vec<TokenIds>) -> Result<Inferred, BatchError> {
-        let receivers = self.enqueue(texts)?;
-        let mut embeddings = Vec::with_capacity(receivers.len());
-        let mut queue = Duration::ZERO;
-        let mut batches = BTreeMap::new();
-        for receiver in receivers {
-            let answer = receiver.await.map_err(|_| BatchError::Closed)??;
-            queue = queue.max(answer.queue);
-            batches.insert(answer.batch, answer.infer);
-            embeddings.push(answer.embedding);
-        }
-        Ok(Inferred { embeddings, queue, infer: batches.into_values().sum() })
+    /// [`BatchError::QueueFull`], [`BatchError::Closed`].
+    pub fn admit(&self, texts: usize) -> Result<Admitted, BatchError> {
+        let lane = self.queue.admit(texts)?;
+        Ok(Admitted { queue: Arc::clone(&self.queue), lane: Mutex::new(lane) })
     }
 
-    /// Queues the shortest texts first: neighbours of like length leave little padding. The receivers are in the
-    /// order of the texts.
-    fn enqueue(&self, texts: Vec<TokenIds>) -> Result<Vec<oneshot::Receiver<Reply>>, BatchError> {
-        let enqueued = Instant::now();
-        let (mut pending, receivers): (Vec<_>, Vec<_>) = texts
-            .into_iter()
-            .map(|ids| {
-                let (reply, receiver) = oneshot::channel();
-                (Pending { ids, reply, enqueued }, receiver)
-            })
-            .unzip();
-        pending.sort_by_key(|pending| pending.ids.len());
-        self.queue.push(pending)?;
-        Ok(receivers)
+    /// What waits and runs now, and what there was since the start.
+    pub fn stats(&self) -> QueueStats {
+        self.queue.stats()
+    }
+}
+
+impl Admitted {
+    /// Embeds the request's next text. Dropped before it is done, a text that still waits is not computed.
+    ///
+    /// # Errors
+    /// [`BatchError::Closed`], [`BatchError::Inference`].
+    pub async fn infer(&self, ids: TokenIds) -> Result<Inferred, BatchError> {
+        let (reply, receiver) = oneshot::channel();
+        let pending = Pending { ids, reply, enqueued: Instant::now() };
+        // A lane is two numbers: whoever held it has left it whole.
+        self.queue.push(&mut self.lane.lock().unwrap_or_else(PoisonError::into_inner), pending)?;
+        Ok(receiver.await.map_err(|_| BatchError::Closed)??)
     }
 }
 

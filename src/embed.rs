@@ -1,9 +1,14 @@
 //! The request path, from a checked request to its vectors.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::batch::{BatchError, Batcher};
+use futures_util::future::try_join_all;
+
+use crate::batch::{Admitted, BatchError, Batcher, Inferred, QueueStats};
 use crate::bundle::{AccuracyRecord, Pooling, Variant};
+use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::request::{EmbedRequest, Limits, Texts, Truncation};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
@@ -17,8 +22,16 @@ const MIN_NORM: f64 = 1e-12;
 pub struct Embedder {
     tokenizer: Tokenizer,
     batcher: Batcher,
+    cache: Option<ModelCache>,
     model: ModelInfo,
     limits: Limits,
+}
+
+/// The cache, and the keys under which this model's vectors are in it.
+#[derive(Debug)]
+struct ModelCache {
+    entries: EmbeddingCache,
+    scope: CacheScope,
 }
 
 /// What there is to say of the loaded model.
@@ -26,6 +39,8 @@ pub struct Embedder {
 pub struct ModelInfo {
     /// As its users know it.
     pub name: String,
+    /// Of the bundle: other bytes, another fingerprint.
+    pub fingerprint: String,
     /// sha256 of the source's weights.
     pub revision: String,
     /// Which of the bundle's models runs.
@@ -66,10 +81,12 @@ pub struct Embedding {
     pub token_count: usize,
     /// Whether tokens were dropped.
     pub truncated: bool,
+    /// Whether the vector was in the cache, or computed for another request meanwhile.
+    pub cached: bool,
 }
 
-/// Where the time of a request went.
-#[derive(Debug, Clone, Copy)]
+/// Where the time of a request went. Vectors from the cache take neither `queue` nor `infer`.
+#[derive(Debug, Clone, Copy, Default)]
 #[allow(missing_docs, reason = "the fields are the stages")]
 pub struct Timings {
     pub tokenize: Duration,
@@ -104,9 +121,16 @@ pub enum EmbedError {
 }
 
 impl Embedder {
-    /// Puts the parts together.
-    pub fn new(tokenizer: Tokenizer, batcher: Batcher, model: ModelInfo, limits: Limits) -> Self {
-        Self { tokenizer, batcher, model, limits }
+    /// Puts the parts together; without a cache, every text is computed.
+    pub fn new(
+        tokenizer: Tokenizer,
+        batcher: Batcher,
+        cache: Option<EmbeddingCache>,
+        model: ModelInfo,
+        limits: Limits,
+    ) -> Self {
+        let cache = cache.map(|entries| ModelCache { entries, scope: cache_scope(&model, tokenizer.max_tokens()) });
+        Self { tokenizer, batcher, cache, model, limits }
     }
 
     /// What there is to say of the loaded model.
@@ -124,28 +148,70 @@ impl Embedder {
         self.tokenizer.max_tokens()
     }
 
-    /// Tokenise, infer, finish.
+    /// What waits for the sessions and runs on them.
+    pub fn queue_stats(&self) -> QueueStats {
+        self.batcher.stats()
+    }
+
+    /// Look up, tokenise what was not found, infer, finish.
+    ///
+    /// Dropped before it is done, what still waits is not computed, unless another request waits for it, too.
     ///
     /// # Errors
     /// [`EmbedError`].
     pub async fn embed(&self, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
         let started = Instant::now();
-        let tokenized = without_blocking(request.texts(), || self.tokenize(request))?;
-        let tokenize = started.elapsed();
-        let seen: Vec<(usize, bool)> = tokenized.iter().map(|text| (text.ids.len(), text.truncated)).collect();
-        let inferred = self.batcher.infer(tokenized.into_iter().map(|text| text.ids).collect()).await?;
-        let embeddings = inferred
-            .embeddings
-            .into_iter()
-            .zip(seen)
-            .map(|(pooled, (token_count, truncated))| Embedding {
-                values: finish(pooled, request),
-                token_count,
-                truncated,
-            })
-            .collect();
-        let timings = Timings { tokenize, queue: inferred.queue, infer: inferred.infer, total: started.elapsed() };
+        let mut found = self.look_up(request).await;
+        let missing: Vec<usize> = (0..found.len()).filter(|&index| found[index].embedding.is_none()).collect();
+        let mut timings = Timings::default();
+        if !missing.is_empty() {
+            let tokenizing = Instant::now();
+            let tokenized = without_blocking(request.texts(), || self.tokenize(request, &missing))?;
+            timings.tokenize = tokenizing.elapsed();
+            let spent = self.compute(&mut found, missing.into_iter().zip(tokenized).collect()).await?;
+            (timings.queue, timings.infer) = (spent.queue, spent.batches.values().sum());
+        }
+        let embeddings = found.into_iter().filter_map(|found| found.finish(request)).collect();
+        timings.total = started.elapsed();
         Ok(Embedded { embeddings, timings })
+    }
+
+    /// What the cache has of the request's texts.
+    async fn look_up(&self, request: &EmbedRequest) -> Vec<Found> {
+        let Some(cache) = self.cache.as_ref().filter(|_| !request.options().skip_cache) else {
+            return request.texts().iter().map(|_| Found::default()).collect();
+        };
+        // What a request may choose and a pooled vector depends on.
+        let options = [request.options().truncation as u8];
+        let mut found = Vec::with_capacity(request.texts().len());
+        for text in request.texts() {
+            let key = cache.scope.key(&options, text);
+            let embedding = cache.entries.get(&key).await;
+            found.push(Found { key: Some(key), cached: embedding.is_some(), embedding });
+        }
+        found
+    }
+
+    /// Fills in what was not found; `missing`: places in the request, and the texts there.
+    async fn compute(&self, found: &mut [Found], mut missing: Vec<(usize, Tokenized)>) -> Result<Spent, EmbedError> {
+        let admitted = self.batcher.admit(missing.len())?;
+        // Neighbours of like length leave little padding, where the engine pads.
+        missing.sort_by_key(|(_, text)| text.ids.len());
+        let spent = Mutex::new(Spent::default());
+        let computing = missing.into_iter().map(|(index, text)| {
+            let (key, infer) = (found[index].key, infer(&admitted, text, &spent));
+            async move {
+                let (embedding, cached) = match (&self.cache, key) {
+                    (Some(cache), Some(key)) => cache.entries.get_or_compute(key, infer).await?,
+                    _ => (Arc::new(infer.await?), false),
+                };
+                Ok::<_, BatchError>((index, Found { key, embedding: Some(embedding), cached }))
+            }
+        });
+        for (index, computed) in try_join_all(computing.collect::<Vec<_>>()).await? {
+            found[index] = computed;
+        }
+        Ok(spent.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Counts the tokens of each text.
@@ -154,42 +220,80 @@ impl Embedder {
     /// [`EmbedError::Text`].
     pub fn count_tokens(&self, texts: &Texts) -> Result<Vec<TokenCount>, EmbedError> {
         without_blocking(texts.as_slice(), || {
-            each_text(texts.as_slice(), |text| {
+            each_text(texts.as_slice().iter().map(String::as_str).enumerate(), |text| {
                 let tokens = self.tokenizer.count(text)?;
                 Ok(TokenCount { tokens, exceeds_max: tokens > self.tokenizer.max_tokens() })
             })
         })
     }
 
-    fn tokenize(&self, request: &EmbedRequest) -> Result<Vec<Tokenized>, EmbedError> {
-        each_text(request.texts(), |text| self.tokenizer.tokenize(text, request.truncation))
+    /// The request's texts at the places `missing`.
+    fn tokenize(&self, request: &EmbedRequest, missing: &[usize]) -> Result<Vec<Tokenized>, EmbedError> {
+        let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str()));
+        each_text(texts, |text| self.tokenizer.tokenize(text, request.options().truncation))
     }
 }
 
-fn each_text<T>(
-    texts: &[String],
+/// Everything but the text and the request's options that a pooled vector depends on.
+fn cache_scope(model: &ModelInfo, max_tokens: usize) -> CacheScope {
+    CacheScope::new(&[
+        model.fingerprint.as_bytes(),
+        model.variant.to_string().as_bytes(),
+        model.instruction_set.as_bytes(),
+        &max_tokens.to_le_bytes(),
+    ])
+}
+
+/// A text of a request, and its vector once that is there.
+#[derive(Debug, Default)]
+struct Found {
+    /// Where the cache may be used.
+    key: Option<CacheKey>,
+    embedding: Option<Arc<CachedEmbedding>>,
+    cached: bool,
+}
+
+impl Found {
+    /// Cuts first, so that a normalised vector has norm 1 at any number of dimensions.
+    fn finish(self, request: &EmbedRequest) -> Option<Embedding> {
+        let CachedEmbedding { pooled, token_count, truncated } = &*self.embedding?;
+        let mut values = pooled[..request.dimensions()].to_vec();
+        if request.options().normalize {
+            let squares: f64 = values.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+            let scale = 1.0 / squares.sqrt().max(MIN_NORM);
+            values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+        }
+        Some(Embedding { values, token_count: *token_count, truncated: *truncated, cached: self.cached })
+    }
+}
+
+/// What a request's own texts took.
+#[derive(Debug, Default)]
+struct Spent {
+    /// Of the text that waited longest.
+    queue: Duration,
+    /// Each batch once, however many of the texts were in it.
+    batches: BTreeMap<u64, Duration>,
+}
+
+async fn infer(admitted: &Admitted, text: Tokenized, spent: &Mutex<Spent>) -> Result<CachedEmbedding, BatchError> {
+    let (token_count, truncated) = (text.ids.len(), text.truncated);
+    let Inferred { embedding, queue, batch, infer } = admitted.infer(text.ids).await?;
+    let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
+    spent.queue = spent.queue.max(queue);
+    spent.batches.insert(batch, infer);
+    Ok(CachedEmbedding { pooled: embedding.into(), token_count, truncated })
+}
+
+fn each_text<'t, T>(
+    texts: impl Iterator<Item = (usize, &'t str)>,
     mut work: impl FnMut(&str) -> Result<T, TokenizeError>,
 ) -> Result<Vec<T>, EmbedError> {
-    texts
-        .iter()
-        .enumerate()
-        .map(|(index, text)| work(text).map_err(|error| EmbedError::Text { index, error }))
-        .collect()
+    texts.map(|(index, text)| work(text).map_err(|error| EmbedError::Text { index, error })).collect()
 }
 
 /// Long texts are worked on while another thread takes over this one's other requests.
 fn without_blocking<T>(texts: &[String], work: impl FnOnce() -> T) -> T {
     let bytes: usize = texts.iter().map(String::len).sum();
     if bytes > INLINE_TOKENIZE_BYTES { tokio::task::block_in_place(work) } else { work() }
-}
-
-/// Cuts first, so that a normalised vector has norm 1 at any number of dimensions.
-fn finish(mut pooled: Vec<f32>, request: &EmbedRequest) -> Vec<f32> {
-    pooled.truncate(request.dimensions());
-    if request.normalize {
-        let squares: f64 = pooled.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-        let scale = 1.0 / squares.sqrt().max(MIN_NORM);
-        pooled.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
-    }
-    pooled
 }

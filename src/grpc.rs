@@ -1,12 +1,13 @@
 //! The wire: gRPC to the domain's types and back, and nothing else.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tower::layer::util::{Identity, Stack};
 
 use crate::model_slot::ModelSlot;
 use crate::proto::admin_service_server::AdminServiceServer;
@@ -14,12 +15,15 @@ use crate::proto::embedding_service_server::EmbeddingServiceServer;
 
 mod admin;
 mod embedding;
+mod guard;
 mod health;
 mod reflection;
 mod status;
+mod stream;
 
 use admin::Admin;
 use embedding::Embedding;
+use guard::GuardLayer;
 pub use health::Health;
 use reflection::Reflection;
 
@@ -60,9 +64,9 @@ impl EmbeddingListener {
     ///
     /// # Errors
     /// [`ServeError`].
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
         let limit = self.max_message_bytes;
-        let service = Embedding::new(self.model, self.requests, limit);
+        let service = Embedding::new(self.model, self.requests, stop.clone(), limit);
         let service = EmbeddingServiceServer::new(service).max_decoding_message_size(limit);
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Embedding);
         server()
@@ -70,7 +74,7 @@ impl EmbeddingListener {
             .add_service(self.health.service())
             .add_optional_service(v1)
             .add_optional_service(v1alpha)
-            .serve_with_incoming_shutdown(incoming(listener), stop)
+            .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
             .await?;
         Ok(())
     }
@@ -81,21 +85,24 @@ impl AdminListener {
     ///
     /// # Errors
     /// [`ServeError`].
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Admin);
         server()
             .add_service(AdminServiceServer::new(Admin))
             .add_service(self.health.service())
             .add_optional_service(v1)
             .add_optional_service(v1alpha)
-            .serve_with_incoming_shutdown(incoming(listener), stop)
+            .serve_with_incoming_shutdown(incoming(listener), stop.cancelled_owned())
             .await?;
         Ok(())
     }
 }
 
-fn server() -> Server {
-    Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).http2_keepalive_timeout(Some(KEEPALIVE))
+fn server() -> Server<Stack<GuardLayer, Identity>> {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .layer(GuardLayer)
 }
 
 /// Small replies leave at once.

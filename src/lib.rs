@@ -3,8 +3,8 @@
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 //!
 //! * the frame: [`cli`], [`commands`], [`config`], [`logging`], [`app`], [`prepare`];
-//! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
-//!   [`engine`];
+//! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`cache`], [`tokenize`],
+//!   [`batch`], [`engine`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
@@ -14,6 +14,7 @@ pub mod accuracy;
 pub mod app;
 pub mod batch;
 pub mod bundle;
+pub mod cache;
 pub mod checksum;
 pub mod cli;
 pub mod commands;

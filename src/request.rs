@@ -25,14 +25,30 @@ pub enum Truncation {
     Reject,
 }
 
-/// Texts to embed, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmbedRequest {
-    texts: Texts,
+/// How texts are to be embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
     pub normalize: bool,
     /// What happens to texts that are too long.
     pub truncation: Truncation,
+    /// How many components of a vector to keep; `None` keeps all.
+    pub dimensions: Option<u32>,
+    /// Whether vectors are computed even where the cache has them; what is computed then is not kept.
+    pub skip_cache: bool,
+}
+
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        Self { normalize: true, truncation: Truncation::default(), dimensions: None, skip_cache: false }
+    }
+}
+
+/// Texts to embed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbedRequest {
+    texts: Texts,
+    options: EmbedOptions,
     dimensions: usize,
 }
 
@@ -101,24 +117,25 @@ impl Texts {
 
 impl EmbedRequest {
     /// Checks the parts of a request; what is wrong with them is added to `violations`.
-    ///
-    /// `dimensions`: how many components of a vector to keep; `None` keeps all.
     pub fn check(
         texts: Vec<String>,
-        normalize: bool,
-        truncation: Truncation,
-        dimensions: Option<u32>,
+        options: EmbedOptions,
         limits: &Limits,
         violations: &mut Violations,
     ) -> Option<Self> {
         let texts = Texts::check(texts, limits, violations);
-        let dimensions = check_dimensions(dimensions, limits, violations);
-        Some(Self { texts: texts?, normalize, truncation, dimensions: dimensions? })
+        let dimensions = check_dimensions(options.dimensions, limits, violations);
+        Some(Self { texts: texts?, options, dimensions: dimensions? })
     }
 
     /// The texts.
     pub fn texts(&self) -> &[String] {
         self.texts.as_slice()
+    }
+
+    /// How they are to be embedded.
+    pub fn options(&self) -> &EmbedOptions {
+        &self.options
     }
 
     /// Components of a vector to keep: at least one, at most the model's.
@@ -150,7 +167,8 @@ mod tests {
     fn check(texts: &[&str], dimensions: Option<u32>) -> Result<EmbedRequest, Vec<String>> {
         let mut violations = Violations::default();
         let texts = texts.iter().map(ToString::to_string).collect();
-        EmbedRequest::check(texts, true, Truncation::End, dimensions, &LIMITS, &mut violations)
+        let options = EmbedOptions { dimensions, ..EmbedOptions::default() };
+        EmbedRequest::check(texts, options, &LIMITS, &mut violations)
             .ok_or_else(|| violations.iter().map(|violation| violation.field.clone()).collect())
     }
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::cpus;
 use super::self_check::{self, SelfCheck, SelfCheckError};
-use crate::batch::{BatchLimits, Batcher};
+use crate::batch::{BatchLimits, Batcher, QueueLimits};
 use crate::bundle::{AccuracyRecord, Bundle, Variant};
+use crate::cache::EmbeddingCache;
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
 use crate::engine::{LoadError, OnnxRuntime, Session, SessionOptions, instruction_set};
@@ -17,11 +18,13 @@ use crate::kernels::{InstructionSet, Kernels};
 use crate::prepare::{Preparation, PrepareError};
 use crate::progress::Progress;
 use crate::reference::ReferenceSet;
-use crate::request::{EmbedRequest, Limits, Violations};
+use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::tokenize::{Tokenizer, TokenizerError};
 
 /// Threads of one session at most, where the user does not say: beyond, a short text gains little.
 const MAX_DEFAULT_THREADS: usize = 4;
+/// Texts that may be due before a new request for each CPU, where the user does not say: the setting's help says why.
+const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 /// Run through every session's graph before the first request pays for its first run.
 const WARM_UP_TEXT: &str = "The first text through a new session takes longer than the others.";
 
@@ -60,7 +63,7 @@ pub enum LoadModelError {
 }
 
 /// Fetches and converts what is missing, loads it, and lets every session answer once.
-pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> {
+pub(super) fn embedder(settings: &Settings, cache: Option<&EmbeddingCache>) -> Result<Embedder, LoadModelError> {
     let started = Instant::now();
     let home = Home::find(settings.home.clone())?;
     let progress = Progress::auto_in_log();
@@ -75,7 +78,7 @@ pub(super) fn embedder(settings: &Settings) -> Result<Embedder, LoadModelError> 
             .bundle(&settings.model)?,
     };
     let variant = choose_variant(settings, &bundle, runtime.kernels())?;
-    let embedder = assemble(settings, &bundle, &runtime, variant)?;
+    let embedder = assemble(settings, &bundle, &runtime, variant, cache)?;
     tokio::runtime::Handle::current().block_on(warm_up(&embedder))?;
     let model = embedder.model();
     tracing::info!(
@@ -141,6 +144,7 @@ fn assemble(
     bundle: &Bundle,
     runtime: &OnnxRuntime,
     variant: Variant,
+    cache: Option<&EmbeddingCache>,
 ) -> Result<Embedder, LoadModelError> {
     let (manifest, record) = (bundle.manifest(), bundle.model(variant).map_err(LoadError::from)?);
     let (count, threads) = pool_size(settings, cpus());
@@ -157,9 +161,12 @@ fn assemble(
     } else {
         tracing::warn!("the bundle has no reference set: nothing tells whether its model is right on this machine");
     }
-    let batcher = Batcher::start(sessions, BatchLimits { tokens: settings.batch_tokens }, settings.queue_texts)?;
+    let batch =
+        BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: variant != Variant::Native };
+    let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()))?;
     let model = ModelInfo {
         name: manifest.name.clone(),
+        fingerprint: bundle.fingerprint().to_string(),
         revision: manifest.source.weights_sha256.to_string(),
         variant,
         instruction_set: instruction_set.to_owned(),
@@ -176,7 +183,7 @@ fn assemble(
         max_text_bytes: settings.max_text_bytes.get(),
         dimension: manifest.dimension as usize,
     };
-    Ok(Embedder::new(tokenizer, batcher, model, limits))
+    Ok(Embedder::new(tokenizer, batcher, cache.cloned(), model, limits))
 }
 
 /// What takes time to load.
@@ -245,14 +252,19 @@ fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsize, NonZeroU
     }
 }
 
+fn queue_limits(settings: &Settings, cpus: NonZeroUsize) -> QueueLimits {
+    let ahead = settings.queue_texts.unwrap_or_else(|| cpus.saturating_mul(QUEUED_PER_CPU));
+    QueueLimits { ahead, total: settings.queue_total_texts }
+}
+
 /// As many texts at once as there are sessions. A session that is slow to wake may be passed over; it is loaded all
 /// the same.
 async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     let texts = vec![WARM_UP_TEXT.to_owned()];
     let limits = embedder.limits();
     let mut violations = Violations::default();
-    let truncation = embedder.model().default_truncation;
-    let Some(request) = EmbedRequest::check(texts, true, truncation, None, limits, &mut violations) else {
+    let options = EmbedOptions { skip_cache: true, ..EmbedOptions::default() };
+    let Some(request) = EmbedRequest::check(texts, options, limits, &mut violations) else {
         return Ok(());
     };
     for _ in 0..embedder.model().sessions {

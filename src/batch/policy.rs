@@ -5,44 +5,91 @@ use std::num::NonZeroUsize;
 /// What one batch may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Tokens, padding included. A single text may exceed it: it is then alone.
+    /// Tokens, padding included where there is any. A single text may exceed it: it is then alone.
     pub tokens: NonZeroUsize,
+    /// Texts.
+    pub texts: NonZeroUsize,
+    /// Whether the engine pads every text of a batch to the longest.
+    pub padded: bool,
 }
 
 /// How many of the waiting texts, from the first on, make up the next batch: as many as fit, at least one.
 ///
-/// A batch costs its longest text times its texts, because every text is padded to the longest.
-pub(super) fn next_batch(lengths: impl IntoIterator<Item = usize>, limits: BatchLimits) -> usize {
-    let mut longest = 0;
+/// Where `idle` sessions could each take a share (this one is counted), a batch is no more than its share of the
+/// tokens: two sessions end sooner with half of the texts each than one with all of them.
+pub(super) fn next_batch(lengths: impl Iterator<Item = usize> + Clone, limits: BatchLimits, idle: usize) -> usize {
+    let budget = limits.tokens.get().min(share(lengths.clone(), limits.tokens.get(), idle));
+    let (mut longest, mut sum) = (0, 0usize);
     lengths
-        .into_iter()
+        .take(limits.texts.get())
         .enumerate()
         .take_while(|&(before, length)| {
             longest = longest.max(length);
-            before == 0 || longest.saturating_mul(before + 1) <= limits.tokens.get()
+            sum = sum.saturating_add(length);
+            let size = if limits.padded { longest.saturating_mul(before + 1) } else { sum };
+            before == 0 || size <= budget
         })
         .count()
+}
+
+/// What each of the idle sessions gets of the waiting tokens; `most` where there is enough for all.
+fn share(lengths: impl Iterator<Item = usize>, most: usize, idle: usize) -> usize {
+    if idle <= 1 {
+        return most;
+    }
+    let mut all: usize = 0;
+    for length in lengths {
+        all = all.saturating_add(length);
+        if all >= most.saturating_mul(idle) {
+            break;
+        }
+    }
+    all.div_ceil(idle)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn limits(tokens: usize, texts: usize, padded: bool) -> BatchLimits {
+        let not_zero = |number| NonZeroUsize::new(number).expect("not zero");
+        BatchLimits { tokens: not_zero(tokens), texts: not_zero(texts), padded }
+    }
+
     #[test]
-    fn a_batch_takes_texts_in_order_while_their_padded_size_fits() {
-        let cases: [(&[usize], usize, usize); 8] = [
-            (&[], 100, 0),
-            (&[11], 100, 1),
-            (&[384], 100, 1),
-            (&[384, 2], 100, 1),
-            (&[10, 10, 10], 30, 3),
-            (&[10, 10, 10], 29, 2),
-            (&[2, 50, 2], 100, 2),
-            (&[2, 2, 50, 2], 100, 2),
+    fn a_batch_takes_texts_in_order_while_they_fit() {
+        let cases: [(&[usize], usize, usize, usize); 10] = [
+            (&[], 100, 0, 0),
+            (&[11], 100, 1, 1),
+            (&[384], 100, 1, 1),
+            (&[384, 2], 100, 1, 1),
+            (&[10, 10, 10], 30, 3, 3),
+            (&[10, 10, 10], 29, 2, 2),
+            (&[2, 50, 2], 100, 2, 3),
+            (&[2, 2, 50, 2], 100, 2, 4),
+            (&[60, 30, 10, 1], 100, 1, 3),
+            (&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 100, 8, 8),
         ];
-        for (lengths, tokens, expected) in cases {
-            let limits = BatchLimits { tokens: NonZeroUsize::new(tokens).expect("not zero") };
-            assert_eq!(next_batch(lengths.iter().copied(), limits), expected, "{lengths:?} within {tokens}");
+        for (lengths, tokens, padded, unpadded) in cases {
+            let next = |is_padded| next_batch(lengths.iter().copied(), limits(tokens, 8, is_padded), 1);
+            assert_eq!((next(true), next(false)), (padded, unpadded), "{lengths:?} within {tokens}");
+        }
+    }
+
+    #[test]
+    fn idle_sessions_share_what_waits() {
+        let cases: [(&[usize], usize, usize); 7] = [
+            (&[11], 2, 1),
+            (&[11, 11], 2, 1),
+            (&[11, 11, 11], 2, 1),
+            (&[11, 11, 11, 11], 2, 2),
+            (&[40, 10, 10, 10, 10], 2, 1),
+            (&[50, 50, 50, 50, 50, 50], 2, 2),
+            (&[10; 9], 3, 3),
+        ];
+        for (lengths, idle, expected) in cases {
+            let found = next_batch(lengths.iter().copied(), limits(100, 100, false), idle);
+            assert_eq!(found, expected, "{lengths:?} for {idle} sessions");
         }
     }
 }

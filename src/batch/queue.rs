@@ -1,15 +1,19 @@
-//! The texts that wait for a session: bounded, first come first served.
+//! The texts that wait for a session: bounded, and taken in the order of their schedule.
 
-use std::collections::VecDeque;
-use std::num::NonZeroUsize;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::policy::{BatchLimits, next_batch};
-use super::{BatchError, Reply};
+use super::schedule::{Lane, Schedule};
+use super::{BatchError, QueueLimits, QueueStats, Reply};
 use crate::engine::TokenIds;
+
+/// How much the newest batch counts in the mean time of a text.
+const WEIGHT_OF_NEWEST: f64 = 0.1;
+/// When a caller may come again, at least.
+const LEAST_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// A text that waits, and where its embedding goes.
 #[derive(Debug)]
@@ -21,41 +25,88 @@ pub(super) struct Pending {
 
 #[derive(Debug)]
 pub(super) struct Queue {
-    capacity: NonZeroUsize,
+    limits: QueueLimits,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    waiting: VecDeque<Pending>,
-    batches: u64,
+    schedule: Schedule<Pending>,
+    sessions: usize,
+    /// Sessions that wait for texts.
+    idle: usize,
     closed: bool,
+    counts: Counts,
+    /// Mean time from one text's end to the next one's, over all sessions.
+    seconds_per_text: f64,
+}
+
+/// Since the start.
+#[derive(Debug, Default)]
+struct Counts {
+    refused: u64,
+    abandoned: u64,
+    batches: u64,
+    texts: u64,
+    tokens: u64,
 }
 
 impl Queue {
-    pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        Self { capacity, state: Mutex::default(), changed: Condvar::new() }
+    pub(super) fn new(limits: QueueLimits, sessions: usize) -> Self {
+        let state = State {
+            schedule: Schedule::new(),
+            sessions,
+            idle: 0,
+            closed: false,
+            counts: Counts::default(),
+            seconds_per_text: 0.0,
+        };
+        Self { limits, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds all of the texts, or none where they do not fit.
-    pub(super) fn push(&self, texts: Vec<Pending>) -> Result<(), BatchError> {
+    /// Admits a request of `texts` texts, all of them or none.
+    pub(super) fn admit(&self, texts: usize) -> Result<Lane, BatchError> {
         let mut state = self.lock();
         if state.closed {
             return Err(BatchError::Closed);
         }
-        let (waiting, capacity) = (state.waiting.len(), self.capacity.get());
-        if waiting + texts.len() > capacity {
-            return Err(BatchError::QueueFull { waiting, capacity, refused: texts.len() });
+        if self.is_full(&state, texts) {
+            // Those whose callers have gone may be what fills it.
+            state.drop_abandoned();
+            if self.is_full(&state, texts) {
+                state.counts.refused += texts as u64;
+                return Err(BatchError::QueueFull {
+                    waiting: state.schedule.len(),
+                    refused: texts,
+                    retry_after: self.retry_after(&state),
+                });
+            }
         }
-        let several = texts.len() > 1;
-        state.waiting.extend(texts);
+        Ok(state.schedule.lane())
+    }
+
+    fn is_full(&self, state: &State, texts: usize) -> bool {
+        let waiting = state.schedule.len();
+        let no_room = waiting > 0 && waiting + texts > self.limits.total.get();
+        no_room || state.schedule.has_ahead(self.limits.ahead.get())
+    }
+
+    /// Half of the time that what is due now takes: later, others would have taken the room.
+    fn retry_after(&self, state: &State) -> Duration {
+        let due = state.schedule.len().min(self.limits.ahead.get());
+        Duration::from_secs_f64(state.seconds_per_text * due as f64 / 2.0).max(LEAST_RETRY_DELAY)
+    }
+
+    /// Adds a text of a request that was admitted.
+    pub(super) fn push(&self, lane: &mut Lane, text: Pending) -> Result<(), BatchError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(BatchError::Closed);
+        }
+        state.schedule.push(lane, text.ids.len(), text);
         drop(state);
-        if several {
-            self.changed.notify_all();
-        } else {
-            self.changed.notify_one();
-        }
+        self.changed.notify_one();
         Ok(())
     }
 
@@ -64,26 +115,57 @@ impl Queue {
     /// Texts whose caller has gone are dropped here, before they cost anything.
     pub(super) fn take(&self, limits: BatchLimits) -> Option<(u64, Vec<Pending>)> {
         let mut state = self.lock();
+        state.idle += 1;
         loop {
-            state.waiting.retain(|pending| !pending.reply.is_closed());
-            if !state.waiting.is_empty() {
+            state.drop_abandoned();
+            if !state.schedule.is_empty() {
                 break;
             }
             if state.closed {
+                state.idle -= 1;
                 return None;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let count = next_batch(state.waiting.iter().map(|pending| pending.ids.len()), limits);
-        let batch = state.waiting.drain(..count).collect();
-        state.batches += 1;
-        Some((state.batches, batch))
+        let count = next_batch(state.schedule.lengths(), limits, state.idle);
+        state.idle -= 1;
+        let batch = state.schedule.take(count);
+        state.counts.batches += 1;
+        state.counts.texts += batch.len() as u64;
+        state.counts.tokens += batch.iter().map(|text| text.ids.len() as u64).sum::<u64>();
+        let number = state.counts.batches;
+        let more = !state.schedule.is_empty() && state.idle > 0;
+        drop(state);
+        if more {
+            self.changed.notify_one();
+        }
+        Some((number, batch))
     }
 
-    /// Texts that wait now.
-    #[cfg(test)]
-    pub(super) fn depth(&self) -> usize {
-        self.lock().waiting.len()
+    /// Notes how long a batch ran.
+    pub(super) fn ran(&self, texts: usize, time: Duration) {
+        let mut state = self.lock();
+        let busy = (state.sessions - state.idle.min(state.sessions)).max(1);
+        let newest = time.as_secs_f64() / (texts.max(1) * busy) as f64;
+        let mean = &mut state.seconds_per_text;
+        *mean = if *mean == 0.0 { newest } else { *mean + WEIGHT_OF_NEWEST * (newest - *mean) };
+    }
+
+    pub(super) fn stats(&self) -> QueueStats {
+        let state = self.lock();
+        let Counts { refused, abandoned, batches, texts, tokens } = state.counts;
+        QueueStats {
+            depth: state.schedule.len(),
+            ahead_limit: self.limits.ahead.get(),
+            total_limit: self.limits.total.get(),
+            refused,
+            abandoned,
+            batches,
+            texts,
+            tokens,
+            sessions: state.sessions,
+            busy_sessions: state.sessions - state.idle.min(state.sessions),
+        }
     }
 
     /// Refuses new texts from now on; those that wait are still served.
@@ -95,5 +177,13 @@ impl Queue {
     /// No code that holds the lock can leave the state half-changed, so a panic elsewhere does not spoil it.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn drop_abandoned(&mut self) {
+        let before = self.schedule.len();
+        self.schedule.retain(|pending| !pending.reply.is_closed());
+        self.counts.abandoned += (before - self.schedule.len()) as u64;
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::mpsc;
 
+use futures_util::future::try_join_all;
 use ndarray::Array2;
 
 use super::*;
@@ -28,14 +29,45 @@ struct Setup {
     go: mpsc::Sender<()>,
 }
 
-fn setup(tokens: usize, capacity: usize) -> Setup {
+fn setup(tokens: usize, ahead: usize, total: usize) -> Setup {
     let (batch_sender, batches) = mpsc::channel();
     let (go, go_receiver) = mpsc::channel();
-    let limits = BatchLimits { tokens: NonZeroUsize::new(tokens).expect("not zero") };
+    let not_zero = |number| NonZeroUsize::new(number).expect("not zero");
+    let batch = BatchLimits { tokens: not_zero(tokens), texts: not_zero(100), padded: true };
+    let queue = QueueLimits { ahead: not_zero(ahead), total: not_zero(total) };
     let session = Box::new(Gate { batches: batch_sender, go: go_receiver });
-    let capacity = NonZeroUsize::new(capacity).expect("not zero");
-    let batcher = Arc::new(Batcher::start(vec![session], limits, capacity).expect("a thread"));
-    Setup { batcher, batches, go }
+    Setup { batcher: Arc::new(Batcher::start(vec![session], batch, queue).expect("a thread")), batches, go }
+}
+
+impl Setup {
+    fn spawn(&self, texts: Vec<TokenIds>) -> tokio::task::JoinHandle<Result<Vec<f32>, BatchError>> {
+        tokio::spawn(infer(Arc::clone(&self.batcher), texts))
+    }
+
+    async fn waiting(&self, texts: usize) {
+        while self.batcher.stats().depth < texts {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Without blocking the thread of the runtime.
+    async fn waiting_for_batch(&self) {
+        while self.batches.try_recv().is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn go(&self, batches: usize) {
+        for _ in 0..batches {
+            self.go.send(()).expect("the session listens");
+        }
+    }
+}
+
+async fn infer(batcher: Arc<Batcher>, texts: Vec<TokenIds>) -> Result<Vec<f32>, BatchError> {
+    let admitted = batcher.admit(texts.len())?;
+    let inferred = try_join_all(texts.into_iter().map(|text| admitted.infer(text))).await?;
+    Ok(inferred.into_iter().map(|inferred| inferred.embedding[0]).collect())
 }
 
 fn text(first: u32, length: usize) -> TokenIds {
@@ -44,105 +76,140 @@ fn text(first: u32, length: usize) -> TokenIds {
     TokenIds::new(ids)
 }
 
-fn spawn(batcher: &Arc<Batcher>, texts: Vec<TokenIds>) -> tokio::task::JoinHandle<Result<Inferred, BatchError>> {
-    let batcher = Arc::clone(batcher);
-    tokio::spawn(async move { batcher.infer(texts).await })
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn embeddings_come_in_the_order_of_the_texts_whatever_batches_they_were_in() {
-    let setup = setup(8, 100);
-    for _ in 0..8 {
-        setup.go.send(()).expect("the session listens");
-    }
-    let texts = vec![text(1, 7), text(2, 2), text(3, 5), text(4, 2), text(5, 3)];
-    let inferred = setup.batcher.infer(texts).await.expect("embeddings");
-    assert_eq!(inferred.embeddings, [[1.0], [2.0], [3.0], [4.0], [5.0]]);
+    let setup = setup(8, 100, 100);
+    let texts = vec![text(1, 7), text(2, 2), text(3, 2), text(4, 3), text(5, 5)];
+    let inferred = setup.spawn(texts);
+    assert_eq!(setup.batches.recv().expect("a batch"), 1, "it takes what is there");
+    setup.waiting(4).await;
+    setup.go(4);
+    assert_eq!(inferred.await.expect("no panic").expect("embeddings"), [1.0, 2.0, 3.0, 4.0, 5.0]);
     let sizes: Vec<usize> = setup.batches.try_iter().collect();
-    assert_eq!(sizes, [2, 1, 1, 1], "2+2 tokens padded to 2, then 3, 5 and 7 alone");
+    assert_eq!(sizes, [2, 1, 1], "2+2 tokens, padded to 3 they would be 9 with the next one; then 3, and 5");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_text_starts_at_once_and_those_that_come_meanwhile_share_the_next_batch() {
-    let setup = setup(100, 100);
-    let first = spawn(&setup.batcher, vec![text(1, 4)]);
+    let setup = setup(100, 100, 100);
+    let first = setup.spawn(vec![text(1, 4)]);
     assert_eq!(setup.batches.recv().expect("a batch"), 1);
-    let others: Vec<_> = (2..5).map(|id| spawn(&setup.batcher, vec![text(id, 4)])).collect();
-    while setup.batcher.queue.depth() < 3 {
-        tokio::task::yield_now().await;
-    }
-    setup.go.send(()).expect("the session listens");
-    setup.go.send(()).expect("the session listens");
-    assert_eq!(first.await.expect("no panic").expect("embeddings").embeddings, [[1.0]]);
+    let others: Vec<_> = (2..5).map(|id| setup.spawn(vec![text(id, 4)])).collect();
+    setup.waiting(3).await;
+    setup.go(2);
+    assert_eq!(first.await.expect("no panic").expect("embeddings"), [1.0]);
     for other in others {
         other.await.expect("no panic").expect("embeddings");
     }
     assert_eq!(setup.batches.recv().expect("a batch"), 3);
+    let stats = setup.batcher.stats();
+    assert_eq!((stats.depth, stats.batches, stats.texts, stats.tokens), (0, 2, 4, 16));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_does_not_fit_the_queue_is_refused_whole() {
-    let setup = setup(4, 2);
-    let running = spawn(&setup.batcher, vec![text(1, 4)]);
+async fn a_request_that_does_not_fit_the_queue_is_refused_whole_and_told_when_to_come_again() {
+    let setup = setup(4, 100, 2);
+    let running = setup.spawn(vec![text(1, 4)]);
     setup.batches.recv().expect("a batch");
-    let waiting = spawn(&setup.batcher, vec![text(2, 4)]);
-    while setup.batcher.queue.depth() < 1 {
-        tokio::task::yield_now().await;
-    }
-    let error = setup.batcher.infer(vec![text(3, 4), text(4, 4)]).await.expect_err("full");
-    assert!(matches!(error, BatchError::QueueFull { waiting: 1, capacity: 2, refused: 2 }), "{error}");
-    setup.go.send(()).expect("the session listens");
-    setup.go.send(()).expect("the session listens");
+    let waiting = setup.spawn(vec![text(2, 4)]);
+    setup.waiting(1).await;
+    let error = infer(Arc::clone(&setup.batcher), vec![text(3, 4), text(4, 4)]).await.expect_err("full");
+    let BatchError::QueueFull { waiting: 1, refused: 2, retry_after } = error else { panic!("{error}") };
+    assert!(retry_after >= Duration::from_millis(10), "{retry_after:?}");
+    assert_eq!(setup.batcher.stats().refused, 2);
+    setup.go(2);
     running.await.expect("no panic").expect("embeddings");
     waiting.await.expect("no panic").expect("embeddings");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_of_a_caller_that_has_gone_are_not_computed() {
-    let setup = setup(4, 10);
-    let running = spawn(&setup.batcher, vec![text(1, 4)]);
+async fn what_a_large_request_is_not_due_yet_refuses_nobody() {
+    let setup = setup(4, 2, 100);
+    let large = setup.spawn((1..=10).map(|id| text(id, 4)).collect());
     setup.batches.recv().expect("a batch");
-    let gone = spawn(&setup.batcher, vec![text(2, 4), text(3, 4)]);
-    let last = spawn(&setup.batcher, vec![text(4, 4)]);
-    while setup.batcher.queue.depth() < 3 {
-        tokio::task::yield_now().await;
+    setup.waiting(9).await;
+    let small: Vec<_> = (0..1).map(|_| setup.spawn(vec![text(20, 4)])).collect();
+    setup.waiting(10).await;
+    let error = infer(Arc::clone(&setup.batcher), vec![text(3, 4)]).await.expect_err("two are due before it");
+    assert!(matches!(error, BatchError::QueueFull { .. }), "{error}");
+    setup.go(11);
+    large.await.expect("no panic").expect("embeddings");
+    for small in small {
+        small.await.expect("no panic").expect("embeddings");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_of_a_caller_that_has_gone_are_not_computed() {
+    let setup = setup(4, 10, 10);
+    let running = setup.spawn(vec![text(1, 4)]);
+    setup.batches.recv().expect("a batch");
+    let gone = setup.spawn(vec![text(2, 4), text(3, 4)]);
+    let last = setup.spawn(vec![text(4, 4)]);
+    setup.waiting(3).await;
     gone.abort();
     assert!(gone.await.expect_err("aborted").is_cancelled());
-    setup.go.send(()).expect("the session listens");
-    setup.go.send(()).expect("the session listens");
+    setup.go(2);
     running.await.expect("no panic").expect("embeddings");
-    assert_eq!(last.await.expect("no panic").expect("embeddings").embeddings, [[4.0]]);
+    assert_eq!(last.await.expect("no panic").expect("embeddings"), [4.0]);
     assert_eq!(setup.batches.try_iter().count(), 1, "one more batch: the last text's");
+    assert_eq!(setup.batcher.stats().abandoned, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_have_gone_leave_their_room_to_others() {
+    let setup = setup(4, 100, 2);
+    let running = setup.spawn(vec![text(1, 4)]);
+    setup.batches.recv().expect("a batch");
+    let gone = setup.spawn(vec![text(2, 4), text(3, 4)]);
+    setup.waiting(2).await;
+    gone.abort();
+    gone.await.expect_err("aborted");
+    let next = setup.spawn(vec![text(4, 4), text(5, 4)]);
+    setup.go(3);
+    running.await.expect("no panic").expect("embeddings");
+    assert_eq!(next.await.expect("no panic").expect("there is room"), [4.0, 5.0]);
+}
+
+/// The session is a thread that the paused clock knows nothing of: it advances while all tasks wait.
+#[tokio::test(start_paused = true)]
+async fn a_text_that_is_late_is_dropped_before_it_is_computed() {
+    let setup = setup(4, 10, 10);
+    let running = setup.spawn(vec![text(1, 4)]);
+    setup.waiting_for_batch().await;
+    let late = infer(Arc::clone(&setup.batcher), vec![text(2, 4)]);
+    tokio::time::timeout(Duration::from_secs(3600), late).await.expect_err("an hour of the paused clock");
+    setup.go(1);
+    running.await.expect("no panic").expect("embeddings");
+    setup.go(1);
+    let next = infer(Arc::clone(&setup.batcher), vec![text(3, 4)]).await.expect("embeddings");
+    assert_eq!(next, [3.0]);
+    assert_eq!(setup.batches.try_iter().count(), 1, "the late one is not among them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_or_panicking_batch_fails_alone() {
-    let setup = setup(4, 10);
-    for _ in 0..3 {
-        setup.go.send(()).expect("the session listens");
-    }
-    let panicked = setup.batcher.infer(vec![text(13, 4)]).await.expect_err("a panic");
+    let setup = setup(4, 10, 10);
+    setup.go(3);
+    let one = |first| infer(Arc::clone(&setup.batcher), vec![text(first, 4)]);
+    let panicked = one(13).await.expect_err("a panic");
     assert!(panicked.to_string().contains("panicked"), "{panicked}");
-    let refused = setup.batcher.infer(vec![text(14, 4)]).await.expect_err("refused");
+    let refused = one(14).await.expect_err("refused");
     assert!(refused.to_string().contains("refused"), "{refused}");
-    setup.batcher.infer(vec![text(1, 4)]).await.expect("the session still works");
+    one(1).await.expect("the session still works");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_serves_what_waits_and_refuses_the_rest() {
-    let setup = setup(4, 10);
-    let running = spawn(&setup.batcher, vec![text(1, 4)]);
+    let setup = setup(4, 10, 10);
+    let running = setup.spawn(vec![text(1, 4)]);
     setup.batches.recv().expect("a batch");
-    let waiting = spawn(&setup.batcher, vec![text(2, 4)]);
-    while setup.batcher.queue.depth() < 1 {
-        tokio::task::yield_now().await;
-    }
+    let waiting = setup.spawn(vec![text(2, 4)]);
+    setup.waiting(1).await;
     setup.batcher.queue.close();
-    let refused = setup.batcher.infer(vec![text(3, 4)]).await.expect_err("closed");
+    let refused = infer(Arc::clone(&setup.batcher), vec![text(3, 4)]).await.expect_err("closed");
     assert!(matches!(refused, BatchError::Closed));
-    setup.go.send(()).expect("the session listens");
-    setup.go.send(()).expect("the session listens");
+    setup.go(2);
     running.await.expect("no panic").expect("embeddings");
     waiting.await.expect("no panic").expect("embeddings");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ndarray::Array2;
 
 use super::queue::{Pending, Queue};
-use super::{Answer, BatchLimits};
+use super::{BatchLimits, Inferred};
 use crate::engine::{InferenceError, Session, TokenIds};
 
 /// Runs until the queue is closed and empty.
@@ -15,6 +15,7 @@ pub(super) fn run(queue: &Queue, mut session: Box<dyn Session>, limits: BatchLim
         let started = Instant::now();
         let result = infer(session.as_mut(), &batch);
         let infer = started.elapsed();
+        queue.ran(batch.len(), infer);
         tracing::debug!(texts = batch.len(), ?infer, "batch");
         answer(batch, number, started, infer, &result);
     }
@@ -40,7 +41,7 @@ fn answer(
     result: &Result<Array2<f32>, InferenceError>,
 ) {
     for (row, pending) in batch.into_iter().enumerate() {
-        let reply = result.as_ref().map_err(Clone::clone).map(|embeddings| Answer {
+        let reply = result.as_ref().map_err(Clone::clone).map(|embeddings| Inferred {
             embedding: embeddings.row(row).to_vec(),
             queue: started.saturating_duration_since(pending.enqueued),
             batch: number,

@@ -47,8 +47,8 @@ pub(super) fn conflicts(settings: &Settings, effective: &[Given], spoilt: &BTree
             "a text travels in a message; lower the first or raise the second",
         ),
         (
-            ["max_texts", "queue_texts"],
-            settings.max_texts > settings.queue_texts,
+            ["max_texts", "queue_total_texts"],
+            settings.max_texts > settings.queue_total_texts,
             "a request of so many texts could never wait; lower the first or raise the second",
         ),
         (

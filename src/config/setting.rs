@@ -44,6 +44,8 @@ pub enum Group {
     Limits,
     /// How requests share the engine.
     Batching,
+    /// What is kept of earlier requests.
+    Cache,
     /// How the service ends.
     Shutdown,
     /// What is told on stderr.
@@ -59,6 +61,7 @@ impl Group {
             Self::Engine => "Engine",
             Self::Limits => "Limits of a request",
             Self::Batching => "Batching",
+            Self::Cache => "Cache",
             Self::Shutdown => "Shutdown",
             Self::Logging => "Logging",
         }

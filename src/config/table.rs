@@ -131,9 +131,31 @@ settings! {
     /// Tokens in one batch, at most; a longer text is a batch of its own.
     batch_tokens: NonZeroUsize = Batching, Number "N", "512", |text| parse::count(text, 1 << 20);
 
-    // Four of the largest requests: more would only wait until their deadlines have passed.
-    /// Texts that wait for a session, at most; requests beyond are refused at once.
-    queue_texts: NonZeroUsize = Batching, Number "N", "1024", |text| parse::count(text, 1 << 20);
+    // Batches of short texts end sooner; beyond some ten of them a batch brings nothing.
+    /// Texts in one batch, at most.
+    batch_texts: NonZeroUsize = Batching, Number "N", "64", |text| parse::count(text, 65_536);
+
+    // A text of 64 tokens takes some 20 ms of two cores: with 64 for each CPU the last one waits about 2.5 s on any
+    // machine. What waits longer has mostly been given up by its caller.
+    /// Texts that may be due before a new request, which is refused at once where more are; `auto`: 64 for each CPU.
+    queue_texts: Option<NonZeroUsize> = Batching, Number "N", "auto",
+        |text| parse::unless("auto", text, |text| parse::count(text, 1 << 20));
+
+    // 16 requests of the largest size. The texts of a large request are due one by one, so they do not count above;
+    // this bounds memory: 4096 texts of 512 tokens are 8 MB.
+    /// Texts that wait in all, at most, those of large requests that are not due yet included.
+    queue_total_texts: NonZeroUsize = Batching, Number "N", "4096", |text| parse::count(text, 1 << 20);
+
+    // About 18,000 vectors of 768 components.
+    /// Memory for embeddings that were computed before; 0: no cache.
+    cache_bytes: Option<NonZeroUsize> = Cache, Number "SIZE", "64MiB",
+        |text| parse::unless("0", text, |text| parse::size(text, 1..=1 << 40));
+
+    // A vector never grows stale: it is what the model makes of its text. An hour keeps texts of callers, in the form
+    // of their vectors, no longer in memory than they are of use.
+    /// How long an embedding is kept; `off`: until its place is needed.
+    cache_ttl: Option<Duration> = Cache, Text "TIME", "1h",
+        |text| parse::unless("off", text, |text| parse::duration(text, Duration::from_secs(366 * 24 * 3600)));
 
     // Load balancers need about that long to see that this instance is going.
     /// How long health says NOT_SERVING on SIGTERM before the listener closes.

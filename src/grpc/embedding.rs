@@ -3,50 +3,71 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::guard::Deadline;
 use super::status;
+use super::stream::{Replies, replies};
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::model_slot::ModelSlot;
 use crate::proto;
 use crate::proto::embedding_service_server::EmbeddingService;
-use crate::request::{EmbedRequest, Texts, Truncation, Violations};
+use crate::request::{EmbedOptions, EmbedRequest, Texts, Truncation, Violations};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Embedding {
     model: ModelSlot,
     requests: TaskTracker,
+    /// The listener is closing: streams end.
+    stop: CancellationToken,
     max_message_bytes: usize,
 }
 
 impl Embedding {
-    pub(super) fn new(model: ModelSlot, requests: TaskTracker, max_message_bytes: usize) -> Self {
-        Self { model, requests, max_message_bytes }
+    pub(super) fn new(
+        model: ModelSlot,
+        requests: TaskTracker,
+        stop: CancellationToken,
+        max_message_bytes: usize,
+    ) -> Self {
+        Self { model, requests, stop, max_message_bytes }
     }
 
     fn embedder(&self) -> Result<Arc<Embedder>, Status> {
         self.model.get().ok_or_else(status::loading)
+    }
+
+    /// The answer to one request, by whichever method it came.
+    pub(super) async fn answer(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Status> {
+        let _under_way = self.requests.token();
+        let embedder = self.embedder()?;
+        let (request, encoding) = read_embed_request(request, &embedder)?;
+        let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
+        Ok(write_embedded(embedded, encoding, &embedder))
     }
 }
 
 #[tonic::async_trait]
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        let _under_way = self.requests.token();
-        let embedder = self.embedder()?;
-        let (request, encoding) = read_embed_request(request.into_inner(), &embedder)?;
-        let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
-        Ok(Response::new(write_embedded(embedded, encoding, &embedder)))
+        self.answer(request.into_inner()).await.map(Response::new)
     }
 
-    type EmbedStreamStream = tokio_stream::Empty<Result<proto::EmbedResponse, Status>>;
+    type EmbedStreamStream = Replies;
 
     async fn embed_stream(
         &self,
-        _: Request<Streaming<proto::EmbedRequest>>,
-    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        Err(Status::unimplemented("EmbedStream is not built yet; call Embed"))
+        request: Request<Streaming<proto::EmbedRequest>>,
+    ) -> Result<Response<Replies>, Status> {
+        let deadline = request.extensions().get::<Deadline>().copied();
+        let service = self.clone();
+        let answer = move |request| {
+            let service = service.clone();
+            async move { service.answer(request).await }
+        };
+        Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer)))
     }
 
     async fn count_tokens(
@@ -77,14 +98,13 @@ fn read_embed_request(
         violations.add("encoding", unknown_value(request.encoding));
         proto::Encoding::Unspecified
     });
-    let checked = EmbedRequest::check(
-        request.texts,
-        request.normalize.unwrap_or(true),
+    let options = EmbedOptions {
+        normalize: request.normalize.unwrap_or(true),
         truncation,
-        request.dimensions,
-        embedder.limits(),
-        &mut violations,
-    );
+        dimensions: request.dimensions,
+        skip_cache: request.skip_cache,
+    };
+    let checked = EmbedRequest::check(request.texts, options, embedder.limits(), &mut violations);
     match checked {
         Some(checked) if violations.is_empty() => Ok((checked, encoding)),
         _ => Err(status::invalid(&violations)),
@@ -131,7 +151,7 @@ fn write_embedded(embedded: Embedded, encoding: proto::Encoding, embedder: &Embe
                 packed,
                 token_count: embedding.token_count as u32,
                 truncated: embedding.truncated,
-                cached: false,
+                cached: embedding.cached,
             }
         })
         .collect();
@@ -144,6 +164,7 @@ fn write_embedded(embedded: Embedded, encoding: proto::Encoding, embedder: &Embe
             infer: write_duration(timings.infer),
             total: write_duration(timings.total),
         }),
+        error: None,
     }
 }
 

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::batch::BatchError;
 use crate::embed::EmbedError;
 use crate::request::Violations;
 use crate::tokenize::TokenizeError;
 
-/// When a caller may try again after the queue was full: a few batches later.
-const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design, A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// INVALID_ARGUMENT with every field that is wrong.
 pub(super) fn invalid(violations: &Violations) -> Status {
@@ -30,6 +32,37 @@ pub(super) fn loading() -> Status {
     Status::unavailable("the model is being loaded; health says SERVING when it is ready")
 }
 
+/// DEADLINE_EXCEEDED.
+pub(super) fn late() -> Status {
+    Status::deadline_exceeded("the time that the caller gave (grpc-timeout) has passed")
+}
+
+/// UNAVAILABLE: a stream ends before its caller has ended it.
+pub(super) fn stopping() -> Status {
+    Status::unavailable("the server is stopping; requests without a reply were not processed")
+}
+
+/// INTERNAL: there is a bug. What it is stands in the log, not in the reply.
+pub(super) fn panicked() -> Status {
+    Status::internal("the server failed on this request (a panic, which its log describes); other requests are fine")
+}
+
+/// RESOURCE_EXHAUSTED, and when to come again.
+fn busy(message: String, retry_after: Duration) -> Status {
+    let mut metadata = MetadataMap::new();
+    metadata.insert(PUSHBACK, MetadataValue::from(retry_after.as_millis() as u64));
+    let details = ErrorDetails::with_retry_info(Some(retry_after));
+    Status::with_error_details_and_metadata(Code::ResourceExhausted, message, details, metadata)
+}
+
+/// The status as a message, its details included.
+pub(super) fn to_message(status: &Status) -> pb::Status {
+    match pb::Status::decode(status.details()) {
+        Ok(message) if message.code != 0 => message,
+        _ => pb::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() },
+    }
+}
+
 pub(super) fn from_embed_error(error: &EmbedError) -> Status {
     match error {
         EmbedError::Text { index, error: reason @ TokenizeError::TooLong { .. } } => {
@@ -38,10 +71,7 @@ pub(super) fn from_embed_error(error: &EmbedError) -> Status {
             invalid(&violations)
         }
         EmbedError::Text { error: TokenizeError::Failed(_), .. } => Status::internal(error.to_string()),
-        EmbedError::Batch(BatchError::QueueFull { .. }) => {
-            let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
-            Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
-        }
+        EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => busy(error.to_string(), *retry_after),
         EmbedError::Batch(BatchError::Closed) => Status::unavailable(error.to_string()),
         EmbedError::Batch(BatchError::Inference(_)) => Status::internal(error.to_string()),
     }

@@ -96,10 +96,6 @@ async fn a_full_queue_refuses_with_the_time_to_wait() {
 #[tokio::test]
 async fn what_is_not_built_says_so() {
     let server = shared(Model::MiniLm);
-    let stream = tokio_stream::once(EmbedRequest::default());
-    let status = server.client().await.embed_stream(stream).await.expect_err("not built");
-    assert_eq!(status.code(), Code::Unimplemented);
-
     use embedd::proto::admin_service_client::AdminServiceClient;
     use embedd::proto::{BenchmarkRequest, ClearCacheRequest, GetStatsRequest, ReloadModelRequest, ValidateRequest};
     let mut admin = AdminServiceClient::connect(format!("http://{}", server.admin_address)).await.expect("connection");

@@ -19,8 +19,8 @@ fn a_text_must_fit_a_message() {
 
 #[test]
 fn the_queue_must_hold_the_largest_request() {
-    assert!(resolve(&[("queue_texts", "256")], &[], "").is_ok());
-    assert!(resolve(&[("queue_texts", "255")], &[], "").is_err());
+    assert!(resolve(&[("queue_total_texts", "256")], &[], "").is_ok());
+    assert!(resolve(&[("queue_total_texts", "255")], &[], "").is_err());
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn listeners_do_not_share_an_address() {
 
 #[test]
 fn rules_about_a_wrong_value_are_not_judged_and_others_are() {
-    let flags = [("max_text_bytes", "9MiB"), ("max_message_bytes", "lots"), ("queue_texts", "1")];
+    let flags = [("max_text_bytes", "9MiB"), ("max_message_bytes", "lots"), ("queue_total_texts", "1")];
     let text = resolve(&flags, &[], "").expect_err("two mistakes");
-    assert!(text.contains("2 mistakes") && text.contains("`lots`") && text.contains("queue-texts"), "{text}");
+    assert!(text.contains("2 mistakes") && text.contains("`lots`") && text.contains("queue-total-texts"), "{text}");
 }
 
 #[test]

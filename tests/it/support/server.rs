@@ -26,7 +26,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves a model's bundle in float32; `flags` come on top.
+    /// Serves a model's bundle in float32 and without a cache; `flags` come on top.
     pub(crate) fn start(model: Model, flags: &[&str]) -> Self {
         let server = Self::launch(model, flags);
         server.wait_for_line("ready");
@@ -40,6 +40,10 @@ impl Server {
         command.arg("serve").arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime);
         if !flags.contains(&"--engine") {
             command.args(["--engine", "fp32"]);
+        }
+        if !flags.contains(&"--cache-bytes") {
+            // What is tested is mostly what is computed.
+            command.args(["--cache-bytes", "0"]);
         }
         Self::spawn(command.args(flags))
     }

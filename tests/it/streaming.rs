@@ -1,0 +1,133 @@
+//! `EmbedStream`: replies in order, errors that do not end the stream, flow control, and the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use embedd::proto::{EmbedRequest, EmbedResponse};
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Code, Request};
+use tonic_types::{RpcStatusExt as _, pb};
+
+use crate::support::models::Model;
+use crate::support::server::{Server, embed, shared};
+
+fn request(texts: &[&str]) -> EmbedRequest {
+    EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), ..Default::default() }
+}
+
+async fn all(
+    server: &Server,
+    requests: impl Stream<Item = EmbedRequest> + Send + 'static,
+) -> (Vec<EmbedResponse>, Option<tonic::Status>) {
+    let mut replies = server.client().await.embed_stream(requests).await.expect("a stream").into_inner();
+    let mut found = Vec::new();
+    loop {
+        match replies.message().await {
+            Ok(Some(reply)) => found.push(reply),
+            Ok(None) => return (found, None),
+            Err(status) => return (found, Some(status)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn replies_come_in_the_order_of_the_requests_with_the_vectors_that_embed_gives() {
+    let server = shared(Model::MiniLm);
+    let texts: Vec<String> = (0..60).map(|index| format!("{index} {}", "word ".repeat((index * 37) % 120))).collect();
+    let requests = texts.clone().into_iter().map(|text| request(&[&text]));
+    let (replies, end) = all(&server, tokio_stream::iter(requests)).await;
+    assert!(end.is_none(), "{end:?}");
+    assert_eq!(replies.len(), texts.len());
+    let mut client = server.client().await;
+    for (text, reply) in texts.iter().zip(&replies) {
+        assert_eq!((reply.embeddings.len(), &reply.error), (1, &None));
+        let alone = &embed(&mut client, &[text]).await.embeddings[0];
+        assert_eq!(reply.embeddings[0].token_count, alone.token_count, "{text}");
+        assert!(crate::support::cosine(&reply.embeddings[0].values, &alone.values) > 0.999_999, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_request_is_told_and_the_stream_goes_on() {
+    let server = shared(Model::MiniLm);
+    let requests = [request(&["a"]), request(&[]), request(&["b"]), EmbedRequest { encoding: 9, ..request(&["c"]) }];
+    let (replies, end) = all(&server, tokio_stream::iter(requests)).await;
+    assert!(end.is_none(), "{end:?}");
+    let codes: Vec<Option<i32>> = replies.iter().map(|reply| reply.error.as_ref().map(|error| error.code)).collect();
+    let invalid = Some(Code::InvalidArgument as i32);
+    assert_eq!(codes, [None, invalid, None, invalid]);
+    let error: &pb::Status = replies[1].error.as_ref().expect("an error");
+    let details = error.get_details_bad_request().expect("BadRequest details");
+    assert_eq!(details.field_violations[0].field, "texts", "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_the_stream_after_what_came_before() {
+    let server = Server::start(Model::MiniLm, &["--max-message-bytes", "1KiB", "--max-text-bytes", "1KiB"]);
+    let large = "x".repeat(2000);
+    assert!(request(&[&large]).encoded_len() > 1024);
+    let (replies, end) = all(&server, tokio_stream::iter([request(&["a"]), request(&[&large]), request(&["b"])])).await;
+    assert_eq!((replies.len(), end.map(|status| status.code())), (1, Some(Code::OutOfRange)));
+}
+
+#[tokio::test]
+async fn a_stream_without_requests_ends_without_replies() {
+    let (replies, end) = all(&*shared(Model::MiniLm), tokio_stream::empty()).await;
+    assert!(replies.is_empty() && end.is_none(), "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_does_not_read_is_not_read_from() {
+    let server = shared(Model::MiniLm);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let requests = tokio_stream::iter(0..1_000_000).map(move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        request(&["the same each time"])
+    });
+    let replies = server.client().await.embed_stream(requests).await.expect("a stream");
+    let mut before = 0;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = sent.load(Ordering::Relaxed);
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    // Requests of 20 bytes and replies of 1.6 kB: what the windows of both directions hold, and 32 under way.
+    assert!(before < 20_000, "{before} requests were sent before it came to a halt");
+    drop(replies);
+    embed(&mut server.client().await, &["the server goes on"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_has_a_deadline() {
+    let server = shared(Model::MiniLm);
+    let (_sender, requests) = mpsc::channel::<EmbedRequest>(1);
+    let mut call = Request::new(ReceiverStream::new(requests));
+    call.set_timeout(Duration::from_millis(200));
+    let mut replies = server.client().await.embed_stream(call).await.expect("a stream").into_inner();
+    let status = replies.message().await.expect_err("its time is over");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_is_told_that_the_server_stops_and_loses_nothing_that_was_read() {
+    let server = Server::start(Model::MiniLm, &["--shutdown-grace", "50ms"]);
+    let (sender, requests) = mpsc::channel(10);
+    let mut client = server.client().await;
+    let mut replies = client.embed_stream(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
+    for _ in 0..5 {
+        sender.send(request(&["a"])).await.expect("the stream is open");
+        replies.message().await.expect("no error").expect("a reply");
+    }
+    server.signal("TERM");
+    let status = replies.message().await.expect_err("the server stops");
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    assert_eq!(tokio::task::spawn_blocking(move || server.wait().code()).await.expect("no panic"), Some(0));
+}
