@@ -81,7 +81,9 @@ impl RowLayout {
 
     /// Bytes of a quantised row; a multiple of 4.
     pub fn row_bytes(&self) -> usize {
-        self.groups().last().map_or(0, |group| group.bytes.end)
+        let rest = self.inputs - self.split;
+        let whole_groups = rest / self.group * self.group.next_multiple_of(QUAD);
+        2 * self.split.next_multiple_of(QUAD) + whole_groups + (rest % self.group).next_multiple_of(QUAD)
     }
 }
 
@@ -218,6 +220,20 @@ mod tests {
         assert_eq!((places(0, 5), places(1, 0)), (vec![5, 13], vec![16]));
         let whole = RowLayout { inputs: 30, split: 0, group: 30 };
         assert_eq!((whole.group_count(), whole.row_bytes()), (1, 32));
+    }
+
+    #[test]
+    fn a_row_is_as_long_as_its_groups_together() {
+        for inputs in 1..70 {
+            for split in 0..=inputs {
+                for group in [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 64, 100] {
+                    let layout = RowLayout { inputs, split, group };
+                    let groups = layout.groups();
+                    assert_eq!(Some(layout.row_bytes()), groups.last().map(|group| group.bytes.end), "{layout:?}");
+                    assert_eq!(layout.group_count(), groups.len(), "{layout:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -102,18 +102,18 @@ impl Kernels {
         groups: &[Group],
         scratch: &'s mut Scratch,
     ) -> QuantizedRows<'s> {
-        let layout = weights.layout;
-        let rows = input.len() / layout.inputs;
-        let (row_bytes, row_factors) = (layout.row_bytes(), 2 * groups.len());
+        let inputs = weights.layout.inputs;
+        let rows = input.len() / inputs;
+        let (row_bytes, row_factors) = (weights.layout.row_bytes(), 2 * groups.len());
         let bytes = at_least(&mut scratch.bytes, rows * row_bytes);
         let factors = at_least(&mut scratch.factors, rows * row_factors);
-        let rows_per_task = (VALUES_PER_TASK / layout.inputs).max(rows.div_ceil(parallel.threads())).max(1);
+        let rows_per_task = (VALUES_PER_TASK / inputs).max(rows.div_ceil(parallel.threads())).max(1);
         let parts = input
-            .chunks(rows_per_task * layout.inputs)
+            .chunks(rows_per_task * inputs)
             .zip(bytes.chunks_mut(rows_per_task * row_bytes))
             .zip(factors.chunks_mut(rows_per_task * row_factors));
         share_out(parallel, parts, &|_, ((input, bytes), factors)| {
-            self.vectorize(quantize::Rows { input, layout, groups, bytes, factors });
+            self.vectorize(quantize::Rows { input, inputs, groups, bytes, factors });
         });
         QuantizedRows { bytes: &scratch.bytes, row_bytes, factors: &scratch.factors }
     }

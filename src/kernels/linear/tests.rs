@@ -231,7 +231,8 @@ fn quantized(kernels: Kernels, input: &[f32], layout: RowLayout) -> (Vec<u8>, Ve
     let groups = layout.groups();
     let rows = input.len() / layout.inputs;
     let (mut bytes, mut factors) = (vec![7; rows * layout.row_bytes()], vec![f32::NAN; rows * 2 * groups.len()]);
-    kernels.vectorize(quantize::Rows { input, layout, groups: &groups, bytes: &mut bytes, factors: &mut factors });
+    let inputs = layout.inputs;
+    kernels.vectorize(quantize::Rows { input, inputs, groups: &groups, bytes: &mut bytes, factors: &mut factors });
     (bytes, factors)
 }
 
