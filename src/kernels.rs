@@ -22,7 +22,9 @@ mod testing;
 pub use attention::{AttentionInput, DistanceBias};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
-pub use layout::{Group, InvalidOffsets, LinearWeights, MAX_SPLIT, Offsets, PANEL, RowLayout, ShapeMismatch};
+pub use layout::{
+    Group, InvalidOffsets, LinearWeights, MAX_SPLIT, Offsets, PANEL, PackedShapes, RowLayout, ShapeMismatch,
+};
 pub use linear::{Epilogue, Scratch};
 pub use memory::PageBuffer;
 pub use parallel::{Parallel, Serial};

@@ -85,6 +85,28 @@ impl RowLayout {
         let whole_groups = rest / self.group * self.group.next_multiple_of(QUAD);
         2 * self.split.next_multiple_of(QUAD) + whole_groups + (rest % self.group).next_multiple_of(QUAD)
     }
+
+    /// Of the packed tensors of a layer that takes such rows and has so many outputs.
+    pub fn packed_shapes(&self, outputs: usize) -> PackedShapes {
+        let panels = outputs.div_ceil(PANEL);
+        PackedShapes {
+            weights: [panels, self.row_bytes() / QUAD, PANEL, QUAD],
+            scales: [panels, self.group_count(), 2, PANEL],
+            bias: [panels, PANEL],
+        }
+    }
+}
+
+/// The shapes of a linear layer's packed tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedShapes {
+    /// int8 `[panels, row_bytes / 4, 32, 4]`: see [`LinearWeights::weight_index`].
+    pub weights: [usize; 4],
+    /// float32 `[panels, groups, 2, 32]`: for each group and column the scale of its integers, and that scale times the
+    /// sum of the group's integers in the column (what a zero point of 1 adds).
+    pub scales: [usize; 4],
+    /// float32 `[panels, 32]`.
+    pub bias: [usize; 2],
 }
 
 /// A linear layer's weights as the kernels read them, borrowed: `y = W x + bias`.
@@ -113,10 +135,7 @@ pub struct ShapeMismatch {
 }
 
 impl<'a> LinearWeights<'a> {
-    /// * `weights`: int8 `[panels, row_bytes / 4, 32, 4]`: see [`LinearWeights::weight_index`].
-    /// * `scales`: float32 `[panels, groups, 2, 32]`: for each group and column the scale of its integers, and that
-    ///   scale times the sum of the group's integers in the column (what a zero point of 1 adds).
-    /// * `bias`: float32 `[panels, 32]`.
+    /// The tensors have the shapes that [`RowLayout::packed_shapes`] tells.
     ///
     /// # Errors
     /// [`ShapeMismatch`].
@@ -127,13 +146,13 @@ impl<'a> LinearWeights<'a> {
         scales: &'a [f32],
         bias: &'a [f32],
     ) -> Result<Self, ShapeMismatch> {
-        let columns = outputs.next_multiple_of(PANEL);
+        let shapes = layout.packed_shapes(outputs);
         if layout.split > MAX_SPLIT {
             return Err(ShapeMismatch { what: "a linear layer's split", found: layout.split, expected: MAX_SPLIT });
         }
-        expect("a linear layer's weights", weights.len(), columns * layout.row_bytes())?;
-        expect("a linear layer's scales", scales.len(), columns * layout.group_count() * 2)?;
-        expect("a linear layer's bias", bias.len(), columns)?;
+        expect("a linear layer's weights", weights.len(), shapes.weights.iter().product())?;
+        expect("a linear layer's scales", scales.len(), shapes.scales.iter().product())?;
+        expect("a linear layer's bias", bias.len(), shapes.bias.iter().product())?;
         Ok(Self { layout, outputs, weights, scales, bias })
     }
 
