@@ -23,7 +23,7 @@ pub use attention::{AttentionInput, DistanceBias};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
 pub use layout::{
-    Group, InvalidOffsets, LinearWeights, MAX_SPLIT, Offsets, PANEL, PackedShapes, RowLayout, ShapeMismatch,
+    Group, InvalidOffsets, InvalidWeights, LinearWeights, MAX_SPLIT, Offsets, PANEL, PackedShapes, RowLayout,
 };
 pub use linear::{Epilogue, Scratch};
 pub use memory::PageBuffer;

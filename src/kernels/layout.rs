@@ -122,37 +122,46 @@ pub struct LinearWeights<'a> {
     pub(super) bias: &'a [f32],
 }
 
-/// A tensor's length does not fit the shapes that it comes with.
+/// Why there is no linear layer of some tensors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} has {found} elements, and {expected} are needed")]
-pub struct ShapeMismatch {
-    /// Which tensor.
-    pub what: &'static str,
-    /// Its elements.
-    pub found: usize,
-    /// How many its shape needs.
-    pub expected: usize,
+pub enum InvalidWeights {
+    /// Sums of products with so many channels may not fit their integers.
+    #[error("{split} channels of a linear layer's input are split, and at most {MAX_SPLIT} may be")]
+    Split {
+        /// Channels that get 16 bits.
+        split: usize,
+    },
+    /// A tensor's length does not fit the shapes that it comes with.
+    #[error("a linear layer's {tensor} has {found} elements, and {expected} are needed")]
+    Length {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Its elements.
+        found: usize,
+        /// How many its shape needs.
+        expected: usize,
+    },
 }
 
 impl<'a> LinearWeights<'a> {
     /// The tensors have the shapes that [`RowLayout::packed_shapes`] tells.
     ///
     /// # Errors
-    /// [`ShapeMismatch`].
+    /// [`InvalidWeights`].
     pub fn new(
         layout: RowLayout,
         outputs: usize,
         weights: &'a [i8],
         scales: &'a [f32],
         bias: &'a [f32],
-    ) -> Result<Self, ShapeMismatch> {
-        let shapes = layout.packed_shapes(outputs);
+    ) -> Result<Self, InvalidWeights> {
         if layout.split > MAX_SPLIT {
-            return Err(ShapeMismatch { what: "a linear layer's split", found: layout.split, expected: MAX_SPLIT });
+            return Err(InvalidWeights::Split { split: layout.split });
         }
-        expect("a linear layer's weights", weights.len(), shapes.weights.iter().product())?;
-        expect("a linear layer's scales", scales.len(), shapes.scales.iter().product())?;
-        expect("a linear layer's bias", bias.len(), shapes.bias.iter().product())?;
+        let shapes = layout.packed_shapes(outputs);
+        expect("weights", weights.len(), &shapes.weights)?;
+        expect("scales", scales.len(), &shapes.scales)?;
+        expect("bias", bias.len(), &shapes.bias)?;
         Ok(Self { layout, outputs, weights, scales, bias })
     }
 
@@ -183,8 +192,9 @@ impl<'a> LinearWeights<'a> {
     }
 }
 
-pub(super) fn expect(what: &'static str, found: usize, expected: usize) -> Result<(), ShapeMismatch> {
-    if found == expected { Ok(()) } else { Err(ShapeMismatch { what, found, expected }) }
+fn expect(tensor: &'static str, found: usize, shape: &[usize]) -> Result<(), InvalidWeights> {
+    let expected = shape.iter().product();
+    if found == expected { Ok(()) } else { Err(InvalidWeights::Length { tensor, found, expected }) }
 }
 
 /// Where each text begins among the concatenated tokens, and where the last one ends.
@@ -253,6 +263,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_and_a_split_that_is_too_wide_are_told_of() {
+        let layer = |split: usize, bias: usize| {
+            let layout = RowLayout { inputs: 300, split, group: 4 };
+            let shapes = layout.packed_shapes(1);
+            let (weights, scales) = (shapes.weights.iter().product(), shapes.scales.iter().product());
+            let (weights, scales, bias) = (vec![0; weights], vec![0.0; scales], vec![0.0; bias]);
+            LinearWeights::new(layout, 1, &weights, &scales, &bias).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(layer(256, 32), Ok(()));
+        let split = "257 channels of a linear layer's input are split, and at most 256 may be";
+        assert_eq!(layer(257, 32), Err(split.to_owned()));
+        let length = "a linear layer's bias has 31 elements, and 32 are needed";
+        assert_eq!(layer(256, 31), Err(length.to_owned()));
     }
 
     #[test]
