@@ -177,16 +177,6 @@ impl<'a> LinearWeights<'a> {
         (panel * groups + group) * 2 * PANEL + column
     }
 
-    /// How input rows are quantised.
-    pub fn layout(&self) -> RowLayout {
-        self.layout
-    }
-
-    /// Channels of an output row.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     pub(super) fn panels(&self) -> usize {
         self.outputs.div_ceil(PANEL)
     }

@@ -78,7 +78,6 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     /// The smaller; `b` where one of them is no number.
-    #[allow(dead_code, reason = "for quantisers")]
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     fn abs(self, a: Self::F32) -> Self::F32;

@@ -1,5 +1,7 @@
 //! What the kernels' tests share.
 
+use super::math::gelu_vector;
+use super::simd::{Simd, Vectorized};
 use super::{InstructionSet, Kernels, Parallel};
 
 /// Calls `test` with the kernels of every instruction set that this CPU has, and says loudly which it lacks.
@@ -48,6 +50,24 @@ impl Numbers {
     pub(super) fn floats(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
+}
+
+struct Gelu<'a>(&'a mut [f32]);
+
+impl Vectorized for Gelu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for values in self.0.chunks_mut(S::LANES) {
+            s.store_part(values, gelu_vector(s, s.load_part(values)));
+        }
+    }
+}
+
+/// The kernels' GELU, in place.
+pub(super) fn gelu(kernels: Kernels, values: &mut [f32]) {
+    kernels.vectorize(Gelu(values));
 }
 
 /// Threads of its own for every call, which take the tasks in a shuffled order.
