@@ -9,6 +9,18 @@
 use super::Kernels;
 use super::layout::{PANEL, QUAD};
 
+/// A safe method by intrinsics that touch no memory, for a token.
+#[cfg(target_arch = "x86_64")]
+macro_rules! pure {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: $type),*) -> $output {
+            // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+            unsafe { $body }
+        }
+    )*};
+}
+
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
