@@ -7,7 +7,7 @@ mod native;
 mod onnx_runtime;
 mod padded;
 
-pub use cpu::instruction_set;
+pub use cpu::CpuInstructions;
 pub use onnx_runtime::{LoadError, OnnxRuntime, SessionOptions};
 pub use padded::Observer;
 
