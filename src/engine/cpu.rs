@@ -31,8 +31,8 @@ impl CpuInstructions {
         detect()
     }
 
-    /// Whether there are instructions for INT8 dot products: without them ONNX Runtime's INT8 is slower than its float32,
-    /// and its sums can saturate.
+    /// Whether there are instructions for INT8 dot products: without them ONNX Runtime's INT8 is slower than its
+    /// float32, and its sums can saturate.
     pub fn multiply_bytes(self) -> bool {
         match self {
             Self::Avx512Vnni | Self::AvxVnni | Self::NeonI8mm | Self::NeonDotprod => true,

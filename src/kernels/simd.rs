@@ -103,8 +103,8 @@ pub(super) trait Simd: Copy {
     /// `yes` where `a < b`, else `no`.
     fn select_less(self, a: Self::F32, b: Self::F32, yes: Self::F32, no: Self::F32) -> Self::F32;
 
-    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats behind each
-    /// other; panics where there are not 8 of each.
+    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats behind
+    /// each other; panics where there are not 8 of each.
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize);
 
     /// The sum of all lanes: halves added, then halves of those, and so on.
@@ -125,9 +125,9 @@ pub(super) trait Simd: Copy {
     /// Rows that [`Simd::byte_products`] takes at most.
     const PRODUCT_ROWS: usize;
 
-    /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact as
-    /// an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four for
-    /// each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
+    /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact
+    /// as an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four
+    /// for each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
     /// Meanwhile what lies `ahead` is asked for from memory.
     ///
     /// Panics where the slices are shorter than that.
