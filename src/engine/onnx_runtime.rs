@@ -19,7 +19,7 @@ pub struct OnnxRuntime {
     kernels: Kernels,
 }
 
-/// A model's files, found and checked.
+/// What sessions are made of.
 enum Model {
     Native(NativeModel),
     /// The ONNX file of a portable graph.
