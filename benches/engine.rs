@@ -1,5 +1,6 @@
 //! The native engine, token ids in and embeddings out, on every CPU of this machine: `cargo bench --bench engine`.
-//! Throughput is told in tokens. `embedd bench` compares the models of a bundle with each other and with other programs.
+//! Throughput is told in tokens. `embedd bench` compares the models of a bundle with each other and with other
+//! programs.
 
 use std::env;
 use std::hint::black_box;
@@ -43,8 +44,7 @@ fn session(threads: NonZeroUsize) -> anyhow::Result<Box<dyn Session>> {
     let runtime = OnnxRuntime::load(&Fetcher::from_env(home, Progress::plain()).runtime()?)?;
     let load = || -> anyhow::Result<_> {
         let options = SessionOptions { threads };
-        let sessions = runtime.sessions(&Bundle::open(&folder)?, Variant::Native, NonZeroUsize::MIN, options)?;
-        sessions.into_iter().next().context("no session")
+        Ok(runtime.one_session(&Bundle::open(&folder)?, Variant::Native, options)?)
     };
     let session = load().with_context(|| {
         format!(

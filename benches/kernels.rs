@@ -180,22 +180,6 @@ fn attention(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn gelu(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("gelu");
-    for kernels in available() {
-        let values: Vec<f32> = floats(4096).iter().map(|x| x * 4.0).collect();
-        let mut output = values.clone();
-        group.throughput(Throughput::Elements(values.len() as u64));
-        group.bench_function(kernels.instruction_set().name(), |bencher| {
-            bencher.iter(|| {
-                output.copy_from_slice(&values);
-                kernels.gelu(black_box(&mut output));
-            });
-        });
-    }
-    group.finish();
-}
-
 fn residual_norm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("residual_norm");
     let (weight, bias) = (floats(CHANNELS), floats(CHANNELS));
@@ -255,5 +239,5 @@ fn pool(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, linear, attention, gelu, residual_norm, embed, pool);
+criterion_group!(benches, linear, attention, residual_norm, embed, pool);
 criterion_main!(benches);

@@ -5,10 +5,11 @@ use ndarray::Array2;
 mod cpu;
 mod native;
 mod onnx_runtime;
+mod padded;
 
-pub use cpu::instruction_set;
-pub use native::NativeModel;
-pub use onnx_runtime::{LoadError, Observer, OnnxRuntime, SessionOptions};
+pub use cpu::CpuInstructions;
+pub use onnx_runtime::{LoadError, OnnxRuntime, SessionOptions};
+pub use padded::Observer;
 
 /// Token ids of one text, special tokens included: what a session takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -14,6 +14,7 @@ mod linear;
 mod math;
 mod memory;
 mod multiply;
+mod offsets;
 mod parallel;
 mod simd;
 #[cfg(test)]
@@ -22,9 +23,10 @@ mod testing;
 pub use attention::{AttentionInput, DistanceBias};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
-pub use layout::{Group, InvalidOffsets, LinearWeights, MAX_SPLIT, Offsets, PANEL, RowLayout, ShapeMismatch};
+pub use layout::{Group, InvalidWeights, LinearWeights, MAX_SPLIT, PANEL, PackedShapes, RowLayout};
 pub use linear::{Epilogue, Scratch};
 pub use memory::PageBuffer;
+pub use offsets::{InvalidOffsets, Offsets};
 pub use parallel::{Parallel, Serial};
 
 /// The kernels of one instruction set that this CPU has.

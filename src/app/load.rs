@@ -11,10 +11,10 @@ use crate::bundle::{AccuracyRecord, Bundle, Variant};
 use crate::cache::EmbeddingCache;
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
-use crate::engine::{LoadError, OnnxRuntime, Session, SessionOptions, instruction_set};
+use crate::engine::{CpuInstructions, LoadError, OnnxRuntime, Session, SessionOptions};
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::{Home, NoHome};
-use crate::kernels::{InstructionSet, Kernels};
+use crate::kernels::InstructionSet;
 use crate::prepare::{Preparation, PrepareError};
 use crate::progress::Progress;
 use crate::reference::ReferenceSet;
@@ -77,7 +77,7 @@ pub(super) fn embedder(settings: &Settings, cache: Option<&EmbeddingCache>) -> R
         None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
             .bundle(&settings.model)?,
     };
-    let variant = choose_variant(settings, &bundle, runtime.kernels())?;
+    let variant = choose_variant(settings, &bundle, runtime.kernels().instruction_set())?;
     let embedder = assemble(settings, &bundle, &runtime, variant, cache)?;
     tokio::runtime::Handle::current().block_on(warm_up(&embedder))?;
     let model = embedder.model();
@@ -97,12 +97,12 @@ pub(super) fn embedder(settings: &Settings, cache: Option<&EmbeddingCache>) -> R
 }
 
 /// The model of the bundle that serves.
-fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: Kernels) -> Result<Variant, LoadModelError> {
+fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: InstructionSet) -> Result<Variant, LoadModelError> {
     let candidates = match settings.engine {
         EngineChoice::Fp32 => vec![Variant::Fp32],
         EngineChoice::Portable => vec![Variant::Portable],
         EngineChoice::Native => vec![Variant::Native],
-        EngineChoice::Auto => fastest_first(kernels),
+        EngineChoice::Auto => fastest_first(kernels, CpuInstructions::widest()),
     };
     let mut failure = None;
     for variant in candidates {
@@ -122,21 +122,16 @@ fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: Kernels) -> Res
     Err(failure.unwrap_or_else(|| LoadModelError::NoModel(bundle.folder().to_owned())))
 }
 
-/// The engines that are worth trying on this CPU.
-fn fastest_first(kernels: Kernels) -> Vec<Variant> {
-    match kernels.instruction_set() {
+/// The engines that are worth trying, with native kernels of an instruction set, on a CPU.
+fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
+    match kernels {
         InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
         // ONNX Runtime has dot products of bytes for 256-bit vectors; the kernels have not.
-        _ if portable_is_faster() => vec![Variant::Portable, Variant::Fp32],
+        _ if cpu.multiply_bytes() => vec![Variant::Portable, Variant::Fp32],
         InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
         // Without vector instructions ONNX Runtime's own kernels are faster.
         InstructionSet::Plain => vec![Variant::Fp32],
     }
-}
-
-/// Without instructions for INT8 dot products, ONNX Runtime's INT8 is slower, and its sums can saturate.
-fn portable_is_faster() -> bool {
-    matches!(instruction_set(), "avx512-vnni" | "avx-vnni" | "neon-dotprod" | "neon-i8mm")
 }
 
 fn assemble(
@@ -152,11 +147,11 @@ fn assemble(
         runtime.sessions(bundle, variant, count, SessionOptions { threads })
     })?;
     let instruction_set = match variant {
-        Variant::Native => runtime.kernels().instruction_set().name(),
-        Variant::Fp32 | Variant::Portable => instruction_set(),
+        Variant::Native => runtime.kernels().instruction_set().to_string(),
+        Variant::Fp32 | Variant::Portable => CpuInstructions::widest().to_string(),
     };
     if let Some(reference) = reference {
-        let check = SelfCheck::of(&reference, &tokenizer, bundle, variant, instruction_set)?;
+        let check = SelfCheck::of(&reference, &tokenizer, bundle, variant, &instruction_set)?;
         run_self_check(&check, &mut sessions, settings.allow_inaccurate)?;
     } else {
         tracing::warn!("the bundle has no reference set: nothing tells whether its model is right on this machine");
@@ -169,7 +164,7 @@ fn assemble(
         fingerprint: bundle.fingerprint().to_string(),
         revision: manifest.source.weights_sha256.to_string(),
         variant,
-        instruction_set: instruction_set.to_owned(),
+        instruction_set,
         quantization: record.quantization.clone(),
         accuracy: record.accuracy,
         pooling: manifest.pooling,
@@ -272,3 +267,6 @@ async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

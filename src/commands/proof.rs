@@ -3,8 +3,6 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use anyhow::Context as _;
-
 use super::fetching;
 use crate::app;
 use crate::bundle::{Bundle, REFERENCE_FILE, Variant};
@@ -50,8 +48,7 @@ impl Bench {
 
     pub(super) fn session(&self, variant: Variant) -> anyhow::Result<Box<dyn Session>> {
         let options = SessionOptions { threads: self.threads };
-        let sessions = self.runtime.sessions(&self.bundle, variant, NonZeroUsize::MIN, options)?;
-        sessions.into_iter().next().context("ONNX Runtime gave no session")
+        Ok(self.runtime.one_session(&self.bundle, variant, options)?)
     }
 
     /// The bundle's models, float32 first.

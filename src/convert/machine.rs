@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::instruction_set;
+use crate::engine::CpuInstructions;
 
 /// The instruction sets that matter to matrix products, as Linux names them.
 const INSTRUCTION_SETS: [&str; 14] = [
@@ -60,7 +60,7 @@ impl Machine {
             cpu: cpu_name(&cpuinfo),
             cores: cores(&cpuinfo),
             cpus_available: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
-            instruction_set: instruction_set().to_owned(),
+            instruction_set: CpuInstructions::widest().to_string(),
             instruction_sets: instruction_sets(&cpuinfo),
             os: operating_system(),
             embedd: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,8 +1,8 @@
 //! Lowers the encoder to embedd's own operators: a small graph without weights, and the packed weights in a file of
 //! their own.
 //!
-//! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names. Between
-//! them the channels of the states are in an order of their own (see [`order`]), which is undone at the end.
+//! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names.
+//! Between them the channels of the states are in an order of their own (see [`order`]), which is undone at the end.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::onnx::{Attribute, Dim, EMBEDD, GraphBuilder, Value};
 use super::portable::LinearInput;
 use super::quantize;
 use crate::bundle::{Pooling, graph_io};
-use crate::kernels::{PANEL, RowLayout};
+use crate::kernels::RowLayout;
 use crate::onnx::tensor_proto::DataType;
 
 mod file;
@@ -152,11 +152,11 @@ impl<'w> Lowering<'w> {
     fn linear(&mut self, layer: LinearLayer<'w>, input: &Value, behind: &Behind<'_, 'w>) -> Value {
         let LinearLayer { prefix, linears, input: layout, weights, outputs } = layer;
         let count = weights.outputs;
-        let panels = count.div_ceil(PANEL);
+        let shapes = layout.packed_shapes(count);
         let shapes = [
-            ("weight", Dtype::I8, vec![panels, layout.row_bytes() / 4, PANEL, 4]),
-            ("scale", Dtype::F32, vec![panels, layout.group_count(), 2, PANEL]),
-            ("bias", Dtype::F32, vec![panels, PANEL]),
+            ("weight", Dtype::I8, shapes.weights.to_vec()),
+            ("scale", Dtype::F32, shapes.scales.to_vec()),
+            ("bias", Dtype::F32, shapes.bias.to_vec()),
         ];
         let tensors = shapes.map(|(part, dtype, shape)| (format!("{prefix}/{part}"), dtype, shape));
         self.weights.add(Part::new(tensors, move || {

@@ -122,9 +122,7 @@ impl<'p> Proof<'p> {
     fn session(&self, model: &ModelRecord, writer: &BundleWriter) -> Result<Box<dyn Session>, LoadError> {
         let (runtime, graph) = (&self.plan.runtime, writer.path(&model.file));
         let Some(weights) = &model.weights else { return runtime.session(&graph, self.options) };
-        let sessions = runtime.native_sessions(&graph, &writer.path(weights), NonZeroUsize::MIN, self.options)?;
-        let none = || LoadError::Model { path: graph.clone(), reason: "no session was made".to_owned() };
-        sessions.into_iter().next().ok_or_else(none)
+        runtime.native_session(&graph, &writer.path(weights), self.options)
     }
 
     fn compare(

@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,10 +23,10 @@ use operators::Shared;
 use session::NativeSession;
 use weights::NativeWeights;
 
-/// A native model's files in memory; sessions share it.
-#[derive(Debug, Clone)]
-pub struct NativeModel {
-    graph: Arc<[u8]>,
+/// A native model's files in memory.
+#[derive(Debug)]
+pub(super) struct NativeModel {
+    graph: Vec<u8>,
     graph_path: PathBuf,
     weights: Arc<NativeWeights>,
 }
@@ -37,7 +36,7 @@ impl NativeModel {
     ///
     /// # Errors
     /// [`LoadError::Bundle`] or [`LoadError::Weights`].
-    pub fn of_bundle(bundle: &Bundle) -> Result<Self, LoadError> {
+    pub(super) fn of_bundle(bundle: &Bundle) -> Result<Self, LoadError> {
         let record = bundle.model(Variant::Native)?;
         let weights_file = record.weights.as_deref().unwrap_or(NATIVE_WEIGHTS_FILE);
         let started = Instant::now();
@@ -51,7 +50,7 @@ impl NativeModel {
     ///
     /// # Errors
     /// [`LoadError::Bundle`] where a file cannot be read, or [`LoadError::Weights`].
-    pub fn of_files(graph_path: &Path, weights_path: &Path) -> Result<Self, LoadError> {
+    pub(super) fn of_files(graph_path: &Path, weights_path: &Path) -> Result<Self, LoadError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| LoadError::Bundle(BundleError::Io { path, source })
@@ -64,25 +63,25 @@ impl NativeModel {
     fn new(graph: Vec<u8>, graph_path: PathBuf, weights: PageBuffer, weights_path: &Path) -> Result<Self, LoadError> {
         let weights = NativeWeights::parse(weights)
             .map_err(|error| LoadError::Weights { path: weights_path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { graph: graph.into(), graph_path, weights: Arc::new(weights) })
+        Ok(Self { graph, graph_path, weights: Arc::new(weights) })
     }
 
-    pub(super) fn sessions(
+    /// A session, which shares the weights.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub(super) fn session(
         &self,
         environment: &Environment,
         kernels: Kernels,
-        count: NonZeroUsize,
         options: SessionOptions,
-    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
-        let session = |_| {
-            let started = Instant::now();
-            let shared = Shared::new(Arc::clone(&self.weights), kernels, options.threads);
-            let session = NativeSession::load(environment, &self.graph, &shared)
-                .map_err(|error| LoadError::Model { path: self.graph_path.clone(), reason: error.to_string() })?;
-            tracing::debug!(elapsed = ?started.elapsed(), "native session loaded");
-            Ok(Box::new(session) as Box<dyn Session>)
-        };
-        (0..count.get()).map(session).collect()
+    ) -> Result<Box<dyn Session>, LoadError> {
+        let started = Instant::now();
+        let shared = Shared::new(Arc::clone(&self.weights), kernels, options.threads);
+        let session = NativeSession::load(environment, &self.graph, &shared)
+            .map_err(|error| LoadError::Model { path: self.graph_path.clone(), reason: error.to_string() })?;
+        tracing::debug!(elapsed = ?started.elapsed(), "native session loaded");
+        Ok(Box::new(session))
     }
 }
 

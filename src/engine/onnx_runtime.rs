@@ -1,16 +1,14 @@
-//! Sessions of ONNX Runtime.
+//! The ONNX Runtime library, and the sessions that it makes of models.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, Ix2};
 use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
-use ort::value::TensorRef;
 
-use super::{InferenceError, NativeModel, Session, TokenIds};
-use crate::bundle::{Bundle, BundleError, Variant, graph_io};
+use super::Session;
+use super::native::NativeModel;
+use super::padded::PaddedSession;
+use crate::bundle::{Bundle, BundleError, Variant};
 use crate::kernels::{InstructionSet, Kernels};
 
 /// A loaded ONNX Runtime library.
@@ -19,6 +17,13 @@ pub struct OnnxRuntime {
     environment: Environment,
     version: String,
     kernels: Kernels,
+}
+
+/// What sessions are made of.
+enum Model {
+    Native(NativeModel),
+    /// The ONNX file of a portable graph.
+    Portable(PathBuf),
 }
 
 /// How a session runs.
@@ -110,7 +115,8 @@ impl OnnxRuntime {
         &self.version
     }
 
-    /// Loads one of a bundle's models, its checksum verified, into so many sessions.
+    /// Loads one of a bundle's models, its checksum verified, into so many sessions. Those of a native model share its
+    /// weights.
     ///
     /// # Errors
     /// [`LoadError::Bundle`], [`LoadError::Weights`] or [`LoadError::Model`].
@@ -121,39 +127,34 @@ impl OnnxRuntime {
         count: NonZeroUsize,
         options: SessionOptions,
     ) -> Result<Vec<Box<dyn Session>>, LoadError> {
-        if variant == Variant::Native {
-            return self.start(&NativeModel::of_bundle(bundle)?, count, options);
-        }
-        let file = &bundle.model(variant)?.file;
-        let path = bundle.verify(file)?;
-        (0..count.get()).map(|_| self.session(&path, options)).collect()
+        let model = Model::of_bundle(bundle, variant)?;
+        (0..count.get()).map(|_| self.start(&model, options)).collect()
+    }
+
+    /// As [`sessions`](Self::sessions), into one.
+    ///
+    /// # Errors
+    /// As [`sessions`](Self::sessions).
+    pub fn one_session(
+        &self,
+        bundle: &Bundle,
+        variant: Variant,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::of_bundle(bundle, variant)?, options)
     }
 
     /// Loads a native model from its files, which need not be part of a bundle.
     ///
     /// # Errors
     /// As [`sessions`](Self::sessions).
-    pub fn native_sessions(
+    pub fn native_session(
         &self,
         graph: &Path,
         weights: &Path,
-        count: NonZeroUsize,
         options: SessionOptions,
-    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
-        self.start(&NativeModel::of_files(graph, weights)?, count, options)
-    }
-
-    /// So many sessions of a native model, which share its weights.
-    ///
-    /// # Errors
-    /// [`LoadError::Model`].
-    pub fn start(
-        &self,
-        model: &NativeModel,
-        count: NonZeroUsize,
-        options: SessionOptions,
-    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
-        model.sessions(&self.environment, self.kernels, count, options)
+    ) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::Native(NativeModel::of_files(graph, weights)?), options)
     }
 
     /// Loads a portable model from its file, which need not be part of a bundle.
@@ -161,9 +162,31 @@ impl OnnxRuntime {
     /// # Errors
     /// [`LoadError::Model`].
     pub fn session(&self, model: &Path, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
-        let session = PaddedSession::load(&self.environment, model, options)
-            .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })?;
-        Ok(Box::new(session))
+        self.start(&Model::Portable(model.to_owned()), options)
+    }
+
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    fn start(&self, model: &Model, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
+        match model {
+            Model::Native(model) => model.session(&self.environment, self.kernels, options),
+            Model::Portable(path) => {
+                let session = PaddedSession::load(&self.environment, path, options)
+                    .map_err(|error| LoadError::Model { path: path.clone(), reason: error.to_string() })?;
+                Ok(Box::new(session))
+            }
+        }
+    }
+}
+
+impl Model {
+    fn of_bundle(bundle: &Bundle, variant: Variant) -> Result<Self, LoadError> {
+        match variant {
+            Variant::Native => NativeModel::of_bundle(bundle).map(Self::Native),
+            Variant::Fp32 | Variant::Portable => Ok(Self::Portable(bundle.verify(&bundle.model(variant)?.file)?)),
+        }
     }
 }
 
@@ -180,113 +203,9 @@ fn version_of(library: &Path) -> String {
     if numbers.is_empty() { "unknown".to_owned() } else { numbers.join(".") }
 }
 
-fn load_session(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<OrtSession> {
-    OrtSession::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(options.threads.get())?
-        // A spinning thread takes a core from the server's own threads, and burns it when there is no work.
-        .with_intra_op_spinning(false)?
-        .commit_from_file(model)
-}
-
-/// A session of the portable graph: every text of a batch is padded to the longest.
-struct PaddedSession {
-    session: OrtSession,
-    pooled_only: RunOptions<HasSelectedOutputs>,
-}
-
-impl PaddedSession {
-    fn load(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<Self> {
-        let session = load_session(environment, model, options)?;
-        let output = OutputSelector::no_default().with(graph_io::POOLED_EMBEDDING);
-        let pooled_only = RunOptions::new()?.with_outputs(output);
-        Ok(Self { session, pooled_only })
-    }
-
-    fn run(&mut self, ids: &Array2<i64>, mask: &Array2<i64>) -> ort::Result<Array2<f32>> {
-        let inputs = ort::inputs![
-            graph_io::INPUT_IDS => TensorRef::from_array_view(ids)?,
-            graph_io::ATTENTION_MASK => TensorRef::from_array_view(mask)?,
-        ];
-        let outputs = self.session.run_with_options(inputs, &self.pooled_only)?;
-        let pooled = outputs[graph_io::POOLED_EMBEDDING].try_extract_array::<f32>()?;
-        pooled.into_dimensionality::<Ix2>().map(|pooled| pooled.to_owned()).map_err(ort::Error::wrap)
-    }
-}
-
-impl Session for PaddedSession {
-    fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
-        let (ids, mask) = pad(batch);
-        self.run(&ids, &mask).map_err(|error| InferenceError(error.to_string()))
-    }
-}
-
-/// A session of a portable graph whose float32 outputs are looked at, one text at a time.
-pub struct Observer {
-    session: OrtSession,
-    names: Vec<String>,
-}
-
-impl Observer {
-    /// Loads a model that has these outputs.
-    ///
-    /// # Errors
-    /// [`LoadError::Model`].
-    pub fn load(
-        runtime: &OnnxRuntime,
-        model: &Path,
-        outputs: Vec<String>,
-        options: SessionOptions,
-    ) -> Result<Self, LoadError> {
-        let session = load_session(&runtime.environment, model, options)
-            .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })?;
-        Ok(Self { session, names: outputs })
-    }
-
-    /// The outputs for one text, each row-major, in the order in which they were named.
-    ///
-    /// # Errors
-    /// [`InferenceError`].
-    pub fn observe(&mut self, text: &TokenIds) -> Result<Vec<Vec<f32>>, InferenceError> {
-        self.run(text).map_err(|error| InferenceError(error.to_string()))
-    }
-
-    fn run(&mut self, text: &TokenIds) -> ort::Result<Vec<Vec<f32>>> {
-        let (ids, mask) = pad(&[text]);
-        let inputs = ort::inputs![
-            graph_io::INPUT_IDS => TensorRef::from_array_view(&ids)?,
-            graph_io::ATTENTION_MASK => TensorRef::from_array_view(&mask)?,
-        ];
-        let outputs = self.session.run(inputs)?;
-        self.names.iter().map(|name| Ok(outputs[name.as_str()].try_extract_tensor::<f32>()?.1.to_vec())).collect()
-    }
-}
-
-/// Token ids and mask, both `[texts, longest text]`. The mask is what tells padding, so its id does not matter.
-fn pad(batch: &[&TokenIds]) -> (Array2<i64>, Array2<i64>) {
-    let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
-    let mut ids = Array2::zeros((batch.len(), longest));
-    let mut mask = Array2::zeros((batch.len(), longest));
-    for (row, text) in batch.iter().enumerate() {
-        for (column, &id) in text.as_slice().iter().enumerate() {
-            ids[[row, column]] = i64::from(id);
-            mask[[row, column]] = 1;
-        }
-    }
-    (ids, mask)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn texts_are_padded_to_the_longest_of_their_batch() {
-        let (short, long) = (TokenIds::new([5, 6]), TokenIds::new([1, 2, 3]));
-        let (ids, mask) = pad(&[&short, &long]);
-        assert_eq!(ids, ndarray::array![[5, 6, 0], [1, 2, 3]]);
-        assert_eq!(mask, ndarray::array![[1, 1, 0], [1, 1, 1]]);
-    }
 
     #[test]
     fn the_version_is_read_off_the_file_name() {

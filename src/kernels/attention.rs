@@ -7,8 +7,9 @@ mod tests;
 
 use std::cell::RefCell;
 
-use super::{Kernels, Offsets, Parallel};
-use head::HeadOutputs;
+use super::disjoint::Disjoint;
+use super::parallel::run_each_once;
+use super::{Kernels, Offsets, Parallel, Serial};
 
 /// What attention takes.
 #[derive(Debug, Clone, Copy)]
@@ -53,15 +54,14 @@ impl Kernels {
             assert!(longest <= bias.farthest + 1, "a text of {longest} tokens is longer than the bias reaches");
         }
         let tasks = plan::tasks(offsets, input.heads, size, parallel.threads());
-        let outputs = HeadOutputs::new(output, input.heads, size);
+        let outputs = Disjoint::new(output);
         let run = |index: usize| {
-            let task = &tasks[index];
-            task.claim();
             let mut scratch = SCRATCH.take();
-            let work = head::Work { input, size, task, outputs: &outputs };
+            let work = head::Work { input, size, task: &tasks[index], outputs: &outputs };
             self.vectorize(head::Attend { work, scratch: &mut scratch });
             SCRATCH.set(scratch);
         };
-        if plan::worth_sharing(&tasks, size) { parallel.run(tasks.len(), &run) } else { (0..tasks.len()).for_each(run) }
+        let parallel = if plan::worth_sharing(&tasks, size) { parallel } else { &Serial };
+        run_each_once(parallel, tasks.len(), &run);
     }
 }

@@ -66,7 +66,8 @@ pub struct TokenOutOfRange {
 }
 
 impl Kernels {
-    /// The normalised sum of word and position embeddings: `ids`, `[tokens]`, to `output`, float32 `[tokens, channels]`.
+    /// The normalised sum of word and position embeddings: `ids`, `[tokens]`, to `output`, float32
+    /// `[tokens, channels]`.
     ///
     /// # Errors
     /// [`TokenOutOfRange`], before anything is written.

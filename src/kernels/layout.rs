@@ -1,4 +1,4 @@
-//! The shapes that kernels work on, and how weights lie in memory.
+//! How quantised rows and weights lie in memory.
 
 use std::ops::Range;
 
@@ -81,8 +81,32 @@ impl RowLayout {
 
     /// Bytes of a quantised row; a multiple of 4.
     pub fn row_bytes(&self) -> usize {
-        self.groups().last().map_or(0, |group| group.bytes.end)
+        let rest = self.inputs - self.split;
+        let whole_groups = rest / self.group * self.group.next_multiple_of(QUAD);
+        2 * self.split.next_multiple_of(QUAD) + whole_groups + (rest % self.group).next_multiple_of(QUAD)
     }
+
+    /// Of the packed tensors of a layer that takes such rows and has so many outputs.
+    pub fn packed_shapes(&self, outputs: usize) -> PackedShapes {
+        let panels = outputs.div_ceil(PANEL);
+        PackedShapes {
+            weights: [panels, self.row_bytes() / QUAD, PANEL, QUAD],
+            scales: [panels, self.group_count(), 2, PANEL],
+            bias: [panels, PANEL],
+        }
+    }
+}
+
+/// The shapes of a linear layer's packed tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedShapes {
+    /// int8 `[panels, row_bytes / 4, 32, 4]`: see [`LinearWeights::weight_index`].
+    pub weights: [usize; 4],
+    /// float32 `[panels, groups, 2, 32]`: for each group and column the scale of its integers, and that scale times the
+    /// sum of the group's integers in the column (what a zero point of 1 adds).
+    pub scales: [usize; 4],
+    /// float32 `[panels, 32]`.
+    pub bias: [usize; 2],
 }
 
 /// A linear layer's weights as the kernels read them, borrowed: `y = W x + bias`.
@@ -98,40 +122,46 @@ pub struct LinearWeights<'a> {
     pub(super) bias: &'a [f32],
 }
 
-/// A tensor's length does not fit the shapes that it comes with.
+/// Why there is no linear layer of some tensors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} has {found} elements, and {expected} are needed")]
-pub struct ShapeMismatch {
-    /// Which tensor.
-    pub what: &'static str,
-    /// Its elements.
-    pub found: usize,
-    /// How many its shape needs.
-    pub expected: usize,
+pub enum InvalidWeights {
+    /// Sums of products with so many channels may not fit their integers.
+    #[error("{split} channels of a linear layer's input are split, and at most {MAX_SPLIT} may be")]
+    Split {
+        /// Channels that get 16 bits.
+        split: usize,
+    },
+    /// A tensor's length does not fit the shapes that it comes with.
+    #[error("a linear layer's {tensor} has {found} elements, and {expected} are needed")]
+    Length {
+        /// Which tensor.
+        tensor: &'static str,
+        /// Its elements.
+        found: usize,
+        /// How many its shape needs.
+        expected: usize,
+    },
 }
 
 impl<'a> LinearWeights<'a> {
-    /// * `weights`: int8 `[panels, row_bytes / 4, 32, 4]`: see [`LinearWeights::weight_index`].
-    /// * `scales`: float32 `[panels, groups, 2, 32]`: for each group and column the scale of its integers, and that
-    ///   scale times the sum of the group's integers in the column (what a zero point of 1 adds).
-    /// * `bias`: float32 `[panels, 32]`.
+    /// The tensors have the shapes that [`RowLayout::packed_shapes`] tells.
     ///
     /// # Errors
-    /// [`ShapeMismatch`].
+    /// [`InvalidWeights`].
     pub fn new(
         layout: RowLayout,
         outputs: usize,
         weights: &'a [i8],
         scales: &'a [f32],
         bias: &'a [f32],
-    ) -> Result<Self, ShapeMismatch> {
-        let columns = outputs.next_multiple_of(PANEL);
+    ) -> Result<Self, InvalidWeights> {
         if layout.split > MAX_SPLIT {
-            return Err(ShapeMismatch { what: "a linear layer's split", found: layout.split, expected: MAX_SPLIT });
+            return Err(InvalidWeights::Split { split: layout.split });
         }
-        expect("a linear layer's weights", weights.len(), columns * layout.row_bytes())?;
-        expect("a linear layer's scales", scales.len(), columns * layout.group_count() * 2)?;
-        expect("a linear layer's bias", bias.len(), columns)?;
+        let shapes = layout.packed_shapes(outputs);
+        expect("weights", weights.len(), &shapes.weights)?;
+        expect("scales", scales.len(), &shapes.scales)?;
+        expect("bias", bias.len(), &shapes.bias)?;
         Ok(Self { layout, outputs, weights, scales, bias })
     }
 
@@ -147,60 +177,14 @@ impl<'a> LinearWeights<'a> {
         (panel * groups + group) * 2 * PANEL + column
     }
 
-    /// How input rows are quantised.
-    pub fn layout(&self) -> RowLayout {
-        self.layout
-    }
-
-    /// Channels of an output row.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     pub(super) fn panels(&self) -> usize {
         self.outputs.div_ceil(PANEL)
     }
 }
 
-pub(super) fn expect(what: &'static str, found: usize, expected: usize) -> Result<(), ShapeMismatch> {
-    if found == expected { Ok(()) } else { Err(ShapeMismatch { what, found, expected }) }
-}
-
-/// Where each text begins among the concatenated tokens, and where the last one ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offsets(Box<[usize]>);
-
-/// Numbers that are no offsets.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("text offsets must begin with 0, ascend, and end with the number of tokens, {tokens}")]
-pub struct InvalidOffsets {
-    /// The tokens that there are.
-    pub tokens: usize,
-}
-
-impl Offsets {
-    /// Checks `offsets`, one more than there are texts, for `tokens` tokens. Every text has at least one token.
-    ///
-    /// # Errors
-    /// [`InvalidOffsets`].
-    pub fn new(offsets: &[i64], tokens: usize) -> Result<Self, InvalidOffsets> {
-        let ends = offsets.first() == Some(&0) && offsets.last() == i64::try_from(tokens).ok().as_ref();
-        if !ends || offsets.len() < 2 || !offsets.is_sorted_by(|a, b| a < b) {
-            return Err(InvalidOffsets { tokens });
-        }
-        // Between 0 and `tokens`, as just checked.
-        Ok(Self(offsets.iter().map(|&offset| offset as usize).collect()))
-    }
-
-    /// The rows of each text.
-    pub fn texts(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
-        self.0.windows(2).map(|pair| pair[0]..pair[1])
-    }
-
-    /// All tokens.
-    pub fn tokens(&self) -> usize {
-        self.0.last().copied().unwrap_or(0)
-    }
+fn expect(tensor: &'static str, found: usize, shape: &[usize]) -> Result<(), InvalidWeights> {
+    let expected = shape.iter().product();
+    if found == expected { Ok(()) } else { Err(InvalidWeights::Length { tensor, found, expected }) }
 }
 
 #[cfg(test)]
@@ -221,11 +205,32 @@ mod tests {
     }
 
     #[test]
-    fn offsets_ascend_from_zero_to_the_number_of_tokens() {
-        let offsets = Offsets::new(&[0, 3, 4], 4).expect("offsets");
-        assert_eq!(offsets.texts().collect::<Vec<_>>(), [0..3, 3..4]);
-        for wrong in [&[0, 3, 3, 4][..], &[1, 4], &[0, 5], &[0], &[], &[0, 5, 4], &[0, -1, 4]] {
-            assert_eq!(Offsets::new(wrong, 4), Err(InvalidOffsets { tokens: 4 }), "{wrong:?}");
+    fn a_row_is_as_long_as_its_groups_together() {
+        for inputs in 1..70 {
+            for split in 0..=inputs {
+                for group in [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 64, 100] {
+                    let layout = RowLayout { inputs, split, group };
+                    let groups = layout.groups();
+                    assert_eq!(Some(layout.row_bytes()), groups.last().map(|group| group.bytes.end), "{layout:?}");
+                    assert_eq!(layout.group_count(), groups.len(), "{layout:?}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_and_a_split_that_is_too_wide_are_told_of() {
+        let layer = |split: usize, bias: usize| {
+            let layout = RowLayout { inputs: 300, split, group: 4 };
+            let shapes = layout.packed_shapes(1);
+            let (weights, scales) = (shapes.weights.iter().product(), shapes.scales.iter().product());
+            let (weights, scales, bias) = (vec![0; weights], vec![0.0; scales], vec![0.0; bias]);
+            LinearWeights::new(layout, 1, &weights, &scales, &bias).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(layer(256, 32), Ok(()));
+        let split = "257 channels of a linear layer's input are split, and at most 256 may be";
+        assert_eq!(layer(257, 32), Err(split.to_owned()));
+        let length = "a linear layer's bias has 31 elements, and 32 are needed";
+        assert_eq!(layer(256, 31), Err(length.to_owned()));
     }
 }

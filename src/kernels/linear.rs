@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::disjoint::Disjoint;
 use super::elementwise::LayerNorm;
 use super::layout::Group;
-use super::parallel::run_each_once;
+use super::parallel::{run_each_once, share_out};
 use super::simd::{Simd, Vectorized};
 use super::{Kernels, LinearWeights, Parallel};
 
@@ -102,20 +102,18 @@ impl Kernels {
         groups: &[Group],
         scratch: &'s mut Scratch,
     ) -> QuantizedRows<'s> {
-        let layout = weights.layout;
-        let rows = input.len() / layout.inputs;
-        let (row_bytes, row_factors) = (layout.row_bytes(), 2 * groups.len());
-        let bytes = Disjoint::new(at_least(&mut scratch.bytes, rows * row_bytes));
-        let factors = Disjoint::new(at_least(&mut scratch.factors, rows * row_factors));
-        let rows_per_task = (VALUES_PER_TASK / layout.inputs).max(rows.div_ceil(parallel.threads())).max(1);
-        run_each_once(parallel, rows.div_ceil(rows_per_task), &|task| {
-            let own = task * rows_per_task..((task + 1) * rows_per_task).min(rows);
-            // SAFETY: each row is part of one task alone.
-            let bytes = unsafe { bytes.slice(own.start * row_bytes..own.end * row_bytes) };
-            // SAFETY: as above.
-            let factors = unsafe { factors.slice(own.start * row_factors..own.end * row_factors) };
-            let input = &input[own.start * layout.inputs..own.end * layout.inputs];
-            self.vectorize(quantize::Rows { input, layout, groups, bytes, factors });
+        let inputs = weights.layout.inputs;
+        let rows = input.len() / inputs;
+        let (row_bytes, row_factors) = (weights.layout.row_bytes(), 2 * groups.len());
+        let bytes = at_least(&mut scratch.bytes, rows * row_bytes);
+        let factors = at_least(&mut scratch.factors, rows * row_factors);
+        let rows_per_task = (VALUES_PER_TASK / inputs).max(rows.div_ceil(parallel.threads())).max(1);
+        let parts = input
+            .chunks(rows_per_task * inputs)
+            .zip(bytes.chunks_mut(rows_per_task * row_bytes))
+            .zip(factors.chunks_mut(rows_per_task * row_factors));
+        share_out(parallel, parts, &|_, ((input, bytes), factors)| {
+            self.vectorize(quantize::Rows { input, inputs, groups, bytes, factors });
         });
         QuantizedRows { bytes: &scratch.bytes, row_bytes, factors: &scratch.factors }
     }

@@ -1,7 +1,6 @@
 //! Functions that no instruction set has, from those that all have.
 
-use super::Kernels;
-use super::simd::{Simd, Vectorized};
+use super::simd::Simd;
 
 /// The polynomial with `coefficients`, the highest power's first, at `x`.
 #[inline(always)]
@@ -47,36 +46,6 @@ pub(super) fn gelu_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let power_8 = s.mul(power_4, power_4);
     let tail = s.mul(power_8, power_8);
     s.sub(s.max(x, zero), s.mul(t, tail))
-}
-
-/// GELU in place; for an instruction set's own code.
-#[inline(always)]
-pub(super) fn gelu_slice<S: Simd>(s: S, values: &mut [f32]) {
-    let mut vectors = values.chunks_exact_mut(S::LANES);
-    for vector in &mut vectors {
-        s.store(vector, gelu_vector(s, s.load(vector)));
-    }
-    let rest = vectors.into_remainder();
-    s.store_first(rest, gelu_vector(s, s.load_first(rest)));
-}
-
-struct Gelu<'a>(&'a mut [f32]);
-
-impl Vectorized for Gelu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        gelu_slice(s, self.0);
-    }
-}
-
-impl Kernels {
-    /// The exact GELU, `x / 2 (1 + erf(x / sqrt(2)))`, of finite numbers, to within 1e-6: in place, on the calling
-    /// thread.
-    pub fn gelu(self, values: &mut [f32]) {
-        self.vectorize(Gelu(values));
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! How kernels share their work among threads without knowing whose threads they are.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Threads that run a kernel's tasks.
 pub trait Parallel {
@@ -22,6 +23,26 @@ pub(super) fn run_each_once(parallel: &dyn Parallel, count: usize, task: &(dyn F
     });
 }
 
+/// Calls `work` once with the number of each of `parts` and the part itself, in any order; on the calling thread where
+/// there is one part or one thread. Whatever `parallel` is, no part is ever in two threads: a task that is run twice
+/// panics before its work begins.
+pub(super) fn share_out<P: Send>(
+    parallel: &dyn Parallel,
+    parts: impl ExactSizeIterator<Item = P>,
+    work: &(dyn Fn(usize, P) + Sync),
+) {
+    if parts.len() == 1 || parallel.threads() == 1 {
+        return parts.enumerate().for_each(|(number, part)| work(number, part));
+    }
+    // A lock for each part costs nanoseconds.
+    let parts: Vec<_> = parts.map(|part| Mutex::new(Some(part))).collect();
+    parallel.run(parts.len(), &|number| {
+        let part = parts[number].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(part) = part else { panic!("task {number} was run twice") };
+        work(number, part);
+    });
+}
+
 /// The calling thread alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Serial;
@@ -39,13 +60,14 @@ impl Parallel for Serial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::testing::Shuffled;
 
     /// Runs the first task twice.
     struct Faulty;
 
     impl Parallel for Faulty {
         fn threads(&self) -> usize {
-            1
+            2
         }
 
         fn run(&self, _count: usize, task: &(dyn Fn(usize) + Sync)) {
@@ -58,5 +80,22 @@ mod tests {
     #[should_panic(expected = "task 0 was run twice")]
     fn a_task_that_is_run_twice_panics() {
         run_each_once(&Faulty, 2, &|_| {});
+    }
+
+    #[test]
+    #[should_panic(expected = "task 0 was run twice")]
+    fn a_part_that_is_asked_for_twice_panics() {
+        share_out(&Faulty, [1, 2].iter_mut(), &|_, _| {});
+    }
+
+    #[test]
+    fn every_part_is_worked_on_once_with_its_number_by_any_number_of_threads() {
+        for threads in [1, 2, 5] {
+            for count in [0, 1, 2, 7, 30] {
+                let mut parts = vec![100; count];
+                share_out(&Shuffled { threads, seed: 1 }, parts.iter_mut(), &|number, part| *part += number);
+                assert!(parts.iter().enumerate().all(|(number, part)| *part == 100 + number), "{threads}, {count}");
+            }
+        }
     }
 }

@@ -9,6 +9,18 @@
 use super::Kernels;
 use super::layout::{PANEL, QUAD};
 
+/// A safe method by intrinsics that touch no memory, for a token.
+#[cfg(target_arch = "x86_64")]
+macro_rules! pure {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty = $body:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($argument: $type),*) -> $output {
+            // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+            unsafe { $body }
+        }
+    )*};
+}
+
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -78,7 +90,6 @@ pub(super) trait Simd: Copy {
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     /// The smaller; `b` where one of them is no number.
-    #[allow(dead_code, reason = "for quantisers")]
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     fn abs(self, a: Self::F32) -> Self::F32;
@@ -92,8 +103,8 @@ pub(super) trait Simd: Copy {
     /// `yes` where `a < b`, else `no`.
     fn select_less(self, a: Self::F32, b: Self::F32, yes: Self::F32, no: Self::F32) -> Self::F32;
 
-    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats behind each
-    /// other; panics where there are not 8 of each.
+    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats behind
+    /// each other; panics where there are not 8 of each.
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize);
 
     /// The sum of all lanes: halves added, then halves of those, and so on.
@@ -114,9 +125,9 @@ pub(super) trait Simd: Copy {
     /// Rows that [`Simd::byte_products`] takes at most.
     const PRODUCT_ROWS: usize;
 
-    /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact as
-    /// an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four for
-    /// each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
+    /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact
+    /// as an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four
+    /// for each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
     /// Meanwhile what lies `ahead` is asked for from memory.
     ///
     /// Panics where the slices are shorter than that.

@@ -153,8 +153,8 @@ fn damaged_files_are_refused() {
     let options = SessionOptions { threads: NonZeroUsize::MIN };
     let load = |folder: &Path| {
         let bundle = Bundle::open(folder).expect("a bundle");
-        let sessions = runtime().sessions(&bundle, Variant::Native, NonZeroUsize::MIN, options);
-        sessions.err().expect("damaged").to_string()
+        let session = runtime().one_session(&bundle, Variant::Native, options);
+        session.err().expect("damaged").to_string()
     };
     for file in [NATIVE_FILE, NATIVE_WEIGHTS_FILE] {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
@@ -177,8 +177,8 @@ fn weights_of_another_graph_are_refused_with_the_tensor_that_is_missing() {
     let options = SessionOptions { threads: NonZeroUsize::MIN };
     let load = |model: Model, weights: &Path| {
         let graph = model.bundle().join(NATIVE_FILE);
-        let sessions = runtime().native_sessions(&graph, weights, NonZeroUsize::MIN, options);
-        sessions.err().expect("the wrong weights").to_string()
+        let session = runtime().native_session(&graph, weights, options);
+        session.err().expect("the wrong weights").to_string()
     };
     let error = load(Model::MiniLm, &Model::MiniLm.bundle().join("reference.safetensors"));
     assert!(error.contains("no tensor `word_embeddings`"), "{error}");

@@ -1,55 +1,24 @@
 //! What one task of attention does: for each of its heads, scores, softmax and the weighted values.
 #![allow(unsafe_code)]
 
-use std::marker::PhantomData;
-
 use super::AttentionInput;
 use super::plan::Task;
+use crate::kernels::disjoint::Disjoint;
 use crate::kernels::math::exp2_vector;
 use crate::kernels::multiply::{Rows, TILE_ROWS, multiply, pack, pack_transposed, padded};
 use crate::kernels::simd::{Simd, Vectorized};
 
-/// float32 `[tokens, heads, head_size]`, of which threads write different parts at once.
-#[derive(Debug)]
-pub(super) struct HeadOutputs<'a> {
-    values: *mut f32,
-    len: usize,
-    heads: usize,
-    size: usize,
-    borrowed: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: it only gives out disjoint parts of a slice that it borrows exclusively, and floats may be sent to and shared
-// with any thread.
-unsafe impl Sync for HeadOutputs<'_> {}
-
-impl<'a> HeadOutputs<'a> {
-    pub(super) fn new(values: &'a mut [f32], heads: usize, size: usize) -> Self {
-        Self { values: values.as_mut_ptr(), len: values.len(), heads, size, borrowed: PhantomData }
-    }
-
-    /// # Safety
-    /// Nobody else has this token's part of this head at the same time.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref, reason = "the parts are disjoint")]
-    unsafe fn of(&self, token: usize, head: usize) -> &mut [f32] {
-        let start = (token * self.heads + head) * self.size;
-        assert!(start + self.size <= self.len, "the output has no such token and head");
-        // SAFETY: within the slice, as just checked, and nobody else's, as the caller vouches.
-        unsafe { std::slice::from_raw_parts_mut(self.values.add(start), self.size) }
-    }
-}
-
-/// A claimed task.
+/// A task, and what it works on.
 #[derive(Clone, Copy)]
 pub(super) struct Work<'a> {
     pub(super) input: &'a AttentionInput<'a>,
     pub(super) size: usize,
     pub(super) task: &'a Task,
-    pub(super) outputs: &'a HeadOutputs<'a>,
+    /// float32 `[tokens, heads, head_size]`.
+    pub(super) outputs: &'a Disjoint<'a, f32>,
 }
 
-/// Does it.
+/// Does a task that nobody else does.
 pub(super) struct Attend<'a> {
     pub(super) work: Work<'a>,
     pub(super) scratch: &'a mut Vec<f32>,
@@ -80,9 +49,10 @@ impl Vectorized for Attend<'_> {
                 let weights = Rows { values: scores, stride: padded_keys, count, columns: keys };
                 multiply(s, weights, value_panels, size, sums);
                 for (index, row) in sums.chunks_exact(padded_size).take(count).enumerate() {
-                    // SAFETY: each query and head is in one task only (which `plan` sees to and tests), and this task
-                    // is claimed, so no other thread is in it.
-                    let output = unsafe { work.outputs.of(first + index, head) };
+                    let start = ((first + index) * work.input.heads + head) * size;
+                    // SAFETY: each query and head is in one task only (which `plan` sees to and tests), and each task
+                    // is run once.
+                    let output = unsafe { work.outputs.slice(start..start + size) };
                     write(s, row, 1.0 / totals[index], output);
                 }
             }

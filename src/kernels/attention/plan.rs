@@ -1,7 +1,6 @@
 //! How attention is cut into tasks. What comes out does not depend on it.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kernels::Offsets;
 use crate::kernels::multiply::TILE_ROWS;
@@ -22,18 +21,9 @@ pub(super) struct Task {
     pub(super) heads: Range<usize>,
     /// Of the text's tokens, counted like it.
     pub(super) queries: Range<usize>,
-    claimed: AtomicBool,
 }
 
 impl Task {
-    /// To be called before the task is done.
-    ///
-    /// # Panics
-    /// The second time: two threads with one task would write to the same memory.
-    pub(super) fn claim(&self) {
-        assert!(!self.claimed.swap(true, Ordering::Relaxed), "a task was run twice");
-    }
-
     fn multiplications(&self, size: usize) -> usize {
         2 * self.heads.len() * self.queries.len() * self.text.len() * size
     }
@@ -60,7 +50,6 @@ pub(super) fn tasks(offsets: &Offsets, heads: usize, size: usize, threads: usize
                     text: text.clone(),
                     heads: head..(head + together).min(heads),
                     queries: query..(query + queries).min(text.end),
-                    claimed: AtomicBool::new(false),
                 });
             }
         }
@@ -96,13 +85,5 @@ mod tests {
         assert!(!worth_sharing(&short, 64));
         let long = tasks(&Offsets::new(&[0, 384], 384).expect("offsets"), 12, 64, 8);
         assert!(worth_sharing(&long, 64) && long.len() >= 32);
-    }
-
-    #[test]
-    #[should_panic(expected = "a task was run twice")]
-    fn a_task_can_be_claimed_once() {
-        let tasks = tasks(&Offsets::new(&[0, 1], 1).expect("offsets"), 1, 8, 1);
-        tasks[0].claim();
-        tasks[0].claim();
     }
 }

@@ -1,9 +1,8 @@
 //! Rows of the embedding lookup and of normalisation, and how threads share them.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::{EmbeddingTables, LayerNorm};
 use crate::kernels::Parallel;
+use crate::kernels::parallel::share_out;
 use crate::kernels::simd::{Simd, Vectorized};
 
 /// Floats that are worth a thread's waking: about 5 microseconds.
@@ -25,11 +24,7 @@ pub(super) fn share(
         return work(0, rows);
     }
     let each = (rows.len() / channels).div_ceil(2 * threads).max(SMALLEST.div_ceil(channels));
-    // A lock for each part costs nanoseconds, and whatever `parallel` does, no part is ever in two threads.
-    let parts: Vec<_> = rows.chunks_mut(each * channels).map(Mutex::new).collect();
-    parallel.run(parts.len(), &|part| {
-        work(part * each, &mut parts[part].lock().unwrap_or_else(PoisonError::into_inner));
-    });
+    share_out(parallel, rows.chunks_mut(each * channels), &|part, rows| work(part * each, rows));
 }
 
 /// The rows of a token in the tables.

@@ -1,6 +1,6 @@
 //! Rows of floats to unsigned bytes with a scale and a zero point for each row and group.
 
-use crate::kernels::layout::{Group, RowLayout};
+use crate::kernels::layout::Group;
 use crate::kernels::simd::{Simd, Vectorized};
 
 /// The greatest integer of 8 bits.
@@ -14,10 +14,11 @@ const LEAST_SCALE: f32 = 1e-30;
 /// and the scale times the zero point, negated.
 ///
 /// For a group from `least` to `most`, widened to hold 0: `scale = (most - least) / 255`,
-/// `zero = round(-least / scale)`, `byte = round(x / scale) + zero`; split channels have 65535 in place of 255. Every instruction set makes the same bytes.
+/// `zero = round(-least / scale)`, `byte = round(x / scale) + zero`; split channels have 65535 in place of 255. Every
+/// instruction set makes the same bytes.
 pub(super) struct Rows<'a> {
     pub(super) input: &'a [f32],
-    pub(super) layout: RowLayout,
+    pub(super) inputs: usize,
     pub(super) groups: &'a [Group],
     pub(super) bytes: &'a mut [u8],
     pub(super) factors: &'a mut [f32],
@@ -30,7 +31,7 @@ impl Vectorized for Rows<'_> {
     fn run<S: Simd>(self, s: S) {
         let row_bytes = self.groups.last().map_or(0, |group| group.bytes.end);
         let row_factors = 2 * self.groups.len();
-        for (index, row) in self.input.chunks_exact(self.layout.inputs).enumerate() {
+        for (index, row) in self.input.chunks_exact(self.inputs).enumerate() {
             let bytes = &mut self.bytes[index * row_bytes..][..row_bytes];
             let factors = &mut self.factors[index * row_factors..][..row_factors];
             quantize_row(s, row, self.groups, bytes, factors);

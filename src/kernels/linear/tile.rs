@@ -26,8 +26,8 @@ struct Panel<'a> {
     ahead: Ahead<'a>,
 }
 
-/// The product of the rows `rows` with the panel `panel`, written to the output. Meanwhile the panel `next`, if there is
-/// one, is asked for from memory.
+/// The product of the rows `rows` with the panel `panel`, written to the output. Meanwhile the panel `next`, if there
+/// is one, is asked for from memory.
 ///
 /// # Safety
 /// No other thread may work on the same rows and panel.

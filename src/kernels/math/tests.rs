@@ -2,7 +2,7 @@
 
 use super::exp2_vector;
 use crate::kernels::simd::{Simd, Vectorized};
-use crate::kernels::testing::{by_build, every_available};
+use crate::kernels::testing::{by_build, every_available, gelu};
 
 struct Exp2<'a>(&'a mut [f32]);
 
@@ -103,7 +103,7 @@ fn gelu_is_right_to_one_in_a_million_for_every_finite_number() {
     let values: Vec<f32> = dense.chain(all).chain(ends).collect();
     every_available(|kernels| {
         let mut found = values.clone();
-        kernels.gelu(&mut found);
+        gelu(kernels, &mut found);
         let mut worst = (0.0, 0.0);
         for (&x, &y) in values.iter().zip(&found) {
             let error = (f64::from(y) - exact_gelu(x)).abs();
@@ -118,10 +118,10 @@ fn gelu_is_right_to_one_in_a_million_for_every_finite_number() {
 fn gelu_of_a_number_does_not_depend_on_its_place() {
     every_available(|kernels| {
         let mut alone = [-1.234];
-        kernels.gelu(&mut alone);
+        gelu(kernels, &mut alone);
         for length in 1..40 {
             let mut values = vec![-1.234; length];
-            kernels.gelu(&mut values);
+            gelu(kernels, &mut values);
             assert!(values.iter().all(|value| value.to_bits() == alone[0].to_bits()), "{length} values");
         }
     });

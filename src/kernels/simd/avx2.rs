@@ -50,17 +50,6 @@ impl Avx2 {
     }
 }
 
-/// A safe method by intrinsics that touch no memory.
-macro_rules! pure {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty = $body:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($argument: $type),*) -> $output {
-            // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
-            unsafe { $body }
-        }
-    )*};
-}
-
 impl Simd for Avx2 {
     type F32 = __m256;
 

@@ -36,17 +36,11 @@ impl Avx512 {
         // SAFETY: the token proves that this CPU has these features (and AVX-512 includes AVX2).
         unsafe { compiled(self, work) }
     }
-}
 
-/// A safe method by intrinsics that touch no memory.
-macro_rules! pure {
-    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty = $body:expr;)*) => {$(
-        #[inline(always)]
-        fn $name(self, $($argument: $type),*) -> $output {
-            // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
-            unsafe { $body }
-        }
-    )*};
+    pure! {
+        fn halves(a: __m512) -> (__m256, __m256) =
+            (_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
+    }
 }
 
 impl Simd for Avx512 {
@@ -72,18 +66,20 @@ impl Simd for Avx512 {
         fn scale_by_power(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
         fn select_less(a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 =
             _mm512_mask_mov_ps(no, _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), yes);
-        fn sum(a: __m512) -> f32 = {
-            let a = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
-            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
-            _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
-        };
-        fn greatest(a: __m512) -> f32 = {
-            let a = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
-            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
-            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
-            _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
-        };
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m512) -> f32 {
+        let halves = Avx2::of(self);
+        let (low, high) = self.halves(a);
+        halves.sum(halves.add(low, high))
+    }
+
+    #[inline(always)]
+    fn greatest(self, a: __m512) -> f32 {
+        let halves = Avx2::of(self);
+        let (low, high) = self.halves(a);
+        halves.greatest(halves.max(low, high))
     }
 
     #[inline(always)]

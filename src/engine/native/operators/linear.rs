@@ -5,7 +5,7 @@ use ort::{Error, Result};
 
 use super::{Node, Operation, RESIDUAL, STATES, Shared, failed, input, output, rows};
 use crate::engine::native::weights::{NativeWeights, Tensor};
-use crate::kernels::{Epilogue, LayerNorm, LinearWeights, PANEL, RowLayout};
+use crate::kernels::{Epilogue, LayerNorm, LinearWeights, RowLayout};
 
 pub(super) struct QuantizedLinear {
     layout: RowLayout,
@@ -58,12 +58,11 @@ impl Operation for QuantizedLinear {
                 return Err(node.error(format!("its activation `{other}`{residual} is not known")));
             }
         };
-        let panels = outputs.div_ceil(PANEL);
-        let packed = [panels, layout.row_bytes() / 4, PANEL, 4];
+        let shapes = layout.packed_shapes(outputs);
         let layer = Self {
-            weight: weights.expect(&tensor("weight"), &packed).map_err(failed)?,
-            scale: weights.expect(&tensor("scale"), &[panels, layout.group_count(), 2, PANEL]).map_err(failed)?,
-            bias: weights.expect(&tensor("bias"), &[panels, PANEL]).map_err(failed)?,
+            weight: weights.expect(&tensor("weight"), &shapes.weights).map_err(failed)?,
+            scale: weights.expect(&tensor("scale"), &shapes.scales).map_err(failed)?,
+            bias: weights.expect(&tensor("bias"), &shapes.bias).map_err(failed)?,
             layout,
             outputs,
             follow_up,
