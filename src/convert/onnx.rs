@@ -76,7 +76,7 @@ impl<'w> GraphBuilder<'w> {
         Self { graph: GraphProto { name: name.to_owned(), ..Default::default() }, ..Self::default() }
     }
 
-    /// An input; `None` among the dimensions stands for one that varies, by name.
+    /// An input; [`Dim::Named`] stands for a dimension that varies.
     pub fn input(&mut self, name: &str, data_type: DataType, dims: &[Dim<'_>]) -> Value {
         self.graph.input.push(value_info(name, data_type, dims));
         Value(name.to_owned())
@@ -161,29 +161,15 @@ impl<'w> GraphBuilder<'w> {
         inputs: &[&Value],
         attributes: &[Attribute<'_>],
     ) -> Value {
-        let mut outputs = self.node_with_outputs(domain, name, operator, inputs, attributes, &[name]);
-        outputs.swap_remove(0)
-    }
-
-    /// An operator with several outputs.
-    pub fn node_with_outputs(
-        &mut self,
-        domain: &str,
-        name: &str,
-        operator: &str,
-        inputs: &[&Value],
-        attributes: &[Attribute<'_>],
-        outputs: &[&str],
-    ) -> Vec<Value> {
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|value| value.0.clone()).collect(),
-            output: outputs.iter().map(|&output| output.to_owned()).collect(),
+            output: vec![name.to_owned()],
             name: name.to_owned(),
             op_type: operator.to_owned(),
             attribute: attributes.iter().copied().map(Attribute::to_proto).collect(),
             domain: domain.to_owned(),
         });
-        outputs.iter().map(|&output| Value(output.to_owned())).collect()
+        Value(name.to_owned())
     }
 
     /// An input that an operator may have and that is left out.

@@ -67,7 +67,7 @@ pub(super) fn round_with(
     recipe: &NativeRecipe,
     progress: &Progress,
 ) -> Result<RoundedLayers, WeightsError> {
-    let orders = Orders::of(calibration, encoder.layers.len(), recipe);
+    let orders = Orders::of(calibration, encoder.layers.len());
     let mut places: Vec<Place> =
         (0..encoder.layers.len()).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
     // The largest first, so that the threads end together; `pop` takes the last.
