@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checksum::Sha256Hex;
 
+pub mod native_io;
+
 /// The manifest's file in a bundle.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// The tokeniser's file in a bundle.
@@ -379,12 +381,19 @@ impl std::fmt::Display for Variant {
     }
 }
 
-impl std::fmt::Display for Pooling {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Pooling {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Mean => "mean",
             Self::Cls => "cls",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Pooling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -23,8 +23,6 @@ const OPSET: i64 = 17;
 const DOMAIN_OPSET: i64 = 1;
 /// The domain of ONNX Runtime's own fused operators.
 pub const MICROSOFT: &str = "com.microsoft";
-/// The domain of embedd's own operators.
-pub const EMBEDD: &str = "embedd";
 /// Protobuf readers refuse messages from here on.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
