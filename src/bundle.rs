@@ -173,7 +173,7 @@ impl FileRecord {
     }
 
     /// Whether contents of the recorded length are the recorded ones.
-    fn check(&self, path: &Path, found: &Sha256Hex) -> Result<(), BundleError> {
+    pub(crate) fn check(&self, path: &Path, found: &Sha256Hex) -> Result<(), BundleError> {
         if *found == self.sha256 {
             return Ok(());
         }
