@@ -30,8 +30,11 @@ fn manifest() -> Manifest {
         position_limit: 512,
         pooling: Pooling::Mean,
         lowercase: false,
-        models: [(Variant::Fp32, model("model.onnx", "none")), (Variant::Portable, model("q.onnx", "int8-blocks"))]
-            .into(),
+        models: [
+            (Variant::Fp32, model("model.onnx", "none")),
+            (Variant::Portable, model("q.onnx", "dynamic-per-tensor")),
+        ]
+        .into(),
         files: [("model.onnx".to_owned(), record("a", 400_000_000)), ("q.onnx".to_owned(), record("b", 100_000_000))]
             .into(),
     }
@@ -127,6 +130,7 @@ fn what_was_not_measured_is_said_to_be_absent() {
 fn the_summary_has_what_the_reader_asks_first() {
     let markdown = full().to_markdown();
     for line in [
+        "Quantization: dynamic-per-tensor (INT8)\n",
         "  PyTorch FP32:  40.0 ms (P95: 50.0 ms)  [from",
         "  ONNX INT8:     5.00 ms (P95: 10.0 ms)\n",
         "  Speedup:       8.0x",
