@@ -371,13 +371,23 @@ impl Manifest {
     }
 }
 
-impl std::fmt::Display for Variant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Variant {
+    /// Every one, in order.
+    pub const ALL: [Self; 3] = [Self::Fp32, Self::Portable, Self::Native];
+
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Fp32 => "fp32",
             Self::Portable => "portable",
             Self::Native => "native",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -70,11 +70,18 @@ pub struct Conversion {
     pub proof: Option<ProofPlan>,
 }
 
-/// How the models are quantised, compared, timed and reported on.
+/// How the models are made and proven, and what runs them.
 #[derive(Debug, Clone)]
 pub struct ProofPlan {
     /// Runs the models.
     pub runtime: OnnxRuntime,
+    /// What is made.
+    pub making: Making,
+}
+
+/// How the models are quantised, compared, timed and reported on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Making {
     /// How the portable model is quantised; `None`: there is none. A native model is made beside an INT8 one.
     pub recipe: Option<Recipe>,
     /// What the models must fulfil.
@@ -85,6 +92,12 @@ pub struct ProofPlan {
     pub baseline: Option<PathBuf>,
     /// Whether the models are timed, the stock recipe is tried beside ours, and the report is written.
     pub report: bool,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None, baseline: None, report: true }
+    }
 }
 
 /// What a model must fulfil to be served and packaged.
@@ -213,7 +226,7 @@ fn prove(
 ) -> Result<(), ConvertError> {
     let mut proof = Proof::begin(plan, description, source, progress)?;
     proof.check(Variant::Fp32, writer)?;
-    if let Some(recipe) = plan.recipe {
+    if let Some(recipe) = plan.making.recipe {
         let calibration = calibrate(encoder, &proof, writer, progress)?;
         write_model(encoder, scheme(recipe, &calibration), PORTABLE_FILE, writer, progress)?;
         writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
@@ -225,10 +238,10 @@ fn prove(
             proof.check(Variant::Native, writer)?;
         }
     }
-    if !plan.report {
+    if !plan.making.report {
         return Ok(());
     }
-    if proof.has_reference() && plan.recipe != Some(STOCK_RECIPE) {
+    if proof.has_reference() && plan.making.recipe != Some(STOCK_RECIPE) {
         write_model(encoder, Scheme::DynamicPerTensor, TRIED_FILE, writer, progress)?;
         proof.try_recipe(STOCK_RECIPE, TRIED_FILE, writer)?;
         writer.discard(TRIED_FILE)?;

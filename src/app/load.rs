@@ -18,10 +18,9 @@ use crate::prepare::{Preparation, PrepareError};
 use crate::progress::Progress;
 use crate::reference::ReferenceSet;
 use crate::request::{EmbedRequest, Limits, Violations};
+use crate::threads::default_threads;
 use crate::tokenize::{Tokenizer, TokenizerError};
 
-/// Threads of one session at most, where the user does not say: beyond, a short text gains little.
-const MAX_DEFAULT_THREADS: usize = 4;
 /// Run through every session's graph before the first request pays for its first run.
 const WARM_UP_TEXT: &str = "The first text through a new session takes longer than the others.";
 
@@ -238,8 +237,7 @@ fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsize, NonZeroU
         (Some(sessions), None) => (sessions, share(sessions)),
         (None, Some(threads)) => (share(threads), threads),
         (None, None) => {
-            let most = NonZeroUsize::new(MAX_DEFAULT_THREADS).unwrap_or(NonZeroUsize::MIN);
-            let threads = cpus.min(most);
+            let threads = default_threads(cpus);
             (share(threads), threads)
         }
     }

@@ -19,10 +19,8 @@ use crate::engine::{OnnxRuntime, Session, SessionOptions};
 use crate::prepare::Preparation;
 use crate::progress::Progress;
 use crate::reference::{ReferenceSet, built_in};
+use crate::threads::default_threads;
 use crate::tokenize::Tokenizer;
-
-/// Threads of a session at most where the user does not say, as for serving.
-const MAX_DEFAULT_THREADS: usize = 4;
 
 /// What is measured, and with what.
 pub(super) struct Bench {
@@ -43,8 +41,7 @@ impl Bench {
             None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
                 .bundle(&settings.model)?,
         };
-        let most = NonZeroUsize::new(MAX_DEFAULT_THREADS).unwrap_or(NonZeroUsize::MIN);
-        let threads = settings.threads.unwrap_or_else(|| app::cpus().min(most));
+        let threads = settings.threads.unwrap_or_else(|| default_threads(app::cpus()));
         Ok(Self { bundle, runtime, threads, progress })
     }
 

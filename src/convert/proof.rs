@@ -18,6 +18,7 @@ use crate::bundle::{AccuracyRecord, ModelRecord, REFERENCE_FILE, Variant};
 use crate::engine::{LoadError, Session, SessionOptions};
 use crate::progress::Progress;
 use crate::reference::{ReferenceError, ReferenceSet, built_in};
+use crate::threads::default_threads;
 use crate::tokenize::Tokenizer;
 
 /// Runs of each engine and length in the report's benchmark.
@@ -27,6 +28,7 @@ const RUNS: usize = 20;
 pub(super) struct Proof<'p> {
     plan: &'p ProofPlan,
     progress: &'p Progress,
+    /// For all but the timings: as many threads as there are CPUs.
     options: SessionOptions,
     tokenizer: Tokenizer,
     reference: Option<Reference>,
@@ -55,7 +57,7 @@ impl<'p> Proof<'p> {
         source: &Source,
         progress: &'p Progress,
     ) -> Result<Self, ConvertError> {
-        let reference = Reference::find(plan.reference.as_deref(), description.source.weights_sha256.as_str())?;
+        let reference = Reference::find(plan.making.reference.as_deref(), description.source.weights_sha256.as_str())?;
         match &reference {
             Some(reference) => check_dimension(&reference.set, description.dimension as usize)?,
             None => progress.note(
@@ -67,7 +69,7 @@ impl<'p> Proof<'p> {
         let tokenizer = Tokenizer::read(&source.path("tokenizer.json"), max_tokens, source.lowercase)?;
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = SessionOptions { threads };
-        let baseline = plan.baseline.as_deref().map(Baseline::read).transpose()?;
+        let baseline = plan.making.baseline.as_deref().map(Baseline::read).transpose()?;
         if let Some(baseline) = &baseline {
             baseline.check_model(&description.name)?;
         }
@@ -90,10 +92,10 @@ impl<'p> Proof<'p> {
         let recipe = &model.quantization;
         // Float32 does not depend on its neighbours beyond rounding, and is slow.
         let batches = if variant == Variant::Fp32 { Batches::LeftOut } else { Batches::Compared };
-        let session = || self.session(&model, writer);
+        let session = || self.session(&model, writer, self.options);
         let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
         let accuracy = &comparison.accuracy;
-        if !accuracy.summary.passed && !self.plan.gate.allow_inaccurate {
+        if !accuracy.summary.passed && !self.plan.making.gate.allow_inaccurate {
             return Err(GateFailure { variant, recipe: recipe.clone(), accuracy: comparison.accuracy }.into());
         }
         writer.add_accuracy(variant, AccuracyRecord::from(accuracy));
@@ -118,10 +120,15 @@ impl<'p> Proof<'p> {
     }
 
     /// One session of a model that was written.
-    fn session(&self, model: &ModelRecord, writer: &BundleWriter) -> Result<Box<dyn Session>, LoadError> {
+    fn session(
+        &self,
+        model: &ModelRecord,
+        writer: &BundleWriter,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
         let (runtime, graph) = (&self.plan.runtime, writer.path(&model.file));
-        let Some(weights) = &model.weights else { return runtime.session(&graph, self.options) };
-        let sessions = runtime.native_sessions(&graph, &writer.path(weights), NonZeroUsize::MIN, self.options)?;
+        let Some(weights) = &model.weights else { return runtime.session(&graph, options) };
+        let sessions = runtime.native_sessions(&graph, &writer.path(weights), NonZeroUsize::MIN, options)?;
         let none = || LoadError::Model { path: graph.clone(), reason: "no session was made".to_owned() };
         sessions.into_iter().next().ok_or_else(none)
     }
@@ -136,7 +143,7 @@ impl<'p> Proof<'p> {
         let mut session = session()?;
         let texts = ReferenceTexts::of(set, &self.tokenizer)?;
         let recipe = if recipe == UNQUANTIZED { "float32" } else { recipe };
-        let least = self.plan.gate.min_cosine;
+        let least = self.plan.making.gate.min_cosine;
         let comparison = validate(session.as_mut(), recipe, &texts, least, batches, self.progress)?;
         let summary = &comparison.accuracy.summary;
         self.progress.note(&format!(
@@ -174,15 +181,17 @@ impl<'p> Proof<'p> {
             let (texts, provenance) = (set.texts.len(), set.provenance.clone());
             report.reference = Some(ReferenceSummary { origin: origin.clone(), texts, provenance });
         }
+        // As `embedd bench` times them.
+        let options = SessionOptions { threads: default_threads(self.options.threads) };
         let mut engines = Vec::new();
         for (variant, model) in writer.models() {
-            let session = self.session(model, writer)?;
+            let session = self.session(model, writer, options)?;
             engines.push(Engine { name: variant.to_string(), session });
         }
         let lengths = default_lengths(self.tokenizer.max_tokens());
         let plan = Plan { lengths, batches: vec![1], runs: RUNS };
         let measured = benchmark(&mut engines, &self.tokenizer, &plan, self.progress)?;
-        report.add_latency(measured, self.options.threads.get());
+        report.add_latency(measured, options.threads.get());
         if let Some(baseline) = &self.baseline {
             report.add_baseline(baseline);
         }

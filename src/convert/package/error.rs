@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{AccuracyRecord, BundleError, PORTABLE_FILE, Variant};
+use crate::convert::writer::advice;
 
 /// Why a tarball could not be written or is not to be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -95,11 +96,11 @@ impl PackageError {
     }
 
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
-        let advice = match source.kind() {
-            io::ErrorKind::StorageFull => "; free some space, or choose another disk with --output",
-            io::ErrorKind::PermissionDenied => "; choose another folder with --output",
-            _ => "",
-        };
+        let advice = advice(
+            &source,
+            "; free some space, or choose another disk with --output",
+            "; choose another folder with --output",
+        );
         Self::Io { path: path.to_owned(), source, advice }
     }
 }

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use embedd::convert::recipe::Recipe;
-use embedd::convert::{Conversion, Gate, ProofPlan, convert};
+use embedd::convert::{Conversion, Making, ProofPlan, convert};
 use embedd::engine::OnnxRuntime;
 use embedd::fetch::{Fetcher, Tool};
 use embedd::home::Home;
@@ -60,14 +59,7 @@ impl Model {
         };
         bundle.get_or_init(|| {
             let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
-            let proof = ProofPlan {
-                runtime: runtime(),
-                recipe: Some(Recipe::default()),
-                gate: Gate::default(),
-                reference: None,
-                baseline: None,
-                report: true,
-            };
+            let proof = ProofPlan { runtime: runtime(), making: Making::default() };
             let (source, name) = (self.source(), self.id().to_owned());
             let conversion = Conversion { source, output: output.clone(), name, replace: true, proof: Some(proof) };
             convert(&conversion, &Progress::plain()).expect("the model can be converted");
