@@ -1,5 +1,6 @@
 //! The native engine, token ids in and embeddings out, on every CPU of this machine: `cargo bench --bench engine`.
-//! Throughput is told in tokens. `embedd bench` compares the models of a bundle with each other and with other programs.
+//! Throughput is told in tokens. `embedd bench` compares the models of a bundle with each other and with other
+//! programs.
 
 use std::env;
 use std::hint::black_box;
@@ -17,8 +18,9 @@ use embedd::home::{HOME_VARIABLE, Home};
 use embedd::model_ref::ModelRef;
 use embedd::progress::Progress;
 
-/// Names a bundle other than the default model's in the cache folder.
-const BUNDLE_VARIABLE: &str = "EMBEDD_BENCH_BUNDLE";
+/// Names a bundle other than the default model's in the cache folder. No name for an `EMBEDD_` variable: the program takes
+/// those that it does not know for mistakes.
+const BUNDLE_VARIABLE: &str = "BENCH_BUNDLE";
 const DEFAULT_MODEL: &str = "sentence-transformers/all-mpnet-base-v2";
 
 fn main() -> anyhow::Result<()> {

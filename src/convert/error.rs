@@ -40,7 +40,7 @@ pub enum ConvertError {
     /// The tokeniser cannot be used.
     #[error(transparent)]
     TokenizerFile(#[from] TokenizerError),
-    /// The channels that stay exact could not be found.
+    /// The inputs of linear layers could not be looked at.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
     /// A model that was written cannot be run.
