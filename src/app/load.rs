@@ -221,7 +221,8 @@ fn run_self_check(
     match check.run(sessions) {
         Ok(_) if check.len() == 0 => tracing::warn!("no reference text is short enough for a self-check"),
         Ok(least) => {
-            tracing::info!(texts = check.len(), least_cosine = least, elapsed = ?started.elapsed(), "self-check passed");
+            let (texts, elapsed) = (check.len(), started.elapsed());
+            tracing::info!(texts, least_cosine = least, ?elapsed, "self-check passed");
         }
         Err(error @ SelfCheckError::Cosine { .. }) if allow_inaccurate => tracing::warn!("self-check: {error}"),
         Err(error) => return Err(error.into()),

@@ -2,8 +2,8 @@
 //! their own.
 //!
 //! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names
-//! ([`native_io`]). Between them the channels of the states are in an order of their own (see [`order`]), which is undone
-//! at the end.
+//! ([`native_io`]). Between them the channels of the states are in an order of their own (see [`order`]), which is
+//! undone at the end.
 
 use std::sync::Arc;
 

@@ -48,8 +48,8 @@ impl Recipe {
     }
 }
 
-/// What most weights of a model are stored as, by the name of its recipe in the manifest: `fp32`, `fp16` or `int8`; `None`
-/// where no recipe of this version has the name.
+/// What most weights of a model are stored as, by the name of its recipe in the manifest: `fp32`, `fp16` or `int8`;
+/// `None` where no recipe of this version has the name.
 pub fn precision_of(name: &str) -> Option<&'static str> {
     match name {
         UNQUANTIZED => Some("fp32"),

@@ -66,8 +66,8 @@ pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
     |source| {
         let advice = advice(
             &source,
-            "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model takes as much as \
-             the source's weights)",
+            "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model takes as much \
+             as the source's weights)",
             "; choose another folder with --output or EMBEDD_HOME",
         );
         WriterError::Io { path: path.to_owned(), source, advice }

@@ -96,8 +96,8 @@ fn lock(path: &Path, what: &str, progress: &Progress) -> Result<File, FetchError
     Ok(file)
 }
 
-/// Removes what a fetch that was killed has left. Its pip may live on for a while and write there: what cannot be removed
-/// now is removed at the end.
+/// Removes what a fetch that was killed has left. Its pip may live on for a while and write there: what cannot be
+/// removed now is removed at the end.
 fn remove_scratch(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(SCRATCH) {

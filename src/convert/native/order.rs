@@ -19,8 +19,8 @@ pub(super) enum ChannelOrder {
     Channels(Vec<usize>),
 }
 
-/// The orders of one encoder: the largest channels in calibration first, those that need 16 bits, then groups of channels
-/// of like size.
+/// The orders of one encoder: the largest channels in calibration first, those that need 16 bits, then groups of
+/// channels of like size.
 pub(super) struct Orders {
     hidden: Arc<ChannelOrder>,
     /// Of each layer.
@@ -56,8 +56,8 @@ impl Orders {
     }
 }
 
-/// How large a channel was in calibration, as a multiple of the median of all channels' largest magnitudes, in the layer
-/// where that is most.
+/// How large a channel was in calibration, as a multiple of the median of all channels' largest magnitudes, in the
+/// layer where that is most.
 fn hidden_outlyingness(calibration: &Calibration, layers: usize) -> Vec<f32> {
     let mut most: Vec<f32> = Vec::new();
     for layer in 0..layers {

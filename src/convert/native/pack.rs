@@ -20,8 +20,8 @@ impl Packed {
     }
 }
 
-/// Packs weights whose inputs stand in the packed order already, and `bias`, `[outputs]`; the outputs are to stand in the
-/// given order.
+/// Packs weights whose inputs stand in the packed order already, and `bias`, `[outputs]`; the outputs are to stand in
+/// the given order.
 ///
 /// Those of split channels are the same integers twice, for both halves of a value.
 pub(super) fn pack(weight: &Rounded, bias: &[f32], layout: RowLayout, outputs: &ChannelOrder) -> Packed {

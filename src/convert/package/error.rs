@@ -49,7 +49,8 @@ pub enum PackageError {
     },
     /// The bundle lacks a file that a detector needs.
     #[error(
-        "{manifest} does not list {file}, which a tarball must have; convert the model again with `embedd convert --force`"
+        "{manifest} does not list {file}, which a tarball must have; convert the model again with \
+         `embedd convert --force`"
     )]
     MissingFile {
         /// The manifest.
