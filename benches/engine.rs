@@ -18,8 +18,9 @@ use embedd::home::{HOME_VARIABLE, Home};
 use embedd::model_ref::ModelRef;
 use embedd::progress::Progress;
 
-/// Names a bundle other than the default model's in the cache folder.
-const BUNDLE_VARIABLE: &str = "EMBEDD_BENCH_BUNDLE";
+/// Names a bundle other than the default model's in the cache folder. No name for an `EMBEDD_` variable: the program takes
+/// those that it does not know for mistakes.
+const BUNDLE_VARIABLE: &str = "BENCH_BUNDLE";
 const DEFAULT_MODEL: &str = "sentence-transformers/all-mpnet-base-v2";
 
 fn main() -> anyhow::Result<()> {

@@ -38,7 +38,7 @@ pub enum Command {
     Fetch(Fetch),
     /// Convert a model into a bundle.
     Convert(Convert),
-    /// Pack a bundle's portable model into a tarball.
+    /// Pack a bundle's INT8 models into a tarball.
     Package(Package),
     /// Compare a bundle's embeddings with PyTorch's.
     Validate(Validate),
@@ -218,11 +218,20 @@ fn setting(setting: &Setting) -> Arg {
 }
 
 fn config_file() -> Arg {
-    Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .help("A TOML file with settings [variable: EMBEDD_CONFIG]")
+    path("config", "FILE", "A TOML file with settings [variable: EMBEDD_CONFIG]")
+}
+
+fn path(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(placeholder).value_parser(value_parser!(PathBuf)).help(help)
+}
+
+fn min_cosine(help: &'static str) -> Arg {
+    let parse = |text: &str| match text.parse::<f64>() {
+        Ok(cosine) if (-1.0..=1.0).contains(&cosine) => Ok(cosine),
+        _ => Err("a cosine is a number from -1 to 1".to_owned()),
+    };
+    let arg = Arg::new("min-cosine").long("min-cosine").value_name("COSINE");
+    arg.allow_negative_numbers(true).value_parser(parse).help(help)
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {

@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::accuracy::Accuracy;
 use crate::bundle::{
-    Bundle, BundleError, FP32_FILE, FileRecord, NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE, SourceRecord, Variant,
+    Bundle, FP32_FILE, FileRecord, NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE, SourceRecord, Variant,
 };
-use crate::engine::{LoadError, OnnxRuntime};
+use crate::engine::OnnxRuntime;
 use crate::progress::{Progress, Unit};
-use crate::reference::ReferenceError;
-use crate::tokenize::TokenizerError;
 
 pub mod baseline;
 pub mod benchmark;
 pub mod calibrate;
 pub mod encoder;
+mod error;
 mod gptq;
 pub mod machine;
 mod native;
@@ -31,18 +29,16 @@ pub mod validate;
 pub mod weights;
 mod writer;
 
-use baseline::BaselineError;
-use benchmark::BenchmarkError;
-use calibrate::{CalibrateError, Calibration};
-use encoder::{Encoder, EncoderError};
+use calibrate::Calibration;
+use encoder::Encoder;
+pub use error::{ConvertError, GateFailure};
 use native::NativeRecipe;
 use portable::Scheme;
 use proof::Proof;
 use recipe::Recipe;
-use report::ReportError;
-use source::{COPIED_FILES, Source, SourceError, WEIGHTS_FILE};
-use validate::{DEFAULT_THRESHOLD, ValidateError};
-use weights::{Weights, WeightsError};
+use source::{COPIED_FILES, Source, WEIGHTS_FILE};
+use validate::DEFAULT_THRESHOLD;
+use weights::Weights;
 pub use writer::WriterError;
 use writer::{BundleWriter, Description, io_error};
 
@@ -70,11 +66,18 @@ pub struct Conversion {
     pub proof: Option<ProofPlan>,
 }
 
-/// How the models are quantised, compared, timed and reported on.
+/// How the models are made and proven, and what runs them.
 #[derive(Debug, Clone)]
 pub struct ProofPlan {
     /// Runs the models.
     pub runtime: OnnxRuntime,
+    /// What is made.
+    pub making: Making,
+}
+
+/// How the models are quantised, compared, timed and reported on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Making {
     /// How the portable model is quantised; `None`: there is none. A native model is made beside an INT8 one.
     pub recipe: Option<Recipe>,
     /// What the models must fulfil.
@@ -85,6 +88,12 @@ pub struct ProofPlan {
     pub baseline: Option<PathBuf>,
     /// Whether the models are timed, the stock recipe is tried beside ours, and the report is written.
     pub report: bool,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None, baseline: None, report: true }
+    }
 }
 
 /// What a model must fulfil to be served and packaged.
@@ -100,84 +109,6 @@ impl Default for Gate {
     fn default() -> Self {
         Self { min_cosine: DEFAULT_THRESHOLD, allow_inaccurate: false }
     }
-}
-
-/// Why a conversion failed. Nothing is left behind, and an older bundle stays as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ConvertError {
-    /// The source's configuration cannot be read.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The source's weights cannot be read.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The source's weights and configuration do not make an encoder.
-    #[error(transparent)]
-    Encoder(#[from] EncoderError),
-    /// The tokeniser does not fit the model.
-    #[error("{path}: {reason}")]
-    Tokenizer {
-        /// The tokenizer.json.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The tokeniser cannot be used.
-    #[error(transparent)]
-    TokenizerFile(#[from] TokenizerError),
-    /// The channels that stay exact could not be found.
-    #[error(transparent)]
-    Calibrate(#[from] CalibrateError),
-    /// A model that was written cannot be run.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The reference set cannot be used.
-    #[error(transparent)]
-    Reference(#[from] ReferenceError),
-    /// The models could not be timed.
-    #[error(transparent)]
-    Benchmark(#[from] BenchmarkError),
-    /// The times of other programs cannot be used.
-    #[error(transparent)]
-    Baseline(#[from] BaselineError),
-    /// The report could not be written.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// The models could not be compared.
-    #[error(transparent)]
-    Validate(#[from] ValidateError),
-    /// A model is too far from the reference.
-    #[error(transparent)]
-    Gate(#[from] GateFailure),
-    /// The bundle could not be written.
-    #[error(transparent)]
-    Write(#[from] WriterError),
-    /// The bundle that was written cannot be read.
-    #[error("the bundle that was written cannot be read: {0}")]
-    Bundle(#[from] BundleError),
-}
-
-/// A model that is too far from the reference.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error(
-    "the {variant} model ({recipe}) is too far from the reference: least cosine {:.5}, mean {:.5} over {} texts, and \
-     the gate is {:.5}; worst: {}. Another --recipe may do better; --min-cosine moves the gate; --allow-inaccurate \
-     writes the bundle all the same",
-    accuracy.summary.min_cosine, accuracy.summary.mean_cosine, accuracy.summary.texts, accuracy.summary.threshold,
-    worst_texts(accuracy)
-)]
-pub struct GateFailure {
-    /// Which of the bundle's models.
-    pub variant: Variant,
-    /// How it was quantised.
-    pub recipe: String,
-    /// The figures.
-    pub accuracy: Accuracy,
-}
-
-fn worst_texts(accuracy: &Accuracy) -> String {
-    let worst = accuracy.worst(5).into_iter().map(|text| format!("{} {:.5}", text.id, text.cosine));
-    worst.collect::<Vec<_>>().join(", ")
 }
 
 /// Converts: read, describe, lower, write, calibrate, quantise, compare, time, report.
@@ -213,7 +144,7 @@ fn prove(
 ) -> Result<(), ConvertError> {
     let mut proof = Proof::begin(plan, description, source, progress)?;
     proof.check(Variant::Fp32, writer)?;
-    if let Some(recipe) = plan.recipe {
+    if let Some(recipe) = plan.making.recipe {
         let calibration = calibrate(encoder, &proof, writer, progress)?;
         write_model(encoder, scheme(recipe, &calibration), PORTABLE_FILE, writer, progress)?;
         writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
@@ -225,10 +156,10 @@ fn prove(
             proof.check(Variant::Native, writer)?;
         }
     }
-    if !plan.report {
+    if !plan.making.report {
         return Ok(());
     }
-    if proof.has_reference() && plan.recipe != Some(STOCK_RECIPE) {
+    if proof.has_reference() && plan.making.recipe != Some(STOCK_RECIPE) {
         write_model(encoder, Scheme::DynamicPerTensor, TRIED_FILE, writer, progress)?;
         proof.try_recipe(STOCK_RECIPE, TRIED_FILE, writer)?;
         writer.discard(TRIED_FILE)?;
@@ -236,7 +167,7 @@ fn prove(
     proof.report(description, writer)
 }
 
-/// How large the inputs of linear layers become.
+/// How large the inputs of linear layers become, and some rows of them.
 fn calibrate(
     encoder: &Encoder<'_>,
     proof: &Proof<'_>,

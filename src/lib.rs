@@ -8,7 +8,7 @@
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
-//!   [`progress`], and the generated [`proto`] and [`onnx`].
+//!   [`lock`], [`threads`], [`progress`], and the generated [`proto`] and [`onnx`].
 
 pub mod accuracy;
 pub mod app;
@@ -26,6 +26,7 @@ pub mod fetch;
 pub mod grpc;
 pub mod home;
 pub mod kernels;
+pub mod lock;
 pub mod logging;
 pub mod model_ref;
 pub mod model_slot;
@@ -35,4 +36,5 @@ pub mod progress;
 pub mod proto;
 pub mod reference;
 pub mod request;
+pub mod threads;
 pub mod tokenize;

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleError};
-use crate::convert::recipe::Recipe;
-use crate::convert::{self, Conversion, ConvertError, Gate, ProofPlan, WriterError};
+use crate::convert::{self, Conversion, ConvertError, Making, ProofPlan, WriterError};
 use crate::engine::OnnxRuntime;
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::Home;
@@ -36,27 +35,6 @@ pub struct Preparation<'a> {
     pub runtime: &'a OnnxRuntime,
     /// Tells how far it is.
     pub progress: &'a Progress,
-}
-
-/// How a bundle is made.
-#[derive(Debug, Clone)]
-pub struct Making {
-    /// How the portable model is quantised; none: there is only the float32 model.
-    pub recipe: Option<Recipe>,
-    /// What the models must fulfil.
-    pub gate: Gate,
-    /// The reference set to compare with; none: the built-in one.
-    pub reference: Option<PathBuf>,
-    /// The times of other programs, for the report.
-    pub baseline: Option<PathBuf>,
-    /// Whether the models are timed and the report is written.
-    pub report: bool,
-}
-
-impl Default for Making {
-    fn default() -> Self {
-        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None, baseline: None, report: true }
-    }
 }
 
 impl Preparation<'_> {
@@ -115,8 +93,7 @@ impl Preparation<'_> {
     ) -> Result<Bundle, PrepareError> {
         let source = self.fetcher.model(model)?;
         let runtime = self.runtime.clone();
-        let Making { recipe, gate, reference, baseline, report } = making;
-        let proof = Some(ProofPlan { runtime, recipe, gate, reference, baseline, report });
+        let proof = Some(ProofPlan { runtime, making });
         let conversion = Conversion { source, output, name: model.display_name(), replace, proof };
         Ok(convert::convert(&conversion, self.progress)?)
     }

@@ -19,10 +19,9 @@ use crate::prepare::{Preparation, PrepareError};
 use crate::progress::Progress;
 use crate::reference::ReferenceSet;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
+use crate::threads::default_threads;
 use crate::tokenize::{Tokenizer, TokenizerError};
 
-/// Threads of one session at most, where the user does not say: beyond, a short text gains little.
-const MAX_DEFAULT_THREADS: usize = 4;
 /// Texts that may be due before a new request for each CPU, where the user does not say: the setting's help says why.
 const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 /// Run through every session's graph before the first request pays for its first run.
@@ -224,7 +223,8 @@ fn run_self_check(
     match check.run(sessions) {
         Ok(_) if check.len() == 0 => tracing::warn!("no reference text is short enough for a self-check"),
         Ok(least) => {
-            tracing::info!(texts = check.len(), least_cosine = least, elapsed = ?started.elapsed(), "self-check passed");
+            let (texts, elapsed) = (check.len(), started.elapsed());
+            tracing::info!(texts, least_cosine = least, ?elapsed, "self-check passed");
         }
         Err(error @ SelfCheckError::Cosine { .. }) if allow_inaccurate => tracing::warn!("self-check: {error}"),
         Err(error) => return Err(error.into()),
@@ -240,8 +240,7 @@ fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsize, NonZeroU
         (Some(sessions), None) => (sessions, share(sessions)),
         (None, Some(threads)) => (share(threads), threads),
         (None, None) => {
-            let most = NonZeroUsize::new(MAX_DEFAULT_THREADS).unwrap_or(NonZeroUsize::MIN);
-            let threads = cpus.min(most);
+            let threads = default_threads(cpus);
             (share(threads), threads)
         }
     }

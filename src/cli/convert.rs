@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgMatches};
 
-use super::{config_file, flags, shared_settings, switch};
+use super::{config_file, flags, min_cosine, path, shared_settings, switch};
 use crate::config::Flags;
-use crate::convert::Gate;
 use crate::convert::recipe::Recipe;
+use crate::convert::{Gate, Making};
 
 /// `embedd convert`
 #[derive(Debug, Clone, PartialEq)]
@@ -19,16 +19,8 @@ pub struct Convert {
     pub output: Option<PathBuf>,
     /// Convert again where there is a bundle already.
     pub force: bool,
-    /// How the portable model is quantised; none: there is only the float32 model.
-    pub recipe: Option<Recipe>,
-    /// What the models must fulfil.
-    pub gate: Gate,
-    /// The reference set to compare with; none: the built-in one.
-    pub reference: Option<PathBuf>,
-    /// The times of other programs, for the report.
-    pub baseline: Option<PathBuf>,
-    /// Leave out the benchmark and the report.
-    pub no_report: bool,
+    /// What is made.
+    pub making: Making,
 }
 
 pub(super) fn read(matches: &ArgMatches) -> Convert {
@@ -42,27 +34,23 @@ pub(super) fn read(matches: &ArgMatches) -> Convert {
         (None, Some(precision)) => Recipe::ALL.into_iter().find(|recipe| recipe.precision() == precision),
         (None, None) => Some(Recipe::default()),
     };
-    Convert {
-        flags: flags(matches),
-        output: matches.get_one("output").cloned(),
-        force: matches.get_flag("force"),
+    let making = Making {
         recipe,
         gate,
         reference: matches.get_one("reference").cloned(),
         baseline: matches.get_one("baseline").cloned(),
-        no_report: matches.get_flag("no-report"),
-    }
+        report: !matches.get_flag("no-report"),
+    };
+    let (output, force) = (matches.get_one("output").cloned(), matches.get_flag("force"));
+    Convert { flags: flags(matches), output, force, making }
 }
 
 pub(super) fn command() -> clap::Command {
-    let path = |name: &'static str, value: &'static str| {
-        Arg::new(name).long(name).value_name(value).value_parser(value_parser!(PathBuf))
-    };
     let recipes = PossibleValuesParser::new(Recipe::ALL.map(Recipe::name)).try_map(|name| name.parse::<Recipe>());
     clap::Command::new("convert")
         .about("Convert a model into a bundle: ONNX and INT8, compared with PyTorch")
         .args([
-            path("output", "DIR").help("The folder of the bundle [default: its place in the cache folder]"),
+            path("output", "DIR", "The folder of the bundle [default: its place in the cache folder]"),
             Arg::new("precision")
                 .long("precision")
                 .value_name("PRECISION")
@@ -74,25 +62,13 @@ pub(super) fn command() -> clap::Command {
                 .value_name("RECIPE")
                 .value_parser(recipes)
                 .help("How the portable model is quantised [default: int8-per-token]"),
-            path("reference", "FILE").help("The reference set to compare with [default: the built-in one]"),
-            Arg::new("min-cosine")
-                .long("min-cosine")
-                .value_name("COSINE")
-                .value_parser(cosine)
-                .help("The least cosine to PyTorch that a text may have [default: 0.99]"),
+            path("reference", "FILE", "The reference set to compare with [default: the built-in one]"),
+            min_cosine("The least cosine to PyTorch that a text may have [default: 0.99]"),
             switch("allow-inaccurate", "Write a bundle that fails the gate all the same; the server refuses it"),
-            path("baseline", "FILE").help("Times of PyTorch and others for the report, as `embedd bench` takes them"),
+            path("baseline", "FILE", "Times of PyTorch and others for the report, as `embedd bench` takes them"),
             switch("no-report", "Leave out the benchmark and the report, which take longest"),
             switch("force", "Convert again where there is a bundle already"),
             config_file(),
         ])
         .args(shared_settings())
-}
-
-/// From -1 to 1, which is what a cosine can be.
-pub(super) fn cosine(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (-1.0..=1.0).contains(&value) => Ok(value),
-        _ => Err("a cosine is a number from -1 to 1".to_owned()),
-    }
 }

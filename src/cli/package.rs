@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Arg, ArgMatches};
 
-use super::{config_file, flags, setting, shared_settings, switch};
+use super::{config_file, flags, path, setting, shared_settings, switch};
 use crate::config::{Flags, by_key};
 
 /// The tarball's name where none is given, without its ending: the one that detectors expect.
@@ -38,23 +38,20 @@ pub(super) fn read(matches: &ArgMatches) -> Package {
         output: path("output"),
         name: matches.get_one("name").cloned().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
         force: matches.get_flag("force"),
-        verify: path("check"),
+        verify: path("verify"),
     }
 }
 
 pub(super) fn command() -> clap::Command {
-    let path = |key: &'static str| Arg::new(key).value_name("FILE").value_parser(value_parser!(PathBuf));
-    let output = path("output").long("output").help("The tarball [default: NAME.tar.gz in the current folder]");
+    let output = path("output", "FILE", "The tarball [default: NAME.tar.gz in the current folder]");
     let name = Arg::new("name")
         .long("name")
         .value_name("NAME")
         .value_parser(tarball_name)
         .conflicts_with("output")
         .help(format!("What the tarball in the current folder is called [default: {DEFAULT_NAME}]"));
-    let verify = path("check")
-        .long("verify")
-        .conflicts_with_all(["output", "name", "force", "bundle", "model"])
-        .help("Check this tarball instead of writing one");
+    let verify = path("verify", "FILE", "Check this tarball instead of writing one")
+        .conflicts_with_all(["output", "name", "force", "bundle", "model"]);
     clap::Command::new("package")
         .about("Pack a bundle's INT8 models, its tokeniser and report into a tarball")
         .after_help(

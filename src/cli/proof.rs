@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Arg, ArgMatches, value_parser};
 
-use super::{SHARED, config_file, flags, setting, switch};
+use super::{SHARED, config_file, flags, min_cosine, path, setting, switch};
 use crate::bundle::Variant;
 use crate::config::{Flags, by_key};
 
@@ -21,7 +21,7 @@ const MOST: u64 = 65_536;
 pub struct Validate {
     /// Settings given as flags.
     pub flags: Flags,
-    /// The model of the bundle; none: the one that is smallest.
+    /// The model of the bundle; none: the last of fp32, portable and native that it has.
     pub variant: Option<Variant>,
     /// A reference set instead of the bundle's.
     pub reference: Option<PathBuf>,
@@ -115,11 +115,9 @@ fn timed(matches: &ArgMatches) -> Timed {
 }
 
 pub(super) fn validate_command() -> clap::Command {
-    let variants = PossibleValuesParser::new(["fp32", "portable", "native"]).map(|name| match name.as_str() {
-        "fp32" => Variant::Fp32,
-        "portable" => Variant::Portable,
-        _ => Variant::Native,
-    });
+    let named = |name: String| Variant::ALL.into_iter().find(|variant| variant.name() == name);
+    let variants = PossibleValuesParser::new(Variant::ALL.map(Variant::name))
+        .try_map(move |name| named(name).ok_or("a bundle has no such model"));
     let variant = Arg::new("variant")
         .long("variant")
         .value_parser(variants)
@@ -135,7 +133,7 @@ pub(super) fn validate_command() -> clap::Command {
     clap::Command::new("validate")
         .about("Compare a bundle's embeddings with PyTorch's")
         .after_help("Exit codes: 0 every text passes, 2 one does not, 1 failed, 64 wrong use or configuration.")
-        .args([variant, reference(), against, texts, min_cosine()])
+        .args([variant, reference(), against, texts, least()])
         .args([json(), switch("all", "Print every text, not the worst ones only")])
         .args(settings())
 }
@@ -153,7 +151,7 @@ pub(super) fn report_command() -> clap::Command {
         .about("Validate and time a bundle's models, and write report.json, report.md and report.html")
         .after_help("Exit codes: 0 every text passes, 2 one does not, 1 failed, 64 wrong use or configuration.")
         .args(timed_args())
-        .args([reference(), min_cosine()])
+        .args([reference(), least()])
         .arg(path("output", "DIR", "The folder for the three files [default: the current one]"))
         .args(settings())
 }
@@ -188,19 +186,6 @@ fn json() -> Arg {
     switch("json", "Print JSON")
 }
 
-fn path(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(placeholder).value_parser(value_parser!(PathBuf)).help(help)
-}
-
-fn min_cosine() -> Arg {
-    let parse = |text: &str| match text.parse::<f64>() {
-        Ok(cosine) if (-1.0..=1.0).contains(&cosine) => Ok(cosine),
-        _ => Err("expected a cosine, -1 to 1".to_owned()),
-    };
-    Arg::new("min-cosine")
-        .long("min-cosine")
-        .value_name("COSINE")
-        .allow_negative_numbers(true)
-        .value_parser(parse)
-        .help("The least cosine that a text must have [default: the bundle's own threshold, else 0.99]")
+fn least() -> Arg {
+    min_cosine("The least cosine that a text must have [default: the bundle's own threshold, else 0.99]")
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::convert::Making;
 
 fn exit(args: &[&str]) -> Exit {
     parse(args.iter().copied()).expect_err("the program ends")
@@ -65,6 +66,10 @@ fn fetch_and_convert_have_their_own_flags_and_the_shared_settings() {
     let Ok(Command::Convert(convert)) = parse(args) else { panic!("convert") };
     assert_eq!((convert.output, convert.force), (Some("out".into()), true));
     assert_eq!(convert.flags.values["model"], "a/b");
+    assert_eq!(convert.making, Making::default());
+    let args = ["embedd", "convert", "--min-cosine", "-0.5", "--no-report"];
+    let Ok(Command::Convert(convert)) = parse(args) else { panic!("convert") };
+    assert_eq!((convert.making.gate.min_cosine, convert.making.report), (-0.5, false));
 
     assert_eq!(parse(["embedd", "fetch"]).expect("parses"), Command::Fetch(Fetch::default()));
     assert_eq!(exit(&["embedd", "convert", "--listen", "x"]).code(), WRONG_USE);

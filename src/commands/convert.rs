@@ -5,7 +5,7 @@ use crate::cli::Convert;
 use crate::config::Configuration;
 use crate::convert::ConvertError;
 use crate::engine::OnnxRuntime;
-use crate::prepare::{Making, Preparation, PrepareError};
+use crate::prepare::{Preparation, PrepareError};
 
 pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
@@ -14,14 +14,7 @@ pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::R
     let output = convert.output.clone().unwrap_or_else(|| home.bundle_dir(model));
     let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
     let preparation = Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress };
-    let making = Making {
-        recipe: convert.recipe,
-        gate: convert.gate,
-        reference: convert.reference.clone(),
-        baseline: convert.baseline.clone(),
-        report: !convert.no_report,
-    };
-    match preparation.convert(model, output, convert.force, making) {
+    match preparation.convert(model, output, convert.force, convert.making.clone()) {
         Ok(bundle) => println!("bundle  {}", bundle.folder().display()),
         Err(error @ PrepareError::Convert(ConvertError::Gate(_))) => {
             eprintln!("error: {error}");

@@ -12,15 +12,13 @@ use crate::convert::baseline::Baseline;
 use crate::convert::benchmark::{DEFAULT_RUNS, Engine, Measurement, Plan, benchmark, default_lengths};
 use crate::convert::machine::Machine;
 use crate::convert::report::{ReferenceSummary, Report};
-use crate::convert::validate::DEFAULT_THRESHOLD;
+use crate::convert::validate::{Batches, Comparison, DEFAULT_THRESHOLD, ReferenceTexts, check_dimension, validate};
 use crate::engine::{OnnxRuntime, Session, SessionOptions};
 use crate::prepare::Preparation;
 use crate::progress::Progress;
 use crate::reference::{ReferenceSet, built_in};
+use crate::threads::default_threads;
 use crate::tokenize::Tokenizer;
-
-/// Threads of a session at most where the user does not say, as for serving.
-const MAX_DEFAULT_THREADS: usize = 4;
 
 /// What is measured, and with what.
 pub(super) struct Bench {
@@ -41,8 +39,7 @@ impl Bench {
             None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
                 .bundle(&settings.model)?,
         };
-        let most = NonZeroUsize::new(MAX_DEFAULT_THREADS).unwrap_or(NonZeroUsize::MIN);
-        let threads = settings.threads.unwrap_or_else(|| app::cpus().min(most));
+        let threads = settings.threads.unwrap_or_else(|| default_threads(app::cpus()));
         Ok(Self { bundle, runtime, threads, progress })
     }
 
@@ -62,7 +59,8 @@ impl Bench {
         asked.or_else(recorded).unwrap_or(DEFAULT_THRESHOLD)
     }
 
-    /// The reference set that is named, else the bundle's, else the one that comes with embedd; and its name.
+    /// The reference set that is named, else the bundle's, else the one that comes with embedd; and its name. One of
+    /// another dimension is an error.
     pub(super) fn reference(&self, named: Option<&Path>) -> anyhow::Result<(ReferenceSet, ReferenceSummary)> {
         let manifest = self.bundle.manifest();
         let (set, origin) = if let Some(path) = named {
@@ -81,6 +79,7 @@ impl Bench {
                 manifest.source.weights_sha256
             )
         };
+        check_dimension(&set, manifest.dimension as usize)?;
         let summary = ReferenceSummary { origin, texts: set.texts.len(), provenance: set.provenance.clone() };
         Ok((set, summary))
     }
@@ -88,6 +87,23 @@ impl Bench {
     /// The bundle's tokeniser; `max_tokens` as the reference set has it.
     pub(super) fn tokenizer(&self, max_tokens: Option<u32>) -> anyhow::Result<Tokenizer> {
         Ok(Tokenizer::load(&self.bundle, max_tokens)?)
+    }
+
+    /// Compares models of the bundle with a reference set, by what a text must have where the user says.
+    pub(super) fn validate(
+        &self,
+        variants: &[Variant],
+        reference: &ReferenceSet,
+        asked: Option<f64>,
+    ) -> anyhow::Result<Vec<Comparison>> {
+        let tokenizer = self.tokenizer(Some(reference.max_tokens))?;
+        let texts = ReferenceTexts::of(reference, &tokenizer)?;
+        let compare = |&variant: &Variant| {
+            let (mut session, threshold) = (self.session(variant)?, self.threshold(asked, variant));
+            let (name, batches) = (variant.to_string(), Batches::Compared);
+            Ok(validate(session.as_mut(), &name, &texts, threshold, batches, &self.progress)?)
+        };
+        variants.iter().map(compare).collect()
     }
 
     /// Times every model of the bundle.

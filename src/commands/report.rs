@@ -4,7 +4,6 @@ use super::{Outcome, proof, start_logging};
 use crate::cli;
 use crate::config::Configuration;
 use crate::convert::report::{JSON_FILE, Report};
-use crate::convert::validate::{TokenizedSet, against_reference, batch_agreement, embed_alone};
 
 pub(super) fn run(command: &cli::Report, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
@@ -28,16 +27,10 @@ pub(super) fn run(command: &cli::Report, configuration: &Configuration) -> anyho
 
 fn compare(bench: &proof::Bench, command: &cli::Report, report: &mut Report) -> anyhow::Result<()> {
     let (reference, summary) = bench.reference(command.reference.as_deref())?;
-    let tokenizer = bench.tokenizer(Some(reference.max_tokens))?;
-    let set = TokenizedSet::of_reference(&reference, &tokenizer)?;
-    for variant in bench.variants() {
-        let mut session = bench.session(variant)?;
-        let threshold = bench.threshold(command.min_cosine, variant);
-        let alone =
-            embed_alone(&mut *session, &set, &format!("comparing {variant} with the reference"), &bench.progress)?;
-        let accuracy = against_reference(&alone, &set, &reference, threshold)?;
-        let agreement = batch_agreement(&mut *session, &set, &alone, &bench.progress)?;
-        report.add_accuracy(variant, accuracy, agreement, &reference);
+    let variants = bench.variants();
+    let comparisons = bench.validate(&variants, &reference, command.min_cosine)?;
+    for (variant, comparison) in variants.into_iter().zip(comparisons) {
+        report.add_comparison(variant, comparison, &reference);
     }
     report.reference = Some(summary);
     Ok(())

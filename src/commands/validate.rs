@@ -7,21 +7,18 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::{Outcome, proof, start_logging};
-use crate::accuracy::{Accuracy, TextAccuracy};
+use crate::accuracy::TextAccuracy;
 use crate::bundle::Variant;
 use crate::cli::Validate;
 use crate::config::Configuration;
 use crate::convert::report::WORST_TEXTS;
-use crate::convert::validate::{
-    TokenizedSet, against_reference, batch_agreement, embed_alone, parse_texts, validate_against,
-};
+use crate::convert::validate::{Comparison, parse_texts, validate_against};
 
 /// What a comparison found.
 struct Found {
     /// What the model was compared with.
     against: String,
-    accuracy: Accuracy,
-    batch_agreement: Option<f64>,
+    comparison: Comparison,
 }
 
 pub(super) fn run(command: &Validate, configuration: &Configuration) -> anyhow::Result<Outcome> {
@@ -38,34 +35,22 @@ pub(super) fn run(command: &Validate, configuration: &Configuration) -> anyhow::
             "model": bench.bundle.manifest().name,
             "variant": variant,
             "against": found.against,
-            "summary": found.accuracy.summary,
-            "batch_agreement": found.batch_agreement,
-            "texts": found.accuracy.texts,
+            "summary": found.comparison.accuracy.summary,
+            "batch_agreement": found.comparison.batch_agreement,
+            "texts": found.comparison.accuracy.texts,
         });
         println!("{json:#}");
     } else {
         let shown = if command.all { usize::MAX } else { WORST_TEXTS };
         print!("{}", table(&bench.bundle.manifest().name, variant, &found, shown));
     }
-    Ok(Outcome::of_gate(found.accuracy.summary.passed))
+    Ok(Outcome::of_gate(found.comparison.accuracy.summary.passed))
 }
 
 fn against_pytorch(bench: &proof::Bench, command: &Validate, variant: Variant) -> anyhow::Result<Found> {
     let (reference, summary) = bench.reference(command.reference.as_deref())?;
-    let manifest = bench.bundle.manifest();
-    if reference.dimension != manifest.dimension as usize {
-        // Told before its other consequences, such as other token counts.
-        let (model, reference) = (manifest.dimension as usize, reference.dimension);
-        return Err(crate::convert::validate::ValidateError::Dimension { model, reference }.into());
-    }
-    let tokenizer = bench.tokenizer(Some(reference.max_tokens))?;
-    let set = TokenizedSet::of_reference(&reference, &tokenizer)?;
-    let mut session = bench.session(variant)?;
-    let alone = embed_alone(&mut *session, &set, "comparing with the reference set", &bench.progress)?;
-    let threshold = bench.threshold(command.min_cosine, variant);
-    let accuracy = against_reference(&alone, &set, &reference, threshold)?;
-    let agreement = batch_agreement(&mut *session, &set, &alone, &bench.progress)?;
-    Ok(Found { against: summary.origin, accuracy, batch_agreement: Some(agreement) })
+    let comparison = bench.validate(&[variant], &reference, command.min_cosine)?.pop().context("nothing compared")?;
+    Ok(Found { against: summary.origin, comparison })
 }
 
 fn against_fp32(bench: &proof::Bench, command: &Validate, variant: Variant, texts: &Path) -> anyhow::Result<Found> {
@@ -74,12 +59,13 @@ fn against_fp32(bench: &proof::Bench, command: &Validate, variant: Variant, text
     let (mut session, mut float32) = (bench.session(variant)?, bench.session(Variant::Fp32)?);
     let threshold = bench.threshold(command.min_cosine, variant);
     let tokenizer = bench.tokenizer(None)?;
-    let accuracy = validate_against(&mut *session, &mut *float32, &tokenizer, &texts, threshold, &bench.progress)?;
-    Ok(Found { against: "the bundle's fp32 model".to_owned(), accuracy, batch_agreement: None })
+    let comparison = validate_against(&mut *session, &mut *float32, &tokenizer, &texts, threshold, &bench.progress)?;
+    Ok(Found { against: "the bundle's fp32 model".to_owned(), comparison })
 }
 
 fn table(model: &str, variant: Variant, found: &Found, shown: usize) -> String {
-    let summary = &found.accuracy.summary;
+    let Comparison { accuracy, batch_agreement } = &found.comparison;
+    let summary = &accuracy.summary;
     let mut out = format!("{model}, {variant}, against {}\n\n", found.against);
     let mut line = |what: &str, value: String| {
         // Writing to a String cannot fail.
@@ -91,13 +77,13 @@ fn table(model: &str, variant: Variant, found: &Found, shown: usize) -> String {
     line("mean cosine", format!("{:.8}", summary.mean_cosine));
     line("greatest MSE", format!("{:.2e}", summary.max_mse));
     line("mean MSE", format!("{:.2e}", summary.mean_mse));
-    if let Some(agreement) = found.batch_agreement {
+    if let Some(agreement) = batch_agreement {
         line("alone and in a batch", format!("{agreement:.8} (least cosine)"));
     }
     line("threshold", summary.threshold.to_string());
-    let failed = found.accuracy.texts.iter().filter(|text| !text.passed).count();
+    let failed = accuracy.texts.iter().filter(|text| !text.passed).count();
     line("status", if summary.passed { "PASS".to_owned() } else { format!("FAIL ({failed} texts)") });
-    out + &texts(&found.accuracy.worst(shown))
+    out + &texts(&accuracy.worst(shown))
 }
 
 fn texts(worst: &[&TextAccuracy]) -> String {

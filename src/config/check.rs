@@ -11,8 +11,9 @@ use super::resolve::Reader;
 use super::table::Settings;
 use crate::model_ref::DEFAULT_MODEL;
 
-/// `bundle` and `model` both say what is served. The stronger source decides, so that a flag can outdo what an image has
-/// baked in; of one source, both are a mistake unless the model is the default one. The notes tell what was outdone.
+/// `bundle` and `model` both say what is served. The stronger source decides, so that a flag can outdo what an image
+/// has baked in; of one source, both are a mistake unless the model is the default one. The notes tell what was
+/// outdone.
 pub(super) fn choose_between_bundle_and_model(reader: &mut Reader) -> Vec<String> {
     let (Some(bundle), Some(model)) = (reader.strongest("bundle").cloned(), reader.strongest("model").cloned()) else {
         return Vec::new();

@@ -6,7 +6,7 @@ use crate::request::Truncation;
 /// A type whose every value has one word.
 pub(super) trait Choice: Copy + 'static {
     /// Every word with its value, in the order in which help lists them.
-    const WORDS: &'static [(&'static str, Self)];
+    fn words() -> Vec<(&'static str, Self)>;
 }
 
 /// Which implementation of the model serves.
@@ -35,39 +35,38 @@ pub enum LogFormat {
 
 impl std::fmt::Display for EngineChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let word = Self::WORDS.iter().find(|(_, value)| value == self).map_or("", |(word, _)| word);
+        let word = Self::words().into_iter().find(|(_, value)| value == self).map_or("", |(word, _)| word);
         f.write_str(word)
     }
 }
 
 impl Choice for EngineChoice {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("auto", Self::Auto), ("native", Self::Native), ("portable", Self::Portable), ("fp32", Self::Fp32)];
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("auto", Self::Auto), ("native", Self::Native), ("portable", Self::Portable), ("fp32", Self::Fp32)]
+    }
 }
 
 impl Choice for InstructionSet {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("avx512-vnni", Self::Avx512Vnni), ("avx2", Self::Avx2), ("plain", Self::Plain)];
+    fn words() -> Vec<(&'static str, Self)> {
+        Self::ALL.map(|set| (set.name(), set)).into()
+    }
 }
 
 impl Choice for Truncation {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("end", Self::End), ("start", Self::Start), ("reject", Self::Reject)];
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("end", Self::End), ("start", Self::Start), ("reject", Self::Reject)]
+    }
 }
 
 impl Choice for LogFormat {
-    const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)]
+    }
 }
 
 impl Choice for bool {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("true", true),
-        ("false", false),
-        ("on", true),
-        ("off", false),
-        ("yes", true),
-        ("no", false),
-        ("1", true),
-        ("0", false),
-    ];
+    fn words() -> Vec<(&'static str, Self)> {
+        let pairs = [["true", "false"], ["on", "off"], ["yes", "no"], ["1", "0"]];
+        pairs.into_iter().flat_map(|[yes, no]| [(yes, true), (no, false)]).collect()
+    }
 }

@@ -46,8 +46,8 @@ fn is_known(name: &str) -> bool {
         || TABLE.iter().map(Setting::variable).any(|variable| variable == name)
 }
 
-/// Whether Kubernetes may have set the variable: it does so for every Service of the namespace, and one named `embedd` or
-/// `embedd-admin` must not keep the server from starting.
+/// Whether Kubernetes may have set the variable: it does so for every Service of the namespace, and one named `embedd`
+/// or `embedd-admin` must not keep the server from starting.
 fn is_of_kubernetes(name: &str) -> bool {
     let is_port = |rest: &str| {
         let mut parts = rest.split('_');

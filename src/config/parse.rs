@@ -109,9 +109,10 @@ pub(super) fn duration(text: &str, most: Duration) -> Parsed<Duration> {
 }
 
 pub(super) fn choice<T: Choice>(text: &str) -> Parsed<T> {
-    let found = T::WORDS.iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
+    let words = T::words();
+    let found = words.iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
     found.map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<String> = T::WORDS.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
         format!("one of {}", words.join(", "))
     })
 }

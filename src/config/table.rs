@@ -21,7 +21,8 @@ use crate::request::Truncation;
 macro_rules! settings {
     ($(
         $(#[doc = $doc:literal])+
-        $key:ident: $type:ty = $group:ident, $kind:ident $placeholder:literal $(also $also:literal)?, $default:expr, $parse:expr;
+        $key:ident: $type:ty = $group:ident, $kind:ident $placeholder:literal $(also $also:literal)?,
+            $default:expr, $parse:expr;
     )+) => {
         /// The configuration of the service, every value checked.
         #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,13 +86,13 @@ settings! {
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
 
     // For those who measure: the fastest is what everybody else wants.
-    /// The instruction set of the native engine's kernels: `avx512-vnni`, `avx2` or `plain`; `auto`: the fastest of this
-    /// CPU.
+    /// The instruction set of the native engine's kernels: `avx512-vnni`, `avx2` or `plain`; `auto`: the fastest of
+    /// this CPU.
     instruction_set: Option<InstructionSet> = Engine, Text "SET", "auto",
         |text| parse::unless("auto", text, parse::choice);
 
     // The gate is what the project is for: who passes it by must say so.
-    /// Serve a bundle whose model failed the accuracy gate when it was converted.
+    /// Serve a model all the same that failed the accuracy gate when it was converted, or fails the self-check at start.
     allow_inaccurate: bool = Engine, Switch "BOOL", "false", parse::choice;
 
     // The CPU quota is known only where the service runs. 1024 is beyond any machine.

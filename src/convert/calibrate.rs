@@ -16,8 +16,8 @@ use crate::tokenize::{TokenizeError, Tokenizer};
 /// A few texts of every kind that detectors see; one a line. Written for this project.
 const TEXTS: &str = include_str!("calibrate/texts.txt");
 
-/// The first texts: they say which channels are large. All 205 would choose other exact channels for the portable model,
-/// and its least cosine would be 0.99405 instead of 0.99533.
+/// The first texts: they say which channels are large. All 205 would choose other exact channels for the portable
+/// model, and its least cosine would be 0.99405 instead of 0.99533.
 const TEXTS_FOR_CHANNELS: usize = 41;
 /// Tokens whose inputs are kept: with the usual tokenisers there are no more. One of all-mpnet-base-v2 takes 129 kB.
 const MOST_TOKENS: usize = 4096;

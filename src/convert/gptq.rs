@@ -1,8 +1,8 @@
 //! Rounds weights so that channels not yet rounded make up for the errors of those that are.
 //!
 //! This is GPTQ: Frantar, Ashkboos, Hoefler, Alistarh: "GPTQ: Accurate Post-Training Quantization for Generative
-//! Pre-trained Transformers", 2022 (arXiv 2210.17323), in its Cholesky form with lazy batches of updates. The error that
-//! counts is that of the layer's outputs, `|X W - X Q|^2` over calibration inputs `X`, not that of the weights.
+//! Pre-trained Transformers", 2022 (arXiv 2210.17323), in its Cholesky form with lazy batches of updates. The error
+//! that counts is that of the layer's outputs, `|X W - X Q|^2` over calibration inputs `X`, not that of the weights.
 
 use std::ops::Range;
 
@@ -34,10 +34,10 @@ pub(super) struct Rounded {
 
 /// Rounds `weight`, `[inputs, outputs]` row-major, its inputs in the order of `hessian`.
 ///
-/// `groups` are the inputs that share a scale, one behind the other, all inputs together. An output's scale in a group is
-/// found when the group is reached, from the weights as they are by then; where `clip` is set it may leave a few of them
-/// beyond the range, if that lessens the error of all, weighted by the mean squares of their inputs. Without a factor in
-/// `hessian` each weight is rounded by itself.
+/// `groups` are the inputs that share a scale, one behind the other, all inputs together. An output's scale in a group
+/// is found when the group is reached, from the weights as they are by then; where `clip` is set it may leave a few of
+/// them beyond the range, if that lessens the error of all, weighted by the mean squares of their inputs. Without a
+/// factor in `hessian` each weight is rounded by itself.
 pub(super) fn round(
     mut weight: Vec<f32>,
     outputs: usize,
@@ -96,8 +96,8 @@ fn best_scales(rows: &[f32], outputs: usize, mean_squares: &[f32], clip: bool) -
     best
 }
 
-/// Rounds the channels of a block, `[channels, outputs]`, each after the errors of those before it in the block have been
-/// carried to it. `errors`, of the same shape, are what is to be carried to the channels behind the block.
+/// Rounds the channels of a block, `[channels, outputs]`, each after the errors of those before it in the block have
+/// been carried to it. `errors`, of the same shape, are what is to be carried to the channels behind the block.
 fn round_block(
     weight: &[f32],
     scales: &[f32],

@@ -1,8 +1,9 @@
 //! Lowers the encoder to embedd's own operators: a small graph without weights, and the packed weights in a file of
 //! their own.
 //!
-//! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names.
-//! Between them the channels of the states are in an order of their own (see [`order`]), which is undone at the end.
+//! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names
+//! ([`native_io`]). Between them the channels of the states are in an order of their own (see [`order`]), which is
+//! undone at the end.
 
 use std::sync::Arc;
 
@@ -10,10 +11,11 @@ use safetensors::Dtype;
 
 use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions};
 use super::gptq::Rounded;
-use super::onnx::{Attribute, Dim, EMBEDD, GraphBuilder, Value};
+use super::onnx::{Attribute, Dim, GraphBuilder, Value};
 use super::portable::LinearInput;
 use super::quantize;
-use crate::bundle::{Pooling, graph_io};
+use crate::bundle::graph_io;
+use crate::bundle::native_io::{self, activation, attribute, operator, tensor};
 use crate::kernels::RowLayout;
 use crate::onnx::tensor_proto::DataType;
 
@@ -94,6 +96,15 @@ enum Behind<'a, 'w> {
     Norm(&'a Value, &'w LayerNorm<'w>),
 }
 
+impl Behind<'_, '_> {
+    fn activation(&self) -> &'static str {
+        match self {
+            Self::Gelu => activation::GELU,
+            Self::Nothing | Self::Norm(..) => activation::NONE,
+        }
+    }
+}
+
 impl<'w> Lowering<'w> {
     /// `[tokens, hidden]`
     fn embed(&mut self, ids: &Value, offsets: &Value) -> Value {
@@ -102,8 +113,8 @@ impl<'w> Lowering<'w> {
         let order = self.orders.hidden();
         let group = self.recipe.word_group;
         let shapes = [
-            ("word_embeddings", Dtype::I8, vec![vocabulary, hidden]),
-            ("word_embeddings/scale", Dtype::F32, vec![vocabulary, hidden.div_ceil(group)]),
+            (tensor::WORD_EMBEDDINGS, Dtype::I8, vec![vocabulary, hidden]),
+            (tensor::WORD_SCALES, Dtype::F32, vec![vocabulary, hidden.div_ceil(group)]),
         ];
         self.weights.add(Part::new(shapes.map(|(name, dtype, shape)| (name.to_owned(), dtype, shape)), {
             let order = Arc::clone(&order);
@@ -114,19 +125,19 @@ impl<'w> Lowering<'w> {
                 Ok(integers.into_iter().map(i8::cast_unsigned).chain(scales).collect())
             }
         }));
-        self.weights.add(Part::of_floats("position_embeddings", positions.table().shape(), move || {
+        self.weights.add(Part::of_floats(tensor::POSITION_EMBEDDINGS, positions.table().shape(), move || {
             Ok(order.apply_to_rows(&positions.rows()?).collect())
         }));
-        self.norm("embeddings/norm", &self.encoder.embedding_norm);
+        self.norm(tensor::EMBEDDINGS, &self.encoder.embedding_norm);
 
         let mut attributes = vec![
-            Attribute::Float("epsilon", self.encoder.layer_norm_eps),
-            Attribute::Int("word_group", self.recipe.word_group as i64),
+            Attribute::Float(attribute::EPSILON, self.encoder.layer_norm_eps),
+            Attribute::Int(attribute::WORD_GROUP, self.recipe.word_group as i64),
         ];
         if let Positions::SkippingPadding { padding, .. } = positions {
-            attributes.push(Attribute::Int("padding", *padding as i64));
+            attributes.push(Attribute::Int(attribute::PADDING, *padding as i64));
         }
-        self.graph.node_in(EMBEDD, "embeddings", "Embed", &[ids, offsets], &attributes)
+        self.graph.node_in(native_io::DOMAIN, "embeddings", operator::EMBED, &[ids, offsets], &attributes)
     }
 
     fn layer(&mut self, index: usize, layer: &'w Layer<'w>, states: &Value, offsets: &Value) -> Value {
@@ -154,11 +165,11 @@ impl<'w> Lowering<'w> {
         let count = weights.outputs;
         let shapes = layout.packed_shapes(count);
         let shapes = [
-            ("weight", Dtype::I8, shapes.weights.to_vec()),
-            ("scale", Dtype::F32, shapes.scales.to_vec()),
-            ("bias", Dtype::F32, shapes.bias.to_vec()),
+            (tensor::WEIGHT, Dtype::I8, shapes.weights.to_vec()),
+            (tensor::SCALE, Dtype::F32, shapes.scales.to_vec()),
+            (tensor::BIAS, Dtype::F32, shapes.bias.to_vec()),
         ];
-        let tensors = shapes.map(|(part, dtype, shape)| (format!("{prefix}/{part}"), dtype, shape));
+        let tensors = shapes.map(|(part, dtype, shape)| (tensor::of(&prefix, part), dtype, shape));
         self.weights.add(Part::new(tensors, move || {
             let bias = linears.iter().map(|linear| linear.bias.read()).collect::<Result<Vec<_>, _>>()?.concat();
             Ok(pack(weights, &bias, layout, &outputs).into_bytes())
@@ -166,42 +177,39 @@ impl<'w> Lowering<'w> {
 
         let number = |name, value: usize| Attribute::Int(name, value as i64);
         let mut attributes = vec![
-            Attribute::Text("weights", &prefix),
-            number("inputs", layout.inputs),
-            number("outputs", count),
-            number("split", layout.split),
-            number("group", layout.group),
-            Attribute::Text("activation", if matches!(behind, Behind::Gelu) { "gelu" } else { "none" }),
+            Attribute::Text(attribute::WEIGHTS, &prefix),
+            number(attribute::INPUTS, layout.inputs),
+            number(attribute::OUTPUTS, count),
+            number(attribute::SPLIT, layout.split),
+            number(attribute::GROUP, layout.group),
+            Attribute::Text(attribute::ACTIVATION, behind.activation()),
         ];
         let mut operands = vec![input];
         if let Behind::Norm(residual, norm) = behind {
             operands.push(residual);
-            attributes.push(Attribute::Float("epsilon", self.encoder.layer_norm_eps));
-            self.norm(&format!("{prefix}/norm"), norm);
+            attributes.push(Attribute::Float(attribute::EPSILON, self.encoder.layer_norm_eps));
+            self.norm(&prefix, norm);
         }
-        self.graph.node_in(EMBEDD, &prefix, "QuantizedLinear", &operands, &attributes)
+        self.graph.node_in(native_io::DOMAIN, &prefix, operator::QUANTIZED_LINEAR, &operands, &attributes)
     }
 
     /// `[tokens, hidden]`
     fn attention(&mut self, name: &str, qkv: &Value, offsets: &Value) -> Value {
-        let mut attributes = vec![Attribute::Int("heads", self.encoder.heads as i64)];
+        let mut attributes = vec![Attribute::Int(attribute::HEADS, self.encoder.heads as i64)];
         if let Some(relative) = &self.encoder.relative_attention {
             let farthest = self.encoder.farthest();
-            attributes.push(Attribute::Int("farthest", farthest as i64));
+            attributes.push(Attribute::Int(attribute::FARTHEST, farthest as i64));
             let shape = [self.encoder.heads, 2 * farthest + 1];
-            let tensor = Part::of_floats("relative_attention_bias", &shape, move || relative.by_distance(farthest));
-            self.weights.add_once(tensor);
+            let table = move || relative.by_distance(farthest);
+            self.weights.add_once(Part::of_floats(tensor::RELATIVE_ATTENTION_BIAS, &shape, table));
         }
-        self.graph.node_in(EMBEDD, name, "Attention", &[qkv, offsets], &attributes)
+        self.graph.node_in(native_io::DOMAIN, name, operator::ATTENTION, &[qkv, offsets], &attributes)
     }
 
     /// One vector a text, not normalised: `[texts, hidden]`.
     fn pool(&mut self, states: &Value, offsets: &Value) -> Value {
-        let pooling = match self.encoder.pooling {
-            Pooling::Mean => "mean",
-            Pooling::Cls => "cls",
-        };
-        self.graph.node_in(EMBEDD, "pooled", "Pool", &[states, offsets], &[Attribute::Text("pooling", pooling)])
+        let attributes = [Attribute::Text(attribute::POOLING, self.encoder.pooling.name())];
+        self.graph.node_in(native_io::DOMAIN, "pooled", operator::POOL, &[states, offsets], &attributes)
     }
 
     fn in_the_models_order(&mut self, pooled: Value) -> Value {
@@ -211,13 +219,12 @@ impl<'w> Lowering<'w> {
         self.graph.node("pooled/ordered", "Gather", &[&pooled, &places], &[Attribute::Int("axis", 1)])
     }
 
-    /// The tensors of a normalisation of the states.
+    /// The tensors of a normalisation of the states, behind what `prefix` names.
     fn norm(&mut self, prefix: &str, norm: &'w LayerNorm<'w>) {
-        for (part, tensor) in [("weight", &norm.weight), ("bias", &norm.bias)] {
+        for (part, source) in [(tensor::NORM_WEIGHT, &norm.weight), (tensor::NORM_BIAS, &norm.bias)] {
             let order = self.orders.hidden();
-            let name = format!("{prefix}/{part}");
-            let values = move || Ok(order.apply_to_rows(&tensor.read()?).collect());
-            self.weights.add(Part::of_floats(&name, tensor.shape(), values));
+            let values = move || Ok(order.apply_to_rows(&source.read()?).collect());
+            self.weights.add(Part::of_floats(&tensor::of(prefix, part), source.shape(), values));
         }
     }
 }

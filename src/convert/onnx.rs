@@ -8,13 +8,13 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::weights::WeightsError;
-use crate::onnx::attribute_proto::AttributeType;
 use crate::onnx::tensor_proto::DataType;
-use crate::onnx::tensor_shape_proto::{Dimension, dimension};
-use crate::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
-};
+use crate::onnx::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
+
+mod parts;
+
+use parts::value_info;
+pub use parts::{Attribute, Dim};
 
 /// IR version 8 is the first that knows opset 17, whose LayerNormalization is the newest thing needed.
 const IR_VERSION: i64 = 8;
@@ -23,8 +23,6 @@ const OPSET: i64 = 17;
 const DOMAIN_OPSET: i64 = 1;
 /// The domain of ONNX Runtime's own fused operators.
 pub const MICROSOFT: &str = "com.microsoft";
-/// The domain of embedd's own operators.
-pub const EMBEDD: &str = "embedd";
 /// Protobuf readers refuse messages from here on.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
@@ -76,7 +74,7 @@ impl<'w> GraphBuilder<'w> {
         Self { graph: GraphProto { name: name.to_owned(), ..Default::default() }, ..Self::default() }
     }
 
-    /// An input; `None` among the dimensions stands for one that varies, by name.
+    /// An input; [`Dim::Named`] stands for a dimension that varies.
     pub fn input(&mut self, name: &str, data_type: DataType, dims: &[Dim<'_>]) -> Value {
         self.graph.input.push(value_info(name, data_type, dims));
         Value(name.to_owned())
@@ -161,29 +159,15 @@ impl<'w> GraphBuilder<'w> {
         inputs: &[&Value],
         attributes: &[Attribute<'_>],
     ) -> Value {
-        let mut outputs = self.node_with_outputs(domain, name, operator, inputs, attributes, &[name]);
-        outputs.swap_remove(0)
-    }
-
-    /// An operator with several outputs.
-    pub fn node_with_outputs(
-        &mut self,
-        domain: &str,
-        name: &str,
-        operator: &str,
-        inputs: &[&Value],
-        attributes: &[Attribute<'_>],
-        outputs: &[&str],
-    ) -> Vec<Value> {
         self.graph.node.push(NodeProto {
             input: inputs.iter().map(|value| value.0.clone()).collect(),
-            output: outputs.iter().map(|&output| output.to_owned()).collect(),
+            output: vec![name.to_owned()],
             name: name.to_owned(),
             op_type: operator.to_owned(),
             attribute: attributes.iter().copied().map(Attribute::to_proto).collect(),
             domain: domain.to_owned(),
         });
-        outputs.iter().map(|&output| Value(output.to_owned())).collect()
+        Value(name.to_owned())
     }
 
     /// An input that an operator may have and that is left out.
@@ -297,63 +281,6 @@ fn write_field_start(field: u32, length: u64, out: &mut impl Write) -> io::Resul
     encode_key(field, WireType::LengthDelimited, &mut start);
     encode_varint(length, &mut start);
     out.write_all(&start)
-}
-
-/// A dimension of an input or output.
-#[derive(Debug, Clone, Copy)]
-pub enum Dim<'a> {
-    /// Always this long.
-    Fixed(usize),
-    /// Varies from call to call.
-    Named(&'a str),
-}
-
-fn value_info(name: &str, data_type: DataType, dims: &[Dim<'_>]) -> ValueInfoProto {
-    let dim = dims
-        .iter()
-        .map(|dim| Dimension {
-            value: Some(match dim {
-                Dim::Fixed(length) => dimension::Value::DimValue(*length as i64),
-                Dim::Named(name) => dimension::Value::DimParam((*name).to_owned()),
-            }),
-        })
-        .collect();
-    let tensor = type_proto::Tensor { elem_type: data_type.into(), shape: Some(TensorShapeProto { dim }) };
-    ValueInfoProto {
-        name: name.to_owned(),
-        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)) }),
-    }
-}
-
-/// A named attribute of a node.
-#[derive(Debug, Clone, Copy)]
-pub enum Attribute<'a> {
-    /// A float32.
-    Float(&'a str, f32),
-    /// An int64.
-    Int(&'a str, i64),
-    /// Several int64.
-    Ints(&'a str, &'a [i64]),
-    /// A text.
-    Text(&'a str, &'a str),
-}
-
-impl Attribute<'_> {
-    fn to_proto(self) -> AttributeProto {
-        let proto = |name: &str, kind: AttributeType| AttributeProto {
-            name: name.to_owned(),
-            r#type: kind.into(),
-            ..Default::default()
-        };
-        match self {
-            Self::Float(name, f) => AttributeProto { f, ..proto(name, AttributeType::Float) },
-            Self::Int(name, i) => AttributeProto { i, ..proto(name, AttributeType::Int) },
-            Self::Text(name, text) => {
-                AttributeProto { s: text.as_bytes().to_vec().into(), ..proto(name, AttributeType::String) }
-            }
-            Self::Ints(name, ints) => AttributeProto { ints: ints.to_vec(), ..proto(name, AttributeType::Ints) },
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! report, and checksums; and for another embedd, which serves it unpacked, the manifest and the native model. The same
 //! bundle gives the same bytes on every machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use flate2::{Compression, GzBuilder};
 use crate::bundle::{
     Bundle, BundleError, FileRecord, MANIFEST_FILE, ModelRecord, PORTABLE_FILE, TOKENIZER_FILE, Variant,
 };
-use crate::checksum::{HashingReader, HashingWriter, Sha256Hex};
+use crate::checksum::{HashingReader, HashingWriter};
 use crate::progress::{Progress, Task, Unit};
 
 mod aside;
@@ -58,8 +58,8 @@ struct Packed {
     record: FileRecord,
 }
 
-/// Packs the bundle's quantised models, if their accuracy was measured and passed, into a tarball at `output`. One that is
-/// there already is replaced only where `replace` says so.
+/// Packs the bundle's quantised models, if their accuracy was measured and passed, into a tarball at `output`. One that
+/// is there already is replaced only where `replace` says so.
 ///
 /// # Errors
 /// Every [`PackageError`] but `Archive`. Nothing is left behind, and an older tarball stays as it was.
@@ -115,10 +115,11 @@ fn contents(bundle: &Bundle, models: &[&ModelRecord]) -> Result<BTreeMap<String,
     if let Some(file) = REQUIRED.into_iter().find(|file| !files.contains_key(*file)) {
         return Err(PackageError::MissingFile { manifest: bundle.folder().join(MANIFEST_FILE), file });
     }
+    // One of the models' files is required by its name, too: nothing is read twice.
     let of_models = models.iter().flat_map(|model| model.files());
-    let others = REQUIRED.into_iter().chain(OPTIONAL);
+    let names: BTreeSet<&str> = of_models.chain(REQUIRED).chain(OPTIONAL).collect();
     let mut contents = BTreeMap::new();
-    for file in of_models.chain(others) {
+    for file in names {
         if let Some(record) = files.get(file) {
             let path = bundle.verify(file)?;
             contents.insert(file.to_owned(), Packed { path, record: record.clone() });
@@ -168,7 +169,7 @@ fn write(file: &File, folder: &str, files: &BTreeMap<String, Packed>, task: &Tas
         let source = Counted { inner: File::open(&packed.path)?.take(packed.record.bytes), task };
         let mut source = HashingReader::new(source);
         append(&mut tar, &format!("{folder}/{name}"), packed.record.bytes, &mut source)?;
-        packed.compare(&source.finish())?;
+        packed.record.check(&packed.path, &source.finish()).map_err(WriteError::Changed)?;
     }
     let (buffered, sha256, bytes) = tar.into_inner()?.finish()?.finish();
     buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
@@ -189,17 +190,6 @@ fn append(tar: &mut Tar<'_>, path: &str, bytes: u64, source: impl Read) -> io::R
 /// A line for each file, as `sha256sum` writes it.
 fn sums(files: &BTreeMap<String, Packed>) -> String {
     files.iter().map(|(name, file)| format!("{}  {name}\n", file.record.sha256)).collect()
-}
-
-impl Packed {
-    fn compare(&self, found: &Sha256Hex) -> Result<(), WriteError> {
-        let expected = &self.record.sha256;
-        if found == expected {
-            return Ok(());
-        }
-        let (expected, found) = (format!("sha256 {expected}"), format!("sha256 {found}"));
-        Err(WriteError::Changed(BundleError::Changed { path: self.path.clone(), expected, found }))
-    }
 }
 
 /// Tells a task how much was read.

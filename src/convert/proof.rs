@@ -7,11 +7,10 @@ use super::baseline::Baseline;
 use super::benchmark::{Engine, Plan, benchmark, default_lengths};
 use super::calibrate::Calibration;
 use super::machine::Machine;
-use super::native;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, precision_of};
 use super::report::{HTML_FILE, JSON_FILE, MARKDOWN_FILE, RecipeTried, ReferenceSummary, Report, worst};
 use super::source::Source;
-use super::validate::{TokenizedSet, against_reference, batch_agreement, embed_alone};
+use super::validate::{Batches, Comparison, ReferenceTexts, check_dimension, validate};
 use super::writer::{BundleWriter, Description};
 use super::{ConvertError, GateFailure, ProofPlan, UNQUANTIZED};
 use crate::accuracy::Accuracy;
@@ -19,6 +18,7 @@ use crate::bundle::{AccuracyRecord, ModelRecord, REFERENCE_FILE, Variant};
 use crate::engine::{LoadError, Session, SessionOptions};
 use crate::progress::Progress;
 use crate::reference::{ReferenceError, ReferenceSet, built_in};
+use crate::threads::default_threads;
 use crate::tokenize::Tokenizer;
 
 /// Runs of each engine and length in the report's benchmark.
@@ -28,6 +28,7 @@ const RUNS: usize = 20;
 pub(super) struct Proof<'p> {
     plan: &'p ProofPlan,
     progress: &'p Progress,
+    /// For all but the timings: as many threads as there are CPUs.
     options: SessionOptions,
     tokenizer: Tokenizer,
     reference: Option<Reference>,
@@ -46,9 +47,7 @@ struct Reference {
 /// One of the bundle's models against the reference.
 struct Compared {
     variant: Variant,
-    accuracy: Accuracy,
-    /// The least cosine of a text alone to the same in a padded batch.
-    agreement: f64,
+    comparison: Comparison,
 }
 
 impl<'p> Proof<'p> {
@@ -58,18 +57,19 @@ impl<'p> Proof<'p> {
         source: &Source,
         progress: &'p Progress,
     ) -> Result<Self, ConvertError> {
-        let reference = Reference::find(plan.reference.as_deref(), description.source.weights_sha256.as_str())?;
-        if reference.is_none() {
-            progress.note(
+        let reference = Reference::find(plan.making.reference.as_deref(), description.source.weights_sha256.as_str())?;
+        match &reference {
+            Some(reference) => check_dimension(&reference.set, description.dimension as usize)?,
+            None => progress.note(
                 "there is no reference set for this model: nothing is compared with PyTorch; \
                  reference/make_reference.py makes one, and --reference names it",
-            );
+            ),
         }
         let max_tokens = reference.as_ref().map_or(description.max_tokens, |reference| reference.set.max_tokens);
         let tokenizer = Tokenizer::read(&source.path("tokenizer.json"), max_tokens, source.lowercase)?;
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = SessionOptions { threads };
-        let baseline = plan.baseline.as_deref().map(Baseline::read).transpose()?;
+        let baseline = plan.making.baseline.as_deref().map(Baseline::read).transpose()?;
         if let Some(baseline) = &baseline {
             baseline.check_model(&description.name)?;
         }
@@ -91,56 +91,59 @@ impl<'p> Proof<'p> {
         let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
         let recipe = &model.quantization;
         // Float32 does not depend on its neighbours beyond rounding, and is slow.
-        let batches = variant != Variant::Fp32;
-        let session = || self.session(&model, writer);
-        let Some((accuracy, agreement)) = self.compare(recipe, session, batches)? else { return Ok(()) };
-        if !accuracy.summary.passed && !self.plan.gate.allow_inaccurate {
-            return Err(GateFailure { variant, recipe: recipe.clone(), accuracy }.into());
+        let batches = if variant == Variant::Fp32 { Batches::LeftOut } else { Batches::Compared };
+        let session = || self.session(&model, writer, self.options);
+        let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
+        let accuracy = &comparison.accuracy;
+        if !accuracy.summary.passed && !self.plan.making.gate.allow_inaccurate {
+            return Err(GateFailure { variant, recipe: recipe.clone(), accuracy: comparison.accuracy }.into());
         }
-        writer.add_accuracy(variant, AccuracyRecord::from(&accuracy));
+        writer.add_accuracy(variant, AccuracyRecord::from(accuracy));
         if let Some(reference) = &self.reference {
             writer.write(REFERENCE_FILE, &reference.bytes)?;
         }
         if variant != Variant::Fp32 {
             let bytes = writer.model_bytes(&model);
-            self.note_recipe(recipe, &accuracy, bytes, true);
+            self.note_recipe(recipe, accuracy, bytes, true);
         }
-        self.compared.push(Compared { variant, accuracy, agreement });
+        self.compared.push(Compared { variant, comparison });
         Ok(())
     }
 
     /// Compares a model that does not become part of the bundle.
     pub(super) fn try_recipe(&mut self, recipe: Recipe, file: &str, writer: &BundleWriter) -> Result<(), ConvertError> {
         let session = || self.plan.runtime.session(&writer.path(file), self.options);
-        if let Some((accuracy, _)) = self.compare(recipe.name(), session, false)? {
+        if let Some(Comparison { accuracy, .. }) = self.compare(recipe.name(), session, Batches::LeftOut)? {
             self.note_recipe(recipe.name(), &accuracy, writer.bytes(file), false);
         }
         Ok(())
     }
 
     /// One session of a model that was written.
-    fn session(&self, model: &ModelRecord, writer: &BundleWriter) -> Result<Box<dyn Session>, LoadError> {
+    fn session(
+        &self,
+        model: &ModelRecord,
+        writer: &BundleWriter,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
         let (runtime, graph) = (&self.plan.runtime, writer.path(&model.file));
-        let Some(weights) = &model.weights else { return runtime.session(&graph, self.options) };
-        runtime.native_session(&graph, &writer.path(weights), self.options)
+        let Some(weights) = &model.weights else { return runtime.session(&graph, options) };
+        runtime.native_session(&graph, &writer.path(weights), options)
     }
 
     fn compare(
         &self,
         recipe: &str,
         session: impl FnOnce() -> Result<Box<dyn Session>, LoadError>,
-        batches: bool,
-    ) -> Result<Option<(Accuracy, f64)>, ConvertError> {
+        batches: Batches,
+    ) -> Result<Option<Comparison>, ConvertError> {
         let Some(Reference { set, .. }) = &self.reference else { return Ok(None) };
         let mut session = session()?;
-        let tokens = TokenizedSet::of_reference(set, &self.tokenizer)?;
+        let texts = ReferenceTexts::of(set, &self.tokenizer)?;
         let recipe = if recipe == UNQUANTIZED { "float32" } else { recipe };
-        let what = format!("comparing {recipe} with the reference");
-        let alone = embed_alone(session.as_mut(), &tokens, &what, self.progress)?;
-        let accuracy = against_reference(&alone, &tokens, set, self.plan.gate.min_cosine)?;
-        let agreement =
-            if batches { batch_agreement(session.as_mut(), &tokens, &alone, self.progress)? } else { f64::NAN };
-        let summary = &accuracy.summary;
+        let least = self.plan.making.gate.min_cosine;
+        let comparison = validate(session.as_mut(), recipe, &texts, least, batches, self.progress)?;
+        let summary = &comparison.accuracy.summary;
         self.progress.note(&format!(
             "{recipe}: cosine to the reference at least {:.5}, mean {:.5}, {} texts: {}",
             summary.min_cosine,
@@ -148,17 +151,16 @@ impl<'p> Proof<'p> {
             summary.texts,
             if summary.passed { "passed" } else { "FAILED" }
         ));
-        Ok(Some((accuracy, agreement)))
+        Ok(Some(comparison))
     }
 
     fn note_recipe(&mut self, recipe: &str, accuracy: &Accuracy, bytes: u64, accepted: bool) {
         let Some(Reference { set, .. }) = &self.reference else { return };
         let summary = &accuracy.summary;
         let verdict = if summary.passed { "passes the gate" } else { "fails the gate" };
-        let precision = recipe.parse().map_or(native::PRECISION, Recipe::precision).to_uppercase();
         self.tried.push(RecipeTried {
             recipe: recipe.to_owned(),
-            precision: Some(precision),
+            precision: precision_of(recipe).map(str::to_uppercase),
             bytes: Some(bytes),
             worst: worst(accuracy, set),
             accepted,
@@ -171,21 +173,23 @@ impl<'p> Proof<'p> {
     pub(super) fn report(self, description: &Description, writer: &mut BundleWriter) -> Result<(), ConvertError> {
         let mut report = Report::of(&writer.manifest(description), Machine::now(self.plan.runtime.version()));
         if let Some(Reference { set, origin, .. }) = &self.reference {
-            for Compared { variant, accuracy, agreement } in &self.compared {
-                report.add_accuracy(*variant, accuracy.clone(), *agreement, set);
+            for Compared { variant, comparison } in &self.compared {
+                report.add_comparison(*variant, comparison.clone(), set);
             }
             let (texts, provenance) = (set.texts.len(), set.provenance.clone());
             report.reference = Some(ReferenceSummary { origin: origin.clone(), texts, provenance });
         }
+        // As `embedd bench` times them.
+        let options = SessionOptions { threads: default_threads(self.options.threads) };
         let mut engines = Vec::new();
         for (variant, model) in writer.models() {
-            let session = self.session(model, writer)?;
+            let session = self.session(model, writer, options)?;
             engines.push(Engine { name: variant.to_string(), session });
         }
         let lengths = default_lengths(self.tokenizer.max_tokens());
         let plan = Plan { lengths, batches: vec![1], runs: RUNS };
         let measured = benchmark(&mut engines, &self.tokenizer, &plan, self.progress)?;
-        report.add_latency(measured, self.options.threads.get());
+        report.add_latency(measured, options.threads.get());
         if let Some(baseline) = &self.baseline {
             report.add_baseline(baseline);
         }

@@ -57,7 +57,7 @@ pub(super) fn by_row(table: &[f32], width: usize, group: usize) -> (Vec<i8>, Vec
 }
 
 /// The scale that leaves the least squared error over a row.
-pub(super) fn best_scale(row: &[f32]) -> f32 {
+fn best_scale(row: &[f32]) -> f32 {
     let largest = largest(row);
     let error = |scale: f32| -> f64 {
         row.iter().map(|&value| f64::from(value - f32::from(round(value, scale)) * scale).powi(2)).sum()
@@ -67,7 +67,7 @@ pub(super) fn best_scale(row: &[f32]) -> f32 {
 }
 
 /// The scale that clips nothing.
-pub(super) fn full_scale(row: &[f32]) -> f32 {
+fn full_scale(row: &[f32]) -> f32 {
     scale_for(largest(row))
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::{UNQUANTIZED, native};
+
 /// A way to quantise. What each gains and costs is in `docs/QUANTIZATION.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Recipe {
@@ -46,6 +48,16 @@ impl Recipe {
     }
 }
 
+/// What most weights of a model are stored as, by the name of its recipe in the manifest: `fp32`, `fp16` or `int8`;
+/// `None` where no recipe of this version has the name.
+pub fn precision_of(name: &str) -> Option<&'static str> {
+    match name {
+        UNQUANTIZED => Some("fp32"),
+        native::RECIPE => Some(native::PRECISION),
+        _ => name.parse().ok().map(Recipe::precision),
+    }
+}
+
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -68,9 +80,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recipes_are_found_by_their_names() {
+    fn recipes_and_what_they_make_of_weights_are_found_by_their_names() {
         for recipe in Recipe::ALL {
             assert_eq!(recipe.name().parse(), Ok(recipe));
+        }
+        for (name, precision) in [
+            ("none", Some("fp32")),
+            ("int8-per-token", Some("int8")),
+            ("dynamic-per-tensor", Some("int8")),
+            ("int8-groups", Some("int8")),
+            ("fp16", Some("fp16")),
+            ("int8-magic", None),
+        ] {
+            assert_eq!(precision_of(name), precision, "{name}");
         }
         let error = "magic".parse::<Recipe>().expect_err("no recipe").to_string();
         assert!(error.contains("`int8-per-token`"), "{error}");

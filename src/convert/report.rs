@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::baseline::{Baseline, Timing};
 use super::benchmark::Measurement;
 use super::machine::Machine;
+use super::validate::Comparison;
 use crate::accuracy::{Accuracy, Summary, TextAccuracy};
 use crate::bundle::{Manifest, Variant};
 use crate::checksum::Sha256Hex;
@@ -242,11 +243,11 @@ impl Report {
     }
 
     /// Adds what a comparison of one of the models with a reference set found.
-    pub fn add_accuracy(&mut self, variant: Variant, accuracy: Accuracy, agreement: f64, reference: &ReferenceSet) {
+    pub fn add_comparison(&mut self, variant: Variant, comparison: Comparison, reference: &ReferenceSet) {
         if let Some(entry) = self.variants.iter_mut().find(|entry| entry.variant == variant) {
-            entry.worst = worst(&accuracy, reference);
-            entry.accuracy = Some(accuracy);
-            entry.batch_agreement = agreement.is_finite().then_some(agreement);
+            entry.worst = worst(&comparison.accuracy, reference);
+            entry.accuracy = Some(comparison.accuracy);
+            entry.batch_agreement = comparison.batch_agreement.filter(|agreement| agreement.is_finite());
         }
     }
 

@@ -139,8 +139,10 @@ impl Source {
     /// # Errors
     /// [`SourceError`], naming the file and the field.
     pub fn read(folder: &Path) -> Result<Self, SourceError> {
-        let config: ModelConfig = read_json(&folder.join("config.json"))?;
-        check_config(&folder.join("config.json"), &config)?;
+        let path = folder.join("config.json");
+        let config: ModelConfig = read_json(&path)?;
+        check_numbers(&path, &config)?;
+        check_variants(&path, &config)?;
         let pooling_file = read_modules(folder)?;
         let pooling = read_pooling(&folder.join(&pooling_file), config.hidden_size)?;
         refuse_default_prompt(folder)?;
@@ -171,7 +173,7 @@ impl ModelConfig {
     }
 }
 
-fn check_config(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
+fn check_numbers(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
     let wrong = |field: &str, value: String, expected: &str| SourceError::Value {
         path: path.to_owned(),
         field: field.to_owned(),
@@ -198,19 +200,20 @@ fn check_config(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
     if !(config.layer_norm_eps > 0.0 && config.layer_norm_eps < 1.0) {
         return Err(wrong("layer_norm_eps", config.layer_norm_eps.to_string(), "it must lie between 0 and 1"));
     }
-    if config.hidden_act != "gelu" {
-        return Err(SourceError::Unsupported {
+    Ok(())
+}
+
+/// Some architectures have variants that nothing here computes.
+fn check_variants(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
+    let positions = config.position_embedding_type.as_deref().unwrap_or("absolute");
+    let fields =
+        [("hidden_act", config.hidden_act.as_str(), "gelu"), ("position_embedding_type", positions, "absolute")];
+    match fields.into_iter().find(|(_, found, known)| found != known) {
+        None => Ok(()),
+        Some((field, found, known)) => Err(SourceError::Unsupported {
             path: path.to_owned(),
-            what: format!("hidden_act `{}`", config.hidden_act),
-            instead: "`gelu` is".to_owned(),
-        });
-    }
-    match config.position_embedding_type.as_deref() {
-        None | Some("absolute") => Ok(()),
-        Some(other) => Err(SourceError::Unsupported {
-            path: path.to_owned(),
-            what: format!("position_embedding_type `{other}`"),
-            instead: "`absolute` is".to_owned(),
+            what: format!("{field} `{found}`"),
+            instead: format!("`{known}` is"),
         }),
     }
 }

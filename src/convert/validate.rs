@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 use crate::accuracy::{Accuracy, TextAccuracy, cosine};
 use crate::engine::{InferenceError, Session, TokenIds};
 use crate::progress::{Progress, Unit};
@@ -12,7 +10,12 @@ use crate::request::Truncation;
 use crate::tokenize::{TokenizeError, Tokenizer};
 
 pub use crate::accuracy::DEFAULT_THRESHOLD;
-/// Texts of a padded batch in [`batch_agreement`]: enough that most are padded, few enough to be quick.
+
+mod texts;
+
+pub use texts::{NamedText, parse_texts};
+
+/// Texts of a padded batch in `batch_agreement`: enough that most are padded, few enough to be quick.
 const BATCH: usize = 8;
 /// Texts, sorted by length, that batches are formed among.
 const WINDOW: usize = 4 * BATCH;
@@ -82,15 +85,6 @@ fn place(line: usize) -> String {
     if line == 0 { String::new() } else { format!(", line {line}") }
 }
 
-/// A text to compare two models on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedText {
-    /// What it is called in the result.
-    pub id: String,
-    /// The text.
-    pub text: String,
-}
-
 /// The texts of a set as a model sees them.
 #[derive(Debug)]
 pub struct TokenizedSet<'s>(Vec<(&'s str, TokenIds)>);
@@ -110,20 +104,60 @@ impl<'s> TokenizedSet<'s> {
         };
         Ok(Self(texts.into_iter().enumerate().map(tokenize).collect::<Result<_, _>>()?))
     }
+}
 
-    /// The texts of a reference set, which must have the tokens that they had when it was made.
+/// A reference set with its texts as a model sees them.
+#[derive(Debug)]
+pub struct ReferenceTexts<'r> {
+    reference: &'r ReferenceSet,
+    set: TokenizedSet<'r>,
+}
+
+impl<'r> ReferenceTexts<'r> {
+    /// The texts must have the tokens that they had when the set was made.
     ///
     /// # Errors
     /// [`ValidateError::Tokenize`], [`ValidateError::TokenCount`].
-    pub fn of_reference(reference: &'s ReferenceSet, tokenizer: &Tokenizer) -> Result<Self, ValidateError> {
-        let set = Self::of(reference.texts.iter().map(|text| (text.id.as_str(), text.text.as_str())), tokenizer)?;
+    pub fn of(reference: &'r ReferenceSet, tokenizer: &Tokenizer) -> Result<Self, ValidateError> {
+        let texts = reference.texts.iter().map(|text| (text.id.as_str(), text.text.as_str()));
+        let set = TokenizedSet::of(texts, tokenizer)?;
         for (index, (text, (id, ids))) in reference.texts.iter().zip(&set.0).enumerate() {
             if ids.len() != text.token_count as usize {
                 let (id, expected, found) = ((*id).to_owned(), text.token_count, ids.len());
                 return Err(ValidateError::TokenCount { index, id, expected, found });
             }
         }
-        Ok(set)
+        Ok(Self { reference, set })
+    }
+}
+
+/// Whether texts are also embedded in padded batches with others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batches {
+    /// They are.
+    Compared,
+    /// Each text alone.
+    LeftOut,
+}
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// Of every text alone.
+    pub accuracy: Accuracy,
+    /// The least cosine between a text alone and in a padded batch; absent where batches were left out.
+    pub batch_agreement: Option<f64>,
+}
+
+/// Whether a reference set can be a model's. To be asked before the set's texts are tokenised: their counts would be
+/// wrong as well, and tell less.
+///
+/// # Errors
+/// [`ValidateError::Dimension`].
+pub fn check_dimension(reference: &ReferenceSet, model: usize) -> Result<(), ValidateError> {
+    match reference.dimension {
+        dimension if dimension == model => Ok(()),
+        reference => Err(ValidateError::Dimension { model, reference }),
     }
 }
 
@@ -131,7 +165,7 @@ impl<'s> TokenizedSet<'s> {
 ///
 /// # Errors
 /// [`ValidateError::Inference`].
-pub fn embed_alone(
+fn embed_alone(
     session: &mut dyn Session,
     set: &TokenizedSet<'_>,
     what: &str,
@@ -149,37 +183,28 @@ pub fn embed_alone(
     Ok(embeddings)
 }
 
-/// Compares every text alone with the reference set.
+/// Compares a model, which is called `name`, with a reference set.
 ///
 /// # Errors
 /// [`ValidateError`]; a text below the threshold is none.
 pub fn validate(
     session: &mut dyn Session,
-    tokenizer: &Tokenizer,
-    reference: &ReferenceSet,
+    name: &str,
+    texts: &ReferenceTexts<'_>,
     threshold: f64,
+    batches: Batches,
     progress: &Progress,
-) -> Result<Accuracy, ValidateError> {
-    let set = TokenizedSet::of_reference(reference, tokenizer)?;
-    let embeddings = embed_alone(session, &set, "comparing with the reference set", progress)?;
-    against_reference(&embeddings, &set, reference, threshold)
-}
-
-/// Compares embeddings made before with the reference set.
-///
-/// # Errors
-/// [`ValidateError::Dimension`].
-pub fn against_reference(
-    embeddings: &[Vec<f32>],
-    set: &TokenizedSet<'_>,
-    reference: &ReferenceSet,
-    threshold: f64,
-) -> Result<Accuracy, ValidateError> {
-    if let Some(other) = embeddings.iter().find(|embedding| embedding.len() != reference.dimension) {
-        return Err(ValidateError::Dimension { model: other.len(), reference: reference.dimension });
-    }
+) -> Result<Comparison, ValidateError> {
+    let ReferenceTexts { reference, set } = texts;
+    let alone = embed_alone(session, set, &format!("comparing {name} with the reference"), progress)?;
+    alone.iter().try_for_each(|embedding| check_dimension(reference, embedding.len()))?;
     let expected = reference.texts.iter().map(|text| text.embedding.as_slice());
-    Ok(compare(embeddings, expected, set, threshold))
+    let accuracy = compare(&alone, expected, set, threshold);
+    let batch_agreement = match batches {
+        Batches::Compared => Some(batch_agreement(session, set, &alone, progress)?),
+        Batches::LeftOut => None,
+    };
+    Ok(Comparison { accuracy, batch_agreement })
 }
 
 /// Compares two models on texts, each text alone.
@@ -193,11 +218,12 @@ pub fn validate_against(
     texts: &[NamedText],
     threshold: f64,
     progress: &Progress,
-) -> Result<Accuracy, ValidateError> {
+) -> Result<Comparison, ValidateError> {
     let set = TokenizedSet::of(texts.iter().map(|text| (text.id.as_str(), text.text.as_str())), tokenizer)?;
     let embeddings = embed_alone(session, &set, "embedding the texts", progress)?;
     let expected = embed_alone(other, &set, "embedding the texts with the other model", progress)?;
-    Ok(compare(&embeddings, expected.iter().map(Vec::as_slice), &set, threshold))
+    let accuracy = compare(&embeddings, expected.iter().map(Vec::as_slice), &set, threshold);
+    Ok(Comparison { accuracy, batch_agreement: None })
 }
 
 fn compare<'e>(
@@ -218,7 +244,7 @@ fn compare<'e>(
 ///
 /// # Errors
 /// [`ValidateError::Inference`], naming the first text of the batch.
-pub fn batch_agreement(
+fn batch_agreement(
     session: &mut dyn Session,
     set: &TokenizedSet<'_>,
     alone: &[Vec<f32>],
@@ -259,36 +285,6 @@ fn mixed_batches(lengths: &[usize]) -> Vec<Vec<usize>> {
     let spread: Vec<usize> = by_length.iter().rev().step_by(step).copied().collect();
     batches.extend((!spread.is_empty()).then_some(spread));
     batches
-}
-
-#[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    id: Option<String>,
-    text: String,
-}
-
-/// The texts of a file: one a line, plain or as JSON objects with `text` and perhaps `id`. The first line says which.
-/// Empty lines are passed over.
-///
-/// # Errors
-/// [`ValidateError::Texts`].
-pub fn parse_texts(contents: &str, path: &std::path::Path) -> Result<Vec<NamedText>, ValidateError> {
-    let wrong = |line: usize, reason: String| ValidateError::Texts { path: path.to_owned(), line, reason };
-    let lines =
-        contents.lines().enumerate().map(|(at, line)| (at + 1, line)).filter(|(_, line)| !line.trim().is_empty());
-    let is_json = contents.trim_start().lines().next().is_some_and(|line| serde_json::from_str::<Line>(line).is_ok());
-    let mut texts = Vec::new();
-    for (number, line) in lines {
-        let (id, text) = if is_json {
-            let line: Line = serde_json::from_str(line).map_err(|error| wrong(number, error.to_string()))?;
-            (line.id, line.text)
-        } else {
-            (None, line.to_owned())
-        };
-        texts.push(NamedText { id: id.unwrap_or_else(|| format!("line-{number}")), text });
-    }
-    if texts.is_empty() { Err(wrong(0, "it has no texts".to_owned())) } else { Ok(texts) }
 }
 
 #[cfg(test)]

@@ -64,15 +64,22 @@ pub enum WriterError {
 
 pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
     |source| {
-        let advice = match source.kind() {
-            io::ErrorKind::StorageFull => {
-                "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model takes as \
-                 much as the source's weights)"
-            }
-            io::ErrorKind::PermissionDenied => "; choose another folder with --output or EMBEDD_HOME",
-            _ => "",
-        };
+        let advice = advice(
+            &source,
+            "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model takes as much \
+             as the source's weights)",
+            "; choose another folder with --output or EMBEDD_HOME",
+        );
         WriterError::Io { path: path.to_owned(), source, advice }
+    }
+}
+
+/// What a reader may do where a disk is full or a folder is not theirs.
+pub(super) fn advice(error: &io::Error, full: &'static str, denied: &'static str) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => full,
+        io::ErrorKind::PermissionDenied => denied,
+        _ => "",
     }
 }
 
@@ -86,7 +93,7 @@ impl BundleWriter {
         fs::create_dir_all(parent).map_err(io_error(parent))?;
         let lock_path = beside(&output, "lock");
         let lock = File::create(&lock_path).map_err(io_error(&lock_path))?;
-        lock.lock().map_err(io_error(&lock_path))?;
+        crate::lock::lock(&lock, || {}).map_err(io_error(&lock_path))?;
         if output.exists() && !replace {
             return Err(WriterError::OutputExists(output));
         }
@@ -104,19 +111,11 @@ impl BundleWriter {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(()),
             result => result.map_err(io_error(from))?,
         };
-        self.create_file(name, |out| Ok(io::copy(&mut reader, out).map(|_| ())?))
+        self.stream(name, |out| Ok(io::copy(&mut reader, out).map(|_| ())?))
     }
 
     /// Writes a file by way of `write`.
     pub(super) fn stream(
-        &mut self,
-        name: &str,
-        write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<(), WriteError>,
-    ) -> Result<(), WriterError> {
-        self.create_file(name, write)
-    }
-
-    fn create_file(
         &mut self,
         name: &str,
         write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<(), WriteError>,
@@ -164,7 +163,7 @@ impl BundleWriter {
 
     /// Writes a file of these bytes.
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriterError> {
-        self.create_file(name, |out| Ok(out.write_all(bytes)?))
+        self.stream(name, |out| Ok(out.write_all(bytes)?))
     }
 
     /// Enters files that were written as a model.
@@ -215,7 +214,7 @@ impl BundleWriter {
     pub(super) fn finish(mut self, description: &Description) -> Result<(), WriterError> {
         let manifest = self.manifest(description);
         let json = serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&self.output)(error.into()))?;
-        self.create_file(MANIFEST_FILE, |out| Ok(out.write_all(&json)?))?;
+        self.stream(MANIFEST_FILE, |out| Ok(out.write_all(&json)?))?;
         self.move_in_place()
     }
 

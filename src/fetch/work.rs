@@ -1,8 +1,8 @@
 //! Fetching aside and moving in place: one process at a time, and the place is whole or not there.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -91,21 +91,13 @@ impl Drop for Work {
 fn lock(path: &Path, what: &str, progress: &Progress) -> Result<File, FetchError> {
     let failed = |error| FetchError::io("lock", path, error);
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            progress.note(&format!("another process is fetching {what}; waiting for it"));
-            file.lock().map_err(failed)?;
-            Ok(file)
-        }
-        // Some network file systems know no locks. Two fetches at once cost time, and a rename still settles who is last.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
+    let waiting = || progress.note(&format!("another process is fetching {what}; waiting for it"));
+    crate::lock::lock(&file, waiting).map_err(failed)?;
+    Ok(file)
 }
 
-/// Removes what a fetch that was killed has left. Its pip may live on for a while and write there: what cannot be removed
-/// now is removed at the end.
+/// Removes what a fetch that was killed has left. Its pip may live on for a while and write there: what cannot be
+/// removed now is removed at the end.
 fn remove_scratch(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(SCRATCH) {

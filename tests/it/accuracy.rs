@@ -1,8 +1,8 @@
 //! The vectors are PyTorch's.
 
+use embedd::accuracy::cosine;
 use embedd::reference::ReferenceText;
 
-use crate::support::cosine;
 use crate::support::models::Model;
 use crate::support::reference;
 use crate::support::server::{embed, shared};

@@ -1,10 +1,13 @@
 //! Exit codes and error texts of the program.
 
 use std::fs;
+use std::path::Path;
 use std::process::Output;
 
-use crate::support::models::{Model, fetcher};
-use crate::support::server::{command, temporary_folder};
+use embedd::bundle::FP32_FILE;
+
+use crate::support::models::{Model, copy_of};
+use crate::support::server::{command, refused, temporary_folder};
 
 fn run(args: &[&str]) -> Output {
     command().args(args).output().expect("the program runs")
@@ -44,40 +47,20 @@ fn a_taken_address_is_told_with_the_flag_that_changes_it() {
 #[test]
 fn a_bundle_that_was_tampered_with_is_not_served() {
     let (_folder, copy) = temporary_folder();
-    for entry in fs::read_dir(Model::MiniLm.bundle()).expect("the bundle") {
-        let path = entry.expect("an entry").path();
-        fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("copy");
-    }
-    let model = copy.join("model.onnx");
+    copy_of(Model::MiniLm, &copy, &[FP32_FILE]);
+    let model = copy.join(FP32_FILE);
     let mut bytes = fs::read(&model).expect("the model");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&model, bytes).expect("write");
-    let output = serve_bundle(copy.to_str().expect("text"));
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("model.onnx is not the file"), "{}", stderr(&output));
+    let fp32 = |bundle: &Path| refused(bundle, &["--engine", "fp32"]);
+    let told = fp32(&copy);
+    assert!(told.contains("model.onnx is not the file"), "{told}");
 
     fs::remove_file(&model).expect("remove");
-    assert!(stderr(&serve_bundle(copy.to_str().expect("text"))).contains("model.onnx"));
-    let no_bundle = serve_bundle(copy.join("nothing").to_str().expect("text"));
-    assert!(stderr(&no_bundle).contains("is no bundle"), "{}", stderr(&no_bundle));
-}
-
-fn serve_bundle(bundle: &str) -> Output {
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
-    let runtime = runtime.to_str().expect("text");
-    run(&[
-        "--bundle",
-        bundle,
-        "--engine",
-        "fp32",
-        "--onnxruntime",
-        runtime,
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "off",
-    ])
+    assert!(fp32(&copy).contains("model.onnx"));
+    let told = fp32(&copy.join("nothing"));
+    assert!(told.contains("is no bundle"), "{told}");
 }
 
 #[test]

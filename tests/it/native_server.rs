@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use embedd::accuracy::cosine;
 use embedd::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
 use embedd::engine::CpuInstructions;
 use embedd::kernels::InstructionSet;
@@ -13,13 +12,9 @@ use embedd::proto::GetModelRequest;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::support::models::{Model, fetcher};
+use crate::support::models::{Model, copy_of, fetcher};
 use crate::support::reference;
-use crate::support::server::{Server, command, embed};
-
-/// The least cosine to PyTorch of a text, and the least mean.
-const LEAST: f64 = 0.995;
-const LEAST_MEAN: f64 = 0.9993;
+use crate::support::server::{Server, command, embed, refused, temporary_folder};
 
 #[tokio::test]
 async fn native_is_near_pytorch_over_grpc_and_the_same_bits_in_every_batch_mpnet() {
@@ -33,22 +28,7 @@ async fn native_is_near_pytorch_over_grpc_and_the_same_bits_in_every_batch_minil
 
 async fn check(model: Model) {
     let server = Server::start(model, &["--engine", "native"]);
-    let mut client = server.client().await;
-    let set = reference::load(model);
-    let mut cosines = Vec::new();
-    for texts in set.texts.chunks(64) {
-        let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
-        let together = embed(&mut client, &request).await.embeddings;
-        for (text, embedding) in texts.iter().zip(together) {
-            let alone = embed(&mut client, &[&text.text]).await.embeddings.remove(0);
-            assert_eq!(alone.values, embedding.values, "{}", text.id);
-            let cosine = cosine(&alone.values, &text.embedding);
-            assert!(cosine >= LEAST, "{}: {cosine}", text.id);
-            cosines.push(cosine);
-        }
-    }
-    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-    assert!(mean >= LEAST_MEAN, "mean {mean}");
+    reference::near_pytorch(&server, model, |alone, together| alone == together).await;
 }
 
 #[tokio::test]
@@ -101,26 +81,9 @@ async fn a_server_without_work_uses_no_cpu() {
     assert!(used <= 2, "{used} of 200 ticks");
 }
 
-/// What the server says before it ends with exit code 1.
-fn refused(bundle: &Path, flags: &[&str]) -> String {
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
-    let mut serve = command();
-    serve.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--onnxruntime"]).arg(runtime);
-    let output = serve.arg("--bundle").arg(bundle).args(flags).output().expect("the program runs");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    told
-}
-
 /// A copy of the bundle with a reference set that says the opposite, its checksums right.
 fn contradict(folder: &Path) {
-    for entry in fs::read_dir(Model::MiniLm.bundle()).expect("the bundle") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_name().expect("a name").to_owned();
-        if name != REFERENCE_FILE && name != MANIFEST_FILE {
-            fs::hard_link(&path, folder.join(name)).expect("one file system");
-        }
-    }
+    copy_of(Model::MiniLm, folder, &[REFERENCE_FILE, MANIFEST_FILE]);
     let bytes = fs::read(Model::MiniLm.bundle().join(REFERENCE_FILE)).expect("the reference set");
     let file = SafeTensors::deserialize(&bytes).expect("safetensors");
     let embeddings = file.tensor("embeddings").expect("embeddings");
@@ -138,15 +101,15 @@ fn contradict(folder: &Path) {
 
 #[test]
 fn a_model_that_does_not_say_what_pytorch_said_does_not_serve() {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
-    contradict(folder.path());
+    let (_folder, folder) = temporary_folder();
+    contradict(&folder);
     for engine in ["native", "portable", "fp32"] {
-        let error = refused(folder.path(), &["--engine", engine]);
+        let error = refused(&folder, &["--engine", engine]);
         for part in ["self-check", engine, "cosine -", "--engine fp32"] {
             assert!(error.contains(part), "{part}: {error}");
         }
     }
     let mut insists = command();
-    insists.arg("serve").arg("--bundle").arg(folder.path()).args(["--engine", "fp32", "--allow-inaccurate"]);
+    insists.arg("serve").arg("--bundle").arg(folder).args(["--engine", "fp32", "--allow-inaccurate"]);
     Server::spawn(insists.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime"))).wait_for_line("ready");
 }

@@ -4,32 +4,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use embedd::bundle::MANIFEST_FILE;
 use serde_json::{Value, json};
 
-use crate::support::models::Model;
+use crate::support::models::{Model, copy_of};
 use crate::support::python;
+use crate::support::reference::{self, LEAST, LEAST_AGREEMENT};
 use crate::support::server::{command, temporary_folder};
 
 /// Texts of the reference set that the detector embeds.
 const TEXTS: usize = 40;
-/// The least cosine to PyTorch.
-const LEAST_COSINE: f64 = 0.995;
-/// The least cosine between a text's embeddings alone and among others.
-const LEAST_BATCHED_COSINE: f64 = 0.9999;
 
 /// The model's bundle, but for the least cosine in its manifest.
 fn altered(model: Model, folder: &Path, min_cosine: f64) -> PathBuf {
     let bundle = folder.join("bundle");
-    fs::create_dir_all(&bundle).expect("a folder");
-    for entry in fs::read_dir(model.bundle()).expect("the bundle") {
-        let path = entry.expect("an entry").path();
-        // Large files by a symbolic link: nothing writes to them.
-        std::os::unix::fs::symlink(&path, bundle.join(path.file_name().expect("a name"))).expect("a link");
-    }
-    let path = bundle.join("manifest.json");
+    copy_of(model, &bundle, &[MANIFEST_FILE]);
+    let path = bundle.join(MANIFEST_FILE);
     let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("the manifest")).expect("JSON");
     manifest["models"]["portable"]["accuracy"]["min_cosine"] = json!(min_cosine);
-    fs::remove_file(&path).expect("remove the link");
     fs::write(&path, manifest.to_string()).expect("write");
     bundle
 }
@@ -57,13 +49,11 @@ fn check(model: Model) {
     let (_folder, folder) = temporary_folder();
     let tarball = folder.join("v1.tar.gz");
     succeed(&package(&["--bundle".as_ref(), model.bundle(), "--output".as_ref(), &tarball]));
-    let name = model.id().rsplit('/').next().expect("a name");
-    let unpacked = unpack(&tarball, &folder).join(name);
+    let unpacked = unpack(&tarball, &folder).join(model.name());
 
-    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("reference/{name}.safetensors"));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/detector.py");
     let mut detector = Command::new(python::interpreter(python::DETECTOR));
-    detector.arg(script).arg(&unpacked).arg(reference).arg(TEXTS.to_string());
+    detector.arg(script).arg(&unpacked).arg(reference::path(model)).arg(TEXTS.to_string());
     let printed = succeed(&detector.output().expect("Python runs"));
     let report: Value = serde_json::from_str(&printed).expect("JSON");
     println!("{model:?}: {report:#}");
@@ -73,8 +63,8 @@ fn check(model: Model) {
     assert_eq!(report["embedding_shape"], json!([TEXTS, model.dimension()]));
     assert_eq!(report["longest"], json!({ "shape": [1, 512, model.dimension()], "finite": true }));
     let figure = |key: &str| report[key].as_f64().expect("a number");
-    assert!(figure("pytorch_alone") >= LEAST_COSINE && figure("pytorch_batched") >= LEAST_COSINE, "{report:#}");
-    assert!(figure("alone_batched") >= LEAST_BATCHED_COSINE, "{report:#}");
+    assert!(figure("pytorch_alone") >= LEAST && figure("pytorch_batched") >= LEAST, "{report:#}");
+    assert!(figure("alone_batched") >= LEAST_AGREEMENT, "{report:#}");
     assert!(figure("hand_model") >= 0.999_999 && figure("norm_error") <= 1e-5, "{report:#}");
 }
 
@@ -93,7 +83,7 @@ fn unpack(tarball: &Path, folder: &Path) -> PathBuf {
 #[test]
 fn the_command_packs_verifies_replaces_with_force_and_has_an_exit_code_for_the_gate() {
     let (_folder, folder) = temporary_folder();
-    let bundle = altered(Model::MiniLm, &folder, 0.995);
+    let bundle = altered(Model::MiniLm, &folder, LEAST);
     let in_folder =
         |args: &[&str]| command().arg("package").args(args).current_dir(&folder).output().expect("the program runs");
     let printed = succeed(&in_folder(&["--bundle", "bundle"]));

@@ -8,6 +8,7 @@ use embedd::kernels::InstructionSet;
 use serde_json::Value;
 
 use crate::support::models::{Model, fetcher};
+use crate::support::reference::{self, LEAST, LEAST_MEAN};
 use crate::support::server::{command, temporary_folder};
 
 /// A command on the bundle of MiniLM.
@@ -32,11 +33,6 @@ fn json(output: &Output) -> Value {
 
 fn code(output: &Output) -> i32 {
     output.status.code().expect("a code")
-}
-
-fn reference(model: Model) -> String {
-    let name = model.id().rsplit('/').next().expect("a name");
-    format!("{}/reference/{name}.safetensors", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]
@@ -65,7 +61,7 @@ fn the_native_model_passes_by_256_bit_vectors_too() {
     let number = |of: &Value| of.as_f64().expect("a number");
     let summary = &found["summary"];
     assert_eq!((&found["variant"], &summary["texts"]), (&"native".into(), &253.into()));
-    assert!(number(&summary["min_cosine"]) >= 0.995 && number(&summary["mean_cosine"]) >= 0.9993, "{summary}");
+    assert!(number(&summary["min_cosine"]) >= LEAST && number(&summary["mean_cosine"]) >= LEAST_MEAN, "{summary}");
     assert!(number(&found["batch_agreement"]) > 0.999_999_999, "alone and in batches: {}", found["batch_agreement"]);
 }
 
@@ -97,13 +93,13 @@ fn the_model_agrees_with_itself_on_texts_of_a_file() {
 
 #[test]
 fn a_reference_set_of_another_model_or_a_damaged_one_is_refused() {
-    let output = run("validate", &["--reference", &reference(Model::Mpnet)]);
+    let output = run("validate", &["--reference", reference::path(Model::Mpnet).to_str().expect("text")]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("384") && stderr(&output).contains("768"), "{}", stderr(&output));
 
     let (_folder, folder) = temporary_folder();
     let damaged = folder.join("damaged.safetensors");
-    let whole = fs::read(reference(Model::MiniLm)).expect("a file");
+    let whole = fs::read(reference::path(Model::MiniLm)).expect("a file");
     fs::write(&damaged, &whole[..whole.len() / 2]).expect("written");
     let output = run("validate", &["--reference", damaged.to_str().expect("text")]);
     assert_eq!(code(&output), 1);
@@ -186,9 +182,7 @@ fn report_writes_three_files() {
     assert_eq!(report["schema"], 1);
     assert_eq!(report["variants"][0]["worst"].as_array().map(Vec::len), Some(10));
     let markdown = read("report.md");
-    assert!(
-        markdown.contains("Status: PASS") && markdown.contains(Model::MiniLm.id().rsplit('/').next().expect("a name"))
-    );
+    assert!(markdown.contains("Status: PASS") && markdown.contains(Model::MiniLm.name()));
     let html = read("report.html");
     assert!(html.contains("<svg") && !html.contains("<script") && !html.contains("src="));
     assert_eq!(stdout(&done).lines().count(), 3);

@@ -12,14 +12,8 @@ use embedd::progress::Progress;
 use embedd::proto::GetModelRequest;
 
 use crate::support::models::{Model, fetcher, runtime};
-use crate::support::reference;
-use crate::support::server::{Server, command, embed, temporary_folder};
-
-/// The least cosine to PyTorch of a text, and the least mean.
-const LEAST: f64 = 0.995;
-const LEAST_MEAN: f64 = 0.9993;
-/// The least cosine of a text alone to the same in a padded batch.
-const LEAST_AGREEMENT: f64 = 0.9999;
+use crate::support::reference::{self, LEAST, LEAST_AGREEMENT, LEAST_MEAN};
+use crate::support::server::{Server, command, refused, temporary_folder};
 
 #[tokio::test]
 async fn the_int8_model_is_near_pytorch_over_grpc_alone_and_in_batches_mpnet() {
@@ -33,28 +27,11 @@ async fn the_int8_model_is_near_pytorch_over_grpc_alone_and_in_batches_minilm() 
 
 async fn check(model: Model) {
     let server = Server::start(model, &["--engine", "portable"]);
-    let mut client = server.client().await;
-    let told = client.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    let told = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
     assert_eq!((told.engine.as_str(), told.quantization.as_str()), ("portable", "int8-per-token"));
     let accuracy = told.accuracy.expect("it was measured");
     assert!(accuracy.min_cosine >= LEAST && accuracy.mean_cosine >= LEAST_MEAN, "{accuracy:?}");
-
-    let set = reference::load(model);
-    let mut cosines = Vec::new();
-    for texts in set.texts.chunks(64) {
-        let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
-        let together = embed(&mut client, &request).await.embeddings;
-        for (text, embedding) in texts.iter().zip(together) {
-            let alone = embed(&mut client, &[&text.text]).await.embeddings.remove(0);
-            let agreement = cosine(&alone.values, &embedding.values);
-            assert!(agreement >= LEAST_AGREEMENT, "{}: {agreement}", text.id);
-            let cosine = cosine(&alone.values, &text.embedding);
-            assert!(cosine >= LEAST, "{}: {cosine}", text.id);
-            cosines.push(cosine);
-        }
-    }
-    let mean = cosines.iter().sum::<f64>() / cosines.len() as f64;
-    assert!(mean >= LEAST_MEAN, "mean {mean}");
+    reference::near_pytorch(&server, model, |alone, together| cosine(alone, together) >= LEAST_AGREEMENT).await;
 }
 
 fn convert(arguments: &[&str]) -> Output {
@@ -69,24 +46,18 @@ fn the_stock_recipe_is_refused_and_served_only_by_those_who_insist() {
     let bundle = folder.join("bundle");
     let path = bundle.to_str().expect("text");
     let arguments = ["--recipe", "dynamic-per-tensor", "--output", path];
-    let refused = convert(&arguments);
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(2), "{told}");
+    let converted = convert(&arguments);
+    let told = String::from_utf8_lossy(&converted.stderr).into_owned();
+    assert_eq!(converted.status.code(), Some(2), "{told}");
     assert!(told.contains("edge-") && told.contains("--allow-inaccurate"), "the worst texts, what to do: {told}");
     assert!(!bundle.exists());
 
     assert_eq!(convert(&[&arguments[..], &["--allow-inaccurate"]].concat()).status.code(), Some(0));
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
-    let serve = |flags: &[&str]| {
-        let mut serve = command();
-        serve.args(["--bundle", path, "--engine", "portable", "--onnxruntime"]).arg(&runtime).args(flags);
-        serve
-    };
-    let ports = ["--listen", "127.0.0.1:0", "--admin-listen", "off"];
-    let refused = serve(&ports).output().expect("the program runs");
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("failed the accuracy gate"));
-    Server::spawn(&mut serve(&["--allow-inaccurate"])).wait_for_line("ready");
+    let told = refused(&bundle, &["--engine", "portable"]);
+    assert!(told.contains("failed the accuracy gate"), "{told}");
+    let mut insists = command();
+    insists.args(["--bundle", path, "--engine", "portable", "--allow-inaccurate", "--onnxruntime"]);
+    Server::spawn(insists.arg(fetcher().runtime().expect("ONNX Runtime"))).wait_for_line("ready");
 }
 
 #[test]

@@ -47,7 +47,7 @@ async fn replies_come_in_the_order_of_the_requests_with_the_vectors_that_embed_g
         assert_eq!((reply.embeddings.len(), &reply.error), (1, &None));
         let alone = &embed(&mut client, &[text]).await.embeddings[0];
         assert_eq!(reply.embeddings[0].token_count, alone.token_count, "{text}");
-        assert!(crate::support::cosine(&reply.embeddings[0].values, &alone.values) > 0.999_999, "{text}");
+        assert!(embedd::accuracy::cosine(&reply.embeddings[0].values, &alone.values) > 0.999_999, "{text}");
     }
 }
 

@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ndarray::Array2;
 
@@ -16,12 +18,18 @@ fn chosen(set: &ReferenceSet, max_tokens: usize) -> Vec<u32> {
     choose(set, max_tokens).iter().map(|text| text.token_count).collect()
 }
 
-/// Answers with a vector at an angle of this tangent to the reference's.
-struct Fixed(f32, usize);
+/// Answers with a vector at an angle of this tangent to the reference's, and counts the texts that it was given.
+struct Fixed(f32, Arc<AtomicUsize>);
+
+impl Fixed {
+    fn boxed(tangent: f32) -> Box<dyn Session> {
+        Box::new(Self(tangent, Arc::default()))
+    }
+}
 
 impl Session for Fixed {
     fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
-        self.1 += batch.len();
+        self.1.fetch_add(batch.len(), Ordering::Relaxed);
         Ok(Array2::from_shape_fn((batch.len(), 2), |(_, column)| if column == 0 { 1.0 } else { self.0 }))
     }
 }
@@ -45,8 +53,13 @@ fn texts_of_all_lengths_are_chosen_hard_ones_among_them() {
 #[test]
 fn every_session_answers_and_the_least_cosine_is_told() {
     for (texts, sessions) in [(8, 1), (8, 3), (2, 5)] {
-        let mut pool: Vec<Box<dyn Session>> = (0..sessions).map(|_| Box::new(Fixed(0.1, 0)) as _).collect();
+        let counts: Vec<Arc<AtomicUsize>> = (0..sessions).map(|_| Arc::default()).collect();
+        let mut pool: Vec<Box<dyn Session>> =
+            counts.iter().map(|count| Box::new(Fixed(0.1, Arc::clone(count))) as _).collect();
         let least = check(texts).run(&mut pool).expect("near enough");
+        let counts: Vec<usize> = counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        assert!(counts.iter().all(|&count| count >= 1), "{counts:?}");
+        assert!(counts.iter().sum::<usize>() >= texts, "{counts:?}");
         assert!((least - 1.0 / 1.01f64.sqrt()).abs() < 1e-6, "{least}");
     }
 }
@@ -54,7 +67,7 @@ fn every_session_answers_and_the_least_cosine_is_told() {
 #[test]
 fn one_session_that_is_wrong_is_found_and_told_with_what_to_do() {
     for wrong in [0.5, f32::NAN] {
-        let mut pool: Vec<Box<dyn Session>> = vec![Box::new(Fixed(0.0, 0)), Box::new(Fixed(wrong, 0))];
+        let mut pool: Vec<Box<dyn Session>> = vec![Fixed::boxed(0.0), Fixed::boxed(wrong)];
         let error = check(8).run(&mut pool).expect_err("too far").to_string();
         for part in ["native engine (avx2)", "text-1", "0.99000", "--engine fp32"] {
             assert!(error.contains(part), "{part}: {error}");

@@ -1,13 +1,12 @@
 //! The order in which channels stand.
 //!
 //! The channels of the states can stand in any order, as long as every tensor that touches them follows: the columns
-//! of the embedding tables, normalisations, the inputs of some linear layers and the outputs of others. It costs nothing
-//! at run time, so outlying channels are put together, where 16 bits are, and the others with their like. The neurons
-//! between the two linear layers around GELU can stand in an order of their own in each layer.
+//! of the embedding tables, normalisations, the inputs of some linear layers and the outputs of others. It costs
+//! nothing at run time, so outlying channels are put together, where 16 bits are, and the others with their like. The
+//! neurons between the two linear layers around GELU can stand in an order of their own in each layer.
 
 use std::sync::Arc;
 
-use super::recipe::{NativeRecipe, Ordering};
 use crate::convert::calibrate::Calibration;
 use crate::convert::portable::LinearInput;
 
@@ -20,7 +19,8 @@ pub(super) enum ChannelOrder {
     Channels(Vec<usize>),
 }
 
-/// The orders of one encoder.
+/// The orders of one encoder: the largest channels in calibration first, those that need 16 bits, then groups of
+/// channels of like size.
 pub(super) struct Orders {
     hidden: Arc<ChannelOrder>,
     /// Of each layer.
@@ -28,17 +28,11 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    pub(super) fn of(calibration: &Calibration, layers: usize, recipe: &NativeRecipe) -> Self {
-        let of = |ordering: Ordering, outlyingness: &dyn Fn() -> Vec<f32>| {
-            Arc::new(match ordering {
-                Ordering::Models => ChannelOrder::Models,
-                Ordering::BySize => ChannelOrder::descending(&outlyingness()),
-            })
-        };
-        let inner = |layer| of(recipe.inner_order, &|| calibration.largest(layer, LinearInput::Output).to_vec());
+    pub(super) fn of(calibration: &Calibration, layers: usize) -> Self {
+        let descending = |numbers: &[f32]| Arc::new(ChannelOrder::descending(numbers));
         Self {
-            hidden: of(recipe.hidden_order, &|| hidden_outlyingness(calibration, layers)),
-            inner: (0..layers).map(inner).collect(),
+            hidden: descending(&hidden_outlyingness(calibration, layers)),
+            inner: (0..layers).map(|layer| descending(calibration.largest(layer, LinearInput::Output))).collect(),
         }
     }
 
@@ -62,7 +56,8 @@ impl Orders {
     }
 }
 
-/// How many times the median of its row a channel was at most, in any layer.
+/// How large a channel was in calibration, as a multiple of the median of all channels' largest magnitudes, in the
+/// layer where that is most.
 fn hidden_outlyingness(calibration: &Calibration, layers: usize) -> Vec<f32> {
     let mut most: Vec<f32> = Vec::new();
     for layer in 0..layers {

@@ -20,8 +20,8 @@ impl Packed {
     }
 }
 
-/// Packs weights whose inputs stand in the packed order already, and `bias`, `[outputs]`; the outputs are to stand in the
-/// given order.
+/// Packs weights whose inputs stand in the packed order already, and `bias`, `[outputs]`; the outputs are to stand in
+/// the given order.
 ///
 /// Those of split channels are the same integers twice, for both halves of a value.
 pub(super) fn pack(weight: &Rounded, bias: &[f32], layout: RowLayout, outputs: &ChannelOrder) -> Packed {
@@ -92,6 +92,20 @@ mod tests {
         (0..outputs).map(row).collect()
     }
 
+    /// What fills the last panel adds nothing: no weight, no scale, no bias.
+    fn assert_padding_is_zero(packed: &Packed, layout: RowLayout, outputs: usize) {
+        let groups = layout.group_count();
+        for output in outputs..outputs.next_multiple_of(PANEL) {
+            assert_eq!(packed.bias[output], 0.0, "output {output}");
+            for group in 0..groups {
+                let at = LinearWeights::scale_index(groups, group, output);
+                assert_eq!([packed.scales[at], packed.scales[at + PANEL]], [0.0; 2], "output {output}, group {group}");
+            }
+            let weight = |byte| packed.weights[LinearWeights::weight_index(layout.row_bytes(), byte, output)];
+            assert!((0..layout.row_bytes()).all(|byte| weight(byte) == 0), "output {output}");
+        }
+    }
+
     #[test]
     fn weights_come_back_from_their_places_whatever_the_order_and_the_shape() {
         for (inputs, outputs, split, group) in [(30, 5, 6, 16), (8, 33, 0, 8), (12, 64, 3, 128), (7, 1, 1, 4)] {
@@ -109,7 +123,7 @@ mod tests {
                     assert!((value - expected).abs() <= 1.25 / 127.0 * 0.5001, "{value} for {expected}");
                 }
             }
-            assert!(packed.bias[outputs..].iter().chain(&packed.scales[packed.scales.len()..]).all(|&x| x == 0.0));
+            assert_padding_is_zero(&packed, layout, outputs);
         }
     }
 

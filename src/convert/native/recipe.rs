@@ -17,10 +17,6 @@ pub(in crate::convert) struct NativeRecipe {
     pub(super) output: InputRecipe,
     /// Channels of a word's embedding that share a scale.
     pub(super) word_group: usize,
-    /// How the channels of the states are ordered, the same in all layers.
-    pub(super) hidden_order: Ordering,
-    /// How the neurons between intermediate and output are ordered, in each layer by itself.
-    pub(super) inner_order: Ordering,
 }
 
 /// How the input of linear layers and their weights are quantised.
@@ -34,16 +30,6 @@ pub(super) struct InputRecipe {
     pub(super) clip: bool,
 }
 
-/// An order of channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ordering {
-    /// As in the source.
-    #[allow(dead_code, reason = "to compare with")]
-    Models,
-    /// The largest in calibration first: those that need 16 bits, then groups of channels of like size.
-    BySize,
-}
-
 impl Default for NativeRecipe {
     fn default() -> Self {
         let outlying = InputRecipe { split: 16, group: 128, clip: true };
@@ -53,8 +39,6 @@ impl Default for NativeRecipe {
             intermediate: outlying,
             output: outlying,
             word_group: 64,
-            hidden_order: Ordering::BySize,
-            inner_order: Ordering::BySize,
         }
     }
 }

@@ -20,8 +20,8 @@ const MOST_THREADS: usize = 4;
 /// The linear layers of one input in one encoder layer.
 type Place = (usize, LinearInput);
 
-/// The rounded weights of linear layers, and the orders in which channels stand: their inputs are in these orders, their
-/// outputs as in the source.
+/// The rounded weights of linear layers, and the orders in which channels stand: their inputs are in these orders,
+/// their outputs as in the source.
 pub(in crate::convert) struct RoundedLayers {
     pub(super) orders: Orders,
     pub(super) weights: BTreeMap<Place, Rounded>,
@@ -67,7 +67,7 @@ pub(super) fn round_with(
     recipe: &NativeRecipe,
     progress: &Progress,
 ) -> Result<RoundedLayers, WeightsError> {
-    let orders = Orders::of(calibration, encoder.layers.len(), recipe);
+    let orders = Orders::of(calibration, encoder.layers.len());
     let mut places: Vec<Place> =
         (0..encoder.layers.len()).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
     // The largest first, so that the threads end together; `pop` takes the last.

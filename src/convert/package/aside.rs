@@ -71,7 +71,7 @@ impl Drop for Aside {
 fn lock(path: &Path) -> io::Result<File> {
     loop {
         let file = File::options().write(true).create(true).truncate(false).open(path)?;
-        file.lock()?;
+        crate::lock::lock(&file, || {})?;
         let held = file.metadata()?;
         match fs::metadata(path) {
             Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => return Ok(file),

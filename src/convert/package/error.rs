@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{AccuracyRecord, BundleError, PORTABLE_FILE, Variant};
+use crate::convert::writer::advice;
 
 /// Why a tarball could not be written or is not to be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +49,8 @@ pub enum PackageError {
     },
     /// The bundle lacks a file that a detector needs.
     #[error(
-        "{manifest} does not list {file}, which a tarball must have; convert the model again with `embedd convert --force`"
+        "{manifest} does not list {file}, which a tarball must have; convert the model again with \
+         `embedd convert --force`"
     )]
     MissingFile {
         /// The manifest.
@@ -95,11 +97,11 @@ impl PackageError {
     }
 
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
-        let advice = match source.kind() {
-            io::ErrorKind::StorageFull => "; free some space, or choose another disk with --output",
-            io::ErrorKind::PermissionDenied => "; choose another folder with --output",
-            _ => "",
-        };
+        let advice = advice(
+            &source,
+            "; free some space, or choose another disk with --output",
+            "; choose another folder with --output",
+        );
         Self::Io { path: path.to_owned(), source, advice }
     }
 }

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::bundle::{FORMAT, NATIVE_FILE, NATIVE_WEIGHTS_FILE};
+use crate::checksum::Sha256Hex;
 
 const FILES: [(&str, &str); 8] = [
     (PORTABLE_FILE, "weights"),

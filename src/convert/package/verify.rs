@@ -85,12 +85,10 @@ impl Found {
     /// The name of a file in the folder that all of them are in.
     fn enter(&mut self, path: &str) -> Result<String, String> {
         let parts: Vec<&str> = path.split('/').collect();
-        let &[ROOT, model, file] = parts.as_slice() else {
-            return Err(format!("`{path}` is not in a model's folder, {ROOT}/MODEL"));
+        let (model, file) = match parts[..] {
+            [ROOT, model, file] if is_file_name(model) && is_file_name(file) => (model, file),
+            _ => return Err(format!("`{path}` is not in a model's folder, {ROOT}/MODEL")),
         };
-        if !is_file_name(model) || !is_file_name(file) {
-            return Err(format!("`{path}` is not in a model's folder, {ROOT}/MODEL"));
-        }
         let folder = self.folder.get_or_insert_with(|| format!("{ROOT}/{model}"));
         if *folder != format!("{ROOT}/{model}") {
             return Err(format!("`{path}` is not in {folder}, as other files are"));

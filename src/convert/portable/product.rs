@@ -222,29 +222,33 @@ pub(super) fn look_up<'w>(
     table: &'w Tensor<'w>,
     ids: &Value,
 ) -> Result<Value, WeightsError> {
-    let found = format!("{name}/found");
     let (rows, width) = (table.shape()[0], table.shape()[1]);
-    // Channels that share a scale.
-    let group = match scheme {
-        Scheme::Float32 | Scheme::Observed => {
-            let table = copy(graph, name, table);
-            return Ok(graph.node(&found, "Gather", &[&table, ids], &[]));
+    let floats = match scheme {
+        Scheme::Float32 | Scheme::Observed => copy(graph, name, table),
+        Scheme::Half => graph.half_weight(name, table.shape(), move || table.read()),
+        Scheme::PerToken(_) => {
+            let group = if width.is_multiple_of(WORD_GROUP) { WORD_GROUP } else { width };
+            let (integers, scales) = quantize::by_row(&table.read()?, width, group);
+            return Ok(look_up_int8(graph, name, [rows, width / group, group], integers, scales, ids));
         }
-        Scheme::Half => {
-            let table = graph.half_weight(name, table.shape(), move || table.read());
-            return Ok(graph.node(&found, "Gather", &[&table, ids], &[]));
-        }
-        Scheme::PerToken(_) if width.is_multiple_of(WORD_GROUP) => WORD_GROUP,
-        Scheme::PerToken(_) | Scheme::DynamicPerTensor => width,
-    };
-    let groups = width / group;
-    let (integers, scales) = match scheme {
         Scheme::DynamicPerTensor => {
             let (integers, scales) = quantize::by_row(&table.read()?, rows * width, rows * width);
-            (integers, scales.repeat(rows))
+            return Ok(look_up_int8(graph, name, [rows, 1, width], integers, scales.repeat(rows), ids));
         }
-        _ => quantize::by_row(&table.read()?, width, group),
     };
+    Ok(graph.node(&format!("{name}/found"), "Gather", &[&floats, ids], &[]))
+}
+
+/// As [`look_up`], in a table of INT8 with a scale for each group: `[rows, groups, channels of a group]`.
+fn look_up_int8<'w>(
+    graph: &mut GraphBuilder<'w>,
+    name: &str,
+    [rows, groups, group]: [usize; 3],
+    integers: Vec<i8>,
+    scales: Vec<f32>,
+    ids: &Value,
+) -> Value {
+    let found = format!("{name}/found");
     let integers = graph.int8_weight(name, &[rows, groups, group], integers);
     let scales = graph.weight(&format!("{name}/scale"), &[rows, groups, 1], move || Ok(scales.clone()));
     let integers = graph.node(&format!("{found}/integers"), "Gather", &[&integers, ids], &[]);
@@ -253,6 +257,6 @@ pub(super) fn look_up<'w>(
     let scale = graph.node(&format!("{found}/scale"), "Gather", &[&scales, ids], &[]);
     let scaled = graph.node(&format!("{found}/scaled"), "Mul", &[&floats, &scale], &[]);
     // 0 stands for a dimension that stays as it is: batch and sequence.
-    let shape = graph.integers(&[0, 0, width as i64], &[3]);
-    Ok(graph.node(&found, "Reshape", &[&scaled, &shape], &[]))
+    let shape = graph.integers(&[0, 0, (groups * group) as i64], &[3]);
+    graph.node(&found, "Reshape", &[&scaled, &shape], &[])
 }

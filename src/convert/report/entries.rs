@@ -3,6 +3,7 @@
 use super::{VariantReport, WORST_TEXTS, WorstText, format};
 use crate::accuracy::{Accuracy, TextAccuracy};
 use crate::bundle::{Manifest, ModelRecord, Variant};
+use crate::convert::recipe::precision_of;
 use crate::reference::ReferenceSet;
 
 /// Characters of a text that are shown.
@@ -18,7 +19,7 @@ pub(super) fn variants(manifest: &Manifest) -> Vec<VariantReport> {
             variant,
             file: model.file.clone(),
             recipe: model.quantization.clone(),
-            precision: precision(variant, &model.quantization),
+            precision: precision_of(&model.quantization).map(str::to_uppercase),
             bytes: own,
             reduction: saved,
             accuracy: None,
@@ -27,13 +28,6 @@ pub(super) fn variants(manifest: &Manifest) -> Vec<VariantReport> {
         }
     };
     manifest.models.iter().map(entry).collect()
-}
-
-fn precision(variant: Variant, recipe: &str) -> Option<String> {
-    let known = [("int8", "INT8"), ("int4", "INT4"), ("fp16", "FP16"), ("f16", "FP16"), ("bf16", "BF16")];
-    let named = known.iter().rev().find(|(part, _)| recipe.to_lowercase().contains(part));
-    let plain = (variant == Variant::Fp32 && recipe == "none").then_some("FP32");
-    named.map(|(_, precision)| *precision).or(plain).map(str::to_owned)
 }
 
 /// The worst texts of a comparison, with their beginnings.

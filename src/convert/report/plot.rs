@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Report;
 use super::format::{html, megabytes, ms};
+use crate::accuracy::TextAccuracy;
 
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 56.0;
@@ -132,10 +133,9 @@ fn decades(low: f64, high: f64) -> Vec<f64> {
 /// A point for each text at 1 − cosine, on a logarithmic axis: a row for each model, and the threshold.
 pub(super) fn cosines(report: &Report) -> Option<String> {
     let rows: Vec<_> = report.variants.iter().filter_map(|entry| Some((entry, entry.accuracy.as_ref()?))).collect();
-    let distances = |cosine: f64| (1.0 - cosine).max(NEAREST);
     let all = rows.iter().flat_map(|(_, accuracy)| &accuracy.texts).map(|text| text.cosine);
     let thresholds = rows.iter().map(|(_, accuracy)| accuracy.summary.threshold);
-    let (low, high) = range(all.chain(thresholds).filter(|cosine| cosine.is_finite()).map(distances))?;
+    let (low, high) = range(all.chain(thresholds).filter(|cosine| cosine.is_finite()).map(distance))?;
     let (low, high) = (10f64.powf((low * 0.7).log10().floor()), (high * 2.0).min(2.0));
     let row_height = 84.0;
     let height = 30.0 + row_height * rows.len() as f64 + 44.0;
@@ -155,16 +155,7 @@ pub(super) fn cosines(report: &Report) -> Option<String> {
             middle + 4.0,
             entry.variant
         );
-        for text in accuracy.texts.iter().filter(|text| text.cosine.is_finite()) {
-            // The golden ratio spreads neighbours, and the same report is drawn the same every time.
-            let spread = (text.index as f64 * 0.618_034).fract() - 0.5;
-            let (cx, cy) = (x.at(distances(text.cosine)), middle + spread * row_height * 0.7);
-            out += &format!(
-                "<circle class=\"dot c{number}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2.8\"><title>{}: {:.6}</title></circle>",
-                html(&text.id),
-                text.cosine
-            );
-        }
+        out += &dots(&x, number, middle, row_height, &accuracy.texts);
         out += &threshold(&x, middle, row_height, accuracy.summary.threshold);
     }
     let caption = format!("1 − cosine to PyTorch: left is nearer (what is below {NEAREST:e} is drawn there)");
@@ -172,8 +163,25 @@ pub(super) fn cosines(report: &Report) -> Option<String> {
     Some(out + "</svg>")
 }
 
+fn distance(cosine: f64) -> f64 {
+    (1.0 - cosine).max(NEAREST)
+}
+
+fn dots(x: &Axis, colour: usize, middle: f64, row_height: f64, texts: &[TextAccuracy]) -> String {
+    let mut out = String::new();
+    for text in texts.iter().filter(|text| text.cosine.is_finite()) {
+        // The golden ratio spreads neighbours, and the same report is drawn the same every time.
+        let spread = (text.index as f64 * 0.618_034).fract() - 0.5;
+        let (cx, cy) = (x.at(distance(text.cosine)), middle + spread * row_height * 0.7);
+        let (id, cosine) = (html(&text.id), text.cosine);
+        out += &format!("<circle class=\"dot c{colour}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2.8\">");
+        out += &format!("<title>{id}: {cosine:.6}</title></circle>");
+    }
+    out
+}
+
 fn threshold(x: &Axis, middle: f64, row_height: f64, threshold: f64) -> String {
-    let at = x.at((1.0 - threshold).max(NEAREST));
+    let at = x.at(distance(threshold));
     let (top, bottom) = (middle - row_height / 2.0, middle + row_height / 2.0);
     format!(
         "<line class=\"threshold\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" y2=\"{bottom:.1}\"/><text class=\"limit \

@@ -30,8 +30,11 @@ fn manifest() -> Manifest {
         position_limit: 512,
         pooling: Pooling::Mean,
         lowercase: false,
-        models: [(Variant::Fp32, model("model.onnx", "none")), (Variant::Portable, model("q.onnx", "int8-blocks"))]
-            .into(),
+        models: [
+            (Variant::Fp32, model("model.onnx", "none")),
+            (Variant::Portable, model("q.onnx", "dynamic-per-tensor")),
+        ]
+        .into(),
         files: [("model.onnx".to_owned(), record("a", 400_000_000)), ("q.onnx".to_owned(), record("b", 100_000_000))]
             .into(),
     }
@@ -73,8 +76,12 @@ fn full() -> Report {
     };
     let near = TextAccuracy::compare(0, "a", 3, &[1.0, 0.001], &[1.0, 0.0], 0.99);
     let wrong = TextAccuracy::compare(1, HOSTILE, 3, &[0.0, 0.0], &[1.0, 0.0], 0.99);
-    report.add_accuracy(Variant::Fp32, Accuracy::of(vec![near.clone()], 0.99), 0.999_999, &reference);
-    report.add_accuracy(Variant::Portable, Accuracy::of(vec![near, wrong], 0.99), f64::NAN, &reference);
+    let comparison = |texts: Vec<TextAccuracy>, agreement: f64| Comparison {
+        accuracy: Accuracy::of(texts, 0.99),
+        batch_agreement: Some(agreement),
+    };
+    report.add_comparison(Variant::Fp32, comparison(vec![near.clone()], 0.999_999), &reference);
+    report.add_comparison(Variant::Portable, comparison(vec![near, wrong], f64::NAN), &reference);
     report.reference = Some(ReferenceSummary { origin: HOSTILE.to_owned(), texts: 2, provenance: BTreeMap::new() });
     report.add_latency(vec![row("fp32", 11, 10.0), row("portable", 11, 5.0), row("portable", 384, 80.0)], 2);
     let json = r#"{"engines": {"pytorch": {"cos_min": 1.0, "L11": {"p50": 40, "p95": 50, "min": 30}}}}"#;
@@ -127,6 +134,7 @@ fn what_was_not_measured_is_said_to_be_absent() {
 fn the_summary_has_what_the_reader_asks_first() {
     let markdown = full().to_markdown();
     for line in [
+        "Quantization: dynamic-per-tensor (INT8)\n",
         "  PyTorch FP32:  40.0 ms (P95: 50.0 ms)  [from",
         "  ONNX INT8:     5.00 ms (P95: 10.0 ms)\n",
         "  Speedup:       8.0x",

@@ -13,15 +13,13 @@ use ort::value::{TensorElementType, ValueRef};
 
 use super::weights::NativeWeights;
 use super::workers::Workers;
+use crate::bundle::native_io::DOMAIN;
 use crate::kernels::{Kernels, Offsets, Scratch};
 
 mod attention;
 mod embed;
 mod linear;
 mod pool;
-
-/// The domain of embedd's operators.
-const DOMAIN: &str = "embedd";
 
 /// What the kernels of one session share.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! One GET: redirects followed by hand, for the hub says what a file is on the first answer and where it is on the last.
+//! One GET: redirects followed by hand, for the hub says what a file is on the first answer and where it is on the
+//! last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

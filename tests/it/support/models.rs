@@ -1,10 +1,10 @@
 //! The real models, fetched to the cache folder and converted by the code under test.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use embedd::convert::recipe::Recipe;
-use embedd::convert::{Conversion, Gate, ProofPlan, convert};
+use embedd::convert::{Conversion, Making, ProofPlan, convert};
 use embedd::engine::OnnxRuntime;
 use embedd::fetch::{Fetcher, Tool};
 use embedd::home::Home;
@@ -28,6 +28,11 @@ impl Model {
             Self::Mpnet => "sentence-transformers/all-mpnet-base-v2",
             Self::MiniLm => "sentence-transformers/all-MiniLM-L6-v2",
         }
+    }
+
+    /// Without the organisation.
+    pub(crate) fn name(self) -> &'static str {
+        self.id().rsplit('/').next().expect("a name")
     }
 
     pub(crate) fn dimension(self) -> usize {
@@ -60,19 +65,27 @@ impl Model {
         };
         bundle.get_or_init(|| {
             let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
-            let proof = ProofPlan {
-                runtime: runtime(),
-                recipe: Some(Recipe::default()),
-                gate: Gate::default(),
-                reference: None,
-                baseline: None,
-                report: true,
-            };
+            let proof = ProofPlan { runtime: runtime(), making: Making::default() };
             let (source, name) = (self.source(), self.id().to_owned());
             let conversion = Conversion { source, output: output.clone(), name, replace: true, proof: Some(proof) };
             convert(&conversion, &Progress::plain()).expect("the model can be converted");
             output
         })
+    }
+}
+
+/// A copy of the model's bundle in `folder`, which is made: files that may be `changed`, and links to the others.
+pub(crate) fn copy_of(model: Model, folder: &Path, changed: &[&str]) {
+    fs::create_dir_all(folder).expect("a folder");
+    for entry in fs::read_dir(model.bundle()).expect("the bundle") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name");
+        let copy = folder.join(name);
+        if changed.iter().any(|changed| *changed == name) {
+            fs::copy(&path, copy).expect("a copy");
+        } else {
+            std::os::unix::fs::symlink(&path, copy).expect("a link");
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::{Duration, Instant};
@@ -142,7 +142,7 @@ pub(crate) fn command() -> Command {
     command
 }
 
-/// A server of the model with default settings, shared by the tests that run at the same time.
+/// A float32 server of the model with default settings otherwise, shared by the tests that run at the same time.
 pub(crate) fn shared(model: Model) -> Arc<Server> {
     static MPNET: Mutex<Weak<Server>> = Mutex::new(Weak::new());
     static MINI_LM: Mutex<Weak<Server>> = Mutex::new(Weak::new());
@@ -157,6 +157,17 @@ pub(crate) fn shared(model: Model) -> Arc<Server> {
     let server = Arc::new(Server::start(model, &[]));
     *slot = Arc::downgrade(&server);
     server
+}
+
+/// What a server says before it ends with exit code 1, though all that it needs is named.
+pub(crate) fn refused(bundle: &Path, flags: &[&str]) -> String {
+    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+    let mut serve = command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--onnxruntime"]).arg(runtime);
+    let output = serve.arg("--bundle").arg(bundle).args(flags).output().expect("the program runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    told
 }
 
 /// An Embed call with default options.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use super::*;
+use crate::bundle::native_io::pooling;
 use crate::kernels::{
     AttentionInput, DistanceBias, EmbeddingTables, Epilogue, InstructionSet, Kernels, LayerNorm as Norm, LinearWeights,
     Offsets, PoolingRule, PositionRule, Scratch, Serial,
@@ -66,6 +67,11 @@ impl<'f> Evaluator<'f> {
         tensor.data().iter().map(|byte| byte.cast_signed()).collect()
     }
 
+    /// Weight and bias of the normalisation behind what `prefix` names.
+    fn norm(&self, prefix: &str) -> [Vec<f32>; 2] {
+        [tensor::NORM_WEIGHT, tensor::NORM_BIAS].map(|part| self.floats(&tensor::of(prefix, part)))
+    }
+
     /// The pooled embedding of each text.
     pub(super) fn run(&mut self, texts: &[&[i64]]) -> Vec<Vec<f32>> {
         let ids = texts.concat();
@@ -82,10 +88,10 @@ impl<'f> Evaluator<'f> {
             let inputs: Vec<&[f32]> =
                 node.input.iter().filter_map(|name| values.get(name.as_str()).map(Vec::as_slice)).collect();
             let output = match node.op_type.as_str() {
-                "Embed" => self.embed(&attributes, &ids, &offsets),
-                "QuantizedLinear" => self.linear(&attributes, &inputs),
-                "Attention" => self.attention(&attributes, inputs[0], &offsets),
-                "Pool" => self.pool(&attributes, inputs[0], &offsets),
+                operator::EMBED => self.embed(&attributes, &ids, &offsets),
+                operator::QUANTIZED_LINEAR => self.linear(&attributes, &inputs),
+                operator::ATTENTION => self.attention(&attributes, inputs[0], &offsets),
+                operator::POOL => self.pool(&attributes, inputs[0], &offsets),
                 "Gather" => {
                     let places = &graph.initializer.iter().find(|tensor| tensor.name == node.input[1]).expect("there");
                     let places: Vec<i64> =
@@ -103,38 +109,39 @@ impl<'f> Evaluator<'f> {
     }
 
     fn embed(&self, attributes: &Attributes<'_>, ids: &[i64], offsets: &Offsets) -> Vec<f32> {
-        let (weight, bias) = (self.floats("embeddings/norm/weight"), self.floats("embeddings/norm/bias"));
+        let [weight, bias] = self.norm(tensor::EMBEDDINGS);
         let mut output = vec![f32::NAN; ids.len() * weight.len()];
         let tables = EmbeddingTables {
-            words: &self.integers("word_embeddings"),
-            word_scales: &self.floats("word_embeddings/scale"),
-            word_group: attributes.number("word_group"),
-            positions: &self.floats("position_embeddings"),
+            words: &self.integers(tensor::WORD_EMBEDDINGS),
+            word_scales: &self.floats(tensor::WORD_SCALES),
+            word_group: attributes.number(attribute::WORD_GROUP),
+            positions: &self.floats(tensor::POSITION_EMBEDDINGS),
             position_rule: attributes
-                .int("padding")
+                .int(attribute::PADDING)
                 .map_or(PositionRule::Sequential, |padding| PositionRule::SkippingPadding { padding }),
-            norm: Norm { weight: &weight, bias: &bias, epsilon: attributes.float("epsilon") },
+            norm: Norm { weight: &weight, bias: &bias, epsilon: attributes.float(attribute::EPSILON) },
         };
         self.kernels.embed(&Serial, ids, offsets, &tables, &mut output).expect("tokens of the model");
         output
     }
 
     fn linear(&self, attributes: &Attributes<'_>, inputs: &[&[f32]]) -> Vec<f32> {
-        let prefix = attributes.text("weights");
+        let prefix = attributes.text(attribute::WEIGHTS);
         let [inputs_count, outputs, split, group] =
-            ["inputs", "outputs", "split", "group"].map(|name| attributes.number(name));
+            [attribute::INPUTS, attribute::OUTPUTS, attribute::SPLIT, attribute::GROUP]
+                .map(|name| attributes.number(name));
         let layout = RowLayout { inputs: inputs_count, split, group };
-        let weights = self.integers(&format!("{prefix}/weight"));
-        let [scales, bias] = ["scale", "bias"].map(|part| self.floats(&format!("{prefix}/{part}")));
+        let weights = self.integers(&tensor::of(&prefix, tensor::WEIGHT));
+        let [scales, bias] = [tensor::SCALE, tensor::BIAS].map(|part| self.floats(&tensor::of(&prefix, part)));
         let weights = LinearWeights::new(layout, outputs, &weights, &scales, &bias).expect("shapes that fit");
-        let norm = inputs.get(1).map(|_| ["weight", "bias"].map(|part| self.floats(&format!("{prefix}/norm/{part}"))));
-        let epilogue = match (&norm, attributes.text("activation").as_str()) {
-            (Some([weight, bias]), "none") => {
-                let norm = Norm { weight, bias, epsilon: attributes.float("epsilon") };
+        let norm = inputs.get(1).map(|_| self.norm(&prefix));
+        let epilogue = match (&norm, attributes.text(attribute::ACTIVATION).as_str()) {
+            (Some([weight, bias]), activation::NONE) => {
+                let norm = Norm { weight, bias, epsilon: attributes.float(attribute::EPSILON) };
                 Epilogue::ResidualNorm { residual: inputs[1], norm }
             }
-            (None, "none") => Epilogue::None,
-            (None, "gelu") => Epilogue::Gelu,
+            (None, activation::NONE) => Epilogue::None,
+            (None, activation::GELU) => Epilogue::Gelu,
             (_, other) => panic!("{other} is no activation here"),
         };
         let mut output = vec![f32::NAN; inputs[0].len() / inputs_count * outputs];
@@ -144,17 +151,18 @@ impl<'f> Evaluator<'f> {
 
     fn attention(&self, attributes: &Attributes<'_>, qkv: &[f32], offsets: &Offsets) -> Vec<f32> {
         let mut output = vec![f32::NAN; qkv.len() / 3];
-        let table = attributes.int("farthest").map(|farthest| (self.floats("relative_attention_bias"), farthest));
+        let table = attributes.int(attribute::FARTHEST);
+        let table = table.map(|farthest| (self.floats(tensor::RELATIVE_ATTENTION_BIAS), farthest));
         let bias = table.as_ref().map(|(table, farthest)| DistanceBias { table, farthest: *farthest });
-        let input = AttentionInput { qkv, heads: attributes.number("heads"), bias };
+        let input = AttentionInput { qkv, heads: attributes.number(attribute::HEADS), bias };
         self.kernels.attention(&Serial, &input, offsets, &mut output);
         output
     }
 
     fn pool(&self, attributes: &Attributes<'_>, states: &[f32], offsets: &Offsets) -> Vec<f32> {
-        let rule = match attributes.text("pooling").as_str() {
-            "mean" => PoolingRule::Mean,
-            "cls" => PoolingRule::First,
+        let rule = match attributes.text(attribute::POOLING).as_str() {
+            pooling::MEAN => PoolingRule::Mean,
+            pooling::CLS => PoolingRule::First,
             other => panic!("{other} is no pooling"),
         };
         let mut output = vec![f32::NAN; states.len() / offsets.tokens() * offsets.texts().len()];

@@ -1,6 +1,7 @@
 //! An encoder in float64, as its description says and no faster: one text at a time, one number after the other.
 
 use super::*;
+use crate::bundle::Pooling;
 use crate::convert::calibrate::Calibration;
 use crate::convert::encoder::relative_position::bucket;
 use crate::convert::weights::Tensor;

@@ -4,6 +4,7 @@ use ort::operator::{ComputeContext, OperatorInput};
 use ort::{Error, Result};
 
 use super::{Node, Operation, STATES, Shared, TOKENS, failed, input, offsets, output};
+use crate::bundle::native_io::{attribute, operator, tensor};
 use crate::engine::native::weights::{NativeWeights, Tensor};
 use crate::kernels::{AttentionInput, DistanceBias};
 
@@ -18,21 +19,22 @@ struct Bias {
 }
 
 impl Operation for Attention {
-    const NAME: &'static str = "Attention";
+    const NAME: &'static str = operator::ATTENTION;
 
     fn inputs() -> Vec<OperatorInput> {
         vec![STATES, TOKENS]
     }
 
     fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self> {
-        let heads = node.count("heads")?;
+        let heads = node.count(attribute::HEADS)?;
         if heads == 0 {
             return Err(node.error("its attribute `heads` is 0"));
         }
-        let bias = match node.find::<i64>("farthest") {
+        let bias = match node.find::<i64>(attribute::FARTHEST) {
             Some(_) => {
-                let farthest = node.count("farthest")?;
-                let table = weights.matrix("relative_attention_bias", Some(2 * farthest + 1)).map_err(failed)?;
+                let farthest = node.count(attribute::FARTHEST)?;
+                let columns = Some(2 * farthest + 1);
+                let table = weights.matrix(tensor::RELATIVE_ATTENTION_BIAS, columns).map_err(failed)?;
                 if table.shape()[0] != heads {
                     return Err(node.error(format!("a bias for {} heads, and there are {heads}", table.shape()[0])));
                 }

@@ -4,6 +4,7 @@ use ort::Result;
 use ort::operator::{ComputeContext, OperatorInput};
 
 use super::{Node, Operation, Shared, TOKENS, failed, input, offsets, output};
+use crate::bundle::native_io::{attribute, operator, tensor};
 use crate::engine::native::weights::{NativeWeights, Tensor};
 use crate::kernels::{EmbeddingTables, LayerNorm, PositionRule};
 
@@ -20,33 +21,34 @@ pub(super) struct Embed {
 }
 
 impl Operation for Embed {
-    const NAME: &'static str = "Embed";
+    const NAME: &'static str = operator::EMBED;
 
     fn inputs() -> Vec<OperatorInput> {
         vec![TOKENS, TOKENS]
     }
 
     fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self> {
-        let words = weights.matrix("word_embeddings", None).map_err(failed)?;
+        let words = weights.matrix(tensor::WORD_EMBEDDINGS, None).map_err(failed)?;
         let (vocabulary, hidden) = (words.shape()[0], words.shape()[1]);
-        let word_group = node.count("word_group")?;
+        let word_group = node.count(attribute::WORD_GROUP)?;
         if word_group == 0 {
             return Err(node.error("its attribute `word_group` is 0"));
         }
         let groups = hidden.div_ceil(word_group);
-        let position_rule = match node.find::<i64>("padding") {
-            Some(_) => PositionRule::SkippingPadding { padding: node.count("padding")? },
+        let position_rule = match node.find::<i64>(attribute::PADDING) {
+            Some(_) => PositionRule::SkippingPadding { padding: node.count(attribute::PADDING)? },
             None => PositionRule::Sequential,
         };
+        let norm = |part| weights.expect(&tensor::of(tensor::EMBEDDINGS, part), &[hidden]).map_err(failed);
         Ok(Self {
             words,
-            word_scales: weights.expect("word_embeddings/scale", &[vocabulary, groups]).map_err(failed)?,
+            word_scales: weights.expect(tensor::WORD_SCALES, &[vocabulary, groups]).map_err(failed)?,
             word_group,
-            positions: weights.matrix("position_embeddings", Some(hidden)).map_err(failed)?,
+            positions: weights.matrix(tensor::POSITION_EMBEDDINGS, Some(hidden)).map_err(failed)?,
             position_rule,
-            norm_weight: weights.expect("embeddings/norm/weight", &[hidden]).map_err(failed)?,
-            norm_bias: weights.expect("embeddings/norm/bias", &[hidden]).map_err(failed)?,
-            epsilon: node.attribute("epsilon")?,
+            norm_weight: norm(tensor::NORM_WEIGHT)?,
+            norm_bias: norm(tensor::NORM_BIAS)?,
+            epsilon: node.attribute(attribute::EPSILON)?,
             hidden,
         })
     }

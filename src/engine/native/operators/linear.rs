@@ -4,6 +4,7 @@ use ort::operator::{ComputeContext, OperatorInput};
 use ort::{Error, Result};
 
 use super::{Node, Operation, RESIDUAL, STATES, Shared, failed, input, output, rows};
+use crate::bundle::native_io::{activation, attribute, operator, tensor};
 use crate::engine::native::weights::{NativeWeights, Tensor};
 use crate::kernels::{Epilogue, LayerNorm, LinearWeights, RowLayout};
 
@@ -30,39 +31,43 @@ impl QuantizedLinear {
 }
 
 impl Operation for QuantizedLinear {
-    const NAME: &'static str = "QuantizedLinear";
+    const NAME: &'static str = operator::QUANTIZED_LINEAR;
 
     fn inputs() -> Vec<OperatorInput> {
         vec![STATES, RESIDUAL]
     }
 
     fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self> {
-        let layout =
-            RowLayout { inputs: node.count("inputs")?, split: node.count("split")?, group: node.count("group")? };
-        let outputs = node.count("outputs")?;
+        let layout = RowLayout {
+            inputs: node.count(attribute::INPUTS)?,
+            split: node.count(attribute::SPLIT)?,
+            group: node.count(attribute::GROUP)?,
+        };
+        let outputs = node.count(attribute::OUTPUTS)?;
         if layout.inputs == 0 || outputs == 0 || layout.group == 0 || layout.split > layout.inputs {
             return Err(node.error(format!("there is no layer of {outputs} outputs with {layout:?}")));
         }
-        let prefix: String = node.attribute("weights")?;
-        let tensor = |name: &str| format!("{prefix}/{name}");
-        let follow_up = match (node.find::<f32>("epsilon"), node.find::<String>("activation").as_deref()) {
-            (Some(epsilon), None | Some("none")) => FollowUp::ResidualNorm {
-                weight: weights.expect(&tensor("norm/weight"), &[outputs]).map_err(failed)?,
-                bias: weights.expect(&tensor("norm/bias"), &[outputs]).map_err(failed)?,
-                epsilon,
-            },
-            (None, None | Some("none")) => FollowUp::None,
-            (None, Some("gelu")) => FollowUp::Gelu,
-            (epsilon, Some(other)) => {
-                let residual = if epsilon.is_some() { " with a residual" } else { "" };
-                return Err(node.error(format!("its activation `{other}`{residual} is not known")));
-            }
-        };
+        let prefix: String = node.attribute(attribute::WEIGHTS)?;
+        let name = |part: &str| tensor::of(&prefix, part);
+        let follow_up =
+            match (node.find::<f32>(attribute::EPSILON), node.find::<String>(attribute::ACTIVATION).as_deref()) {
+                (Some(epsilon), None | Some(activation::NONE)) => FollowUp::ResidualNorm {
+                    weight: weights.expect(&name(tensor::NORM_WEIGHT), &[outputs]).map_err(failed)?,
+                    bias: weights.expect(&name(tensor::NORM_BIAS), &[outputs]).map_err(failed)?,
+                    epsilon,
+                },
+                (None, None | Some(activation::NONE)) => FollowUp::None,
+                (None, Some(activation::GELU)) => FollowUp::Gelu,
+                (epsilon, Some(other)) => {
+                    let residual = if epsilon.is_some() { " with a residual" } else { "" };
+                    return Err(node.error(format!("its activation `{other}`{residual} is not known")));
+                }
+            };
         let shapes = layout.packed_shapes(outputs);
         let layer = Self {
-            weight: weights.expect(&tensor("weight"), &shapes.weights).map_err(failed)?,
-            scale: weights.expect(&tensor("scale"), &shapes.scales).map_err(failed)?,
-            bias: weights.expect(&tensor("bias"), &shapes.bias).map_err(failed)?,
+            weight: weights.expect(&name(tensor::WEIGHT), &shapes.weights).map_err(failed)?,
+            scale: weights.expect(&name(tensor::SCALE), &shapes.scales).map_err(failed)?,
+            bias: weights.expect(&name(tensor::BIAS), &shapes.bias).map_err(failed)?,
             layout,
             outputs,
             follow_up,

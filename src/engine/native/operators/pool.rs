@@ -4,22 +4,23 @@ use ort::operator::{ComputeContext, OperatorInput};
 use ort::{Error, Result};
 
 use super::{Node, Operation, STATES, Shared, TOKENS, failed, input, offsets, output};
+use crate::bundle::native_io::{attribute, operator, pooling};
 use crate::engine::native::weights::NativeWeights;
 use crate::kernels::PoolingRule;
 
 pub(super) struct Pool(PoolingRule);
 
 impl Operation for Pool {
-    const NAME: &'static str = "Pool";
+    const NAME: &'static str = operator::POOL;
 
     fn inputs() -> Vec<OperatorInput> {
         vec![STATES, TOKENS]
     }
 
     fn create(node: &Node<'_>, _weights: &NativeWeights) -> Result<Self> {
-        match node.attribute::<String>("pooling")?.as_str() {
-            "mean" => Ok(Self(PoolingRule::Mean)),
-            "cls" => Ok(Self(PoolingRule::First)),
+        match node.attribute::<String>(attribute::POOLING)?.as_str() {
+            pooling::MEAN => Ok(Self(PoolingRule::Mean)),
+            pooling::CLS => Ok(Self(PoolingRule::First)),
             other => Err(node.error(format!("its pooling `{other}` is not known"))),
         }
     }
