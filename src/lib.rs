@@ -4,7 +4,7 @@
 //!
 //! * the frame: [`cli`], [`commands`], [`config`], [`logging`], [`app`], [`prepare`];
 //! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
-//!   [`engine`];
+//!   [`engine`], and what it tells of itself: [`stats`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
@@ -34,4 +34,5 @@ pub mod progress;
 pub mod proto;
 pub mod reference;
 pub mod request;
+pub mod stats;
 pub mod tokenize;
