@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::engine::{InferenceError, Session, TokenIds};
+use crate::stats::{BatchCounters, QueueStats};
 
 mod policy;
 mod queue;
@@ -70,12 +71,18 @@ struct Answer {
 }
 
 impl Batcher {
-    /// Starts a worker thread for each session. `capacity`: texts that may wait at most.
+    /// Starts a worker thread for each session. `capacity`: texts that may wait at most. `counters` may be those of
+    /// another batcher, too.
     ///
     /// # Errors
     /// What starting a thread failed with.
-    pub fn start(sessions: Vec<Box<dyn Session>>, limits: BatchLimits, capacity: NonZeroUsize) -> io::Result<Self> {
-        let queue = Arc::new(Queue::new(capacity));
+    pub fn start(
+        sessions: Vec<Box<dyn Session>>,
+        limits: BatchLimits,
+        capacity: NonZeroUsize,
+        counters: BatchCounters,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new(capacity, counters));
         let mut batcher = Self { queue, workers: Vec::with_capacity(sessions.len()) };
         for (index, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&batcher.queue);
@@ -103,6 +110,16 @@ impl Batcher {
             embeddings.push(answer.embedding);
         }
         Ok(Inferred { embeddings, queue, infer: batches.into_values().sum() })
+    }
+
+    /// The queue as it is now, and what was counted.
+    pub fn queue_stats(&self) -> QueueStats {
+        self.queue.stats()
+    }
+
+    /// Sessions that run a batch now.
+    pub fn busy(&self) -> usize {
+        self.queue.busy()
     }
 
     /// Queues the shortest texts first: neighbours of like length leave little padding. The receivers are in the

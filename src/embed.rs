@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{BatchError, Batcher};
 use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::request::{EmbedRequest, Limits, Texts, Truncation};
+use crate::stats::{CacheStats, QueueStats, SessionStats};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
 /// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.
@@ -122,6 +123,26 @@ impl Embedder {
     /// Tokens of a text that the model sees at most.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
+    }
+
+    /// The queue as it is now, and what was counted since the start.
+    pub fn queue_stats(&self) -> QueueStats {
+        self.batcher.queue_stats()
+    }
+
+    /// The pool as it is now.
+    pub fn session_stats(&self) -> SessionStats {
+        SessionStats { total: self.model.sessions, busy: self.batcher.busy(), threads: self.model.threads }
+    }
+
+    /// The cache as it is now: there is none yet.
+    pub fn cache_stats(&self) -> CacheStats {
+        CacheStats::default()
+    }
+
+    /// Empties the cache, and tells how many entries it had: there is none yet.
+    pub fn clear_cache(&self) -> u64 {
+        0
     }
 
     /// Tokenise, infer, finish.

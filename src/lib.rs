@@ -3,14 +3,15 @@
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 //!
 //! * the frame: [`cli`], [`commands`], [`config`], [`logging`], [`app`], [`prepare`];
-//! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`tokenize`], [`batch`],
-//!   [`engine`], and what it tells of itself: [`stats`];
+//! * the request path, top to bottom: [`grpc`], [`admin`], [`model_slot`], [`embed`], [`request`], [`tokenize`],
+//!   [`batch`], [`engine`], and what it tells of itself: [`stats`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`progress`], and the generated [`proto`] and [`onnx`].
 
 pub mod accuracy;
+pub mod admin;
 pub mod app;
 pub mod batch;
 pub mod bundle;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 use super::policy::{BatchLimits, next_batch};
 use super::{BatchError, Reply};
 use crate::engine::TokenIds;
+use crate::stats::{BatchCounters, QueueStats};
 
 /// A text that waits, and where its embedding goes.
 #[derive(Debug)]
@@ -24,6 +26,9 @@ pub(super) struct Queue {
     capacity: NonZeroUsize,
     state: Mutex<State>,
     changed: Condvar,
+    counters: BatchCounters,
+    /// Sessions that run a batch.
+    busy: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -34,8 +39,8 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(capacity: NonZeroUsize) -> Self {
-        Self { capacity, state: Mutex::default(), changed: Condvar::new() }
+    pub(super) fn new(capacity: NonZeroUsize, counters: BatchCounters) -> Self {
+        Self { capacity, state: Mutex::default(), changed: Condvar::new(), counters, busy: AtomicUsize::new(0) }
     }
 
     /// Adds all of the texts, or none where they do not fit.
@@ -46,6 +51,7 @@ impl Queue {
         }
         let (waiting, capacity) = (state.waiting.len(), self.capacity.get());
         if waiting + texts.len() > capacity {
+            self.counters.refused(texts.len());
             return Err(BatchError::QueueFull { waiting, capacity, refused: texts.len() });
         }
         let several = texts.len() > 1;
@@ -75,15 +81,34 @@ impl Queue {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let count = next_batch(state.waiting.iter().map(|pending| pending.ids.len()), limits);
-        let batch = state.waiting.drain(..count).collect();
+        let batch: Vec<Pending> = state.waiting.drain(..count).collect();
         state.batches += 1;
-        Some((state.batches, batch))
+        let number = state.batches;
+        drop(state);
+        self.counters.batch(batch.len(), batch.iter().map(|pending| pending.ids.len()).sum());
+        Some((number, batch))
     }
 
     /// Texts that wait now.
-    #[cfg(test)]
     pub(super) fn depth(&self) -> usize {
         self.lock().waiting.len()
+    }
+
+    pub(super) fn stats(&self) -> QueueStats {
+        self.counters.with_queue(self.depth(), self.capacity.get())
+    }
+
+    /// Sessions that run a batch now.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Does a session's work, which must not panic.
+    pub(super) fn while_busy<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let done = work();
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        done
     }
 
     /// Refuses new texts from now on; those that wait are still served.

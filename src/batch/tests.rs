@@ -34,7 +34,8 @@ fn setup(tokens: usize, capacity: usize) -> Setup {
     let limits = BatchLimits { tokens: NonZeroUsize::new(tokens).expect("not zero") };
     let session = Box::new(Gate { batches: batch_sender, go: go_receiver });
     let capacity = NonZeroUsize::new(capacity).expect("not zero");
-    let batcher = Arc::new(Batcher::start(vec![session], limits, capacity).expect("a thread"));
+    let batcher =
+        Arc::new(Batcher::start(vec![session], limits, capacity, BatchCounters::default()).expect("a thread"));
     Setup { batcher, batches, go }
 }
 
@@ -60,6 +61,8 @@ async fn embeddings_come_in_the_order_of_the_texts_whatever_batches_they_were_in
     assert_eq!(inferred.embeddings, [[1.0], [2.0], [3.0], [4.0], [5.0]]);
     let sizes: Vec<usize> = setup.batches.try_iter().collect();
     assert_eq!(sizes, [2, 1, 1, 1], "2+2 tokens padded to 2, then 3, 5 and 7 alone");
+    let stats = setup.batcher.queue_stats();
+    assert_eq!((stats.mean_batch_texts, stats.mean_batch_tokens, stats.depth), (5.0 / 4.0, 19.0 / 4.0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,6 +94,8 @@ async fn a_request_that_does_not_fit_the_queue_is_refused_whole() {
     }
     let error = setup.batcher.infer(vec![text(3, 4), text(4, 4)]).await.expect_err("full");
     assert!(matches!(error, BatchError::QueueFull { waiting: 1, capacity: 2, refused: 2 }), "{error}");
+    let stats = setup.batcher.queue_stats();
+    assert_eq!((stats.depth, stats.capacity, stats.refused, setup.batcher.busy()), (1, 2, 2, 1));
     setup.go.send(()).expect("the session listens");
     setup.go.send(()).expect("the session listens");
     running.await.expect("no panic").expect("embeddings");

@@ -13,7 +13,7 @@ use crate::engine::{InferenceError, Session, TokenIds};
 pub(super) fn run(queue: &Queue, mut session: Box<dyn Session>, limits: BatchLimits) {
     while let Some((number, batch)) = queue.take(limits) {
         let started = Instant::now();
-        let result = infer(session.as_mut(), &batch);
+        let result = queue.while_busy(|| infer(session.as_mut(), &batch));
         let infer = started.elapsed();
         tracing::debug!(texts = batch.len(), ?infer, "batch");
         answer(batch, number, started, infer, &result);

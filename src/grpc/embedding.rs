@@ -6,23 +6,26 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::observe::{observe, record_stages};
 use super::status;
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::model_slot::ModelSlot;
 use crate::proto;
 use crate::proto::embedding_service_server::EmbeddingService;
 use crate::request::{EmbedRequest, Texts, Truncation, Violations};
+use crate::stats::{Method, Stats};
 
 #[derive(Debug)]
 pub(super) struct Embedding {
     model: ModelSlot,
     requests: TaskTracker,
     max_message_bytes: usize,
+    stats: Stats,
 }
 
 impl Embedding {
-    pub(super) fn new(model: ModelSlot, requests: TaskTracker, max_message_bytes: usize) -> Self {
-        Self { model, requests, max_message_bytes }
+    pub(super) fn new(model: ModelSlot, requests: TaskTracker, max_message_bytes: usize, stats: Stats) -> Self {
+        Self { model, requests, max_message_bytes, stats }
     }
 
     fn embedder(&self) -> Result<Arc<Embedder>, Status> {
@@ -34,10 +37,14 @@ impl Embedding {
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
         let _under_way = self.requests.token();
-        let embedder = self.embedder()?;
-        let (request, encoding) = read_embed_request(request.into_inner(), &embedder)?;
-        let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
-        Ok(Response::new(write_embedded(embedded, encoding, &embedder)))
+        let work = async {
+            let embedder = self.embedder()?;
+            let (request, encoding) = read_embed_request(request.into_inner(), &embedder)?;
+            let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
+            record_stages(&self.stats, &embedded.timings);
+            Ok(Response::new(write_embedded(embedded, encoding, &embedder)))
+        };
+        observe(&self.stats, Method::Embed, work).await
     }
 
     type EmbedStreamStream = tokio_stream::Empty<Result<proto::EmbedResponse, Status>>;
@@ -46,23 +53,28 @@ impl EmbeddingService for Embedding {
         &self,
         _: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        Err(Status::unimplemented("EmbedStream is not built yet; call Embed"))
+        let work = async { Err(Status::unimplemented("EmbedStream is not built yet; call Embed")) };
+        observe(&self.stats, Method::EmbedStream, work).await
     }
 
     async fn count_tokens(
         &self,
         request: Request<proto::CountTokensRequest>,
     ) -> Result<Response<proto::CountTokensResponse>, Status> {
-        let embedder = self.embedder()?;
-        let mut violations = Violations::default();
-        let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
-            .ok_or_else(|| status::invalid(&violations))?;
-        let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
-        Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
+        let work = async {
+            let embedder = self.embedder()?;
+            let mut violations = Violations::default();
+            let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
+                .ok_or_else(|| status::invalid(&violations))?;
+            let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
+            Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
+        };
+        observe(&self.stats, Method::CountTokens, work).await
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
-        Ok(Response::new(describe(&*self.embedder()?, self.max_message_bytes)))
+        let work = async { Ok(Response::new(describe(&*self.embedder()?, self.max_message_bytes))) };
+        observe(&self.stats, Method::GetModel, work).await
     }
 }
 
