@@ -7,6 +7,7 @@
 //!   [`batch`], [`engine`], and what it tells of itself: [`stats`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
+//! * how the program calls a server: [`client`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`progress`], and the generated [`proto`] and [`onnx`].
 
@@ -17,6 +18,7 @@ pub mod batch;
 pub mod bundle;
 pub mod checksum;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod convert;
