@@ -11,16 +11,18 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cache::EmbeddingCache;
+use crate::admin::Operations;
 use crate::config::Settings;
-use crate::embed::Embedder;
 use crate::grpc::{AdminListener, EmbeddingListener, Health, ServeError};
-use crate::model_slot::ModelSlot;
+use crate::model_slot::{ModelSlot, Served};
+use crate::stats::Stats;
 
 mod load;
+mod loader;
 mod self_check;
 
 pub use load::LoadModelError;
+use loader::Loader;
 pub use self_check::SelfCheckError;
 
 /// Why the server did not start, or ended.
@@ -59,12 +61,13 @@ pub enum AppError {
 /// # Errors
 /// [`AppError`].
 pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
-    let mut servers = Servers::start(&settings).await?;
+    let stats = Stats::default();
+    let loader = Arc::new(Loader::new(settings.clone(), &stats));
+    let mut servers = Servers::start(&settings, stats, Arc::clone(&loader)).await?;
     let (grace, drain) = (settings.shutdown_grace, settings.drain_timeout);
     tokio::pin!(stop);
 
-    let cache = settings.cache_bytes.map(|bytes| EmbeddingCache::new(bytes.get() as u64, settings.cache_ttl));
-    let loading = tokio::task::spawn_blocking(move || load::embedder(&settings, cache.as_ref()));
+    let loading = tokio::task::spawn_blocking(move || loader.first());
     tokio::select! {
         loaded = loading => servers.ready(loaded.map_err(LoadModelError::from)??).await,
         failed = servers.failed() => return Err(failed),
@@ -90,7 +93,7 @@ struct Servers {
 }
 
 impl Servers {
-    async fn start(settings: &Settings) -> Result<Self, AppError> {
+    async fn start(settings: &Settings, stats: Stats, loader: Arc<Loader>) -> Result<Self, AppError> {
         let listener = listen(settings.listen, "--listen").await?;
         let admin_listener = match settings.admin_listen {
             Some(address) => Some(listen(address, "--admin-listen").await?),
@@ -117,19 +120,26 @@ impl Servers {
             requests: requests.clone(),
             max_message_bytes: settings.max_message_bytes.get(),
             reflection,
+            stats: stats.clone(),
         };
         spawn(Box::pin(embedding.serve(listener, stop.clone())));
         if let Some(listener) = admin_listener {
             tell_address("admin gRPC", &listener);
-            let admin = AdminListener { health: health.clone(), reflection };
+            let admin = AdminListener {
+                operations: Operations::new(model.clone(), loader, stats),
+                health: health.clone(),
+                requests: requests.clone(),
+                stopping: stop.clone(),
+                reflection,
+            };
             spawn(Box::pin(admin.serve(listener, stop.clone())));
         }
         tasks.close();
         Ok(Self { model, health, stop, tasks, requests, failures })
     }
 
-    async fn ready(&mut self, embedder: Embedder) {
-        self.model.replace(Some(Arc::new(embedder)));
+    async fn ready(&mut self, served: Served) {
+        self.model.replace(Some(Arc::new(served)));
         self.health.serving().await;
         tracing::info!("ready");
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::engine::{InferenceError, Session, TokenIds};
+use crate::stats::{BatchCounters, QueueStats};
 
 mod policy;
 mod queue;
@@ -34,31 +35,6 @@ pub struct QueueLimits {
     /// Texts in all, those of large requests that are not due yet included. A single request may exceed it where
     /// nothing waits.
     pub total: NonZeroUsize,
-}
-
-/// What waits and runs now, and what there was since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueStats {
-    /// Texts that wait now.
-    pub depth: usize,
-    /// [`QueueLimits::ahead`].
-    pub ahead_limit: usize,
-    /// [`QueueLimits::total`].
-    pub total_limit: usize,
-    /// Texts that were refused because too much waited.
-    pub refused: u64,
-    /// Texts that were dropped because nobody waited for them any more.
-    pub abandoned: u64,
-    /// Batches that were taken.
-    pub batches: u64,
-    /// Their texts.
-    pub texts: u64,
-    /// Their tokens.
-    pub tokens: u64,
-    /// Sessions in the pool.
-    pub sessions: usize,
-    /// How many of them run a batch now.
-    pub busy_sessions: usize,
 }
 
 /// An admitted request: its texts come in here, one after the other.
@@ -106,12 +82,17 @@ pub enum BatchError {
 type Reply = Result<Inferred, InferenceError>;
 
 impl Batcher {
-    /// Starts a worker thread for each session.
+    /// Starts a worker thread for each session. `counters` may be those of another batcher, too.
     ///
     /// # Errors
     /// What starting a thread failed with.
-    pub fn start(sessions: Vec<Box<dyn Session>>, batch: BatchLimits, queue: QueueLimits) -> io::Result<Self> {
-        let queue = Arc::new(Queue::new(queue, sessions.len()));
+    pub fn start(
+        sessions: Vec<Box<dyn Session>>,
+        batch: BatchLimits,
+        queue: QueueLimits,
+        counters: BatchCounters,
+    ) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new(queue, sessions.len(), counters));
         let mut batcher = Self { queue, workers: Vec::with_capacity(sessions.len()) };
         for (index, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&batcher.queue);
@@ -132,9 +113,14 @@ impl Batcher {
         Ok(Admitted { queue: Arc::clone(&self.queue), lane: Mutex::new(lane) })
     }
 
-    /// What waits and runs now, and what there was since the start.
-    pub fn stats(&self) -> QueueStats {
+    /// The queue as it is now, and what was counted.
+    pub fn queue_stats(&self) -> QueueStats {
         self.queue.stats()
+    }
+
+    /// Sessions that run a batch now.
+    pub fn busy(&self) -> usize {
+        self.queue.busy()
     }
 }
 

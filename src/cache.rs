@@ -12,6 +12,8 @@ use moka::future::Cache;
 use moka::notification::RemovalCause;
 use sha2::{Digest, Sha256};
 
+use crate::stats::CacheStats;
+
 /// What an entry takes beside its vector: its key, moka's own records of it, and what allocations round up to. Measured
 /// as growth of resident memory over 100,000 entries of dimension 384.
 const OVERHEAD_BYTES: usize = 320;
@@ -49,23 +51,6 @@ pub struct CacheKey([u8; 32]);
 /// Makes the keys of one model as it is served.
 #[derive(Debug, Clone)]
 pub struct CacheScope(Sha256);
-
-/// The cache's state, and what it did since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CacheStats {
-    /// Vectors that were there.
-    pub hits: u64,
-    /// Vectors that were not.
-    pub misses: u64,
-    /// Entries that gave way to others, or grew too old.
-    pub evictions: u64,
-    /// Entries now.
-    pub entries: u64,
-    /// What they take.
-    pub bytes: u64,
-    /// What they may take.
-    pub capacity_bytes: u64,
-}
 
 impl CacheScope {
     /// `parts`: whatever a vector depends on that is the same for all requests, in a fixed order.

@@ -3,6 +3,8 @@
 //! Flags of settings are made from the table in [`config`](crate::config) and stay text here, so that mistakes in flags
 //! are told together with those of other sources.
 
+#[allow(dead_code, reason = "the commands that call a server come next")]
+mod client;
 mod convert;
 mod package;
 mod proof;

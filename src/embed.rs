@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 
-use crate::batch::{Admitted, BatchError, Batcher, Inferred, QueueStats};
+use crate::batch::{Admitted, BatchError, Batcher, Inferred};
 use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::request::{EmbedRequest, Limits, Texts, Truncation};
+use crate::stats::{CacheStats, QueueStats, SessionStats};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
 /// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.
@@ -148,9 +149,30 @@ impl Embedder {
         self.tokenizer.max_tokens()
     }
 
-    /// What waits for the sessions and runs on them.
+    /// The queue as it is now, and what was counted since the start.
     pub fn queue_stats(&self) -> QueueStats {
-        self.batcher.stats()
+        self.batcher.queue_stats()
+    }
+
+    /// The pool as it is now.
+    pub fn session_stats(&self) -> SessionStats {
+        SessionStats { total: self.model.sessions, busy: self.batcher.busy(), threads: self.model.threads }
+    }
+
+    /// The cache as it is now; all zero where there is none.
+    pub async fn cache_stats(&self) -> CacheStats {
+        match &self.cache {
+            Some(cache) => cache.entries.stats().await,
+            None => CacheStats::default(),
+        }
+    }
+
+    /// Empties the cache, and tells how many entries it had.
+    pub async fn clear_cache(&self) -> u64 {
+        match &self.cache {
+            Some(cache) => cache.entries.clear().await,
+            None => 0,
+        }
     }
 
     /// Look up, tokenise what was not found, infer, finish.

@@ -9,14 +9,17 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tower::layer::util::{Identity, Stack};
 
+use crate::admin::Operations;
 use crate::model_slot::ModelSlot;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::embedding_service_server::EmbeddingServiceServer;
+use crate::stats::Stats;
 
 mod admin;
 mod embedding;
 mod guard;
 mod health;
+mod observe;
 mod reflection;
 mod status;
 mod stream;
@@ -43,13 +46,21 @@ pub struct EmbeddingListener {
     pub max_message_bytes: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// Where calls are counted.
+    pub stats: Stats,
 }
 
 /// What the listener for those who run the server needs.
 #[derive(Debug, Clone)]
 pub struct AdminListener {
+    /// What can be done.
+    pub operations: Operations,
     /// What health says.
     pub health: Health,
+    /// Holds a token for each call under way.
+    pub requests: TaskTracker,
+    /// Cancelled where the server stops: what takes long is then cut short.
+    pub stopping: CancellationToken,
     /// Whether reflection is served.
     pub reflection: bool,
 }
@@ -66,7 +77,7 @@ impl EmbeddingListener {
     /// [`ServeError`].
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
         let limit = self.max_message_bytes;
-        let service = Embedding::new(self.model, self.requests, stop.clone(), limit);
+        let service = Embedding::new(self.model, self.requests, stop.clone(), limit, self.stats);
         let service = EmbeddingServiceServer::new(service).max_decoding_message_size(limit);
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Embedding);
         server()
@@ -87,8 +98,9 @@ impl AdminListener {
     /// [`ServeError`].
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> Result<(), ServeError> {
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Admin);
+        let service = Admin::new(self.operations, self.requests, self.stopping);
         server()
-            .add_service(AdminServiceServer::new(Admin))
+            .add_service(AdminServiceServer::new(service))
             .add_service(self.health.service())
             .add_optional_service(v1)
             .add_optional_service(v1alpha)

@@ -3,20 +3,23 @@
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 //!
 //! * the frame: [`cli`], [`commands`], [`config`], [`logging`], [`app`], [`prepare`];
-//! * the request path, top to bottom: [`grpc`], [`model_slot`], [`embed`], [`request`], [`cache`], [`tokenize`],
-//!   [`batch`], [`engine`];
+//! * the request path, top to bottom: [`grpc`], [`admin`], [`model_slot`], [`embed`], [`request`], [`cache`],
+//!   [`tokenize`], [`batch`], [`engine`], and what it tells of itself: [`stats`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
+//! * how the program calls a server: [`client`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`lock`], [`threads`], [`progress`], and the generated [`proto`] and [`onnx`].
 
 pub mod accuracy;
+pub mod admin;
 pub mod app;
 pub mod batch;
 pub mod bundle;
 pub mod cache;
 pub mod checksum;
 pub mod cli;
+pub mod client;
 pub mod commands;
 pub mod config;
 pub mod convert;
@@ -36,5 +39,6 @@ pub mod progress;
 pub mod proto;
 pub mod reference;
 pub mod request;
+pub mod stats;
 pub mod threads;
 pub mod tokenize;

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::cpus;
@@ -15,10 +16,12 @@ use crate::engine::{CpuInstructions, LoadError, OnnxRuntime, Session, SessionOpt
 use crate::fetch::{FetchError, Fetcher};
 use crate::home::{Home, NoHome};
 use crate::kernels::InstructionSet;
+use crate::model_slot::Served;
 use crate::prepare::{Preparation, PrepareError};
 use crate::progress::Progress;
 use crate::reference::ReferenceSet;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
+use crate::stats::BatchCounters;
 use crate::threads::default_threads;
 use crate::tokenize::{Tokenizer, TokenizerError};
 
@@ -61,25 +64,51 @@ pub enum LoadModelError {
     Cut(#[from] tokio::task::JoinError),
 }
 
-/// Fetches and converts what is missing, loads it, and lets every session answer once.
-pub(super) fn embedder(settings: &Settings, cache: Option<&EmbeddingCache>) -> Result<Embedder, LoadModelError> {
+/// Fetches ONNX Runtime and opens it, which a process can do once.
+pub(super) fn runtime(settings: &Settings) -> Result<OnnxRuntime, LoadModelError> {
     let started = Instant::now();
-    let home = Home::find(settings.home.clone())?;
-    let progress = Progress::auto_in_log();
+    let (_, fetcher, _) = fetching(settings)?;
+    let runtime = OnnxRuntime::load(&fetcher.runtime()?)?.with_instruction_set(settings.instruction_set)?;
+    tracing::debug!(elapsed = ?started.elapsed(), "ONNX Runtime loaded");
+    Ok(runtime)
+}
+
+/// The bundle that the settings name; fetches and converts what is missing.
+pub(super) fn bundle(settings: &Settings, runtime: &OnnxRuntime) -> Result<Bundle, LoadModelError> {
+    let (home, fetcher, progress) = fetching(settings)?;
+    Ok(match &settings.bundle {
+        Some(folder) => Preparation::open(folder)?,
+        None => Preparation { home: &home, fetcher: &fetcher, runtime, progress: &progress }.bundle(&settings.model)?,
+    })
+}
+
+fn fetching(settings: &Settings) -> Result<(Home, Fetcher, Progress), LoadModelError> {
+    let (home, progress) = (Home::find(settings.home.clone())?, Progress::auto_in_log());
     let fetcher = Fetcher::from_env(home.clone(), progress.clone())
         .offline(settings.offline)
         .runtime_library(settings.onnxruntime.clone());
-    let runtime = OnnxRuntime::load(&fetcher.runtime()?)?.with_instruction_set(settings.instruction_set)?;
-    tracing::debug!(elapsed = ?started.elapsed(), "ONNX Runtime loaded");
-    let bundle = match &settings.bundle {
-        Some(folder) => Preparation::open(folder)?,
-        None => Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress }
-            .bundle(&settings.model)?,
-    };
-    let variant = choose_variant(settings, &bundle, runtime.kernels().instruction_set())?;
-    let embedder = assemble(settings, &bundle, &runtime, variant, cache)?;
-    tokio::runtime::Handle::current().block_on(warm_up(&embedder))?;
-    let model = embedder.model();
+    Ok((home, fetcher, progress))
+}
+
+/// What one model after the other is served with.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) counters: BatchCounters,
+    pub(super) cache: Option<EmbeddingCache>,
+}
+
+/// Loads a bundle's model, and lets every session answer once.
+pub(super) fn load(
+    settings: &Settings,
+    bundle: &Bundle,
+    runtime: &OnnxRuntime,
+    shared: &Shared,
+) -> Result<Served, LoadModelError> {
+    let started = Instant::now();
+    let variant = choose_variant(settings, bundle, runtime.kernels().instruction_set())?;
+    let served = assemble(settings, bundle, runtime, variant, shared)?;
+    tokio::runtime::Handle::current().block_on(warm_up(&served.embedder))?;
+    let model = served.embedder.model();
     tracing::info!(
         model = model.name,
         bundle = %bundle.folder().display(),
@@ -88,11 +117,11 @@ pub(super) fn embedder(settings: &Settings, cache: Option<&EmbeddingCache>) -> R
         instruction_set = model.instruction_set,
         sessions = model.sessions,
         threads = model.threads,
-        max_tokens = embedder.max_tokens(),
+        max_tokens = served.embedder.max_tokens(),
         elapsed = ?started.elapsed(),
         "model loaded"
     );
-    Ok(embedder)
+    Ok(served)
 }
 
 /// The model of the bundle that serves.
@@ -138,8 +167,8 @@ fn assemble(
     bundle: &Bundle,
     runtime: &OnnxRuntime,
     variant: Variant,
-    cache: Option<&EmbeddingCache>,
-) -> Result<Embedder, LoadModelError> {
+    shared: &Shared,
+) -> Result<Served, LoadModelError> {
     let (manifest, record) = (bundle.manifest(), bundle.model(variant).map_err(LoadError::from)?);
     let (count, threads) = pool_size(settings, cpus());
     let Parts { tokenizer, reference, mut sessions } = Parts::load(bundle, settings.max_tokens, || {
@@ -149,15 +178,15 @@ fn assemble(
         Variant::Native => runtime.kernels().instruction_set().to_string(),
         Variant::Fp32 | Variant::Portable => CpuInstructions::widest().to_string(),
     };
-    if let Some(reference) = reference {
-        let check = SelfCheck::of(&reference, &tokenizer, bundle, variant, &instruction_set)?;
+    if let Some(reference) = &reference {
+        let check = SelfCheck::of(reference, &tokenizer, bundle, variant, &instruction_set)?;
         run_self_check(&check, &mut sessions, settings.allow_inaccurate)?;
     } else {
         tracing::warn!("the bundle has no reference set: nothing tells whether its model is right on this machine");
     }
     let batch =
         BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: variant != Variant::Native };
-    let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()))?;
+    let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;
     let model = ModelInfo {
         name: manifest.name.clone(),
         fingerprint: bundle.fingerprint().to_string(),
@@ -177,7 +206,12 @@ fn assemble(
         max_text_bytes: settings.max_text_bytes.get(),
         dimension: manifest.dimension as usize,
     };
-    Ok(Embedder::new(tokenizer, batcher, cache.cloned(), model, limits))
+    Ok(Served {
+        embedder: Arc::new(Embedder::new(tokenizer, batcher, shared.cache.clone(), model, limits)),
+        folder: bundle.folder().to_owned(),
+        fingerprint: bundle.fingerprint().clone(),
+        reference,
+    })
 }
 
 /// What takes time to load.

@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use super::policy::{BatchLimits, next_batch};
 use super::schedule::{Lane, Schedule};
-use super::{BatchError, QueueLimits, QueueStats, Reply};
+use super::{BatchError, QueueLimits, Reply};
 use crate::engine::TokenIds;
+use crate::stats::{BatchCounters, QueueStats};
 
 /// How much the newest batch counts in the mean time of a text.
 const WEIGHT_OF_NEWEST: f64 = 0.1;
@@ -26,6 +27,7 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Queue {
     limits: QueueLimits,
+    counters: BatchCounters,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -37,32 +39,17 @@ struct State {
     /// Sessions that wait for texts.
     idle: usize,
     closed: bool,
-    counts: Counts,
+    /// Batches that were taken.
+    batches: u64,
     /// Mean time from one text's end to the next one's, over all sessions.
     seconds_per_text: f64,
 }
 
-/// Since the start.
-#[derive(Debug, Default)]
-struct Counts {
-    refused: u64,
-    abandoned: u64,
-    batches: u64,
-    texts: u64,
-    tokens: u64,
-}
-
 impl Queue {
-    pub(super) fn new(limits: QueueLimits, sessions: usize) -> Self {
-        let state = State {
-            schedule: Schedule::new(),
-            sessions,
-            idle: 0,
-            closed: false,
-            counts: Counts::default(),
-            seconds_per_text: 0.0,
-        };
-        Self { limits, state: Mutex::new(state), changed: Condvar::new() }
+    pub(super) fn new(limits: QueueLimits, sessions: usize, counters: BatchCounters) -> Self {
+        let state =
+            State { schedule: Schedule::new(), sessions, idle: 0, closed: false, batches: 0, seconds_per_text: 0.0 };
+        Self { limits, counters, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Admits a request of `texts` texts, all of them or none.
@@ -73,9 +60,9 @@ impl Queue {
         }
         if self.is_full(&state, texts) {
             // Those whose callers have gone may be what fills it.
-            state.drop_abandoned();
+            self.drop_abandoned(&mut state);
             if self.is_full(&state, texts) {
-                state.counts.refused += texts as u64;
+                self.counters.refused(texts);
                 return Err(BatchError::QueueFull {
                     waiting: state.schedule.len(),
                     refused: texts,
@@ -117,7 +104,7 @@ impl Queue {
         let mut state = self.lock();
         state.idle += 1;
         loop {
-            state.drop_abandoned();
+            self.drop_abandoned(&mut state);
             if !state.schedule.is_empty() {
                 break;
             }
@@ -130,42 +117,39 @@ impl Queue {
         let count = next_batch(state.schedule.lengths(), limits, state.idle);
         state.idle -= 1;
         let batch = state.schedule.take(count);
-        state.counts.batches += 1;
-        state.counts.texts += batch.len() as u64;
-        state.counts.tokens += batch.iter().map(|text| text.ids.len() as u64).sum::<u64>();
-        let number = state.counts.batches;
+        state.batches += 1;
+        let number = state.batches;
         let more = !state.schedule.is_empty() && state.idle > 0;
         drop(state);
         if more {
             self.changed.notify_one();
         }
+        self.counters.batch(batch.len(), batch.iter().map(|text| text.ids.len()).sum());
         Some((number, batch))
     }
 
     /// Notes how long a batch ran.
     pub(super) fn ran(&self, texts: usize, time: Duration) {
         let mut state = self.lock();
-        let busy = (state.sessions - state.idle.min(state.sessions)).max(1);
+        let busy = state.busy().max(1);
         let newest = time.as_secs_f64() / (texts.max(1) * busy) as f64;
         let mean = &mut state.seconds_per_text;
         *mean = if *mean == 0.0 { newest } else { *mean + WEIGHT_OF_NEWEST * (newest - *mean) };
     }
 
     pub(super) fn stats(&self) -> QueueStats {
-        let state = self.lock();
-        let Counts { refused, abandoned, batches, texts, tokens } = state.counts;
-        QueueStats {
-            depth: state.schedule.len(),
-            ahead_limit: self.limits.ahead.get(),
-            total_limit: self.limits.total.get(),
-            refused,
-            abandoned,
-            batches,
-            texts,
-            tokens,
-            sessions: state.sessions,
-            busy_sessions: state.sessions - state.idle.min(state.sessions),
-        }
+        self.counters.with_queue(self.lock().schedule.len(), self.limits.total.get())
+    }
+
+    /// Sessions that run a batch now.
+    pub(super) fn busy(&self) -> usize {
+        self.lock().busy()
+    }
+
+    fn drop_abandoned(&self, state: &mut State) {
+        let before = state.schedule.len();
+        state.schedule.retain(|pending| !pending.reply.is_closed());
+        self.counters.abandoned(before - state.schedule.len());
     }
 
     /// Refuses new texts from now on; those that wait are still served.
@@ -181,9 +165,7 @@ impl Queue {
 }
 
 impl State {
-    fn drop_abandoned(&mut self) {
-        let before = self.schedule.len();
-        self.schedule.retain(|pending| !pending.reply.is_closed());
-        self.counts.abandoned += (before - self.schedule.len()) as u64;
+    fn busy(&self) -> usize {
+        self.sessions - self.idle.min(self.sessions)
     }
 }

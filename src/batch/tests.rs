@@ -36,7 +36,11 @@ fn setup(tokens: usize, ahead: usize, total: usize) -> Setup {
     let batch = BatchLimits { tokens: not_zero(tokens), texts: not_zero(100), padded: true };
     let queue = QueueLimits { ahead: not_zero(ahead), total: not_zero(total) };
     let session = Box::new(Gate { batches: batch_sender, go: go_receiver });
-    Setup { batcher: Arc::new(Batcher::start(vec![session], batch, queue).expect("a thread")), batches, go }
+    Setup {
+        batcher: Arc::new(Batcher::start(vec![session], batch, queue, BatchCounters::default()).expect("a thread")),
+        batches,
+        go,
+    }
 }
 
 impl Setup {
@@ -45,7 +49,7 @@ impl Setup {
     }
 
     async fn waiting(&self, texts: usize) {
-        while self.batcher.stats().depth < texts {
+        while self.batcher.queue_stats().depth < texts {
             tokio::task::yield_now().await;
         }
     }
@@ -102,8 +106,8 @@ async fn a_lone_text_starts_at_once_and_those_that_come_meanwhile_share_the_next
         other.await.expect("no panic").expect("embeddings");
     }
     assert_eq!(setup.batches.recv().expect("a batch"), 3);
-    let stats = setup.batcher.stats();
-    assert_eq!((stats.depth, stats.batches, stats.texts, stats.tokens), (0, 2, 4, 16));
+    let stats = setup.batcher.queue_stats();
+    assert_eq!((stats.depth, stats.mean_batch_texts, stats.mean_batch_tokens), (0, 2.0, 8.0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +120,7 @@ async fn a_request_that_does_not_fit_the_queue_is_refused_whole_and_told_when_to
     let error = infer(Arc::clone(&setup.batcher), vec![text(3, 4), text(4, 4)]).await.expect_err("full");
     let BatchError::QueueFull { waiting: 1, refused: 2, retry_after } = error else { panic!("{error}") };
     assert!(retry_after >= Duration::from_millis(10), "{retry_after:?}");
-    assert_eq!(setup.batcher.stats().refused, 2);
+    assert_eq!(setup.batcher.queue_stats().refused, 2);
     setup.go(2);
     running.await.expect("no panic").expect("embeddings");
     waiting.await.expect("no panic").expect("embeddings");
@@ -153,7 +157,7 @@ async fn texts_of_a_caller_that_has_gone_are_not_computed() {
     running.await.expect("no panic").expect("embeddings");
     assert_eq!(last.await.expect("no panic").expect("embeddings"), [4.0]);
     assert_eq!(setup.batches.try_iter().count(), 1, "one more batch: the last text's");
-    assert_eq!(setup.batcher.stats().abandoned, 2);
+    assert_eq!(setup.batcher.queue_stats().abandoned, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,45 +1,192 @@
 //! `embedd.v1.AdminService`.
 
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status};
 
+use super::observe::{code, observe};
+use super::status;
+use crate::admin::benchmark::{self, Asked, Plan, Row};
+use crate::admin::{Held, Operations, Validation};
+use crate::model_slot::Served;
 use crate::proto;
 use crate::proto::admin_service_server::AdminService;
+use crate::request::Violations;
+use crate::stats::{Call, Method};
 
-/// None of its methods is built yet: each answers UNIMPLEMENTED.
+mod read;
+mod write;
+
+/// Messages of a benchmark that its caller has not taken yet.
+const UNREAD: usize = 16;
+
 #[derive(Debug)]
-pub(super) struct Admin;
+pub(super) struct Admin {
+    operations: Operations,
+    requests: TaskTracker,
+    /// The server stops: nothing that takes long may hold it up.
+    stopping: CancellationToken,
+}
 
-fn not_yet(method: &str) -> Status {
-    Status::unimplemented(format!("{method} is not built yet"))
+type Event = Result<proto::BenchmarkResponse, Status>;
+
+impl Admin {
+    pub(super) fn new(operations: Operations, requests: TaskTracker, stopping: CancellationToken) -> Self {
+        Self { operations, requests, stopping }
+    }
+
+    fn served(&self) -> Result<Arc<Served>, Status> {
+        self.operations.served().ok_or_else(status::loading)
+    }
+
+    /// Counted, and cut short where the server stops.
+    async fn observe<T>(
+        &self,
+        method: Method,
+        work: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let _under_way = self.requests.token();
+        let work = async {
+            tokio::select! {
+                reply = work => reply,
+                () = self.stopping.cancelled() => Err(status::stopping()),
+            }
+        };
+        observe(self.operations.stats(), method, work).await
+    }
+
+    async fn validate(&self, request: proto::ValidateRequest) -> Result<proto::ValidateResponse, Status> {
+        let served = self.served()?;
+        let (pairs, threshold) = read::pairs(request, &served)?;
+        let validation = if pairs.is_empty() {
+            Validation::of_bundle(&served, threshold).map_err(|error| status::from_no_reference(&error))?
+        } else {
+            Validation::of_pairs(&pairs, threshold)
+        };
+        let validated = validation.run(&served.embedder).await.map_err(|error| status::from_probe_error(&error))?;
+        Ok(write::validated(&validated))
+    }
+
+    /// A benchmark that is within the bounds, and the right to run it.
+    fn plan(&self, request: proto::BenchmarkRequest) -> Result<(Arc<Served>, Plan, Held), Status> {
+        let served = self.served()?;
+        let proto::BenchmarkRequest { token_counts, batch_sizes, concurrencies, requests } = request;
+        let asked = Asked { token_counts, batch_sizes, concurrencies, requests };
+        let mut violations = Violations::default();
+        let plan = Plan::check(asked, &served.embedder, &mut violations)
+            .map_err(|error| status::from_probe_error(&error))?
+            .ok_or_else(|| status::invalid(&violations))?;
+        let turn = self.operations.begin_benchmark().ok_or_else(status::benchmark_under_way)?;
+        Ok((served, plan, turn))
+    }
 }
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    async fn validate(&self, _: Request<proto::ValidateRequest>) -> Result<Response<proto::ValidateResponse>, Status> {
-        Err(not_yet("Validate"))
+    async fn validate(
+        &self,
+        request: Request<proto::ValidateRequest>,
+    ) -> Result<Response<proto::ValidateResponse>, Status> {
+        let work = async { self.validate(request.into_inner()).await.map(Response::new) };
+        self.observe(Method::Validate, work).await
     }
 
-    type BenchmarkStream = tokio_stream::Empty<Result<proto::BenchmarkResponse, Status>>;
+    type BenchmarkStream = ReceiverStream<Event>;
 
-    async fn benchmark(&self, _: Request<proto::BenchmarkRequest>) -> Result<Response<Self::BenchmarkStream>, Status> {
-        Err(not_yet("Benchmark"))
+    async fn benchmark(
+        &self,
+        request: Request<proto::BenchmarkRequest>,
+    ) -> Result<Response<Self::BenchmarkStream>, Status> {
+        let call = self.operations.stats().call(Method::Benchmark);
+        let planned = self.plan(request.into_inner());
+        let (served, plan, turn) = match planned {
+            Ok(planned) => planned,
+            Err(status) => {
+                call.end(status.code().into());
+                return Err(status);
+            }
+        };
+        let (events, stream) = mpsc::channel(UNREAD);
+        let (stopping, under_way) = (self.stopping.clone(), self.requests.token());
+        tokio::spawn(BenchmarkCall { events, call, stopping, _turn: turn, _under_way: under_way }.run(served, plan));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn get_stats(&self, _: Request<proto::GetStatsRequest>) -> Result<Response<proto::GetStatsResponse>, Status> {
-        Err(not_yet("GetStats"))
+        let served = self.operations.served();
+        let embedder = served.as_ref().map(|served| &*served.embedder);
+        let work = async { Ok(Response::new(write::stats(self.operations.stats(), embedder).await)) };
+        self.observe(Method::GetStats, work).await
     }
 
     async fn clear_cache(
         &self,
         _: Request<proto::ClearCacheRequest>,
     ) -> Result<Response<proto::ClearCacheResponse>, Status> {
-        Err(not_yet("ClearCache"))
+        let work = async {
+            let entries = self.served()?.embedder.clear_cache().await;
+            tracing::info!(entries, "cache cleared");
+            Ok(Response::new(proto::ClearCacheResponse { entries }))
+        };
+        self.observe(Method::ClearCache, work).await
     }
 
     async fn reload_model(
         &self,
-        _: Request<proto::ReloadModelRequest>,
+        request: Request<proto::ReloadModelRequest>,
     ) -> Result<Response<proto::ReloadModelResponse>, Status> {
-        Err(not_yet("ReloadModel"))
+        let bundle = request.into_inner().bundle;
+        let folder = Some(PathBuf::from(bundle)).filter(|folder| !folder.as_os_str().is_empty());
+        let work = async {
+            let reloaded = self.operations.reload(folder).await.map_err(|error| status::from_reload_error(&error))?;
+            Ok(Response::new(write::reloaded(&reloaded)))
+        };
+        self.observe(Method::ReloadModel, work).await
+    }
+}
+
+/// A benchmark under way.
+struct BenchmarkCall {
+    events: mpsc::Sender<Event>,
+    call: Call,
+    stopping: CancellationToken,
+    _turn: Held,
+    _under_way: TaskTrackerToken,
+}
+
+impl BenchmarkCall {
+    async fn run(self, served: Arc<Served>, plan: Plan) {
+        let outcome = tokio::select! {
+            outcome = self.measure(served, plan) => outcome,
+            () = self.stopping.cancelled() => Err(status::stopping()),
+            // The call ends without a code: its caller has left.
+            () = self.events.closed() => return,
+        };
+        let reply = outcome.map(|rows| write::event(proto::benchmark_response::Event::Result(write::rows(&rows))));
+        let code = code(&reply);
+        if self.events.send(reply).await.is_ok() {
+            self.call.end(code);
+        }
+    }
+
+    /// Measures, and passes on how far it is.
+    async fn measure(&self, served: Arc<Served>, plan: Plan) -> Result<Vec<Row>, Status> {
+        let (told, mut progress) = mpsc::channel(1);
+        let run = benchmark::run(Arc::clone(&served.embedder), plan, told);
+        let pass_on = async {
+            while let Some(progress) = progress.recv().await {
+                // A slow reader misses some of it; the result it gets.
+                let _ = self.events.try_send(Ok(write::event(write::progress(&progress))));
+            }
+        };
+        let (rows, ()) = tokio::join!(run, pass_on);
+        rows.map_err(|error| status::from_probe_error(&error))
     }
 }

@@ -8,13 +8,15 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::guard::Deadline;
+use super::observe::{observe, record_stages};
 use super::status;
-use super::stream::{Replies, replies};
+use super::stream::{Replies, counted, replies};
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::model_slot::ModelSlot;
 use crate::proto;
 use crate::proto::embedding_service_server::EmbeddingService;
 use crate::request::{EmbedOptions, EmbedRequest, Texts, Truncation, Violations};
+use crate::stats::{Method, Stats};
 
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {
@@ -23,6 +25,7 @@ pub(super) struct Embedding {
     /// The listener is closing: streams end.
     stop: CancellationToken,
     max_message_bytes: usize,
+    stats: Stats,
 }
 
 impl Embedding {
@@ -31,8 +34,9 @@ impl Embedding {
         requests: TaskTracker,
         stop: CancellationToken,
         max_message_bytes: usize,
+        stats: Stats,
     ) -> Self {
-        Self { model, requests, stop, max_message_bytes }
+        Self { model, requests, stop, max_message_bytes, stats }
     }
 
     fn embedder(&self) -> Result<Arc<Embedder>, Status> {
@@ -45,6 +49,7 @@ impl Embedding {
         let embedder = self.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
         let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
+        record_stages(&self.stats, &embedded.timings);
         Ok(write_embedded(embedded, encoding, &embedder))
     }
 }
@@ -52,7 +57,8 @@ impl Embedding {
 #[tonic::async_trait]
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        self.answer(request.into_inner()).await.map(Response::new)
+        let work = async { self.answer(request.into_inner()).await.map(Response::new) };
+        observe(&self.stats, Method::Embed, work).await
     }
 
     type EmbedStreamStream = Replies;
@@ -67,23 +73,28 @@ impl EmbeddingService for Embedding {
             let service = service.clone();
             async move { service.answer(request).await }
         };
-        Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer)))
+        let call = self.stats.call(Method::EmbedStream);
+        Ok(Response::new(counted(replies(request.into_inner(), self.stop.clone(), deadline, answer), call)))
     }
 
     async fn count_tokens(
         &self,
         request: Request<proto::CountTokensRequest>,
     ) -> Result<Response<proto::CountTokensResponse>, Status> {
-        let embedder = self.embedder()?;
-        let mut violations = Violations::default();
-        let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
-            .ok_or_else(|| status::invalid(&violations))?;
-        let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
-        Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
+        let work = async {
+            let embedder = self.embedder()?;
+            let mut violations = Violations::default();
+            let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
+                .ok_or_else(|| status::invalid(&violations))?;
+            let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
+            Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
+        };
+        observe(&self.stats, Method::CountTokens, work).await
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
-        Ok(Response::new(describe(&*self.embedder()?, self.max_message_bytes)))
+        let work = async { Ok(Response::new(describe(&*self.embedder()?, self.max_message_bytes))) };
+        observe(&self.stats, Method::GetModel, work).await
     }
 }
 

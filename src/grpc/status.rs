@@ -7,6 +7,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
+use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::batch::BatchError;
 use crate::embed::EmbedError;
 use crate::request::Violations;
@@ -14,6 +15,9 @@ use crate::tokenize::TokenizeError;
 
 /// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design, A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// When to try again what callers have left no room for.
+const PROBE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// INVALID_ARGUMENT with every field that is wrong.
 pub(super) fn invalid(violations: &Violations) -> Status {
@@ -37,9 +41,9 @@ pub(super) fn late() -> Status {
     Status::deadline_exceeded("the time that the caller gave (grpc-timeout) has passed")
 }
 
-/// UNAVAILABLE: a stream ends before its caller has ended it.
+/// UNAVAILABLE: what takes long is cut short, and a stream ends before its caller has ended it.
 pub(super) fn stopping() -> Status {
-    Status::unavailable("the server is stopping; requests without a reply were not processed")
+    Status::unavailable("the server is stopping; what has no reply yet was not done")
 }
 
 /// INTERNAL: there is a bug. What it is stands in the log, not in the reply.
@@ -60,6 +64,40 @@ pub(super) fn to_message(status: &Status) -> pb::Status {
     match pb::Status::decode(status.details()) {
         Ok(message) if message.code != 0 => message,
         _ => pb::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() },
+    }
+}
+
+/// FAILED_PRECONDITION: one at a time.
+pub(super) fn benchmark_under_way() -> Status {
+    Status::failed_precondition("another benchmark is under way; wait for its end")
+}
+
+pub(super) fn from_no_reference(error: &NoReference) -> Status {
+    Status::failed_precondition(error.to_string())
+}
+
+/// Of texts of the server's own: none of their faults is an argument's.
+pub(super) fn from_probe_error(error: &ProbeError) -> Status {
+    match error {
+        ProbeError::Embed(error) => from_embed_error(error),
+        ProbeError::Busy => busy(error.to_string(), PROBE_RETRY_DELAY),
+        ProbeError::NoText(_) => Status::failed_precondition(error.to_string()),
+    }
+}
+
+pub(super) fn from_reload_error(error: &ReloadError) -> Status {
+    match error {
+        ReloadError::NotLoaded => loading(),
+        ReloadError::Load(LoadFailure::NoSuchFolder(_)) => Status::not_found(error.to_string()),
+        ReloadError::Load(LoadFailure::NotABundle(reason)) => {
+            let details = ErrorDetails::with_bad_request_violation("bundle", reason.as_str());
+            Status::with_error_details(Code::InvalidArgument, error.to_string(), details)
+        }
+        ReloadError::UnderWay | ReloadError::Inaccurate { .. } | ReloadError::Load(LoadFailure::Unfit(_)) => {
+            Status::failed_precondition(error.to_string())
+        }
+        ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Cut(_) => Status::internal(error.to_string()),
+        ReloadError::Probe(error) => from_probe_error(error),
     }
 }
 

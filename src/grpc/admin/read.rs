@@ -1,0 +1,74 @@
+//! Requests of those who run the server, checked.
+
+use tonic::Status;
+
+use crate::grpc::status;
+use crate::model_slot::Served;
+use crate::proto;
+use crate::reference::ReferenceText;
+use crate::request::Violations;
+
+/// Pairs in one request: they fill a message of 4 MiB, the most that is read.
+const MOST_PAIRS: usize = 1000;
+
+/// The pairs, each of the model's dimension, and the threshold.
+pub(super) fn pairs(request: proto::ValidateRequest, served: &Served) -> Result<(Vec<ReferenceText>, f64), Status> {
+    let mut violations = Violations::default();
+    let threshold = request.min_cosine.unwrap_or_else(|| served.threshold());
+    if !(-1.0..=1.0).contains(&threshold) {
+        violations.add("min_cosine", format!("is {threshold}; a cosine is -1 to 1"));
+    }
+    if request.pairs.len() > MOST_PAIRS {
+        violations.add("pairs", format!("has {} pairs; send at most {MOST_PAIRS}", request.pairs.len()));
+        return Err(status::invalid(&violations));
+    }
+    let limits = served.embedder.limits();
+    for (index, pair) in request.pairs.iter().enumerate() {
+        if pair.text.len() > limits.max_text_bytes {
+            let (bytes, most) = (pair.text.len(), limits.max_text_bytes);
+            violations
+                .add(format!("pairs[{index}].text"), format!("has {bytes} bytes; a text may have at most {most}"));
+        }
+        if let Some(wrong) = wrong_vector(&pair.embedding, limits.dimension) {
+            violations.add(format!("pairs[{index}].embedding"), wrong);
+        }
+    }
+    if !violations.is_empty() {
+        return Err(status::invalid(&violations));
+    }
+    Ok((request.pairs.into_iter().map(reference).collect(), threshold))
+}
+
+/// Why there would be no cosine.
+fn wrong_vector(embedding: &[f32], dimension: usize) -> Option<String> {
+    if embedding.len() != dimension {
+        return Some(format!("has {} values; the model's vectors have {dimension}", embedding.len()));
+    }
+    if embedding.iter().any(|value| !value.is_finite()) {
+        return Some("has a value that is not finite".to_owned());
+    }
+    embedding.iter().all(|&value| value == 0.0).then(|| "is zero; its cosine to any vector is undefined".to_owned())
+}
+
+fn reference(pair: proto::ReferencePair) -> ReferenceText {
+    ReferenceText { id: String::new(), text: pair.text, embedding: pair.embedding, token_count: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_without_a_cosine_is_told_why() {
+        assert_eq!(wrong_vector(&[0.5, 0.0], 2), None);
+        for (vector, part) in [
+            (&[0.5][..], "has 1 values; the model's vectors have 2"),
+            (&[0.5, f32::NAN], "not finite"),
+            (&[f32::INFINITY, 0.0], "not finite"),
+            (&[0.0, -0.0], "is zero"),
+        ] {
+            let told = wrong_vector(vector, 2).expect("wrong");
+            assert!(told.contains(part), "{told}");
+        }
+    }
+}

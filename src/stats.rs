@@ -1,0 +1,224 @@
+//! What the server has been doing: replies since the start, and latencies over the last minute.
+//!
+//! A leaf: whoever does something tells it, and whoever asks gets plain numbers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+mod gauges;
+mod latency;
+mod window;
+
+pub use gauges::{BatchCounters, CacheStats, QueueStats, SessionStats};
+pub use latency::Latency;
+use window::Window;
+
+/// What latencies look back on, less a slice of it at most.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// A code of gRPC, 0 (OK) to 16 (UNAUTHENTICATED).
+pub type Code = i32;
+
+/// Codes of gRPC.
+const CODES: usize = 17;
+/// The code of a reply that nobody waited for.
+const CANCELLED: Code = 1;
+/// The code of a reply whose code is none of gRPC's.
+const UNKNOWN: Code = 2;
+
+/// The calls that are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the variants are the calls")]
+pub enum Method {
+    Embed,
+    EmbedStream,
+    CountTokens,
+    GetModel,
+    Validate,
+    Benchmark,
+    GetStats,
+    ClearCache,
+    ReloadModel,
+}
+
+/// Where the time of a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// From text to token ids.
+    Tokenize,
+    /// Waiting for a session.
+    Queue,
+    /// The model.
+    Infer,
+}
+
+/// Shared by all that tell; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Stats(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    started: Instant,
+    methods: [MethodRecord; Method::ALL.len()],
+    stages: [Window; Stage::ALL.len()],
+    batches: BatchCounters,
+}
+
+#[derive(Debug)]
+struct MethodRecord {
+    replies: [AtomicU64; CODES],
+    latency: Window,
+}
+
+/// A call under way. Dropped before its end is told, its caller has left: it counts as CANCELLED.
+#[derive(Debug)]
+pub struct Call {
+    stats: Stats,
+    method: Method,
+    started: Instant,
+    code: Code,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Since the start.
+    pub uptime: Duration,
+    /// Each method, also those that were not called.
+    pub methods: Vec<MethodSnapshot>,
+    /// Each stage.
+    pub stages: Vec<(Stage, Latency)>,
+}
+
+/// What is known of one method.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MethodSnapshot {
+    /// Which.
+    pub method: Method,
+    /// Of the calls that ended within the window, however they ended.
+    pub latency: Latency,
+    /// How many replies there were since the start, by code; codes that never were are left out.
+    pub replies: Vec<(Code, u64)>,
+}
+
+impl Method {
+    /// Every method, in the order of the variants.
+    pub const ALL: [Self; 9] = [
+        Self::Embed,
+        Self::EmbedStream,
+        Self::CountTokens,
+        Self::GetModel,
+        Self::Validate,
+        Self::Benchmark,
+        Self::GetStats,
+        Self::ClearCache,
+        Self::ReloadModel,
+    ];
+
+    /// As gRPC names it, without the slash in front.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Embed => "embedd.v1.EmbeddingService/Embed",
+            Self::EmbedStream => "embedd.v1.EmbeddingService/EmbedStream",
+            Self::CountTokens => "embedd.v1.EmbeddingService/CountTokens",
+            Self::GetModel => "embedd.v1.EmbeddingService/GetModel",
+            Self::Validate => "embedd.v1.AdminService/Validate",
+            Self::Benchmark => "embedd.v1.AdminService/Benchmark",
+            Self::GetStats => "embedd.v1.AdminService/GetStats",
+            Self::ClearCache => "embedd.v1.AdminService/ClearCache",
+            Self::ReloadModel => "embedd.v1.AdminService/ReloadModel",
+        }
+    }
+}
+
+impl Stage {
+    /// Every stage, in the order of the variants.
+    pub const ALL: [Self; 3] = [Self::Tokenize, Self::Queue, Self::Infer];
+
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tokenize => "tokenize",
+            Self::Queue => "queue",
+            Self::Infer => "infer",
+        }
+    }
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let started = Instant::now();
+        let record = || MethodRecord { replies: Default::default(), latency: Window::new(started, WINDOW) };
+        Self {
+            started,
+            methods: std::array::from_fn(|_| record()),
+            stages: std::array::from_fn(|_| Window::new(started, WINDOW)),
+            batches: BatchCounters::default(),
+        }
+    }
+}
+
+impl Stats {
+    /// A call begins.
+    pub fn call(&self, method: Method) -> Call {
+        Call { stats: self.clone(), method, started: Instant::now(), code: CANCELLED }
+    }
+
+    /// A request has been through a stage. One that took no time was not gone through, and is not counted.
+    pub fn record_stage(&self, stage: Stage, took: Duration) {
+        if !took.is_zero() {
+            self.0.stages[stage as usize].record(Instant::now(), took);
+        }
+    }
+
+    /// What batchers count on, one after the other where the model is changed.
+    pub fn batches(&self) -> &BatchCounters {
+        &self.0.batches
+    }
+
+    /// Everything as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        let method = |(method, record): (Method, &MethodRecord)| MethodSnapshot {
+            method,
+            latency: record.latency.latency(now),
+            replies: record.replies(),
+        };
+        let stage = |(stage, window): (Stage, &Window)| (stage, window.latency(now));
+        Snapshot {
+            uptime: now.saturating_duration_since(self.0.started),
+            methods: Method::ALL.into_iter().zip(&self.0.methods).map(method).collect(),
+            stages: Stage::ALL.into_iter().zip(&self.0.stages).map(stage).collect(),
+        }
+    }
+}
+
+impl MethodRecord {
+    fn replies(&self) -> Vec<(Code, u64)> {
+        let counts = self.replies.iter().map(|count| count.load(Ordering::Relaxed));
+        (0..).zip(counts).filter(|&(_, count)| count > 0).collect()
+    }
+}
+
+impl Call {
+    /// It has ended with this code.
+    pub fn end(mut self, code: Code) {
+        self.code = code;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let record = &self.stats.0.methods[self.method as usize];
+        let code = usize::try_from(self.code).ok().filter(|&code| code < CODES).unwrap_or(UNKNOWN as usize);
+        record.replies[code].fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        record.latency.record(now, now.saturating_duration_since(self.started));
+    }
+}
+
+#[cfg(test)]
+mod tests;
