@@ -24,7 +24,6 @@ impl<'a, T> Disjoint<'a, T> {
     ///
     /// # Panics
     /// Where the range does not lie in the slice.
-    #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "the caller promises that the parts do not overlap")]
     pub(super) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
