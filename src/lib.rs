@@ -7,9 +7,9 @@
 //!   [`engine`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
-//! * how the program calls a server: [`client`];
+//! * how the program calls a server, and what it finds when it does so under load: [`client`], [`load_test`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
-//!   [`progress`], and the generated [`proto`] and [`onnx`].
+//!   [`progress`], [`mod@page`], and the generated [`proto`] and [`onnx`].
 
 pub mod accuracy;
 pub mod app;
@@ -27,10 +27,12 @@ pub mod fetch;
 pub mod grpc;
 pub mod home;
 pub mod kernels;
+pub mod load_test;
 pub mod logging;
 pub mod model_ref;
 pub mod model_slot;
 pub mod onnx;
+pub mod page;
 pub mod prepare;
 pub mod progress;
 pub mod proto;
