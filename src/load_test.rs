@@ -80,7 +80,7 @@ pub enum LoadError {
 }
 
 /// What a test tells while it runs.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum News<'a> {
     /// The server has answered; the steps begin.
     Begun(&'a Results),

@@ -13,6 +13,7 @@ mod embedding;
 mod grpcurl;
 mod invalid_requests;
 mod lifecycle;
+mod load;
 mod native;
 mod native_server;
 mod package;
