@@ -10,6 +10,7 @@ use crate::progress::Progress;
 mod bench;
 mod convert;
 mod fetch;
+mod load_test;
 mod package;
 mod proof;
 mod report;
@@ -44,6 +45,7 @@ pub fn run(command: &Command, configuration: Configuration) -> anyhow::Result<Ou
         Command::Validate(validate) => validate::run(validate, &configuration),
         Command::Bench(bench) => bench::run(bench, &configuration).map(|()| Outcome::Done),
         Command::Report(report) => report::run(report, &configuration),
+        Command::Load(load) => load_test::run(load, &configuration).map(|()| Outcome::Done),
     }
 }
 

@@ -24,6 +24,7 @@ pub use docs::markdown;
 pub use environment::OTHER_VARIABLES;
 pub use error::{ConfigErrors, Given, Mistake, Origin};
 pub use log_filter::{InvalidLogFilter, LogFilter};
+pub use parse::duration as parse_duration;
 pub use setting::{Group, Kind, Setting, by_key};
 pub use sources::{Flags, Sources};
 pub use table::{Settings, TABLE};

@@ -7,9 +7,9 @@
 //!   [`tokenize`], [`batch`], [`engine`], and what it tells of itself: [`stats`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
-//! * how the program calls a server: [`client`];
+//! * how the program calls a server, and what it finds when it does so under load: [`client`], [`load_test`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
-//!   [`lock`], [`threads`], [`progress`], and the generated [`proto`] and [`onnx`].
+//!   [`lock`], [`threads`], [`progress`], [`mod@page`], and the generated [`proto`] and [`onnx`].
 
 pub mod accuracy;
 pub mod admin;
@@ -29,11 +29,13 @@ pub mod fetch;
 pub mod grpc;
 pub mod home;
 pub mod kernels;
+pub mod load_test;
 pub mod lock;
 pub mod logging;
 pub mod model_ref;
 pub mod model_slot;
 pub mod onnx;
+pub mod page;
 pub mod prepare;
 pub mod progress;
 pub mod proto;

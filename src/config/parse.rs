@@ -97,7 +97,10 @@ fn show_size(bytes: usize) -> String {
 }
 
 /// A time with its unit: `500ms`, `2s`, `1m`, `1h`. Nothing but zero is clear without one.
-pub(super) fn duration(text: &str, most: Duration) -> Parsed<Duration> {
+///
+/// # Errors
+/// What was expected.
+pub fn duration(text: &str, most: Duration) -> Result<Duration, String> {
     let unit = TIME_UNITS.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)));
     let millis = match unit {
         Some((number, unit)) => number.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(unit)),

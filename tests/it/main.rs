@@ -16,6 +16,7 @@ mod fairness;
 mod grpcurl;
 mod invalid_requests;
 mod lifecycle;
+mod load;
 mod native;
 mod native_server;
 mod package;

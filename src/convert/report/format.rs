@@ -1,5 +1,7 @@
 //! Figures and texts as people read them.
 
+use crate::page::is_directional;
+
 /// A cosine, rounded down: one that is below a threshold never looks like one at it. Close to 1 it has more digits, or
 /// all would look alike.
 pub(super) fn cosine(value: f64) -> String {
@@ -13,18 +15,6 @@ pub(super) fn cosine(value: f64) -> String {
 
 pub(super) fn error(value: f64) -> String {
     if value.is_finite() { format!("{value:.2e}") } else { "none".to_owned() }
-}
-
-/// Three digits that matter: `0.42`, `4.45`, `44.5`, `445`.
-pub(super) fn ms(value: f64) -> String {
-    let decimals = if value < 10.0 {
-        2
-    } else if value < 100.0 {
-        1
-    } else {
-        0
-    };
-    format!("{value:.decimals$}")
 }
 
 pub(super) fn megabytes(bytes: u64) -> String {
@@ -48,28 +38,6 @@ pub(super) fn excerpt(text: &str, most: usize) -> String {
         return flat;
     }
     flat.chars().take(most - 1).chain(['…']).collect()
-}
-
-fn is_directional(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Text in HTML, in attributes as well. Characters that XML forbids are left out.
-pub(super) fn html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            '\u{fffe}' | '\u{ffff}' => {}
-            c if c.is_control() || is_directional(c) => escaped.push(' '),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 /// Text in a block of code in Markdown, which ends at backticks on a line of their own.
@@ -107,14 +75,12 @@ mod tests {
     }
 
     #[test]
-    fn figures_have_the_digits_that_matter() {
-        assert_eq!([0.421, 4.449, 44.46, 445.4].map(ms), ["0.42", "4.45", "44.5", "445"]);
+    fn a_share_is_told_in_percent() {
         assert_eq!(percent(0.7512), "75.1 %");
     }
 
     #[test]
     fn texts_are_escaped() {
-        assert_eq!(html("<b a=\"1\">&'\u{0}"), "&lt;b a=&quot;1&quot;&gt;&amp;&#39; ");
         assert_eq!(markdown("a|b`c*<i>\n"), "a\\|b\\`c\\*&lt;i&gt; ");
     }
 

@@ -1,10 +1,9 @@
 //! The report as one HTML page: no scripts, nothing from elsewhere, well-formed as XML, too.
 
-use super::format::{cosine, error, html as escape, megabytes, ms, percent, verdict};
+use super::format::{cosine, error, megabytes, percent, verdict};
 use super::{Report, plot};
 use crate::convert::machine::Machine;
-
-const STYLE: &str = include_str!("style.css");
+use crate::page::{card, escape, figure, ms, page, section, table};
 
 pub(super) fn render(report: &Report) -> String {
     let name = escape(&report.model.name);
@@ -16,42 +15,10 @@ pub(super) fn render(report: &Report) -> String {
         recipes(report),
         section("Machine", &machine(report)),
     ];
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\"/><title>{name}: conversion report</title>\n<style>{STYLE}</style>\
-         </head>\n<body><main>\n<h1>{name}</h1>\n<p class=\"sub\">ONNX conversion report, {}</p>\n{}\n</main></body></html>\n",
-        escape(&report.machine.date),
-        parts.join("\n")
-    )
-}
-
-fn section(title: &str, inside: &str) -> String {
-    format!("<section><h2>{title}</h2>\n{inside}</section>")
-}
-
-fn figure(plot: Option<String>, below: &str) -> String {
-    plot.map_or_else(String::new, |plot| format!("<div class=\"plot\">{plot}</div>\n")) + below
-}
-
-/// A table; columns of figures are aligned to the right.
-fn table<const N: usize>(
-    head: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-    figures: std::ops::Range<usize>,
-) -> String {
-    let class = |column: usize| if figures.contains(&column) { " class=\"n\"" } else { "" };
-    let cells = |tag: &str, cells: &[String]| {
-        let cell = |(column, cell): (usize, &String)| format!("<{tag}{}>{}</{tag}>", class(column), escape(cell));
-        cells.iter().enumerate().map(cell).collect::<String>()
-    };
-    let head = cells("th", &head.map(str::to_owned));
-    let rows: String = rows.into_iter().map(|row| format!("<tr>{}</tr>\n", cells("td", &row))).collect();
-    format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n")
-}
-
-fn card(title: &str, value: &str, below: &str, class: &str) -> String {
-    let (title, value, below) = (escape(title), escape(value), escape(below));
-    format!("<div class=\"card {class}\"><h3>{title}</h3><p class=\"big\">{value}</p><p>{below}</p></div>\n")
+    let title = format!("{}: conversion report", report.model.name);
+    let date = escape(&report.machine.date);
+    let body = format!("<h1>{name}</h1>\n<p class=\"sub\">ONNX conversion report, {date}</p>\n{}", parts.join("\n"));
+    page(&title, &body)
 }
 
 fn summary(report: &Report) -> String {

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::format::{code, cosine, error, markdown as escape, megabytes, ms, percent, verdict};
+use super::format::{code, cosine, error, markdown as escape, megabytes, percent, verdict};
 use super::{LatencyRow, Report, VariantReport};
 use crate::convert::baseline::PYTORCH;
+use crate::page::ms;
 
 pub(super) fn render(report: &Report) -> String {
     let parts = [
