@@ -1,30 +1,47 @@
 //! The wire: gRPC to the domain's types and back, and nothing else.
 
 use std::future::Future;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::model_slot::ModelSlot;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::embedding_service_server::EmbeddingServiceServer;
 
 mod admin;
+mod door;
 mod embedding;
 mod health;
 mod reflection;
+mod reload;
 mod status;
+mod tls;
+mod tokens;
 
 use admin::Admin;
+pub use door::{Door, Stay};
 use embedding::Embedding;
 pub use health::Health;
 use reflection::Reflection;
+pub use reload::{NamedFile, Unreadable};
+pub use tls::{Tls, TlsError, TlsFiles};
+use tokens::Guard;
+pub use tokens::{Tokens, TokensError};
 
-/// Connections whose peer has vanished are found out after this long without a frame, and as long again.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// What the transport takes from a client before a request is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransportLimits {
+    /// Bytes of a message from a client. Replies are as large as a request within its own limits makes them: to refuse one
+    /// would throw away work that is done.
+    pub max_message_bytes: usize,
+    /// Calls under way on one connection.
+    pub max_concurrent_streams: u32,
+    /// Bytes of the header list of one call.
+    pub max_header_bytes: u32,
+}
 
 /// What the listener for callers needs.
 #[derive(Debug, Clone)]
@@ -35,10 +52,12 @@ pub struct EmbeddingListener {
     pub health: Health,
     /// Holds a token for each call under way.
     pub requests: TaskTracker,
-    /// Bytes of a message at most.
-    pub max_message_bytes: usize,
+    /// What a call may bring along.
+    pub limits: TransportLimits,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// Who may come in.
+    pub door: Door,
 }
 
 /// What the listener for those who run the server needs.
@@ -46,59 +65,68 @@ pub struct EmbeddingListener {
 pub struct AdminListener {
     /// What health says.
     pub health: Health,
+    /// What a call may bring along.
+    pub limits: TransportLimits,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// Who may come in.
+    pub door: Door,
 }
 
-/// The transport failed.
-#[derive(Debug, thiserror::Error)]
-#[error("the gRPC server failed: {0}")]
-pub struct ServeError(#[from] tonic::transport::Error);
+/// What the listener for probes needs: health and nothing else.
+#[derive(Debug, Clone)]
+pub struct HealthListener {
+    /// What health says.
+    pub health: Health,
+    /// What a call may bring along.
+    pub limits: TransportLimits,
+    /// Who may come in.
+    pub door: Door,
+}
 
 impl EmbeddingListener {
     /// Serves until `stop`, then finishes the requests under way.
-    ///
-    /// # Errors
-    /// [`ServeError`].
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let limit = self.max_message_bytes;
-        let service = Embedding::new(self.model, self.requests, limit);
-        let service = EmbeddingServiceServer::new(service).max_decoding_message_size(limit);
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let guard = Guard(self.door.tokens.clone());
+        let service = Embedding::new(self.model, self.requests, self.limits);
+        let service = EmbeddingServiceServer::new(service).max_decoding_message_size(self.limits.max_message_bytes);
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Embedding);
-        server()
-            .add_service(service)
+        let services = server(&self.door, self.limits)
+            .add_service(InterceptedService::new(service, guard.clone()))
+            // Open to all: probes have no tokens.
             .add_service(self.health.service())
-            .add_optional_service(v1)
-            .add_optional_service(v1alpha)
-            .serve_with_incoming_shutdown(incoming(listener), stop)
-            .await?;
-        Ok(())
+            .add_optional_service(v1.map(|service| InterceptedService::new(service, guard.clone())))
+            .add_optional_service(v1alpha.map(|service| InterceptedService::new(service, guard.clone())));
+        self.door.serve(services, listener, stop).await;
     }
 }
 
 impl AdminListener {
     /// Serves until `stop`, then finishes the requests under way.
-    ///
-    /// # Errors
-    /// [`ServeError`].
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let guard = Guard(self.door.tokens.clone());
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Admin);
-        server()
-            .add_service(AdminServiceServer::new(Admin))
+        let services = server(&self.door, self.limits)
+            .add_service(InterceptedService::new(AdminServiceServer::new(Admin), guard.clone()))
             .add_service(self.health.service())
-            .add_optional_service(v1)
-            .add_optional_service(v1alpha)
-            .serve_with_incoming_shutdown(incoming(listener), stop)
-            .await?;
-        Ok(())
+            .add_optional_service(v1.map(|service| InterceptedService::new(service, guard.clone())))
+            .add_optional_service(v1alpha.map(|service| InterceptedService::new(service, guard.clone())));
+        self.door.serve(services, listener, stop).await;
     }
 }
 
-fn server() -> Server {
-    Server::builder().http2_keepalive_interval(Some(KEEPALIVE)).http2_keepalive_timeout(Some(KEEPALIVE))
+impl HealthListener {
+    /// Serves until `stop`.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let services = server(&self.door, self.limits).add_service(self.health.probe_service());
+        self.door.serve(services, listener, stop).await;
+    }
 }
 
-/// Small replies leave at once.
-fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true))
+fn server(door: &Door, limits: TransportLimits) -> Server {
+    Server::builder()
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .http2_max_header_list_size(limits.max_header_bytes)
+        .http2_keepalive_interval(door.stay.keepalive_interval)
+        .http2_keepalive_timeout(Some(door.stay.keepalive_timeout))
 }

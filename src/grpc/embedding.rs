@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::status;
+use super::{TransportLimits, status};
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::model_slot::ModelSlot;
 use crate::proto;
@@ -17,12 +17,12 @@ use crate::request::{EmbedRequest, Texts, Truncation, Violations};
 pub(super) struct Embedding {
     model: ModelSlot,
     requests: TaskTracker,
-    max_message_bytes: usize,
+    limits: TransportLimits,
 }
 
 impl Embedding {
-    pub(super) fn new(model: ModelSlot, requests: TaskTracker, max_message_bytes: usize) -> Self {
-        Self { model, requests, max_message_bytes }
+    pub(super) fn new(model: ModelSlot, requests: TaskTracker, limits: TransportLimits) -> Self {
+        Self { model, requests, limits }
     }
 
     fn embedder(&self) -> Result<Arc<Embedder>, Status> {
@@ -62,7 +62,7 @@ impl EmbeddingService for Embedding {
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
-        Ok(Response::new(describe(&*self.embedder()?, self.max_message_bytes)))
+        Ok(Response::new(describe(&*self.embedder()?, self.limits)))
     }
 }
 
@@ -160,7 +160,7 @@ fn write_count(count: &TokenCount) -> proto::TokenCount {
     proto::TokenCount { token_count: count.tokens as u32, exceeds_max_tokens: count.exceeds_max }
 }
 
-fn describe(embedder: &Embedder, max_message_bytes: usize) -> proto::GetModelResponse {
+fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelResponse {
     let (model, limits) = (embedder.model(), embedder.limits());
     proto::GetModelResponse {
         name: model.name.clone(),
@@ -178,7 +178,9 @@ fn describe(embedder: &Embedder, max_message_bytes: usize) -> proto::GetModelRes
         limits: Some(proto::Limits {
             max_texts: limits.max_texts.get() as u32,
             max_text_bytes: limits.max_text_bytes as u64,
-            max_message_bytes: max_message_bytes as u64,
+            max_message_bytes: transport.max_message_bytes as u64,
+            max_concurrent_streams: transport.max_concurrent_streams,
+            max_header_bytes: transport.max_header_bytes,
         }),
         pooling: model.pooling.to_string(),
         default_truncation: write_truncation(model.default_truncation).into(),
