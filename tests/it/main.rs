@@ -9,6 +9,7 @@ mod architecture;
 mod batch_invariance;
 mod cold_start;
 mod command_line;
+mod doors;
 mod embedding;
 mod grpcurl;
 mod invalid_requests;
