@@ -13,17 +13,22 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Operations;
 use crate::config::Settings;
-use crate::grpc::{AdminListener, EmbeddingListener, Health, ServeError};
+use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, TlsError, TokensError};
 use crate::model_slot::{ModelSlot, Served};
 use crate::stats::Stats;
 
+mod doors;
 mod load;
 mod loader;
 mod self_check;
 
+use doors::Doors;
 pub use load::LoadModelError;
 use loader::Loader;
 pub use self_check::SelfCheckError;
+
+/// For probes that are being answered when all else has ended.
+const PROBES_END: Duration = Duration::from_millis(500);
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +46,12 @@ pub enum AppError {
     /// There is no model to serve.
     #[error(transparent)]
     Load(#[from] LoadModelError),
-    /// A server failed.
+    /// There is no TLS to be made of the files named.
     #[error(transparent)]
-    Serve(#[from] ServeError),
+    Tls(#[from] TlsError),
+    /// There are no tokens in the file named.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// Requests were still under way at the end of the drain.
     #[error("{requests} requests were still under way after {timeout:?} (--drain-timeout); they were cut off")]
     DrainTimeout {
@@ -63,20 +71,16 @@ pub enum AppError {
 pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
     let stats = Stats::default();
     let loader = Arc::new(Loader::new(settings.clone(), &stats));
-    let mut servers = Servers::start(&settings, stats, Arc::clone(&loader)).await?;
+    let servers = Servers::start(&settings, stats, Arc::clone(&loader)).await?;
     let (grace, drain) = (settings.shutdown_grace, settings.drain_timeout);
     tokio::pin!(stop);
 
     let loading = tokio::task::spawn_blocking(move || loader.first());
     tokio::select! {
         loaded = loading => servers.ready(loaded.map_err(LoadModelError::from)??).await,
-        failed = servers.failed() => return Err(failed),
         () = &mut stop => return Ok(()),
     }
-    tokio::select! {
-        failed = servers.failed() => return Err(failed),
-        () = &mut stop => {}
-    }
+    stop.await;
     servers.stop(grace, drain).await
 }
 
@@ -85,71 +89,67 @@ struct Servers {
     model: ModelSlot,
     health: Health,
     stop: CancellationToken,
-    /// The servers.
+    /// The servers but that of probes.
     tasks: TaskTracker,
+    probes: Probes,
     /// Calls under way.
     requests: TaskTracker,
-    failures: tokio::sync::mpsc::Receiver<AppError>,
+}
+
+/// Health on a listener of its own, which is there to the last.
+struct Probes {
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Servers {
     async fn start(settings: &Settings, stats: Stats, loader: Arc<Loader>) -> Result<Self, AppError> {
+        let doors = Doors::open(settings)?;
         let listener = listen(settings.listen, "--listen").await?;
-        let admin_listener = match settings.admin_listen {
-            Some(address) => Some(listen(address, "--admin-listen").await?),
-            None => None,
-        };
+        let admin_listener = listen_if(settings.admin_listen, "--admin-listen").await?;
+        let health_listener = listen_if(settings.health_listen, "--health-listen").await?;
         let (model, health) = (ModelSlot::default(), Health::not_yet_serving().await);
         let (stop, tasks, requests) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
-        let (report, failures) = tokio::sync::mpsc::channel(2);
-        let spawn = |server: ServerFuture| {
-            let report = report.clone();
-            tasks.spawn(async move {
-                if let Err(error) = server.await {
-                    // Both servers' failures fit the channel.
-                    let _ = report.send(AppError::Serve(error)).await;
-                }
-            });
-        };
+        let probes = Probes { stop: CancellationToken::new(), tasks: TaskTracker::new() };
 
-        let reflection = settings.reflection;
+        let (limits, reflection) = (doors.limits, settings.reflection);
         tell_address("gRPC", &listener);
         let embedding = EmbeddingListener {
             model: model.clone(),
             health: health.clone(),
             requests: requests.clone(),
-            max_message_bytes: settings.max_message_bytes.get(),
+            limits,
             reflection,
             stats: stats.clone(),
+            door: doors.service,
         };
-        spawn(Box::pin(embedding.serve(listener, stop.clone())));
+        tasks.spawn(embedding.serve(listener, stop.clone()));
         if let Some(listener) = admin_listener {
             tell_address("admin gRPC", &listener);
             let admin = AdminListener {
                 operations: Operations::new(model.clone(), loader, stats),
                 health: health.clone(),
                 requests: requests.clone(),
-                stopping: stop.clone(),
+                limits,
                 reflection,
+                door: doors.admin,
             };
-            spawn(Box::pin(admin.serve(listener, stop.clone())));
+            tasks.spawn(admin.serve(listener, stop.clone()));
+        }
+        if let Some(listener) = health_listener {
+            tell_address("health", &listener);
+            let server = HealthListener { health: health.clone(), limits, door: doors.health };
+            probes.tasks.spawn(server.serve(listener, probes.stop.clone()));
         }
         tasks.close();
-        Ok(Self { model, health, stop, tasks, requests, failures })
+        probes.tasks.close();
+        Ok(Self { model, health, stop, tasks, probes, requests })
     }
 
-    async fn ready(&mut self, served: Served) {
+    async fn ready(&self, served: Served) {
         self.model.replace(Some(Arc::new(served)));
         self.health.serving().await;
         tracing::info!("ready");
-    }
-
-    /// Waits for a server to fail; for ever where none does.
-    async fn failed(&mut self) -> AppError {
-        match self.failures.recv().await {
-            Some(failure) => failure,
-            None => std::future::pending().await,
-        }
     }
 
     /// NOT_SERVING, a grace for load balancers to notice, no new connections, the rest of the requests.
@@ -160,7 +160,9 @@ impl Servers {
         tracing::info!(timeout = ?drain, "draining");
         self.health.end_watches().await;
         self.stop.cancel();
-        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+        let drained = tokio::time::timeout(drain, self.tasks.wait()).await;
+        self.stop_probes().await;
+        if drained.is_err() {
             let requests = self.requests.len();
             if requests > 0 {
                 return Err(AppError::DrainTimeout { requests, timeout: drain });
@@ -170,12 +172,25 @@ impl Servers {
         tracing::info!("drained");
         Ok(())
     }
-}
 
-type ServerFuture = std::pin::Pin<Box<dyn Future<Output = Result<(), ServeError>> + Send>>;
+    /// Until now probes were told that requests are under way, but no new ones are welcome.
+    async fn stop_probes(&self) {
+        self.health.end_probes().await;
+        self.probes.stop.cancel();
+        // A prober that does not go is left behind.
+        let _ = tokio::time::timeout(PROBES_END, self.probes.tasks.wait()).await;
+    }
+}
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, setting, source })
+}
+
+async fn listen_if(address: Option<SocketAddr>, setting: &'static str) -> Result<Option<TcpListener>, AppError> {
+    match address {
+        Some(address) => listen(address, setting).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Port 0 lets the system choose: the log tells what it chose.

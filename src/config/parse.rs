@@ -56,17 +56,6 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     })
 }
 
-/// An address that only this machine reaches.
-pub(super) fn loopback_address(text: &str) -> Parsed<SocketAddr> {
-    let address = address(text)?;
-    if address.ip().to_canonical().is_loopback() {
-        return Ok(address);
-    }
-    Err("a loopback address such as `127.0.0.1:50052` (whoever reaches the admin service may use it: there is no token \
-         to guard it on other addresses yet)"
-        .to_owned())
-}
-
 /// A number of things, at least one.
 pub(super) fn count(text: &str, most: usize) -> Parsed<NonZeroUsize> {
     let parsed = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= most);
@@ -109,6 +98,14 @@ pub fn duration(text: &str, most: Duration) -> Result<Duration, String> {
     };
     let parsed = millis.map(Duration::from_millis).filter(|duration| *duration <= most);
     parsed.ok_or_else(|| format!("a time with its unit, such as `500ms`, `2s` or `1m`, at most {most:?}"))
+}
+
+/// As [`duration`], for times of which too little would be none: at least a second.
+pub(super) fn seconds(text: &str, most: Duration) -> Parsed<Duration> {
+    match duration(text, most) {
+        Ok(time) if time < Duration::from_secs(1) => Err(format!("a time from 1s to {most:?}")),
+        parsed => parsed,
+    }
 }
 
 pub(super) fn choice<T: Choice>(text: &str) -> Parsed<T> {

@@ -38,6 +38,10 @@ pub enum Group {
     Model,
     /// Listeners.
     Network,
+    /// Encryption and tokens.
+    Access,
+    /// How many there may be, and how long they stay.
+    Connections,
     /// How texts become vectors.
     Engine,
     /// What one request may ask for.
@@ -58,6 +62,8 @@ impl Group {
         match self {
             Self::Model => "Model and files",
             Self::Network => "Network",
+            Self::Access => "Who may come in",
+            Self::Connections => "Connections",
             Self::Engine => "Engine",
             Self::Limits => "Limits of a request",
             Self::Batching => "Batching",

@@ -74,13 +74,82 @@ settings! {
     listen: SocketAddr = Network, Text "ADDRESS", "0.0.0.0:50051", parse::address;
 
     // Loopback: whoever reaches this listener can reload the model and load the CPUs.
-    /// Where the admin service listens: a loopback address, or `off`.
+    /// Where the admin service listens: a loopback address, any address where `admin-token-file` or
+    /// `admin-tls-client-ca` guards it, or `off`.
     admin_listen: Option<SocketAddr> = Network, Text "ADDRESS", "127.0.0.1:50052",
-        |text| parse::unless("off", text, parse::loopback_address);
+        |text| parse::unless("off", text, parse::address);
+
+    // Without TLS and tokens, probes can ask the service's own listener.
+    /// Where health alone is served, without TLS and tokens: for probes that have neither; `off`: nowhere.
+    health_listen: Option<SocketAddr> = Network, Text "ADDRESS", "off",
+        |text| parse::unless("off", text, parse::address);
 
     // The schema is public, and command-line clients need it to be of use.
     /// Serve gRPC reflection.
     reflection: bool = Network, Switch "BOOL", "true", parse::choice;
+
+    // Most services stand behind a mesh or in one cluster; whoever needs TLS has certificates to name.
+    /// The service's certificate chain (PEM), its own certificate first: then the listener speaks TLS only; taken up anew
+    /// when the file changes; `none`: no TLS.
+    tls_certificate: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
+
+    /// The private key (PEM) of `tls-certificate`.
+    tls_key: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
+
+    /// Certificates (PEM) of those who sign clients' certificates: then every client needs one; `none`: clients need none.
+    tls_client_ca: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
+
+    /// Tokens that open the service, one a line, `#` begins a comment; calls then need `authorization: Bearer TOKEN`,
+    /// health excepted; taken up anew when the file changes; `none`: no token is needed.
+    token_file: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
+
+    /// As `tls-certificate`, of the admin listener.
+    admin_tls_certificate: Option<PathBuf> = Access, Text "FILE", "none",
+        |text| parse::unless("none", text, parse::path);
+
+    /// The private key (PEM) of `admin-tls-certificate`.
+    admin_tls_key: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
+
+    /// As `tls-client-ca`, of the admin listener.
+    admin_tls_client_ca: Option<PathBuf> = Access, Text "FILE", "none",
+        |text| parse::unless("none", text, parse::path);
+
+    /// As `token-file`, of the admin service.
+    admin_token_file: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
+
+    // Clients are services with a connection or a few each. With the files and the other listeners, 900 stay below the 1024
+    // descriptors that a process has by custom.
+    /// Connections of the service's listener, at most; those beyond are closed at once.
+    max_connections: NonZeroUsize = Connections, Number "N", "900", |text| parse::count(text, 1 << 20);
+
+    // One connection may keep the CPUs busy many times over, and a quarter of the queue; more calls wait in their client.
+    /// Calls under way on one connection, at most; those beyond wait in their client.
+    max_concurrent_streams: NonZeroUsize = Connections, Number "N", "256", |text| parse::count(text, 1 << 20);
+
+    // Twice what gRPC takes by custom: a token, trace contexts and what meshes add.
+    /// Bytes of the header list (the metadata) of one call, at most.
+    max_header_bytes: NonZeroUsize = Connections, Number "SIZE", "16KiB", |text| parse::size(text, 1 << 10..=1 << 20);
+
+    // Well below the 350 s after which a common load balancer forgets a silent connection, and seldom enough to cost nothing.
+    /// A connection that is silent for this long is asked whether its client is still there; `off`: never.
+    keepalive_interval: Option<Duration> = Connections, Text "TIME", "60s",
+        |text| parse::unless("off", text, |text| parse::seconds(text, Duration::from_secs(86_400)));
+
+    // gRPC's own.
+    /// How long the answer to that may take before the connection is closed.
+    keepalive_timeout: Duration = Connections, Text "TIME", "20s",
+        |text| parse::seconds(text, Duration::from_secs(3600));
+
+    // Clients that balance by DNS look up addresses when a connection ends: an instance that joins has its share within
+    // minutes, as autoscaling wants, and a handshake every ten minutes costs nothing.
+    /// How old a connection becomes, give or take a tenth, before its client is told to make another one; `off`: any age.
+    max_connection_age: Option<Duration> = Connections, Text "TIME", "10m",
+        |text| parse::unless("off", text, |text| parse::seconds(text, Duration::from_secs(86_400)));
+
+    // A call takes seconds at most. A stream may last longer: this is what it has left to come to its end.
+    /// How long calls under way may then take before they are cut off; `off`: as long as they like.
+    max_connection_age_grace: Option<Duration> = Connections, Text "TIME", "5m",
+        |text| parse::unless("off", text, |text| parse::duration(text, Duration::from_secs(86_400)));
 
     /// The implementation that serves: `auto` (the fastest on this CPU), `native`, `portable` or `fp32`.
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
@@ -123,7 +192,7 @@ settings! {
     max_text_bytes: NonZeroUsize = Limits, Number "SIZE", "64KiB", |text| parse::size(text, 1..=1 << 30);
 
     // Twice gRPC's own 4 MiB: 256 texts of 32 KiB.
-    /// Bytes of one gRPC message, at most.
+    /// Bytes of one message from a client, at most.
     max_message_bytes: NonZeroUsize = Limits, Number "SIZE", "8MiB", |text| parse::size(text, 1 << 10..=1 << 30);
 
     // A token of the native engine costs the same in batches of 64 tokens and of 128 (all-mpnet-base-v2, 2 cores of

@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::guard::Deadline;
+use super::ending::Deadline;
 use super::observe::{observe, record_stages};
-use super::status;
-use super::stream::{Replies, counted, replies};
+use super::replies::{Replies, counted, replies};
+use super::{TransportLimits, status};
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::model_slot::ModelSlot;
 use crate::proto;
@@ -24,7 +24,7 @@ pub(super) struct Embedding {
     requests: TaskTracker,
     /// The listener is closing: streams end.
     stop: CancellationToken,
-    max_message_bytes: usize,
+    limits: TransportLimits,
     stats: Stats,
 }
 
@@ -33,10 +33,10 @@ impl Embedding {
         model: ModelSlot,
         requests: TaskTracker,
         stop: CancellationToken,
-        max_message_bytes: usize,
+        limits: TransportLimits,
         stats: Stats,
     ) -> Self {
-        Self { model, requests, stop, max_message_bytes, stats }
+        Self { model, requests, stop, limits, stats }
     }
 
     fn embedder(&self) -> Result<Arc<Embedder>, Status> {
@@ -93,7 +93,7 @@ impl EmbeddingService for Embedding {
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
-        let work = async { Ok(Response::new(describe(&*self.embedder()?, self.max_message_bytes))) };
+        let work = async { Ok(Response::new(describe(&*self.embedder()?, self.limits))) };
         observe(&self.stats, Method::GetModel, work).await
     }
 }
@@ -192,7 +192,7 @@ fn write_count(count: &TokenCount) -> proto::TokenCount {
     proto::TokenCount { token_count: count.tokens as u32, exceeds_max_tokens: count.exceeds_max }
 }
 
-fn describe(embedder: &Embedder, max_message_bytes: usize) -> proto::GetModelResponse {
+fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelResponse {
     let (model, limits) = (embedder.model(), embedder.limits());
     proto::GetModelResponse {
         name: model.name.clone(),
@@ -210,7 +210,9 @@ fn describe(embedder: &Embedder, max_message_bytes: usize) -> proto::GetModelRes
         limits: Some(proto::Limits {
             max_texts: limits.max_texts.get() as u32,
             max_text_bytes: limits.max_text_bytes as u64,
-            max_message_bytes: max_message_bytes as u64,
+            max_message_bytes: transport.max_message_bytes as u64,
+            max_concurrent_streams: transport.max_concurrent_streams,
+            max_header_bytes: transport.max_header_bytes,
         }),
         pooling: model.pooling.to_string(),
         default_truncation: write_truncation(model.default_truncation).into(),

@@ -11,6 +11,7 @@ mod caching;
 mod cold_start;
 mod command_line;
 mod deadlines;
+mod doors;
 mod embedding;
 mod fairness;
 mod grpcurl;

@@ -40,6 +40,63 @@ fn listeners_do_not_share_an_address() {
 }
 
 #[test]
+fn health_has_an_address_of_its_own() {
+    for (health, fine) in [("0.0.0.0:50051", false), ("127.0.0.1:50052", false), ("0.0.0.0:50053", true)] {
+        assert_eq!(resolve(&[("health_listen", health)], &[], "").is_ok(), fine, "{health}");
+    }
+}
+
+#[test]
+fn the_admin_service_leaves_loopback_only_with_a_guard() {
+    let tls = [("admin_tls_certificate", "c.pem"), ("admin_tls_key", "k.pem")];
+    for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
+        let open = [("admin_listen", address)];
+        let text = resolve(&open, &[], "").expect_err(address);
+        assert!(text.contains("admin-listen = ") && text.contains("admin-token-file = `none`"), "{text}");
+        assert!(resolve(&[&open[..], &tls[..]].concat(), &[], "").is_err(), "TLS alone guards nothing");
+        assert!(resolve(&[&open[..], &[("admin_token_file", "t")]].concat(), &[], "").is_ok());
+        let guarded = [&open[..], &tls[..], &[("admin_tls_client_ca", "ca.pem")]].concat();
+        assert!(resolve(&guarded, &[], "").is_ok());
+    }
+    for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "off"] {
+        assert!(resolve(&[("admin_listen", address)], &[], "").is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn certificates_keys_and_client_authorities_go_together() {
+    for (flags, parts) in [
+        (&[("tls_certificate", "c.pem")][..], ["tls-certificate = `c.pem`", "tls-key = `none`"]),
+        (&[("tls_key", "k.pem")], ["tls-key = `k.pem`", "tls-certificate = `none`"]),
+        (&[("tls_client_ca", "ca.pem")], ["tls-client-ca = `ca.pem`", "tls-certificate = `none`"]),
+        (&[("admin_tls_certificate", "c.pem")], ["admin-tls-certificate = `c.pem`", "admin-tls-key = `none`"]),
+        (&[("admin_tls_key", "k.pem")], ["admin-tls-key = `k.pem`", "admin-tls-certificate = `none`"]),
+        (&[("admin_tls_client_ca", "ca.pem")], ["admin-tls-client-ca", "admin-tls-certificate = `none`"]),
+    ] {
+        let text = resolve(flags, &[], "").expect_err("half of it");
+        assert!(parts.iter().all(|part| text.contains(part)) && text.contains("has a mistake"), "{text}");
+    }
+    let whole = [("tls_certificate", "c.pem"), ("tls_key", "k.pem"), ("tls_client_ca", "ca.pem")];
+    assert!(resolve(&whole, &[], "").is_ok());
+}
+
+#[test]
+fn tokens_that_travel_in_the_clear_are_a_warning() {
+    let tls = [("tls_certificate", "c.pem"), ("tls_key", "k.pem")];
+    let tokens = ("token_file", "t");
+    for (flags, warned) in [
+        (vec![tokens], true),
+        (vec![tokens, ("listen", "127.0.0.1:1")], false),
+        ([&[tokens], &tls[..]].concat(), false),
+        (vec![("admin_token_file", "t")], false),
+        (vec![("admin_token_file", "t"), ("admin_listen", "0.0.0.0:1")], true),
+    ] {
+        let warnings = resolve(&flags, &[], "").expect("valid").warnings(NonZeroUsize::MIN);
+        assert_eq!(warnings.iter().any(|warning| warning.contains("in the clear")), warned, "{flags:?} {warnings:?}");
+    }
+}
+
+#[test]
 fn rules_about_a_wrong_value_are_not_judged_and_others_are() {
     let flags = [("max_text_bytes", "9MiB"), ("max_message_bytes", "lots"), ("queue_total_texts", "1")];
     let text = resolve(&flags, &[], "").expect_err("two mistakes");

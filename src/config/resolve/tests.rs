@@ -25,6 +25,13 @@ fn without_sources_every_setting_has_its_default() {
     assert_eq!((&settings.bundle, &settings.home, &settings.onnxruntime), (&None, &None, &None));
     assert_eq!(settings.listen.to_string(), "0.0.0.0:50051");
     assert_eq!(settings.admin_listen.map(|admin| admin.to_string()), Some("127.0.0.1:50052".to_owned()));
+    assert_eq!((settings.health_listen, &settings.tls_certificate, &settings.token_file), (None, &None, &None));
+    let connections = [settings.max_connections, settings.max_concurrent_streams, settings.max_header_bytes];
+    assert_eq!(connections.map(NonZeroUsize::get), [900, 256, 16 << 10]);
+    assert_eq!(settings.keepalive_interval, Some(Duration::from_secs(60)));
+    assert_eq!(settings.keepalive_timeout, Duration::from_secs(20));
+    assert_eq!(settings.max_connection_age, Some(Duration::from_secs(600)));
+    assert_eq!(settings.max_connection_age_grace, Some(Duration::from_secs(300)));
     assert_eq!((settings.engine, settings.truncation), (EngineChoice::Auto, Truncation::End));
     assert_eq!((settings.sessions, settings.threads, settings.max_tokens), (None, None, None));
     let sizes = [settings.max_texts, settings.max_text_bytes, settings.max_message_bytes].map(NonZeroUsize::get);

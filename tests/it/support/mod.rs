@@ -1,5 +1,6 @@
 //! What the tests share: models, servers, clients.
 
+pub(crate) mod authority;
 pub(crate) mod models;
 pub(crate) mod numbers;
 pub(crate) mod python;

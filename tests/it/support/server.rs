@@ -48,9 +48,14 @@ impl Server {
         Self::spawn(command.args(flags))
     }
 
-    /// Starts any command line that serves; ports are the system's choice.
+    /// Starts any command line that serves; ports are the system's choice where it names none.
     pub(crate) fn spawn(command: &mut Command) -> Self {
-        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-format", "json"]);
+        for flag in ["--listen", "--admin-listen"] {
+            if !command.get_args().any(|argument| argument == flag) {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
+        command.args(["--log-format", "json"]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
@@ -73,7 +78,8 @@ impl Server {
         server
     }
 
-    fn read_address(&self) -> SocketAddr {
+    /// Of the listener that is told next.
+    pub(crate) fn read_address(&self) -> SocketAddr {
         let line = self.wait_for_line("listening");
         line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }

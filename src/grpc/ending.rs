@@ -27,23 +27,23 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(pub(super) Instant);
 
-/// Guards every call of the services behind it.
+/// Ends every call of the services behind it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GuardLayer;
+pub(super) struct EndingLayer;
 
-/// A guarded service.
+/// A ended service.
 #[derive(Debug, Clone)]
-pub(super) struct Guard<S>(S);
+pub(super) struct Ending<S>(S);
 
-impl<S> Layer<S> for GuardLayer {
-    type Service = Guard<S>;
+impl<S> Layer<S> for EndingLayer {
+    type Service = Ending<S>;
 
-    fn layer(&self, inner: S) -> Guard<S> {
-        Guard(inner)
+    fn layer(&self, inner: S) -> Ending<S> {
+        Ending(inner)
     }
 }
 
-impl<S, B> Service<Request<B>> for Guard<S>
+impl<S, B> Service<Request<B>> for Ending<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,

@@ -8,7 +8,7 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
-use super::guard::{Deadline, catch_panic};
+use super::ending::{Deadline, catch_panic};
 use super::status;
 use crate::proto::{EmbedRequest, EmbedResponse};
 use crate::stats::Call;

@@ -22,7 +22,7 @@ fn code(response: &Response<Body>) -> Option<Code> {
 async fn call(takes: Duration, timeout: Option<&str>) -> (Option<Code>, bool) {
     let done = Arc::new(AtomicBool::new(false));
     let inner = Arc::clone(&done);
-    let mut service = GuardLayer.layer(service_fn(move |_: Request<()>| {
+    let mut service = EndingLayer.layer(service_fn(move |_: Request<()>| {
         let done = Arc::clone(&inner);
         async move {
             tokio::time::sleep(takes).await;
@@ -55,7 +55,7 @@ async fn a_call_that_is_late_already_is_not_begun() {
 
 #[tokio::test]
 async fn a_panic_fails_its_call_alone() {
-    let mut service = GuardLayer.layer(service_fn(|request: Request<()>| async move {
+    let mut service = EndingLayer.layer(service_fn(|request: Request<()>| async move {
         assert!(request.headers().is_empty(), "a bug");
         Ok::<_, Infallible>(Response::new(Body::empty()))
     }));

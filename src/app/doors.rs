@@ -1,0 +1,88 @@
+//! Settings to doors: who may come in at which listener.
+
+use std::path::PathBuf;
+
+use super::AppError;
+use crate::config::Settings;
+use crate::grpc::{Door, NamedFile, Stay, Tls, TlsFiles, Tokens, TransportLimits};
+
+/// Connections of the listeners beside the service's: of some people, programs and probes.
+const SIDE_CONNECTIONS: usize = 64;
+
+/// The doors of all listeners, and what calls may bring along through them.
+pub(super) struct Doors {
+    pub(super) service: Door,
+    pub(super) admin: Door,
+    pub(super) health: Door,
+    pub(super) limits: TransportLimits,
+}
+
+impl Doors {
+    /// Reads certificates and tokens.
+    pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
+        let Settings { tls_certificate, tls_key, tls_client_ca, token_file, .. } = settings;
+        let service = Door {
+            tls: tls(
+                named(tls_certificate, "--tls-certificate"),
+                named(tls_key, "--tls-key"),
+                named(tls_client_ca, "--tls-client-ca"),
+            )?,
+            tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
+            max_connections: settings.max_connections.get(),
+            stay: stay(settings),
+        };
+        Ok(Self { service, admin: admin(settings)?, health: side(settings), limits: limits(settings) })
+    }
+}
+
+fn admin(settings: &Settings) -> Result<Door, AppError> {
+    let door = side(settings);
+    if settings.admin_listen.is_none() {
+        return Ok(door);
+    }
+    let tls = tls(
+        named(&settings.admin_tls_certificate, "--admin-tls-certificate"),
+        named(&settings.admin_tls_key, "--admin-tls-key"),
+        named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
+    )?;
+    let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
+    Ok(Door { tls, tokens, ..door })
+}
+
+/// Open, and without an age: there is nothing to balance, and a benchmark or a watch may last.
+fn side(settings: &Settings) -> Door {
+    let stay = Stay { max_age: None, ..stay(settings) };
+    Door { tls: None, tokens: None, max_connections: SIDE_CONNECTIONS, stay }
+}
+
+fn named(path: &Option<PathBuf>, flag: &'static str) -> Option<NamedFile> {
+    path.clone().map(|path| NamedFile { path, flag })
+}
+
+/// The configuration has a certificate only with its key.
+fn tls(
+    certificate: Option<NamedFile>,
+    key: Option<NamedFile>,
+    client_ca: Option<NamedFile>,
+) -> Result<Option<Tls>, AppError> {
+    let files = certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate, key, client_ca });
+    Ok(files.map(Tls::open).transpose()?)
+}
+
+fn stay(settings: &Settings) -> Stay {
+    Stay {
+        keepalive_interval: settings.keepalive_interval,
+        keepalive_timeout: settings.keepalive_timeout,
+        max_age: settings.max_connection_age,
+        grace: settings.max_connection_age_grace,
+    }
+}
+
+fn limits(settings: &Settings) -> TransportLimits {
+    let number = |limit: std::num::NonZeroUsize| u32::try_from(limit.get()).unwrap_or(u32::MAX);
+    TransportLimits {
+        max_message_bytes: settings.max_message_bytes.get(),
+        max_concurrent_streams: number(settings.max_concurrent_streams),
+        max_header_bytes: number(settings.max_header_bytes),
+    }
+}
