@@ -1,5 +1,7 @@
 use super::*;
+use crate::client::ClientOptions;
 use crate::convert::Making;
+use crate::load_test::plan::{Arrivals, Lengths, Source, Step};
 
 fn exit(args: &[&str]) -> Exit {
     parse(args.iter().copied()).expect_err("the program ends")
@@ -145,4 +147,26 @@ fn help_of_serve_tells_heading_default_and_variable_of_every_setting() {
         assert!(flat.contains(&format!("[default: {}]", setting.default)), "{}", setting.key);
         assert!(flat.contains(&format!("[variable: {}", setting.variable())), "{}", setting.key);
     }
+}
+
+fn load(args: &[&str]) -> Load {
+    match parse([&["embedd", "load"], args].concat()).expect("parses") {
+        Command::Load(load) => load,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn load_has_a_closed_loop_or_an_open_one() {
+    let plan = load(&[]).plan;
+    assert_eq!(plan.steps.iter().map(Step::load).collect::<Vec<_>>(), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]);
+    assert!(plan.skip_cache && !plan.verify && plan.client == ClientOptions::default());
+    let open =
+        load(&["--rate", "5,7.5", "--arrivals", "constant", "--max-in-flight", "9", "--cache", "--seed", "3"]).plan;
+    let step = |rate| Step::Open { rate, arrivals: Arrivals::Constant, max_in_flight: 9 };
+    assert_eq!((open.steps, open.skip_cache, open.seed), (vec![step(5.0), step(7.5)], false, 3));
+    let given = load(&["--tokens", "8-128", "--distinct", "5", "--verify", "--server", "https://a", "--ca", "c"]);
+    let lengths = Lengths { least: 8, most: 128 };
+    assert_eq!(given.plan.source, Source::Generated { lengths, distinct: std::num::NonZeroUsize::new(5) });
+    assert_eq!((given.plan.client.server.as_str(), given.plan.client.ca), ("https://a", Some("c".into())));
 }

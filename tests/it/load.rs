@@ -20,9 +20,11 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::support::models::Model;
 use crate::support::server::{Server, command, shared, temporary_folder};
 
+/// Steps are short where `args` does not say how long.
 fn load(server: &str, args: &[&str]) -> Output {
-    let steps = ["--duration", "1s", "--warm-up", "200ms"];
-    command().args(["load", "--server", server]).args(steps).args(args).output().expect("the program runs")
+    let times = [["--duration", "1s"], ["--warm-up", "200ms"]];
+    let times = times.iter().filter(|[flag, _]| !args.contains(flag)).flatten();
+    command().args(["load", "--server", server]).args(times).args(args).output().expect("the program runs")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -120,7 +122,7 @@ fn failures_are_told_and_have_their_exit_codes() {
     ] {
         assert_eq!(load(&address, wrong).status.code(), Some(64), "{wrong:?}");
     }
-    let server = shared(Model::MiniLm).address.to_string();
+    let server = shared(Model::MiniLm);
     for (args, expected) in [
         (&["--tokens", "257"][..], "at most 256"),
         (&["--tokens", "1"], "2 tokens already"),
@@ -128,7 +130,7 @@ fn failures_are_told_and_have_their_exit_codes() {
         (&["--texts", "does/not/exist"], "does/not/exist"),
         (&["--ca", "ca.pem"], "https://"),
     ] {
-        let output = load(&server, args);
+        let output = load(&server.address.to_string(), args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
         assert!(text(&output.stderr).contains(expected), "{args:?}: {}", text(&output.stderr));
     }
