@@ -3,7 +3,7 @@
 //! Flags of settings are made from the table in [`config`](crate::config) and stay text here, so that mistakes in flags
 //! are told together with those of other sources.
 
-#[allow(dead_code, reason = "the commands that call a server come next")]
+mod admin;
 mod client;
 mod convert;
 mod package;
@@ -19,6 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 use crate::fetch::Origin;
 
+pub use admin::{Admin, AdminAction};
 pub use convert::Convert;
 pub use package::Package;
 pub use proof::{Bench, Report, Timed, Validate};
@@ -48,6 +49,8 @@ pub enum Command {
     Bench(Bench),
     /// Validate, time, and write it down.
     Report(Report),
+    /// Ask something of a running server.
+    Admin(Admin),
 }
 
 impl Command {
@@ -61,6 +64,7 @@ impl Command {
             Self::Validate(validate) => &validate.flags,
             Self::Bench(bench) => &bench.flags,
             Self::Report(report) => &report.flags,
+            Self::Admin(admin) => &admin.flags,
         }
     }
 }
@@ -130,6 +134,10 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
         Some(("validate", matches)) => Command::Validate(proof::validate(matches)),
         Some(("bench", matches)) => Command::Bench(proof::bench(matches)),
         Some(("report", matches)) => Command::Report(proof::report(matches)),
+        Some(("admin", matches)) => match admin::read(matches) {
+            Some(admin) => Command::Admin(admin),
+            None => Command::Serve(Serve::default()),
+        },
         Some((_, matches)) => {
             Command::Serve(Serve { flags: flags(matches), print_config: matches.get_flag("print-config") })
         }
@@ -169,7 +177,7 @@ pub fn command() -> clap::Command {
         .max_term_width(120)
         .subcommand_required(true)
         .subcommands([serve_command(), fetch_command(), convert::command(), package::command()])
-        .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command()])
+        .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command(), admin::command()])
 }
 
 fn serve_command() -> clap::Command {

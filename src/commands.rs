@@ -7,6 +7,7 @@ use crate::home::Home;
 use crate::logging;
 use crate::progress::Progress;
 
+mod admin;
 mod bench;
 mod convert;
 mod fetch;
@@ -44,6 +45,7 @@ pub fn run(command: &Command, configuration: Configuration) -> anyhow::Result<Ou
         Command::Validate(validate) => validate::run(validate, &configuration),
         Command::Bench(bench) => bench::run(bench, &configuration).map(|()| Outcome::Done),
         Command::Report(report) => report::run(report, &configuration),
+        Command::Admin(admin) => admin::run(admin),
     }
 }
 

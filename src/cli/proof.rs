@@ -184,15 +184,15 @@ fn reference() -> Arg {
     path("reference", "FILE", "A reference set [default: the bundle's, else the one that comes with embedd]")
 }
 
-fn json() -> Arg {
+pub(super) fn json() -> Arg {
     switch("json", "Print JSON")
 }
 
-fn path(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
+pub(super) fn path(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(placeholder).value_parser(value_parser!(PathBuf)).help(help)
 }
 
-fn min_cosine() -> Arg {
+pub(super) fn min_cosine() -> Arg {
     let parse = |text: &str| match text.parse::<f64>() {
         Ok(cosine) if (-1.0..=1.0).contains(&cosine) => Ok(cosine),
         _ => Err("expected a cosine, -1 to 1".to_owned()),

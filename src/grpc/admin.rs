@@ -55,6 +55,7 @@ impl Admin {
         let _under_way = self.requests.token();
         let work = async {
             tokio::select! {
+                biased;
                 reply = work => reply,
                 () = self.stopping.cancelled() => Err(status::stopping()),
             }
