@@ -99,18 +99,4 @@ async fn what_is_not_built_says_so() {
     let stream = tokio_stream::once(EmbedRequest::default());
     let status = server.client().await.embed_stream(stream).await.expect_err("not built");
     assert_eq!(status.code(), Code::Unimplemented);
-
-    use embedd::proto::admin_service_client::AdminServiceClient;
-    use embedd::proto::{BenchmarkRequest, ClearCacheRequest, GetStatsRequest, ReloadModelRequest, ValidateRequest};
-    let mut admin = AdminServiceClient::connect(format!("http://{}", server.admin_address)).await.expect("connection");
-    let codes = [
-        admin.validate(ValidateRequest::default()).await.map(|_| ()),
-        admin.benchmark(BenchmarkRequest::default()).await.map(|_| ()),
-        admin.get_stats(GetStatsRequest::default()).await.map(|_| ()),
-        admin.clear_cache(ClearCacheRequest::default()).await.map(|_| ()),
-        admin.reload_model(ReloadModelRequest::default()).await.map(|_| ()),
-    ];
-    for result in codes {
-        assert_eq!(result.expect_err("not built").code(), Code::Unimplemented);
-    }
 }

@@ -5,6 +5,8 @@
 mod support;
 
 mod accuracy;
+mod admin;
+mod admin_command;
 mod architecture;
 mod batch_invariance;
 mod cold_start;
@@ -18,3 +20,4 @@ mod native_server;
 mod package;
 mod proof;
 mod quantized;
+mod reload;
