@@ -1,5 +1,9 @@
 //! `embedd admin`
 
+use std::path::Path;
+
+use serde_json::Value;
+
 use super::Outcome;
 use crate::cli::{Admin, AdminAction};
 use crate::client::{Connection, Refused};
@@ -8,7 +12,7 @@ use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::benchmark_response::Event;
 use crate::proto::{
     BenchmarkProgress, BenchmarkRequest, BenchmarkResult, ClearCacheRequest, GetStatsRequest, ReferencePair,
-    ReloadModelRequest, ValidateRequest,
+    ReloadModelRequest, ValidateRequest, ValidateResponse,
 };
 use crate::reference::ReferenceSet;
 
@@ -26,27 +30,12 @@ pub(super) fn run(command: &Admin) -> anyhow::Result<Outcome> {
 }
 
 async fn act(command: &Admin, client: &mut Client) -> anyhow::Result<Outcome> {
-    let print = |json: &dyn Fn() -> serde_json::Value, table: &dyn Fn() -> String| {
-        if command.json {
-            println!("{:#}", json());
-        } else {
-            print!("{}", table());
-        }
-    };
+    let json = command.json;
     match &command.action {
         AdminAction::Validate { reference, min_cosine, all } => {
-            let set = reference.as_deref().map(ReferenceSet::read).transpose()?;
-            let ids: Vec<String> = set.iter().flat_map(|set| set.texts.iter().map(|text| text.id.clone())).collect();
-            let request = ValidateRequest { pairs: set.map(pairs).unwrap_or_default(), min_cosine: *min_cosine };
-            let mut found = client.validate(request).await.map_err(Refused::from)?.into_inner();
-            // The server does not know what texts of ours are called.
-            for text in &mut found.texts {
-                if let Some(id) = ids.get(text.index as usize) {
-                    text.id.clone_from(id);
-                }
-            }
-            print(&|| json::validation(&found), &|| table::validation(&found, *all));
-            Ok(Outcome::of_gate(found.passed))
+            let found = validate(client, reference.as_deref(), *min_cosine).await?;
+            print(json, || json::validation(&found), || table::validation(&found, *all));
+            return Ok(Outcome::of_gate(found.passed));
         }
         AdminAction::Benchmark { lengths, batches, concurrencies, requests } => {
             let request = BenchmarkRequest {
@@ -56,27 +45,50 @@ async fn act(command: &Admin, client: &mut Client) -> anyhow::Result<Outcome> {
                 requests: *requests,
             };
             let result = benchmark(client, request).await?;
-            print(&|| json::benchmark(&result), &|| table::benchmark(&result));
-            Ok(Outcome::Done)
+            print(json, || json::benchmark(&result), || table::benchmark(&result));
         }
         AdminAction::Stats => {
             let stats = client.get_stats(GetStatsRequest {}).await.map_err(Refused::from)?.into_inner();
-            print(&|| json::stats(&stats), &|| table::stats(&stats));
-            Ok(Outcome::Done)
+            print(json, || json::stats(&stats), || table::stats(&stats));
         }
         AdminAction::Reload { bundle } => {
             let bundle = bundle.as_ref().map(|bundle| bundle.display().to_string()).unwrap_or_default();
             let request = ReloadModelRequest { bundle };
             let reloaded = client.reload_model(request).await.map_err(Refused::from)?.into_inner();
-            print(&|| json::reload(&reloaded), &|| table::reload(&reloaded));
-            Ok(Outcome::Done)
+            print(json, || json::reload(&reloaded), || table::reload(&reloaded));
         }
         AdminAction::ClearCache => {
             let cleared = client.clear_cache(ClearCacheRequest {}).await.map_err(Refused::from)?.into_inner();
-            print(&|| json::cleared(cleared), &|| format!("{} entries dropped\n", cleared.entries));
-            Ok(Outcome::Done)
+            print(json, || json::cleared(cleared), || format!("{} entries dropped\n", cleared.entries));
         }
     }
+    Ok(Outcome::Done)
+}
+
+fn print(as_json: bool, json: impl FnOnce() -> Value, table: impl FnOnce() -> String) {
+    if as_json {
+        println!("{:#}", json());
+    } else {
+        print!("{}", table());
+    }
+}
+
+async fn validate(
+    client: &mut Client,
+    reference: Option<&Path>,
+    min_cosine: Option<f64>,
+) -> anyhow::Result<ValidateResponse> {
+    let set = reference.map(ReferenceSet::read).transpose()?;
+    let ids: Vec<String> = set.iter().flat_map(|set| set.texts.iter().map(|text| text.id.clone())).collect();
+    let request = ValidateRequest { pairs: set.map(pairs).unwrap_or_default(), min_cosine };
+    let mut found = client.validate(request).await.map_err(Refused::from)?.into_inner();
+    // The server does not know what texts of ours are called.
+    for text in &mut found.texts {
+        if let Some(id) = ids.get(text.index as usize) {
+            text.id.clone_from(id);
+        }
+    }
+    Ok(found)
 }
 
 fn pairs(set: ReferenceSet) -> Vec<ReferencePair> {
