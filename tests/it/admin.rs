@@ -117,7 +117,6 @@ async fn a_benchmark_tells_progress_and_every_combination() {
         let tokens = row.texts_per_second * f64::from(row.token_count);
         assert!(row.texts_per_second > 0.0 && (row.tokens_per_second - tokens).abs() < 1e-6 * tokens, "{row:?}");
     }
-    // Its texts were batched as others are: 28 requests, 6 of a text and 8 of two more for each number of tokens.
     let stats = admin.get_stats(GetStatsRequest {}).await.expect("statistics").into_inner();
     assert_eq!(method(&stats, "AdminService/Benchmark").replies, [(0, 1)].into());
     assert!(method(&stats, "EmbeddingService/Embed").replies.is_empty(), "nobody called");
