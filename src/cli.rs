@@ -3,6 +3,7 @@
 //! Flags of settings are made from the table in [`config`](crate::config) and stay text here, so that mistakes in flags
 //! are told together with those of other sources.
 
+mod admin;
 mod client;
 mod convert;
 mod load_test;
@@ -19,6 +20,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 use crate::fetch::Origin;
 
+pub use admin::{Admin, AdminAction};
 pub use convert::Convert;
 pub use load_test::Load;
 pub use package::Package;
@@ -51,6 +53,8 @@ pub enum Command {
     Report(Report),
     /// Load a server, and measure.
     Load(Load),
+    /// Ask something of a running server.
+    Admin(Admin),
 }
 
 impl Command {
@@ -65,6 +69,7 @@ impl Command {
             Self::Bench(bench) => &bench.flags,
             Self::Report(report) => &report.flags,
             Self::Load(load) => &load.flags,
+            Self::Admin(admin) => &admin.flags,
         }
     }
 }
@@ -135,6 +140,10 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
         Some(("bench", matches)) => Command::Bench(proof::bench(matches)),
         Some(("report", matches)) => Command::Report(proof::report(matches)),
         Some(("load", matches)) => Command::Load(load_test::read(matches)),
+        Some(("admin", matches)) => match admin::read(matches) {
+            Some(admin) => Command::Admin(admin),
+            None => Command::Serve(Serve::default()),
+        },
         Some((_, matches)) => {
             Command::Serve(Serve { flags: flags(matches), print_config: matches.get_flag("print-config") })
         }
@@ -174,7 +183,8 @@ pub fn command() -> clap::Command {
         .max_term_width(120)
         .subcommand_required(true)
         .subcommands([serve_command(), fetch_command(), convert::command(), package::command()])
-        .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command(), load_test::command()])
+        .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command()])
+        .subcommands([load_test::command(), admin::command()])
 }
 
 fn serve_command() -> clap::Command {

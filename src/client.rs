@@ -12,6 +12,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 use tonic::{Request, Status};
 
+mod refusal;
+
+pub use refusal::{Refused, code_name};
+
 /// A server that has not taken the connection by then does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

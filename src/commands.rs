@@ -7,6 +7,7 @@ use crate::home::Home;
 use crate::logging;
 use crate::progress::Progress;
 
+mod admin;
 mod bench;
 mod convert;
 mod fetch;
@@ -46,6 +47,7 @@ pub fn run(command: &Command, configuration: Configuration) -> anyhow::Result<Ou
         Command::Bench(bench) => bench::run(bench, &configuration).map(|()| Outcome::Done),
         Command::Report(report) => report::run(report, &configuration),
         Command::Load(load) => load_test::run(load, &configuration).map(|()| Outcome::Done),
+        Command::Admin(admin) => admin::run(admin),
     }
 }
 

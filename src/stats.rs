@@ -28,6 +28,10 @@ const CODES: usize = 17;
 const CANCELLED: Code = 1;
 /// The code of a reply whose code is none of gRPC's.
 const UNKNOWN: Code = 2;
+/// The code of a call whose caller waits no longer.
+const DEADLINE_EXCEEDED: Code = 4;
+/// The code of a call that panicked.
+const INTERNAL: Code = 13;
 
 /// The calls that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +77,15 @@ struct MethodRecord {
     latency: Window,
 }
 
-/// A call under way. Dropped before its end is told, its caller has left: it counts as CANCELLED.
+/// A call under way. Dropped before its end is told, it has come to its deadline (DEADLINE_EXCEEDED), it panics
+/// (INTERNAL), or its caller has left (CANCELLED).
 #[derive(Debug)]
 pub struct Call {
     stats: Stats,
     method: Method,
     started: Instant,
-    code: Code,
+    deadline: Option<Instant>,
+    code: Option<Code>,
 }
 
 /// Everything at one moment.
@@ -162,9 +168,9 @@ impl Default for Inner {
 }
 
 impl Stats {
-    /// A call begins.
-    pub fn call(&self, method: Method) -> Call {
-        Call { stats: self.clone(), method, started: Instant::now(), code: CANCELLED }
+    /// A call begins, which is dropped at its deadline where it has one.
+    pub fn call(&self, method: Method, deadline: Option<Instant>) -> Call {
+        Call { stats: self.clone(), method, started: Instant::now(), deadline, code: None }
     }
 
     /// A request has been through a stage. One that took no time was not gone through, and is not counted.
@@ -206,16 +212,28 @@ impl MethodRecord {
 impl Call {
     /// It has ended with this code.
     pub fn end(mut self, code: Code) {
-        self.code = code;
+        self.code = Some(code);
+    }
+
+    /// Of a call that was dropped.
+    fn why_dropped(&self, now: Instant) -> Code {
+        if std::thread::panicking() {
+            INTERNAL
+        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
+            DEADLINE_EXCEEDED
+        } else {
+            CANCELLED
+        }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         let record = &self.stats.0.methods[self.method as usize];
-        let code = usize::try_from(self.code).ok().filter(|&code| code < CODES).unwrap_or(UNKNOWN as usize);
-        record.replies[code].fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
+        let code = self.code.unwrap_or_else(|| self.why_dropped(now));
+        let code = usize::try_from(code).ok().filter(|&code| code < CODES).unwrap_or(UNKNOWN as usize);
+        record.replies[code].fetch_add(1, Ordering::Relaxed);
         record.latency.record(now, now.saturating_duration_since(self.started));
     }
 }

@@ -182,10 +182,10 @@ fn reference() -> Arg {
     path("reference", "FILE", "A reference set [default: the bundle's, else the one that comes with embedd]")
 }
 
-fn json() -> Arg {
+pub(super) fn json() -> Arg {
     switch("json", "Print JSON")
 }
 
-fn least() -> Arg {
+pub(super) fn least() -> Arg {
     min_cosine("The least cosine that a text must have [default: the bundle's own threshold, else 0.99]")
 }

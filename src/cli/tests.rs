@@ -170,3 +170,30 @@ fn load_has_a_closed_loop_or_an_open_one() {
     assert_eq!(given.plan.source, Source::Generated { lengths, distinct: std::num::NonZeroUsize::new(5) });
     assert_eq!((given.plan.client.server.as_str(), given.plan.client.ca), ("https://a", Some("c".into())));
 }
+
+fn admin(args: &[&str]) -> Admin {
+    match parse([&["embedd", "admin"], args].concat()).expect("parses") {
+        Command::Admin(admin) => admin,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn admin_asks_a_server_at_its_admin_listener() {
+    let stats = admin(&["stats", "--json"]);
+    assert_eq!((stats.action, stats.json), (AdminAction::Stats, true));
+    assert_eq!(stats.client.server, "http://127.0.0.1:50052");
+    let reload = admin(&["reload", "--bundle", "b", "--server", "host:1", "--token-file", "t"]);
+    assert_eq!(reload.action, AdminAction::Reload { bundle: Some("b".into()) });
+    assert_eq!((reload.client.server.as_str(), reload.client.token_file), ("host:1", Some("t".into())));
+    assert_eq!(admin(&["reload"]).action, AdminAction::Reload { bundle: None });
+    assert_eq!(admin(&["clear-cache"]).action, AdminAction::ClearCache);
+    let validate = AdminAction::Validate { reference: Some("r".into()), min_cosine: Some(0.5), all: true };
+    assert_eq!(admin(&["validate", "--reference", "r", "--min-cosine", "0.5", "--all"]).action, validate);
+    let measured = ["benchmark", "--lengths", "11,32", "--batches", "4", "--concurrencies", "1,2", "--requests", "9"];
+    let (lengths, batches, concurrencies, requests) = (vec![11, 32], vec![4], vec![1, 2], Some(9));
+    assert_eq!(admin(&measured).action, AdminAction::Benchmark { lengths, batches, concurrencies, requests });
+    for wrong in [&[][..], &["other"], &["stats", "--all"], &["benchmark", "--requests", "-1"], &["--json"]] {
+        assert_eq!(exit(&[&["embedd", "admin"], wrong].concat()).code(), WRONG_USE, "{wrong:?}");
+    }
+}

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status};
 
+use super::ending::Deadline;
 use super::observe::{code, observe};
 use super::status;
 use crate::admin::benchmark::{self, Asked, Plan, Row};
@@ -50,16 +51,18 @@ impl Admin {
     async fn observe<T>(
         &self,
         method: Method,
+        deadline: Option<Deadline>,
         work: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
         let _under_way = self.requests.token();
         let work = async {
             tokio::select! {
+                biased;
                 reply = work => reply,
                 () = self.stopping.cancelled() => Err(status::stopping()),
             }
         };
-        observe(self.operations.stats(), method, work).await
+        observe(self.operations.stats(), method, deadline, work).await
     }
 
     async fn validate(&self, request: proto::ValidateRequest) -> Result<proto::ValidateResponse, Status> {
@@ -94,8 +97,9 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ValidateRequest>,
     ) -> Result<Response<proto::ValidateResponse>, Status> {
+        let deadline = Deadline::of(&request);
         let work = async { self.validate(request.into_inner()).await.map(Response::new) };
-        self.observe(Method::Validate, work).await
+        self.observe(Method::Validate, deadline, work).await
     }
 
     type BenchmarkStream = ReceiverStream<Event>;
@@ -104,7 +108,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::BenchmarkRequest>,
     ) -> Result<Response<Self::BenchmarkStream>, Status> {
-        let call = self.operations.stats().call(Method::Benchmark);
+        let call = self.operations.stats().call(Method::Benchmark, None);
         let planned = self.plan(request.into_inner());
         let (served, plan, turn) = match planned {
             Ok(planned) => planned,
@@ -123,7 +127,7 @@ impl AdminService for Admin {
         let served = self.operations.served();
         let embedder = served.as_ref().map(|served| &*served.embedder);
         let work = async { Ok(Response::new(write::stats(self.operations.stats(), embedder).await)) };
-        self.observe(Method::GetStats, work).await
+        self.observe(Method::GetStats, None, work).await
     }
 
     async fn clear_cache(
@@ -135,20 +139,21 @@ impl AdminService for Admin {
             tracing::info!(entries, "cache cleared");
             Ok(Response::new(proto::ClearCacheResponse { entries }))
         };
-        self.observe(Method::ClearCache, work).await
+        self.observe(Method::ClearCache, None, work).await
     }
 
     async fn reload_model(
         &self,
         request: Request<proto::ReloadModelRequest>,
     ) -> Result<Response<proto::ReloadModelResponse>, Status> {
+        let deadline = Deadline::of(&request);
         let bundle = request.into_inner().bundle;
         let folder = Some(PathBuf::from(bundle)).filter(|folder| !folder.as_os_str().is_empty());
         let work = async {
             let reloaded = self.operations.reload(folder).await.map_err(|error| status::from_reload_error(&error))?;
             Ok(Response::new(write::reloaded(&reloaded)))
         };
-        self.observe(Method::ReloadModel, work).await
+        self.observe(Method::ReloadModel, deadline, work).await
     }
 }
 

@@ -57,8 +57,9 @@ impl Embedding {
 #[tonic::async_trait]
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
+        let deadline = Deadline::of(&request);
         let work = async { self.answer(request.into_inner()).await.map(Response::new) };
-        observe(&self.stats, Method::Embed, work).await
+        observe(&self.stats, Method::Embed, deadline, work).await
     }
 
     type EmbedStreamStream = Replies;
@@ -67,13 +68,13 @@ impl EmbeddingService for Embedding {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Replies>, Status> {
-        let deadline = request.extensions().get::<Deadline>().copied();
+        let deadline = Deadline::of(&request);
         let service = self.clone();
         let answer = move |request| {
             let service = service.clone();
             async move { service.answer(request).await }
         };
-        let call = self.stats.call(Method::EmbedStream);
+        let call = self.stats.call(Method::EmbedStream, deadline.map(|Deadline(deadline)| deadline));
         Ok(Response::new(counted(replies(request.into_inner(), self.stop.clone(), deadline, answer), call)))
     }
 
@@ -81,6 +82,7 @@ impl EmbeddingService for Embedding {
         &self,
         request: Request<proto::CountTokensRequest>,
     ) -> Result<Response<proto::CountTokensResponse>, Status> {
+        let deadline = Deadline::of(&request);
         let work = async {
             let embedder = self.embedder()?;
             let mut violations = Violations::default();
@@ -89,12 +91,12 @@ impl EmbeddingService for Embedding {
             let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
             Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
         };
-        observe(&self.stats, Method::CountTokens, work).await
+        observe(&self.stats, Method::CountTokens, deadline, work).await
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
         let work = async { Ok(Response::new(describe(&*self.embedder()?, self.limits))) };
-        observe(&self.stats, Method::GetModel, work).await
+        observe(&self.stats, Method::GetModel, None, work).await
     }
 }
 

@@ -27,6 +27,13 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(pub(super) Instant);
 
+impl Deadline {
+    /// Of a request that has one.
+    pub(super) fn of<T>(request: &tonic::Request<T>) -> Option<Self> {
+        request.extensions().get().copied()
+    }
+}
+
 /// Ends every call of the services behind it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EndingLayer;

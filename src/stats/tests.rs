@@ -44,13 +44,13 @@ fn the_windows_percentiles_are_within_a_hundredth_of_the_sorted_lists() {
 #[tokio::test(start_paused = true)]
 async fn what_is_older_than_the_window_is_forgotten_and_the_counts_are_not() {
     let stats = Stats::default();
-    let call = stats.call(Method::Embed);
+    let call = stats.call(Method::Embed, None);
     tokio::time::advance(ms(300)).await;
     call.end(0);
     assert_eq!(snapshot_of(&stats, Method::Embed).latency, Latency::of(vec![ms(300)]));
 
     tokio::time::advance(ms(30_000)).await;
-    let call = stats.call(Method::Embed);
+    let call = stats.call(Method::Embed, None);
     tokio::time::advance(ms(100)).await;
     call.end(3);
     assert_eq!(snapshot_of(&stats, Method::Embed).latency.count, 2);
@@ -85,10 +85,10 @@ async fn a_slice_is_reused_after_a_round_and_holds_nothing_of_the_one_before() {
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_caller_leaves_counts_as_cancelled() {
     let stats = Stats::default();
-    drop(stats.call(Method::Embed));
-    stats.call(Method::Embed).end(0);
-    stats.call(Method::Embed).end(8);
-    stats.call(Method::Embed).end(99);
+    drop(stats.call(Method::Embed, None));
+    stats.call(Method::Embed, None).end(0);
+    stats.call(Method::Embed, None).end(8);
+    stats.call(Method::Embed, None).end(99);
     assert_eq!(snapshot_of(&stats, Method::Embed).replies, [(0, 1), (1, 1), (2, 1), (8, 1)]);
     assert_eq!(snapshot_of(&stats, Method::GetModel).replies, []);
 }
@@ -131,7 +131,7 @@ fn recording_from_many_threads_loses_nothing() {
     let stats = Stats::default();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| (0..1000).for_each(|_| stats.call(Method::Embed).end(0)));
+            scope.spawn(|| (0..1000).for_each(|_| stats.call(Method::Embed, None).end(0)));
         }
     });
     let embed = snapshot_of(&stats, Method::Embed);

@@ -13,7 +13,7 @@ const SLICES: usize = 12;
 /// Percentiles are right to 1 %. A histogram has then some 10 kB at most.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// A sliding window. Recording takes a lock for some ten nanoseconds.
+/// A sliding window. Recording takes a lock, and some 40 ns in all.
 #[derive(Debug)]
 pub(super) struct Window {
     started: Instant,

@@ -92,21 +92,3 @@ async fn a_full_queue_refuses_with_the_time_to_wait() {
     }
     assert!(answered >= 1 && refused >= 1, "{answered} answered, {refused} refused");
 }
-
-#[tokio::test]
-async fn what_is_not_built_says_so() {
-    let server = shared(Model::MiniLm);
-    use embedd::proto::admin_service_client::AdminServiceClient;
-    use embedd::proto::{BenchmarkRequest, ClearCacheRequest, GetStatsRequest, ReloadModelRequest, ValidateRequest};
-    let mut admin = AdminServiceClient::connect(format!("http://{}", server.admin_address)).await.expect("connection");
-    let codes = [
-        admin.validate(ValidateRequest::default()).await.map(|_| ()),
-        admin.benchmark(BenchmarkRequest::default()).await.map(|_| ()),
-        admin.get_stats(GetStatsRequest::default()).await.map(|_| ()),
-        admin.clear_cache(ClearCacheRequest::default()).await.map(|_| ()),
-        admin.reload_model(ReloadModelRequest::default()).await.map(|_| ()),
-    ];
-    for result in codes {
-        assert_eq!(result.expect_err("not built").code(), Code::Unimplemented);
-    }
-}

@@ -5,6 +5,8 @@
 mod support;
 
 mod accuracy;
+mod admin;
+mod admin_command;
 mod architecture;
 mod batch_invariance;
 mod caching;
@@ -23,4 +25,5 @@ mod native_server;
 mod package;
 mod proof;
 mod quantized;
+mod reload;
 mod streaming;

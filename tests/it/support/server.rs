@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::{Duration, Instant};
 
+use embedd::proto::admin_service_client::AdminServiceClient;
 use embedd::proto::embedding_service_client::EmbeddingServiceClient;
 use embedd::proto::{EmbedRequest, EmbedResponse};
 use serde_json::Value;
@@ -16,6 +17,7 @@ use super::PATIENCE;
 use super::models::{Model, fetcher};
 
 pub(crate) type Client = EmbeddingServiceClient<Channel>;
+pub(crate) type AdminClient = AdminServiceClient<Channel>;
 
 /// A server under way; killed when it is dropped.
 pub(crate) struct Server {
@@ -101,6 +103,10 @@ impl Server {
     pub(crate) async fn client(&self) -> Client {
         let client = EmbeddingServiceClient::connect(format!("http://{}", self.address)).await.expect("a connection");
         client.max_decoding_message_size(64 << 20)
+    }
+
+    pub(crate) async fn admin(&self) -> AdminClient {
+        AdminServiceClient::connect(format!("http://{}", self.admin_address)).await.expect("a connection")
     }
 
     /// Of the process.

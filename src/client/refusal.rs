@@ -1,0 +1,74 @@
+//! What a server says in place of an answer, for people.
+
+use tonic::{Code, Status};
+
+/// The server was reached, and did not do what it was asked to.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the server says {name}: {message}{advice}", name = name(*code))]
+pub struct Refused {
+    code: Code,
+    message: String,
+    advice: &'static str,
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        let advice = match status.code() {
+            Code::Unimplemented => "; is --server the right one of its listeners?",
+            Code::Unauthenticated => "; --token-file names a file with the token",
+            Code::PermissionDenied => "; --token-file and --certificate say who asks",
+            Code::Unavailable | Code::ResourceExhausted => "; try again later",
+            _ => "",
+        };
+        Self { code: status.code(), message: status.message().to_owned(), advice }
+    }
+}
+
+/// As gRPC writes it.
+fn name(code: Code) -> &'static str {
+    code_name(code.into())
+}
+
+/// A code of gRPC as gRPC writes it; `UNKNOWN` where it is none.
+pub fn code_name(code: i32) -> &'static str {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+    usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("UNKNOWN")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_tells_the_code_the_reason_and_what_to_do() {
+        let told = Refused::from(Status::unimplemented("no such call")).to_string();
+        assert_eq!(told, "the server says UNIMPLEMENTED: no such call; is --server the right one of its listeners?");
+        let told = Refused::from(Status::not_found("there is no folder /x")).to_string();
+        assert_eq!(told, "the server says NOT_FOUND: there is no folder /x");
+    }
+
+    #[test]
+    fn codes_have_the_names_of_grpc() {
+        assert_eq!(code_name(Code::Unauthenticated.into()), "UNAUTHENTICATED");
+        assert_eq!(code_name(Code::FailedPrecondition.into()), "FAILED_PRECONDITION");
+        assert_eq!((code_name(17), code_name(-1)), ("UNKNOWN", "UNKNOWN"));
+    }
+}

@@ -1,0 +1,82 @@
+//! `embedd admin`: what it prints, and its exit codes.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::models::Model;
+use crate::support::server::{Server, command};
+
+fn admin(server: &str, args: &[&str]) -> Output {
+    command().arg("admin").args(args).args(["--server", server]).output().expect("the program runs")
+}
+
+/// What it prints as JSON, where it exits with this code.
+fn json(server: &str, args: &[&str], code: i32) -> Value {
+    let output = admin(server, &[args, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What it prints for people.
+fn text(server: &str, args: &[&str], code: i32) -> String {
+    let output = admin(server, args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// What it says where it fails.
+fn refused(server: &str, args: &[&str]) -> String {
+    let output = admin(server, args);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{args:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[test]
+fn each_command_prints_tables_or_json_and_ends_with_its_code() {
+    let server = Server::start(Model::MiniLm, &[]);
+    let address = server.admin_address.to_string();
+    let address = address.as_str();
+
+    let found = json(address, &["validate"], 0);
+    assert_eq!((&found["passed"], found["texts"].as_array().map(Vec::len)), (&true.into(), Some(253)));
+    let table = text(address, &["validate", "--min-cosine", "1"], 2);
+    assert!(table.contains("FAIL (") && table.contains("edge-") && table.contains("least cosine"), "{table}");
+    let set = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/all-MiniLM-L6-v2.safetensors");
+    assert_eq!(json(address, &["validate", "--reference", set], 0)["texts"][0]["id"], found["texts"][0]["id"]);
+
+    let shape = ["benchmark", "--lengths", "11,32", "--concurrencies", "2", "--requests", "4"];
+    let measured = json(address, &shape, 0);
+    assert_eq!((&measured["rows"][1]["tokens"], &measured["rows"][1]["latency"]["count"]), (&32.into(), &4.into()));
+    assert!(measured["rows"][0]["latency"]["p50_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{measured}");
+    let table = text(address, &shape, 0);
+    assert_eq!(table.lines().count(), 3, "{table}");
+
+    let reloaded = json(address, &["reload"], 0);
+    assert_eq!(reloaded["fingerprint"], reloaded["previous_fingerprint"]);
+    assert_eq!(reloaded["validation"]["passed"], true);
+    assert_eq!(json(address, &["clear-cache"], 0)["entries"], 0);
+    assert_eq!(text(address, &["clear-cache"], 0), "0 entries dropped\n");
+
+    let stats = json(address, &["stats"], 0);
+    assert_eq!(stats["methods"]["embedd.v1.AdminService/Validate"]["replies"]["OK"], 3);
+    assert!(stats["sessions"]["total"].as_u64().is_some_and(|total| total >= 1), "{stats}");
+    let table = text(address, &["stats"], 0);
+    for part in ["uptime", "queue", "tokenize", "embedd.v1.AdminService/Benchmark", "OK 2", "P99 ms"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+
+    let missing = refused(address, &["reload", "--bundle", "/no/such/folder"]);
+    assert!(missing.contains("NOT_FOUND") && missing.contains("/no/such/folder"), "{missing}");
+    let wrong = refused(address, &["benchmark", "--lengths", "100000"]);
+    assert!(wrong.contains("INVALID_ARGUMENT") && wrong.contains("token_counts[0]"), "{wrong}");
+    let other = refused(&server.address.to_string(), &["stats"]);
+    assert!(other.contains("UNIMPLEMENTED") && other.contains("--server"), "{other}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let told = refused(&port.to_string(), &["stats"]);
+    assert!(told.contains("no connection") && told.contains(&port.to_string()), "{told}");
+}

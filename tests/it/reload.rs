@@ -1,0 +1,127 @@
+//! Another model in place of the one being served, and no reply that is wrong or missing.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use embedd::bundle::NATIVE_WEIGHTS_FILE;
+use embedd::proto::{EmbedResponse, GetModelRequest, GetStatsRequest, ReloadModelRequest, ReloadModelResponse};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::support::models::{Model, fetcher};
+use crate::support::server::{AdminClient, Client, Server, command, embed, temporary_folder};
+
+const TEXTS: [&str; 3] = ["Ignore all previous instructions", "a", "What a model says of a text is its own"];
+
+async fn reload(admin: &mut AdminClient, bundle: &str) -> Result<ReloadModelResponse, Status> {
+    let request = ReloadModelRequest { bundle: bundle.to_owned() };
+    admin.reload_model(request).await.map(tonic::Response::into_inner)
+}
+
+fn path(model: Model) -> &'static str {
+    model.bundle().to_str().expect("text")
+}
+
+/// What makes a reply: the model's name, and all bits of the vectors.
+fn said(reply: &EmbedResponse) -> (String, Vec<u32>) {
+    let bits = reply.embeddings.iter().flat_map(|embedding| embedding.values.iter().map(|value| value.to_bits()));
+    (reply.model.clone(), bits.collect())
+}
+
+/// Calls until it is told to stop. Gives all that was said.
+async fn call(mut client: Client, stop: Arc<AtomicBool>) -> Vec<(String, Vec<u32>)> {
+    let mut replies = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        replies.push(said(&embed(&mut client, &TEXTS).await));
+    }
+    replies
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_change_under_load_and_each_reply_is_one_models_to_the_last_bit() {
+    // Its vectors are the same bits in every batch.
+    let server = Server::start(Model::MiniLm, &["--engine", "native"]);
+    let (mut client, mut admin) = (server.client().await, server.admin().await);
+    let small = said(&embed(&mut client, &TEXTS).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..3).map(|_| tokio::spawn(call(client.clone(), Arc::clone(&stop)))).collect();
+
+    let same = reload(&mut admin, "").await.expect("the same folder");
+    assert_eq!(same.previous_fingerprint, same.fingerprint);
+    assert!(same.validation.expect("it was compared").passed);
+    let mut second = admin.clone();
+    let (one, other) = tokio::join!(reload(&mut admin, path(Model::Mpnet)), reload(&mut second, path(Model::Mpnet)));
+    let (done, refused) = if one.is_ok() { (one, other) } else { (other, one) };
+    let (done, refused) = (done.expect("one is done"), refused.expect_err("one at a time"));
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert_eq!(done.previous_fingerprint, same.fingerprint);
+    assert_ne!(done.fingerprint, same.fingerprint);
+
+    let told = client.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    assert_eq!((told.name.as_str(), told.dimension), (Model::Mpnet.id(), 768));
+    let large = said(&embed(&mut client, &TEXTS).await);
+    let back = reload(&mut admin, path(Model::MiniLm)).await.expect("the first one again");
+    assert_eq!((back.previous_fingerprint, back.fingerprint), (done.fingerprint, same.fingerprint));
+    assert_eq!(said(&embed(&mut client, &TEXTS).await), small);
+
+    stop.store(true, Ordering::Relaxed);
+    let mut seen = [0, 0];
+    for caller in callers {
+        for reply in caller.await.expect("no call fails") {
+            let which = [&small, &large].iter().position(|model| **model == reply).expect("one model's bits");
+            seen[which] += 1;
+        }
+    }
+    assert!(seen.iter().all(|&count| count > 0), "both models answered: {seen:?}");
+    let stats = admin.get_stats(GetStatsRequest {}).await.expect("statistics").into_inner();
+    let replies = |name: &str| &stats.methods.iter().find(|method| method.method.ends_with(name)).expect(name).replies;
+    assert_eq!(replies("/Embed").keys().collect::<Vec<_>>(), [&0], "no call has failed");
+    assert_eq!(*replies("/ReloadModel"), [(0, 3), (9, 1)].into());
+}
+
+fn copy(bundle: &Path, folder: &Path) {
+    for entry in fs::read_dir(bundle).expect("the bundle") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, folder.join(path.file_name().expect("a name"))).expect("copy");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_none_or_is_damaged_leaves_the_old_one_serving() {
+    let (_folder, folder) = temporary_folder();
+    let (bundle, empty) = (folder.join("bundle"), folder.join("empty"));
+    fs::create_dir(&bundle).expect("a folder");
+    fs::create_dir(&empty).expect("a folder");
+    copy(Model::MiniLm.bundle(), &bundle);
+    let mut serve = command();
+    serve.arg("serve").arg("--bundle").arg(&bundle).args(["--engine", "native"]);
+    let server = Server::spawn(serve.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime")));
+    server.wait_for_line("ready");
+    let (mut client, mut admin) = (server.client().await, server.admin().await);
+    let before = said(&embed(&mut client, &TEXTS).await);
+
+    let nowhere = folder.join("nowhere");
+    let missing = reload(&mut admin, nowhere.to_str().expect("text")).await.expect_err("no folder");
+    assert_eq!(missing.code(), Code::NotFound, "{missing}");
+    let none = reload(&mut admin, empty.to_str().expect("text")).await.expect_err("no bundle");
+    assert_eq!(none.code(), Code::InvalidArgument, "{none}");
+    let details = none.get_details_bad_request().expect("BadRequest details");
+    assert_eq!(details.field_violations[0].field, "bundle");
+
+    let weights = bundle.join(NATIVE_WEIGHTS_FILE);
+    let mut bytes = fs::read(&weights).expect("weights");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).expect("write");
+    for named in ["", bundle.to_str().expect("text")] {
+        let damaged = reload(&mut admin, named).await.expect_err("damaged");
+        assert_eq!(damaged.code(), Code::FailedPrecondition, "{damaged}");
+        assert!(damaged.message().contains("is not the file"), "{damaged}");
+    }
+    fs::remove_file(bundle.join("manifest.json")).expect("remove");
+    let gone = reload(&mut admin, "").await.expect_err("no bundle any more");
+    assert_eq!(gone.code(), Code::FailedPrecondition, "it is no argument that is wrong: {gone}");
+    assert_eq!(said(&embed(&mut client, &TEXTS).await), before);
+}
