@@ -122,8 +122,10 @@ settings! {
     /// Connections of the service's listener, at most; those beyond are closed at once.
     max_connections: NonZeroUsize = Connections, Number "N", "900", |text| parse::count(text, 1 << 20);
 
-    // One connection may keep the CPUs busy many times over, and a quarter of the queue; more calls wait in their client.
-    /// Calls under way on one connection, at most; those beyond wait in their client.
+    // One connection may keep the CPUs busy many times over, and fill a quarter of the queue. Clients begin with up to 100
+    // calls before they have read the limit.
+    /// Calls under way on one connection, at most; those beyond wait in their client. Below 100, calls of a client that has
+    /// not read the limit yet may be refused; most clients repeat those, Rust's tonic does not.
     max_concurrent_streams: NonZeroUsize = Connections, Number "N", "256", |text| parse::count(text, 1 << 20);
 
     // Twice what gRPC takes by custom: a token, trace contexts and what meshes add.

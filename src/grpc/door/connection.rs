@@ -69,7 +69,7 @@ impl Connection {
             () = self.closing.cancelled() => {}
         }
         if self.signs.spoke.load(Ordering::Relaxed) {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -107,6 +107,6 @@ fn a_file_that_is_missing_is_told_with_its_flag() {
 
 #[test]
 fn where_one_file_ends_and_the_next_begins_matters() {
-    let digests = [["ab", "c"], ["a", "bc"]].map(|parts| digest(&Ok(parts.map(|part| part.into()).to_vec())));
+    let digests = [["ab", "c"], ["a", "bc"]].map(|parts| digest(&Ok(parts.map(Vec::from).to_vec())));
     assert_ne!(digests[0], digests[1]);
 }

