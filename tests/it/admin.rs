@@ -185,7 +185,7 @@ fn seconds(duration: Option<prost_types::Duration>) -> f64 {
 
 #[tokio::test]
 async fn calls_are_counted_by_method_and_code_and_stages_timed() {
-    let server = Server::start(Model::MiniLm, &["--sessions", "1", "--queue-texts", "300"]);
+    let server = Server::start(Model::MiniLm, &["--sessions", "1", "--queue-total-texts", "300"]);
     let (mut client, mut admin) = (server.client().await, server.admin().await);
     let before = admin.get_stats(GetStatsRequest {}).await.expect("statistics").into_inner();
     assert!(before.methods.iter().all(|method| method.replies.is_empty()), "{before:?}");
