@@ -26,7 +26,7 @@ use crate::threads::default_threads;
 use crate::tokenize::{Tokenizer, TokenizerError};
 
 /// Texts that may be due before a new request for each CPU, where the user does not say: the setting's help says why.
-const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 /// Run through every session's graph before the first request pays for its first run.
 const WARM_UP_TEXT: &str = "The first text through a new session takes longer than the others.";
 
