@@ -76,7 +76,7 @@ async fn a_message_that_is_too_large_ends_the_stream_after_what_came_before() {
 
 #[tokio::test]
 async fn a_stream_without_requests_ends_without_replies() {
-    let (replies, end) = all(&*shared(Model::MiniLm), tokio_stream::empty()).await;
+    let (replies, end) = all(&shared(Model::MiniLm), tokio_stream::empty()).await;
     assert!(replies.is_empty() && end.is_none(), "{end:?}");
 }
 
