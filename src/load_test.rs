@@ -1,6 +1,6 @@
 //! A load test: a server called as many callers would call it, and what that was like for them.
 //!
-//! The line is [`run`]: connect, ask what is served, prepare texts and what their embeddings must be, then one step
+//! The line is [`run()`]: connect, ask what is served, prepare texts and what their embeddings must be, then one step
 //! behind the other.
 
 use std::cell::RefCell;
