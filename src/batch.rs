@@ -30,7 +30,7 @@ pub struct Batcher {
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Texts that may be due before a request that comes: with more, it is refused.
+    /// Requests of which texts may be due before a request that comes: with more, it is refused.
     pub ahead: NonZeroUsize,
     /// Texts in all, those of large requests that are not due yet included. A single request may exceed it where
     /// nothing waits.

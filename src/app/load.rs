@@ -25,7 +25,7 @@ use crate::stats::BatchCounters;
 use crate::threads::default_threads;
 use crate::tokenize::{Tokenizer, TokenizerError};
 
-/// Texts that may be due before a new request for each CPU, where the user does not say: the setting's help says why.
+/// Requests that may be due before a new one for each CPU, where the user does not say: the setting's help says why.
 const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 /// Run through every session's graph before the first request pays for its first run.
 const WARM_UP_TEXT: &str = "The first text through a new session takes longer than the others.";
@@ -281,7 +281,7 @@ fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsize, NonZeroU
 }
 
 fn queue_limits(settings: &Settings, cpus: NonZeroUsize) -> QueueLimits {
-    let ahead = settings.queue_texts.unwrap_or_else(|| cpus.saturating_mul(QUEUED_PER_CPU));
+    let ahead = settings.queue_requests.unwrap_or_else(|| cpus.saturating_mul(QUEUED_PER_CPU));
     QueueLimits { ahead, total: settings.queue_total_texts }
 }
 

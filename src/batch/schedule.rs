@@ -7,7 +7,7 @@
 //! of its texts; and since the clock goes on with whatever is served, every text is due before all that arrive after
 //! the clock has passed it: none starves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// When a text is due: tokens on the clock, and its place among those due at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,59 +19,75 @@ struct Due {
 /// The waiting texts, in the order in which they are due.
 #[derive(Debug)]
 pub(super) struct Schedule<T> {
-    waiting: BTreeMap<Due, (usize, T)>,
+    waiting: BTreeMap<Due, Waiting<T>>,
     /// Tokens taken so far.
     clock: u64,
     arrivals: u64,
+    requests: u64,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    request: u64,
+    tokens: usize,
+    text: T,
 }
 
 /// A request's place in the schedule: where its next text comes in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lane {
+    request: u64,
     next: u64,
 }
 
 impl<T> Schedule<T> {
     pub(super) fn new() -> Self {
-        Self { waiting: BTreeMap::new(), clock: 0, arrivals: 0 }
+        Self { waiting: BTreeMap::new(), clock: 0, arrivals: 0, requests: 0 }
     }
 
     /// A request that begins now.
-    pub(super) fn lane(&self) -> Lane {
-        Lane { next: self.clock }
+    pub(super) fn lane(&mut self) -> Lane {
+        self.requests += 1;
+        Lane { request: self.requests, next: self.clock }
     }
 
     /// Adds a request's next text.
     pub(super) fn push(&mut self, lane: &mut Lane, tokens: usize, text: T) {
-        self.waiting.insert(Due { clock: lane.next, arrival: self.arrivals }, (tokens, text));
+        let due = Due { clock: lane.next, arrival: self.arrivals };
+        self.waiting.insert(due, Waiting { request: lane.request, tokens, text });
         self.arrivals += 1;
         lane.next += tokens as u64;
     }
 
-    /// Whether at least `count` texts would be taken before the first text of a request that begins now.
+    /// Whether texts of at least `count` requests would be taken before the first text of a request that begins now.
     pub(super) fn has_ahead(&self, count: usize) -> bool {
-        count == 0 || self.waiting.keys().nth(count - 1).is_some_and(|due| due.clock <= self.clock)
+        let due = self.waiting.iter().take_while(|(due, _)| due.clock <= self.clock);
+        let mut requests = HashSet::with_capacity(count.min(self.waiting.len()));
+        count == 0
+            || due
+                .map(|(_, waiting)| waiting.request)
+                .any(|request| requests.insert(request) && requests.len() >= count)
     }
 
     /// The tokens of each waiting text, in the order in which they are due.
     pub(super) fn lengths(&self) -> impl Iterator<Item = usize> + Clone {
-        self.waiting.values().map(|&(tokens, _)| tokens)
+        self.waiting.values().map(|waiting| waiting.tokens)
     }
 
     /// Takes the texts that are due first.
     pub(super) fn take(&mut self, count: usize) -> Vec<T> {
         let mut texts = Vec::with_capacity(count);
         while texts.len() < count {
-            let Some((_, (tokens, text))) = self.waiting.pop_first() else { break };
-            self.clock += tokens as u64;
-            texts.push(text);
+            let Some((_, waiting)) = self.waiting.pop_first() else { break };
+            self.clock += waiting.tokens as u64;
+            texts.push(waiting.text);
         }
         texts
     }
 
     /// Drops the texts that are not worth keeping.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        self.waiting.retain(|_, (_, text)| keep(text));
+        self.waiting.retain(|_, waiting| keep(&waiting.text));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -143,7 +159,7 @@ mod tests {
         }
         assert!(schedule.has_ahead(6) && !schedule.has_ahead(7));
         schedule.take(6);
-        assert!(schedule.has_ahead(5), "the large request is behind what it could have had by now");
+        assert!(schedule.has_ahead(1) && !schedule.has_ahead(2), "texts of the large request, which count as one");
         assert_eq!(schedule.len(), 99);
     }
 

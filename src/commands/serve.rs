@@ -1,5 +1,7 @@
 //! `embedd serve`
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::start_logging;
@@ -7,6 +9,8 @@ use crate::app;
 use crate::cli::Serve;
 use crate::config::Configuration;
 
+/// For a model that is being loaded when the process is to end.
+const LOADING_END: Duration = Duration::from_secs(3);
 /// The exit code of a process that is told to end twice.
 const ENDED: i32 = 1;
 
@@ -25,8 +29,9 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
         let stop = stop_signal()?;
         anyhow::Ok(app::serve(configuration.settings, stop).await?)
     });
-    // A download or a conversion that was stopped ends with the process.
-    runtime.shutdown_background();
+    // A model that is being loaded is let come to its end: ONNX Runtime does not bear that the process ends meanwhile. A
+    // download or a conversion ends with the process.
+    runtime.shutdown_timeout(LOADING_END);
     if let Err(error) = &served {
         tracing::error!("{error:#}");
     }

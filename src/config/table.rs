@@ -210,8 +210,9 @@ settings! {
     // A text of 64 tokens takes some 20 ms of two cores: with 40 for each CPU the last one waits about 1.6 s on any
     // machine, and a server that is asked for twice what it can do answers what it takes within twice the time that 64
     // callers have (11 tokens: 0.4 s). What waits longer has mostly been given up by its caller.
-    /// Texts that may be due before a new request, which is refused at once where more are; `auto`: 40 for each CPU.
-    queue_texts: Option<NonZeroUsize> = Batching, Number "N", "auto",
+    /// Requests of which texts may be due before a new request, which is refused at once where there are more; `auto`: 40
+    /// for each CPU.
+    queue_requests: Option<NonZeroUsize> = Batching, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1 << 20));
 
     // 16 requests of the largest size. The texts of a large request are due one by one, so they do not count above;

@@ -72,7 +72,7 @@ async fn limits_follow_their_flags() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_with_the_time_to_wait() {
-    let server = Server::start(Model::MiniLm, &["--queue-texts", "8", "--max-texts", "8", "--sessions", "1"]);
+    let server = Server::start(Model::MiniLm, &["--queue-requests", "8", "--max-texts", "8", "--sessions", "1"]);
     let mut calls = Vec::new();
     for _ in 0..24 {
         let mut client = server.client().await;

@@ -79,7 +79,7 @@ impl Plan {
         if at_once > room {
             let reason = format!(
                 "and batch_sizes have {at_once} texts under way at once; a benchmark may have a quarter of the queue, \
-                 which is {room} (--queue-texts sets its size)"
+                 which is {room} (--queue-requests sets its size)"
             );
             violations.add("concurrencies", reason);
             return None;
