@@ -225,6 +225,8 @@ def main():
 
     for what, count in sorted(soak.counts.items()):
         print(f"{count:8}  {what}")
+    every = max(1, len(samples) // 40)
+    print("resident, MiB: " + " ".join(f"{kib / 1024:.0f}" for _, kib in samples[::every]))
     settled = next((kib for seconds, kib in samples if seconds >= SETTLED_SECONDS), samples[0][1])
     most, last = max(kib for _, kib in samples), samples[-1][1]
     print(f"resident: {settled / 1024:.0f} MiB after {SETTLED_SECONDS} s, {last / 1024:.0f} MiB at the end, at most {most / 1024:.0f} MiB")

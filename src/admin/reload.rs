@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Held, Operations, ProbeError, Validated, Validation};
 use crate::accuracy::TextAccuracy;
 use crate::checksum::Sha256Hex;
+use crate::kernels::give_back_freed_memory;
 use crate::model_slot::Served;
 
 /// How often to see whether the requests of a model that is no longer served have ended.
@@ -185,7 +186,11 @@ fn retire(served: Arc<Served>) {
         }
         let fingerprint = served.fingerprint.clone();
         // A server that is stopping may not get to it.
-        let _ = tokio::task::spawn_blocking(move || drop(served)).await;
+        let ended = tokio::task::spawn_blocking(move || {
+            drop(served);
+            give_back_freed_memory();
+        });
+        let _ = ended.await;
         tracing::debug!(fingerprint = fingerprint.as_str(), "the model before has ended");
     });
 }

@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use super::load::{self, LoadModelError, Shared};
 use super::self_check::SelfCheckError;
 use crate::admin::{LoadFailure, ModelLoader};
-use crate::bundle::BundleError;
+use crate::bundle::{Bundle, BundleError};
 use crate::cache::EmbeddingCache;
 use crate::config::Settings;
 use crate::engine::{LoadError, OnnxRuntime};
+use crate::kernels::give_back_freed_memory;
 use crate::model_slot::Served;
 use crate::prepare::{Preparation, PrepareError};
 use crate::stats::Stats;
@@ -35,12 +36,18 @@ impl Loader {
     pub(super) fn first(&self) -> Result<Served, LoadModelError> {
         let runtime = self.runtime()?;
         let bundle = load::bundle(&self.settings, &runtime)?;
-        load::load(&self.settings, &bundle, &runtime, &self.shared)
+        self.load(&bundle, &runtime)
     }
 
     fn open(&self, folder: &Path) -> Result<Served, LoadModelError> {
         let bundle = Preparation::open(folder)?;
-        load::load(&self.settings, &bundle, &self.runtime()?, &self.shared)
+        self.load(&bundle, &self.runtime()?)
+    }
+
+    fn load(&self, bundle: &Bundle, runtime: &OnnxRuntime) -> Result<Served, LoadModelError> {
+        let served = load::load(&self.settings, bundle, runtime, &self.shared)?;
+        give_back_freed_memory();
+        Ok(served)
     }
 
     fn runtime(&self) -> Result<OnnxRuntime, LoadModelError> {

@@ -1,5 +1,8 @@
 //! Memory for packed weights.
-#![allow(unsafe_code, reason = "the system is asked for pages itself: no allocator hands out huge ones")]
+#![allow(
+    unsafe_code,
+    reason = "the system is asked for pages itself: no allocator hands out huge ones, or gives all of its own back"
+)]
 
 use std::fmt;
 use std::io;
@@ -97,6 +100,16 @@ impl Drop for PageBuffer {
     fn drop(&mut self) {
         // SAFETY: the whole mapping is the buffer's own, and no slice of it outlives the buffer.
         unsafe { libc::munmap(self.mapping.as_ptr(), self.mapped) };
+    }
+}
+
+/// Gives memory that was freed back to the system, where the allocator would keep it: worth it after a model has been
+/// loaded, or has ended, which leaves tens of MiB free in pieces.
+pub fn give_back_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes nothing that is allocated, and glibc allows it at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
