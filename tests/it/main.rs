@@ -17,6 +17,7 @@ mod doors;
 mod embedding;
 mod fairness;
 mod grpcurl;
+mod health;
 mod invalid_requests;
 mod lifecycle;
 mod load;
