@@ -13,6 +13,7 @@ mod caching;
 mod cold_start;
 mod command_line;
 mod deadlines;
+mod deploy;
 mod doors;
 mod embedding;
 mod fairness;
