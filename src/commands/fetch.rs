@@ -9,9 +9,11 @@ pub(super) fn run(fetch: &Fetch, configuration: &Configuration) -> anyhow::Resul
     let (home, fetcher, _) = fetching(configuration)?;
     let fetcher = fetcher.origin(fetch.from).verify(fetch.verify);
     let runtime = fetcher.runtime()?;
-    let model = fetcher.model(&configuration.settings.model)?;
+    let model = if fetch.no_model { None } else { Some(fetcher.model(&configuration.settings.model)?) };
     println!("cache folder  {}", home.root().display());
     println!("ONNX Runtime  {}", runtime.display());
-    println!("model         {}", model.display());
+    if let Some(model) = model {
+        println!("model         {}", model.display());
+    }
     Ok(())
 }

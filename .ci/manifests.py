@@ -1,0 +1,153 @@
+"""Checks the manifests of deploy/ against the schemas of what reads them; run by .ci/manifests, in its environment."""
+
+import ast
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import importlib_resources
+import jsonschema
+import kubernetes_validate
+import promql_parser
+import yaml
+from cloudcoil.models import prometheus_operator
+from referencing import Registry, Resource
+
+DEPLOY = Path("deploy")
+# The oldest Kubernetes that deploy/README.md promises, and the newest that there are schemas for.
+VERSIONS = ["1.29", "1.37"]
+
+
+def rendered(kubectl, folder):
+    """The documents that `kubectl apply -k` would send."""
+    text = subprocess.run([kubectl, "kustomize", folder], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def manifests(kubectl):
+    """Every set of manifests that a user may apply, by its folder: rendered where kustomize knows how."""
+    for file in sorted(DEPLOY.rglob("kustomization.yaml")):
+        if yaml.safe_load(file.read_text())["kind"] == "Kustomization":
+            yield file.parent, rendered(kubectl, file.parent)
+    for folder in sorted(folder for folder in (DEPLOY / "examples").iterdir() if folder.is_dir()):
+        if not (folder / "kustomization.yaml").exists():
+            files = sorted(folder.glob("*.yaml"))
+            yield folder, [document for file in files for document in yaml.safe_load_all(file.read_text())]
+
+
+def faults(document):
+    """What is wrong with a document, as lines."""
+    group = document["apiVersion"].rpartition("/")[0]
+    if group == "monitoring.coreos.com":
+        return prometheus_operator_faults(document)
+    if group == "serving.kserve.io":
+        return list(kserve_faults(document, document["apiVersion"].rpartition("/")[2].capitalize() + document["kind"], ""))
+    if "." not in group or group.endswith(".k8s.io"):
+        return [fault for version in VERSIONS for fault in kubernetes_faults(document, version)]
+    return [f"there is no schema for {group}"]
+
+
+def kubernetes_faults(document, version):
+    try:
+        kubernetes_validate.validate(document, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        yield f"{version}: {'.'.join(map(str, error.path))}: {error.message}"
+
+
+def prometheus_operator_faults(document):
+    kind = getattr(prometheus_operator.v1, document["kind"])
+    understood = kind.model_validate(document).model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+    # What it does not know it leaves out.
+    return [] if understood == document else [f"not all is understood, only {json.dumps(understood)}"]
+
+
+def kserve_types():
+    """The properties of KServe's types and the types of these, by the names of the classes."""
+    package = Path(importlib.util.find_spec("kserve").submodule_search_locations[0])
+    types = {}
+    for file in (package / "models").glob("*.py"):
+        for definition in ast.parse(file.read_text()).body:
+            if isinstance(definition, ast.ClassDef):
+                tables = {
+                    statement.targets[0].id: ast.literal_eval(statement.value)
+                    for statement in definition.body
+                    if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict)
+                }
+                if "openapi_types" in tables:
+                    names = tables["attribute_map"]
+                    types[definition.name.lower()] = {names[key]: kind for key, kind in tables["openapi_types"].items()}
+    return types
+
+
+def kserve_faults(value, kind, path):
+    plain = {"str": str, "int": int, "bool": bool, "float": float}
+    if kind in plain:
+        if not isinstance(value, plain[kind]):
+            yield f"{path}: {value!r} is no {kind}"
+    elif kind.startswith("list["):
+        for index, element in enumerate(value):
+            yield from kserve_faults(element, kind[len("list[") : -1], f"{path}[{index}]")
+    elif kind.startswith("dict(str, "):
+        for key, element in value.items():
+            yield from kserve_faults(element, kind[len("dict(str, ") : -1], f"{path}.{key}")
+    elif properties := KSERVE.get(kind.lower()):
+        for key, element in value.items():
+            if key not in properties:
+                yield f"{path}.{key}: {kind} has no such property"
+            else:
+                yield from kserve_faults(element, properties[key], f"{path}.{key}")
+    else:
+        yield from (f"{path}: {error.message}" for error in kubernetes_type(kind).iter_errors(value))
+
+
+def kubernetes_type(kind):
+    """The schema of a type of Kubernetes by the name that its Python client gives it, such as `V1Container`."""
+    name = {"V1ObjectMeta": "meta.v1.ObjectMeta"}.get(kind, "core.v1." + kind.removeprefix("V1"))
+    name = next(known for known in DEFINITIONS["$defs"] if known.endswith(name))
+    registry = Resource.from_contents(DEFINITIONS) @ Registry()
+    return jsonschema.Draft202012Validator({"$ref": f"{DEFINITIONS['$id']}#/$defs/{name}"}, registry=registry)
+
+
+def definitions():
+    schemas = importlib_resources.files("kubernetes_validate").joinpath("kubernetes-json-schema")
+    return json.loads(schemas.joinpath(f"v{VERSIONS[-1]}.0-local-strict/_definitions.json").read_text())
+
+
+def queries():
+    """Every PromQL expression, and where it stands."""
+    folder = DEPLOY / "components/monitoring"
+    for group in yaml.safe_load((folder / "alerts.yaml").read_text())["spec"]["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+    for panel in json.loads((folder / "dashboard.json").read_text())["panels"]:
+        for target in panel.get("targets", []):
+            yield panel["title"], target["expr"].replace("$__rate_interval", "5m")
+
+
+def main(kubectl):
+    failed = False
+    for folder, documents in manifests(kubectl):
+        wrong = [(document, fault) for document in documents for fault in faults(document)]
+        for document, fault in wrong:
+            print(f"{folder}: {document['kind']} {document['metadata']['name']}: {fault}", file=sys.stderr)
+        print(f"{folder}: {len(documents)} manifests")
+        failed = failed or bool(wrong) or not documents
+    count = 0
+    for place, query in queries():
+        count += 1
+        try:
+            promql_parser.parse(query)
+        except ValueError as error:
+            print(f"{place}: {error}: {query}", file=sys.stderr)
+            failed = True
+    print(f"{count} PromQL expressions")
+    return failed or count == 0
+
+
+KSERVE = kserve_types()
+DEFINITIONS = definitions()
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

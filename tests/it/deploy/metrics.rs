@@ -1,0 +1,117 @@
+//! Metrics that alerts, the autoscaler and the dashboard ask for are those of `docs/OPERATING.md`.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{dashboard, documents, path, resources, text};
+
+/// The series that the server has: the metrics of the document's table, histograms in the parts that can be asked for.
+fn known() -> BTreeSet<String> {
+    let document = text("docs/OPERATING.md");
+    let (_, table) = document.split_once("| metric | type | labels | meaning |\n").expect("the table of metrics");
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let known: BTreeSet<String> = rows
+        .flat_map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let name = cells[0].trim_matches('`').to_owned();
+            match cells[1] {
+                "histogram" => ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}")).to_vec(),
+                _ => vec![name],
+            }
+        })
+        .collect();
+    assert!(known.len() > 20, "the table was found");
+    known
+}
+
+/// The series that an expression asks for. What is in braces, brackets, quotes and behind `by` names none; a function has
+/// a parenthesis behind its name.
+fn asked(expression: &str) -> BTreeSet<String> {
+    let mut bare = String::new();
+    let mut depth = 0_u32;
+    for c in expression.chars() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth -= 1,
+            _ if depth == 0 => bare.push(c),
+            _ => {}
+        }
+    }
+    let mut words = Vec::new();
+    let mut rest = bare.as_str();
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        rest = &rest[start..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(end);
+        rest = behind;
+        let behind = behind.trim_start();
+        if word == "by" {
+            rest = behind.split_once(')').expect("labels in parentheses").1;
+        } else if !behind.starts_with('(') && !["or", "and", "unless"].contains(&word) && !is_function(word) {
+            words.push(word.to_owned());
+        }
+    }
+    words.into_iter().collect()
+}
+
+/// Aggregations whose `by` stands before their parenthesis.
+fn is_function(word: &str) -> bool {
+    ["sum", "max", "min", "avg", "count"].contains(&word)
+}
+
+fn assert_known(place: &str, expression: &str) {
+    let (asked, known) = (asked(expression), known());
+    assert!(!asked.is_empty(), "{place}: {expression} asks for nothing");
+    let unknown: Vec<&String> = asked.difference(&known).collect();
+    assert!(unknown.is_empty(), "{place}: {unknown:?} are no metrics of docs/OPERATING.md");
+}
+
+fn alerts() -> Vec<Value> {
+    let rules = &resources("deploy/components/monitoring", "PrometheusRule")[0]["spec"]["groups"][0]["rules"];
+    let rules = rules.as_array().expect("rules");
+    assert!(rules.len() > 3, "alerts were found");
+    rules.clone()
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_there_are_and_say_where_to_read_on() {
+    let headings: Vec<String> = text("docs/OPERATING.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .map(|heading| format!("docs/OPERATING.md#{}", heading.to_lowercase().replace(' ', "-")))
+        .collect();
+    for alert in alerts() {
+        let name = alert["alert"].as_str().expect("a name");
+        assert_known(name, alert["expr"].as_str().expect("an expression"));
+        let runbook = alert["annotations"]["runbook"].as_str().expect("a runbook");
+        assert!(headings.iter().any(|heading| heading == runbook), "{name}: there is no {runbook}");
+    }
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_there_are() {
+    for (panel, expression) in dashboard::expressions() {
+        assert_known(&panel, &expression);
+    }
+}
+
+#[test]
+fn the_autoscaler_and_the_adapter_speak_of_one_metric_that_there_is() {
+    let [component] =
+        documents(&path("deploy/components/queue-autoscaling/kustomization.yaml")).try_into().expect("one");
+    let patch: Value =
+        serde_saphyr::from_str(component["patches"][0]["patch"].as_str().expect("a patch")).expect("YAML");
+    let metric = patch[0]["value"]["pods"]["metric"]["name"].as_str().expect("a name").to_owned();
+    assert_known("autoscaler", &metric);
+    let [adapter] = documents(&path("deploy/components/queue-autoscaling/adapter-rule.yaml")).try_into().expect("one");
+    let rule = &adapter["rules"]["custom"][0];
+    assert_eq!(rule["name"]["as"], *metric);
+    assert_known("adapter", rule["seriesQuery"].as_str().expect("a query"));
+}
+
+#[test]
+fn the_metrics_of_an_expression_are_found() {
+    let expression = r#"histogram_quantile(0.95, sum by (le, x) (rate(a_bucket{job="j", y=~"b|c"}[5m]))) / (max (d) or vector(0)) > 0.25"#;
+    assert_eq!(asked(expression), ["a_bucket", "d"].map(str::to_owned).into());
+}
