@@ -16,7 +16,7 @@ mod health;
 mod refusal;
 
 pub use health::is_serving;
-pub use refusal::{Refused, code_name};
+pub use refusal::Refused;
 
 /// A server that has not taken the connection by then does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

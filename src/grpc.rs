@@ -32,6 +32,7 @@ pub use door::{Door, Stay};
 use embedding::Embedding;
 use ending::EndingLayer;
 pub use health::Health;
+use observe::ObserveLayer;
 use reflection::Reflection;
 pub use reload::{NamedFile, Unreadable};
 pub use tls::{Tls, TlsError, TlsFiles};
@@ -82,6 +83,8 @@ pub struct AdminListener {
     pub limits: TransportLimits,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// Where calls are counted.
+    pub stats: Stats,
     /// Who may come in.
     pub door: Door,
 }
@@ -93,6 +96,8 @@ pub struct HealthListener {
     pub health: Health,
     /// What a call may bring along.
     pub limits: TransportLimits,
+    /// Where calls are counted.
+    pub stats: Stats,
     /// Who may come in.
     pub door: Door,
 }
@@ -101,10 +106,10 @@ impl EmbeddingListener {
     /// Serves until `stop`, then finishes the requests under way.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let guard = Guard(self.door.tokens.clone());
-        let service = Embedding::new(self.model, self.requests, stop.clone(), self.limits, self.stats);
+        let service = Embedding::new(self.model, self.requests, stop.clone(), self.limits, self.stats.clone());
         let service = EmbeddingServiceServer::new(service).max_decoding_message_size(self.limits.max_message_bytes);
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Embedding);
-        let services = server(&self.door, self.limits)
+        let services = server(&self.door, self.limits, self.stats)
             .add_service(InterceptedService::new(service, guard.clone()))
             // Open to all: probes have no tokens.
             .add_service(self.health.service())
@@ -120,7 +125,7 @@ impl AdminListener {
         let guard = Guard(self.door.tokens.clone());
         let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Admin);
         let service = Admin::new(self.operations, self.requests, stop.clone());
-        let services = server(&self.door, self.limits)
+        let services = server(&self.door, self.limits, self.stats)
             .add_service(InterceptedService::new(AdminServiceServer::new(service), guard.clone()))
             .add_service(self.health.service())
             .add_optional_service(v1.map(|service| InterceptedService::new(service, guard.clone())))
@@ -132,21 +137,22 @@ impl AdminListener {
 impl HealthListener {
     /// Serves until `stop`.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let services = server(&self.door, self.limits).add_service(self.health.probe_service());
+        let services = server(&self.door, self.limits, self.stats).add_service(self.health.probe_service());
         self.door.serve(services, listener, stop).await;
     }
 }
 
-/// The layers around every service.
-type Layers = Stack<EndingLayer, Identity>;
+/// The layers around every service, the outermost last.
+type Layers = Stack<EndingLayer, Stack<ObserveLayer, Identity>>;
 /// What a listener serves.
 type Services = Router<Layers>;
 
-fn server(door: &Door, limits: TransportLimits) -> Server<Layers> {
+fn server(door: &Door, limits: TransportLimits, stats: Stats) -> Server<Layers> {
     Server::builder()
         .max_concurrent_streams(limits.max_concurrent_streams)
         .http2_max_header_list_size(limits.max_header_bytes)
         .http2_keepalive_interval(door.stay.keepalive_interval)
         .http2_keepalive_timeout(Some(door.stay.keepalive_timeout))
+        .layer(ObserveLayer(stats))
         .layer(EndingLayer)
 }

@@ -8,15 +8,14 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::ending::Deadline;
-use super::observe::{observe, record_stages};
-use super::replies::{Replies, counted, replies};
+use super::replies::{Replies, replies};
 use super::{TransportLimits, status};
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::model_slot::ModelSlot;
 use crate::proto;
 use crate::proto::embedding_service_server::EmbeddingService;
 use crate::request::{EmbedOptions, EmbedRequest, Texts, Truncation, Violations};
-use crate::stats::{Method, Stats};
+use crate::stats::Stats;
 
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {
@@ -49,7 +48,7 @@ impl Embedding {
         let embedder = self.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
         let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
-        record_stages(&self.stats, &embedded.timings);
+        embedded.timings.record(&self.stats);
         Ok(write_embedded(embedded, encoding, &embedder))
     }
 }
@@ -57,9 +56,7 @@ impl Embedding {
 #[tonic::async_trait]
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        let deadline = Deadline::of(&request);
-        let work = async { self.answer(request.into_inner()).await.map(Response::new) };
-        observe(&self.stats, Method::Embed, deadline, work).await
+        self.answer(request.into_inner()).await.map(Response::new)
     }
 
     type EmbedStreamStream = Replies;
@@ -74,29 +71,23 @@ impl EmbeddingService for Embedding {
             let service = service.clone();
             async move { service.answer(request).await }
         };
-        let call = self.stats.call(Method::EmbedStream, deadline.map(|Deadline(deadline)| deadline));
-        Ok(Response::new(counted(replies(request.into_inner(), self.stop.clone(), deadline, answer), call)))
+        Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer)))
     }
 
     async fn count_tokens(
         &self,
         request: Request<proto::CountTokensRequest>,
     ) -> Result<Response<proto::CountTokensResponse>, Status> {
-        let deadline = Deadline::of(&request);
-        let work = async {
-            let embedder = self.embedder()?;
-            let mut violations = Violations::default();
-            let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
-                .ok_or_else(|| status::invalid(&violations))?;
-            let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
-            Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
-        };
-        observe(&self.stats, Method::CountTokens, deadline, work).await
+        let embedder = self.embedder()?;
+        let mut violations = Violations::default();
+        let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
+            .ok_or_else(|| status::invalid(&violations))?;
+        let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
+        Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
-        let work = async { Ok(Response::new(describe(&*self.embedder()?, self.limits))) };
-        observe(&self.stats, Method::GetModel, None, work).await
+        Ok(Response::new(describe(&*self.embedder()?, self.limits)))
     }
 }
 

@@ -6,6 +6,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::proto::admin_service_server::SERVICE_NAME as ADMIN;
 use crate::proto::embedding_service_server::SERVICE_NAME as EMBEDDING;
+use crate::readiness::{Phase, Readiness};
 
 /// The whole server, in the protocol's terms.
 const SERVER: &str = "";
@@ -18,12 +19,15 @@ pub struct Health {
     services: HealthReporter,
     /// On a listener of its own, which outlasts the others.
     probes: HealthReporter,
+    /// For those who tell it by other means.
+    readiness: Readiness,
 }
 
 impl Health {
     /// NOT_SERVING, all of it but the admin service, which needs no model.
-    pub async fn not_yet_serving() -> Self {
-        let health = Self { services: HealthReporter::new(), probes: HealthReporter::new() };
+    pub async fn not_yet_serving(readiness: Readiness) -> Self {
+        let health = Self { services: HealthReporter::new(), probes: HealthReporter::new(), readiness };
+        health.readiness.enter(Phase::Loading);
         health.set(&[SERVER, EMBEDDING], ServingStatus::NotServing).await;
         health.set(&[ADMIN], ServingStatus::Serving).await;
         health
@@ -32,10 +36,12 @@ impl Health {
     /// A session has answered: requests are welcome.
     pub async fn serving(&self) {
         self.set(&[SERVER, EMBEDDING], ServingStatus::Serving).await;
+        self.readiness.enter(Phase::Ready);
     }
 
     /// No new requests, please.
     pub async fn not_serving(&self) {
+        self.readiness.enter(Phase::Stopping);
         self.set(&ALL, ServingStatus::NotServing).await;
     }
 

@@ -22,6 +22,7 @@ mod health;
 mod invalid_requests;
 mod lifecycle;
 mod load;
+mod metrics;
 mod native;
 mod native_server;
 mod package;
