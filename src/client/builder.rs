@@ -13,7 +13,7 @@ use super::pool::{Pool, Servers, resolve};
 use super::{Bearer, Client, Connection, RetryPolicy};
 
 /// A connection on which calls wait, and nothing comes, is asked after so long whether its server is still there.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// And ends where there is no answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 

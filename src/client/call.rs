@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 use super::pool::{Pool, Taken};
 use super::retry::{Next, Retries};
 use super::verdict::{Verdict, judge};
-use super::{Bearer, CallError, Connection, RetryPolicy};
+use super::{Bearer, CallError, CallErrorKind, Connection, RetryPolicy};
 
 /// How often a call was sent before (gRPC's retry design, A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
@@ -89,8 +89,10 @@ impl Caller {
         let mut course = Course { call, attempts: 0, last: None };
         let Some((at, given)) = deadline.0 else { return self.attempts(&mut course, deadline, send).await };
         match tokio::time::timeout_at(at, self.attempts(&mut course, deadline, send)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(CallError::late(call, given, course.attempts, course.last)),
+            // The server and the transport may notice first.
+            Ok(Err(error)) if *error.kind() != CallErrorKind::Late => Err(error),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(CallError::late(call, given, course.attempts, course.last)),
         }
     }
 

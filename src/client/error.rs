@@ -138,7 +138,7 @@ impl CallError {
     fn advice(&self) -> &'static str {
         match self.kind {
             CallErrorKind::Denied => "; does it need a token, or a certificate?",
-            CallErrorKind::Busy { .. } => "; send less at once, or try again later",
+            CallErrorKind::Busy { .. } => "; send less at once",
             CallErrorKind::Unavailable => "; is it running there, and with TLS if this is https?",
             CallErrorKind::MixedModels => "; try again when all servers have the same",
             CallErrorKind::Failed("UNIMPLEMENTED") => "; is it a listener of the embedding service?",

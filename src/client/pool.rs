@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -60,7 +60,7 @@ struct Signals {
     /// A server, or what is known of a name, has changed.
     changed: watch::Sender<()>,
     /// A connection was not taken, or ended: the name may have other addresses by now.
-    trouble: Notify,
+    trouble: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ struct Seat {
 }
 
 /// What is known of a name.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Name {
     /// Nothing yet.
     Asked,
@@ -110,13 +110,14 @@ impl Pool {
     pub(super) fn start(servers: Vec<Servers>, resolve: impl Resolve) -> Self {
         let seats = Arc::new(Seats { table: Mutex::default(), turn: AtomicUsize::new(0), signals: Arc::default() });
         let mut tasks = Vec::new();
-        for Servers { address, endpoint } in servers {
+        for servers in servers {
             let mut table = seats.table();
-            if address.every {
+            if servers.address.every {
                 table.names.push(Name::Asked);
-                let follow = follow(Arc::clone(&seats), table.names.len() - 1, address, endpoint, resolve.clone());
+                let follow = follow(Arc::clone(&seats), table.names.len() - 1, servers, resolve.clone());
                 tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
             } else {
+                let Servers { address, endpoint } = servers;
                 let target = Target::Name(address.host().to_owned(), address.port());
                 table.seats.push(seats.seat(Server::new(address.to_string(), endpoint, target), None));
             }
@@ -229,13 +230,7 @@ impl Seats {
     }
 
     /// What a name has been found to stand for. Servers that it no longer stands for finish the calls that they have.
-    fn name_is(
-        &self,
-        name: usize,
-        address: &Address,
-        endpoint: &Endpoint,
-        found: Result<BTreeSet<SocketAddr>, String>,
-    ) {
+    fn name_is(&self, name: usize, servers: &Servers, found: Result<BTreeSet<SocketAddr>, String>) {
         let mut table = self.table();
         match found {
             Ok(found) => {
@@ -246,7 +241,7 @@ impl Seats {
                     .retain(|seat| !of_name(seat) || found.iter().any(|each| target(each) == seat.server.target));
                 for each in &found {
                     if !table.seats.iter().any(|seat| of_name(seat) && seat.server.target == target(each)) {
-                        let server = Server::new(each.to_string(), endpoint.clone(), target(each));
+                        let server = Server::new(each.to_string(), servers.endpoint.clone(), target(each));
                         table.seats.push(self.seat(server, Some(name)));
                     }
                 }
@@ -254,7 +249,7 @@ impl Seats {
             }
             // What is known of it stays good for as long as it works.
             Err(reason) if !matches!(table.names[name], Name::Known) => {
-                table.names[name] = Name::Failed(format!("{address}: {reason}"));
+                table.names[name] = Name::Failed(format!("{}: {reason}", servers.address));
             }
             Err(_) => {}
         }

@@ -16,16 +16,16 @@ const JITTER: f64 = 0.2;
 ///
 /// A call that its connection lost is sent again at once over another one; it has cost no server anything, or no server
 /// knows. A server that says UNAVAILABLE is passed over for a second, and the call goes to another one at once where
-/// there is one. All else waits: as long as the server says (`grpc-retry-pushback-ms`, or `RetryInfo`), or for a backoff
-/// that doubles. A server may say that a call is not to be repeated. RESOURCE_EXHAUSTED without a word of when to come
-/// again is no matter of time, and is not repeated.
+/// there is one. All else waits: as long as the server says (`grpc-retry-pushback-ms`, or `RetryInfo`), or for the first
+/// backoff, and each time twice as long. A server may say that a call is not to be repeated. RESOURCE_EXHAUSTED without a
+/// word of when to come again is no matter of time, and is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
     /// How often a call is sent at most; 1: nothing is repeated.
     pub attempts: u32,
-    /// The first backoff. Each is twice the one before it.
+    /// What is waited for the first time, where the server does not say.
     pub first_backoff: Duration,
-    /// The longest backoff.
+    /// What is waited at most, where the server does not say more.
     pub longest_backoff: Duration,
     /// How many refusals in a row all calls of the client together may have before they wait for nothing any more, so
     /// that repetitions do not make an overload worse. Ten calls that succeed make up for one refusal.
@@ -91,11 +91,14 @@ impl Retries {
             // The one that refused is passed over, which bounds how often this happens.
             Verdict::Away(Hint::None) if elsewhere => Next::AtOnce,
             _ if !allowed => Next::GiveUp,
+            Verdict::Away(Hint::After(wait)) | Verdict::Busy(Hint::After(wait)) if wait > LONGEST_HINT => Next::GiveUp,
             Verdict::Away(Hint::After(wait)) | Verdict::Busy(Hint::After(wait)) => {
-                // Never earlier than the server says.
-                if wait <= LONGEST_HINT { Next::After(wait.mul_f64(1.0 + JITTER * random)) } else { Next::GiveUp }
+                // Never earlier than the server says. What is free then may go to others, time and again.
+                Next::After(self.doubled(wait, attempts).max(wait).mul_f64(1.0 + JITTER * random))
             }
-            Verdict::Away(Hint::None) | Verdict::Nowhere => Next::After(self.backoff(attempts, random)),
+            Verdict::Away(Hint::None) | Verdict::Nowhere => {
+                Next::After(spread(self.doubled(self.policy.first_backoff, attempts), random))
+            }
         }
     }
 
@@ -108,9 +111,9 @@ impl Retries {
         left
     }
 
-    fn backoff(&self, attempts: u32, random: f64) -> Duration {
-        let doubled = self.policy.first_backoff.saturating_mul(1 << attempts.saturating_sub(1).min(20));
-        spread(doubled.min(self.policy.longest_backoff), random)
+    /// Twice as long after each attempt, up to the longest.
+    fn doubled(&self, first: Duration, attempts: u32) -> Duration {
+        first.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(self.policy.longest_backoff)
     }
 }
 
@@ -156,10 +159,14 @@ mod tests {
             assert_eq!(first(verdict, true), Next::GiveUp, "{verdict:?}");
         }
         assert_eq!(first(busy(3_600_000), true), Next::GiveUp, "an hour is the caller's to wait");
+        let retries = Retries::new(RetryPolicy::default());
+        let waits = [2, 4].map(|attempts| retries.next(busy(100), attempts, false, 0.0));
+        assert_eq!(waits, [200, 800].map(after), "what was free went to others");
+        assert_eq!(retries.next(busy(10_000), 4, false, 0.0), after(10_000));
     }
 
     #[test]
-    fn backoffs_double_up_to_the_longest_and_are_spread() {
+    fn waits_double_up_to_the_longest_and_are_spread() {
         let policy = RetryPolicy { attempts: 100, ..RetryPolicy::default() };
         let retries = Retries::new(policy);
         let waits = [1, 2, 3, 5, 6, 50].map(|attempts| retries.next(Verdict::Nowhere, attempts, false, 0.5));

@@ -81,7 +81,7 @@ async fn a_busy_server_is_called_again_when_it_says_and_told_that_it_is_again() 
     let begun = Instant::now();
     client.embed(["a"]).await.expect("the third time");
     let took = begun.elapsed();
-    assert!((240..1000).contains(&took.as_millis()), "{took:?}");
+    assert!((360..1500).contains(&took.as_millis()), "120 ms and twice that: {took:?}");
     let previous = |call: usize| {
         let seen = server.seen()[call].metadata.get("grpc-previous-rpc-attempts").cloned();
         seen.map(|value| value.to_str().expect("text").to_owned())

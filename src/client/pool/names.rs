@@ -7,9 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::Endpoint;
-
-use super::Seats;
+use super::{Seats, Servers};
 use crate::client::address::{Address, reason};
 use crate::client::retry::spread;
 
@@ -41,22 +39,17 @@ pub(in crate::client) async fn resolve(host: String, port: u16) -> io::Result<Ve
 }
 
 /// Keeps the seats of a name those that it stands for.
-pub(super) async fn follow(
-    seats: Arc<Seats>,
-    name: usize,
-    address: Address,
-    endpoint: Endpoint,
-    resolve: impl Resolve,
-) {
+pub(super) async fn follow(seats: Arc<Seats>, name: usize, servers: Servers, resolve: impl Resolve) {
+    let mut trouble = seats.signals.trouble.subscribe();
     loop {
-        let found = find(&address, &resolve).await;
+        let found = find(&servers.address, &resolve).await;
         let all_well = found.is_ok();
-        seats.name_is(name, &address, &endpoint, found);
+        seats.name_is(name, &servers, found);
         tokio::time::sleep(PAUSE).await;
         if all_well {
             tokio::select! {
                 () = tokio::time::sleep(spread(AGAIN, fastrand::f64())) => {}
-                () = seats.signals.trouble.notified() => {}
+                _ = trouble.changed() => {}
             }
         }
     }

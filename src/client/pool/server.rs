@@ -129,7 +129,7 @@ pub(super) async fn keep(server: Arc<Server>, signals: Arc<Signals>) {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
-        signals.trouble.notify_one();
+        signals.trouble.send_replace(());
         sleep_until(begun + spread(pause, fastrand::f64())).await;
     }
 }
