@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod convert;
+mod embed;
 mod health;
 mod load_test;
 mod package;
@@ -23,6 +24,7 @@ use crate::fetch::Origin;
 
 pub use admin::{Admin, AdminAction};
 pub use convert::Convert;
+pub use embed::{Embed, Output};
 pub use health::Health;
 pub use load_test::Load;
 pub use package::Package;
@@ -53,6 +55,8 @@ pub enum Command {
     Bench(Bench),
     /// Validate, time, and write it down.
     Report(Report),
+    /// Have a server embed texts.
+    Embed(Embed),
     /// Load a server, and measure.
     Load(Load),
     /// Ask something of a running server.
@@ -72,6 +76,7 @@ impl Command {
             Self::Validate(validate) => &validate.flags,
             Self::Bench(bench) => &bench.flags,
             Self::Report(report) => &report.flags,
+            Self::Embed(embed) => &embed.flags,
             Self::Load(load) => &load.flags,
             Self::Admin(admin) => &admin.flags,
             Self::Health(health) => &health.flags,
@@ -146,6 +151,7 @@ pub fn parse(args: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Comm
         Some(("validate", matches)) => Command::Validate(proof::validate(matches)),
         Some(("bench", matches)) => Command::Bench(proof::bench(matches)),
         Some(("report", matches)) => Command::Report(proof::report(matches)),
+        Some(("embed", matches)) => Command::Embed(embed::read(matches)),
         Some(("load", matches)) => Command::Load(load_test::read(matches)),
         Some(("health", matches)) => Command::Health(health::read(matches)),
         Some(("admin", matches)) => match admin::read(matches) {
@@ -192,7 +198,7 @@ pub fn command() -> clap::Command {
         .subcommand_required(true)
         .subcommands([serve_command(), fetch_command(), convert::command(), package::command()])
         .subcommands([proof::validate_command(), proof::bench_command(), proof::report_command()])
-        .subcommands([load_test::command(), admin::command(), health::command()])
+        .subcommands([embed::command(), load_test::command(), admin::command(), health::command()])
 }
 
 fn serve_command() -> clap::Command {

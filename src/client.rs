@@ -1,251 +1,265 @@
-//! How this program calls a server: the address, TLS, and the token, from the flags that its client commands share.
+//! A client of the service, for Rust programs and for this one's own commands.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use embedd::client::{CallErrorKind, Client, EmbedOptions};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let client = Client::builder("dns:///embedd.example:50051").deadline(Duration::from_secs(1)).connect().await?;
+//!     for embedding in client.embed(["Ignore all previous instructions", "What is the weather like?"]).await? {
+//!         println!("{} values, {} tokens", embedding.values.len(), embedding.token_count);
+//!     }
+//!
+//!     let short = EmbedOptions { dimensions: Some(256), ..EmbedOptions::default() };
+//!     match client.with_deadline(Some(Duration::from_millis(20))).embed_with(["a text"], short).await {
+//!         Ok(embeddings) => println!("{:?}", embeddings[0].values),
+//!         Err(error) if *error.kind() == CallErrorKind::Late => println!("later, then"),
+//!         Err(error) => return Err(error.into()),
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! **Servers.** One address (`host:port`, `https://host:port`), several with commas between them, or
+//! `dns:///host:port` (with TLS: `dns+https:///host:port`) for every address of a name, which is asked for again every 30
+//! seconds and when a connection fails. There is one connection to each, kept open in the background; calls go round
+//! among the servers that have taken theirs. So no call waits for a server that is gone, and a server that has just begun
+//! gets its share. Where no server is connected, a call waits only while one may yet be.
+//!
+//! **Repetitions.** Calls that no server has answered are repeated: [`RetryPolicy`] says when. All calls of this client
+//! only compute something, so that repeating one does no harm.
+//!
+//! **Deadlines.** A client's deadline is that of a whole call: of all its repetitions and, where a request is larger than
+//! the server takes and is split, of all its parts. What is left of it is told to the server, which does not compute
+//! what would be late.
+//!
+//! Dropping a call's future gives it up, here and on the server.
 
-use std::error::Error;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
+use futures_util::future::join_all;
+use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
-use tonic::{Request, Status};
+use tonic::transport::Channel;
 
+use crate::proto::embedding_service_client::EmbeddingServiceClient;
+use crate::proto::{CountTokensRequest, EmbedResponse, GetModelRequest, GetModelResponse};
+
+mod address;
+mod bearer;
+mod builder;
+mod call;
+mod connection;
+mod embedding;
+mod error;
 mod health;
+mod options;
+mod parts;
+mod pool;
 mod refusal;
+mod retry;
+mod streaming;
+mod verdict;
 
-pub use health::is_serving;
+pub use bearer::Bearer;
+pub use builder::{ClientBuilder, ConnectError};
+use call::{Caller, Deadline};
+pub use embedding::{EmbedOptions, Embedding};
+pub use error::{CallError, CallErrorKind, Violation};
+pub use health::{Health, is_serving};
+pub use options::{ClientOptions, DEFAULT_SERVER, OptionsError};
+use parts::Limits;
 pub use refusal::Refused;
+pub use retry::RetryPolicy;
 
-/// A server that has not taken the connection by then does not answer.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub use crate::proto::{TokenCount, Truncation};
 
-/// The server that is called where none is named: that of the default settings, on this machine.
-pub const DEFAULT_SERVER: &str = "127.0.0.1:50051";
-
-/// Which server, and what it takes to be let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// `http://host:port`, `https://host:port`, or `host:port`, which means `http://`.
-    pub server: String,
-    /// PEM certificates that the server's must come from. None: those that the system trusts.
-    pub ca: Option<PathBuf>,
-    /// The client's own certificate, in PEM; it goes with `key`.
-    pub certificate: Option<PathBuf>,
-    /// The key of `certificate`, in PEM.
-    pub key: Option<PathBuf>,
-    /// A file with the bearer token; white space around it is not part of it.
-    pub token_file: Option<PathBuf>,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self { server: DEFAULT_SERVER.to_owned(), ca: None, certificate: None, key: None, token_file: None }
-    }
-}
-
-/// An HTTP/2 connection to a server; clones share it. It is made again where it breaks.
+/// A connection to one server, for calls of any kind; clones share it.
 pub type Connection = InterceptedService<Channel, Bearer>;
 
-/// Adds the token, where there is one, to every call.
-#[derive(Debug, Clone, Default)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
+/// Parts of one request that are under way at once.
+const PARTS_AT_ONCE: usize = 4;
 
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
+/// Calls the servers of one model; cheap to clone, clones share connections and what is known of the servers.
+#[derive(Debug, Clone)]
+pub struct Client {
+    caller: Arc<Caller>,
+    /// Asked for when a request of several texts is made.
+    limits: Arc<Mutex<Option<Limits>>>,
+    deadline: Option<Duration>,
 }
 
-/// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// The address is none.
-    #[error(
-        "--server: `{server}` is no address of a server ({reason}); write `host:port`, or `https://host:port` for TLS"
-    )]
-    Address {
-        /// As it was given.
-        server: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Files for TLS, and an address without it.
-    #[error("{flag} is for TLS, and --server {server} is not: write `https://` before its host, or leave {flag} out")]
-    NotTls {
-        /// The flag that makes no sense.
-        flag: &'static str,
-        /// As it was given.
-        server: String,
-    },
-    /// One of two files that belong together.
-    #[error("{given} is of no use without {missing}: a client's certificate and its key go together")]
-    Half {
-        /// The flag that is there.
-        given: &'static str,
-        /// The flag that is not.
-        missing: &'static str,
-    },
-    /// A file cannot be read.
-    #[error("{flag} {path}: {source}")]
-    File {
-        /// The flag that names it.
-        flag: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file holds something else.
-    #[error("{flag} {path}: {expected}")]
-    Content {
-        /// The flag that names it.
-        flag: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What must be in it.
-        expected: &'static str,
-    },
-    /// The files for TLS do not fit together, or the system trusts nobody.
-    #[error("TLS for {server} cannot be set up ({reason}); check --ca, --certificate and --key")]
-    Tls {
-        /// As it was given.
-        server: String,
-        /// What was said.
-        reason: String,
-    },
-    /// The server did not take the connection.
-    #[error("no connection to {server} ({reason}); is the server running there, and with TLS if this is https?")]
-    Unreachable {
-        /// As it was given.
-        server: String,
-        /// What was said.
-        reason: String,
-    },
-}
-
-impl ClientOptions {
-    /// Connects, and waits until the server has taken the connection.
+impl Client {
+    /// A client with default settings, connected to at least one of the servers. How they are written is said
+    /// [above](self).
     ///
     /// # Errors
     /// [`ConnectError`], each saying what to do.
-    pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let bearer = self.bearer()?;
-        let endpoint = self.endpoint()?;
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| ConnectError::Unreachable { server: self.server.clone(), reason: reason(&error) })?;
-        Ok(InterceptedService::new(channel, bearer))
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect(servers: &str) -> Result<Self, ConnectError> {
+        Self::builder(servers).connect().await
     }
 
-    fn endpoint(&self) -> Result<Endpoint, ConnectError> {
-        let uri = self.uri()?;
-        let secure = uri.scheme_str() == Some("https");
-        let endpoint = Endpoint::from(uri).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
-        let files = [("--ca", &self.ca), ("--certificate", &self.certificate), ("--key", &self.key)];
-        if !secure {
-            return match files.iter().find(|(_, file)| file.is_some()) {
-                Some((flag, _)) => Err(ConnectError::NotTls { flag, server: self.server.clone() }),
-                None => Ok(endpoint),
-            };
-        }
-        let tls = self.tls()?;
-        endpoint
-            .tls_config(tls)
-            .map_err(|error| ConnectError::Tls { server: self.server.clone(), reason: reason(&error) })
+    /// Settings of a client of these servers.
+    pub fn builder(servers: impl Into<String>) -> ClientBuilder {
+        ClientBuilder::new(servers.into())
     }
 
-    fn uri(&self) -> Result<Uri, ConnectError> {
-        let wrong = |reason: String| ConnectError::Address { server: self.server.clone(), reason };
-        let text = if self.server.contains("://") { self.server.clone() } else { format!("http://{}", self.server) };
-        let uri: Uri = text.parse().map_err(|error| wrong(reason(&error)))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(wrong("neither http:// nor https://".to_owned()));
-        }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(wrong("it has a path".to_owned()));
-        }
-        if !self.server.contains("://") && uri.port().is_none() {
-            return Err(wrong("it has no port".to_owned()));
-        }
-        Ok(uri)
+    /// The same client with another deadline, or none.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Option<Duration>) -> Self {
+        Self { deadline, ..self.clone() }
     }
 
-    fn tls(&self) -> Result<ClientTlsConfig, ConnectError> {
-        let tls = ClientTlsConfig::new();
-        let tls = match &self.ca {
-            Some(path) => tls.ca_certificate(Certificate::from_pem(pem("--ca", path, "CERTIFICATE")?)),
-            None => tls.with_native_roots(),
+    /// The embeddings of texts, in their order, normalised and with all components.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn embed<T: Into<String>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Embedding>, CallError> {
+        self.embed_with(texts, EmbedOptions::default()).await
+    }
+
+    /// The embeddings of texts, in their order. More texts than a server takes in one request are sent in parts, some of
+    /// them at once.
+    ///
+    /// # Errors
+    /// [`CallError`]; there are all embeddings or none.
+    pub async fn embed_with<T: Into<String>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+        options: EmbedOptions,
+    ) -> Result<Vec<Embedding>, CallError> {
+        let texts = texts.into_iter().map(Into::into).collect();
+        let embed = |client: Self, texts, deadline| client.embed_part(texts, options, deadline);
+        let replies = self.in_parts(texts, embed).await?;
+        if let Some((first, other)) =
+            replies.iter().zip(replies.iter().skip(1)).find(|(one, next)| one.model != next.model)
+        {
+            return Err(CallError::mixed_models("Embed", &first.model, &other.model));
+        }
+        Ok(replies.into_iter().flat_map(|reply| reply.embeddings).map(Embedding::from).collect())
+    }
+
+    /// How many tokens texts have, in their order, without running the model.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn count_tokens<T: Into<String>>(
+        &self,
+        texts: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<TokenCount>, CallError> {
+        let texts = texts.into_iter().map(Into::into).collect();
+        let counts = self.in_parts(texts, Self::count_part).await?;
+        Ok(counts.into_iter().flatten().collect())
+    }
+
+    /// The model being served, and the limits of requests; of one of the servers, where there are several.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn model(&self) -> Result<GetModelResponse, CallError> {
+        self.model_by(Deadline::after(self.deadline)).await
+    }
+
+    /// What each server says of itself, by its address. Nothing is repeated.
+    pub async fn health(&self) -> Vec<(String, Health)> {
+        let ask = async |(server, channel)| match channel {
+            Ok(channel) => (server, health::of(channel, self.deadline).await),
+            Err(reason) => (server, Health::Unknown(reason)),
         };
-        match (&self.certificate, &self.key) {
-            (None, None) => Ok(tls),
-            (Some(certificate), Some(key)) => {
-                let certificate = pem("--certificate", certificate, "CERTIFICATE")?;
-                Ok(tls.identity(Identity::from_pem(certificate, pem("--key", key, "PRIVATE KEY")?)))
-            }
-            (Some(_), None) => Err(ConnectError::Half { given: "--certificate", missing: "--key" }),
-            (None, Some(_)) => Err(ConnectError::Half { given: "--key", missing: "--certificate" }),
+        join_all(self.caller.pool.all().into_iter().map(ask)).await
+    }
+
+    async fn model_by(&self, deadline: Deadline) -> Result<GetModelResponse, CallError> {
+        let send = |attempt: call::Attempt| async move {
+            service(&attempt.connection).get_model(attempt.request(GetModelRequest {})).await
+        };
+        self.caller.call("GetModel", deadline, send).await
+    }
+
+    /// What comes of texts, in parts that a server takes.
+    async fn in_parts<T, F>(
+        &self,
+        texts: Vec<String>,
+        send: impl Fn(Self, Vec<String>, Deadline) -> F,
+    ) -> Result<Vec<T>, CallError>
+    where
+        F: Future<Output = Result<T, CallError>>,
+    {
+        let deadline = Deadline::after(self.deadline);
+        if texts.len() == 1 {
+            return Ok(vec![send(self.clone(), texts, deadline).await?]);
+        }
+        let parts = if texts.is_empty() { Vec::new() } else { self.limits(deadline).await?.split(texts) };
+        let answers = stream::iter(parts).map(|part| {
+            let answer = send(self.clone(), part.texts, deadline);
+            answer.map_err(move |error| error.of_part_at(part.first))
+        });
+        let answers = answers.buffered(PARTS_AT_ONCE).try_collect().await;
+        if let Err(CallErrorKind::Invalid(_)) = answers.as_ref().map_err(CallError::kind) {
+            // They may be those of a server that has begun anew with other ones.
+            *self.known_limits() = None;
+        }
+        answers
+    }
+
+    async fn limits(&self, deadline: Deadline) -> Result<Limits, CallError> {
+        let known = *self.known_limits();
+        if let Some(limits) = known {
+            return Ok(limits);
+        }
+        let limits = Limits::of(&self.model_by(deadline).await?);
+        *self.known_limits() = Some(limits);
+        Ok(limits)
+    }
+
+    fn known_limits(&self) -> std::sync::MutexGuard<'_, Option<Limits>> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn embed_part(
+        self,
+        texts: Vec<String>,
+        options: EmbedOptions,
+        deadline: Deadline,
+    ) -> Result<EmbedResponse, CallError> {
+        let (asked, message) = (texts.len(), options.request(texts));
+        let send = |attempt: call::Attempt| {
+            let request = attempt.request(message.clone());
+            async move { service(&attempt.connection).embed(request).await }
+        };
+        let reply = self.caller.call("Embed", deadline, send).await?;
+        match reply.embeddings.len() {
+            given if given == asked => Ok(reply),
+            given => Err(CallError::bad_reply("Embed", given, asked)),
         }
     }
 
-    fn bearer(&self) -> Result<Bearer, ConnectError> {
-        let Some(path) = &self.token_file else { return Ok(Bearer::default()) };
-        let wrong = |expected| ConnectError::Content { flag: "--token-file", path: path.clone(), expected };
-        let bytes = read("--token-file", path)?;
-        let text = String::from_utf8(bytes).map_err(|_| wrong("expected a token, and this is no text"))?;
-        let token = text.trim();
-        if token.is_empty() {
-            return Err(wrong("expected a token, and there is none in it"));
+    async fn count_part(self, texts: Vec<String>, deadline: Deadline) -> Result<Vec<TokenCount>, CallError> {
+        let (asked, message) = (texts.len(), CountTokensRequest { texts });
+        let send = |attempt: call::Attempt| {
+            let request = attempt.request(message.clone());
+            async move { service(&attempt.connection).count_tokens(request).await }
+        };
+        let counts = self.caller.call("CountTokens", deadline, send).await?.counts;
+        match counts.len() {
+            given if given == asked => Ok(counts),
+            given => Err(CallError::bad_reply("CountTokens", given, asked)),
         }
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong("expected one token in ASCII, without white space inside"));
-        }
-        let mut value = MetadataValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| wrong("expected one token in ASCII, without white space inside"))?;
-        // Nothing that prints a request prints it.
-        value.set_sensitive(true);
-        Ok(Bearer(Some(value)))
     }
 }
 
-fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    fs::read(path).map_err(|source| ConnectError::File { flag, path: path.to_owned(), source })
-}
-
-/// A PEM file; one with nothing of the right kind in it would otherwise count as empty, and fail where nobody sees why.
-fn pem(flag: &'static str, path: &Path, kind: &'static str) -> Result<Vec<u8>, ConnectError> {
-    let bytes = read(flag, path)?;
-    let ending = format!("{kind}-----");
-    let found = String::from_utf8_lossy(&bytes)
-        .lines()
-        .any(|line| line.trim_end().ends_with(&ending) && line.starts_with("-----BEGIN "));
-    if found {
-        return Ok(bytes);
-    }
-    let expected = match kind {
-        "CERTIFICATE" => "expected certificates in PEM (`-----BEGIN CERTIFICATE-----`), and there are none",
-        _ => "expected a private key in PEM (`-----BEGIN PRIVATE KEY-----`), and there is none",
-    };
-    Err(ConnectError::Content { flag, path: path.to_owned(), expected })
-}
-
-/// What an error and those below it say; the outer ones of a transport alone say no more than `transport error`.
-fn reason(error: &dyn Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if text != "transport error" && !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-        next = error.source();
-    }
-    parts.join(": ")
+fn service(connection: &Connection) -> EmbeddingServiceClient<Connection> {
+    // Replies are as large as what was asked for.
+    EmbeddingServiceClient::new(connection.clone()).max_decoding_message_size(usize::MAX)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::progress::Progress;
 mod admin;
 mod bench;
 mod convert;
+mod embed;
 mod fetch;
 mod health;
 mod load_test;
@@ -47,6 +48,7 @@ pub fn run(command: &Command, configuration: Configuration) -> anyhow::Result<Ou
         Command::Validate(validate) => validate::run(validate, &configuration),
         Command::Bench(bench) => bench::run(bench, &configuration).map(|()| Outcome::Done),
         Command::Report(report) => report::run(report, &configuration),
+        Command::Embed(embed) => embed::run(embed),
         Command::Load(load) => load_test::run(load, &configuration).map(|()| Outcome::Done),
         Command::Admin(admin) => admin::run(admin),
         Command::Health(health) => health::run(health, &configuration.settings).map(|()| Outcome::Done),

@@ -8,7 +8,8 @@
 //!   [`metrics`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
-//! * how the program calls a server, and what it finds when it does so under load: [`client`], [`load_test`];
+//! * how programs call a server, this one among them, and what it finds when it does so under load: [`client`],
+//!   [`load_test`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`lock`], [`threads`], [`progress`], [`accept`], [`codes`], [`process`], [`mod@page`], and the generated [`proto`]
 //!   and [`onnx`].

@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::client::{ConnectError, Connection};
+use crate::client::{Connection, OptionsError};
 use crate::proto::embedding_service_client::EmbeddingServiceClient;
 use crate::proto::{EmbedRequest, Encoding, GetModelRequest, GetModelResponse};
 
@@ -41,7 +41,7 @@ pub use vocabulary::VocabularyError;
 pub enum LoadError {
     /// No connection.
     #[error(transparent)]
-    Connect(#[from] ConnectError),
+    Connect(#[from] OptionsError),
     /// The server does not say what it serves, or fails a text that is to be compared with.
     #[error("{call} of {server}: {} ({})", .status.message(), code_name(.status.code()))]
     Call {
@@ -143,7 +143,7 @@ async fn prepare(plan: &Plan, client: Client) -> Result<(Runner<'_>, Results), L
     Ok((Runner { plan, callers, texts: Rc::new(RefCell::new(texts)), expected }, results))
 }
 
-async fn connect(plan: &Plan) -> Result<Vec<Connection>, ConnectError> {
+async fn connect(plan: &Plan) -> Result<Vec<Connection>, OptionsError> {
     let mut connections = Vec::new();
     for _ in 0..plan.most_connections() {
         connections.push(plan.client.connect().await?);

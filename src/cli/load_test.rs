@@ -178,7 +178,7 @@ fn any_time(text: &str) -> Result<Duration, String> {
     parse_duration(text, LONGEST).map_err(|expected| format!("expected {expected}"))
 }
 
-fn positive_time(text: &str) -> Result<Duration, String> {
+pub(super) fn positive_time(text: &str) -> Result<Duration, String> {
     any_time(text).and_then(|time| if time.is_zero() { Err("expected more than no time".to_owned()) } else { Ok(time) })
 }
 

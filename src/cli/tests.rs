@@ -1,5 +1,5 @@
 use super::*;
-use crate::client::ClientOptions;
+use crate::client::{ClientOptions, EmbedOptions, Truncation};
 use crate::convert::Making;
 use crate::load_test::plan::{Arrivals, Lengths, Source, Step};
 
@@ -171,6 +171,27 @@ fn load_has_a_closed_loop_or_an_open_one() {
     let lengths = Lengths { least: 8, most: 128 };
     assert_eq!(given.plan.source, Source::Generated { lengths, distinct: std::num::NonZeroUsize::new(5) });
     assert_eq!((given.plan.client.server.as_str(), given.plan.client.ca), ("https://a", Some("c".into())));
+}
+
+#[test]
+fn embed_takes_texts_or_lines_and_says_how() {
+    let embed = |args: &[&str]| match parse([&["embedd", "embed"], args].concat()).expect("parses") {
+        Command::Embed(embed) => embed,
+        other => panic!("{other:?}"),
+    };
+    let lines = embed(&[]);
+    assert_eq!((lines.texts.len(), lines.options, lines.output), (0, EmbedOptions::default(), Output::JsonLines));
+    assert_eq!((lines.client, lines.deadline, lines.with_text), (ClientOptions::default(), None, false));
+    let texts = embed(&["a b", "c", "--dimensions", "8", "--no-normalize", "--truncation", "reject", "--skip-cache"]);
+    assert_eq!(texts.texts, ["a b", "c"]);
+    let (dimensions, truncation) = (Some(8), Truncation::Reject);
+    assert_eq!(texts.options, EmbedOptions { normalize: false, dimensions, truncation, skip_cache: true });
+    let more = embed(&["--server", "a:1,b:1", "--deadline", "50ms", "--output", "json", "--with-text", "--", "-x"]);
+    assert_eq!((more.client.server.as_str(), more.texts), ("a:1,b:1", vec!["-x".to_owned()]));
+    assert_eq!((more.deadline, more.output), (Some(std::time::Duration::from_millis(50)), Output::Json));
+    for wrong in [["--dimensions", "0"], ["--truncation", "middle"], ["--output", "xml"], ["--deadline", "0s"]] {
+        assert_eq!(exit(&[&["embedd", "embed"], &wrong[..]].concat()).code(), WRONG_USE, "{wrong:?}");
+    }
 }
 
 fn admin(args: &[&str]) -> Admin {

@@ -51,7 +51,7 @@ fn check(model: Model) {
     succeed(&package(&["--bundle".as_ref(), model.bundle(), "--output".as_ref(), &tarball]));
     let unpacked = unpack(&tarball, &folder).join(model.name());
 
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/detector.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/package.py");
     let mut detector = Command::new(python::interpreter(python::DETECTOR));
     detector.arg(script).arg(&unpacked).arg(reference::path(model)).arg(TEXTS.to_string());
     let printed = succeed(&detector.output().expect("Python runs"));

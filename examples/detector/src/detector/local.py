@@ -1,0 +1,52 @@
+"""Embeddings from the model that `embedd package` packs, in this process."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import tokenizers
+
+Vector = npt.NDArray[np.float32]
+
+
+class LocalModel:
+    """The tarball's folder, unpacked: `model_quantized.onnx`, `tokenizer.json`, `manifest.json`.
+
+    Nothing but the manifest is read before the first embedding is asked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        manifest = json.loads((folder / "manifest.json").read_text())
+        self.name: str = manifest["name"]
+        self._max_tokens: int = manifest["max_tokens"]
+        self._lowercase: bool = manifest["lowercase"]
+        self._lock = threading.Lock()
+        self._loaded: tuple[onnxruntime.InferenceSession, tokenizers.Tokenizer] | None = None
+
+    def embed(self, text: str) -> Vector:
+        """The vector of L2 norm 1, `[dimension]`."""
+        session, tokenizer = self._load()
+        encoding = tokenizer.encode(text.lower() if self._lowercase else text)
+        inputs = {
+            "input_ids": np.array([encoding.ids], np.int64),
+            "attention_mask": np.array([encoding.attention_mask], np.int64),
+        }
+        (embeddings,) = session.run(["sentence_embedding"], inputs)
+        vector: Vector = embeddings[0]
+        return vector
+
+    def _load(self) -> tuple[onnxruntime.InferenceSession, tokenizers.Tokenizer]:
+        with self._lock:
+            if self._loaded is None:
+                file = str(self._folder / "model_quantized.onnx")
+                session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+                tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
+                # What the file says of padding and length is of the model's training.
+                tokenizer.no_padding()
+                tokenizer.enable_truncation(max_length=self._max_tokens)
+                self._loaded = session, tokenizer
+            return self._loaded

@@ -1,0 +1,64 @@
+"""Embeddings from an embedd server."""
+
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from detector.stubs.embedd.v1 import embedding_pb2 as messages
+from detector.stubs.embedd.v1 import embedding_pb2_grpc as services
+
+Vector = npt.NDArray[np.float32]
+
+# grpcio waits up to two minutes before it connects again; a detector wants its service back sooner.
+_CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+# The text is at fault, not the service.
+_OF_TEXT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+
+
+@dataclass(frozen=True)
+class ServiceError(Exception):
+    """The service gave no embedding."""
+
+    message: str
+    # Whether it would give one for another text.
+    of_text: bool
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class EmbeddingService:
+    """Calls `Embed`, each time with a deadline."""
+
+    def __init__(self, address: str, deadline: float, token: str | None = None, roots: bytes | None = None) -> None:
+        """`deadline` in seconds. With `roots`, certificates in PEM, the connection is encrypted."""
+        if roots is None:
+            self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        else:
+            credentials = grpc.ssl_channel_credentials(roots)
+            self._channel = grpc.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
+        self._stub = services.EmbeddingServiceStub(self._channel)
+        self._deadline = deadline
+        self._metadata = [("authorization", f"Bearer {token}")] if token else None
+
+    def embed(self, text: str) -> tuple[Vector, str]:
+        """The vector of L2 norm 1, `[dimension]`, and the name of the model that made it.
+
+        Raises ServiceError.
+        """
+        request = messages.EmbedRequest(texts=[text], encoding=messages.ENCODING_BYTES)
+        try:
+            response = self._stub.Embed(request, timeout=self._deadline, metadata=self._metadata)
+        except grpc.RpcError as error:
+            code = error.code()
+            raise ServiceError(f"{code.name}: {error.details()}", code in _OF_TEXT) from error
+        return np.frombuffer(response.embeddings[0].packed, "<f4").astype(np.float32), response.model
+
+    def close(self) -> None:
+        self._channel.close()

@@ -1,0 +1,130 @@
+//! What the failure of an attempt means for the call.
+
+use std::error::Error;
+use std::time::Duration;
+
+use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::StatusExt as _;
+
+/// The trailer by which a server tells when to come again (gRPC's retry design, A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// What the failure of an attempt means for the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The answer, or nothing that another attempt would change.
+    Final,
+    /// There was no answer by the deadline.
+    Late,
+    /// The connection gave the call back or broke under it. `ended`: it takes no others, either.
+    Lost { ended: bool },
+    /// The server does not serve now.
+    Away(Hint),
+    /// The server has too much to do.
+    Busy(Hint),
+    /// No server takes connections.
+    Nowhere,
+}
+
+/// What a server says of coming again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// Nothing.
+    None,
+    /// After so long.
+    After(Duration),
+    /// Not to.
+    Never,
+}
+
+pub(super) fn judge(status: &Status) -> Verdict {
+    // What has a source was not said by a server.
+    if let Some(error) = status.source() {
+        return judge_transport(error);
+    }
+    match status.code() {
+        Code::DeadlineExceeded => Verdict::Late,
+        Code::Unavailable => Verdict::Away(hint(status)),
+        Code::ResourceExhausted => Verdict::Busy(hint(status)),
+        _ => Verdict::Final,
+    }
+}
+
+fn judge_transport(error: &(dyn Error + 'static)) -> Verdict {
+    if chain(error).any(|error| error.is::<TimeoutExpired>()) {
+        return Verdict::Late;
+    }
+    let Some(error) = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()) else {
+        // Refused, not resolved, closed before the call was sent.
+        return Verdict::Lost { ended: true };
+    };
+    if error.is_io() || error.is_go_away() {
+        return Verdict::Lost { ended: true };
+    }
+    // RFC 9113, 8.7: refused before it was processed, as when there are too many calls on the connection.
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    if refused { Verdict::Lost { ended: false } } else { Verdict::Final }
+}
+
+fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| error.source())
+}
+
+pub(super) fn hint(status: &Status) -> Hint {
+    if let Some(pushback) = status.metadata().get(PUSHBACK) {
+        // What is negative, or no number, says not to (A6).
+        let wait = pushback.to_str().ok().and_then(|text| text.parse().ok());
+        return wait.map_or(Hint::Never, |ms| Hint::After(Duration::from_millis(ms)));
+    }
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    delay.map_or(Hint::None, Hint::After)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::metadata::MetadataMap;
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn pushed_back(text: &'static str) -> Status {
+        let mut metadata = MetadataMap::new();
+        metadata.insert(PUSHBACK, text.parse().expect("metadata"));
+        Status::with_metadata(Code::ResourceExhausted, "busy", metadata)
+    }
+
+    fn from(error: impl Into<Box<dyn Error + Send + Sync>>) -> Verdict {
+        judge(&Status::from_error(error.into()))
+    }
+
+    #[test]
+    fn a_word_of_the_server_is_final_unless_it_has_not_done_the_call() {
+        for status in [Status::invalid_argument(""), Status::internal(""), Status::cancelled(""), Status::unknown("")] {
+            assert_eq!(judge(&status), Verdict::Final, "{status}");
+        }
+        assert_eq!(judge(&Status::unavailable("")), Verdict::Away(Hint::None));
+        assert_eq!(judge(&Status::resource_exhausted("")), Verdict::Busy(Hint::None));
+    }
+
+    #[test]
+    fn hints_are_read_from_the_trailer_before_the_details() {
+        let wait = |ms| Verdict::Busy(Hint::After(Duration::from_millis(ms)));
+        assert_eq!((judge(&pushed_back("80")), judge(&pushed_back("0"))), (wait(80), wait(0)));
+        for never in ["-1", "", "soon", "1.5"] {
+            assert_eq!(judge(&pushed_back(never)), Verdict::Busy(Hint::Never), "{never}");
+        }
+        let details = || ErrorDetails::with_retry_info(Some(Duration::from_secs(2)));
+        assert_eq!(judge(&Status::with_error_details(Code::ResourceExhausted, "", details())), wait(2000));
+        let metadata = pushed_back("80").metadata().clone();
+        let both = Status::with_error_details_and_metadata(Code::ResourceExhausted, "", details(), metadata);
+        assert_eq!(judge(&both), wait(80));
+    }
+
+    #[test]
+    fn a_connection_that_broke_has_lost_its_calls_and_a_call_that_was_reset_was_answered() {
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert_eq!(from(reset), Verdict::Lost { ended: true });
+        assert_eq!(from(h2::Error::from(h2::Reason::INTERNAL_ERROR)), Verdict::Final);
+        assert_eq!(from(TimeoutExpired(())), Verdict::Late);
+    }
+}
