@@ -35,6 +35,14 @@ impl Outcome {
     }
 }
 
+/// An error and what caused it, as one line. Most of our errors tell their cause themselves: nothing is said twice.
+pub fn told(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+    })
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -68,4 +76,19 @@ fn fetching(configuration: &Configuration) -> anyhow::Result<(Home, Fetcher, Pro
 fn start_logging(configuration: &Configuration) -> anyhow::Result<()> {
     let settings = &configuration.settings;
     Ok(logging::init(settings.log_format, &settings.log_level)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = anyhow!(missing()).context(format!("the file ({})", missing()));
+        assert_eq!(told(&error), format!("the file ({})", missing()));
+        assert_eq!(told(&anyhow!(missing()).context("the file")), format!("the file: {}", missing()));
+    }
 }

@@ -34,7 +34,7 @@ fn run(command: &Command) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::GateFailed) => ExitCode::from(GATE_FAILED),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", commands::told(&error));
             ExitCode::from(FAILED)
         }
     }

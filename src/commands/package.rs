@@ -10,7 +10,7 @@ use crate::convert::report::MARKDOWN_FILE;
 use crate::engine::OnnxRuntime;
 use crate::prepare::Preparation;
 
-use super::{Outcome, fetching, start_logging};
+use super::{Outcome, fetching, start_logging, told};
 
 /// Packs the bundle that is named, or else the model's in the cache folder; or checks a tarball.
 pub(super) fn run(arguments: &Package, configuration: &Configuration) -> anyhow::Result<Outcome> {
@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &Package, configuration: &Configuration) -> anyhow:
         Some(archive) => package::verify(archive)?,
         None => match write(arguments, configuration) {
             Err(error) if is_gate(&error) => {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", told(&error));
                 return Ok(Outcome::GateFailed);
             }
             result => result?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::start_logging;
+use super::{start_logging, told};
 use crate::app;
 use crate::cli::Serve;
 use crate::config::Configuration;
@@ -33,7 +33,7 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
     // download or a conversion ends with the process.
     runtime.shutdown_timeout(LOADING_END);
     if let Err(error) = &served {
-        tracing::error!("{error:#}");
+        tracing::error!("{}", told(error));
     }
     served
 }

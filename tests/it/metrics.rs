@@ -66,7 +66,7 @@ async fn wait_for(server: &Server, value: impl Fn(&Exposition) -> f64, expected:
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readiness_is_told_from_loading_to_the_end_of_the_drain() {
     let _bundle = Model::Mpnet.bundle();
     let server = Server::launch(Model::Mpnet, &[&HTTP[..], &["--shutdown-grace", "300ms"]].concat());
@@ -86,7 +86,7 @@ async fn readiness_is_told_from_loading_to_the_end_of_the_drain() {
     let mut client = server.client().await;
     let texts = vec!["word ".repeat(250); 40];
     let call = tokio::spawn(async move { client.embed(EmbedRequest { texts, ..Default::default() }).await });
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    wait_for(&server, |metrics| metrics.value("embedd_sessions_busy", &[]), 1.0).await;
     server.signal("TERM");
     for line in ["stopping: health is NOT_SERVING", "draining"] {
         server.wait_for_line(line);
@@ -192,7 +192,7 @@ async fn those_who_leave_or_come_without_a_token_are_counted() {
         if status.code() == Code::DeadlineExceeded {
             break;
         }
-        assert!(late < 20, "{status}");
+        assert!(late < 60, "{status}");
     }
 
     let ended = |metrics: &Exposition| ["CANCELLED", "DEADLINE_EXCEEDED"].map(|status| calls(metrics, EMBED, status));
