@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Operations;
 use crate::config::Settings;
-use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, TlsError, TokensError};
+use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TlsError, TokensError};
 use crate::model_slot::{ModelSlot, Served};
 use crate::stats::Stats;
 
@@ -108,7 +108,8 @@ impl Servers {
         let listener = listen(settings.listen, "--listen").await?;
         let admin_listener = listen_if(settings.admin_listen, "--admin-listen").await?;
         let health_listener = listen_if(settings.health_listen, "--health-listen").await?;
-        let (model, health) = (ModelSlot::default(), Health::not_yet_serving().await);
+        let protocols = Protocols { tei: settings.tei, open_inference: settings.open_inference };
+        let (model, health) = (ModelSlot::default(), Health::not_yet_serving(protocols).await);
         let (stop, tasks, requests) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         let probes = Probes { stop: CancellationToken::new(), tasks: TaskTracker::new() };
 
@@ -119,6 +120,7 @@ impl Servers {
             health: health.clone(),
             requests: requests.clone(),
             limits,
+            protocols,
             reflection,
             stats: stats.clone(),
             door: doors.service,

@@ -33,19 +33,49 @@ const DEADLINE_EXCEEDED: Code = 4;
 /// The code of a call that panicked.
 const INTERNAL: Code = 13;
 
-/// The calls that are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the variants are the calls")]
-pub enum Method {
-    Embed,
-    EmbedStream,
-    CountTokens,
-    GetModel,
-    Validate,
-    Benchmark,
-    GetStats,
-    ClearCache,
-    ReloadModel,
+/// Turns the table of calls into [`Method`], [`Method::ALL`] and [`Method::name`].
+macro_rules! methods {
+    ($($method:ident = $name:literal,)+) => {
+        /// The calls that are counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the variants are the calls")]
+        pub enum Method { $($method,)+ }
+
+        impl Method {
+            /// Every method, in the order of the variants.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
+
+            /// As gRPC names it, without the slash in front.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$method => $name,)+ }
+            }
+        }
+    };
+}
+
+methods! {
+    Embed = "embedd.v1.EmbeddingService/Embed",
+    EmbedStream = "embedd.v1.EmbeddingService/EmbedStream",
+    CountTokens = "embedd.v1.EmbeddingService/CountTokens",
+    GetModel = "embedd.v1.EmbeddingService/GetModel",
+    TeiInfo = "tei.v1.Info/Info",
+    TeiEmbed = "tei.v1.Embed/Embed",
+    TeiEmbedStream = "tei.v1.Embed/EmbedStream",
+    TeiTokenize = "tei.v1.Tokenize/Tokenize",
+    TeiTokenizeStream = "tei.v1.Tokenize/TokenizeStream",
+    TeiDecode = "tei.v1.Tokenize/Decode",
+    TeiDecodeStream = "tei.v1.Tokenize/DecodeStream",
+    ServerLive = "inference.GRPCInferenceService/ServerLive",
+    ServerReady = "inference.GRPCInferenceService/ServerReady",
+    ModelReady = "inference.GRPCInferenceService/ModelReady",
+    ServerMetadata = "inference.GRPCInferenceService/ServerMetadata",
+    ModelMetadata = "inference.GRPCInferenceService/ModelMetadata",
+    ModelInfer = "inference.GRPCInferenceService/ModelInfer",
+    Validate = "embedd.v1.AdminService/Validate",
+    Benchmark = "embedd.v1.AdminService/Benchmark",
+    GetStats = "embedd.v1.AdminService/GetStats",
+    ClearCache = "embedd.v1.AdminService/ClearCache",
+    ReloadModel = "embedd.v1.AdminService/ReloadModel",
 }
 
 /// Where the time of a request goes.
@@ -108,36 +138,6 @@ pub struct MethodSnapshot {
     pub latency: Latency,
     /// How many replies there were since the start, by code; codes that never were are left out.
     pub replies: Vec<(Code, u64)>,
-}
-
-impl Method {
-    /// Every method, in the order of the variants.
-    pub const ALL: [Self; 9] = [
-        Self::Embed,
-        Self::EmbedStream,
-        Self::CountTokens,
-        Self::GetModel,
-        Self::Validate,
-        Self::Benchmark,
-        Self::GetStats,
-        Self::ClearCache,
-        Self::ReloadModel,
-    ];
-
-    /// As gRPC names it, without the slash in front.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Embed => "embedd.v1.EmbeddingService/Embed",
-            Self::EmbedStream => "embedd.v1.EmbeddingService/EmbedStream",
-            Self::CountTokens => "embedd.v1.EmbeddingService/CountTokens",
-            Self::GetModel => "embedd.v1.EmbeddingService/GetModel",
-            Self::Validate => "embedd.v1.AdminService/Validate",
-            Self::Benchmark => "embedd.v1.AdminService/Benchmark",
-            Self::GetStats => "embedd.v1.AdminService/GetStats",
-            Self::ClearCache => "embedd.v1.AdminService/ClearCache",
-            Self::ReloadModel => "embedd.v1.AdminService/ReloadModel",
-        }
-    }
 }
 
 impl Stage {

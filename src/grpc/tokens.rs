@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status};
 
 use super::reload::{NamedFile, Recipe, Reloaded, Unreadable};
@@ -63,6 +64,13 @@ impl Tokens {
 /// Lets calls pass that carry one of the tokens, and all calls where there are none.
 #[derive(Debug, Clone)]
 pub(super) struct Guard(pub(super) Option<Tokens>);
+
+impl Guard {
+    /// The service, with this in front of it.
+    pub(super) fn before<S>(&self, service: S) -> InterceptedService<S, Self> {
+        InterceptedService::new(service, self.clone())
+    }
+}
 
 impl Interceptor for Guard {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
