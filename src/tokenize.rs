@@ -161,19 +161,20 @@ impl Tokenizer {
     /// [`TokenizeError::Failed`].
     pub fn tokens(&self, text: &str, special_wanted: bool) -> Result<Vec<Token>, TokenizeError> {
         let lower = self.lowercase.then(|| text.to_lowercase());
-        let encoding = self.inner.encode(lower.as_deref().unwrap_or(text), special_wanted).map_err(failed)?;
+        let encoding = self.inner.encode(lower.as_deref().unwrap_or(text), special_wanted);
+        let encoding = encoding.map_err(|error| TokenizeError::Failed(error.to_string()))?;
         let origins = self.lowercase.then(|| lowercase::Origins::of(text));
-        let parts = encoding.get_ids().iter().zip(encoding.get_tokens());
+        let tokens = encoding.get_ids().iter().zip(encoding.get_tokens());
         let places = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
-        let token = |((&id, name), (&(start, end), &special)): ((&u32, &String), (&(usize, usize), &u32))| {
+        let found = tokens.zip(places).map(|((&id, name), (&(start, end), &special))| {
             if special == 1 {
                 return Token { id, text: name.clone(), bytes: None };
             }
             let bytes = origins.as_ref().map_or(start..end, |origins| origins.range(start..end));
             let part = text.as_bytes().get(bytes.clone()).unwrap_or_default();
             Token { id, text: String::from_utf8_lossy(part).into_owned(), bytes: Some(bytes) }
-        };
-        Ok(parts.zip(places).map(token).collect())
+        });
+        Ok(found.collect())
     }
 
     /// The text that tokens make, without the names of special tokens where those are not wanted. Ids that the
@@ -191,6 +192,7 @@ impl Tokenizer {
 
     /// Without special tokens.
     fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizeError> {
+        let failed = |error: tokenizers::Error| TokenizeError::Failed(error.to_string());
         let encoding = if self.lowercase {
             self.inner.encode_fast(text.to_lowercase(), false)
         } else {
@@ -198,10 +200,6 @@ impl Tokenizer {
         };
         Ok(encoding.map_err(failed)?.get_ids().to_vec())
     }
-}
-
-fn failed(error: tokenizers::Error) -> TokenizeError {
-    TokenizeError::Failed(error.to_string())
 }
 
 /// What the tokeniser puts before and after a text, found on a text of its own.
