@@ -13,9 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Operations;
 use crate::config::Settings;
-use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TlsError, TokensError};
+use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TlsError};
 use crate::model_slot::{ModelSlot, Served};
 use crate::stats::Stats;
+use crate::tokens::TokensError;
 
 mod doors;
 mod load;

@@ -23,32 +23,29 @@ mod calls;
 mod door;
 mod embedding;
 mod ending;
+mod guard;
 mod health;
 mod observe;
 mod open_inference;
 mod protocols;
 mod reflection;
-mod reload;
 mod replies;
 mod status;
 mod tei;
 mod tls;
-mod tokens;
 
 use admin::Admin;
 use calls::Calls;
 pub use door::{Door, Stay};
 use embedding::Embedding;
 use ending::EndingLayer;
+use guard::Guard;
 pub use health::Health;
 use open_inference::OpenInference;
 use protocols::ADMIN;
 pub use protocols::Protocols;
-pub use reload::{NamedFile, Unreadable};
 use tei::Tei;
 pub use tls::{Tls, TlsError, TlsFiles};
-use tokens::Guard;
-pub use tokens::{Tokens, TokensError};
 
 /// What the transport takes from a client before a request is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

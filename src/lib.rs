@@ -8,6 +8,7 @@
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
 //! * how the program calls a server, and what it finds when it does so under load: [`client`], [`load_test`];
+//! * who may come in, and how files are followed: [`tokens`], [`mod@reload`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`lock`], [`threads`], [`progress`], [`mod@page`], and the generated [`proto`] and [`onnx`].
 
@@ -40,7 +41,9 @@ pub mod prepare;
 pub mod progress;
 pub mod proto;
 pub mod reference;
+pub mod reload;
 pub mod request;
 pub mod stats;
 pub mod threads;
 pub mod tokenize;
+pub mod tokens;

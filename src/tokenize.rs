@@ -215,3 +215,6 @@ fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u3
         .ok_or_else(|| "its special tokens do not surround a text".to_owned())?;
     Ok((whole[..start].to_vec(), whole[start + bare.len()..].to_vec()))
 }
+
+#[cfg(test)]
+mod tests;

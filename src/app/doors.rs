@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::AppError;
 use crate::config::Settings;
-use crate::grpc::{Door, NamedFile, Stay, Tls, TlsFiles, Tokens, TransportLimits};
+use crate::grpc::{Door, Stay, Tls, TlsFiles, TransportLimits};
+use crate::reload::NamedFile;
+use crate::tokens::Tokens;
 
 /// Connections of the listeners beside the service's: of some people, programs and probes.
 const SIDE_CONNECTIONS: usize = 64;

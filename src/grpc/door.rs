@@ -17,7 +17,7 @@ use tonic::transport::server::TcpConnectInfo;
 
 use super::Services;
 use super::tls::Tls;
-use super::tokens::Tokens;
+use crate::tokens::Tokens;
 
 mod connection;
 mod stream;
