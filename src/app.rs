@@ -14,7 +14,10 @@ use tokio_util::task::TaskTracker;
 use crate::admin::Operations;
 use crate::config::Settings;
 use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TlsError};
+use crate::http::HttpListener;
+use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
+use crate::readiness::Readiness;
 use crate::stats::Stats;
 use crate::tokens::TokensError;
 
@@ -90,32 +93,23 @@ struct Servers {
     model: ModelSlot,
     health: Health,
     stop: CancellationToken,
-    /// The servers but that of probes.
+    /// The servers but those of probes.
     tasks: TaskTracker,
     probes: Probes,
     /// Calls under way.
     requests: TaskTracker,
 }
 
-/// Health on a listener of its own, which is there to the last.
-struct Probes {
-    stop: CancellationToken,
-    tasks: TaskTracker,
-}
-
 impl Servers {
     async fn start(settings: &Settings, stats: Stats, loader: Arc<Loader>) -> Result<Self, AppError> {
         let doors = Doors::open(settings)?;
-        let listener = listen(settings.listen, "--listen").await?;
-        let admin_listener = listen_if(settings.admin_listen, "--admin-listen").await?;
-        let health_listener = listen_if(settings.health_listen, "--health-listen").await?;
+        let sockets = Sockets::open(settings).await?;
         let protocols = Protocols { tei: settings.tei, open_inference: settings.open_inference };
-        let (model, health) = (ModelSlot::default(), Health::not_yet_serving(protocols).await);
+        let readiness = Readiness::default();
+        let (model, health) = (ModelSlot::default(), Health::not_yet_serving(protocols, readiness.clone()).await);
         let (stop, tasks, requests) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
-        let probes = Probes { stop: CancellationToken::new(), tasks: TaskTracker::new() };
 
         let (limits, reflection) = (doors.limits, settings.reflection);
-        tell_address("gRPC", &listener);
         let embedding = EmbeddingListener {
             model: model.clone(),
             health: health.clone(),
@@ -126,26 +120,25 @@ impl Servers {
             stats: stats.clone(),
             door: doors.service,
         };
-        tasks.spawn(embedding.serve(listener, stop.clone()));
-        if let Some(listener) = admin_listener {
-            tell_address("admin gRPC", &listener);
+        tasks.spawn(embedding.serve(sockets.service, stop.clone()));
+        if let Some(socket) = sockets.admin {
             let admin = AdminListener {
-                operations: Operations::new(model.clone(), loader, stats),
+                operations: Operations::new(model.clone(), loader, stats.clone()),
                 health: health.clone(),
                 requests: requests.clone(),
                 limits,
                 reflection,
+                stats: stats.clone(),
                 door: doors.admin,
             };
-            tasks.spawn(admin.serve(listener, stop.clone()));
-        }
-        if let Some(listener) = health_listener {
-            tell_address("health", &listener);
-            let server = HealthListener { health: health.clone(), limits, door: doors.health };
-            probes.tasks.spawn(server.serve(listener, probes.stop.clone()));
+            tasks.spawn(admin.serve(socket, stop.clone()));
         }
         tasks.close();
-        probes.tasks.close();
+        let probes = Probes::new();
+        let (metrics, http) = (Metrics { stats: stats.clone(), model: model.clone(), readiness }, doors.http);
+        probes.start(sockets.http, |socket, stop| HttpListener { metrics, limits: http }.serve(socket, stop));
+        let health_alone = HealthListener { health: health.clone(), limits, stats, door: doors.health };
+        probes.start(sockets.health, |socket, stop| health_alone.serve(socket, stop));
         Ok(Self { model, health, stop, tasks, probes, requests })
     }
 
@@ -164,7 +157,7 @@ impl Servers {
         self.health.end_watches().await;
         self.stop.cancel();
         let drained = tokio::time::timeout(drain, self.tasks.wait()).await;
-        self.stop_probes().await;
+        self.probes.end(&self.health).await;
         if drained.is_err() {
             let requests = self.requests.len();
             if requests > 0 {
@@ -175,13 +168,60 @@ impl Servers {
         tracing::info!("drained");
         Ok(())
     }
+}
+
+/// The servers that tell how it goes, on listeners of their own: they are there to the last.
+struct Probes {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Probes {
+    fn new() -> Self {
+        Self { stop: CancellationToken::new(), tasks: TaskTracker::new() }
+    }
+
+    /// Starts a server where there is a socket for it.
+    fn start<F>(&self, socket: Option<TcpListener>, serve: impl FnOnce(TcpListener, CancellationToken) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if let Some(socket) = socket {
+            self.tasks.spawn(serve(socket, self.stop.clone()));
+        }
+    }
 
     /// Until now probes were told that requests are under way, but no new ones are welcome.
-    async fn stop_probes(&self) {
-        self.health.end_probes().await;
-        self.probes.stop.cancel();
+    async fn end(&self, health: &Health) {
+        health.end_probes().await;
+        self.stop.cancel();
+        self.tasks.close();
         // A prober that does not go is left behind.
-        let _ = tokio::time::timeout(PROBES_END, self.probes.tasks.wait()).await;
+        let _ = tokio::time::timeout(PROBES_END, self.tasks.wait()).await;
+    }
+}
+
+/// What the server listens on, all of it open before anything that takes time.
+struct Sockets {
+    service: TcpListener,
+    admin: Option<TcpListener>,
+    http: Option<TcpListener>,
+    health: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn open(settings: &Settings) -> Result<Self, AppError> {
+        let sockets = Self {
+            service: listen(settings.listen, "--listen").await?,
+            admin: listen_if(settings.admin_listen, "--admin-listen").await?,
+            http: listen_if(settings.http_listen, "--http-listen").await?,
+            health: listen_if(settings.health_listen, "--health-listen").await?,
+        };
+        tell_address("gRPC", Some(&sockets.service));
+        tell_address("admin gRPC", sockets.admin.as_ref());
+        tell_address("HTTP", sockets.http.as_ref());
+        tell_address("health", sockets.health.as_ref());
+        Ok(sockets)
     }
 }
 
@@ -197,8 +237,8 @@ async fn listen_if(address: Option<SocketAddr>, setting: &'static str) -> Result
 }
 
 /// Port 0 lets the system choose: the log tells what it chose.
-fn tell_address(server: &str, listener: &TcpListener) {
-    if let Ok(address) = listener.local_addr() {
+fn tell_address(server: &str, listener: Option<&TcpListener>) {
+    if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, server, "listening");
     }
 }

@@ -14,7 +14,7 @@ use tonic::{Request, Status};
 
 mod refusal;
 
-pub use refusal::{Refused, code_name};
+pub use refusal::Refused;
 
 /// A server that has not taken the connection by then does not answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Inferred, QueueLi
 use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::request::{EmbedRequest, Limits, Truncation};
-use crate::stats::{CacheStats, QueueStats, SessionStats};
+use crate::stats::{CacheStats, QueueStats, SessionStats, Stage, Stats};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
 mod tokens;
@@ -98,6 +98,15 @@ pub struct Timings {
     pub queue: Duration,
     pub infer: Duration,
     pub total: Duration,
+}
+
+impl Timings {
+    /// Tells how long the stages of the request took.
+    pub fn record(&self, stats: &Stats) {
+        stats.record_stage(Stage::Tokenize, self.tokenize);
+        stats.record_stage(Stage::Queue, self.queue);
+        stats.record_stage(Stage::Infer, self.infer);
+    }
 }
 
 /// Why a request was not answered.

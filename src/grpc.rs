@@ -41,6 +41,7 @@ use embedding::Embedding;
 use ending::EndingLayer;
 use guard::Guard;
 pub use health::Health;
+use observe::ObserveLayer;
 use open_inference::OpenInference;
 use protocols::ADMIN;
 pub use protocols::Protocols;
@@ -93,6 +94,8 @@ pub struct AdminListener {
     pub limits: TransportLimits,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// Where calls are counted.
+    pub stats: Stats,
     /// Who may come in.
     pub door: Door,
 }
@@ -104,6 +107,8 @@ pub struct HealthListener {
     pub health: Health,
     /// What a call may bring along.
     pub limits: TransportLimits,
+    /// Where calls are counted.
+    pub stats: Stats,
     /// Who may come in.
     pub door: Door,
 }
@@ -124,7 +129,7 @@ impl EmbeddingListener {
         let inference = self.protocols.open_inference.then(|| OpenInference { calls, health: self.health.clone() });
         let spoken: Vec<_> = self.protocols.spoken().collect();
         let (v1, v1alpha) = reflection::services(self.reflection, &spoken);
-        server(&self.door, self.limits)
+        server(&self.door, self.limits, self.stats.clone())
             .add_service(guard.before(EmbeddingServiceServer::new(embedding).max_decoding_message_size(bytes)))
             .add_optional_service(
                 tei.clone().map(|tei| guard.before(InfoServer::new(tei).max_decoding_message_size(bytes))),
@@ -151,7 +156,7 @@ impl AdminListener {
         let guard = Guard(self.door.tokens.clone());
         let (v1, v1alpha) = reflection::services(self.reflection, &[&ADMIN]);
         let service = Admin::new(self.operations, self.requests, stop.clone());
-        let services = server(&self.door, self.limits)
+        let services = server(&self.door, self.limits, self.stats)
             .add_service(guard.before(AdminServiceServer::new(service)))
             .add_service(self.health.service())
             .add_optional_service(v1.map(|service| guard.before(service)))
@@ -163,21 +168,22 @@ impl AdminListener {
 impl HealthListener {
     /// Serves until `stop`.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let services = server(&self.door, self.limits).add_service(self.health.probe_service());
+        let services = server(&self.door, self.limits, self.stats).add_service(self.health.probe_service());
         self.door.serve(services, listener, stop).await;
     }
 }
 
-/// The layers around every service.
-type Layers = Stack<EndingLayer, Identity>;
+/// The layers around every service, the outermost last.
+type Layers = Stack<EndingLayer, Stack<ObserveLayer, Identity>>;
 /// What a listener serves.
 type Services = Router<Layers>;
 
-fn server(door: &Door, limits: TransportLimits) -> Server<Layers> {
+fn server(door: &Door, limits: TransportLimits, stats: Stats) -> Server<Layers> {
     Server::builder()
         .max_concurrent_streams(limits.max_concurrent_streams)
         .http2_max_header_list_size(limits.max_header_bytes)
         .http2_keepalive_interval(door.stay.keepalive_interval)
         .http2_keepalive_timeout(Some(door.stay.keepalive_timeout))
+        .layer(ObserveLayer(stats))
         .layer(EndingLayer)
 }

@@ -3,19 +3,22 @@
 use std::path::PathBuf;
 
 use super::AppError;
+use crate::accept::Room;
 use crate::config::Settings;
 use crate::grpc::{Door, Stay, Tls, TlsFiles, TransportLimits};
+use crate::http::HttpLimits;
 use crate::reload::NamedFile;
 use crate::tokens::Tokens;
 
 /// Connections of the listeners beside the service's: of some people, programs and probes.
-const SIDE_CONNECTIONS: usize = 64;
+const SIDE_ROOM: Room = Room { connections: 64, setting: None };
 
 /// The doors of all listeners, and what calls may bring along through them.
 pub(super) struct Doors {
     pub(super) service: Door,
     pub(super) admin: Door,
     pub(super) health: Door,
+    pub(super) http: HttpLimits,
     pub(super) limits: TransportLimits,
 }
 
@@ -30,10 +33,11 @@ impl Doors {
                 named(tls_client_ca, "--tls-client-ca"),
             )?,
             tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
-            max_connections: settings.max_connections.get(),
+            room: Room { connections: settings.max_connections.get(), setting: Some("--max-connections") },
             stay: stay(settings),
         };
-        Ok(Self { service, admin: admin(settings)?, health: side(settings), limits: limits(settings) })
+        let (admin, health, http) = (admin(settings)?, side(settings), http(settings));
+        Ok(Self { service, admin, health, http, limits: limits(settings) })
     }
 }
 
@@ -54,7 +58,16 @@ fn admin(settings: &Settings) -> Result<Door, AppError> {
 /// Open, and without an age: there is nothing to balance, and a benchmark or a watch may last.
 fn side(settings: &Settings) -> Door {
     let stay = Stay { max_age: None, ..stay(settings) };
-    Door { tls: None, tokens: None, max_connections: SIDE_CONNECTIONS, stay }
+    Door { tls: None, tokens: None, room: SIDE_ROOM, stay }
+}
+
+fn http(settings: &Settings) -> HttpLimits {
+    HttpLimits {
+        room: SIDE_ROOM,
+        max_header_bytes: settings.max_header_bytes.get(),
+        max_age: settings.max_connection_age,
+        grace: settings.max_connection_age_grace,
+    }
 }
 
 fn named(path: &Option<PathBuf>, flag: &'static str) -> Option<NamedFile> {

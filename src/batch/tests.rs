@@ -4,6 +4,7 @@ use futures_util::future::try_join_all;
 use ndarray::Array2;
 
 use super::*;
+use crate::stats::Stats;
 
 /// Gives each text its first token as embedding, and tells of every batch before it waits to be let go on.
 struct Gate {
@@ -37,7 +38,9 @@ fn setup(tokens: usize, ahead: usize, total: usize) -> Setup {
     let queue = QueueLimits { ahead: not_zero(ahead), total: not_zero(total) };
     let session = Box::new(Gate { batches: batch_sender, go: go_receiver });
     Setup {
-        batcher: Arc::new(Batcher::start(vec![session], batch, queue, BatchCounters::default()).expect("a thread")),
+        batcher: Arc::new(
+            Batcher::start(vec![session], batch, queue, Stats::default().batches().clone()).expect("a thread"),
+        ),
         batches,
         go,
     }

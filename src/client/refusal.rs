@@ -2,6 +2,8 @@
 
 use tonic::{Code, Status};
 
+use crate::codes::code_name;
+
 /// The server was reached, and did not do what it was asked to.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the server says {name}: {message}{advice}", name = name(*code))]
@@ -29,30 +31,6 @@ fn name(code: Code) -> &'static str {
     code_name(code.into())
 }
 
-/// A code of gRPC as gRPC writes it; `UNKNOWN` where it is none.
-pub fn code_name(code: i32) -> &'static str {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("UNKNOWN")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,12 +41,5 @@ mod tests {
         assert_eq!(told, "the server says UNIMPLEMENTED: no such call; is --server the right one of its listeners?");
         let told = Refused::from(Status::not_found("there is no folder /x")).to_string();
         assert_eq!(told, "the server says NOT_FOUND: there is no folder /x");
-    }
-
-    #[test]
-    fn codes_have_the_names_of_grpc() {
-        assert_eq!(code_name(Code::Unauthenticated.into()), "UNAUTHENTICATED");
-        assert_eq!(code_name(Code::FailedPrecondition.into()), "FAILED_PRECONDITION");
-        assert_eq!((code_name(17), code_name(-1)), ("UNKNOWN", "UNKNOWN"));
     }
 }

@@ -72,14 +72,18 @@ fn limits(settings: &Settings) -> [Rule; 2] {
     ]
 }
 
-fn listeners(settings: &Settings) -> [Rule; 3] {
-    let Settings { listen, admin_listen, health_listen, .. } = settings;
+fn listeners(settings: &Settings) -> [Rule; 6] {
+    let Settings { admin_listen: admin, health_listen: health, http_listen: http, .. } = *settings;
+    let service = Some(settings.listen);
     let meet = |a: Option<SocketAddr>, b: Option<SocketAddr>| a.zip(b).is_some_and(|(a, b)| collide(a, b));
     let problem = "two listeners cannot share an address; give one of them another port";
     [
-        Rule { keys: &["listen", "admin_listen"], broken: meet(Some(*listen), *admin_listen), problem },
-        Rule { keys: &["listen", "health_listen"], broken: meet(Some(*listen), *health_listen), problem },
-        Rule { keys: &["admin_listen", "health_listen"], broken: meet(*admin_listen, *health_listen), problem },
+        Rule { keys: &["listen", "admin_listen"], broken: meet(service, admin), problem },
+        Rule { keys: &["listen", "health_listen"], broken: meet(service, health), problem },
+        Rule { keys: &["listen", "http_listen"], broken: meet(service, http), problem },
+        Rule { keys: &["admin_listen", "health_listen"], broken: meet(admin, health), problem },
+        Rule { keys: &["admin_listen", "http_listen"], broken: meet(admin, http), problem },
+        Rule { keys: &["health_listen", "http_listen"], broken: meet(health, http), problem },
     ]
 }
 

@@ -84,6 +84,12 @@ settings! {
     health_listen: Option<SocketAddr> = Network, Text "ADDRESS", "off",
         |text| parse::unless("off", text, parse::address);
 
+    // Every interface: who scrapes and probes are other pods. 9090 is a port that metrics have by custom.
+    /// Where metrics and probes are served over HTTP (`/metrics`, `/healthz`, `/readyz`), without TLS and open to all;
+    /// `off`: nowhere.
+    http_listen: Option<SocketAddr> = Network, Text "ADDRESS", "0.0.0.0:9090",
+        |text| parse::unless("off", text, parse::address);
+
     // The schema is public, and command-line clients need it to be of use.
     /// Serve gRPC reflection.
     reflection: bool = Network, Switch "BOOL", "true", parse::choice;

@@ -11,8 +11,6 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::{Request, Response, Status};
 
-use super::ending::Deadline;
-use super::observe::{code, observe};
 use super::status;
 use crate::admin::benchmark::{self, Asked, Plan, Row};
 use crate::admin::{Held, Operations, Validation};
@@ -20,7 +18,6 @@ use crate::model_slot::Served;
 use crate::proto;
 use crate::proto::admin_service_server::AdminService;
 use crate::request::Violations;
-use crate::stats::{Call, Method};
 
 mod read;
 mod write;
@@ -47,22 +44,14 @@ impl Admin {
         self.operations.served().ok_or_else(status::loading)
     }
 
-    /// Counted, and cut short where the server stops.
-    async fn observe<T>(
-        &self,
-        method: Method,
-        deadline: Option<Deadline>,
-        work: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Response<T>, Status> {
+    /// The work's reply; it is cut short where the server stops.
+    async fn perform<T>(&self, work: impl Future<Output = Result<Response<T>, Status>>) -> Result<Response<T>, Status> {
         let _under_way = self.requests.token();
-        let work = async {
-            tokio::select! {
-                biased;
-                reply = work => reply,
-                () = self.stopping.cancelled() => Err(status::stopping()),
-            }
-        };
-        observe(self.operations.stats(), method, deadline, work).await
+        tokio::select! {
+            biased;
+            reply = work => reply,
+            () = self.stopping.cancelled() => Err(status::stopping()),
+        }
     }
 
     async fn validate(&self, request: proto::ValidateRequest) -> Result<proto::ValidateResponse, Status> {
@@ -97,9 +86,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ValidateRequest>,
     ) -> Result<Response<proto::ValidateResponse>, Status> {
-        let deadline = Deadline::of(&request);
-        let work = async { self.validate(request.into_inner()).await.map(Response::new) };
-        self.observe(Method::Validate, deadline, work).await
+        self.perform(async { self.validate(request.into_inner()).await.map(Response::new) }).await
     }
 
     type BenchmarkStream = ReceiverStream<Event>;
@@ -108,18 +95,10 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::BenchmarkRequest>,
     ) -> Result<Response<Self::BenchmarkStream>, Status> {
-        let call = self.operations.stats().call(Method::Benchmark, None);
-        let planned = self.plan(request.into_inner());
-        let (served, plan, turn) = match planned {
-            Ok(planned) => planned,
-            Err(status) => {
-                call.end(status.code().into());
-                return Err(status);
-            }
-        };
+        let (served, plan, turn) = self.plan(request.into_inner())?;
         let (events, stream) = mpsc::channel(UNREAD);
         let (stopping, under_way) = (self.stopping.clone(), self.requests.token());
-        tokio::spawn(BenchmarkCall { events, call, stopping, _turn: turn, _under_way: under_way }.run(served, plan));
+        tokio::spawn(BenchmarkCall { events, stopping, _turn: turn, _under_way: under_way }.run(served, plan));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -127,7 +106,7 @@ impl AdminService for Admin {
         let served = self.operations.served();
         let embedder = served.as_ref().map(|served| &*served.embedder);
         let work = async { Ok(Response::new(write::stats(self.operations.stats(), embedder).await)) };
-        self.observe(Method::GetStats, None, work).await
+        self.perform(work).await
     }
 
     async fn clear_cache(
@@ -139,28 +118,26 @@ impl AdminService for Admin {
             tracing::info!(entries, "cache cleared");
             Ok(Response::new(proto::ClearCacheResponse { entries }))
         };
-        self.observe(Method::ClearCache, None, work).await
+        self.perform(work).await
     }
 
     async fn reload_model(
         &self,
         request: Request<proto::ReloadModelRequest>,
     ) -> Result<Response<proto::ReloadModelResponse>, Status> {
-        let deadline = Deadline::of(&request);
         let bundle = request.into_inner().bundle;
         let folder = Some(PathBuf::from(bundle)).filter(|folder| !folder.as_os_str().is_empty());
         let work = async {
             let reloaded = self.operations.reload(folder).await.map_err(|error| status::from_reload_error(&error))?;
             Ok(Response::new(write::reloaded(&reloaded)))
         };
-        self.observe(Method::ReloadModel, deadline, work).await
+        self.perform(work).await
     }
 }
 
 /// A benchmark under way.
 struct BenchmarkCall {
     events: mpsc::Sender<Event>,
-    call: Call,
     stopping: CancellationToken,
     _turn: Held,
     _under_way: TaskTrackerToken,
@@ -171,14 +148,12 @@ impl BenchmarkCall {
         let outcome = tokio::select! {
             outcome = self.measure(served, plan) => outcome,
             () = self.stopping.cancelled() => Err(status::stopping()),
-            // The call ends without a code: its caller has left.
+            // The caller has left.
             () = self.events.closed() => return,
         };
         let reply = outcome.map(|rows| write::event(proto::benchmark_response::Event::Result(write::rows(&rows))));
-        let code = code(&reply);
-        if self.events.send(reply).await.is_ok() {
-            self.call.end(code);
-        }
+        // A caller that has left needs it no more.
+        let _ = self.events.send(reply).await;
     }
 
     /// Measures, and passes on how far it is.

@@ -1,5 +1,5 @@
-//! What the services for callers have in common, whichever protocol they speak: the model, and how a call is begun,
-//! counted and ended.
+//! What the services for callers have in common, whichever protocol they speak: the model, the one way from a request to
+//! vectors, and streams.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,13 +9,12 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::ending::Deadline;
-use super::observe::{observe, record_stages};
-use super::replies::{Replies, counted, replies};
+use super::replies::{Replies, replies};
 use super::status;
 use crate::embed::{Embedded, Embedder};
 use crate::model_slot::ModelSlot;
 use crate::request::{EmbedRequest, TextField};
-use crate::stats::{Method, Stats};
+use crate::stats::Stats;
 
 /// What the services of one listener share; cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,28 +41,13 @@ impl Calls {
     ) -> Result<Embedded, Status> {
         let _under_way = self.requests.token();
         let embedded = embedder.embed(request).await.map_err(|error| status::from_embed_error(&error, texts))?;
-        record_stages(&self.stats, &embedded.timings);
+        embedded.timings.record(&self.stats);
         Ok(embedded)
     }
 
-    /// A call with one request and one reply, counted.
-    pub(super) async fn unary<Q, R, F>(
-        &self,
-        method: Method,
-        request: Request<Q>,
-        answer: impl FnOnce(Q) -> F,
-    ) -> Result<Response<R>, Status>
-    where
-        F: Future<Output = Result<Response<R>, Status>>,
-    {
-        let deadline = Deadline::of(&request);
-        observe(&self.stats, method, deadline, async { answer(request.into_inner()).await }).await
-    }
-
-    /// A call with many of both, counted; what `refuse` makes of an error is the reply to its request, or the stream's end.
+    /// Replies in the order of the requests; what `refuse` makes of an error is the reply to its request, or the stream's end.
     pub(super) fn stream<Q, R, F>(
         &self,
-        method: Method,
         request: Request<Streaming<Q>>,
         answer: impl Fn(Q) -> F + Send + 'static,
         refuse: fn(Status) -> Result<R, Status>,
@@ -74,8 +58,6 @@ impl Calls {
         F: Future<Output = Result<R, Status>> + Send + 'static,
     {
         let deadline = Deadline::of(&request);
-        let call = self.stats.call(method, deadline.map(|Deadline(deadline)| deadline));
-        let replies = replies(request.into_inner(), self.stop.clone(), deadline, answer, refuse);
-        Response::new(counted(replies, call))
+        Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, refuse))
     }
 }

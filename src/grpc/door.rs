@@ -6,17 +6,15 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::transport::server::TcpConnectInfo;
 
 use super::Services;
 use super::tls::Tls;
+use crate::accept::{Room, accept};
 use crate::tokens::Tokens;
 
 mod connection;
@@ -27,8 +25,6 @@ use stream::{Stream, Wire};
 
 /// A client has so long for the TLS handshake, and as long for the first bytes of HTTP/2.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Before the listener is asked again where it had no descriptor left, or the like.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Who may come in at a listener, and for how long.
 #[derive(Debug, Clone)]
@@ -37,8 +33,8 @@ pub struct Door {
     pub tls: Option<Tls>,
     /// Calls need one of them, but for health.
     pub tokens: Option<Tokens>,
-    /// Connections at most; those beyond are closed at once.
-    pub max_connections: usize,
+    /// Connections at most.
+    pub room: Room,
     /// How long a connection stays.
     pub stay: Stay,
 }
@@ -60,37 +56,12 @@ impl Door {
     /// Serves until `stop`, then finishes the requests under way.
     pub(super) async fn serve(self, services: Services, listener: TcpListener, stop: CancellationToken) {
         let (tls, tokens) = (self.tls.clone(), self.tokens.clone());
+        let enter = |stream, closing| enter(stream, self.clone(), services.clone(), closing);
         tokio::select! {
-            () = self.let_in(services, listener, stop) => {}
+            () = accept(listener, self.room, stop, enter) => {}
             never = follow(tls.as_ref(), Tls::follow) => match never {},
             never = follow(tokens.as_ref(), Tokens::follow) => match never {},
         }
-    }
-
-    async fn let_in(self, services: Services, listener: TcpListener, stop: CancellationToken) {
-        let room = Arc::new(Semaphore::new(self.max_connections));
-        let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
-        let mut crowd = Crowd { limit: self.max_connections, told: false };
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    let place = Arc::clone(&room).try_acquire_owned().ok();
-                    crowd.note(place.is_none());
-                    if let Some(place) = place {
-                        connections.spawn(enter(stream, self.clone(), services.clone(), closing.clone(), place));
-                    }
-                }
-                Err(error) => wait_out(&error).await,
-            }
-        }
-        drop(listener);
-        closing.cancel();
-        connections.close();
-        connections.wait().await;
     }
 }
 
@@ -101,40 +72,8 @@ async fn follow<T>(what: Option<&T>, follow: impl AsyncFn(&T) -> Infallible) -> 
     }
 }
 
-/// Tells once each time that all places are taken.
-struct Crowd {
-    limit: usize,
-    told: bool,
-}
-
-impl Crowd {
-    fn note(&mut self, refused: bool) {
-        if refused && !self.told {
-            tracing::warn!(limit = self.limit, "no more connections are taken (--max-connections)");
-        }
-        self.told = refused;
-    }
-}
-
-/// A client that went away while it was let in is its own matter; all else may last.
-async fn wait_out(error: &io::Error) {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-        tracing::warn!(%error, "cannot take a connection; trying again");
-        tokio::time::sleep(ACCEPT_RETRY).await;
-    }
-}
-
 /// One connection from its first byte to its last, in a task of its own: a slow client holds up nobody.
-async fn enter(
-    stream: TcpStream,
-    door: Door,
-    services: Services,
-    closing: CancellationToken,
-    _place: OwnedSemaphorePermit,
-) {
-    // Small replies leave at once; where the system will not have it, they leave later.
-    let _ = stream.set_nodelay(true);
+async fn enter(stream: TcpStream, door: Door, services: Services, closing: CancellationToken) {
     let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: stream.peer_addr().ok() };
     let shaken = tokio::select! {
         shaken = shake_hands(stream, door.tls.as_ref()) => shaken,

@@ -11,7 +11,6 @@ use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::proto;
 use crate::proto::embedding_service_server::EmbeddingService;
 use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Truncation, Violations};
-use crate::stats::Method;
 
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {
@@ -42,8 +41,7 @@ impl Embedding {
 #[tonic::async_trait]
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        let answer = |request| async { self.answer(request).await.map(Response::new) };
-        self.calls.unary(Method::Embed, request, answer).await
+        self.answer(request.into_inner()).await.map(Response::new)
     }
 
     type EmbedStreamStream = Replies<proto::EmbedResponse>;
@@ -57,23 +55,18 @@ impl EmbeddingService for Embedding {
             let service = service.clone();
             async move { service.answer(request).await }
         };
-        Ok(self.calls.stream(Method::EmbedStream, request, answer, |status| Ok(refusal(&status))))
+        Ok(self.calls.stream(request, answer, |status| Ok(refusal(&status))))
     }
 
     async fn count_tokens(
         &self,
         request: Request<proto::CountTokensRequest>,
     ) -> Result<Response<proto::CountTokensResponse>, Status> {
-        let answer = |request| async { self.count(request).map(Response::new) };
-        self.calls.unary(Method::CountTokens, request, answer).await
+        self.count(request.into_inner()).map(Response::new)
     }
 
-    async fn get_model(
-        &self,
-        request: Request<proto::GetModelRequest>,
-    ) -> Result<Response<proto::GetModelResponse>, Status> {
-        let answer = |_| async { Ok(Response::new(describe(&*self.calls.embedder()?, self.limits))) };
-        self.calls.unary(Method::GetModel, request, answer).await
+    async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
+        Ok(Response::new(describe(&*self.calls.embedder()?, self.limits)))
     }
 }
 

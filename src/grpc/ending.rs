@@ -32,6 +32,11 @@ impl Deadline {
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Option<Self> {
         request.extensions().get().copied()
     }
+
+    /// Of the headers of a request that begins now.
+    pub(super) fn of_headers(headers: &HeaderMap) -> Option<Self> {
+        timeout(headers).map(|timeout| Self(Instant::now() + timeout.saturating_sub(EARLIER)))
+    }
 }
 
 /// Ends every call of the services behind it.
@@ -64,14 +69,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let deadline = timeout(request.headers()).map(|timeout| Instant::now() + timeout.saturating_sub(EARLIER));
+        let deadline = Deadline::of_headers(request.headers());
         if let Some(deadline) = deadline {
-            request.extensions_mut().insert(Deadline(deadline));
+            request.extensions_mut().insert(deadline);
         }
         let call = catch_panic(self.0.call(request));
         Box::pin(async move {
             let ended = match deadline {
-                Some(deadline) => before(deadline, call).await.flatten(),
+                Some(Deadline(deadline)) => before(deadline, call).await.flatten(),
                 None => call.await,
             };
             ended.unwrap_or_else(|status| Ok(status.into_http()))

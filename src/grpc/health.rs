@@ -1,13 +1,13 @@
 //! `grpc.health.v1.Health`: what the server says of itself to Kubernetes and load balancers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthRpc, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::protocols::{ADMIN, Protocols};
+use crate::readiness::{Phase, Readiness};
 
 /// The whole server, in the protocol's terms.
 const SERVER: &str = "";
@@ -21,19 +21,21 @@ pub struct Health {
     probes: HealthReporter,
     /// The server, and the services that need a model.
     with_model: Arc<[&'static str]>,
-    serving: Arc<AtomicBool>,
+    /// For those who tell it by other means.
+    readiness: Readiness,
 }
 
 impl Health {
     /// NOT_SERVING, all of it but the admin service, which needs no model.
-    pub async fn not_yet_serving(protocols: Protocols) -> Self {
+    pub async fn not_yet_serving(protocols: Protocols, readiness: Readiness) -> Self {
         let services = protocols.spoken().flat_map(|protocol| protocol.services).copied();
         let health = Self {
             services: HealthReporter::new(),
             probes: HealthReporter::new(),
             with_model: std::iter::once(SERVER).chain(services).collect(),
-            serving: Arc::default(),
+            readiness,
         };
+        health.readiness.enter(Phase::Loading);
         health.set(health.with_model(), ServingStatus::NotServing).await;
         health.set(health.without_model(), ServingStatus::Serving).await;
         health
@@ -41,19 +43,19 @@ impl Health {
 
     /// A session has answered: requests are welcome.
     pub async fn serving(&self) {
-        self.serving.store(true, Ordering::Relaxed);
         self.set(self.with_model(), ServingStatus::Serving).await;
+        self.readiness.enter(Phase::Ready);
     }
 
     /// No new requests, please.
     pub async fn not_serving(&self) {
-        self.serving.store(false, Ordering::Relaxed);
+        self.readiness.enter(Phase::Stopping);
         self.set(self.all(), ServingStatus::NotServing).await;
     }
 
     /// Whether requests are welcome.
-    pub fn is_serving(&self) -> bool {
-        self.serving.load(Ordering::Relaxed)
+    pub(super) fn is_serving(&self) -> bool {
+        self.readiness.phase() == Phase::Ready
     }
 
     /// Ends the streams of those who watch beside the services; they would keep their connections open for ever.

@@ -1,67 +1,119 @@
-//! Every call is counted with its code and its time.
+//! Every call is counted with its code and its time, also those that no handler gets to see.
+//!
+//! The code stands in the headers of a reply that is refused at once, and else in the trailers behind its messages.
 
+use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tonic::{Response, Status};
+use http_body::{Frame, SizeHint};
+use prost::bytes::Bytes;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
 
 use super::ending::Deadline;
-use crate::embed::Timings;
-use crate::stats::{Code, Method, Stage, Stats};
+use crate::stats::{Call, Method, Stats};
 
-/// A call's work, counted. Dropped, it counts as DEADLINE_EXCEEDED from its deadline on, and before as CANCELLED.
-pub(super) async fn observe<T>(
-    stats: &Stats,
-    method: Method,
-    deadline: Option<Deadline>,
-    work: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<Response<T>, Status> {
-    let call = stats.call(method, deadline.map(|Deadline(deadline)| deadline));
-    let reply = work.await;
-    call.end(code(&reply));
-    reply
+const STATUS: &str = "grpc-status";
+
+/// Counts every call of the services behind it.
+#[derive(Debug, Clone)]
+pub(super) struct ObserveLayer(pub(super) Stats);
+
+/// A service whose calls are counted.
+#[derive(Debug, Clone)]
+pub(super) struct Observed<S> {
+    service: S,
+    stats: Stats,
 }
 
-/// The code of a reply.
-pub(super) fn code<T>(reply: &Result<T, Status>) -> Code {
-    reply.as_ref().err().map_or(tonic::Code::Ok, Status::code).into()
+impl<S> Layer<S> for ObserveLayer {
+    type Service = Observed<S>;
+
+    fn layer(&self, service: S) -> Observed<S> {
+        Observed { service, stats: self.0.clone() }
+    }
 }
 
-/// Where the time of a request went.
-pub(super) fn record_stages(stats: &Stats, timings: &Timings) {
-    stats.record_stage(Stage::Tokenize, timings.tokenize);
-    stats.record_stage(Stage::Queue, timings.queue);
-    stats.record_stage(Stage::Infer, timings.infer);
+impl<S, B> Service<Request<B>> for Observed<S>
+where
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let deadline = Deadline::of_headers(request.headers()).map(|Deadline(deadline)| deadline);
+        let call = self.stats.call(Method::of_path(request.uri().path()), deadline);
+        let reply = self.service.call(request);
+        Box::pin(async move {
+            let reply = reply.await?;
+            match code(reply.headers()) {
+                Some(code) => {
+                    call.end(code.into());
+                    Ok(reply)
+                }
+                None => Ok(reply.map(|body| Body::new(ObservedBody { body, call: Some(call) }))),
+            }
+        })
+    }
+}
+
+fn code(headers: &HeaderMap) -> Option<Code> {
+    headers.get(STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// The messages of a reply. Dropped before its end, the caller has left.
+struct ObservedBody {
+    body: Body,
+    call: Option<Call>,
+}
+
+impl ObservedBody {
+    fn end(&mut self, code: Code) {
+        if let Some(call) = self.call.take() {
+            call.end(code.into());
+        }
+    }
+}
+
+impl http_body::Body for ObservedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.end(code(trailers).unwrap_or(Code::Unknown));
+                }
+            }
+            Some(Err(status)) => self.end(status.code()),
+            // Not a reply of gRPC: the request was none.
+            None => self.end(Code::Unknown),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // What has not told its end yet has trailers to come.
+        self.call.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::panic::AssertUnwindSafe;
-
-    use futures_util::FutureExt as _;
-    use tokio::time::Instant;
-
-    use super::*;
-
-    fn replies(stats: &Stats) -> Vec<(Code, u64)> {
-        let methods = stats.snapshot().methods;
-        methods.into_iter().find(|one| one.method == Method::Embed).expect("every method").replies
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn replies_are_counted_by_code_and_calls_that_are_dropped_by_why() {
-        let stats = Stats::default();
-        let done = observe(&stats, Method::Embed, None, async { Ok(Response::new(1)) }).await;
-        assert_eq!(done.expect("a reply").into_inner(), 1);
-        let refused = async { Err::<Response<()>, _>(Status::resource_exhausted("full")) };
-        observe(&stats, Method::Embed, None, refused).await.expect_err("refused");
-        let millis = std::time::Duration::from_millis;
-        for deadline in [None, Some(Deadline(Instant::now() + millis(5))), Some(Deadline(Instant::now()))] {
-            let endless = std::future::pending::<Result<Response<()>, Status>>();
-            let endless = observe(&stats, Method::Embed, deadline, endless);
-            assert!(tokio::time::timeout(millis(1), endless).await.is_err());
-        }
-        let panics = observe::<()>(&stats, Method::Embed, None, async { panic!("a bug") });
-        assert!(AssertUnwindSafe(panics).catch_unwind().await.is_err());
-        assert_eq!(replies(&stats), [(0, 1), (1, 2), (4, 1), (8, 1), (13, 1)]);
-    }
-}
+mod tests;

@@ -8,7 +8,6 @@ use crate::embed::Embedder;
 use crate::proto::open_inference as proto;
 use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::request::quoted;
-use crate::stats::Method;
 
 mod read;
 mod tensor;
@@ -66,51 +65,43 @@ fn check_model(name: &str, version: &str, embedder: &Embedder) -> Result<(), Sta
 impl GrpcInferenceService for OpenInference {
     async fn server_live(
         &self,
-        request: Request<proto::ServerLiveRequest>,
+        _: Request<proto::ServerLiveRequest>,
     ) -> Result<Response<proto::ServerLiveResponse>, Status> {
-        let answer = |_| async { Ok(Response::new(proto::ServerLiveResponse { live: true })) };
-        self.calls.unary(Method::ServerLive, request, answer).await
+        Ok(Response::new(proto::ServerLiveResponse { live: true }))
     }
 
     async fn server_ready(
         &self,
-        request: Request<proto::ServerReadyRequest>,
+        _: Request<proto::ServerReadyRequest>,
     ) -> Result<Response<proto::ServerReadyResponse>, Status> {
-        let answer = |_| async { Ok(Response::new(proto::ServerReadyResponse { ready: self.health.is_serving() })) };
-        self.calls.unary(Method::ServerReady, request, answer).await
+        Ok(Response::new(proto::ServerReadyResponse { ready: self.health.is_serving() }))
     }
 
     async fn model_ready(
         &self,
         request: Request<proto::ModelReadyRequest>,
     ) -> Result<Response<proto::ModelReadyResponse>, Status> {
-        let answer = |request| async move {
-            self.is_ready(&request).map(|ready| Response::new(proto::ModelReadyResponse { ready }))
-        };
-        self.calls.unary(Method::ModelReady, request, answer).await
+        self.is_ready(&request.into_inner()).map(|ready| Response::new(proto::ModelReadyResponse { ready }))
     }
 
     async fn server_metadata(
         &self,
-        request: Request<proto::ServerMetadataRequest>,
+        _: Request<proto::ServerMetadataRequest>,
     ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
-        let answer = |_| async { Ok(Response::new(write::server())) };
-        self.calls.unary(Method::ServerMetadata, request, answer).await
+        Ok(Response::new(write::server()))
     }
 
     async fn model_metadata(
         &self,
         request: Request<proto::ModelMetadataRequest>,
     ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
-        let answer = |request| async move { self.describe(&request).map(Response::new) };
-        self.calls.unary(Method::ModelMetadata, request, answer).await
+        self.describe(&request.into_inner()).map(Response::new)
     }
 
     async fn model_infer(
         &self,
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
-        let answer = |request| async { self.infer(request).await.map(Response::new) };
-        self.calls.unary(Method::ModelInfer, request, answer).await
+        self.infer(request.into_inner()).await.map(Response::new)
     }
 }

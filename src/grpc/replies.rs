@@ -6,11 +6,10 @@ use std::pin::Pin;
 use futures_util::future::Either;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::ending::{Deadline, catch_panic};
 use super::status;
-use crate::stats::Call;
 
 /// Requests of one stream that are worked on at once, or whose replies wait to be sent: a few batches of short texts.
 const UNDER_WAY: usize = 32;
@@ -63,22 +62,6 @@ where
         }
         None => Box::pin(until_error(replies)),
     }
-}
-
-/// The stream counts as a call that ends with it; dropped before, as one whose caller has left.
-pub(super) fn counted<R: Send + 'static>(replies: Replies<R>, call: Call) -> Replies<R> {
-    Box::pin(stream::unfold((replies, Some(call)), |(mut replies, mut call)| async move {
-        let reply = replies.next().await;
-        let code = match &reply {
-            Some(Ok(_)) => None,
-            Some(Err(status)) => Some(status.code()),
-            None => Some(Code::Ok),
-        };
-        if let Some((code, call)) = code.zip(call.take_if(|_| code.is_some())) {
-            call.end(code.into());
-        }
-        reply.map(|reply| (reply, (replies, call)))
-    }))
 }
 
 /// Items of both streams as they come; it ends with `main`.

@@ -10,7 +10,6 @@ use crate::proto::tei::embed_server::Embed;
 use crate::proto::tei::info_server::Info;
 use crate::proto::tei::tokenize_server::Tokenize;
 use crate::request::TextField;
-use crate::stats::Method;
 
 mod read;
 mod write;
@@ -54,17 +53,15 @@ impl Tei {
 
 #[tonic::async_trait]
 impl Info for Tei {
-    async fn info(&self, request: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
-        let answer = |_| async { Ok(Response::new(write::info(&*self.calls.embedder()?))) };
-        self.calls.unary(Method::TeiInfo, request, answer).await
+    async fn info(&self, _: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
+        Ok(Response::new(write::info(&*self.calls.embedder()?)))
     }
 }
 
 #[tonic::async_trait]
 impl Embed for Tei {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        let answer = |request| async { self.embed(request).await.map(write::with_headers) };
-        self.calls.unary(Method::TeiEmbed, request, answer).await
+        self.embed(request.into_inner()).await.map(write::with_headers)
     }
 
     type EmbedStreamStream = Replies<proto::EmbedResponse>;
@@ -78,7 +75,7 @@ impl Embed for Tei {
             let service = service.clone();
             async move { service.embed(request).await }
         };
-        Ok(self.calls.stream(Method::TeiEmbedStream, request, answer, Err))
+        Ok(self.calls.stream(request, answer, Err))
     }
 
     async fn embed_sparse(
@@ -117,8 +114,7 @@ impl Tokenize for Tei {
         &self,
         request: Request<proto::EncodeRequest>,
     ) -> Result<Response<proto::EncodeResponse>, Status> {
-        let answer = |request| async { self.tokenize(request).map(Response::new) };
-        self.calls.unary(Method::TeiTokenize, request, answer).await
+        self.tokenize(request.into_inner()).map(Response::new)
     }
 
     type TokenizeStreamStream = Replies<proto::EncodeResponse>;
@@ -132,12 +128,11 @@ impl Tokenize for Tei {
             let service = service.clone();
             async move { service.tokenize(request) }
         };
-        Ok(self.calls.stream(Method::TeiTokenizeStream, request, answer, Err))
+        Ok(self.calls.stream(request, answer, Err))
     }
 
     async fn decode(&self, request: Request<proto::DecodeRequest>) -> Result<Response<proto::DecodeResponse>, Status> {
-        let answer = |request| async move { self.decode(&request).map(Response::new) };
-        self.calls.unary(Method::TeiDecode, request, answer).await
+        self.decode(&request.into_inner()).map(Response::new)
     }
 
     type DecodeStreamStream = Replies<proto::DecodeResponse>;
@@ -151,6 +146,6 @@ impl Tokenize for Tei {
             let service = service.clone();
             async move { service.decode(&request) }
         };
-        Ok(self.calls.stream(Method::TeiDecodeStream, request, answer, Err))
+        Ok(self.calls.stream(request, answer, Err))
     }
 }

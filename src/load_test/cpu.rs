@@ -1,10 +1,9 @@
 //! The load generator's own CPU time: a load generator that is short of it measures itself.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-/// Linux counts the CPU time of processes in hundredths of a second, whatever its own clock.
-const TICK: Duration = Duration::from_millis(10);
+use crate::process::cpu_time;
+
 /// Reading the clock is cheap, and cheaper if it is rare.
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -33,28 +32,9 @@ impl CpuClock {
     }
 }
 
-/// Of this process, where the system tells.
-fn cpu_time() -> Option<Duration> {
-    parse(&fs::read_to_string("/proc/self/stat").ok()?)
-}
-
-/// User and system time are fields 14 and 15 of `/proc/PID/stat`; field 2, the name, may hold anything.
-fn parse(stat: &str) -> Option<Duration> {
-    let (_, behind) = stat.rsplit_once(')')?;
-    let mut ticks = behind.split_whitespace().skip(11).map(str::parse::<u32>);
-    Some(TICK * (ticks.next()?.ok()? + ticks.next()?.ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_time_is_read_behind_any_name() {
-        let stat = "12 (a) b) R 1 2 3 4 5 6 7 8 9 10 150 50 0 0 20 0 1";
-        assert_eq!(parse(stat), Some(Duration::from_secs(2)));
-        assert_eq!(parse("nonsense"), None);
-    }
 
     #[test]
     fn a_share_needs_two_readings() {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::metrics::histogram::Histogram;
+
 /// The queue, and the batches that are made of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct QueueStats {
@@ -49,11 +51,13 @@ pub struct CacheStats {
 }
 
 /// What batchers count; a handle that is cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct BatchCounters(Arc<Counts>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    texts_of_each: Histogram,
+    tokens_of_each: Histogram,
     refused: AtomicU64,
     abandoned: AtomicU64,
     batches: AtomicU64,
@@ -62,6 +66,19 @@ struct Counts {
 }
 
 impl BatchCounters {
+    pub(super) fn new(texts_of_each: Histogram, tokens_of_each: Histogram) -> Self {
+        let zero = AtomicU64::default;
+        Self(Arc::new(Counts {
+            texts_of_each,
+            tokens_of_each,
+            refused: zero(),
+            abandoned: zero(),
+            batches: zero(),
+            texts: zero(),
+            tokens: zero(),
+        }))
+    }
+
     /// So many texts found the queue full.
     pub fn refused(&self, texts: usize) {
         self.0.refused.fetch_add(texts as u64, Ordering::Relaxed);
@@ -77,6 +94,8 @@ impl BatchCounters {
         self.0.batches.fetch_add(1, Ordering::Relaxed);
         self.0.texts.fetch_add(texts as u64, Ordering::Relaxed);
         self.0.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+        self.0.texts_of_each.observe(texts as f64);
+        self.0.tokens_of_each.observe(tokens as f64);
     }
 
     /// With the gauges of the queue that there is now.

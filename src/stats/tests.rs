@@ -116,7 +116,7 @@ fn methods_and_stages_stand_where_their_variants_say() {
 
 #[test]
 fn batches_are_averaged_over_all_batchers_that_count() {
-    let counters = BatchCounters::default();
+    let counters = Stats::default().batches().clone();
     assert_eq!(counters.with_queue(0, 8).mean_batch_texts, 0.0);
     counters.clone().batch(1, 11);
     counters.clone().batch(4, 29);

@@ -20,6 +20,7 @@ mod grpcurl;
 mod invalid_requests;
 mod lifecycle;
 mod load;
+mod metrics;
 mod native;
 mod native_server;
 mod open_inference;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::client::code_name;
+use crate::codes::code_name;
 use crate::proto::{
     BenchmarkResult, ClearCacheResponse, GetStatsResponse, Latency, ReloadModelResponse, ValidateResponse,
 };

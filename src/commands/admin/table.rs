@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::json::seconds;
-use crate::client::code_name;
+use crate::codes::code_name;
 use crate::proto::{BenchmarkResult, GetStatsResponse, Latency, MethodStats, ReloadModelResponse, ValidateResponse};
 
 /// Texts that are shown where not all of them are.

@@ -40,10 +40,14 @@ fn listeners_do_not_share_an_address() {
 }
 
 #[test]
-fn health_has_an_address_of_its_own() {
-    for (health, fine) in [("0.0.0.0:50051", false), ("127.0.0.1:50052", false), ("0.0.0.0:50053", true)] {
-        assert_eq!(resolve(&[("health_listen", health)], &[], "").is_ok(), fine, "{health}");
+fn health_and_http_have_addresses_of_their_own() {
+    for key in ["health_listen", "http_listen"] {
+        for (address, fine) in [("0.0.0.0:50051", false), ("127.0.0.1:50052", false), ("0.0.0.0:50053", true)] {
+            assert_eq!(resolve(&[(key, address)], &[], "").is_ok(), fine, "{key} {address}");
+        }
     }
+    assert!(resolve(&[("health_listen", "127.0.0.1:9090")], &[], "").is_err());
+    assert!(resolve(&[("health_listen", "127.0.0.1:9090"), ("http_listen", "off")], &[], "").is_ok());
 }
 
 #[test]

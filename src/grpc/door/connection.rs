@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::StreamExt as _;
@@ -11,10 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::stream::Stream;
 use super::{HANDSHAKE_TIMEOUT, Stay};
+use crate::accept::spread;
 use crate::grpc::Services;
-
-/// Connections that began together do not end together: an age is up to this part of it shorter or longer.
-const JITTER: f64 = 0.1;
 
 /// What a stream and the connection around it tell each other.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +34,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Done when the last request is answered.
     pub(super) async fn serve(self, services: Services, stream: Stream) {
-        let old = self.stay.max_age.map(|age| Instant::now() + spread(age, fastrand::f64()));
+        let old = self.stay.max_age.map(|age| Instant::now() + spread(age));
         let outstayed = old.zip(self.stay.grace).and_then(|(old, grace)| old.checked_add(grace));
         // A server waits for further streams, so that it is its `stop` that ends it.
         let streams = tokio_stream::once(Ok::<_, Infallible>(stream)).chain(tokio_stream::pending());
@@ -78,21 +75,5 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
-    }
-}
-
-/// `random` is from 0 to 1.
-fn spread(age: Duration, random: f64) -> Duration {
-    age.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_a_tenth_more_or_less() {
-        let age = Duration::from_secs(600);
-        assert_eq!([0.0, 0.5, 1.0].map(|random| spread(age, random).as_secs()), [540, 600, 660]);
     }
 }

@@ -1,6 +1,8 @@
 //! What the tests share: models, servers, clients.
 
 pub(crate) mod authority;
+pub(crate) mod exposition;
+pub(crate) mod http;
 pub(crate) mod models;
 pub(crate) mod numbers;
 pub(crate) mod python;

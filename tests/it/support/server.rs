@@ -14,16 +14,22 @@ use serde_json::Value;
 use tonic::transport::Channel;
 
 use super::PATIENCE;
+use super::exposition::Exposition;
+use super::http::get;
 use super::models::{Model, fetcher};
 
 pub(crate) type Client = EmbeddingServiceClient<Channel>;
 pub(crate) type AdminClient = AdminServiceClient<Channel>;
+
+/// Flags for a server with an HTTP port.
+pub(crate) const HTTP: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
 
 /// A server under way; killed when it is dropped.
 pub(crate) struct Server {
     child: Mutex<Child>,
     pub(crate) address: SocketAddr,
     pub(crate) admin_address: SocketAddr,
+    http_address: Option<SocketAddr>,
     lines: Mutex<mpsc::Receiver<Value>>,
 }
 
@@ -57,6 +63,7 @@ impl Server {
                 command.args([flag, "127.0.0.1:0"]);
             }
         }
+        let http = command.get_args().any(|argument| argument == "--http-listen");
         command.args(["--log-format", "json"]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let stderr = child.stderr.take().expect("a pipe");
@@ -73,11 +80,23 @@ impl Server {
             child: Mutex::new(child),
             address: ([127, 0, 0, 1], 0).into(),
             admin_address: ([127, 0, 0, 1], 0).into(),
+            http_address: None,
             lines: Mutex::new(lines),
         };
         server.address = server.read_address();
         server.admin_address = server.read_address();
+        server.http_address = http.then(|| server.read_address());
         server
+    }
+
+    /// Of a server that was started with [`HTTP`].
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.http_address.expect("an HTTP port")
+    }
+
+    /// What it tells Prometheus.
+    pub(crate) fn metrics(&self) -> Exposition {
+        Exposition::parse(&get(self.http(), "/metrics").body)
     }
 
     /// Of the listener that is told next.
@@ -151,6 +170,8 @@ pub(crate) fn command() -> Command {
             command.env_remove(name);
         }
     }
+    // Servers of many tests run at once, and one port is not enough for all.
+    command.env("EMBEDD_HTTP_LISTEN", "off");
     command
 }
 

@@ -1,0 +1,161 @@
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::*;
+use crate::model_slot::ModelSlot;
+use crate::stats::Stats;
+
+const LIMITS: HttpLimits = HttpLimits {
+    room: Room { connections: 2, setting: None },
+    max_header_bytes: 4096,
+    max_age: Some(Duration::from_secs(100)),
+    grace: Some(Duration::from_secs(10)),
+};
+
+struct Port {
+    address: SocketAddr,
+    readiness: Readiness,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+async fn open() -> Port {
+    let metrics = Metrics { stats: Stats::default(), model: ModelSlot::default(), readiness: Readiness::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (readiness, stop) = (metrics.readiness.clone(), CancellationToken::new());
+    let address = listener.local_addr().expect("an address");
+    let server = tokio::spawn(HttpListener { metrics, limits: LIMITS }.serve(listener, stop.clone()));
+    Port { address, readiness, stop, server }
+}
+
+impl Port {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.expect("a connection")
+    }
+
+    /// The whole answer on a connection of its own.
+    async fn ask(&self, line: &str) -> String {
+        let mut stream = self.connect().await;
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        read(&mut stream).await
+    }
+}
+
+/// What comes until the server closes.
+async fn read(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    // A connection that is cut off says so by an error, after what came before.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).expect("text")
+}
+
+#[tokio::test]
+async fn readiness_is_told_with_its_reason_and_health_is_always_good() {
+    let port = open().await;
+    for (phase, status, reason) in [
+        (Phase::Loading, "503 Service Unavailable", "NOT_SERVING: the model is being loaded"),
+        (Phase::Ready, "200 OK", "SERVING"),
+        (Phase::Stopping, "503 Service Unavailable", "NOT_SERVING: the server is stopping"),
+    ] {
+        port.readiness.enter(phase);
+        let answer = port.ask("GET /readyz").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{reason}\n")), "{answer}");
+        assert!(port.ask("GET /healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_told_as_such_and_counted_under_one_name() {
+    let port = open().await;
+    assert!(port.ask("GET /").await.starts_with("HTTP/1.1 404 "));
+    assert!(port.ask("GET /metrics/x?y").await.starts_with("HTTP/1.1 404 "));
+    for line in ["POST /metrics", "DELETE /readyz", "BREW /healthz"] {
+        let answer = port.ask(line).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 405 ") && answer.to_lowercase().contains("\r\nallow: get,head\r\n"),
+            "{answer}"
+        );
+    }
+    let head = port.ask("HEAD /metrics").await;
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    let metrics = port.ask("GET /metrics").await;
+    assert!(
+        metrics.contains("\r\ncontent-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
+        "{metrics}"
+    );
+    let count = |method: &str, route: &str, status: u16, count: u64| {
+        let labels =
+            format!("http_request_method=\"{method}\",http_route=\"{route}\",http_response_status_code=\"{status}\"");
+        let line = format!("http_server_request_duration_seconds_count{{{labels}}} {count}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    };
+    count("GET", "_OTHER", 404, 2);
+    count("POST", "/metrics", 405, 1);
+    count("_OTHER", "/healthz", 405, 1);
+    count("HEAD", "/metrics", 200, 1);
+}
+
+#[tokio::test]
+async fn heads_beyond_the_limit_are_refused() {
+    let port = open().await;
+    let filler = |bytes| {
+        format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nFiller: {}", "x".repeat(bytes))
+    };
+    for (bytes, status) in [(3000, "200"), (5000, "431"), (100_000, "431")] {
+        let mut stream = port.connect().await;
+        // A server that has seen enough may close before it has read it all.
+        let _ = stream.write_all(format!("{}\r\n\r\n", filler(bytes)).as_bytes()).await;
+        let answer = read(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) || bytes > 50_000 && answer.is_empty(), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_finishes_a_head_is_shown_out() {
+    let port = open().await;
+    for begun in ["", "GET /healthz HTTP/1.1\r\nHost: loc"] {
+        let mut stream = port.connect().await;
+        stream.write_all(begun.as_bytes()).await.expect("sent");
+        let begun = Instant::now();
+        read(&mut stream).await;
+        let took = begun.elapsed();
+        assert!(took <= Duration::from_secs(31), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_and_there_is_room_again_when_one_goes() {
+    let port = open().await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = port.connect().await;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+        stream.read_exact(&mut [0; 15]).await.expect("an answer");
+        held.push(stream);
+    }
+    assert_eq!(read(&mut port.connect().await).await, "");
+    held.pop();
+    let until = Instant::now() + Duration::from_secs(5);
+    while !port.ask("GET /healthz").await.starts_with("HTTP/1.1 200 ") {
+        assert!(Instant::now() < until, "still no room");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn at_its_end_the_port_closes_idle_connections() {
+    let port = open().await;
+    let mut idle = port.connect().await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    idle.read_exact(&mut [0; 15]).await.expect("an answer");
+    port.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), port.server).await.expect("it ends").expect("no panic");
+    read(&mut idle).await;
+    assert!(TcpStream::connect(port.address).await.is_err(), "the listener is closed");
+}

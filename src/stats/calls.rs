@@ -1,0 +1,180 @@
+//! Calls of gRPC: how many, how they ended, and how long they took.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::time::Instant;
+
+use super::families::Families;
+use super::window::Window;
+use super::{Latency, Stats, WINDOW};
+use crate::codes::{self, Code};
+
+/// Codes of gRPC.
+const CODES: usize = codes::NAMES.len();
+/// The code of a reply that nobody waited for.
+const CANCELLED: Code = 1;
+/// The code of a reply whose code is none of gRPC's.
+const UNKNOWN: Code = 2;
+/// The code of a call whose caller waits no longer.
+const DEADLINE_EXCEEDED: Code = 4;
+/// The code of a call that panicked.
+const INTERNAL: Code = 13;
+
+/// Turns the table of calls into [`Method`], [`Method::ALL`] and [`Method::name`].
+macro_rules! methods {
+    ($($(#[doc = $doc:literal])* $method:ident = $name:literal,)+) => {
+        /// The calls that are counted apart.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the variants are the calls")]
+        pub enum Method { $($(#[doc = $doc])* $method,)+ }
+
+        impl Method {
+            /// Every method, in the order of the variants.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
+
+            /// As gRPC names it, without the slash in front.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$method => $name,)+
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    Embed = "embedd.v1.EmbeddingService/Embed",
+    EmbedStream = "embedd.v1.EmbeddingService/EmbedStream",
+    CountTokens = "embedd.v1.EmbeddingService/CountTokens",
+    GetModel = "embedd.v1.EmbeddingService/GetModel",
+    Validate = "embedd.v1.AdminService/Validate",
+    Benchmark = "embedd.v1.AdminService/Benchmark",
+    GetStats = "embedd.v1.AdminService/GetStats",
+    ClearCache = "embedd.v1.AdminService/ClearCache",
+    ReloadModel = "embedd.v1.AdminService/ReloadModel",
+    TeiInfo = "tei.v1.Info/Info",
+    TeiEmbed = "tei.v1.Embed/Embed",
+    TeiEmbedStream = "tei.v1.Embed/EmbedStream",
+    TeiEmbedSparse = "tei.v1.Embed/EmbedSparse",
+    TeiEmbedSparseStream = "tei.v1.Embed/EmbedSparseStream",
+    TeiEmbedAll = "tei.v1.Embed/EmbedAll",
+    TeiEmbedAllStream = "tei.v1.Embed/EmbedAllStream",
+    TeiTokenize = "tei.v1.Tokenize/Tokenize",
+    TeiTokenizeStream = "tei.v1.Tokenize/TokenizeStream",
+    TeiDecode = "tei.v1.Tokenize/Decode",
+    TeiDecodeStream = "tei.v1.Tokenize/DecodeStream",
+    ServerLive = "inference.GRPCInferenceService/ServerLive",
+    ServerReady = "inference.GRPCInferenceService/ServerReady",
+    ModelReady = "inference.GRPCInferenceService/ModelReady",
+    ServerMetadata = "inference.GRPCInferenceService/ServerMetadata",
+    ModelMetadata = "inference.GRPCInferenceService/ModelMetadata",
+    ModelInfer = "inference.GRPCInferenceService/ModelInfer",
+    HealthCheck = "grpc.health.v1.Health/Check",
+    HealthWatch = "grpc.health.v1.Health/Watch",
+    Reflection = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ReflectionAlpha = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    /// Whatever else was asked for: it may be any text, and is counted as one.
+    Other = "_OTHER",
+}
+
+impl Method {
+    /// The method that a request's path (`/embedd.v1.EmbeddingService/Embed`) names.
+    pub fn of_path(path: &str) -> Self {
+        let name = path.strip_prefix('/').unwrap_or(path);
+        Self::ALL.into_iter().find(|method| method.name() == name).unwrap_or(Self::Other)
+    }
+}
+
+/// What is known of one method.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MethodSnapshot {
+    /// Which.
+    pub method: Method,
+    /// Of the calls that ended within the window, however they ended.
+    pub latency: Latency,
+    /// How many replies there were since the start, by code; codes that never were are left out.
+    pub replies: Vec<(Code, u64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct MethodRecord {
+    method: Method,
+    started: Counter,
+    replies: [Replies; CODES],
+    recent: Window,
+}
+
+#[derive(Debug, Default)]
+struct Replies {
+    count: AtomicU64,
+    /// There from the first reply on.
+    durations: OnceLock<Histogram>,
+}
+
+impl MethodRecord {
+    pub(super) fn new(method: Method, now: Instant, families: &Families) -> Self {
+        let started = families.calls_started(method);
+        Self { method, started, replies: Default::default(), recent: Window::new(now, WINDOW) }
+    }
+
+    pub(super) fn snapshot(&self, now: Instant) -> MethodSnapshot {
+        let counts = self.replies.iter().map(|replies| replies.count.load(Ordering::Relaxed));
+        let replies = (0..).zip(counts).filter(|&(_, count)| count > 0).collect();
+        MethodSnapshot { method: self.method, latency: self.recent.latency(now), replies }
+    }
+
+    fn end(&self, families: &Families, code: Code, begun: Instant, now: Instant) {
+        let code = if usize::try_from(code).is_ok_and(|code| code < CODES) { code } else { UNKNOWN };
+        let took = now.saturating_duration_since(begun);
+        let replies = &self.replies[code as usize];
+        replies.count.fetch_add(1, Ordering::Relaxed);
+        let durations = replies.durations.get_or_init(|| families.call_durations(self.method, code));
+        durations.observe(took.as_secs_f64());
+        self.recent.record(now, took);
+    }
+}
+
+/// A call under way. Dropped before its end is told, it has come to its deadline (DEADLINE_EXCEEDED), it panics
+/// (INTERNAL), or its caller has left (CANCELLED).
+#[derive(Debug)]
+pub struct Call {
+    stats: Stats,
+    method: Method,
+    begun: Instant,
+    deadline: Option<Instant>,
+    code: Option<Code>,
+}
+
+impl Call {
+    pub(super) fn begin(stats: Stats, method: Method, deadline: Option<Instant>) -> Self {
+        stats.0.methods[method as usize].started.inc();
+        Self { stats, method, begun: Instant::now(), deadline, code: None }
+    }
+
+    /// It has ended with this code.
+    pub fn end(mut self, code: Code) {
+        self.code = Some(code);
+    }
+
+    /// Of a call that was dropped.
+    fn why_dropped(&self, now: Instant) -> Code {
+        if std::thread::panicking() {
+            INTERNAL
+        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
+            DEADLINE_EXCEEDED
+        } else {
+            CANCELLED
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let (now, stats) = (Instant::now(), &self.stats.0);
+        let code = self.code.unwrap_or_else(|| self.why_dropped(now));
+        stats.methods[self.method as usize].end(&stats.families, code, self.begun, now);
+    }
+}
