@@ -13,12 +13,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Operations;
 use crate::config::Settings;
-use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, TlsError, TokensError};
+use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TlsError};
 use crate::http::HttpListener;
 use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
 use crate::readiness::Readiness;
 use crate::stats::Stats;
+use crate::tokens::TokensError;
 
 mod doors;
 mod load;
@@ -103,8 +104,9 @@ impl Servers {
     async fn start(settings: &Settings, stats: Stats, loader: Arc<Loader>) -> Result<Self, AppError> {
         let doors = Doors::open(settings)?;
         let sockets = Sockets::open(settings).await?;
+        let protocols = Protocols { tei: settings.tei, open_inference: settings.open_inference };
         let readiness = Readiness::default();
-        let (model, health) = (ModelSlot::default(), Health::not_yet_serving(readiness.clone()).await);
+        let (model, health) = (ModelSlot::default(), Health::not_yet_serving(protocols, readiness.clone()).await);
         let (stop, tasks, requests) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
 
         let (limits, reflection) = (doors.limits, settings.reflection);
@@ -113,6 +115,7 @@ impl Servers {
             health: health.clone(),
             requests: requests.clone(),
             limits,
+            protocols,
             reflection,
             stats: stats.clone(),
             door: doors.service,

@@ -24,6 +24,7 @@ use schedule::Lane;
 #[derive(Debug)]
 pub struct Batcher {
     queue: Arc<Queue>,
+    batch: BatchLimits,
     workers: Vec<JoinHandle<()>>,
 }
 
@@ -93,7 +94,7 @@ impl Batcher {
         counters: BatchCounters,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue, sessions.len(), counters));
-        let mut batcher = Self { queue, workers: Vec::with_capacity(sessions.len()) };
+        let mut batcher = Self { queue, batch, workers: Vec::with_capacity(sessions.len()) };
         for (index, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&batcher.queue);
             let worker = std::thread::Builder::new()
@@ -111,6 +112,16 @@ impl Batcher {
     pub fn admit(&self, texts: usize) -> Result<Admitted, BatchError> {
         let lane = self.queue.admit(texts)?;
         Ok(Admitted { queue: Arc::clone(&self.queue), lane: Mutex::new(lane) })
+    }
+
+    /// How much a batch holds.
+    pub fn batch_limits(&self) -> BatchLimits {
+        self.batch
+    }
+
+    /// How much may wait.
+    pub fn queue_limits(&self) -> QueueLimits {
+        self.queue.limits()
     }
 
     /// The queue as it is now, and what was counted.

@@ -6,12 +6,16 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 
-use crate::batch::{Admitted, BatchError, Batcher, Inferred};
+use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Inferred, QueueLimits};
 use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
-use crate::request::{EmbedRequest, Limits, Texts, Truncation};
+use crate::request::{EmbedRequest, Limits, Truncation};
 use crate::stats::{CacheStats, QueueStats, SessionStats, Stage, Stats};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
+
+mod tokens;
+
+pub use tokens::TokenCount;
 
 /// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.
 const INLINE_TOKENIZE_BYTES: usize = 4096;
@@ -105,15 +109,6 @@ impl Timings {
     }
 }
 
-/// How many tokens a text has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenCount {
-    /// Of the whole text, special tokens included.
-    pub tokens: usize,
-    /// Whether that is more than the model takes.
-    pub exceeds_max: bool,
-}
-
 /// Why a request was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EmbedError {
@@ -156,6 +151,16 @@ impl Embedder {
     /// Tokens of a text that the model sees at most.
     pub fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
+    }
+
+    /// How much a batch holds.
+    pub fn batch_limits(&self) -> BatchLimits {
+        self.batcher.batch_limits()
+    }
+
+    /// How much may wait.
+    pub fn queue_limits(&self) -> QueueLimits {
+        self.batcher.queue_limits()
     }
 
     /// The queue as it is now, and what was counted since the start.
@@ -245,19 +250,6 @@ impl Embedder {
         Ok(spent.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts the tokens of each text.
-    ///
-    /// # Errors
-    /// [`EmbedError::Text`].
-    pub fn count_tokens(&self, texts: &Texts) -> Result<Vec<TokenCount>, EmbedError> {
-        without_blocking(texts.as_slice(), || {
-            each_text(texts.as_slice().iter().map(String::as_str).enumerate(), |text| {
-                let tokens = self.tokenizer.count(text)?;
-                Ok(TokenCount { tokens, exceeds_max: tokens > self.tokenizer.max_tokens() })
-            })
-        })
-    }
-
     /// The request's texts at the places `missing`.
     fn tokenize(&self, request: &EmbedRequest, missing: &[usize]) -> Result<Vec<Tokenized>, EmbedError> {
         let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str()));
@@ -325,6 +317,10 @@ fn each_text<'t, T>(
 
 /// Long texts are worked on while another thread takes over this one's other requests.
 fn without_blocking<T>(texts: &[String], work: impl FnOnce() -> T) -> T {
-    let bytes: usize = texts.iter().map(String::len).sum();
+    beside_others(texts.iter().map(String::len).sum(), work)
+}
+
+/// What takes long, by the bytes that there are to work on, is done while another thread takes over this one's others.
+fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes > INLINE_TOKENIZE_BYTES { tokio::task::block_in_place(work) } else { work() }
 }

@@ -1,9 +1,9 @@
-//! The wire: gRPC to the domain's types and back, and nothing else.
+//! The wire: gRPC to the domain's types and back, and nothing else. The services for callers speak several protocols
+//! (`embedding`, `tei`, `open_inference`) by one way (`calls`).
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
@@ -12,32 +12,41 @@ use crate::admin::Operations;
 use crate::model_slot::ModelSlot;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::embedding_service_server::EmbeddingServiceServer;
+use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use crate::proto::tei::embed_server::EmbedServer;
+use crate::proto::tei::info_server::InfoServer;
+use crate::proto::tei::tokenize_server::TokenizeServer;
 use crate::stats::Stats;
 
 mod admin;
+mod calls;
 mod door;
 mod embedding;
 mod ending;
+mod guard;
 mod health;
 mod observe;
+mod open_inference;
+mod protocols;
 mod reflection;
-mod reload;
 mod replies;
 mod status;
+mod tei;
 mod tls;
-mod tokens;
 
 use admin::Admin;
+use calls::Calls;
 pub use door::{Door, Stay};
 use embedding::Embedding;
 use ending::EndingLayer;
+use guard::Guard;
 pub use health::Health;
 use observe::ObserveLayer;
-use reflection::Reflection;
-pub use reload::{NamedFile, Unreadable};
+use open_inference::OpenInference;
+use protocols::ADMIN;
+pub use protocols::Protocols;
+use tei::Tei;
 pub use tls::{Tls, TlsError, TlsFiles};
-use tokens::Guard;
-pub use tokens::{Tokens, TokensError};
 
 /// What the transport takes from a client before a request is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +71,8 @@ pub struct EmbeddingListener {
     pub requests: TaskTracker,
     /// What a call may bring along.
     pub limits: TransportLimits,
+    /// What is spoken beside `embedd.v1`.
+    pub protocols: Protocols,
     /// Whether reflection is served.
     pub reflection: bool,
     /// Where calls are counted.
@@ -105,17 +116,37 @@ pub struct HealthListener {
 impl EmbeddingListener {
     /// Serves until `stop`, then finishes the requests under way.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let guard = Guard(self.door.tokens.clone());
-        let service = Embedding::new(self.model, self.requests, stop.clone(), self.limits, self.stats.clone());
-        let service = EmbeddingServiceServer::new(service).max_decoding_message_size(self.limits.max_message_bytes);
-        let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Embedding);
-        let services = server(&self.door, self.limits, self.stats)
-            .add_service(InterceptedService::new(service, guard.clone()))
+        let services = self.services(&stop);
+        self.door.serve(services, listener, stop).await;
+    }
+
+    fn services(&self, stop: &CancellationToken) -> Services {
+        let (model, requests, stats) = (self.model.clone(), self.requests.clone(), self.stats.clone());
+        let calls = Calls { model, requests, stop: stop.clone(), stats };
+        let (guard, bytes) = (Guard(self.door.tokens.clone()), self.limits.max_message_bytes);
+        let embedding = Embedding { calls: calls.clone(), limits: self.limits };
+        let tei = self.protocols.tei.then(|| Tei { calls: calls.clone() });
+        let inference = self.protocols.open_inference.then(|| OpenInference { calls, health: self.health.clone() });
+        let spoken: Vec<_> = self.protocols.spoken().collect();
+        let (v1, v1alpha) = reflection::services(self.reflection, &spoken);
+        server(&self.door, self.limits, self.stats.clone())
+            .add_service(guard.before(EmbeddingServiceServer::new(embedding).max_decoding_message_size(bytes)))
+            .add_optional_service(
+                tei.clone().map(|tei| guard.before(InfoServer::new(tei).max_decoding_message_size(bytes))),
+            )
+            .add_optional_service(
+                tei.clone().map(|tei| guard.before(EmbedServer::new(tei).max_decoding_message_size(bytes))),
+            )
+            .add_optional_service(
+                tei.map(|tei| guard.before(TokenizeServer::new(tei).max_decoding_message_size(bytes))),
+            )
+            .add_optional_service(inference.map(|inference| {
+                guard.before(GrpcInferenceServiceServer::new(inference).max_decoding_message_size(bytes))
+            }))
+            .add_optional_service(v1.map(|service| guard.before(service)))
+            .add_optional_service(v1alpha.map(|service| guard.before(service)))
             // Open to all: probes have no tokens.
             .add_service(self.health.service())
-            .add_optional_service(v1.map(|service| InterceptedService::new(service, guard.clone())))
-            .add_optional_service(v1alpha.map(|service| InterceptedService::new(service, guard.clone())));
-        self.door.serve(services, listener, stop).await;
     }
 }
 
@@ -123,13 +154,13 @@ impl AdminListener {
     /// Serves until `stop`, then finishes the requests under way.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let guard = Guard(self.door.tokens.clone());
-        let (v1, v1alpha) = reflection::services(self.reflection, Reflection::Admin);
+        let (v1, v1alpha) = reflection::services(self.reflection, &[&ADMIN]);
         let service = Admin::new(self.operations, self.requests, stop.clone());
         let services = server(&self.door, self.limits, self.stats)
-            .add_service(InterceptedService::new(AdminServiceServer::new(service), guard.clone()))
+            .add_service(guard.before(AdminServiceServer::new(service)))
             .add_service(self.health.service())
-            .add_optional_service(v1.map(|service| InterceptedService::new(service, guard.clone())))
-            .add_optional_service(v1alpha.map(|service| InterceptedService::new(service, guard.clone())));
+            .add_optional_service(v1.map(|service| guard.before(service)))
+            .add_optional_service(v1alpha.map(|service| guard.before(service)));
         self.door.serve(services, listener, stop).await;
     }
 }

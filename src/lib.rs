@@ -10,6 +10,7 @@
 //! * the arithmetic of the native engine: [`kernels`];
 //! * how programs call a server, this one among them, and what it finds when it does so under load: [`client`],
 //!   [`load_test`];
+//! * who may come in, and how files are followed: [`tokens`], [`mod@reload`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
 //!   [`lock`], [`threads`], [`progress`], [`accept`], [`codes`], [`process`], [`mod@page`], and the generated [`proto`]
 //!   and [`onnx`].
@@ -49,7 +50,9 @@ pub mod progress;
 pub mod proto;
 pub mod readiness;
 pub mod reference;
+pub mod reload;
 pub mod request;
 pub mod stats;
 pub mod threads;
 pub mod tokenize;
+pub mod tokens;

@@ -2,6 +2,9 @@
 
 use std::num::NonZeroUsize;
 
+/// Of a caller's own word, in a message: messages travel in headers, which clients take only so much of.
+const QUOTED_CHARS: usize = 80;
+
 /// What a request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -56,55 +59,93 @@ pub struct EmbedRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Texts(Vec<String>);
 
+/// How a protocol names the texts of a request, so that what is wrong is told in its words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextField {
+    /// A list of texts: `texts`, and `texts[3]` for one of them.
+    List(&'static str),
+    /// A single text.
+    Single(&'static str),
+}
+
 /// Everything that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Violations(Vec<Violation>);
+pub struct Violations {
+    texts: TextField,
+    found: Vec<Violation>,
+}
 
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The field, as its API names it; with its index where it is one of several (`texts[3]`).
+    /// The field, as its protocol names it; with its index where it is one of several (`texts[3]`).
     pub field: String,
     /// What is wrong, and what would be right.
     pub description: String,
 }
 
+impl Default for TextField {
+    /// That of `embedd.v1`.
+    fn default() -> Self {
+        Self::List("texts")
+    }
+}
+
+impl TextField {
+    /// All of the texts.
+    pub fn all(self) -> &'static str {
+        match self {
+            Self::List(name) | Self::Single(name) => name,
+        }
+    }
+
+    /// The text at a place.
+    pub fn one(self, index: usize) -> String {
+        match self {
+            Self::List(name) => format!("{name}[{index}]"),
+            Self::Single(name) => name.to_owned(),
+        }
+    }
+}
+
 impl Violations {
+    /// None yet, of a request with texts in this field.
+    pub fn of(texts: TextField) -> Self {
+        Self { texts, found: Vec::new() }
+    }
+
     /// Notes one more.
     pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+        self.found.push(Violation { field: field.into(), description: description.into() });
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
     }
 
     /// In the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Violation> {
-        self.0.iter()
+        self.found.iter()
     }
 }
 
 impl Texts {
     /// Checks the texts; what is wrong with them is added to `violations`.
     pub fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
-        let max_texts = limits.max_texts;
+        let (max_texts, field) = (limits.max_texts, violations.texts);
         if texts.is_empty() {
-            violations.add("texts", format!("is empty; send 1 to {max_texts} texts"));
+            violations.add(field.all(), format!("is empty; send 1 to {max_texts} texts"));
             return None;
         }
         if texts.len() > max_texts.get() {
-            violations.add("texts", format!("has {} texts; send at most {max_texts} in one request", texts.len()));
+            violations.add(field.all(), format!("has {} texts; send at most {max_texts} in one request", texts.len()));
             return None;
         }
         let max_bytes = limits.max_text_bytes;
         let too_long: Vec<_> = texts.iter().enumerate().filter(|(_, text)| text.len() > max_bytes).collect();
         for (index, text) in &too_long {
-            violations.add(
-                format!("texts[{index}]"),
-                format!("has {} bytes; a text may have at most {max_bytes}", text.len()),
-            );
+            violations.add(field.one(*index), format!("has {} bytes; a text may have at most {max_bytes}", text.len()));
         }
         if too_long.is_empty() { Some(Self(texts)) } else { None }
     }
@@ -157,6 +198,14 @@ fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut V
     }
 }
 
+/// A word of the caller's own, as messages show it: no more of it than tells which one is meant.
+pub fn quoted(word: &str) -> String {
+    match word.char_indices().nth(QUOTED_CHARS) {
+        Some((end, _)) => format!("`{}...`", &word[..end]),
+        None => format!("`{word}`"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +226,32 @@ mod tests {
         assert_eq!(check(&["", "1234"], None).expect("valid").dimensions(), 768);
         assert_eq!(check(&["é é"], Some(1)).map(|request| request.dimensions()), Err(vec!["texts[0]".to_owned()]));
         assert_eq!(check(&["é"], Some(768)).expect("valid").dimensions(), 768);
+    }
+
+    #[test]
+    fn texts_are_named_as_their_protocol_names_them() {
+        let cases = [
+            (TextField::default(), ["texts", "texts[1]"]),
+            (TextField::List("input"), ["input", "input[1]"]),
+            (TextField::Single("inputs"), ["inputs", "inputs"]),
+        ];
+        for (field, expected) in cases {
+            let mut violations = Violations::of(field);
+            for texts in [vec![], vec![String::new(), "12345".to_owned()]] {
+                assert_eq!(Texts::check(texts, &LIMITS, &mut violations), None);
+            }
+            assert_eq!(violations.iter().map(|violation| violation.field.as_str()).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn long_words_are_quoted_in_part() {
+        let cases =
+            [("", "``".to_owned()), ("é", "`é`".to_owned()), (&"é".repeat(80), format!("`{}`", "é".repeat(80)))];
+        for (word, expected) in cases {
+            assert_eq!(quoted(word), expected);
+        }
+        assert_eq!(quoted(&"é".repeat(81)), format!("`{}...`", "é".repeat(80)));
     }
 
     #[test]

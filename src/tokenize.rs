@@ -1,10 +1,13 @@
 //! From text to token ids, as the model's own tokeniser makes them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleError, TOKENIZER_FILE};
 use crate::engine::TokenIds;
 use crate::request::Truncation;
+
+mod lowercase;
 
 /// A bundle's tokeniser, and the number of tokens that texts are cut to.
 #[derive(Debug)]
@@ -24,6 +27,17 @@ pub struct Tokenized {
     pub ids: TokenIds,
     /// Whether tokens were dropped.
     pub truncated: bool,
+}
+
+/// A token, and what it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its place in the vocabulary.
+    pub id: u32,
+    /// The part of the text that it stands for; the token's name where there is none.
+    pub text: String,
+    /// Where that part is, in bytes; `None`: the token is special, the model wants it there.
+    pub bytes: Option<Range<usize>>,
 }
 
 /// Why a tokeniser could not be loaded.
@@ -69,6 +83,11 @@ pub enum TokenizeError {
     #[error("cannot be tokenised: {0}")]
     Failed(String),
 }
+
+/// The tokeniser could not turn ids into a text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the ids cannot be turned into a text: {0}")]
+pub struct DecodeError(String);
 
 impl Tokenizer {
     /// The bundle's tokeniser; `max_tokens` instead of the model's own maximum where it is given.
@@ -136,6 +155,37 @@ impl Tokenizer {
         Ok(self.encode(text)?.len() + self.special_count())
     }
 
+    /// The tokens of the whole text, with special tokens around them where those are wanted.
+    ///
+    /// # Errors
+    /// [`TokenizeError::Failed`].
+    pub fn tokens(&self, text: &str, special_wanted: bool) -> Result<Vec<Token>, TokenizeError> {
+        let lower = self.lowercase.then(|| text.to_lowercase());
+        let encoding = self.inner.encode(lower.as_deref().unwrap_or(text), special_wanted);
+        let encoding = encoding.map_err(|error| TokenizeError::Failed(error.to_string()))?;
+        let origins = self.lowercase.then(|| lowercase::Origins::of(text));
+        let tokens = encoding.get_ids().iter().zip(encoding.get_tokens());
+        let places = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
+        let found = tokens.zip(places).map(|((&id, name), (&(start, end), &special))| {
+            if special == 1 {
+                return Token { id, text: name.clone(), bytes: None };
+            }
+            let bytes = origins.as_ref().map_or(start..end, |origins| origins.range(start..end));
+            let part = text.as_bytes().get(bytes.clone()).unwrap_or_default();
+            Token { id, text: String::from_utf8_lossy(part).into_owned(), bytes: Some(bytes) }
+        });
+        Ok(found.collect())
+    }
+
+    /// The text that tokens make, without the names of special tokens where those are not wanted. Ids that the
+    /// vocabulary does not have are passed over.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn decode(&self, ids: &[u32], special_wanted: bool) -> Result<String, DecodeError> {
+        self.inner.decode(ids, !special_wanted).map_err(|error| DecodeError(error.to_string()))
+    }
+
     fn special_count(&self) -> usize {
         self.prefix.len() + self.suffix.len()
     }
@@ -165,3 +215,6 @@ fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u3
         .ok_or_else(|| "its special tokens do not surround a text".to_owned())?;
     Ok((whole[..start].to_vec(), whole[start + bare.len()..].to_vec()))
 }
+
+#[cfg(test)]
+mod tests;

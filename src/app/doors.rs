@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use super::AppError;
 use crate::accept::Room;
 use crate::config::Settings;
-use crate::grpc::{Door, NamedFile, Stay, Tls, TlsFiles, Tokens, TransportLimits};
+use crate::grpc::{Door, Stay, Tls, TlsFiles, TransportLimits};
 use crate::http::HttpLimits;
+use crate::reload::NamedFile;
+use crate::tokens::Tokens;
 
 /// Connections of the listeners beside the service's: of some people, programs and probes.
 const SIDE_ROOM: Room = Room { connections: 64, setting: None };

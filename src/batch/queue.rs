@@ -137,6 +137,10 @@ impl Queue {
         *mean = if *mean == 0.0 { newest } else { *mean + WEIGHT_OF_NEWEST * (newest - *mean) };
     }
 
+    pub(super) fn limits(&self) -> QueueLimits {
+        self.limits
+    }
+
     pub(super) fn stats(&self) -> QueueStats {
         self.counters.with_queue(self.lock().schedule.len(), self.limits.total.get())
     }

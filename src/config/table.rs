@@ -94,6 +94,14 @@ settings! {
     /// Serve gRPC reflection.
     reflection: bool = Network, Switch "BOOL", "true", parse::choice;
 
+    // Whoever comes from another server only has to change the address.
+    /// Speak the gRPC protocol of text-embeddings-inference (`tei.v1`), too.
+    tei: bool = Network, Switch "BOOL", "true", parse::choice;
+
+    // As for `tei`.
+    /// Speak the Open Inference Protocol of KServe and Triton (`inference.GRPCInferenceService`), too.
+    open_inference: bool = Network, Switch "BOOL", "true", parse::choice;
+
     // Most services stand behind a mesh or in one cluster; whoever needs TLS has certificates to name.
     /// The service's certificate chain (PEM), its own certificate first: then the listener speaks TLS only; taken up anew
     /// when the file changes; `none`: no TLS.

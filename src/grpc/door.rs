@@ -14,8 +14,8 @@ use tonic::transport::server::TcpConnectInfo;
 
 use super::Services;
 use super::tls::Tls;
-use super::tokens::Tokens;
 use crate::accept::{Room, accept};
+use crate::tokens::Tokens;
 
 mod connection;
 mod stream;

@@ -1,55 +1,40 @@
 //! `embedd.v1.EmbeddingService`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::ending::Deadline;
-use super::replies::{Replies, replies};
+use super::calls::Calls;
+use super::replies::Replies;
 use super::{TransportLimits, status};
 use crate::embed::{Embedded, Embedder, TokenCount};
-use crate::model_slot::ModelSlot;
 use crate::proto;
 use crate::proto::embedding_service_server::EmbeddingService;
-use crate::request::{EmbedOptions, EmbedRequest, Texts, Truncation, Violations};
-use crate::stats::Stats;
+use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Truncation, Violations};
 
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {
-    model: ModelSlot,
-    requests: TaskTracker,
-    /// The listener is closing: streams end.
-    stop: CancellationToken,
-    limits: TransportLimits,
-    stats: Stats,
+    pub(super) calls: Calls,
+    pub(super) limits: TransportLimits,
 }
 
 impl Embedding {
-    pub(super) fn new(
-        model: ModelSlot,
-        requests: TaskTracker,
-        stop: CancellationToken,
-        limits: TransportLimits,
-        stats: Stats,
-    ) -> Self {
-        Self { model, requests, stop, limits, stats }
-    }
-
-    fn embedder(&self) -> Result<Arc<Embedder>, Status> {
-        self.model.get().ok_or_else(status::loading)
-    }
-
     /// The answer to one request, by whichever method it came.
-    pub(super) async fn answer(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Status> {
-        let _under_way = self.requests.token();
-        let embedder = self.embedder()?;
+    async fn answer(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Status> {
+        let embedder = self.calls.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
-        let embedded = embedder.embed(&request).await.map_err(|error| status::from_embed_error(&error))?;
-        embedded.timings.record(&self.stats);
+        let embedded = self.calls.embed(&embedder, &request, TextField::default()).await?;
         Ok(write_embedded(embedded, encoding, &embedder))
+    }
+
+    fn count(&self, request: proto::CountTokensRequest) -> Result<proto::CountTokensResponse, Status> {
+        let embedder = self.calls.embedder()?;
+        let mut violations = Violations::default();
+        let texts = Texts::check(request.texts, embedder.limits(), &mut violations)
+            .ok_or_else(|| status::invalid(&violations))?;
+        let counts =
+            embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error, TextField::default()))?;
+        Ok(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() })
     }
 }
 
@@ -59,36 +44,35 @@ impl EmbeddingService for Embedding {
         self.answer(request.into_inner()).await.map(Response::new)
     }
 
-    type EmbedStreamStream = Replies;
+    type EmbedStreamStream = Replies<proto::EmbedResponse>;
 
     async fn embed_stream(
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
-    ) -> Result<Response<Replies>, Status> {
-        let deadline = Deadline::of(&request);
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
         let service = self.clone();
         let answer = move |request| {
             let service = service.clone();
             async move { service.answer(request).await }
         };
-        Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer)))
+        Ok(self.calls.stream(request, answer, |status| Ok(refusal(&status))))
     }
 
     async fn count_tokens(
         &self,
         request: Request<proto::CountTokensRequest>,
     ) -> Result<Response<proto::CountTokensResponse>, Status> {
-        let embedder = self.embedder()?;
-        let mut violations = Violations::default();
-        let texts = Texts::check(request.into_inner().texts, embedder.limits(), &mut violations)
-            .ok_or_else(|| status::invalid(&violations))?;
-        let counts = embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error))?;
-        Ok(Response::new(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() }))
+        self.count(request.into_inner()).map(Response::new)
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {
-        Ok(Response::new(describe(&*self.embedder()?, self.limits)))
+        Ok(Response::new(describe(&*self.calls.embedder()?, self.limits)))
     }
+}
+
+/// The reply to a request of a stream that failed by itself.
+fn refusal(status: &Status) -> proto::EmbedResponse {
+    proto::EmbedResponse { error: Some(status::to_message(status)), ..proto::EmbedResponse::default() }
 }
 
 /// The checked request, and how its vectors are to be written.

@@ -1,4 +1,4 @@
-//! `EmbedStream`: replies in the order of the requests, several requests under way at once.
+//! Streams: replies in the order of the requests, several requests under way at once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,31 +10,34 @@ use tonic::{Status, Streaming};
 
 use super::ending::{Deadline, catch_panic};
 use super::status;
-use crate::proto::{EmbedRequest, EmbedResponse};
 
 /// Requests of one stream that are worked on at once, or whose replies wait to be sent: a few batches of short texts.
 const UNDER_WAY: usize = 32;
 
 /// What a stream answers.
-pub(super) type Replies = Pin<Box<dyn Stream<Item = Result<EmbedResponse, Status>> + Send>>;
+pub(super) type Replies<R> = Pin<Box<dyn Stream<Item = Result<R, Status>> + Send>>;
 
 /// What there is to read.
-enum Input {
-    Request(EmbedRequest),
+enum Input<Q> {
+    Request(Q),
     /// The stream ends with this.
     End(Status),
 }
 
-/// Answers `requests` in their order. A request that fails alone gets a reply that says so; the stream ends with an
-/// error at its deadline, when the server stops, and where a message cannot be read.
-pub(super) fn replies<F>(
-    requests: Streaming<EmbedRequest>,
+/// Answers `requests` in their order. A request that fails alone gets the reply that `refuse` makes of its status, or
+/// ends the stream where the protocol has none; the stream ends with an error at its deadline, when the server stops, and
+/// where a message cannot be read, too.
+pub(super) fn replies<Q, R, F>(
+    requests: Streaming<Q>,
     stop: CancellationToken,
     deadline: Option<Deadline>,
-    answer: impl Fn(EmbedRequest) -> F + Send + 'static,
-) -> Replies
+    answer: impl Fn(Q) -> F + Send + 'static,
+    refuse: fn(Status) -> Result<R, Status>,
+) -> Replies<R>
 where
-    F: Future<Output = Result<EmbedResponse, Status>> + Send + 'static,
+    Q: Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = Result<R, Status>> + Send + 'static,
 {
     let requests = requests.map(|request| request.map_or_else(Input::End, Input::Request));
     // What was read before the server stops is still answered.
@@ -44,7 +47,7 @@ where
         .map(move |input| match input {
             Input::Request(request) => {
                 let answered = catch_panic(answer(request));
-                Either::Left(async move { Ok(answered.await.flatten().unwrap_or_else(|status| refusal(&status))) })
+                Either::Left(async move { answered.await.flatten().or_else(refuse) })
             }
             Input::End(status) => Either::Right(std::future::ready(Err(status))),
         })
@@ -57,12 +60,8 @@ where
             });
             Box::pin(until_error(until_first_ends(replies, late)))
         }
-        None => Box::pin(replies),
+        None => Box::pin(until_error(replies)),
     }
-}
-
-fn refusal(status: &Status) -> EmbedResponse {
-    EmbedResponse { error: Some(status::to_message(status)), ..EmbedResponse::default() }
 }
 
 /// Items of both streams as they come; it ends with `main`.
@@ -74,7 +73,7 @@ fn until_first_ends<T>(main: impl Stream<Item = T>, other: impl Stream<Item = T>
 }
 
 /// Up to the first [`Input::End`], that one included.
-fn until_end(input: impl Stream<Item = Input>) -> impl Stream<Item = Input> {
+fn until_end<Q>(input: impl Stream<Item = Input<Q>>) -> impl Stream<Item = Input<Q>> {
     input.scan(false, |ended, input| {
         let item = (!*ended).then_some(input);
         *ended |= matches!(item, Some(Input::End(_)));

@@ -10,8 +10,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::batch::BatchError;
 use crate::embed::EmbedError;
-use crate::request::Violations;
-use crate::tokenize::TokenizeError;
+use crate::request::{TextField, Violations};
+use crate::tokenize::{DecodeError, TokenizeError};
 
 /// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design, A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -79,7 +79,7 @@ pub(super) fn from_no_reference(error: &NoReference) -> Status {
 /// Of texts of the server's own: none of their faults is an argument's.
 pub(super) fn from_probe_error(error: &ProbeError) -> Status {
     match error {
-        ProbeError::Embed(error) => from_embed_error(error),
+        ProbeError::Embed(error) => from_embed_error(error, TextField::default()),
         ProbeError::Busy => busy(error.to_string(), PROBE_RETRY_DELAY),
         ProbeError::NoText(_) => Status::failed_precondition(error.to_string()),
     }
@@ -101,11 +101,12 @@ pub(super) fn from_reload_error(error: &ReloadError) -> Status {
     }
 }
 
-pub(super) fn from_embed_error(error: &EmbedError) -> Status {
+/// Of a request whose protocol names its texts so.
+pub(super) fn from_embed_error(error: &EmbedError, texts: TextField) -> Status {
     match error {
         EmbedError::Text { index, error: reason @ TokenizeError::TooLong { .. } } => {
-            let mut violations = Violations::default();
-            violations.add(format!("texts[{index}]"), reason.to_string());
+            let mut violations = Violations::of(texts);
+            violations.add(texts.one(*index), reason.to_string());
             invalid(&violations)
         }
         EmbedError::Text { error: TokenizeError::Failed(_), .. } => Status::internal(error.to_string()),
@@ -113,4 +114,18 @@ pub(super) fn from_embed_error(error: &EmbedError) -> Status {
         EmbedError::Batch(BatchError::Closed) => Status::unavailable(error.to_string()),
         EmbedError::Batch(BatchError::Inference(_)) => Status::internal(error.to_string()),
     }
+}
+
+pub(super) fn from_decode_error(error: &DecodeError) -> Status {
+    Status::internal(error.to_string())
+}
+
+/// NOT_FOUND: the one model that there is has another name.
+pub(super) fn no_such_model(asked: &str, known: &str) -> Status {
+    Status::not_found(format!("there is no {asked}; this server has {known}"))
+}
+
+/// UNIMPLEMENTED: a call of a protocol that the model or its engine cannot answer.
+pub(super) fn cannot(reason: &'static str) -> Status {
+    Status::unimplemented(reason)
 }

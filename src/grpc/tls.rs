@@ -11,7 +11,7 @@ use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, crypto};
 use tokio_rustls::TlsAcceptor;
 
-use super::reload::{NamedFile, Recipe, Reloaded, Unreadable};
+use crate::reload::{NamedFile, Recipe, Reloaded, Unreadable};
 
 /// What gRPC speaks, for those who ask (RFC 7301).
 const HTTP_2: &[u8] = b"h2";
@@ -109,7 +109,7 @@ impl Tls {
 }
 
 /// It holds a private key.
-pub(super) struct Secret(Arc<ServerConfig>);
+pub(crate) struct Secret(Arc<ServerConfig>);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,70 +23,68 @@ const DEADLINE_EXCEEDED: Code = 4;
 /// The code of a call that panicked.
 const INTERNAL: Code = 13;
 
-/// The calls that are counted apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the variants are the calls")]
-pub enum Method {
-    Embed,
-    EmbedStream,
-    CountTokens,
-    GetModel,
-    Validate,
-    Benchmark,
-    GetStats,
-    ClearCache,
-    ReloadModel,
-    HealthCheck,
-    HealthWatch,
-    Reflection,
-    ReflectionAlpha,
+/// Turns the table of calls into [`Method`], [`Method::ALL`] and [`Method::name`].
+macro_rules! methods {
+    ($($(#[doc = $doc:literal])* $method:ident = $name:literal,)+) => {
+        /// The calls that are counted apart.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the variants are the calls")]
+        pub enum Method { $($(#[doc = $doc])* $method,)+ }
+
+        impl Method {
+            /// Every method, in the order of the variants.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
+
+            /// As gRPC names it, without the slash in front.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$method => $name,)+
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    Embed = "embedd.v1.EmbeddingService/Embed",
+    EmbedStream = "embedd.v1.EmbeddingService/EmbedStream",
+    CountTokens = "embedd.v1.EmbeddingService/CountTokens",
+    GetModel = "embedd.v1.EmbeddingService/GetModel",
+    Validate = "embedd.v1.AdminService/Validate",
+    Benchmark = "embedd.v1.AdminService/Benchmark",
+    GetStats = "embedd.v1.AdminService/GetStats",
+    ClearCache = "embedd.v1.AdminService/ClearCache",
+    ReloadModel = "embedd.v1.AdminService/ReloadModel",
+    TeiInfo = "tei.v1.Info/Info",
+    TeiEmbed = "tei.v1.Embed/Embed",
+    TeiEmbedStream = "tei.v1.Embed/EmbedStream",
+    TeiEmbedSparse = "tei.v1.Embed/EmbedSparse",
+    TeiEmbedSparseStream = "tei.v1.Embed/EmbedSparseStream",
+    TeiEmbedAll = "tei.v1.Embed/EmbedAll",
+    TeiEmbedAllStream = "tei.v1.Embed/EmbedAllStream",
+    TeiTokenize = "tei.v1.Tokenize/Tokenize",
+    TeiTokenizeStream = "tei.v1.Tokenize/TokenizeStream",
+    TeiDecode = "tei.v1.Tokenize/Decode",
+    TeiDecodeStream = "tei.v1.Tokenize/DecodeStream",
+    ServerLive = "inference.GRPCInferenceService/ServerLive",
+    ServerReady = "inference.GRPCInferenceService/ServerReady",
+    ModelReady = "inference.GRPCInferenceService/ModelReady",
+    ServerMetadata = "inference.GRPCInferenceService/ServerMetadata",
+    ModelMetadata = "inference.GRPCInferenceService/ModelMetadata",
+    ModelInfer = "inference.GRPCInferenceService/ModelInfer",
+    HealthCheck = "grpc.health.v1.Health/Check",
+    HealthWatch = "grpc.health.v1.Health/Watch",
+    Reflection = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ReflectionAlpha = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     /// Whatever else was asked for: it may be any text, and is counted as one.
-    Other,
+    Other = "_OTHER",
 }
 
 impl Method {
-    /// Every method, in the order of the variants.
-    pub const ALL: [Self; 14] = [
-        Self::Embed,
-        Self::EmbedStream,
-        Self::CountTokens,
-        Self::GetModel,
-        Self::Validate,
-        Self::Benchmark,
-        Self::GetStats,
-        Self::ClearCache,
-        Self::ReloadModel,
-        Self::HealthCheck,
-        Self::HealthWatch,
-        Self::Reflection,
-        Self::ReflectionAlpha,
-        Self::Other,
-    ];
-
     /// The method that a request's path (`/embedd.v1.EmbeddingService/Embed`) names.
     pub fn of_path(path: &str) -> Self {
         let name = path.strip_prefix('/').unwrap_or(path);
         Self::ALL.into_iter().find(|method| method.name() == name).unwrap_or(Self::Other)
-    }
-
-    /// As gRPC names it, without the slash in front.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Embed => "embedd.v1.EmbeddingService/Embed",
-            Self::EmbedStream => "embedd.v1.EmbeddingService/EmbedStream",
-            Self::CountTokens => "embedd.v1.EmbeddingService/CountTokens",
-            Self::GetModel => "embedd.v1.EmbeddingService/GetModel",
-            Self::Validate => "embedd.v1.AdminService/Validate",
-            Self::Benchmark => "embedd.v1.AdminService/Benchmark",
-            Self::GetStats => "embedd.v1.AdminService/GetStats",
-            Self::ClearCache => "embedd.v1.AdminService/ClearCache",
-            Self::ReloadModel => "embedd.v1.AdminService/ReloadModel",
-            Self::HealthCheck => "grpc.health.v1.Health/Check",
-            Self::HealthWatch => "grpc.health.v1.Health/Watch",
-            Self::Reflection => "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            Self::ReflectionAlpha => "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-            Self::Other => "_OTHER",
-        }
     }
 }
 

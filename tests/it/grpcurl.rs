@@ -29,13 +29,14 @@ fn list_names_the_services_of_each_listener() {
     let server = shared(Model::MiniLm);
     let common =
         ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
-    for (address, own) in
-        [(server.address, "embedd.v1.EmbeddingService"), (server.admin_address, "embedd.v1.AdminService")]
-    {
+    let others = ["inference.GRPCInferenceService", "tei.v1.Embed", "tei.v1.Info", "tei.v1.Tokenize"];
+    let callers = [&["embedd.v1.EmbeddingService"], &common[..], &others].concat();
+    let admins = [&["embedd.v1.AdminService"], &common[..]].concat();
+    for (address, expected) in [(server.address, callers), (server.admin_address, admins)] {
         let listed = stdout(address, &[], &["list"]);
         let mut lines: Vec<&str> = listed.lines().collect();
         lines.sort_unstable();
-        assert_eq!(lines, [&[own], &common[..]].concat());
+        assert_eq!(lines, expected);
     }
 }
 

@@ -1,18 +1,12 @@
 //! Nonsense gets INVALID_ARGUMENT with the field, and nothing else happens.
 
 use embedd::proto::{CountTokensRequest, EmbedRequest};
-use tonic::{Code, Status};
+use tonic::Code;
 use tonic_types::StatusExt;
 
+use crate::support::fields;
 use crate::support::models::Model;
 use crate::support::server::{Server, embed, shared};
-
-/// The fields that the status' BadRequest names.
-fn fields(status: &Status) -> Vec<String> {
-    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
-    let details = status.get_details_bad_request().expect("BadRequest details");
-    details.field_violations.into_iter().map(|violation| violation.field).collect()
-}
 
 #[tokio::test]
 async fn each_wrong_field_is_named_in_the_details() {

@@ -11,10 +11,20 @@ pub(crate) mod server;
 
 use std::time::Duration;
 
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
 /// Nothing that a test waits for takes as long; what does is stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The L2 norm, in double precision.
 pub(crate) fn norm(a: &[f32]) -> f64 {
     a.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
+}
+
+/// The fields that the status' BadRequest names.
+pub(crate) fn fields(status: &Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    let details = status.get_details_bad_request().expect("BadRequest details");
+    details.field_violations.into_iter().map(|violation| violation.field).collect()
 }

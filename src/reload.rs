@@ -41,19 +41,25 @@ pub struct Unreadable {
 }
 
 /// What is made of files.
-pub(super) trait Recipe: Send + Sync {
+pub(crate) trait Recipe: Send + Sync {
+    /// What is made.
     type Made: Send + Sync;
+    /// Why nothing can be made of the files.
     type Error: std::error::Error + From<Unreadable> + Send;
 
+    /// What is read.
     fn files(&self) -> Vec<&NamedFile>;
 
     /// `contents` are those of `files`, in that order.
+    ///
+    /// # Errors
+    /// What is wrong with them.
     fn make(&self, contents: &[Vec<u8>]) -> Result<Self::Made, Self::Error>;
 }
 
 /// What was made last, shared by all clones.
 #[derive(Debug)]
-pub(super) struct Reloaded<R: Recipe> {
+pub(crate) struct Reloaded<R: Recipe> {
     recipe: R,
     /// Of the contents at the start.
     first: Digest,
@@ -62,19 +68,23 @@ pub(super) struct Reloaded<R: Recipe> {
 
 impl<R: Recipe> Reloaded<R> {
     /// Reads the files for the first time.
-    pub(super) fn open(recipe: R) -> Result<Self, R::Error> {
+    ///
+    /// # Errors
+    /// A file that cannot be read, or what is wrong with the contents.
+    pub(crate) fn open(recipe: R) -> Result<Self, R::Error> {
         let read = |file: &NamedFile| std::fs::read(&file.path).map_err(|source| unreadable(file, source));
         let contents: Vec<Vec<u8>> = recipe.files().into_iter().map(read).collect::<Result<_, _>>()?;
         let current = RwLock::new(Arc::new(recipe.make(&contents)?));
         Ok(Self { first: digest(&Ok(contents)), recipe, current })
     }
 
-    pub(super) fn current(&self) -> Arc<R::Made> {
+    /// What was made last.
+    pub(crate) fn current(&self) -> Arc<R::Made> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes up what the files change to, for as long as it is polled. What is no good is told, and changes nothing.
-    pub(super) async fn follow(&self) -> Infallible {
+    pub(crate) async fn follow(&self) -> Infallible {
         let (mut tried, mut seen) = (self.first, self.first);
         loop {
             tokio::time::sleep(INTERVAL).await;

@@ -6,12 +6,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
-use tonic::service::Interceptor;
-use tonic::{Request, Status};
 
-use super::reload::{NamedFile, Recipe, Reloaded, Unreadable};
-
-const AUTHORIZATION: &str = "authorization";
+use crate::reload::{NamedFile, Recipe, Reloaded, Unreadable};
 
 /// The tokens of a file, taken up anew when it changes.
 #[derive(Debug, Clone)]
@@ -39,6 +35,20 @@ pub enum TokensError {
     },
 }
 
+/// Why a call may not come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It has no token.
+    #[error("a token is needed: send `authorization: Bearer TOKEN`")]
+    Missing,
+    /// It has something else.
+    #[error("what stands in `authorization` is not of the form `Bearer TOKEN`")]
+    Malformed,
+    /// It has a token that opens nothing here.
+    #[error("the token is none of this server's; it may have been replaced by a newer one")]
+    Unknown,
+}
+
 impl Tokens {
     /// Reads the file: a token a line; empty lines, and those that begin with `#`, are passed over.
     ///
@@ -48,37 +58,26 @@ impl Tokens {
         Reloaded::open(TokenFile(file)).map(|reloaded| Self(Arc::new(reloaded)))
     }
 
-    pub(super) async fn follow(&self) -> Infallible {
+    /// Takes up what the file changes to, for as long as it is polled.
+    pub async fn follow(&self) -> Infallible {
         self.0.follow().await
     }
 
+    /// Whether a call with this `authorization` may come in.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn admit(&self, authorization: Option<&str>) -> Result<(), Refusal> {
+        let authorization = authorization.ok_or(Refusal::Missing)?;
+        let token = bearer(authorization).ok_or(Refusal::Malformed)?;
+        if self.has(token) { Ok(()) } else { Err(Refusal::Unknown) }
+    }
+
     /// Takes the same time wherever the tokens differ, and whichever of them it is.
-    fn admit(&self, token: &str) -> bool {
+    fn has(&self, token: &str) -> bool {
         let given: [u8; 32] = Sha256::digest(token).into();
         let is_any = self.0.current().0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&given));
         is_any.into()
-    }
-}
-
-/// Lets calls pass that carry one of the tokens, and all calls where there are none.
-#[derive(Debug, Clone)]
-pub(super) struct Guard(pub(super) Option<Tokens>);
-
-impl Interceptor for Guard {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let Some(tokens) = &self.0 else { return Ok(request) };
-        // Out of the request: nothing behind this needs the token, nor can tell it.
-        let Some(value) = request.metadata_mut().remove(AUTHORIZATION) else {
-            return Err(Status::unauthenticated("a token is needed: send the metadata `authorization: Bearer TOKEN`"));
-        };
-        let Some(token) = value.to_str().ok().and_then(bearer) else {
-            let expected = "the metadata `authorization` is not of the form `Bearer TOKEN`";
-            return Err(Status::unauthenticated(expected));
-        };
-        if tokens.admit(token) {
-            return Ok(request);
-        }
-        Err(Status::unauthenticated("the token is none of this server's; it may have been replaced by a newer one"))
     }
 }
 

@@ -1,12 +1,13 @@
 use tonic::Code;
 
 use super::*;
+use crate::reload::NamedFile;
 
-fn tokens(content: &str) -> Result<Tokens, TokensError> {
+fn guard(content: &str) -> Guard {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("tokens");
     std::fs::write(&path, content).expect("write");
-    Tokens::open(NamedFile { path, flag: "--token-file" })
+    Guard(Some(Tokens::open(NamedFile { path, flag: "--token-file" }).expect("a token")))
 }
 
 fn call(guard: &mut Guard, authorization: &str) -> Result<Request<()>, Status> {
@@ -16,28 +17,8 @@ fn call(guard: &mut Guard, authorization: &str) -> Result<Request<()>, Status> {
 }
 
 #[test]
-fn a_token_a_line_and_comments_and_empty_lines_are_passed_over() {
-    let tokens = tokens("# service a\n  first \n\n#off\nsecond\r\n").expect("two tokens");
-    assert_eq!(format!("{:?}", tokens.0.current()), "2 tokens");
-    assert!(tokens.admit("first") && tokens.admit("second"));
-    assert!(["", "firs", "first ", "First", "#off", "off"].iter().all(|token| !tokens.admit(token)));
-}
-
-#[test]
-fn a_file_without_tokens_or_with_what_is_none_is_refused() {
-    for content in ["", "\n", "# a comment\n"] {
-        assert!(tokens(content).expect_err("none").to_string().contains("holds no token"), "{content:?}");
-    }
-    for content in ["one\ntwo words", "one\nzw\u{f6}lf", "one\ntab\tbed"] {
-        let error = tokens(content).expect_err("no token").to_string();
-        assert!(error.contains("tokens (--token-file), line 2"), "{error}");
-        assert!(!error.contains("words"), "no part of a token is told: {error}");
-    }
-}
-
-#[test]
 fn calls_with_a_token_pass_without_it_and_others_are_told_why_they_do_not() {
-    let mut guard = Guard(Some(tokens("secret").expect("a token")));
+    let mut guard = guard("secret");
     for authorization in ["Bearer secret", "bearer secret", "BEARER  secret"] {
         let request = call(&mut guard, authorization).expect(authorization);
         assert!(request.metadata().get(AUTHORIZATION).is_none(), "the token goes no further");

@@ -1,0 +1,107 @@
+//! `inference.GRPCInferenceService`: the Open Inference Protocol (v2) of KServe and Triton.
+
+use tonic::{Request, Response, Status};
+
+use super::calls::Calls;
+use super::{Health, status};
+use crate::embed::Embedder;
+use crate::proto::open_inference as proto;
+use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceService;
+use crate::request::quoted;
+
+mod read;
+mod tensor;
+mod write;
+
+/// The one version of the one model.
+const VERSION: &str = "1";
+
+#[derive(Debug, Clone)]
+pub(super) struct OpenInference {
+    pub(super) calls: Calls,
+    pub(super) health: Health,
+}
+
+impl OpenInference {
+    async fn infer(&self, request: proto::ModelInferRequest) -> Result<proto::ModelInferResponse, Status> {
+        let embedder = self.calls.embedder()?;
+        check_model(&request.model_name, &request.model_version, &embedder)?;
+        let (name, id) = (request.model_name.clone(), request.id.clone());
+        let (request, form) = read::infer(request, &embedder)?;
+        let embedded = self.calls.embed(&embedder, &request, tensor::TEXT).await?;
+        Ok(write::inferred(embedded, request.dimensions(), form, name, id))
+    }
+
+    fn is_ready(&self, request: &proto::ModelReadyRequest) -> Result<bool, Status> {
+        // While it loads, nothing is known of it but that it is not ready.
+        let Some(embedder) = self.calls.model.get() else { return Ok(false) };
+        check_model(&request.name, &request.version, &embedder)?;
+        Ok(self.health.is_serving())
+    }
+
+    fn describe(&self, request: &proto::ModelMetadataRequest) -> Result<proto::ModelMetadataResponse, Status> {
+        let embedder = self.calls.embedder()?;
+        check_model(&request.name, &request.version, &embedder)?;
+        Ok(write::metadata(&embedder))
+    }
+}
+
+/// The model is known by its whole name and by the last part of it.
+fn check_model(name: &str, version: &str, embedder: &Embedder) -> Result<(), Status> {
+    let whole = embedder.model().name.as_str();
+    let last = whole.rsplit('/').next().unwrap_or(whole);
+    if name.is_empty() || ![whole, last].contains(&name) {
+        let known =
+            if whole == last { quoted(whole) } else { format!("{} or, in short, {}", quoted(whole), quoted(last)) };
+        return Err(status::no_such_model(&format!("model {}", quoted(name)), &known));
+    }
+    if !["", VERSION].contains(&version) {
+        return Err(status::no_such_model(&format!("version {} of {}", quoted(version), quoted(name)), "version `1`"));
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for OpenInference {
+    async fn server_live(
+        &self,
+        _: Request<proto::ServerLiveRequest>,
+    ) -> Result<Response<proto::ServerLiveResponse>, Status> {
+        Ok(Response::new(proto::ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<proto::ServerReadyRequest>,
+    ) -> Result<Response<proto::ServerReadyResponse>, Status> {
+        Ok(Response::new(proto::ServerReadyResponse { ready: self.health.is_serving() }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<proto::ModelReadyRequest>,
+    ) -> Result<Response<proto::ModelReadyResponse>, Status> {
+        self.is_ready(&request.into_inner()).map(|ready| Response::new(proto::ModelReadyResponse { ready }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<proto::ServerMetadataRequest>,
+    ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
+        Ok(Response::new(write::server()))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<proto::ModelMetadataRequest>,
+    ) -> Result<Response<proto::ModelMetadataResponse>, Status> {
+        self.describe(&request.into_inner()).map(Response::new)
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<proto::ModelInferRequest>,
+    ) -> Result<Response<proto::ModelInferResponse>, Status> {
+        self.infer(request.into_inner()).await.map(Response::new)
+    }
+}

@@ -1,0 +1,168 @@
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::proto::open_inference::{InferParameter, InferTensorContents, ModelInferRequest};
+
+const LIMITS: Limits = Limits { max_texts: NonZeroUsize::new(3).expect("not zero"), max_text_bytes: 8, dimension: 4 };
+
+fn contents(elements: &[&[u8]]) -> Option<InferTensorContents> {
+    let bytes_contents = elements.iter().map(|element| element.to_vec()).collect();
+    Some(InferTensorContents { bytes_contents, ..Default::default() })
+}
+
+fn input(shape: &[i64], contents: Option<InferTensorContents>) -> InferInputTensor {
+    InferInputTensor {
+        name: "text".to_owned(),
+        datatype: "BYTES".to_owned(),
+        shape: shape.to_vec(),
+        parameters: HashMap::new(),
+        contents,
+    }
+}
+
+fn typed(shape: &[i64], elements: &[&[u8]]) -> ModelInferRequest {
+    ModelInferRequest { inputs: vec![input(shape, contents(elements))], ..Default::default() }
+}
+
+fn raw(shape: &[i64], tensors: &[&[u8]]) -> ModelInferRequest {
+    let raw_input_contents = tensors.iter().map(|tensor| tensor.to_vec()).collect();
+    ModelInferRequest { inputs: vec![input(shape, None)], raw_input_contents, ..Default::default() }
+}
+
+fn with(name: &str, value: ParameterChoice) -> ModelInferRequest {
+    let parameters = HashMap::from([parameter(name, value)]);
+    ModelInferRequest { parameters, ..typed(&[1], &[b"a"]) }
+}
+
+fn parameter(name: &str, value: ParameterChoice) -> (String, InferParameter) {
+    (name.to_owned(), InferParameter { parameter_choice: Some(value) })
+}
+
+fn output(name: &str, parameters: &[&str]) -> InferRequestedOutputTensor {
+    let parameters = parameters.iter().map(|name| parameter(name, ParameterChoice::Int64Param(1))).collect();
+    InferRequestedOutputTensor { name: name.to_owned(), parameters }
+}
+
+fn checked(request: ModelInferRequest) -> Result<(EmbedRequest, Form), Violations> {
+    check(request, Truncation::Start, &LIMITS)
+}
+
+#[test]
+fn texts_are_read_in_both_forms_and_both_shapes() {
+    let cases = [
+        (typed(&[2], &[b"a", b""]), vec!["a", ""], Form::Typed),
+        (typed(&[1, 1], &["é".as_bytes()]), vec!["é"], Form::Typed),
+        (raw(&[2], &[b"\x01\0\0\0a\0\0\0\0"]), vec!["a", ""], Form::Raw),
+        (raw(&[1, 1], &[b"\x02\0\0\0\xc3\xa9"]), vec!["é"], Form::Raw),
+        // Clients send the message without elements, too.
+        (
+            ModelInferRequest { inputs: vec![input(&[1], contents(&[]))], ..raw(&[], &[b"\x01\0\0\0a"]) },
+            vec!["a"],
+            Form::Raw,
+        ),
+        (
+            ModelInferRequest { outputs: vec![output("embedding", &["other"])], ..typed(&[1], &[b"a"]) },
+            vec!["a"],
+            Form::Typed,
+        ),
+    ];
+    for (request, texts, form) in cases {
+        let (found, found_form) = checked(request.clone()).expect("valid");
+        assert_eq!(
+            (found.texts(), found_form),
+            (&texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()[..], form)
+        );
+    }
+}
+
+#[test]
+fn parameters_are_options_and_those_of_others_are_passed_over() {
+    use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
+    let default = EmbedOptions { truncation: Truncation::Start, ..EmbedOptions::default() };
+    let side = |side: &str| StringParam(side.to_owned());
+    let cases = [
+        (with("normalize", BoolParam(false)), EmbedOptions { normalize: false, ..default }),
+        (with("normalize", BoolParam(true)), default),
+        (with("dimensions", Int64Param(2)), EmbedOptions { dimensions: Some(2), ..default }),
+        (with("dimensions", Uint64Param(4)), EmbedOptions { dimensions: Some(4), ..default }),
+        (with("truncation", side("end")), EmbedOptions { truncation: Truncation::End, ..default }),
+        (with("truncation", side("start")), default),
+        (with("truncation", side("reject")), EmbedOptions { truncation: Truncation::Reject, ..default }),
+        (with("priority", DoubleParam(1.0)), default),
+    ];
+    for (request, expected) in cases {
+        let (found, _) = checked(request.clone()).expect("valid");
+        assert_eq!(found.options(), &expected, "{request:?}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    use ParameterChoice::{Int64Param, StringParam};
+    let good = || typed(&[1], &[b"a"]);
+    let named = |name: &str| InferInputTensor { name: name.to_owned(), ..input(&[1], contents(&[b"a"])) };
+    let floats = InferTensorContents { fp32_contents: vec![1.0], ..Default::default() };
+    let shared = InferInputTensor {
+        parameters: HashMap::from([parameter("shared_memory_region", StringParam("region".to_owned()))]),
+        ..input(&[1], None)
+    };
+    let inputs = |inputs: &[InferInputTensor]| ModelInferRequest { inputs: inputs.to_vec(), ..Default::default() };
+    let outputs = |outputs: &[InferRequestedOutputTensor]| ModelInferRequest { outputs: outputs.to_vec(), ..good() };
+    let cases = [
+        (inputs(&[]), "inputs", "is empty"),
+        (inputs(&[named("text"), named("text")]), "inputs", "2 times"),
+        (inputs(&[named("text"), named("input_ids")]), "inputs[1].name", "`input_ids`"),
+        (inputs(&[shared]), "inputs[0].parameters", "shared_memory_region"),
+        (
+            inputs(&[InferInputTensor { datatype: "FP32".to_owned(), ..named("text") }]),
+            "inputs[0].datatype",
+            "is not BYTES",
+        ),
+        (typed(&[], &[b"a"]), "inputs[0].shape", "is []"),
+        (typed(&[-1], &[b"a"]), "inputs[0].shape", "is [-1]"),
+        (typed(&[0], &[]), "inputs[0].shape", "is [0]"),
+        (typed(&[4], &[b"a".as_slice(); 4]), "inputs[0].shape", "1 to 3"),
+        (typed(&[1, 2], &[b"a", b"b"]), "inputs[0].shape", "is [1, 2]"),
+        (typed(&[1, 1, 1], &[b"a"]), "inputs[0].shape", "is [1, 1, 1]"),
+        (typed(&[1; 1000], &[b"a"]), "inputs[0].shape", "of 1000 dimensions"),
+        (typed(&[i64::MAX], &[b"a"]), "inputs[0].shape", "1 to 3"),
+        (typed(&[2], &[b"a"]), "inputs[0].shape", "elements sent: 1"),
+        (typed(&[1], &[b"a", b"b"]), "inputs[0].shape", "elements sent: 2"),
+        (raw(&[2], &[b"\x01\0\0\0a"]), "inputs[0].shape", "elements sent: 1"),
+        (raw(&[1], &[b""]), "inputs[0].shape", "elements sent: 0"),
+        (inputs(&[input(&[1], None)]), "inputs[0].shape", "elements sent: 0"),
+        (inputs(&[input(&[1], Some(floats))]), "inputs[0].contents", "beside bytes_contents"),
+        (raw(&[1], &[b"\0\0\0\0", b"\0\0\0\0"]), "raw_input_contents", "2 tensors"),
+        (
+            ModelInferRequest { raw_input_contents: vec![b"\x01\0\0\0a".to_vec()], ..good() },
+            "raw_input_contents",
+            "beside inputs[0].contents",
+        ),
+        (raw(&[1], &[b"\x01\0\0"]), "raw_input_contents[0]", "within a length of 4 bytes at byte 0 of 3"),
+        (raw(&[2], &[b"\x01\0\0\0a\x02\0\0\0b"]), "raw_input_contents[0]", "an element of 2 bytes at byte 5 of 10"),
+        (raw(&[1], &[b"\xff\xff\xff\xffa"]), "raw_input_contents[0]", "of 4294967295 bytes at byte 0"),
+        (raw(&[1], &[b"\x01\0\0\0a\0\0\0\0"]), "raw_input_contents[0]", "another one at byte 5 of 9"),
+        (typed(&[2], &[b"a", b"b\xff"]), "text[1]", "not UTF-8, from byte 1 on"),
+        (typed(&[2], &[b"a", b"123456789"]), "text[1]", "has 9 bytes"),
+        (outputs(&[output("embedding", &[]), output("scores", &[])]), "outputs[1].name", "`scores`"),
+        (outputs(&[output("embedding", &["classification"])]), "outputs[0].parameters", "classification"),
+        (with("normalize", Int64Param(1)), "normalize", "no bool"),
+        (with("dimensions", Int64Param(0)), "dimensions", "is 0"),
+        (with("dimensions", Int64Param(5)), "dimensions", "is 5"),
+        (with("dimensions", Int64Param(-1)), "dimensions", "no number"),
+        (with("dimensions", StringParam("4".to_owned())), "dimensions", "no number"),
+        (with("truncation", StringParam("left".to_owned())), "truncation", "`end`"),
+    ];
+    for (request, field, part) in cases {
+        let violations = checked(request.clone()).expect_err("invalid");
+        let told: Vec<_> = violations.iter().collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0].field, field, "{told:?}");
+        assert!(told[0].description.contains(part), "{told:?}");
+    }
+    let empty = InferParameter { parameter_choice: None };
+    let parameters = ["normalize", "dimensions", "truncation"].map(|name| (name.to_owned(), empty.clone()));
+    let violations = checked(ModelInferRequest { parameters: parameters.into(), ..typed(&[1], &[b"\xff"]) });
+    let fields: Vec<_> = violations.expect_err("invalid").iter().map(|violation| violation.field.clone()).collect();
+    assert_eq!(fields, ["normalize", "dimensions", "truncation", "text[0]"]);
+}

@@ -1,0 +1,151 @@
+//! `tei.v1`: the gRPC protocol of text-embeddings-inference, as far as it is about embeddings.
+
+use tonic::{Request, Response, Status, Streaming};
+
+use super::calls::Calls;
+use super::replies::Replies;
+use super::status;
+use crate::proto::tei as proto;
+use crate::proto::tei::embed_server::Embed;
+use crate::proto::tei::info_server::Info;
+use crate::proto::tei::tokenize_server::Tokenize;
+use crate::request::TextField;
+
+mod read;
+mod write;
+
+/// What the protocol calls its text: there is one in a request.
+const INPUTS: TextField = TextField::Single("inputs");
+const NOT_SPARSE: &str = "the model makes no sparse vectors; Embed gives dense ones";
+const NOT_ALL: &str = "the engine gives no vectors of single tokens; Embed gives that of the whole text";
+
+/// All services of the protocol.
+#[derive(Debug, Clone)]
+pub(super) struct Tei {
+    pub(super) calls: Calls,
+}
+
+impl Tei {
+    async fn embed(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Status> {
+        let embedder = self.calls.embedder()?;
+        let chars = request.inputs.chars().count();
+        let request = read::embed(request, &embedder)?;
+        let embedded = self.calls.embed(&embedder, &request, INPUTS).await?;
+        Ok(write::embedded(embedded, chars))
+    }
+
+    fn tokenize(&self, request: proto::EncodeRequest) -> Result<proto::EncodeResponse, Status> {
+        let embedder = self.calls.embedder()?;
+        let special_wanted = request.add_special_tokens;
+        let text = read::tokenize(request, &embedder)?;
+        let tokens =
+            embedder.tokens(&text, special_wanted).map_err(|error| status::from_embed_error(&error, INPUTS))?;
+        Ok(proto::EncodeResponse { tokens: tokens.into_iter().flatten().map(write::token).collect() })
+    }
+
+    fn decode(&self, request: &proto::DecodeRequest) -> Result<proto::DecodeResponse, Status> {
+        let embedder = self.calls.embedder()?;
+        read::check_ids(&request.ids, &embedder)?;
+        let text = embedder.decode(&request.ids, !request.skip_special_tokens);
+        Ok(proto::DecodeResponse { text: text.map_err(|error| status::from_decode_error(&error))? })
+    }
+}
+
+#[tonic::async_trait]
+impl Info for Tei {
+    async fn info(&self, _: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
+        Ok(Response::new(write::info(&*self.calls.embedder()?)))
+    }
+}
+
+#[tonic::async_trait]
+impl Embed for Tei {
+    async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
+        self.embed(request.into_inner()).await.map(write::with_headers)
+    }
+
+    type EmbedStreamStream = Replies<proto::EmbedResponse>;
+
+    async fn embed_stream(
+        &self,
+        request: Request<Streaming<proto::EmbedRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        let service = self.clone();
+        let answer = move |request| {
+            let service = service.clone();
+            async move { service.embed(request).await }
+        };
+        Ok(self.calls.stream(request, answer, Err))
+    }
+
+    async fn embed_sparse(
+        &self,
+        _: Request<proto::EmbedSparseRequest>,
+    ) -> Result<Response<proto::EmbedSparseResponse>, Status> {
+        Err(status::cannot(NOT_SPARSE))
+    }
+
+    type EmbedSparseStreamStream = Replies<proto::EmbedSparseResponse>;
+
+    async fn embed_sparse_stream(
+        &self,
+        _: Request<Streaming<proto::EmbedSparseRequest>>,
+    ) -> Result<Response<Self::EmbedSparseStreamStream>, Status> {
+        Err(status::cannot(NOT_SPARSE))
+    }
+
+    async fn embed_all(&self, _: Request<proto::EmbedAllRequest>) -> Result<Response<proto::EmbedAllResponse>, Status> {
+        Err(status::cannot(NOT_ALL))
+    }
+
+    type EmbedAllStreamStream = Replies<proto::EmbedAllResponse>;
+
+    async fn embed_all_stream(
+        &self,
+        _: Request<Streaming<proto::EmbedAllRequest>>,
+    ) -> Result<Response<Self::EmbedAllStreamStream>, Status> {
+        Err(status::cannot(NOT_ALL))
+    }
+}
+
+#[tonic::async_trait]
+impl Tokenize for Tei {
+    async fn tokenize(
+        &self,
+        request: Request<proto::EncodeRequest>,
+    ) -> Result<Response<proto::EncodeResponse>, Status> {
+        self.tokenize(request.into_inner()).map(Response::new)
+    }
+
+    type TokenizeStreamStream = Replies<proto::EncodeResponse>;
+
+    async fn tokenize_stream(
+        &self,
+        request: Request<Streaming<proto::EncodeRequest>>,
+    ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
+        let service = self.clone();
+        let answer = move |request| {
+            let service = service.clone();
+            async move { service.tokenize(request) }
+        };
+        Ok(self.calls.stream(request, answer, Err))
+    }
+
+    async fn decode(&self, request: Request<proto::DecodeRequest>) -> Result<Response<proto::DecodeResponse>, Status> {
+        self.decode(&request.into_inner()).map(Response::new)
+    }
+
+    type DecodeStreamStream = Replies<proto::DecodeResponse>;
+
+    async fn decode_stream(
+        &self,
+        request: Request<Streaming<proto::DecodeRequest>>,
+    ) -> Result<Response<Self::DecodeStreamStream>, Status> {
+        let service = self.clone();
+        let answer = move |request| {
+            let service = service.clone();
+            async move { service.decode(&request) }
+        };
+        Ok(self.calls.stream(request, answer, Err))
+    }
+}

@@ -1,0 +1,76 @@
+//! Requests as they come, to checked ones.
+
+use tonic::Status;
+
+use super::INPUTS;
+use crate::embed::Embedder;
+use crate::grpc::status;
+use crate::proto::tei as proto;
+use crate::request::{EmbedOptions, EmbedRequest, Limits, Texts, Truncation, Violations, quoted};
+
+pub(super) fn embed(request: proto::EmbedRequest, embedder: &Embedder) -> Result<EmbedRequest, Status> {
+    check_embed(request, embedder.limits()).map_err(|violations| status::invalid(&violations))
+}
+
+/// The text to tokenise.
+pub(super) fn tokenize(request: proto::EncodeRequest, embedder: &Embedder) -> Result<Texts, Status> {
+    let mut violations = Violations::of(INPUTS);
+    check_not_empty(&request.inputs, &mut violations);
+    check_prompt(request.prompt_name.as_deref(), &mut violations);
+    let texts = Texts::check(vec![request.inputs], embedder.limits(), &mut violations);
+    texts.filter(|_| violations.is_empty()).ok_or_else(|| status::invalid(&violations))
+}
+
+/// As many as a text can have.
+pub(super) fn check_ids(ids: &[u32], embedder: &Embedder) -> Result<(), Status> {
+    let most = embedder.limits().max_text_bytes;
+    let mut violations = Violations::default();
+    if ids.is_empty() || ids.len() > most {
+        violations.add("ids", format!("has {} ids; send 1 to {most}", ids.len()));
+        return Err(status::invalid(&violations));
+    }
+    Ok(())
+}
+
+fn check_embed(request: proto::EmbedRequest, limits: &Limits) -> Result<EmbedRequest, Violations> {
+    let mut violations = Violations::of(INPUTS);
+    check_not_empty(&request.inputs, &mut violations);
+    check_prompt(request.prompt_name.as_deref(), &mut violations);
+    let options = EmbedOptions {
+        normalize: request.normalize.unwrap_or(true),
+        truncation: truncation(request.truncate, request.truncation_direction, &mut violations),
+        dimensions: request.dimensions,
+        skip_cache: false,
+    };
+    let checked = EmbedRequest::check(vec![request.inputs], options, limits, &mut violations);
+    checked.filter(|_| violations.is_empty()).ok_or(violations)
+}
+
+fn truncation(truncate: bool, direction: i32, violations: &mut Violations) -> Truncation {
+    match proto::TruncationDirection::try_from(direction) {
+        Ok(_) if !truncate => Truncation::Reject,
+        Ok(proto::TruncationDirection::Right) => Truncation::End,
+        Ok(proto::TruncationDirection::Left) => Truncation::Start,
+        Err(_) => {
+            let problem = format!("is {direction}, which is none of the values of the enum");
+            violations.add("truncation_direction", problem);
+            Truncation::Reject
+        }
+    }
+}
+
+/// As the protocol's own server has it: an empty text there is one that was forgotten.
+fn check_not_empty(inputs: &str, violations: &mut Violations) {
+    if inputs.is_empty() {
+        violations.add(INPUTS.all(), "is empty; send a text");
+    }
+}
+
+fn check_prompt(name: Option<&str>, violations: &mut Violations) {
+    if let Some(name) = name {
+        violations.add("prompt_name", format!("is {}; this server's model has no prompts: leave it out", quoted(name)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

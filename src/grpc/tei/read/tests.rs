@@ -1,0 +1,60 @@
+use std::num::NonZeroUsize;
+
+use super::*;
+use crate::proto::tei::EmbedRequest as Message;
+
+const LIMITS: Limits = Limits { max_texts: NonZeroUsize::MIN, max_text_bytes: 8, dimension: 4 };
+
+fn good() -> Message {
+    Message { inputs: "text".to_owned(), ..Message::default() }
+}
+
+#[test]
+fn options_are_read_with_the_protocols_defaults() {
+    let (left, right) = (proto::TruncationDirection::Left.into(), proto::TruncationDirection::Right.into());
+    let default = EmbedOptions { truncation: Truncation::Reject, ..EmbedOptions::default() };
+    let cases = [
+        (good(), default),
+        (Message { truncate: true, ..good() }, EmbedOptions { truncation: Truncation::End, ..default }),
+        (
+            Message { truncate: true, truncation_direction: right, ..good() },
+            EmbedOptions { truncation: Truncation::End, ..default },
+        ),
+        (
+            Message { truncate: true, truncation_direction: left, ..good() },
+            EmbedOptions { truncation: Truncation::Start, ..default },
+        ),
+        (Message { truncation_direction: left, ..good() }, default),
+        (Message { normalize: Some(false), ..good() }, EmbedOptions { normalize: false, ..default }),
+        (
+            Message { normalize: Some(true), dimensions: Some(4), ..good() },
+            EmbedOptions { dimensions: Some(4), ..default },
+        ),
+    ];
+    for (message, expected) in cases {
+        let checked = check_embed(message.clone(), &LIMITS).expect("valid");
+        assert_eq!((checked.texts(), checked.options()), (&["text".to_owned()][..], &expected), "{message:?}");
+    }
+}
+
+#[test]
+fn everything_wrong_is_named_at_once() {
+    let cases = [
+        (Message::default(), vec!["inputs"]),
+        (Message { inputs: "123456789".to_owned(), ..good() }, vec!["inputs"]),
+        (Message { prompt_name: Some("query".to_owned()), ..good() }, vec!["prompt_name"]),
+        (Message { prompt_name: Some(String::new()), ..good() }, vec!["prompt_name"]),
+        (Message { dimensions: Some(0), ..good() }, vec!["dimensions"]),
+        (Message { dimensions: Some(5), ..good() }, vec!["dimensions"]),
+        (Message { truncation_direction: 2, ..good() }, vec!["truncation_direction"]),
+        (
+            Message { dimensions: Some(9), truncate: true, truncation_direction: -1, ..Message::default() },
+            vec!["inputs", "truncation_direction", "dimensions"],
+        ),
+    ];
+    for (message, expected) in cases {
+        let violations = check_embed(message.clone(), &LIMITS).expect_err("invalid");
+        let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, expected, "{message:?}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Where the parts of a lower-cased text are in the text itself.
+
+use std::ops::Range;
+
+/// For each byte of the lower-cased text, the bytes that it comes from.
+#[derive(Debug)]
+pub(super) struct Origins(Vec<Range<usize>>);
+
+impl Origins {
+    /// Bytes of a character that keeps its length come each from their own; those of others, from all of it.
+    pub(super) fn of(text: &str) -> Self {
+        let mut origins = Vec::with_capacity(text.len());
+        for (at, letter) in text.char_indices() {
+            let before = letter.len_utf8();
+            // `str::to_lowercase` differs from this only in the final sigma, which has the length of the other one.
+            let after: usize = letter.to_lowercase().map(char::len_utf8).sum();
+            origins.extend((0..after).map(
+                |byte| {
+                    if before == after { at + byte..at + byte + 1 } else { at..at + before }
+                },
+            ));
+        }
+        Self(origins)
+    }
+
+    /// Where a part of the lower-cased text comes from.
+    pub(super) fn range(&self, lower: Range<usize>) -> Range<usize> {
+        let end = self.0.last().map_or(0, |last| last.end);
+        let start = self.0.get(lower.start).map_or(end, |first| first.start);
+        match lower.is_empty() {
+            true => start..start,
+            false => start..self.0.get(lower.end - 1).map_or(end, |last| last.end),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_in_texts_whose_length_changes() {
+        // The dotted capital I becomes an i and a dot above: 2 bytes become 3. The Kelvin sign (3 bytes) becomes a k.
+        let text = "Aİb\u{212A}ΣΟΣ";
+        let lower = text.to_lowercase();
+        let origins = Origins::of(text);
+        assert_eq!(origins.0.len(), lower.len());
+        let cases = [("a", "A"), ("i\u{307}", "İ"), ("i", "İ"), ("b", "b"), ("bk", "b\u{212A}"), ("σος", "ΣΟΣ")];
+        for (part, expected) in cases {
+            let start = lower.find(part).expect(part);
+            assert_eq!(&text[origins.range(start..start + part.len())], expected, "{part}");
+        }
+        assert_eq!((origins.range(1..1), origins.range(lower.len()..lower.len())), (1..1, text.len()..text.len()));
+        assert_eq!(Origins::of("").range(0..0), 0..0);
+    }
+}

@@ -1,0 +1,46 @@
+use super::*;
+
+fn tokens(content: &str) -> Result<Tokens, TokensError> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, content).expect("write");
+    Tokens::open(NamedFile { path, flag: "--token-file" })
+}
+
+#[test]
+fn a_token_a_line_and_comments_and_empty_lines_are_passed_over() {
+    let tokens = tokens("# service a\n  first \n\n#off\nsecond\r\n").expect("two tokens");
+    assert_eq!(format!("{:?}", tokens.0.current()), "2 tokens");
+    assert!(tokens.has("first") && tokens.has("second"));
+    assert!(["", "firs", "first ", "First", "#off", "off"].iter().all(|token| !tokens.has(token)));
+}
+
+#[test]
+fn a_file_without_tokens_or_with_what_is_none_is_refused() {
+    for content in ["", "\n", "# a comment\n"] {
+        assert!(tokens(content).expect_err("none").to_string().contains("holds no token"), "{content:?}");
+    }
+    for content in ["one\ntwo words", "one\nzw\u{f6}lf", "one\ntab\tbed"] {
+        let error = tokens(content).expect_err("no token").to_string();
+        assert!(error.contains("tokens (--token-file), line 2"), "{error}");
+        assert!(!error.contains("words"), "no part of a token is told: {error}");
+    }
+}
+
+#[test]
+fn an_authorization_is_the_scheme_in_any_case_and_a_token() {
+    let tokens = tokens("secret").expect("a token");
+    for (authorization, admitted) in [
+        (Some("Bearer secret"), Ok(())),
+        (Some("bearer secret"), Ok(())),
+        (Some("BEARER  secret"), Ok(())),
+        (Some("Bearer wrong"), Err(Refusal::Unknown)),
+        (Some("Bearer "), Err(Refusal::Unknown)),
+        (Some("secret"), Err(Refusal::Malformed)),
+        (Some("Basic secret"), Err(Refusal::Malformed)),
+        (Some(""), Err(Refusal::Malformed)),
+        (None, Err(Refusal::Missing)),
+    ] {
+        assert_eq!(tokens.admit(authorization), admitted, "{authorization:?}");
+    }
+}
