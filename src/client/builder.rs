@@ -146,7 +146,7 @@ impl ClientBuilder {
             Ok(Servers { address, endpoint })
         });
         let servers = servers.collect::<Result<Vec<_>, _>>()?;
-        let caller = Caller::new(Pool::start(servers, resolve), self.bearer()?, self.retries);
+        let caller = Caller::new(Pool::start(servers, &resolve), self.bearer()?, self.retries);
         Ok(Client { caller: Arc::new(caller), limits: Arc::default(), deadline: self.deadline })
     }
 
@@ -211,14 +211,14 @@ mod tests {
     #[tokio::test]
     async fn certificates_need_tls() {
         let builder = Client::builder("a:1").trust("-----BEGIN CERTIFICATE-----\n");
-        let error = builder.connect_later().err().expect("an error").to_string();
+        let error = builder.connect_later().expect_err("an error").to_string();
         assert!(error.contains("a:1") && error.contains("`https://`"), "{error}");
     }
 
     #[tokio::test]
     async fn a_plain_connection_goes_to_one_server() {
         for servers in ["a:1,b:1", "dns:///a:1"] {
-            let error = Client::builder(servers).connection().await.err().expect("an error");
+            let error = Client::builder(servers).connection().await.expect_err("an error");
             assert!(error.to_string().contains("goes to one"), "{error}");
         }
     }
@@ -228,8 +228,8 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address").to_string();
         drop(free);
-        let plain = Client::builder(&*address).connection().await.err().expect("an error");
-        let client = Client::connect(&address).await.err().expect("an error");
+        let plain = Client::builder(&*address).connection().await.expect_err("an error");
+        let client = Client::connect(&address).await.expect_err("an error");
         for message in [plain.to_string(), client.to_string()] {
             assert!(message.contains(&address) && message.contains("refused"), "{message}");
         }

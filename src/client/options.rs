@@ -62,7 +62,7 @@ pub enum OptionsError {
         expected: &'static str,
     },
     /// There is no client, or no connection.
-    #[error("--server: {0}")]
+    #[error(transparent)]
     Connect(#[from] ConnectError),
 }
 
@@ -106,7 +106,9 @@ fn token(path: &Path) -> Result<String, OptionsError> {
     let text = text.map_err(|_| wrong("expected a token, and this is no text"))?;
     match text.trim() {
         "" => Err(wrong("expected a token, and there is none in it")),
-        token if token.contains(char::is_whitespace) => Err(wrong("expected one token, without white space inside")),
+        token if !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Err(wrong("expected one token in ASCII, without white space inside"))
+        }
         token => Ok(token.to_owned()),
     }
 }

@@ -107,7 +107,7 @@ impl Choice {
 
 impl Pool {
     /// Connects to all servers, in the background. Wants a tokio runtime.
-    pub(super) fn start(servers: Vec<Servers>, resolve: impl Resolve) -> Self {
+    pub(super) fn start(servers: Vec<Servers>, resolve: &impl Resolve) -> Self {
         let seats = Arc::new(Seats { table: Mutex::default(), turn: AtomicUsize::new(0), signals: Arc::default() });
         let mut tasks = Vec::new();
         for servers in servers {
@@ -211,7 +211,7 @@ impl Seats {
             match server.look(now) {
                 Look::Awake => awake.push(server),
                 Look::Resting(until) if resting.is_none_or(|(first, _)| until < first) => {
-                    resting = Some((until, server))
+                    resting = Some((until, server));
                 }
                 Look::Resting(_) | Look::Failed => {}
                 Look::Connecting => waiting = true,

@@ -51,7 +51,7 @@ pub(super) fn judge(status: &Status) -> Verdict {
 }
 
 fn judge_transport(error: &(dyn Error + 'static)) -> Verdict {
-    if chain(error).any(|error| error.is::<TimeoutExpired>()) {
+    if chain(error).any(<dyn Error + 'static>::is::<TimeoutExpired>) {
         return Verdict::Late;
     }
     let Some(error) = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()) else {

@@ -37,17 +37,11 @@ fn a_file_that_holds_something_else_is_named_with_its_flag() {
     assert!(message.contains("--ca") && message.contains("BEGIN CERTIFICATE"), "{message}");
     let options = ClientOptions { ca: Some("does/not/exist".into()), ..to("https://a:1") };
     assert!(text(options.builder()).contains("--ca does/not/exist"));
-    for wrong in ["", " \n", "two words"] {
+    for wrong in ["", " \n", "two words", "ö"] {
         let token = file(wrong);
         let options = ClientOptions { token_file: Some(token.path().to_owned()), ..to("a:1") };
         assert!(text(options.builder()).contains("--token-file"), "{wrong:?}");
     }
-}
-
-#[tokio::test]
-async fn an_address_that_is_none_is_told_with_its_flag() {
-    let message = text(to("localhost").connect().await);
-    assert!(message.contains("--server") && message.contains("no port"), "{message}");
 }
 
 /// A server with TLS that lets in only those with a certificate and a token.

@@ -45,7 +45,7 @@ async fn free() -> SocketAddr {
 #[tokio::test]
 async fn a_server_that_is_gone_is_passed_over_and_one_that_comes_gets_its_share() {
     let (here, other) = (Fake::fine().await, free().await);
-    let pool = Pool::start(servers(&format!("{},{other}", here.address)), nobody);
+    let pool = Pool::start(servers(&format!("{},{other}", here.address)), &nobody);
     assert_eq!(taken(&pool, 10).await, [here.address.to_string()].into());
     let _there = Fake::start_at(&other.to_string(), |_, _| Ok(Default::default())).await;
     until(async || taken(&pool, 2).await.len() == 2).await;
@@ -56,7 +56,7 @@ async fn a_server_that_is_gone_is_passed_over_and_one_that_comes_gets_its_share(
 #[tokio::test]
 async fn where_nothing_listens_a_call_is_told_at_once_and_why() {
     let free = free().await;
-    let pool = Pool::start(servers(&free.to_string()), nobody);
+    let pool = Pool::start(servers(&free.to_string()), &nobody);
     for _ in 0..3 {
         let reason = timeout(PATIENCE, pool.take()).await.expect("in time").expect_err("nothing listens");
         assert!(reason.contains(&free.to_string()) && reason.contains("refused"), "{reason}");
@@ -66,7 +66,7 @@ async fn where_nothing_listens_a_call_is_told_at_once_and_why() {
 #[tokio::test]
 async fn a_connection_that_has_ended_is_not_taken_again() {
     let server = Fake::fine().await;
-    let pool = Pool::start(servers(&server.address.to_string()), nobody);
+    let pool = Pool::start(servers(&server.address.to_string()), &nobody);
     let first = pool.take().await.expect("a connection");
     first.ended();
     let second = timeout(PATIENCE, pool.take()).await.expect("in time").expect("another one");
@@ -78,7 +78,7 @@ async fn a_connection_that_has_ended_is_not_taken_again() {
 #[tokio::test]
 async fn one_call_goes_ahead_when_a_server_has_rested() {
     let (tired, awake) = (Fake::fine().await, Fake::fine().await);
-    let pool = Pool::start(servers(&format!("{},{}", tired.address, awake.address)), nobody);
+    let pool = Pool::start(servers(&format!("{},{}", tired.address, awake.address)), &nobody);
     until(async || taken(&pool, 2).await.len() == 2).await;
     let of_tired = async || loop {
         let taken = pool.take().await.expect("a connection");
@@ -105,7 +105,7 @@ async fn every_address_of_a_name_is_a_server_and_the_name_is_asked_again_after_t
         let found = name.lock().expect("no panic").clone();
         async move { Ok(found) }
     };
-    let pool = Pool::start(servers("dns:///a.name:7"), resolve);
+    let pool = Pool::start(servers("dns:///a.name:7"), &resolve);
     let addresses = |servers: &[&Fake]| servers.iter().map(|server| server.address.to_string()).collect();
     until(async || taken(&pool, 2).await == addresses(&[&first, &second])).await;
 
@@ -124,7 +124,7 @@ async fn a_name_that_has_no_addresses_is_told_until_it_has_some() {
         let found = name.lock().expect("no panic").clone();
         async move { Ok(found) }
     };
-    let pool = Pool::start(servers("dns:///a.name:7"), resolve);
+    let pool = Pool::start(servers("dns:///a.name:7"), &resolve);
     let reason = timeout(PATIENCE, pool.take()).await.expect("in time").expect_err("no addresses");
     assert!(reason.contains("a.name:7") && reason.contains("no addresses"), "{reason}");
     found.lock().expect("no panic").push(server.address);

@@ -23,7 +23,7 @@ def arguments() -> argparse.Namespace:
         "--deadline", type=float, default=0.05, metavar="SECONDS", help="of a call to the service [default: %(default)s]"
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.6, metavar="COSINE", help="an injection is as near [default: %(default)s]"
+        "--threshold", type=float, default=0.5, metavar="COSINE", help="an injection is as near [default: %(default)s]"
     )
     parser.add_argument("--with-embedding", action="store_true", help="print embeddings, too")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="[default: the lines of standard input]")

@@ -49,7 +49,7 @@ class BundleBasedDetector:
         service: EmbeddingService,
         local: LocalModel,
         known: Sequence[str] | None = None,
-        threshold: float = 0.6,
+        threshold: float = 0.5,
         breaker: CircuitBreaker | None = None,
     ) -> None:
         self._service = service
