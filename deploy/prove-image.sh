@@ -68,7 +68,7 @@ stand_in_for_build() {
     cp /etc/ssl/certs/ca-certificates.crt "$folder.new/etc/ssl/certs/ca-certificates.crt"
     mv "$folder.new" "$folder"
   fi
-  image_of build-stand-in "$folder" --env CARGO_HOME=/usr/local/cargo --env PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin
+  image_of build-stand-in "$folder" --env CARGO_HOME=/usr/local/cargo --env PATH=/usr/local/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 }
 
 # The packages of distroless/cc, unpacked and not configured, as that image is made.
