@@ -80,9 +80,9 @@ impl<'f> File<'f> {
         for (method, place) in service.method.iter().zip(0..) {
             let stream = |streams| if streams { "stream " } else { "" };
             let (takes, gives) = (short(method.input_type()), short(method.output_type()));
-            let _ = write!(
+            let _ = writeln!(
                 page,
-                "* **`{}`**(`{}{takes}`) → `{}{gives}`: {}\n",
+                "* **`{}`**(`{}{takes}`) → `{}{gives}`: {}",
                 method.name(),
                 stream(method.client_streaming()),
                 stream(method.server_streaming()),
