@@ -119,10 +119,15 @@ fn described(descriptors: &[u8]) -> Vec<String> {
 
 #[test]
 fn every_method_that_is_served_has_a_name_of_its_own() {
-    let own = [crate::proto::FILE_DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
-    let reflection =
-        [tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET];
-    let paths: Vec<String> = own.into_iter().chain(reflection).flat_map(described).collect();
+    let services = [
+        crate::proto::FILE_DESCRIPTOR_SET,
+        crate::proto::tei::FILE_DESCRIPTOR_SET,
+        crate::proto::open_inference::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let paths: Vec<String> = services.into_iter().flat_map(described).collect();
     let methods: Vec<Method> = paths.iter().map(|path| Method::of_path(path)).collect();
     for (path, method) in paths.iter().zip(&methods) {
         assert_eq!(path[1..], *method.name());
