@@ -115,8 +115,22 @@ class Embedd:
         self.messages, services = grpc.protos_and_services("embedd/v1/embedding.proto")
         os.chdir(here)
         self.stub = services.EmbeddingServiceStub(grpc.insecure_channel(address))
-        request = self.messages.GetModelRequest()
-        self.served = self.stub.GetModel(request, wait_for_ready=True, timeout=PATIENCE_SECONDS)
+        self.served = self.model()
+
+    def model(self):
+        """What serves, once it does."""
+        import grpc
+
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.stub.GetModel(self.messages.GetModelRequest(), wait_for_ready=True, timeout=PATIENCE_SECONDS)
+            except grpc.RpcError as error:
+                loading = error.code() == grpc.StatusCode.UNAVAILABLE and time.monotonic() < until
+                if not loading:
+                    self.stop()
+                    raise
+                time.sleep(0.1)
 
     def embed(self, text):
         request = self.messages.EmbedRequest(texts=[text], encoding=self.messages.ENCODING_BYTES, skip_cache=True)
