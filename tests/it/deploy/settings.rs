@@ -43,7 +43,7 @@ pub(super) fn flags(container: &Value) -> BTreeMap<&'static str, String> {
 #[test]
 fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
     for overlay in variants() {
-        assert!(variables(overlay).len() > 1, "{overlay:?} has variables");
+        assert!(!variables(overlay).is_empty(), "{overlay:?} has variables");
         of(overlay);
     }
     for kind in ["Deployment", "ServingRuntime"] {
