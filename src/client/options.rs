@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::address::Address;
 use super::{Client, ClientBuilder, ConnectError, Connection};
 
 /// The server that is called where none is named: that of the default settings, on this machine.
@@ -33,6 +34,14 @@ impl Default for ClientOptions {
 /// Why what the flags say makes no client.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
+    /// Files for TLS, and an address without it.
+    #[error("{flag} is for TLS, and --server {server} is not: write `https://` (or `dns+https:///`) before its host")]
+    NotTls {
+        /// The flag that makes no sense.
+        flag: &'static str,
+        /// The server.
+        server: String,
+    },
     /// One of two files that belong together.
     #[error("{given} is of no use without {missing}: a client's certificate and its key go together")]
     Half {
@@ -70,8 +79,9 @@ impl ClientOptions {
     /// A client's settings, the files read.
     ///
     /// # Errors
-    /// Every [`OptionsError`] but `Connect`.
+    /// [`OptionsError`], each saying what to do.
     pub fn builder(&self) -> Result<ClientBuilder, OptionsError> {
+        self.check_tls()?;
         let mut builder = Client::builder(&*self.server);
         if let Some(path) = &self.ca {
             builder = builder.trust(pem("--ca", path, "CERTIFICATE")?);
@@ -89,6 +99,15 @@ impl ClientOptions {
             builder = builder.token(token(path)?);
         }
         Ok(builder)
+    }
+
+    fn check_tls(&self) -> Result<(), OptionsError> {
+        let files = [("--ca", &self.ca), ("--certificate", &self.certificate), ("--key", &self.key)];
+        let plain = Address::list(&self.server)?.into_iter().find(|address| !address.is_secure());
+        match (plain, files.iter().find(|(_, file)| file.is_some())) {
+            (Some(plain), Some((flag, _))) => Err(OptionsError::NotTls { flag, server: plain.to_string() }),
+            _ => Ok(()),
+        }
     }
 
     /// One plain connection, taken by the server: see [`ClientBuilder::connection`].

@@ -128,7 +128,7 @@ fn failures_are_told_and_have_their_exit_codes() {
         (&["--tokens", "1"], "2 tokens already"),
         (&["--texts-per-request", "257"], "at most 256"),
         (&["--texts", "does/not/exist"], "does/not/exist"),
-        (&["--ca", "ca.pem"], "ca.pem"),
+        (&["--ca", "ca.pem"], "https://"),
     ] {
         let output = load(&server.address.to_string(), args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");

@@ -7,13 +7,12 @@ from importlib import resources
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from detector.breaker import CircuitBreaker
 from detector.local import LocalModel
 from detector.service import EmbeddingService, ServiceError
+from detector.vector import Vector
 
-Vector = npt.NDArray[np.float32]
 Source = Literal["service", "local"]
 
 logger = logging.getLogger(__name__)

@@ -5,11 +5,10 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import tokenizers
 
-Vector = npt.NDArray[np.float32]
+from detector.vector import Vector
 
 
 class LocalModel:

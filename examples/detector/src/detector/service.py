@@ -1,15 +1,11 @@
 """Embeddings from an embedd server."""
 
-from dataclasses import dataclass
-
 import grpc
 import numpy as np
-import numpy.typing as npt
 
 from detector.stubs.embedd.v1 import embedding_pb2 as messages
 from detector.stubs.embedd.v1 import embedding_pb2_grpc as services
-
-Vector = npt.NDArray[np.float32]
+from detector.vector import Vector
 
 # grpcio waits up to two minutes before it connects again; a detector wants its service back sooner.
 _CHANNEL_OPTIONS = [
@@ -21,16 +17,12 @@ _CHANNEL_OPTIONS = [
 _OF_TEXT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 
 
-@dataclass(frozen=True)
 class ServiceError(Exception):
-    """The service gave no embedding."""
+    """The service gave no embedding; `of_text`: it would give one for another text."""
 
-    message: str
-    # Whether it would give one for another text.
-    of_text: bool
-
-    def __str__(self) -> str:
-        return self.message
+    def __init__(self, message: str, of_text: bool) -> None:
+        super().__init__(message)
+        self.of_text = of_text
 
 
 class EmbeddingService:

@@ -1,0 +1,7 @@
+"""What texts become."""
+
+import numpy as np
+import numpy.typing as npt
+
+# Of L2 norm 1, `[dimension]`.
+Vector = npt.NDArray[np.float32]
