@@ -141,11 +141,18 @@ async fn no_call_fails_while_a_pod_ends() {
     let mut client = envoy.client().await;
     going.signal("TERM");
     let end = Instant::now() + Duration::from_secs(7);
+    let mut key = 0;
     while Instant::now() < end {
         call(&mut client, None).await;
-        call(&mut client, Some("tenant-1")).await;
+        // Some keys are the going pod's.
+        call(&mut client, Some(&format!("tenant-{}", key % 40))).await;
+        key += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(going.wait().code(), Some(0));
-    assert!(answered(&staying).await > 100);
+    let before = answered(&staying).await;
+    for key in 0..40 {
+        call(&mut client, Some(&format!("tenant-{key}"))).await;
+    }
+    assert_eq!(answered(&staying).await, before + 40, "the other pod has all keys");
 }

@@ -18,7 +18,7 @@ Source = Literal["service", "local"]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detection:
     """What is found of a text."""
 
