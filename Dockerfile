@@ -4,7 +4,7 @@
 #   docker build -t embedd --target server .     without a model: mount a bundle at /bundle
 #
 # The digests are those of several public projects that pin the same tags; a registry refuses what is not there.
-ARG BUILD_IMAGE=rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0
+ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian13:nonroot@sha256:e792ab3d241a468a4fd7519ddbbebe66b49b5f365771716ea688ad40b6c6f1c2
 
 # The program. Line tables stay behind; backtraces keep their functions.

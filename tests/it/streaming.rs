@@ -12,6 +12,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request};
 use tonic_types::{RpcStatusExt as _, pb};
 
+use crate::support::all;
 use crate::support::models::Model;
 use crate::support::server::{Server, embed, shared};
 
@@ -19,19 +20,11 @@ fn request(texts: &[&str]) -> EmbedRequest {
     EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), ..Default::default() }
 }
 
-async fn all(
+async fn answers(
     server: &Server,
     requests: impl Stream<Item = EmbedRequest> + Send + 'static,
 ) -> (Vec<EmbedResponse>, Option<tonic::Status>) {
-    let mut replies = server.client().await.embed_stream(requests).await.expect("a stream").into_inner();
-    let mut found = Vec::new();
-    loop {
-        match replies.message().await {
-            Ok(Some(reply)) => found.push(reply),
-            Ok(None) => return (found, None),
-            Err(status) => return (found, Some(status)),
-        }
-    }
+    all(server.client().await.embed_stream(requests).await.expect("a stream").into_inner()).await
 }
 
 #[tokio::test]
@@ -39,7 +32,7 @@ async fn replies_come_in_the_order_of_the_requests_with_the_vectors_that_embed_g
     let server = shared(Model::MiniLm);
     let texts: Vec<String> = (0..60).map(|index| format!("{index} {}", "word ".repeat((index * 37) % 120))).collect();
     let requests = texts.clone().into_iter().map(|text| request(&[&text]));
-    let (replies, end) = all(&server, tokio_stream::iter(requests)).await;
+    let (replies, end) = answers(&server, tokio_stream::iter(requests)).await;
     assert!(end.is_none(), "{end:?}");
     assert_eq!(replies.len(), texts.len());
     let mut client = server.client().await;
@@ -55,7 +48,7 @@ async fn replies_come_in_the_order_of_the_requests_with_the_vectors_that_embed_g
 async fn a_bad_request_is_told_and_the_stream_goes_on() {
     let server = shared(Model::MiniLm);
     let requests = [request(&["a"]), request(&[]), request(&["b"]), EmbedRequest { encoding: 9, ..request(&["c"]) }];
-    let (replies, end) = all(&server, tokio_stream::iter(requests)).await;
+    let (replies, end) = answers(&server, tokio_stream::iter(requests)).await;
     assert!(end.is_none(), "{end:?}");
     let codes: Vec<Option<i32>> = replies.iter().map(|reply| reply.error.as_ref().map(|error| error.code)).collect();
     let invalid = Some(Code::InvalidArgument as i32);
@@ -70,13 +63,14 @@ async fn a_message_that_is_too_large_ends_the_stream_after_what_came_before() {
     let server = Server::start(Model::MiniLm, &["--max-message-bytes", "1KiB", "--max-text-bytes", "1KiB"]);
     let large = "x".repeat(2000);
     assert!(request(&[&large]).encoded_len() > 1024);
-    let (replies, end) = all(&server, tokio_stream::iter([request(&["a"]), request(&[&large]), request(&["b"])])).await;
+    let (replies, end) =
+        answers(&server, tokio_stream::iter([request(&["a"]), request(&[&large]), request(&["b"])])).await;
     assert_eq!((replies.len(), end.map(|status| status.code())), (1, Some(Code::OutOfRange)));
 }
 
 #[tokio::test]
 async fn a_stream_without_requests_ends_without_replies() {
-    let (replies, end) = all(&shared(Model::MiniLm), tokio_stream::empty()).await;
+    let (replies, end) = answers(&shared(Model::MiniLm), tokio_stream::empty()).await;
     assert!(replies.is_empty() && end.is_none(), "{end:?}");
 }
 

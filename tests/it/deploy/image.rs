@@ -40,7 +40,7 @@ fn the_image_is_built_by_the_compiler_that_the_crate_asks_for() {
     let (cargo, dockerfile) = (text("Cargo.toml"), text("Dockerfile"));
     let version = cargo.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
     let image = dockerfile.lines().find_map(|line| line.strip_prefix("ARG BUILD_IMAGE=")).expect("an image");
-    assert!(image.starts_with(&format!("rust:{}.", version.trim_matches('"'))), "{image} and {version}");
+    assert!(image.contains(&format!("/rust:{}.", version.trim_matches('"'))), "{image} and {version}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(crate) mod server;
 
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 /// Nothing that a test waits for takes as long; what does is stuck.
@@ -27,4 +27,16 @@ pub(crate) fn fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let details = status.get_details_bad_request().expect("BadRequest details");
     details.field_violations.into_iter().map(|violation| violation.field).collect()
+}
+
+/// The replies of a stream, and the error that it ended with.
+pub(crate) async fn all<T>(mut replies: Streaming<T>) -> (Vec<T>, Option<Status>) {
+    let mut found = Vec::new();
+    loop {
+        match replies.message().await {
+            Ok(Some(reply)) => found.push(reply),
+            Ok(None) => return (found, None),
+            Err(status) => return (found, Some(status)),
+        }
+    }
 }
