@@ -138,14 +138,7 @@ impl Client {
         options: EmbedOptions,
     ) -> Result<Vec<Embedding>, CallError> {
         let texts = texts.into_iter().map(Into::into).collect();
-        let embed = |client: Self, texts, deadline| client.embed_part(texts, options, deadline);
-        let replies = self.in_parts(texts, embed).await?;
-        if let Some((first, other)) =
-            replies.iter().zip(replies.iter().skip(1)).find(|(one, next)| one.model != next.model)
-        {
-            return Err(CallError::mixed_models("Embed", &first.model, &other.model));
-        }
-        Ok(replies.into_iter().flat_map(|reply| reply.embeddings).map(Embedding::from).collect())
+        self.embed_by_one_model(texts, options).await.map(|(embeddings, _)| embeddings)
     }
 
     /// How many tokens texts have, in their order, without running the model.
@@ -183,6 +176,21 @@ impl Client {
             service(&attempt.connection).get_model(attempt.request(GetModelRequest {})).await
         };
         self.caller.call("GetModel", deadline, send).await
+    }
+
+    /// Embeddings, and the name of the model that made all of them; no name where there is nothing to embed.
+    async fn embed_by_one_model(
+        &self,
+        texts: Vec<String>,
+        options: EmbedOptions,
+    ) -> Result<(Vec<Embedding>, String), CallError> {
+        let embed = |client: Self, texts, deadline| client.embed_part(texts, options, deadline);
+        let mut replies = self.in_parts(texts, embed).await?;
+        let model = replies.first_mut().map(|reply| std::mem::take(&mut reply.model)).unwrap_or_default();
+        if let Some(other) = replies.iter().skip(1).find(|reply| reply.model != model) {
+            return Err(CallError::mixed_models("Embed", &model, &other.model));
+        }
+        Ok((replies.into_iter().flat_map(|reply| reply.embeddings).map(Embedding::from).collect(), model))
     }
 
     /// What comes of texts, in parts that a server takes.

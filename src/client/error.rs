@@ -40,7 +40,7 @@ pub enum CallErrorKind {
     Failed(&'static str),
     /// The answer does not fit the request.
     BadReply,
-    /// Servers with different models answered parts of one request: such vectors are not to be compared.
+    /// Different models embedded the texts of one request or stream: such vectors are not to be compared.
     MixedModels,
 }
 
@@ -98,7 +98,7 @@ impl CallError {
     }
 
     pub(super) fn mixed_models(call: &'static str, one: &str, other: &str) -> Self {
-        let message = format!("parts of the request were answered by {one} and by {other}");
+        let message = format!("some texts were embedded by {one} and some by {other}");
         Self { call, kind: CallErrorKind::MixedModels, message, server: None, attempts: 1 }
     }
 

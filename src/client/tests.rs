@@ -168,8 +168,20 @@ async fn large_requests_are_split_and_errors_tell_the_place_in_the_whole() {
 async fn vectors_of_different_models_are_never_in_one_answer() {
     let server =
         Fake::start(|seen, before| Ok(EmbedResponse { model: format!("model {before}"), ..reply(seen) })).await;
-    let error = client(&[&server]).await.embed(["a"; 4]).await.expect_err("two models");
+    let client = client(&[&server]).await;
+    let error = client.embed(["a"; 4]).await.expect_err("two models");
     assert_eq!(error.kind(), &CallErrorKind::MixedModels, "{error}");
+
+    let (sender, texts) = mpsc::channel(1);
+    let mut embeddings = Box::pin(client.embed_stream(ReceiverStream::new(texts), EmbedOptions::default()));
+    let mut next = async || {
+        sender.send("a").await.expect("the stream is open");
+        embeddings.next().await.map(|(_, result)| result)
+    };
+    assert!(matches!(next().await, Some(Ok(_))));
+    let error = next().await.expect("a result").expect_err("another model");
+    assert_eq!(error.kind(), &CallErrorKind::MixedModels, "{error}");
+    assert_eq!(next().await, None, "the stream has ended");
 }
 
 #[tokio::test]

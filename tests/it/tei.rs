@@ -9,7 +9,7 @@ use embedd::proto::tei::{
 };
 use embedd::proto::{self, Truncation};
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::support::models::Model;
 use crate::support::server::{Server, shared};
