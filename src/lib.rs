@@ -12,8 +12,8 @@
 //!   [`load_test`];
 //! * who may come in, and how files are followed: [`tokens`], [`mod@reload`];
 //! * what both share: [`bundle`], [`accuracy`], [`fetch`], [`home`], [`model_ref`], [`mod@reference`], [`checksum`],
-//!   [`lock`], [`threads`], [`progress`], [`accept`], [`codes`], [`process`], [`mod@page`], and the generated [`proto`]
-//!   and [`onnx`].
+//!   [`lock`], [`threads`], [`progress`], [`accept`], [`codes`], [`request_id`], [`process`], [`mod@page`], and the
+//!   generated [`proto`] and [`onnx`].
 
 pub mod accept;
 pub mod accuracy;
@@ -52,6 +52,7 @@ pub mod readiness;
 pub mod reference;
 pub mod reload;
 pub mod request;
+pub mod request_id;
 pub mod stats;
 pub mod threads;
 pub mod tokenize;

@@ -2,11 +2,20 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::{MakeWriter, fmt};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{LogFilter, LogFormat};
+
+mod panics;
+
+pub use panics::log_panics;
+
+/// A library that at `trace` tells of every character that it works on, and the most that it may tell.
+const QUOTES_TEXTS: (&str, Level) = ("tokenizers", Level::DEBUG);
 
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -47,11 +56,18 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = fmt().with_env_filter(filter.env_filter()).with_writer(writer).log_internal_errors(false);
+    let harmless = filter_fn(is_harmless);
     match style {
-        Style::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish()),
-        Style::Coloured => Box::new(lines.with_ansi(true).finish()),
-        Style::Plain => Box::new(lines.with_ansi(false).finish()),
+        Style::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish().with(harmless)),
+        Style::Coloured => Box::new(lines.with_ansi(true).finish().with(harmless)),
+        Style::Plain => Box::new(lines.with_ansi(false).finish().with(harmless)),
     }
+}
+
+/// Whether a line holds no text of a request, whatever the filter says.
+fn is_harmless(line: &Metadata<'_>) -> bool {
+    let (library, most) = QUOTES_TEXTS;
+    *line.level() <= most || !line.target().starts_with(library)
 }
 
 #[cfg(test)]

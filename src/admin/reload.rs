@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{Instrument as _, Span};
+
 use super::{Held, Operations, ProbeError, Validated, Validation};
 use crate::accuracy::TextAccuracy;
 use crate::checksum::Sha256Hex;
@@ -109,7 +111,7 @@ impl Operations {
             }
             result
         };
-        tokio::spawn(work).await?
+        tokio::spawn(work.in_current_span()).await?
     }
 
     async fn swap(&self, folder: Option<PathBuf>, previous: Arc<Served>, _turn: Held) -> Result<Reloaded, ReloadError> {
@@ -143,8 +145,8 @@ impl Operations {
     }
 
     async fn load(&self, folder: PathBuf) -> Result<Served, ReloadError> {
-        let loader = Arc::clone(&self.loader);
-        Ok(tokio::task::spawn_blocking(move || loader.load(&folder)).await??)
+        let (loader, span) = (Arc::clone(&self.loader), Span::current());
+        Ok(tokio::task::spawn_blocking(move || span.in_scope(|| loader.load(&folder))).await??)
     }
 
     /// Every text of the reference set, with the sessions that are to serve.

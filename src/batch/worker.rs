@@ -16,7 +16,10 @@ pub(super) fn run(queue: &Queue, mut session: Box<dyn Session>, limits: BatchLim
         let result = infer(session.as_mut(), &batch);
         let infer = started.elapsed();
         queue.ran(batch.len(), infer);
-        tracing::debug!(texts = batch.len(), ?infer, "batch");
+        match &result {
+            Ok(_) => tracing::debug!(batch = number, texts = batch.len(), ?infer, "batch"),
+            Err(error) => tracing::error!(batch = number, texts = batch.len(), %error, "batch failed"),
+        }
         answer(batch, number, started, infer, &result);
     }
 }

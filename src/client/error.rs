@@ -8,6 +8,7 @@ use tonic_types::StatusExt as _;
 
 use super::verdict::{Hint, Verdict, hint, judge};
 use crate::codes::code_name;
+use crate::request_id::RequestId;
 
 /// Why a call failed: [`kind`](Self::kind) for programs, the text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub struct CallError {
     kind: CallErrorKind,
     message: String,
     server: Option<String>,
+    request_id: Option<RequestId>,
     attempts: u32,
 }
 
@@ -76,30 +78,31 @@ impl CallError {
             }
             (_, code) => (CallErrorKind::Failed(code_name(code.into())), message),
         };
-        Self { call, kind, message, server: Some(server.to_owned()), attempts }
+        let request_id = RequestId::told(status.metadata().as_ref());
+        Self { call, kind, message, server: Some(server.to_owned()), request_id, attempts }
     }
 
     /// No server takes connections.
     pub(super) fn nowhere(call: &'static str, reason: &str, attempts: u32) -> Self {
         let message = format!("no server can be reached ({reason})");
-        Self { call, kind: CallErrorKind::Unavailable, message, server: None, attempts }
+        Self { call, kind: CallErrorKind::Unavailable, message, server: None, request_id: None, attempts }
     }
 
     /// The deadline passed; `last` is how the last attempt before failed.
     pub(super) fn late(call: &'static str, deadline: Duration, attempts: u32, last: Option<Self>) -> Self {
         let last = last.map(|error| format!("; before that: {}", error.message)).unwrap_or_default();
         let message = format!("no answer within the deadline of {deadline:?}{last}");
-        Self { call, kind: CallErrorKind::Late, message, server: None, attempts }
+        Self { call, kind: CallErrorKind::Late, message, server: None, request_id: None, attempts }
     }
 
     pub(super) fn bad_reply(call: &'static str, given: usize, asked: usize) -> Self {
         let message = format!("{given} results for {asked} texts");
-        Self { call, kind: CallErrorKind::BadReply, message, server: None, attempts: 1 }
+        Self { call, kind: CallErrorKind::BadReply, message, server: None, request_id: None, attempts: 1 }
     }
 
     pub(super) fn mixed_models(call: &'static str, one: &str, other: &str) -> Self {
         let message = format!("some texts were embedded by {one} and some by {other}");
-        Self { call, kind: CallErrorKind::MixedModels, message, server: None, attempts: 1 }
+        Self { call, kind: CallErrorKind::MixedModels, message, server: None, request_id: None, attempts: 1 }
     }
 
     /// The same of a request of which this one's texts began at `first`.
@@ -130,6 +133,11 @@ impl CallError {
         self.server.as_deref()
     }
 
+    /// By which the server's log knows the call, where the server told.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_ref().map(RequestId::as_str)
+    }
+
     /// How often the call was tried.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -154,7 +162,13 @@ impl fmt::Display for CallError {
             write!(f, " at {server}")?;
         }
         write!(f, ": {}{}", self.message, self.advice())?;
-        if self.attempts > 1 { write!(f, " ({} attempts)", self.attempts) } else { Ok(()) }
+        if self.attempts > 1 {
+            write!(f, " ({} attempts)", self.attempts)?;
+        }
+        match &self.request_id {
+            Some(id) => write!(f, " [request {}]", id.as_str()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -193,6 +207,10 @@ mod tests {
             of(&Status::unauthenticated("no token")).to_string(),
             "Embed at a:1: UNAUTHENTICATED: no token; does it need a token, or a certificate?"
         );
+        let mut named = Status::not_found("no");
+        named.metadata_mut().insert("x-request-id", "r-1".parse().expect("metadata"));
+        assert_eq!(of(&named).to_string(), "Embed at a:1: NOT_FOUND: no [request r-1]");
+        assert_eq!(of(&named).request_id(), Some("r-1"));
         let nowhere = CallError::nowhere("Embed", "a:1: refused", 5);
         let late = CallError::late("Embed", Duration::from_millis(50), 2, Some(nowhere.clone()));
         assert_eq!(

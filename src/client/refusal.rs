@@ -3,14 +3,17 @@
 use tonic::{Code, Status};
 
 use crate::codes::code_name;
+use crate::request_id::RequestId;
 
 /// The server was reached, and did not do what it was asked to.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the server says {name}: {message}{advice}", name = name(*code))]
+#[error("the server says {name}: {message}{advice}{request}", name = name(*code))]
 pub struct Refused {
     code: Code,
     message: String,
     advice: &'static str,
+    /// How the server's log knows the call, where the server told.
+    request: String,
 }
 
 impl From<Status> for Refused {
@@ -22,7 +25,9 @@ impl From<Status> for Refused {
             Code::Unavailable | Code::ResourceExhausted => "; try again later",
             _ => "",
         };
-        Self { code: status.code(), message: status.message().to_owned(), advice }
+        let id = RequestId::told(status.metadata().as_ref());
+        let request = id.map(|id| format!(" [request {}]", id.as_str())).unwrap_or_default();
+        Self { code: status.code(), message: status.message().to_owned(), advice, request }
     }
 }
 
@@ -39,6 +44,9 @@ mod tests {
     fn a_refusal_tells_the_code_the_reason_and_what_to_do() {
         let told = Refused::from(Status::unimplemented("no such call")).to_string();
         assert_eq!(told, "the server says UNIMPLEMENTED: no such call; is --server the right one of its listeners?");
+        let mut status = Status::not_found("there is no folder /x");
+        status.metadata_mut().insert("x-request-id", "r-1".parse().expect("metadata"));
+        assert_eq!(Refused::from(status).to_string(), "the server says NOT_FOUND: there is no folder /x [request r-1]");
         let told = Refused::from(Status::not_found("there is no folder /x")).to_string();
         assert_eq!(told, "the server says NOT_FOUND: there is no folder /x");
     }

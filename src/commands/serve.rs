@@ -8,6 +8,7 @@ use super::{start_logging, told};
 use crate::app;
 use crate::cli::Serve;
 use crate::config::Configuration;
+use crate::logging;
 
 /// For a model that is being loaded when the process is to end.
 const LOADING_END: Duration = Duration::from_secs(3);
@@ -20,6 +21,7 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
         return Ok(());
     }
     start_logging(&configuration)?;
+    logging::log_panics();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = configuration.summary(), "starting");
     for warning in configuration.warnings(app::cpus()) {
         tracing::warn!("{warning}");

@@ -18,7 +18,8 @@ then 64. `embedd serve --print-config` prints the settings in effect, with their
 * An empty variable counts as not set. Unknown `EMBEDD_*` variables are mistakes, except those that Kubernetes sets for a
   Service (`EMBEDD_SERVICE_HOST`, `EMBEDD_PORT` and the like).
 * `bundle` and `model` both say what is served: the one from the stronger source counts.
-* At level `info`, `debug` and `trace`, libraries that log much stay at `warn` unless named (`debug,h2=debug`).
+* At level `info`, `debug` and `trace`, libraries that log much stay at `warn` unless named (`debug,h2=debug`). `tokenizers`
+  never logs at `trace`, where it tells of each character.
 
 | Flag | Variable | TOML key | Default | Meaning |
 |---|---|---|---|---|

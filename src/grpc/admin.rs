@@ -9,7 +9,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::status;
 use crate::admin::benchmark::{self, Asked, Plan, Row};
@@ -18,6 +20,7 @@ use crate::model_slot::Served;
 use crate::proto;
 use crate::proto::admin_service_server::AdminService;
 use crate::request::Violations;
+use crate::request_id::RequestId;
 
 mod read;
 mod write;
@@ -44,12 +47,17 @@ impl Admin {
         self.operations.served().ok_or_else(status::loading)
     }
 
-    /// The work's reply; it is cut short where the server stops.
-    async fn perform<T>(&self, work: impl Future<Output = Result<Response<T>, Status>>) -> Result<Response<T>, Status> {
+    /// The work's reply; it is cut short where the server stops. What is logged meanwhile has the request's id.
+    async fn perform<T>(
+        &self,
+        headers: &MetadataMap,
+        work: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Status> {
         let _under_way = self.requests.token();
+        let request_id = RequestId::of(headers.as_ref());
         tokio::select! {
             biased;
-            reply = work => reply,
+            reply = work.instrument(tracing::info_span!("call", request_id = request_id.as_str())) => reply,
             () = self.stopping.cancelled() => Err(status::stopping()),
         }
     }
@@ -86,7 +94,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ValidateRequest>,
     ) -> Result<Response<proto::ValidateResponse>, Status> {
-        self.perform(async { self.validate(request.into_inner()).await.map(Response::new) }).await
+        let (headers, _, request) = request.into_parts();
+        self.perform(&headers, async { self.validate(request).await.map(Response::new) }).await
     }
 
     type BenchmarkStream = ReceiverStream<Event>;
@@ -102,36 +111,39 @@ impl AdminService for Admin {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn get_stats(&self, _: Request<proto::GetStatsRequest>) -> Result<Response<proto::GetStatsResponse>, Status> {
+    async fn get_stats(
+        &self,
+        request: Request<proto::GetStatsRequest>,
+    ) -> Result<Response<proto::GetStatsResponse>, Status> {
         let served = self.operations.served();
         let embedder = served.as_ref().map(|served| &*served.embedder);
         let work = async { Ok(Response::new(write::stats(self.operations.stats(), embedder).await)) };
-        self.perform(work).await
+        self.perform(request.metadata(), work).await
     }
 
     async fn clear_cache(
         &self,
-        _: Request<proto::ClearCacheRequest>,
+        request: Request<proto::ClearCacheRequest>,
     ) -> Result<Response<proto::ClearCacheResponse>, Status> {
         let work = async {
             let entries = self.served()?.embedder.clear_cache().await;
             tracing::info!(entries, "cache cleared");
             Ok(Response::new(proto::ClearCacheResponse { entries }))
         };
-        self.perform(work).await
+        self.perform(request.metadata(), work).await
     }
 
     async fn reload_model(
         &self,
         request: Request<proto::ReloadModelRequest>,
     ) -> Result<Response<proto::ReloadModelResponse>, Status> {
-        let bundle = request.into_inner().bundle;
-        let folder = Some(PathBuf::from(bundle)).filter(|folder| !folder.as_os_str().is_empty());
+        let (headers, _, request) = request.into_parts();
+        let folder = Some(PathBuf::from(request.bundle)).filter(|folder| !folder.as_os_str().is_empty());
         let work = async {
             let reloaded = self.operations.reload(folder).await.map_err(|error| status::from_reload_error(&error))?;
             Ok(Response::new(write::reloaded(&reloaded)))
         };
-        self.perform(work).await
+        self.perform(&headers, work).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every call is counted with its code and its time, also those that no handler gets to see.
+//! Every call has an id, and is counted with its code and its time, also those that no handler gets to see.
 //!
 //! The code stands in the headers of a reply that is refused at once, and else in the trailers behind its messages.
 
@@ -15,7 +15,12 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::ending::Deadline;
-use crate::stats::{Call, Method, Stats};
+use crate::request_id::RequestId;
+use crate::stats::{Method, Stats};
+
+mod under_way;
+
+use under_way::UnderWay;
 
 const STATUS: &str = "grpc-status";
 
@@ -51,18 +56,24 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let deadline = Deadline::of_headers(request.headers()).map(|Deadline(deadline)| deadline);
         let call = self.stats.call(Method::of_path(request.uri().path()), deadline);
+        let id = RequestId::of(request.headers());
+        // Handlers that log find it there.
+        id.tell(request.headers_mut());
+        let mut call = UnderWay::begin(call, id);
         let reply = self.service.call(request);
         Box::pin(async move {
-            let reply = reply.await?;
-            match code(reply.headers()) {
+            let mut reply = reply.await?;
+            let code = code(reply.headers());
+            call.name(reply.headers_mut(), code);
+            match code {
                 Some(code) => {
-                    call.end(code.into());
+                    call.end(code);
                     Ok(reply)
                 }
-                None => Ok(reply.map(|body| Body::new(ObservedBody { body, call: Some(call) }))),
+                None => Ok(reply.map(|body| Body::new(ObservedBody { body, call }))),
             }
         })
     }
@@ -75,15 +86,7 @@ fn code(headers: &HeaderMap) -> Option<Code> {
 /// The messages of a reply. Dropped before its end, the caller has left.
 struct ObservedBody {
     body: Body,
-    call: Option<Call>,
-}
-
-impl ObservedBody {
-    fn end(&mut self, code: Code) {
-        if let Some(call) = self.call.take() {
-            call.end(code.into());
-        }
-    }
+    call: UnderWay,
 }
 
 impl http_body::Body for ObservedBody {
@@ -91,23 +94,27 @@ impl http_body::Body for ObservedBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        match &frame {
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &mut frame {
             Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    self.end(code(trailers).unwrap_or(Code::Unknown));
+                if let Some(trailers) = frame.trailers_mut() {
+                    let code = code(trailers).unwrap_or(Code::Unknown);
+                    if code != Code::Ok {
+                        self.call.name(trailers, Some(code));
+                    }
+                    self.call.end(code);
                 }
             }
-            Some(Err(status)) => self.end(status.code()),
+            Some(Err(status)) => self.call.end(status.code()),
             // Not a reply of gRPC: the request was none.
-            None => self.end(Code::Unknown),
+            None => self.call.end(Code::Unknown),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         // What has not told its end yet has trailers to come.
-        self.call.is_none() && self.body.is_end_stream()
+        self.call.has_ended() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use tonic::codegen::http::HeaderMap;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
@@ -11,6 +12,7 @@ use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::batch::BatchError;
 use crate::embed::EmbedError;
 use crate::request::{TextField, Violations};
+use crate::request_id::RequestId;
 use crate::tokenize::{DecodeError, TokenizeError};
 
 /// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design, A6).
@@ -65,6 +67,15 @@ pub(super) fn to_message(status: &Status) -> pb::Status {
         Ok(message) if message.code != 0 => message,
         _ => pb::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() },
     }
+}
+
+/// Adds the request's id to the error that headers or trailers tell, where it has details.
+pub(super) fn add_request_info(headers: &mut HeaderMap, id: &RequestId) {
+    let Some(status) = Status::from_header_map(headers).filter(|status| !status.details().is_empty()) else { return };
+    let mut details = status.get_error_details();
+    details.set_request_info(id.as_str(), "");
+    // It takes the place of what stands there, and that was a valid header.
+    let _ = Status::with_error_details(status.code(), status.message(), details).add_header(headers);
 }
 
 /// FAILED_PRECONDITION: one at a time.

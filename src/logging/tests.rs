@@ -86,3 +86,15 @@ fn a_named_module_has_its_own_level() {
     });
     assert!(text.contains("one") && !text.contains("two"), "{text}");
 }
+
+#[test]
+fn a_library_that_quotes_texts_is_not_heard_at_trace_even_where_it_is_named() {
+    for filter in ["trace", "trace,tokenizers=trace", "trace,tokenizers::tokenizer=trace"] {
+        let text = written(Style::Plain, filter, || {
+            tracing::trace!(target: "tokenizers::tokenizer::normalizer", "a character");
+            tracing::warn!(target: "tokenizers::models", "a hole");
+            tracing::trace!(target: "embedd::batch", "detail");
+        });
+        assert!(!text.contains("character") && text.contains("hole") && text.contains("detail"), "{text}");
+    }
+}

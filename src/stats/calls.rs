@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
@@ -154,16 +155,26 @@ impl Call {
         Self { stats, method, begun: Instant::now(), deadline, code: None }
     }
 
+    /// Which.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Since it began.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// It has ended with this code.
     pub fn end(mut self, code: Code) {
         self.code = Some(code);
     }
 
-    /// Of a call that was dropped.
-    fn why_dropped(&self, now: Instant) -> Code {
+    /// The code of a call that is dropped now.
+    pub fn why_dropped(&self) -> Code {
         if std::thread::panicking() {
             INTERNAL
-        } else if self.deadline.is_some_and(|deadline| deadline <= now) {
+        } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             DEADLINE_EXCEEDED
         } else {
             CANCELLED
@@ -174,7 +185,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let (now, stats) = (Instant::now(), &self.stats.0);
-        let code = self.code.unwrap_or_else(|| self.why_dropped(now));
+        let code = self.code.unwrap_or_else(|| self.why_dropped());
         stats.methods[self.method as usize].end(&stats.families, code, self.begun, now);
     }
 }

@@ -1,5 +1,7 @@
 //! Requests on the HTTP port.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::families::{Durations, HttpLabels};
@@ -23,6 +25,11 @@ impl HttpRequest {
             http_response_status_code: CALLER_LEFT,
         };
         Self { durations: durations.clone(), labels, begun: Instant::now() }
+    }
+
+    /// Since it began.
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// It has been answered with this status.

@@ -35,5 +35,7 @@ mod proof;
 mod protocols;
 mod quantized;
 mod reload;
+mod request_ids;
+mod secrecy;
 mod streaming;
 mod tei;

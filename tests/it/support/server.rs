@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use embedd::proto::admin_service_client::AdminServiceClient;
@@ -31,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) admin_address: SocketAddr,
     http_address: Option<SocketAddr>,
     lines: Mutex<mpsc::Receiver<Value>>,
+    /// Gives all lines at their end.
+    reader: Mutex<Option<JoinHandle<String>>>,
 }
 
 impl Server {
@@ -43,17 +46,7 @@ impl Server {
 
     /// As `start`, but it may still be loading.
     pub(crate) fn launch(model: Model, flags: &[&str]) -> Self {
-        let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
-        let mut command = command();
-        command.arg("serve").arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime);
-        if !flags.contains(&"--engine") {
-            command.args(["--engine", "fp32"]);
-        }
-        if !flags.contains(&"--cache-bytes") {
-            // What is tested is mostly what is computed.
-            command.args(["--cache-bytes", "0"]);
-        }
-        Self::spawn(command.args(flags))
+        Self::spawn(&mut serve(model, flags))
     }
 
     /// Starts any command line that serves; ports are the system's choice where it names none.
@@ -68,13 +61,17 @@ impl Server {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
+            let mut said = String::new();
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                said.push_str(&line);
+                said.push('\n');
                 match serde_json::from_str(&line) {
                     Ok(value) => drop(sender.send(value)),
                     Err(_) => eprintln!("server: {line}"),
                 }
             }
+            said
         });
         let mut server = Self {
             child: Mutex::new(child),
@@ -82,11 +79,18 @@ impl Server {
             admin_address: ([127, 0, 0, 1], 0).into(),
             http_address: None,
             lines: Mutex::new(lines),
+            reader: Mutex::new(Some(reader)),
         };
         server.address = server.read_address();
         server.admin_address = server.read_address();
         server.http_address = http.then(|| server.read_address());
         server
+    }
+
+    /// All that a server has said that has ended; asked for once.
+    pub(crate) fn said(&self) -> String {
+        let reader = self.reader.lock().expect("no panic").take().expect("it is asked once");
+        reader.join().expect("no panic")
     }
 
     /// Of a server that was started with [`HTTP`].
@@ -159,6 +163,22 @@ impl Drop for Server {
         let _ = child.kill();
         let _ = child.wait();
     }
+}
+
+/// What [`Server::start`] runs.
+pub(crate) fn serve(model: Model, flags: &[&str]) -> Command {
+    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+    let mut command = command();
+    command.arg("serve").arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime);
+    if !flags.contains(&"--engine") {
+        command.args(["--engine", "fp32"]);
+    }
+    if !flags.contains(&"--cache-bytes") {
+        // What is tested is mostly what is computed.
+        command.args(["--cache-bytes", "0"]);
+    }
+    command.args(flags);
+    command
 }
 
 /// The program, without whatever configuration the environment holds but the cache folder.

@@ -1,0 +1,71 @@
+//! A call from its request to its end, which is told once: to the statistics and in the log.
+
+use std::time::Duration;
+
+use tonic::Code;
+use tonic::codegen::http::HeaderMap;
+
+use crate::codes::{self, code_name};
+use crate::grpc::status;
+use crate::request_id::RequestId;
+use crate::stats::{Call, Method};
+
+/// Dropped before its end is told, the call was given up.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    /// There until the end.
+    call: Option<Call>,
+    id: RequestId,
+}
+
+impl UnderWay {
+    pub(super) fn begin(call: Call, id: RequestId) -> Self {
+        Self { call: Some(call), id }
+    }
+
+    /// Tells the caller the request's id; `code`: what these headers or trailers say of the call's end.
+    pub(super) fn name(&self, headers: &mut HeaderMap, code: Option<Code>) {
+        self.id.tell(headers);
+        if code.is_some_and(|code| code != Code::Ok) {
+            status::add_request_info(headers, &self.id);
+        }
+    }
+
+    pub(super) fn end(&mut self, code: Code) {
+        self.end_with(code.into());
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.call.is_none()
+    }
+
+    fn end_with(&mut self, code: codes::Code) {
+        if let Some(call) = self.call.take() {
+            log(call.method(), code, call.elapsed(), &self.id);
+            call.end(code);
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            self.end_with(call.why_dropped());
+        }
+    }
+}
+
+/// No message of a status: it may quote what the caller sent.
+fn log(method: Method, code: codes::Code, took: Duration, id: &RequestId) {
+    let (method, name, request_id) = (method.name(), code_name(code), id.as_str());
+    if is_fault(code) {
+        tracing::warn!(method, code = name, ?took, request_id, "call failed");
+    } else {
+        tracing::debug!(method, code = name, ?took, request_id, "call");
+    }
+}
+
+/// Whether it is the server that failed, as far as the code tells: a message that cannot be decoded is INTERNAL, too.
+fn is_fault(code: codes::Code) -> bool {
+    [Code::Unknown, Code::Internal, Code::DataLoss].into_iter().any(|fault| code == codes::Code::from(fault))
+}

@@ -1,0 +1,199 @@
+//! No text of a request, and no token, gets into what the server writes, whatever becomes of the request.
+
+use std::fs::{self, File};
+use std::time::Duration;
+
+use embedd::proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use embedd::proto::open_inference::model_infer_request::InferInputTensor;
+use embedd::proto::open_inference::{InferTensorContents, ModelInferRequest};
+use embedd::proto::tei::embed_client::EmbedClient;
+use embedd::proto::tei::tokenize_client::TokenizeClient;
+use embedd::proto::tei::{EmbedRequest as TeiRequest, EncodeRequest};
+use embedd::proto::{
+    BenchmarkRequest, CountTokensRequest, EmbedRequest, EmbedResponse, ReferencePair, ReloadModelRequest, Truncation,
+    ValidateRequest,
+};
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use crate::support::authority::write;
+use crate::support::http::get;
+use crate::support::models::Model;
+use crate::support::server::{HTTP, Server, serve, temporary_folder};
+
+/// In every text; the tokeniser knows it only by its parts, and normalises it.
+const MARKER: &str = "zyxwvmärker";
+/// What is left of it in whatever form.
+const PART: &str = "zyxwvm";
+const TOKEN: &str = "zyxwvmtoken";
+/// Everything that anything in the process can say.
+const EVERYTHING: &str =
+    "trace,h2=trace,hyper=trace,ort=trace,rustls=trace,tokenizers=trace,tonic=trace,tower=trace,ureq=trace";
+
+fn text(number: usize) -> String {
+    format!("{MARKER} {number}")
+}
+
+/// Of so many texts, each with the marker.
+fn marked(texts: usize) -> EmbedRequest {
+    EmbedRequest { texts: (0..texts).map(text).collect(), ..Default::default() }
+}
+
+/// Whatever is beyond some hundred tokens.
+fn long() -> String {
+    text(0).repeat(100)
+}
+
+fn with_token<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().expect("metadata"));
+    request
+}
+
+async fn channel(server: &Server) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).expect("an address");
+    endpoint.connect().await.expect("a connection")
+}
+
+async fn to_end<T>(mut replies: Streaming<T>) -> Option<Status> {
+    loop {
+        match replies.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(status) => return Some(status),
+        }
+    }
+}
+
+async fn call_own_protocol(server: &Server) {
+    let mut client = server.client().await;
+    client.embed(with_token(marked(3))).await.expect("embeddings");
+    client.embed(with_token(marked(3))).await.expect("embeddings of the cache");
+    client.count_tokens(with_token(CountTokensRequest { texts: marked(2).texts })).await.expect("counts");
+    let requests = with_token(tokio_stream::iter([marked(2), marked(300)]));
+    let replies = client.embed_stream(requests).await.expect("a stream").into_inner();
+    assert!(to_end(replies).await.is_none(), "an error of a request is a reply");
+
+    client.embed(marked(1)).await.expect_err("no token");
+    client.embed(with_token(marked(300))).await.expect_err("too many texts");
+    client.embed(with_token(EmbedRequest { encoding: 9, ..marked(1) })).await.expect_err("no such encoding");
+    client.embed(with_token(EmbedRequest { dimensions: Some(0), ..marked(1) })).await.expect_err("no dimensions");
+    let of = |text: String| EmbedRequest { texts: vec![text], ..Default::default() };
+    let too_long = EmbedRequest { truncation: Truncation::Reject.into(), ..of(long()) };
+    client.embed(with_token(too_long)).await.expect_err("too many tokens");
+    client.embed(with_token(of(long().repeat(100)))).await.expect_err("a text of too many bytes");
+    client.embed(with_token(of(long().repeat(10_000)))).await.expect_err("a message of too many bytes");
+    let mut heavy = with_token(EmbedRequest { texts: vec![long(); 200], skip_cache: true, ..Default::default() });
+    heavy.set_timeout(Duration::from_millis(50));
+    client.embed(heavy).await.expect_err("too late");
+}
+
+async fn call_tei(server: &Server) {
+    let mut client = EmbedClient::new(channel(server).await);
+    let of = |inputs: String| TeiRequest { inputs, ..Default::default() };
+    client.embed(with_token(of(text(0)))).await.expect("an embedding");
+    client.embed(with_token(of(long()))).await.expect_err("too many tokens");
+    let requests = with_token(tokio_stream::iter([of(text(1)), of(long().repeat(100))]));
+    assert!(to_end(client.embed_stream(requests).await.expect("a stream").into_inner()).await.is_some());
+    let request = EncodeRequest { inputs: text(0), ..Default::default() };
+    TokenizeClient::new(channel(server).await).tokenize(with_token(request)).await.expect("tokens");
+}
+
+async fn call_open_inference(server: &Server) {
+    let mut client = GrpcInferenceServiceClient::new(channel(server).await);
+    let of = |model: &str, text: Vec<u8>| {
+        let contents = Some(InferTensorContents { bytes_contents: vec![text], ..Default::default() });
+        let (name, datatype) = ("text".to_owned(), "BYTES".to_owned());
+        let input = InferInputTensor { name, datatype, shape: vec![1], contents, ..Default::default() };
+        with_token(ModelInferRequest { model_name: model.to_owned(), inputs: vec![input], ..Default::default() })
+    };
+    let name = Model::MiniLm.name();
+    client.model_infer(of(name, text(0).into_bytes())).await.expect("an embedding");
+    client.model_infer(of(&text(0), text(0).into_bytes())).await.expect_err("no such model");
+    client.model_infer(of(name, [text(0).as_bytes(), b"\xff"].concat())).await.expect_err("no UTF-8");
+}
+
+/// Messages that are none: where a request has a switch, or a list of texts, there is something else.
+async fn call_with_nonsense(server: &Server) {
+    let mut grpc = Grpc::new(channel(server).await);
+    let other_type = EmbedResponse { model: MARKER.to_owned(), ..Default::default() };
+    for path in ["/embedd.v1.EmbeddingService/Embed", "/embedd.v1.EmbeddingService/None", "/zyxwvmethod/Embed"] {
+        grpc.ready().await.expect("a connection");
+        let (codec, path) = (ProstCodec::<EmbedResponse, EmbedResponse>::default(), path.try_into().expect("a path"));
+        grpc.unary(with_token(other_type.clone()), path, codec).await.expect_err("no message");
+    }
+    let infer = ModelInferRequest { raw_input_contents: vec![b"zyxwvm\xff\xfe".to_vec()], ..Default::default() };
+    grpc.ready().await.expect("a connection");
+    let path = "/embedd.v1.EmbeddingService/CountTokens".try_into().expect("a path");
+    let codec = ProstCodec::<ModelInferRequest, EmbedResponse>::default();
+    // What field 7 is to the one is nothing to the other, which passes over it, and finds no texts.
+    grpc.unary(with_token(infer), path, codec).await.expect_err("no texts");
+}
+
+async fn call_admin(server: &Server) {
+    let embedding = server.client().await.embed(with_token(marked(1))).await.expect("embeddings").into_inner();
+    let mut admin = server.admin().await;
+    for (values, accepted) in [(embedding.embeddings[0].values.clone(), true), (vec![1.0], false)] {
+        let pairs = vec![ReferencePair { text: text(0), embedding: values }];
+        let answer = admin.validate(ValidateRequest { pairs, min_cosine: None }).await;
+        assert_eq!(answer.is_ok(), accepted, "{answer:?}");
+    }
+    let pairs = vec![ReferencePair { text: long().repeat(100), embedding: vec![1.0] }];
+    admin.validate(ValidateRequest { pairs, min_cosine: None }).await.expect_err("too many bytes");
+    let benchmark = BenchmarkRequest { token_counts: vec![8], requests: Some(3), ..Default::default() };
+    assert!(to_end(admin.benchmark(benchmark).await.expect("it begins").into_inner()).await.is_none());
+    admin.reload_model(ReloadModelRequest { bundle: "/nowhere".to_owned() }).await.expect_err("no folder");
+}
+
+/// The secret as log lines may show it: as it is, as numbers of its bytes in lists, in hex and in base 64.
+fn forms(secret: &str) -> Vec<String> {
+    let list = |write: fn(&u8) -> String, between: &str| {
+        secret.bytes().map(|byte| write(&byte)).collect::<Vec<_>>().join(between)
+    };
+    vec![
+        secret.to_owned(),
+        list(u8::to_string, ", "),
+        list(|byte| format!("{byte:02x}"), ""),
+        list(|byte| format!("0x{byte:02x}"), ", "),
+        list(|byte| format!("\\x{byte:02x}"), ""),
+        list(|byte| format!("'{}'", char::from(*byte)), ", "),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_of_requests_are_in_no_line_and_in_no_metric() {
+    let (_folder, folder) = temporary_folder();
+    let tokens = write(&folder, "tokens", TOKEN);
+    for engine in ["native", "fp32"] {
+        let flags = ["--engine", engine, "--cache-bytes", "1MiB", "--shutdown-grace", "0s", "--token-file", &tokens];
+        let mut command = serve(Model::MiniLm, &[&HTTP[..], &flags].concat());
+        command.args(["--log-level", EVERYTHING]).stdout(File::create(folder.join("stdout")).expect("a file"));
+        let server = Server::spawn(&mut command);
+        server.wait_for_line("ready");
+        call_own_protocol(&server).await;
+        call_tei(&server).await;
+        call_open_inference(&server).await;
+        call_with_nonsense(&server).await;
+        call_admin(&server).await;
+        let metrics = get(server.http(), "/metrics").body;
+        server.signal("TERM");
+        assert_eq!(server.wait().code(), Some(0));
+
+        let (lines, stdout) = (server.said(), fs::read_to_string(folder.join("stdout")).expect("text"));
+        // The haystacks are those that were meant.
+        for hay in ["\"TRACE\"", "h2::", "\"call\"", "INVALID_ARGUMENT", "\"embedd::batch::worker\""] {
+            assert!(lines.contains(hay), "{hay} is in the log");
+        }
+        assert!(metrics.contains("grpc_server_call_duration_seconds"), "{metrics}");
+        for (place, text) in [("log", &lines), ("output", &stdout), ("metrics", &metrics)] {
+            for secret in forms(PART) {
+                let found = text.lines().find(|line| line.to_lowercase().contains(&secret));
+                assert!(found.is_none(), "{engine}: {secret} in {place}: {}", found.unwrap_or_default());
+            }
+        }
+        let quoted = lines.lines().find(|line| line.contains("\"TRACE\"") && line.contains("\"tokenizers::"));
+        assert!(quoted.is_none(), "a character: {}", quoted.unwrap_or_default());
+    }
+}
