@@ -52,8 +52,7 @@ impl Port {
     pub(super) async fn send(&self, line: &str, headers: &str, body: &str) -> String {
         let mut stream = self.connect().await;
         let length = body.len();
-        let request =
-            format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
         stream.write_all(request.as_bytes()).await.expect("sent");
         read(&mut stream).await
     }

@@ -124,7 +124,8 @@ fn input(value: Option<Value>, violations: &mut Violations) -> Option<Vec<String
         Some(Value::List(List { texts, other: None })) => return Some(texts),
         Some(Value::List(List { other: Some((index, other)), .. })) => match *other {
             Value::Number(_) | Value::List(_) => {
-                let problem = "has tokens instead of texts; they are those of another model's tokeniser: send the texts";
+                let problem =
+                    "has tokens instead of texts; they are those of another model's tokeniser: send the texts";
                 (INPUT.to_owned(), problem.to_owned())
             }
             other => (format!("{INPUT}[{index}]"), format!("is {other}; send a string")),

@@ -2,7 +2,6 @@ use axum::body::to_bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::engine::InferenceError;
 
 async fn told(refusal: Refusal) -> (u16, Value, [Option<String>; 2]) {
     let response = refusal.into_response();
@@ -28,13 +27,6 @@ async fn every_error_has_its_status_and_its_words() {
         (from_embed_error(&full(SOON), list), 429, LOAD, None, Some("rate_limit_exceeded")),
         (from_embed_error(&BatchError::Closed.into(), list), 503, SERVER, None, None),
         (from_embed_error(&text(TokenizeError::Failed(String::new())), list), 500, SERVER, None, None),
-        (
-            from_embed_error(&BatchError::from(InferenceError::new("no memory")).into(), list),
-            500,
-            SERVER,
-            None,
-            None,
-        ),
         (from_token_refusal(&tokens::Refusal::Missing), 401, CALLER, None, Some("invalid_api_key")),
         (unknown_path(), 404, CALLER, None, Some("unknown_url")),
         (wrong_method(), 405, CALLER, None, None),
