@@ -12,7 +12,7 @@ use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::support::authority::write;
-use crate::support::http::{get, get_as};
+use crate::support::http::{get, get_with};
 use crate::support::models::Model;
 use crate::support::server::{HTTP, Server, temporary_folder};
 
@@ -61,11 +61,11 @@ async fn callers_find_their_requests_in_the_log_by_ids_of_theirs_or_ours() {
     assert_eq!(id_of(reply.metadata()), "mine-3");
     assert_eq!(server.wait_for_line("cache cleared")["span"]["request_id"], "mine-3");
 
-    let answer = get_as(server.http(), "/nothing", "mine-4");
-    assert_eq!((answer.status, answer.request_id.as_str()), (404, "mine-4"));
+    let answer = get_with(server.http(), "/nothing", &[("x-request-id", "mine-4")]);
+    assert_eq!((answer.status, answer.request_id()), (404, "mine-4"));
     let line = server.wait_for_line("request");
     assert_eq!((&line["request_id"], &line["status"]), (&"mine-4".into(), &404.into()), "{line}");
-    assert_eq!(get(server.http(), "/healthz").request_id.len(), 32);
+    assert_eq!(get(server.http(), "/healthz").request_id().len(), 32);
 }
 
 #[tokio::test]
