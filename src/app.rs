@@ -20,6 +20,7 @@ use crate::model_slot::{ModelSlot, Served};
 use crate::readiness::Readiness;
 use crate::stats::Stats;
 use crate::tokens::TokensError;
+use crate::trace::{TraceError, Traces};
 
 mod doors;
 mod load;
@@ -56,6 +57,9 @@ pub enum AppError {
     /// There are no tokens in the file named.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// Traces cannot be sent where they are to go.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// Requests were still under way at the end of the drain.
     #[error("{requests} requests were still under way after {timeout:?} (--drain-timeout); they were cut off")]
     DrainTimeout {
@@ -73,9 +77,16 @@ pub enum AppError {
 /// # Errors
 /// [`AppError`].
 pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+    let traces = traces(&settings)?;
+    let served = serve_traced(settings, traces.clone(), stop).await;
+    traces.end().await;
+    served
+}
+
+async fn serve_traced(settings: Settings, traces: Traces, stop: impl Future<Output = ()>) -> Result<(), AppError> {
     let stats = Stats::default();
     let loader = Arc::new(Loader::new(settings.clone(), &stats));
-    let servers = Servers::start(&settings, stats, Arc::clone(&loader)).await?;
+    let servers = Servers::start(&settings, stats, traces, Arc::clone(&loader)).await?;
     let (grace, drain) = (settings.shutdown_grace, settings.drain_timeout);
     tokio::pin!(stop);
 
@@ -86,6 +97,13 @@ pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result
     }
     stop.await;
     servers.stop(grace, drain).await
+}
+
+fn traces(settings: &Settings) -> Result<Traces, TraceError> {
+    match &settings.otlp_endpoint {
+        Some(collector) => Traces::to(collector, settings.trace_ratio),
+        None => Ok(Traces::default()),
+    }
 }
 
 /// The listeners, and what they share.
@@ -101,7 +119,7 @@ struct Servers {
 }
 
 impl Servers {
-    async fn start(settings: &Settings, stats: Stats, loader: Arc<Loader>) -> Result<Self, AppError> {
+    async fn start(settings: &Settings, stats: Stats, traces: Traces, loader: Arc<Loader>) -> Result<Self, AppError> {
         let doors = Doors::open(settings)?;
         let sockets = Sockets::open(settings).await?;
         let protocols = Protocols { tei: settings.tei, open_inference: settings.open_inference };
@@ -118,6 +136,7 @@ impl Servers {
             protocols,
             reflection,
             stats: stats.clone(),
+            traces: traces.clone(),
             door: doors.service,
         };
         tasks.spawn(embedding.serve(sockets.service, stop.clone()));
@@ -129,6 +148,7 @@ impl Servers {
                 limits,
                 reflection,
                 stats: stats.clone(),
+                traces,
                 door: doors.admin,
             };
             tasks.spawn(admin.serve(socket, stop.clone()));

@@ -15,6 +15,7 @@ use crate::embed::{Embedded, Embedder};
 use crate::model_slot::ModelSlot;
 use crate::request::{EmbedRequest, TextField};
 use crate::stats::Stats;
+use crate::trace::Span;
 
 /// What the services of one listener share; cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,16 +33,18 @@ impl Calls {
         self.model.get().ok_or_else(status::loading)
     }
 
-    /// The vectors of a checked request whose protocol names its texts so.
+    /// The vectors of a checked request whose protocol names its texts so, as a part of a call.
     pub(super) async fn embed(
         &self,
         embedder: &Embedder,
         request: &EmbedRequest,
         texts: TextField,
+        call: &Span,
     ) -> Result<Embedded, Status> {
         let _under_way = self.requests.token();
         let embedded = embedder.embed(request).await.map_err(|error| status::from_embed_error(&error, texts))?;
         embedded.timings.record(&self.stats);
+        embedded.trace(call);
         Ok(embedded)
     }
 

@@ -39,3 +39,4 @@ mod request_ids;
 mod secrecy;
 mod streaming;
 mod tei;
+mod traces;
