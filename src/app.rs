@@ -21,6 +21,7 @@ use crate::readiness::Readiness;
 use crate::serving::Serving;
 use crate::stats::Stats;
 use crate::tokens::TokensError;
+use crate::trace::{TraceError, Traces};
 
 mod doors;
 mod load;
@@ -57,6 +58,9 @@ pub enum AppError {
     /// There are no tokens in the file named.
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    /// Traces cannot be sent where they are to go.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// Requests were still under way at the end of the drain.
     #[error("{requests} requests were still under way after {timeout:?} (--drain-timeout); they were cut off")]
     DrainTimeout {
@@ -74,9 +78,16 @@ pub enum AppError {
 /// # Errors
 /// [`AppError`].
 pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+    let traces = traces(&settings)?;
+    let served = serve_traced(settings, traces.clone(), stop).await;
+    traces.end().await;
+    served
+}
+
+async fn serve_traced(settings: Settings, traces: Traces, stop: impl Future<Output = ()>) -> Result<(), AppError> {
     let stats = Stats::default();
     let loader = Arc::new(Loader::new(settings.clone(), &stats));
-    let servers = Servers::start(&settings, stats, Arc::clone(&loader)).await?;
+    let servers = Servers::start(&settings, stats, traces, Arc::clone(&loader)).await?;
     let (grace, drain) = (settings.shutdown_grace, settings.drain_timeout);
     tokio::pin!(stop);
 
@@ -87,6 +98,13 @@ pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result
     }
     stop.await;
     servers.stop(grace, drain).await
+}
+
+fn traces(settings: &Settings) -> Result<Traces, TraceError> {
+    match &settings.otlp_endpoint {
+        Some(collector) => Traces::to(collector, settings.trace_ratio),
+        None => Ok(Traces::default()),
+    }
 }
 
 /// The listeners, and what they share.
@@ -102,7 +120,7 @@ struct Servers {
 }
 
 impl Servers {
-    async fn start(settings: &Settings, stats: Stats, loader: Arc<Loader>) -> Result<Self, AppError> {
+    async fn start(settings: &Settings, stats: Stats, traces: Traces, loader: Arc<Loader>) -> Result<Self, AppError> {
         let doors = Doors::open(settings)?;
         let sockets = Sockets::open(settings).await?;
         let protocols = Protocols { tei: settings.tei, open_inference: settings.open_inference };
@@ -119,6 +137,7 @@ impl Servers {
             protocols,
             reflection,
             stats: stats.clone(),
+            traces: traces.clone(),
             door: doors.service,
         };
         tasks.spawn(embedding.serve(sockets.service, stop.clone()));
@@ -130,6 +149,7 @@ impl Servers {
                 limits,
                 reflection,
                 stats: stats.clone(),
+                traces: traces.clone(),
                 door: doors.admin,
             };
             tasks.spawn(admin.serve(socket, stop.clone()));
@@ -143,6 +163,7 @@ impl Servers {
             seats: Seats::new(settings.max_connections, tasks.clone()),
             readiness: readiness.clone(),
             stop: stop.clone(),
+            traces,
         });
         let (metrics, http) = (Metrics { stats: stats.clone(), model: model.clone(), readiness }, doors.http);
         probes.start(sockets.http, |socket, stop| HttpListener { metrics, limits: http, openai }.serve(socket, stop));

@@ -50,10 +50,14 @@ pub struct Admitted {
 pub struct Inferred {
     /// Pooled, not normalised.
     pub embedding: Vec<f32>,
-    /// How long the text waited for a session.
+    /// When the text began to wait for a session.
+    pub enqueued: Instant,
+    /// How long it waited.
     pub queue: Duration,
     /// Batches are counted from the start, so that a request can tell whether two texts shared one.
     pub batch: u64,
+    /// Texts in the batch, those of other requests included.
+    pub batch_texts: usize,
     /// How long the model ran on the batch.
     pub infer: Duration,
 }

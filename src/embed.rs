@@ -1,21 +1,22 @@
 //! The request path, from a checked request to its vectors.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::try_join_all;
 
-use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Inferred, QueueLimits};
+use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits};
 use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::request::{EmbedRequest, Limits, Truncation};
-use crate::stats::{CacheStats, QueueStats, SessionStats, Stage, Stats};
+use crate::stats::{CacheStats, QueueStats, SessionStats};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
+mod course;
 mod names;
 mod tokens;
 
+pub use course::{Course, Timings};
 pub use names::NoSuchModel;
 pub use tokens::TokenCount;
 
@@ -77,6 +78,8 @@ pub struct Embedded {
     pub embeddings: Vec<Embedding>,
     /// Where the time went.
     pub timings: Timings,
+    /// When that was.
+    pub course: Course,
 }
 
 /// The vector of one text.
@@ -90,25 +93,6 @@ pub struct Embedding {
     pub truncated: bool,
     /// Whether the vector was in the cache, or computed for another request meanwhile.
     pub cached: bool,
-}
-
-/// Where the time of a request went. Vectors from the cache take neither `queue` nor `infer`.
-#[derive(Debug, Clone, Copy, Default)]
-#[allow(missing_docs, reason = "the fields are the stages")]
-pub struct Timings {
-    pub tokenize: Duration,
-    pub queue: Duration,
-    pub infer: Duration,
-    pub total: Duration,
-}
-
-impl Timings {
-    /// Tells how long the stages of the request took.
-    pub fn record(&self, stats: &Stats) {
-        stats.record_stage(Stage::Tokenize, self.tokenize);
-        stats.record_stage(Stage::Queue, self.queue);
-        stats.record_stage(Stage::Infer, self.infer);
-    }
 }
 
 /// Why a request was not answered.
@@ -201,17 +185,16 @@ impl Embedder {
         let started = Instant::now();
         let mut found = self.look_up(request).await;
         let missing: Vec<usize> = (0..found.len()).filter(|&index| found[index].embedding.is_none()).collect();
-        let mut timings = Timings::default();
+        let mut course = Course::default();
         if !missing.is_empty() {
             let tokenizing = Instant::now();
             let tokenized = without_blocking(request.texts(), || self.tokenize(request, &missing))?;
-            timings.tokenize = tokenizing.elapsed();
-            let spent = self.compute(&mut found, missing.into_iter().zip(tokenized).collect()).await?;
-            (timings.queue, timings.infer) = (spent.queue, spent.batches.values().sum());
+            course.tokenized_since(tokenizing);
+            self.compute(&mut found, missing.into_iter().zip(tokenized).collect(), &mut course).await?;
         }
         let embeddings = found.into_iter().filter_map(|found| found.finish(request)).collect();
-        timings.total = started.elapsed();
-        Ok(Embedded { embeddings, timings })
+        let timings = course.end(started);
+        Ok(Embedded { embeddings, timings, course })
     }
 
     /// What the cache has of the request's texts.
@@ -231,13 +214,18 @@ impl Embedder {
     }
 
     /// Fills in what was not found; `missing`: places in the request, and the texts there.
-    async fn compute(&self, found: &mut [Found], mut missing: Vec<(usize, Tokenized)>) -> Result<Spent, EmbedError> {
+    async fn compute(
+        &self,
+        found: &mut [Found],
+        mut missing: Vec<(usize, Tokenized)>,
+        course: &mut Course,
+    ) -> Result<(), EmbedError> {
         let admitted = self.batcher.admit(missing.len())?;
         // Neighbours of like length leave little padding, where the engine pads.
         missing.sort_by_key(|(_, text)| text.ids.len());
-        let spent = Mutex::new(Spent::default());
+        let course = Mutex::new(course);
         let computing = missing.into_iter().map(|(index, text)| {
-            let (key, infer) = (found[index].key, infer(&admitted, text, &spent));
+            let (key, infer) = (found[index].key, infer(&admitted, text, &course));
             async move {
                 let (embedding, cached) = match (&self.cache, key) {
                     (Some(cache), Some(key)) => cache.entries.get_or_compute(key, infer).await?,
@@ -249,7 +237,7 @@ impl Embedder {
         for (index, computed) in try_join_all(computing.collect::<Vec<_>>()).await? {
             found[index] = computed;
         }
-        Ok(spent.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(())
     }
 
     /// The request's texts at the places `missing`.
@@ -292,22 +280,15 @@ impl Found {
     }
 }
 
-/// What a request's own texts took.
-#[derive(Debug, Default)]
-struct Spent {
-    /// Of the text that waited longest.
-    queue: Duration,
-    /// Each batch once, however many of the texts were in it.
-    batches: BTreeMap<u64, Duration>,
-}
-
-async fn infer(admitted: &Admitted, text: Tokenized, spent: &Mutex<Spent>) -> Result<CachedEmbedding, BatchError> {
+async fn infer(
+    admitted: &Admitted,
+    text: Tokenized,
+    course: &Mutex<&mut Course>,
+) -> Result<CachedEmbedding, BatchError> {
     let (token_count, truncated) = (text.ids.len(), text.truncated);
-    let Inferred { embedding, queue, batch, infer } = admitted.infer(text.ids).await?;
-    let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
-    spent.queue = spent.queue.max(queue);
-    spent.batches.insert(batch, infer);
-    Ok(CachedEmbedding { pooled: embedding.into(), token_count, truncated })
+    let inferred = admitted.infer(text.ids).await?;
+    course.lock().unwrap_or_else(PoisonError::into_inner).inferred(&inferred);
+    Ok(CachedEmbedding { pooled: inferred.embedding.into(), token_count, truncated })
 }
 
 fn each_text<'t, T>(

@@ -18,6 +18,7 @@ use crate::proto::tei::info_server::InfoServer;
 use crate::proto::tei::tokenize_server::TokenizeServer;
 use crate::serving::Serving;
 use crate::stats::Stats;
+use crate::trace::Traces;
 
 mod admin;
 mod calls;
@@ -78,6 +79,8 @@ pub struct EmbeddingListener {
     pub reflection: bool,
     /// Where calls are counted.
     pub stats: Stats,
+    /// Where their traces go.
+    pub traces: Traces,
     /// Who may come in.
     pub door: Door,
 }
@@ -97,6 +100,8 @@ pub struct AdminListener {
     pub reflection: bool,
     /// Where calls are counted.
     pub stats: Stats,
+    /// Where their traces go.
+    pub traces: Traces,
     /// Who may come in.
     pub door: Door,
 }
@@ -130,7 +135,7 @@ impl EmbeddingListener {
         let inference = self.protocols.open_inference.then(|| OpenInference { calls, health: self.health.clone() });
         let spoken: Vec<_> = self.protocols.spoken().collect();
         let (v1, v1alpha) = reflection::services(self.reflection, &spoken);
-        server(&self.door, self.limits, self.stats.clone())
+        server(&self.door, self.limits, self.stats.clone(), self.traces.clone())
             .add_service(guard.before(EmbeddingServiceServer::new(embedding).max_decoding_message_size(bytes)))
             .add_optional_service(
                 tei.clone().map(|tei| guard.before(InfoServer::new(tei).max_decoding_message_size(bytes))),
@@ -157,7 +162,7 @@ impl AdminListener {
         let guard = Guard(self.door.tokens.clone());
         let (v1, v1alpha) = reflection::services(self.reflection, &[&ADMIN]);
         let service = Admin::new(self.operations, self.requests, stop.clone());
-        let services = server(&self.door, self.limits, self.stats)
+        let services = server(&self.door, self.limits, self.stats, self.traces)
             .add_service(guard.before(AdminServiceServer::new(service)))
             .add_service(self.health.service())
             .add_optional_service(v1.map(|service| guard.before(service)))
@@ -169,7 +174,8 @@ impl AdminListener {
 impl HealthListener {
     /// Serves until `stop`.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let services = server(&self.door, self.limits, self.stats).add_service(self.health.probe_service());
+        let services =
+            server(&self.door, self.limits, self.stats, Traces::default()).add_service(self.health.probe_service());
         self.door.serve(services, listener, stop).await;
     }
 }
@@ -179,12 +185,12 @@ type Layers = Stack<EndingLayer, Stack<ObserveLayer, Identity>>;
 /// What a listener serves.
 type Services = Router<Layers>;
 
-fn server(door: &Door, limits: TransportLimits, stats: Stats) -> Server<Layers> {
+fn server(door: &Door, limits: TransportLimits, stats: Stats, traces: Traces) -> Server<Layers> {
     Server::builder()
         .max_concurrent_streams(limits.max_concurrent_streams)
         .http2_max_header_list_size(limits.max_header_bytes)
         .http2_keepalive_interval(door.stay.keepalive_interval)
         .http2_keepalive_timeout(Some(door.stay.keepalive_timeout))
-        .layer(ObserveLayer(stats))
+        .layer(ObserveLayer { stats, traces })
         .layer(EndingLayer)
 }

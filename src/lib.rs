@@ -5,7 +5,7 @@
 //! * the frame: [`cli`], [`commands`], [`config`], [`logging`], [`app`], [`prepare`];
 //! * the request path, top to bottom: [`grpc`] and [`http`], [`admin`], [`serving`], [`model_slot`], [`embed`],
 //!   [`request`], [`cache`], [`tokenize`], [`batch`], [`engine`], and what it tells of itself: [`stats`],
-//!   [`readiness`], [`metrics`];
+//!   [`readiness`], [`metrics`], [`mod@trace`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
 //! * how programs call a server, this one among them, and what it finds when it does so under load: [`client`],
@@ -58,3 +58,4 @@ pub mod stats;
 pub mod threads;
 pub mod tokenize;
 pub mod tokens;
+pub mod trace;

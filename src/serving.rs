@@ -6,6 +6,7 @@ use crate::embed::{EmbedError, Embedded, Embedder};
 use crate::model_slot::ModelSlot;
 use crate::request::EmbedRequest;
 use crate::stats::Stats;
+use crate::trace::Span;
 
 /// What all who answer callers share; cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,14 +20,20 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// The vectors of a request. Dropped before it is done, what only it waited for is not computed.
+    /// The vectors of a request, as a part of a call. Dropped before it is done, what only it waited for is not computed.
     ///
     /// # Errors
     /// [`EmbedError`].
-    pub async fn embed(&self, embedder: &Embedder, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
+    pub async fn embed(
+        &self,
+        embedder: &Embedder,
+        request: &EmbedRequest,
+        call: &Span,
+    ) -> Result<Embedded, EmbedError> {
         let _under_way = self.requests.token();
         let embedded = embedder.embed(request).await?;
         embedded.timings.record(&self.stats);
+        embedded.trace(call);
         Ok(embedded)
     }
 }

@@ -43,11 +43,14 @@ fn answer(
     infer: Duration,
     result: &Result<Array2<f32>, InferenceError>,
 ) {
+    let batch_texts = batch.len();
     for (row, pending) in batch.into_iter().enumerate() {
         let reply = result.as_ref().map_err(Clone::clone).map(|embeddings| Inferred {
             embedding: embeddings.row(row).to_vec(),
+            enqueued: pending.enqueued,
             queue: started.saturating_duration_since(pending.enqueued),
             batch: number,
+            batch_texts,
             infer,
         });
         // A caller that has gone does not need it any more.

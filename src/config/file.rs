@@ -68,6 +68,7 @@ fn plain_text(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     match (value, kind) {
         (DeValue::String(text), _) => Some(text.clone().into_owned()),
         (DeValue::Boolean(switch), Kind::Switch) => Some(switch.to_string()),
+        (DeValue::Float(number), Kind::Number) => Some(number.to_string()),
         (DeValue::Integer(number), Kind::Number) => {
             let decimal = i64::from_str_radix(number.as_str(), number.radix());
             Some(decimal.map_or_else(|_| number.to_string(), |decimal| decimal.to_string()))

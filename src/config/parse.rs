@@ -6,6 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+use http::uri::Authority;
+
 use super::choices::Choice;
 use crate::model_ref::ModelRef;
 
@@ -54,6 +57,16 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     text.parse().map_err(|_| {
         "an IP address (no host name) and a port, such as `0.0.0.0:50051`, `127.0.0.1:50051` or `[::]:50051`".to_owned()
     })
+}
+
+/// Of a server that speaks gRPC. What opens it is no part of it: settings are logged.
+pub(super) fn url(text: &str) -> Parsed<Uri> {
+    let known = |uri: &Uri| {
+        let (scheme, authority) = (uri.scheme_str(), uri.authority().map(Authority::as_str));
+        matches!(scheme, Some("http" | "https")) && authority.is_some_and(|authority| !authority.contains('@'))
+    };
+    let parsed = text.parse().ok().filter(known);
+    parsed.ok_or_else(|| "a URL that begins with `http://` or `https://`, without a user in it".to_owned())
 }
 
 /// A number of things, at least one.

@@ -52,6 +52,8 @@ pub enum Group {
     Cache,
     /// How the service ends.
     Shutdown,
+    /// What is told of single requests, to whom.
+    Traces,
     /// What is told on stderr.
     Logging,
 }
@@ -69,6 +71,7 @@ impl Group {
             Self::Batching => "Batching",
             Self::Cache => "Cache",
             Self::Shutdown => "Shutdown",
+            Self::Traces => "Traces",
             Self::Logging => "Logging",
         }
     }

@@ -6,6 +6,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::choices::{EngineChoice, LogFormat, OpenAiChoice};
 use super::log_filter::LogFilter;
 use super::parse;
@@ -14,6 +16,7 @@ use super::setting::{Group, Kind, Setting};
 use crate::kernels::InstructionSet;
 use crate::model_ref::{DEFAULT_MODEL, ModelRef};
 use crate::request::Truncation;
+use crate::trace::Ratio;
 
 /// Turns entries into [`Settings`], [`TABLE`] and the reading of every field. An entry is
 /// `/// help`, `key: type = group, kind "PLACEHOLDER", default, parser;`, with `also "VARIABLE"` behind the placeholder
@@ -258,6 +261,17 @@ settings! {
     // With the 2 s of grace it stays below the 30 s after which Kubernetes kills.
     /// How long accepted requests may take to finish once the listener has closed.
     drain_timeout: Duration = Shutdown, Text "TIME", "25s", |text| parse::duration(text, Duration::from_secs(3600));
+
+    // A collector is a program of its own: who has one names it.
+    /// Where traces go, by OTLP over gRPC: a collector's address such as `http://localhost:4317`, or with `https`; `off`:
+    /// nowhere. The SDK's variables (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_*`) are honoured.
+    otlp_endpoint: Option<Uri> = Traces, Text "URL", "off", |text| parse::unless("off", text, parse::url);
+
+    // As OpenTelemetry has it. A server under full load makes more spans than it is worth sending, and drops what does not
+    // fit in the queue: then a hundredth tells as much.
+    /// The part of calls that are traced among those that come without a `traceparent`, 0 to 1; of the others, those are
+    /// traced whose callers trace them.
+    trace_ratio: Ratio = Traces, Number "RATIO", "1", str::parse;
 
     /// The form of log lines: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).
     log_format: LogFormat = Logging, Text "FORMAT", "auto", parse::choice;

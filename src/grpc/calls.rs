@@ -13,6 +13,7 @@ use super::status;
 use crate::embed::{Embedded, Embedder};
 use crate::request::{EmbedRequest, TextField};
 use crate::serving::Serving;
+use crate::trace::Span;
 
 /// What the services of one listener share; cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,14 +28,16 @@ impl Calls {
         self.serving.model.get().ok_or_else(status::loading)
     }
 
-    /// The vectors of a checked request whose protocol names its texts so.
+    /// The vectors of a checked request whose protocol names its texts so, as a part of a call.
     pub(super) async fn embed(
         &self,
         embedder: &Embedder,
         request: &EmbedRequest,
         texts: TextField,
+        call: &Span,
     ) -> Result<Embedded, Status> {
-        self.serving.embed(embedder, request).await.map_err(|error| status::from_embed_error(&error, texts))
+        let embedded = self.serving.embed(embedder, request, call).await;
+        embedded.map_err(|error| status::from_embed_error(&error, texts))
     }
 
     /// Replies in the order of the requests; what `refuse` makes of an error is the reply to its request, or the stream's end.

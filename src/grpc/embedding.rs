@@ -11,6 +11,7 @@ use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::proto;
 use crate::proto::embedding_service_server::EmbeddingService;
 use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Truncation, Violations};
+use crate::trace::Span;
 
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {
@@ -20,10 +21,10 @@ pub(super) struct Embedding {
 
 impl Embedding {
     /// The answer to one request, by whichever method it came.
-    async fn answer(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Status> {
+    async fn answer(&self, request: proto::EmbedRequest, call: &Span) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, TextField::default()).await?;
+        let embedded = self.calls.embed(&embedder, &request, TextField::default(), call).await?;
         Ok(write_embedded(embedded, encoding, &embedder))
     }
 
@@ -41,7 +42,8 @@ impl Embedding {
 #[tonic::async_trait]
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        self.answer(request.into_inner()).await.map(Response::new)
+        let call = Span::of(request.extensions());
+        self.answer(request.into_inner(), &call).await.map(Response::new)
     }
 
     type EmbedStreamStream = Replies<proto::EmbedResponse>;
@@ -50,10 +52,10 @@ impl EmbeddingService for Embedding {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        let service = self.clone();
+        let (service, call) = (self.clone(), Span::of(request.extensions()));
         let answer = move |request| {
-            let service = service.clone();
-            async move { service.answer(request).await }
+            let (service, call) = (service.clone(), call.clone());
+            async move { service.answer(request, &call).await }
         };
         Ok(self.calls.stream(request, answer, |status| Ok(refusal(&status))))
     }

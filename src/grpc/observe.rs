@@ -1,4 +1,4 @@
-//! Every call has an id, and is counted with its code and its time, also those that no handler gets to see.
+//! Every call has an id and, where that is wanted, a span, and is counted with its code and its time, also those that no handler gets to see.
 //!
 //! The code stands in the headers of a reply that is refused at once, and else in the trailers behind its messages.
 
@@ -17,6 +17,7 @@ use tower::{Layer, Service};
 use super::ending::Deadline;
 use crate::request_id::RequestId;
 use crate::stats::{Method, Stats};
+use crate::trace::Traces;
 
 mod under_way;
 
@@ -24,22 +25,25 @@ use under_way::UnderWay;
 
 const STATUS: &str = "grpc-status";
 
-/// Counts every call of the services behind it.
+/// Counts every call of the services behind it, and begins its trace.
 #[derive(Debug, Clone)]
-pub(super) struct ObserveLayer(pub(super) Stats);
+pub(super) struct ObserveLayer {
+    pub(super) stats: Stats,
+    pub(super) traces: Traces,
+}
 
 /// A service whose calls are counted.
 #[derive(Debug, Clone)]
 pub(super) struct Observed<S> {
     service: S,
-    stats: Stats,
+    layer: ObserveLayer,
 }
 
 impl<S> Layer<S> for ObserveLayer {
     type Service = Observed<S>;
 
     fn layer(&self, service: S) -> Observed<S> {
-        Observed { service, stats: self.0.clone() }
+        Observed { service, layer: self.clone() }
     }
 }
 
@@ -58,11 +62,13 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let deadline = Deadline::of_headers(request.headers()).map(|Deadline(deadline)| deadline);
-        let call = self.stats.call(Method::of_path(request.uri().path()), deadline);
+        let call = self.layer.stats.call(Method::of_path(request.uri().path()), deadline);
         let id = RequestId::of(request.headers());
-        // Handlers that log find it there.
+        let span = under_way::begin_span(&self.layer.traces, call.method(), &id, request.headers());
+        // Handlers that log or trace find them there.
         id.tell(request.headers_mut());
-        let mut call = UnderWay::begin(call, id);
+        span.enter(request.extensions_mut());
+        let mut call = UnderWay::begin(call, id, span);
         let reply = self.service.call(request);
         Box::pin(async move {
             let mut reply = reply.await?;

@@ -8,6 +8,7 @@ use crate::embed::Embedder;
 use crate::proto::open_inference as proto;
 use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::request::quoted;
+use crate::trace::Span;
 
 mod read;
 mod tensor;
@@ -23,12 +24,12 @@ pub(super) struct OpenInference {
 }
 
 impl OpenInference {
-    async fn infer(&self, request: proto::ModelInferRequest) -> Result<proto::ModelInferResponse, Status> {
+    async fn infer(&self, request: proto::ModelInferRequest, call: &Span) -> Result<proto::ModelInferResponse, Status> {
         let embedder = self.calls.embedder()?;
         check_model(&request.model_name, &request.model_version, &embedder)?;
         let (name, id) = (request.model_name.clone(), request.id.clone());
         let (request, form) = read::infer(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, tensor::TEXT).await?;
+        let embedded = self.calls.embed(&embedder, &request, tensor::TEXT, call).await?;
         Ok(write::inferred(embedded, request.dimensions(), form, name, id))
     }
 
@@ -96,6 +97,7 @@ impl GrpcInferenceService for OpenInference {
         &self,
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
-        self.infer(request.into_inner()).await.map(Response::new)
+        let call = Span::of(request.extensions());
+        self.infer(request.into_inner(), &call).await.map(Response::new)
     }
 }

@@ -10,6 +10,7 @@ use crate::proto::tei::embed_server::Embed;
 use crate::proto::tei::info_server::Info;
 use crate::proto::tei::tokenize_server::Tokenize;
 use crate::request::TextField;
+use crate::trace::Span;
 
 mod read;
 mod write;
@@ -26,11 +27,11 @@ pub(super) struct Tei {
 }
 
 impl Tei {
-    async fn embed(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Status> {
+    async fn embed(&self, request: proto::EmbedRequest, call: &Span) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
         let chars = request.inputs.chars().count();
         let request = read::embed(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, INPUTS).await?;
+        let embedded = self.calls.embed(&embedder, &request, INPUTS, call).await?;
         Ok(write::embedded(embedded, chars))
     }
 
@@ -61,7 +62,8 @@ impl Info for Tei {
 #[tonic::async_trait]
 impl Embed for Tei {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        self.embed(request.into_inner()).await.map(write::with_headers)
+        let call = Span::of(request.extensions());
+        self.embed(request.into_inner(), &call).await.map(write::with_headers)
     }
 
     type EmbedStreamStream = Replies<proto::EmbedResponse>;
@@ -70,10 +72,10 @@ impl Embed for Tei {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        let service = self.clone();
+        let (service, call) = (self.clone(), Span::of(request.extensions()));
         let answer = move |request| {
-            let service = service.clone();
-            async move { service.embed(request).await }
+            let (service, call) = (service.clone(), call.clone());
+            async move { service.embed(request, &call).await }
         };
         Ok(self.calls.stream(request, answer, Err))
     }

@@ -13,9 +13,11 @@ use crate::stats::Stats;
 /// A method or a path that is none of this port's.
 const OTHER: &str = "_OTHER";
 
-pub(super) async fn observe(State(stats): State<Stats>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(stats): State<Stats>, mut request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str).to_owned();
     let (method, id) = (method(request.method()), RequestId::of(request.headers()));
+    // Handlers that trace find it there.
+    id.tell(request.headers_mut());
     let counted = stats.http_request(method, &route);
     let mut response = next.run(request).await;
     id.tell(response.headers_mut());

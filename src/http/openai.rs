@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
@@ -17,8 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::seat::{Seat, Seats};
 use crate::embed::Embedder;
 use crate::readiness::{Phase, Readiness};
+use crate::request_id::RequestId;
 use crate::serving::Serving;
 use crate::tokens::Tokens;
+use crate::trace::{Attribute, Span, Traces};
 
 mod body;
 mod error;
@@ -27,6 +29,7 @@ mod write;
 
 use error::Refusal;
 
+const EMBEDDINGS: &str = "/v1/embeddings";
 /// Bodies of more bytes are read, and replies of more numbers written, where they block no other request: a fraction of a
 /// millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
@@ -47,12 +50,14 @@ pub struct OpenAi {
     pub readiness: Readiness,
     /// No more calls are taken.
     pub stop: CancellationToken,
+    /// Where calls for embeddings are traced.
+    pub traces: Traces,
 }
 
 impl OpenAi {
     pub(super) fn routes(self) -> Router {
         Router::new()
-            .route("/v1/embeddings", post(embeddings))
+            .route(EMBEDDINGS, post(embeddings))
             .route("/v1/models", get(models))
             .route("/v1/models/{*name}", get(model))
             .method_not_allowed_fallback(|| async { error::wrong_method() })
@@ -84,6 +89,8 @@ impl OpenAi {
 
 /// How every call is answered: by the door, by what it came for, or, where that panics, as one that failed alone.
 async fn answer(State(api): State<OpenAi>, mut request: Request, next: Next) -> Response {
+    let span = begin_span(&api.traces, &request);
+    span.enter(request.extensions_mut());
     // Out of the request: nothing behind this needs the token, nor can tell it.
     let authorization = request.headers_mut().remove(AUTHORIZATION);
     let admitted = api.admit(authorization.as_ref(), request.extensions().get());
@@ -101,17 +108,37 @@ async fn answer(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
         // The client is to connect anew: elsewhere, or later. HTTP/1.1 has no other way to say so.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let status = response.status();
+    span.end([Attribute::new("http.response.status_code", i64::from(status.as_u16()))], status.is_server_error());
     response
 }
 
-async fn embeddings(State(api): State<OpenAi>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+/// The span of a call for embeddings; others have none. Names and attributes are those of OpenTelemetry's conventions.
+fn begin_span(traces: &Traces, request: &Request) -> Span {
+    if request.method() != Method::POST || request.uri().path() != EMBEDDINGS {
+        return Span::default();
+    }
+    traces.begin("POST /v1/embeddings", request.headers(), || {
+        let id =
+            RequestId::told(request.headers()).map(|id| Attribute::new("embedd.request_id", id.as_str().to_owned()));
+        let known = [("http.request.method", "POST"), ("http.route", EMBEDDINGS)];
+        known.map(|(key, value)| Attribute::new(key, value)).into_iter().chain(id).collect()
+    })
+}
+
+async fn embeddings(
+    State(api): State<OpenAi>,
+    extensions: Extensions,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     let body = body::read_json(&headers, body, api.max_body_bytes).await?;
     let embedder = api.embedder()?;
     let reading = || read::embeddings(&body, embedder.model(), embedder.limits());
     let asked = beside_others(body.len() > INLINE_BYTES, reading)?;
     // The texts are the request's own now, and may wait for long.
     drop(body);
-    let embedded = api.serving.embed(&embedder, &asked.request).await;
+    let embedded = api.serving.embed(&embedder, &asked.request, &Span::of(&extensions)).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, asked.texts))?;
     let floats = embedded.embeddings.len() * asked.request.dimensions();
     let writing = || write::embeddings(&embedded.embeddings, asked.encoding, &embedder.model().name);

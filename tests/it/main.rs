@@ -40,3 +40,4 @@ mod request_ids;
 mod secrecy;
 mod streaming;
 mod tei;
+mod traces;

@@ -1,4 +1,4 @@
-//! No text of a request, and no token, gets into what the server writes, whatever becomes of the request.
+//! No text of a request, and no token, gets into what the server writes and sends elsewhere, whatever becomes of the request.
 
 use std::fs::{self, File};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use crate::support::authority::write;
+use crate::support::collector::Collector;
 use crate::support::http::get;
 use crate::support::models::Model;
 use crate::support::server::{HTTP, Server, serve, temporary_folder};
@@ -163,13 +164,14 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_of_requests_are_in_no_line_and_in_no_metric() {
+async fn texts_of_requests_are_in_no_line_no_span_and_no_metric() {
     let (_folder, folder) = temporary_folder();
-    let tokens = write(&folder, "tokens", TOKEN);
+    let (tokens, collector) = (write(&folder, "tokens", TOKEN), Collector::start().await);
     for engine in ["native", "fp32"] {
         let flags = ["--engine", engine, "--cache-bytes", "1MiB", "--shutdown-grace", "0s", "--token-file", &tokens];
         let mut command = serve(Model::MiniLm, &[&HTTP[..], &flags].concat());
-        command.args(["--log-level", EVERYTHING]).stdout(File::create(folder.join("stdout")).expect("a file"));
+        command.args(["--log-level", EVERYTHING, "--otlp-endpoint", &collector.url()]);
+        command.stdout(File::create(folder.join("stdout")).expect("a file"));
         let server = Server::spawn(&mut command);
         server.wait_for_line("ready");
         call_own_protocol(&server).await;
@@ -186,8 +188,10 @@ async fn texts_of_requests_are_in_no_line_and_in_no_metric() {
         for hay in ["\"TRACE\"", "h2::", "\"call\"", "INVALID_ARGUMENT", "\"embedd::batch::worker\""] {
             assert!(lines.contains(hay), "{hay} is in the log");
         }
+        let spans = collector.text();
+        assert!(spans.contains("ModelInfer") && spans.contains("infer"), "{spans}");
         assert!(metrics.contains("grpc_server_call_duration_seconds"), "{metrics}");
-        for (place, text) in [("log", &lines), ("output", &stdout), ("metrics", &metrics)] {
+        for (place, text) in [("log", &lines), ("output", &stdout), ("spans", &spans), ("metrics", &metrics)] {
             for secret in forms(PART) {
                 let found = text.lines().find(|line| line.to_lowercase().contains(&secret));
                 assert!(found.is_none(), "{engine}: {secret} in {place}: {}", found.unwrap_or_default());

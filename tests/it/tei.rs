@@ -8,8 +8,8 @@ use embedd::proto::tei::{
     SimpleToken, TruncationDirection,
 };
 use embedd::proto::{self, Truncation};
-use tonic::transport::Channel;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use crate::support::models::Model;
 use crate::support::server::{Server, shared};

@@ -41,10 +41,14 @@ fn request(path: &str, timeout: Option<&str>) -> Request<()> {
     timeout.into_iter().fold(request, |request, timeout| request.header("grpc-timeout", timeout)).body(()).expect("one")
 }
 
+fn layer(stats: &Stats) -> ObserveLayer {
+    ObserveLayer { stats: stats.clone(), traces: Traces::default() }
+}
+
 /// Calls the service and takes up to so many frames of its reply.
 async fn call(stats: &Stats, request: Request<()>, frames: Vec<Option<Frame<Bytes>>>, taken: usize) {
     let mut frames = Some(frames);
-    let mut service = ObserveLayer(stats.clone()).layer(service_fn(move |_: Request<()>| {
+    let mut service = layer(&stats).layer(service_fn(move |_: Request<()>| {
         let body = Body::new(Frames(frames.take().expect("one call")));
         async { Ok::<_, Infallible>(Response::new(body)) }
     }));
@@ -81,13 +85,13 @@ async fn a_reply_that_is_not_taken_to_its_end_counts_by_why() {
 async fn a_call_that_is_given_up_or_panics_counts_by_why() {
     let stats = Stats::default();
     let endless = |_: Request<()>| std::future::pending::<Result<Response<Body>, Infallible>>();
-    let mut service = ObserveLayer(stats.clone()).layer(service_fn(endless));
+    let mut service = layer(&stats).layer(service_fn(endless));
     for timeout in [None, Some("5m"), Some("0n")] {
         let call = service.call(request(PATH, timeout));
         assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err());
     }
     let panics = |_: Request<()>| async { panic!("a bug") };
-    let mut service = ObserveLayer(stats.clone()).layer(service_fn(panics));
+    let mut service = layer(&stats).layer(service_fn(panics));
     assert!(AssertUnwindSafe(service.call(request(PATH, None))).catch_unwind().await.is_err());
     assert_eq!(replies(&stats, Method::Embed), [(1, 2), (4, 1), (13, 1)]);
 }
@@ -96,7 +100,7 @@ async fn a_call_that_is_given_up_or_panics_counts_by_why() {
 async fn what_is_refused_at_once_counts_with_the_code_of_its_headers() {
     let stats = Stats::default();
     let refuse = |_: Request<()>| async { Ok::<_, Infallible>(Status::unauthenticated("who are you?").into_http()) };
-    let mut service = ObserveLayer(stats.clone()).layer(service_fn(refuse));
+    let mut service = layer(&stats).layer(service_fn(refuse));
     for path in [PATH, "/other.Service/Call", "/other.Service/Call2", "/", ""] {
         let mut request = Request::new(());
         *request.uri_mut() = http::Uri::builder().path_and_query(path).build().unwrap_or_default();

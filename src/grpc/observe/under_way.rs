@@ -1,4 +1,4 @@
-//! A call from its request to its end, which is told once: to the statistics and in the log.
+//! A call from its request to its end, which is told once: to the statistics, in the log and in a trace.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use crate::codes::{self, code_name};
 use crate::grpc::status;
 use crate::request_id::RequestId;
 use crate::stats::{Call, Method};
+use crate::trace::{Attribute, Span, Traces};
 
 /// Dropped before its end is told, the call was given up.
 #[derive(Debug)]
@@ -16,11 +17,12 @@ pub(super) struct UnderWay {
     /// There until the end.
     call: Option<Call>,
     id: RequestId,
+    span: Span,
 }
 
 impl UnderWay {
-    pub(super) fn begin(call: Call, id: RequestId) -> Self {
-        Self { call: Some(call), id }
+    pub(super) fn begin(call: Call, id: RequestId, span: Span) -> Self {
+        Self { call: Some(call), id, span }
     }
 
     /// Tells the caller the request's id; `code`: what these headers or trailers say of the call's end.
@@ -42,6 +44,7 @@ impl UnderWay {
     fn end_with(&mut self, code: codes::Code) {
         if let Some(call) = self.call.take() {
             log(call.method(), code, call.elapsed(), &self.id);
+            self.span.end([Attribute::new("rpc.grpc.status_code", i64::from(code))], is_error(code));
             call.end(code);
         }
     }
@@ -55,6 +58,21 @@ impl Drop for UnderWay {
     }
 }
 
+/// The span of a call; health checks have none. Names and attributes are those of OpenTelemetry's conventions.
+pub(super) fn begin_span(traces: &Traces, method: Method, id: &RequestId, headers: &HeaderMap) -> Span {
+    if matches!(method, Method::HealthCheck | Method::HealthWatch) {
+        return Span::default();
+    }
+    traces.begin(method.name(), headers, || {
+        let (system, id) =
+            (Attribute::new("rpc.system", "grpc"), Attribute::new("embedd.request_id", id.as_str().to_owned()));
+        let known = method.name().split_once('/');
+        let names = known.map(|(service, name)| [("rpc.service", service), ("rpc.method", name)]);
+        let names = names.into_iter().flatten().map(|(key, name)| Attribute::new(key, name));
+        names.chain([system, id]).collect()
+    })
+}
+
 /// No message of a status: it may quote what the caller sent.
 fn log(method: Method, code: codes::Code, took: Duration, id: &RequestId) {
     let (method, name, request_id) = (method.name(), code_name(code), id.as_str());
@@ -63,6 +81,12 @@ fn log(method: Method, code: codes::Code, took: Duration, id: &RequestId) {
     } else {
         tracing::debug!(method, code = name, ?took, request_id, "call");
     }
+}
+
+/// Whether OpenTelemetry's conventions take the code for an error of a server.
+fn is_error(code: codes::Code) -> bool {
+    let others = [Code::DeadlineExceeded, Code::Unimplemented, Code::Unavailable];
+    is_fault(code) || others.into_iter().any(|error| code == codes::Code::from(error))
 }
 
 /// Whether it is the server that failed, as far as the code tells: a message that cannot be decoded is INTERNAL, too.

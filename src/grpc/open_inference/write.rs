@@ -73,10 +73,8 @@ pub(super) fn inferred(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::embed::{Embedding, Timings};
+    use crate::embed::{Course, Embedding, Timings};
 
     #[test]
     fn vectors_are_written_in_the_form_of_the_request() {
@@ -87,7 +85,7 @@ mod tests {
                 truncated: false,
                 cached: false,
             });
-            Embedded { embeddings: vectors.into(), timings: Timings { total: Duration::ZERO, ..Timings::default() } }
+            Embedded { embeddings: vectors.into(), timings: Timings::default(), course: Course::default() }
         };
         let reply = |form| inferred(embedded(), 2, form, "model".to_owned(), "7".to_owned());
         let (typed, raw) = (reply(Form::Typed), reply(Form::Raw));

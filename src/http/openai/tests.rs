@@ -21,6 +21,7 @@ fn openai(readiness: &Readiness) -> OpenAi {
         seats: Seats::new(NonZeroUsize::new(2).expect("not zero"), TaskTracker::new()),
         readiness: readiness.clone(),
         stop: CancellationToken::new(),
+        traces: Traces::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests share: models, servers, clients.
 
 pub(crate) mod authority;
+pub(crate) mod collector;
 pub(crate) mod exposition;
 pub(crate) mod http;
 pub(crate) mod models;

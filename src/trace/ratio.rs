@@ -1,0 +1,40 @@
+//! Which part of requests is traced.
+
+use std::str::FromStr;
+
+/// 0 (none) to 1 (all).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio(f64);
+
+/// NaN is no ratio.
+impl Eq for Ratio {}
+
+impl Ratio {
+    pub(super) fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl FromStr for Ratio {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        parsed.map(Self).ok_or_else(|| "a number from 0 to 1, such as `0.05`".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_from_0_to_1() {
+        for (text, ratio) in [("0", 0.0), ("1", 1.0), ("0.05", 0.05), ("1e-3", 0.001)] {
+            assert_eq!(text.parse(), Ok(Ratio(ratio)));
+        }
+        for wrong in ["", "-0.1", "1.1", "NaN", "inf", "5%", "all"] {
+            assert!(wrong.parse::<Ratio>().is_err(), "{wrong}");
+        }
+    }
+}
