@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use embedd::proto::{EmbedRequest, GetStatsRequest};
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use tonic::Request;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
@@ -75,7 +75,7 @@ fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
 }
 
 fn status(span: &Span) -> StatusCode {
-    span.status.as_ref().map_or(StatusCode::Unset, |status| status.code())
+    span.status.as_ref().map_or(StatusCode::Unset, Status::code)
 }
 
 fn is_within(span: &Span, parent: &Span) -> bool {

@@ -48,7 +48,7 @@ fn layer(stats: &Stats) -> ObserveLayer {
 /// Calls the service and takes up to so many frames of its reply.
 async fn call(stats: &Stats, request: Request<()>, frames: Vec<Option<Frame<Bytes>>>, taken: usize) {
     let mut frames = Some(frames);
-    let mut service = layer(&stats).layer(service_fn(move |_: Request<()>| {
+    let mut service = layer(stats).layer(service_fn(move |_: Request<()>| {
         let body = Body::new(Frames(frames.take().expect("one call")));
         async { Ok::<_, Infallible>(Response::new(body)) }
     }));
