@@ -13,6 +13,7 @@ use embedd::proto::{
     BenchmarkRequest, CountTokensRequest, EmbedRequest, EmbedResponse, ReferencePair, ReloadModelRequest, Truncation,
     ValidateRequest,
 };
+use serde_json::{Value, json};
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
@@ -20,7 +21,7 @@ use tonic_prost::ProstCodec;
 
 use crate::support::authority::write;
 use crate::support::collector::Collector;
-use crate::support::http::get;
+use crate::support::http::{get, post};
 use crate::support::models::Model;
 use crate::support::server::{HTTP, Server, serve, temporary_folder};
 
@@ -133,6 +134,28 @@ async fn call_with_nonsense(server: &Server) {
     grpc.unary(with_token(infer), path, codec).await.expect_err("no texts");
 }
 
+fn call_openai(server: &Server) {
+    let key = format!("Bearer {TOKEN}");
+    let key = [("authorization", key.as_str()), ("content-type", "application/json")];
+    let model = Model::MiniLm.name();
+    let body = |input: Value| json!({ "model": model, "input": input, "user": MARKER }).to_string();
+    let (good, unclosed) = (body(json!([text(0), text(1)])), format!("{{\"input\": \"{MARKER}"));
+    for (path, headers, body, status) in [
+        ("/v1/embeddings", &key[..], &good, 200),
+        ("/v1/embeddings", &[], &good, 401),
+        ("/v1/embeddings", &[("authorization", "Bearer zyxwvmwrong")], &good, 401),
+        ("/v1/embeddings", &key, &body(json!({ "text": MARKER })), 400),
+        ("/v1/embeddings", &key, &json!({ "model": model, "input": "a", "dimensions": MARKER }).to_string(), 400),
+        ("/v1/embeddings", &key, &unclosed, 400),
+        ("/v1/embeddings", &key, &json!({ "model": MARKER, "input": text(0) }).to_string(), 404),
+        ("/v1/embeddings", &key, &body(json!(long().repeat(10_000))), 413),
+        ("/v1/models/zyxwvmodel", &key, &String::new(), 405),
+        ("/zyxwvmpath?zyxwvmquery", &key, &good, 404),
+    ] {
+        assert_eq!(post(server.http(), path, headers, body).status, status, "{path}");
+    }
+}
+
 async fn call_admin(server: &Server) {
     let embedding = server.client().await.embed(with_token(marked(1))).await.expect("embeddings").into_inner();
     let mut admin = server.admin().await;
@@ -148,7 +171,7 @@ async fn call_admin(server: &Server) {
     admin.reload_model(ReloadModelRequest { bundle: "/nowhere".to_owned() }).await.expect_err("no folder");
 }
 
-/// The secret as log lines may show it: as it is, as numbers of its bytes in lists, in hex and in base 64.
+/// The secret as log lines may show it: as it is, as numbers of its bytes in lists, and in hex.
 fn forms(secret: &str) -> Vec<String> {
     let list = |write: fn(&u8) -> String, between: &str| {
         secret.bytes().map(|byte| write(&byte)).collect::<Vec<_>>().join(between)
@@ -178,6 +201,7 @@ async fn texts_of_requests_are_in_no_line_no_span_and_no_metric() {
         call_tei(&server).await;
         call_open_inference(&server).await;
         call_with_nonsense(&server).await;
+        call_openai(&server);
         call_admin(&server).await;
         let metrics = get(server.http(), "/metrics").body;
         server.signal("TERM");
@@ -189,7 +213,7 @@ async fn texts_of_requests_are_in_no_line_no_span_and_no_metric() {
             assert!(lines.contains(hay), "{hay} is in the log");
         }
         let spans = collector.text();
-        assert!(spans.contains("ModelInfer") && spans.contains("infer"), "{spans}");
+        assert!(spans.contains("ModelInfer") && spans.contains("/v1/embeddings") && spans.contains("infer"), "{spans}");
         assert!(metrics.contains("grpc_server_call_duration_seconds"), "{metrics}");
         for (place, text) in [("log", &lines), ("output", &stdout), ("spans", &spans), ("metrics", &metrics)] {
             for secret in forms(PART) {
