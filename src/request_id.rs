@@ -23,7 +23,7 @@ impl RequestId {
 
     /// What the headers say, where it is sane.
     pub fn told(headers: &HeaderMap) -> Option<Self> {
-        headers.get(&REQUEST_ID).filter(|value| is_sane(value)).cloned().map(Self)
+        headers.get(&REQUEST_ID).filter(|value| is_sane(value)).cloned().map(Self::new)
     }
 
     /// Not to be guessed by chance, and not meant to be a secret.
@@ -35,7 +35,13 @@ impl RequestId {
             digit
         });
         // Digits are always a valid value.
-        Self(HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-")))
+        Self::new(HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-")))
+    }
+
+    fn new(mut value: HeaderValue) -> Self {
+        // Kept out of the table by which HTTP/2 shortens headers that come again: this one does not.
+        value.set_sensitive(true);
+        Self(value)
     }
 
     /// Tells it in the headers of a reply.

@@ -1,7 +1,5 @@
 //! A call from its request to its end, which is told once: to the statistics, in the log and in a trace.
 
-use std::time::Duration;
-
 use tonic::Code;
 use tonic::codegen::http::HeaderMap;
 
@@ -43,7 +41,7 @@ impl UnderWay {
 
     fn end_with(&mut self, code: codes::Code) {
         if let Some(call) = self.call.take() {
-            log(call.method(), code, call.elapsed(), &self.id);
+            log(&call, code, &self.id);
             self.span.end([Attribute::new("rpc.grpc.status_code", i64::from(code))], is_error(code));
             call.end(code);
         }
@@ -74,12 +72,13 @@ pub(super) fn begin_span(traces: &Traces, method: Method, id: &RequestId, header
 }
 
 /// No message of a status: it may quote what the caller sent.
-fn log(method: Method, code: codes::Code, took: Duration, id: &RequestId) {
-    let (method, name, request_id) = (method.name(), code_name(code), id.as_str());
+fn log(call: &Call, code: codes::Code, id: &RequestId) {
+    let (method, name) = (call.method().name(), code_name(code));
+    // What is not logged is not measured either.
     if is_fault(code) {
-        tracing::warn!(method, code = name, ?took, request_id, "call failed");
+        tracing::warn!(method, code = name, took = ?call.elapsed(), request_id = id.as_str(), "call failed");
     } else {
-        tracing::debug!(method, code = name, ?took, request_id, "call");
+        tracing::debug!(method, code = name, took = ?call.elapsed(), request_id = id.as_str(), "call");
     }
 }
 
