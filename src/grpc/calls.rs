@@ -41,18 +41,21 @@ impl Calls {
     }
 
     /// Replies in the order of the requests; what `refuse` makes of an error is the reply to its request, or the stream's end.
-    pub(super) fn stream<Q, R, F>(
+    pub(super) fn stream<S, Q, R, F>(
         &self,
         request: Request<Streaming<Q>>,
-        answer: impl Fn(Q) -> F + Send + 'static,
+        service: &S,
+        answer: impl Fn(S, Q, Span) -> F + Send + 'static,
         refuse: fn(Status) -> Result<R, Status>,
     ) -> Response<Replies<R>>
     where
+        S: Clone + Send + 'static,
         Q: Send + 'static,
         R: Send + 'static,
         F: Future<Output = Result<R, Status>> + Send + 'static,
     {
-        let deadline = Deadline::of(&request);
+        let (deadline, call, service) = (Deadline::of(&request), Span::of(request.extensions()), service.clone());
+        let answer = move |request| answer(service.clone(), request, call.clone());
         Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, refuse))
     }
 }

@@ -52,12 +52,8 @@ impl EmbeddingService for Embedding {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        let (service, call) = (self.clone(), Span::of(request.extensions()));
-        let answer = move |request| {
-            let (service, call) = (service.clone(), call.clone());
-            async move { service.answer(request, &call).await }
-        };
-        Ok(self.calls.stream(request, answer, |status| Ok(refusal(&status))))
+        let answer = |service: Self, request, call| async move { service.answer(request, &call).await };
+        Ok(self.calls.stream(request, self, answer, |status| Ok(refusal(&status))))
     }
 
     async fn count_tokens(

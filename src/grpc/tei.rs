@@ -72,12 +72,8 @@ impl Embed for Tei {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        let (service, call) = (self.clone(), Span::of(request.extensions()));
-        let answer = move |request| {
-            let (service, call) = (service.clone(), call.clone());
-            async move { service.embed(request, &call).await }
-        };
-        Ok(self.calls.stream(request, answer, Err))
+        let answer = |service: Self, request, call| async move { service.embed(request, &call).await };
+        Ok(self.calls.stream(request, self, answer, Err))
     }
 
     async fn embed_sparse(
@@ -125,12 +121,8 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::EncodeRequest>>,
     ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
-        let service = self.clone();
-        let answer = move |request| {
-            let service = service.clone();
-            async move { service.tokenize(request) }
-        };
-        Ok(self.calls.stream(request, answer, Err))
+        let answer = |service: Self, request, _| async move { service.tokenize(request) };
+        Ok(self.calls.stream(request, self, answer, Err))
     }
 
     async fn decode(&self, request: Request<proto::DecodeRequest>) -> Result<Response<proto::DecodeResponse>, Status> {
@@ -143,11 +135,7 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::DecodeRequest>>,
     ) -> Result<Response<Self::DecodeStreamStream>, Status> {
-        let service = self.clone();
-        let answer = move |request| {
-            let service = service.clone();
-            async move { service.decode(&request) }
-        };
-        Ok(self.calls.stream(request, answer, Err))
+        let answer = |service: Self, request, _| async move { service.decode(&request) };
+        Ok(self.calls.stream(request, self, answer, Err))
     }
 }
