@@ -14,10 +14,11 @@ use tokio_util::task::TaskTracker;
 use crate::admin::Operations;
 use crate::config::Settings;
 use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TlsError};
-use crate::http::HttpListener;
+use crate::http::{HttpListener, OpenAi, Seats};
 use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
 use crate::readiness::Readiness;
+use crate::serving::Serving;
 use crate::stats::Stats;
 use crate::tokens::TokensError;
 
@@ -109,7 +110,7 @@ impl Servers {
         let (model, health) = (ModelSlot::default(), Health::not_yet_serving(protocols, readiness.clone()).await);
         let (stop, tasks, requests) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
 
-        let (limits, reflection) = (doors.limits, settings.reflection);
+        let (limits, reflection, tokens) = (doors.limits, settings.reflection, doors.service.tokens.clone());
         let embedding = EmbeddingListener {
             model: model.clone(),
             health: health.clone(),
@@ -135,8 +136,16 @@ impl Servers {
         }
         tasks.close();
         let probes = Probes::new();
+        let openai = tell_whether_served(doors.openai).then(|| OpenAi {
+            serving: Serving { model: model.clone(), requests: requests.clone(), stats: stats.clone() },
+            tokens,
+            max_body_bytes: limits.max_message_bytes,
+            seats: Seats::new(settings.max_connections, tasks.clone()),
+            readiness: readiness.clone(),
+            stop: stop.clone(),
+        });
         let (metrics, http) = (Metrics { stats: stats.clone(), model: model.clone(), readiness }, doors.http);
-        probes.start(sockets.http, |socket, stop| HttpListener { metrics, limits: http }.serve(socket, stop));
+        probes.start(sockets.http, |socket, stop| HttpListener { metrics, limits: http, openai }.serve(socket, stop));
         let health_alone = HealthListener { health: health.clone(), limits, stats, door: doors.health };
         probes.start(sockets.health, |socket, stop| health_alone.serve(socket, stop));
         Ok(Self { model, health, stop, tasks, probes, requests })
@@ -241,6 +250,14 @@ fn tell_address(server: &str, listener: Option<&TcpListener>) {
     if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, server, "listening");
     }
+}
+
+fn tell_whether_served(openai: Result<(), &'static str>) -> bool {
+    match openai {
+        Ok(()) => tracing::info!("OpenAI's API is served on the HTTP port"),
+        Err(reason) => tracing::info!(reason, "OpenAI's API is not served"),
+    }
+    openai.is_ok()
 }
 
 /// CPUs of this process: of its cgroup's quota and its affinity, not of the host.

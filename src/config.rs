@@ -19,7 +19,7 @@ mod sources;
 mod suggest;
 mod table;
 
-pub use choices::{EngineChoice, LogFormat};
+pub use choices::{EngineChoice, LogFormat, OpenAiChoice};
 pub use docs::markdown;
 pub use environment::OTHER_VARIABLES;
 pub use error::{ConfigErrors, Given, Mistake, Origin};

@@ -13,8 +13,10 @@ use crate::request::{EmbedRequest, Limits, Truncation};
 use crate::stats::{CacheStats, QueueStats, SessionStats, Stage, Stats};
 use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
+mod names;
 mod tokens;
 
+pub use names::NoSuchModel;
 pub use tokens::TokenCount;
 
 /// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.

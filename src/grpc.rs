@@ -16,6 +16,7 @@ use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceSe
 use crate::proto::tei::embed_server::EmbedServer;
 use crate::proto::tei::info_server::InfoServer;
 use crate::proto::tei::tokenize_server::TokenizeServer;
+use crate::serving::Serving;
 use crate::stats::Stats;
 
 mod admin;
@@ -122,7 +123,7 @@ impl EmbeddingListener {
 
     fn services(&self, stop: &CancellationToken) -> Services {
         let (model, requests, stats) = (self.model.clone(), self.requests.clone(), self.stats.clone());
-        let calls = Calls { model, requests, stop: stop.clone(), stats };
+        let calls = Calls { serving: Serving { model, requests, stats }, stop: stop.clone() };
         let (guard, bytes) = (Guard(self.door.tokens.clone()), self.limits.max_message_bytes);
         let embedding = Embedding { calls: calls.clone(), limits: self.limits };
         let tei = self.protocols.tei.then(|| Tei { calls: calls.clone() });

@@ -1,4 +1,4 @@
-//! The HTTP port: metrics and probes, open to all who reach it.
+//! The HTTP port: metrics and probes, open to all who reach it, and OpenAI's API.
 
 use std::time::Duration;
 
@@ -18,6 +18,12 @@ use crate::readiness::{Phase, Readiness};
 
 mod connection;
 mod observe;
+mod openai;
+mod seat;
+
+use connection::Ends;
+pub use openai::OpenAi;
+pub use seat::Seats;
 
 /// What a client may bring along, and how long it may stay.
 #[derive(Debug, Clone, Copy)]
@@ -39,14 +45,19 @@ pub struct HttpListener {
     pub metrics: Metrics,
     /// What clients may do.
     pub limits: HttpLimits,
+    /// OpenAI's API, where it is served.
+    pub openai: Option<OpenAi>,
 }
 
 impl HttpListener {
     /// Serves until `stop`, then finishes the requests under way.
     pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let limits = self.limits;
+        let last_call = self.openai.as_ref().map(|openai| openai.stop.clone());
         let routes = self.routes();
-        let serve = |stream, closing| connection::serve(stream, routes.clone(), limits, closing);
+        let serve = |stream, closing| {
+            connection::serve(stream, routes.clone(), limits, Ends { last_call: last_call.clone(), closing })
+        };
         accept(listener, limits.room, stop, serve).await;
     }
 
@@ -58,6 +69,7 @@ impl HttpListener {
             .route("/metrics", get(metrics).with_state(self.metrics))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
+            .merge(self.openai.map(OpenAi::routes).unwrap_or_default())
             .layer(from_fn_with_state(stats, observe::observe))
     }
 }

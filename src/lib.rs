@@ -3,9 +3,9 @@
 //! `docs/ARCHITECTURE.md` says how the parts depend on each other. In reading order:
 //!
 //! * the frame: [`cli`], [`commands`], [`config`], [`logging`], [`app`], [`prepare`];
-//! * the request path, top to bottom: [`grpc`] and [`http`], [`admin`], [`model_slot`], [`embed`], [`request`],
-//!   [`cache`], [`tokenize`], [`batch`], [`engine`], and what it tells of itself: [`stats`], [`readiness`],
-//!   [`metrics`];
+//! * the request path, top to bottom: [`grpc`] and [`http`], [`admin`], [`serving`], [`model_slot`], [`embed`],
+//!   [`request`], [`cache`], [`tokenize`], [`batch`], [`engine`], and what it tells of itself: [`stats`],
+//!   [`readiness`], [`metrics`];
 //! * the conversion path: [`convert`];
 //! * the arithmetic of the native engine: [`kernels`];
 //! * how programs call a server, this one among them, and what it finds when it does so under load: [`client`],
@@ -52,6 +52,7 @@ pub mod readiness;
 pub mod reference;
 pub mod reload;
 pub mod request;
+pub mod serving;
 pub mod stats;
 pub mod threads;
 pub mod tokenize;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::AppError;
 use crate::accept::Room;
-use crate::config::Settings;
+use crate::config::{OpenAiChoice, Settings};
 use crate::grpc::{Door, Stay, Tls, TlsFiles, TransportLimits};
 use crate::http::HttpLimits;
 use crate::reload::NamedFile;
@@ -20,6 +20,8 @@ pub(super) struct Doors {
     pub(super) health: Door,
     pub(super) http: HttpLimits,
     pub(super) limits: TransportLimits,
+    /// Whether OpenAI's API is served on the HTTP port, or why it is not.
+    pub(super) openai: Result<(), &'static str>,
 }
 
 impl Doors {
@@ -36,8 +38,9 @@ impl Doors {
             room: Room { connections: settings.max_connections.get(), setting: Some("--max-connections") },
             stay: stay(settings),
         };
-        let (admin, health, http) = (admin(settings)?, side(settings), http(settings));
-        Ok(Self { service, admin, health, http, limits: limits(settings) })
+        let openai = openai(settings);
+        let (admin, health, http) = (admin(settings)?, side(settings), http(settings, openai.is_ok()));
+        Ok(Self { service, admin, health, http, limits: limits(settings), openai })
     }
 }
 
@@ -61,9 +64,23 @@ fn side(settings: &Settings) -> Door {
     Door { tls: None, tokens: None, room: SIDE_ROOM, stay }
 }
 
-fn http(settings: &Settings) -> HttpLimits {
+fn openai(settings: &Settings) -> Result<(), &'static str> {
+    match settings.openai {
+        _ if settings.http_listen.is_none() => Err("there is no HTTP port (--http-listen)"),
+        OpenAiChoice::Off => Err("--openai is off"),
+        OpenAiChoice::Auto if settings.tls_certificate.is_some() => {
+            Err("gRPC has TLS and the HTTP port has none (--openai on serves it all the same)")
+        }
+        OpenAiChoice::Auto | OpenAiChoice::On => Ok(()),
+    }
+}
+
+/// Connections of callers leave the room that those of probes and of Prometheus have without them.
+fn http(settings: &Settings, callers_come: bool) -> HttpLimits {
+    let callers = settings.max_connections.get();
+    let beside = Room { connections: SIDE_ROOM.connections + callers, setting: Some("--max-connections") };
     HttpLimits {
-        room: SIDE_ROOM,
+        room: if callers_come { beside } else { SIDE_ROOM },
         max_header_bytes: settings.max_header_bytes.get(),
         max_age: settings.max_connection_age,
         grace: settings.max_connection_age_grace,

@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::Configuration;
+use super::choices::OpenAiChoice;
 use super::error::{Given, Mistake};
 use super::resolve::Reader;
 use super::table::Settings;
@@ -88,7 +89,7 @@ fn listeners(settings: &Settings) -> [Rule; 6] {
 }
 
 /// Who may come in.
-fn access(settings: &Settings) -> [Rule; 7] {
+fn access(settings: &Settings) -> [Rule; 9] {
     const WITHOUT_KEY: &str = "a certificate is of use only with its private key; name the key's file";
     const WITHOUT_CERTIFICATE: &str = "a private key is of use only with its certificate; name the certificate's file";
     const WITHOUT_TLS: &str = "clients show certificates over TLS only; name the server's own certificate and key, too";
@@ -97,6 +98,7 @@ fn access(settings: &Settings) -> [Rule; 7] {
     let (admin_ca, admin_tokens) = (&settings.admin_tls_client_ca, &settings.admin_token_file);
     let without = |first: &Option<PathBuf>, second: &Option<PathBuf>| first.is_some() && second.is_none();
     let admin_is_open = admin_tokens.is_none() && admin_ca.is_none();
+    let openai = settings.openai == OpenAiChoice::On;
     let rule = |keys, broken, problem| Rule { keys, broken, problem };
     [
         rule(&["tls_certificate", "tls_key"], without(certificate, key), WITHOUT_KEY),
@@ -110,6 +112,17 @@ fn access(settings: &Settings) -> [Rule; 7] {
             admin_is_open && settings.admin_listen.is_some_and(|address| !is_loopback(address)),
             "whoever reaches the admin service could reload the model and load the CPUs; listen on a loopback address, or \
              name a file of tokens or, with TLS, admin-tls-client-ca",
+        ),
+        rule(
+            &["openai", "tls_client_ca", "token_file"],
+            openai && ca.is_some() && settings.token_file.is_none(),
+            "OpenAI's API is served without TLS, so that whoever reaches the HTTP port could call without a certificate; \
+             name a file of tokens, or leave openai `auto`",
+        ),
+        rule(
+            &["openai", "http_listen"],
+            openai && settings.http_listen.is_none(),
+            "OpenAI's API is served on the HTTP port; name an address for it, or leave openai `auto`",
         ),
     ]
 }
@@ -149,11 +162,24 @@ fn bare_tokens(settings: &Settings) -> impl Iterator<Item = String> {
     })
 }
 
+/// Callers who were meant to come by TLS, and need not.
+fn bare_openai(settings: &Settings) -> Option<String> {
+    let bare = settings.openai == OpenAiChoice::On
+        && settings.tls_certificate.is_some()
+        && settings.http_listen.is_some_and(|address| !is_loopback(address));
+    bare.then(|| {
+        "openai is `on` beside tls-certificate: the HTTP port has no TLS, so that texts and tokens travel in the clear \
+         there; let something in front of it encrypt, or listen on loopback (http-listen)"
+            .to_owned()
+    })
+}
+
 impl Configuration {
     /// What is no mistake and yet may surprise, on a machine whose quota is `cpus`.
     pub fn warnings(&self, cpus: NonZeroUsize) -> Vec<String> {
         let mut warnings = self.notes.clone();
         warnings.extend(bare_tokens(&self.settings));
+        warnings.extend(bare_openai(&self.settings));
         let Settings { sessions, threads, .. } = &self.settings;
         let one = NonZeroUsize::MIN;
         let busy = sessions.unwrap_or(one).saturating_mul(threads.unwrap_or(one));

@@ -22,6 +22,17 @@ pub enum EngineChoice {
     Fp32,
 }
 
+/// Whether OpenAI's API is served on the HTTP port, which has no TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OpenAiChoice {
+    /// Unless the gRPC listener has TLS: it would open what that closes.
+    Auto,
+    /// Whatever the gRPC listener has.
+    On,
+    /// No.
+    Off,
+}
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogFormat {
@@ -55,6 +66,12 @@ impl Choice for InstructionSet {
 impl Choice for Truncation {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("end", Self::End), ("start", Self::Start), ("reject", Self::Reject)]
+    }
+}
+
+impl Choice for OpenAiChoice {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)]
     }
 }
 

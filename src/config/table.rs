@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choices::{EngineChoice, LogFormat};
+use super::choices::{EngineChoice, LogFormat, OpenAiChoice};
 use super::log_filter::LogFilter;
 use super::parse;
 use super::resolve::Reader;
@@ -85,8 +85,8 @@ settings! {
         |text| parse::unless("off", text, parse::address);
 
     // Every interface: who scrapes and probes are other pods. 9090 is a port that metrics have by custom.
-    /// Where metrics and probes are served over HTTP (`/metrics`, `/healthz`, `/readyz`), without TLS and open to all;
-    /// `off`: nowhere.
+    /// Where metrics and probes are served over HTTP (`/metrics`, `/healthz`, `/readyz`), without TLS and open to all, and
+    /// OpenAI's API where `openai` has it so; `off`: nowhere.
     http_listen: Option<SocketAddr> = Network, Text "ADDRESS", "0.0.0.0:9090",
         |text| parse::unless("off", text, parse::address);
 
@@ -101,6 +101,11 @@ settings! {
     // As for `tei`.
     /// Speak the Open Inference Protocol of KServe and Triton (`inference.GRPCInferenceService`), too.
     open_inference: bool = Network, Switch "BOOL", "true", parse::choice;
+
+    // As for `tei`; but the HTTP port has no TLS, and must not open what TLS or certificates of clients close.
+    /// Serve OpenAI's API (`POST /v1/embeddings`, `GET /v1/models`) on the HTTP port: `on`, `off`, or `auto` (unless
+    /// `tls-certificate` is set, because that port has no TLS). Where there are tokens (`token-file`), it needs them, too.
+    openai: OpenAiChoice = Network, Text "WHEN", "auto", parse::choice;
 
     // Most services stand behind a mesh or in one cluster; whoever needs TLS has certificates to name.
     /// The service's certificate chain (PEM), its own certificate first: then the listener speaks TLS only; taken up anew
@@ -133,7 +138,8 @@ settings! {
 
     // Clients are services with a connection or a few each. With the files and the other listeners, 900 stay below the 1024
     // descriptors that a process has by custom.
-    /// Connections of the service's listener, at most; those beyond are closed at once.
+    /// Connections of the service's listener, at most; those beyond are closed at once. As many may call OpenAI's API on
+    /// the HTTP port.
     max_connections: NonZeroUsize = Connections, Number "N", "900", |text| parse::count(text, 1 << 20);
 
     // One connection may keep the CPUs busy many times over, and fill a quarter of the queue. Clients begin with up to 100

@@ -5,31 +5,26 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::ending::Deadline;
 use super::replies::{Replies, replies};
 use super::status;
 use crate::embed::{Embedded, Embedder};
-use crate::model_slot::ModelSlot;
 use crate::request::{EmbedRequest, TextField};
-use crate::stats::Stats;
+use crate::serving::Serving;
 
 /// What the services of one listener share; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
-    pub(super) model: ModelSlot,
-    /// Holds a token for each request under way.
-    pub(super) requests: TaskTracker,
+    pub(super) serving: Serving,
     /// The listener is closing: streams end.
     pub(super) stop: CancellationToken,
-    pub(super) stats: Stats,
 }
 
 impl Calls {
     pub(super) fn embedder(&self) -> Result<Arc<Embedder>, Status> {
-        self.model.get().ok_or_else(status::loading)
+        self.serving.model.get().ok_or_else(status::loading)
     }
 
     /// The vectors of a checked request whose protocol names its texts so.
@@ -39,10 +34,7 @@ impl Calls {
         request: &EmbedRequest,
         texts: TextField,
     ) -> Result<Embedded, Status> {
-        let _under_way = self.requests.token();
-        let embedded = embedder.embed(request).await.map_err(|error| status::from_embed_error(&error, texts))?;
-        embedded.timings.record(&self.stats);
-        Ok(embedded)
+        self.serving.embed(embedder, request).await.map_err(|error| status::from_embed_error(&error, texts))
     }
 
     /// Replies in the order of the requests; what `refuse` makes of an error is the reply to its request, or the stream's end.

@@ -34,7 +34,7 @@ impl OpenInference {
 
     fn is_ready(&self, request: &proto::ModelReadyRequest) -> Result<bool, Status> {
         // While it loads, nothing is known of it but that it is not ready.
-        let Some(embedder) = self.calls.model.get() else { return Ok(false) };
+        let Some(embedder) = self.calls.serving.model.get() else { return Ok(false) };
         check_model(&request.name, &request.version, &embedder)?;
         Ok(self.health.is_serving())
     }
@@ -46,17 +46,11 @@ impl OpenInference {
     }
 }
 
-/// The model is known by its whole name and by the last part of it.
+/// The one model, in its one version.
 fn check_model(name: &str, version: &str, embedder: &Embedder) -> Result<(), Status> {
-    let whole = embedder.model().name.as_str();
-    let last = whole.rsplit('/').next().unwrap_or(whole);
-    if name.is_empty() || ![whole, last].contains(&name) {
-        let known =
-            if whole == last { quoted(whole) } else { format!("{} or, in short, {}", quoted(whole), quoted(last)) };
-        return Err(status::no_such_model(&format!("model {}", quoted(name)), &known));
-    }
+    embedder.model().check_name(name).map_err(|error| status::from_no_such_model(&error))?;
     if !["", VERSION].contains(&version) {
-        return Err(status::no_such_model(&format!("version {} of {}", quoted(version), quoted(name)), "version `1`"));
+        return Err(status::no_such_version(&quoted(version), &quoted(name)));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::batch::BatchError;
-use crate::embed::EmbedError;
+use crate::embed::{EmbedError, NoSuchModel};
 use crate::request::{TextField, Violations};
 use crate::tokenize::{DecodeError, TokenizeError};
 
@@ -121,8 +121,13 @@ pub(super) fn from_decode_error(error: &DecodeError) -> Status {
 }
 
 /// NOT_FOUND: the one model that there is has another name.
-pub(super) fn no_such_model(asked: &str, known: &str) -> Status {
-    Status::not_found(format!("there is no {asked}; this server has {known}"))
+pub(super) fn from_no_such_model(error: &NoSuchModel) -> Status {
+    Status::not_found(error.to_string())
+}
+
+/// NOT_FOUND: it has one version.
+pub(super) fn no_such_version(version: &str, model: &str) -> Status {
+    Status::not_found(format!("there is no version {version} of {model}; this server has version `1`"))
 }
 
 /// UNIMPLEMENTED: a call of a protocol that the model or its engine cannot answer.

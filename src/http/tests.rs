@@ -16,38 +16,50 @@ const LIMITS: HttpLimits = HttpLimits {
     grace: Some(Duration::from_secs(10)),
 };
 
-struct Port {
+pub(super) struct Port {
     address: SocketAddr,
-    readiness: Readiness,
+    pub(super) readiness: Readiness,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
 
 async fn open() -> Port {
+    open_with(LIMITS.room, |_| None).await
+}
+
+/// A port with what is made of the readiness that it tells.
+pub(super) async fn open_with(room: Room, openai: impl FnOnce(&Readiness) -> Option<OpenAi>) -> Port {
     let metrics = Metrics { stats: Stats::default(), model: ModelSlot::default(), readiness: Readiness::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (readiness, stop) = (metrics.readiness.clone(), CancellationToken::new());
     let address = listener.local_addr().expect("an address");
-    let server = tokio::spawn(HttpListener { metrics, limits: LIMITS }.serve(listener, stop.clone()));
+    let (limits, openai) = (HttpLimits { room, ..LIMITS }, openai(&readiness));
+    let server = tokio::spawn(HttpListener { metrics, limits, openai }.serve(listener, stop.clone()));
     Port { address, readiness, stop, server }
 }
 
 impl Port {
-    async fn connect(&self) -> TcpStream {
+    pub(super) async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("a connection")
     }
 
     /// The whole answer on a connection of its own.
     async fn ask(&self, line: &str) -> String {
+        self.send(line, "Connection: close\r\n", "").await
+    }
+
+    /// The whole answer to a request that ends its connection.
+    pub(super) async fn send(&self, line: &str, headers: &str, body: &str) -> String {
         let mut stream = self.connect().await;
-        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{headers}\r\n{body}");
         stream.write_all(request.as_bytes()).await.expect("sent");
         read(&mut stream).await
     }
 }
 
 /// What comes until the server closes.
-async fn read(stream: &mut TcpStream) -> String {
+pub(super) async fn read(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     // A connection that is cut off says so by an error, after what came before.
     let _ = stream.read_to_end(&mut answer).await;

@@ -30,6 +30,7 @@ mod metrics;
 mod native;
 mod native_server;
 mod open_inference;
+mod openai;
 mod package;
 mod proof;
 mod protocols;

@@ -101,6 +101,25 @@ fn tokens_that_travel_in_the_clear_are_a_warning() {
 }
 
 #[test]
+fn openais_api_does_not_open_what_certificates_of_clients_close() {
+    let on = ("openai", "on");
+    let tls = [("tls_certificate", "c.pem"), ("tls_key", "k.pem")];
+    let mutual = [&tls[..], &[("tls_client_ca", "ca.pem")]].concat();
+    let text = resolve(&[&[on], &mutual[..]].concat(), &[], "").expect_err("whoever reaches the port could call");
+    assert!(text.contains("openai = `on`") && text.contains("tls-client-ca = `ca.pem`"), "{text}");
+    assert!(resolve(&mutual, &[], "").is_ok(), "`auto` is off then");
+    assert!(resolve(&[&[on, ("token_file", "t")], &mutual[..]].concat(), &[], "").is_ok());
+    let text = resolve(&[on, ("http_listen", "off")], &[], "").expect_err("no port for it");
+    assert!(text.contains("http-listen = `off`"), "{text}");
+
+    for (http, warned) in [("0.0.0.0:9090", true), ("127.0.0.1:9090", false)] {
+        let flags = [&[on, ("http_listen", http)], &tls[..]].concat();
+        let warnings = resolve(&flags, &[], "").expect("valid").warnings(NonZeroUsize::MIN);
+        assert_eq!(warnings.iter().any(|warning| warning.contains("texts and tokens travel")), warned, "{http}");
+    }
+}
+
+#[test]
 fn rules_about_a_wrong_value_are_not_judged_and_others_are() {
     let flags = [("max_text_bytes", "9MiB"), ("max_message_bytes", "lots"), ("queue_total_texts", "1")];
     let text = resolve(&flags, &[], "").expect_err("two mistakes");

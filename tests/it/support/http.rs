@@ -1,19 +1,37 @@
-//! Plain HTTP, as probes and Prometheus speak it.
+//! Plain HTTP, as probes, Prometheus and callers of OpenAI's API speak it.
 
 use std::net::SocketAddr;
+
+use ureq::http::{HeaderMap, Response};
+use ureq::{Body, Error};
 
 /// An answer, whatever its status.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: String,
+}
+
+impl Answer {
+    fn read(answered: Result<Response<Body>, Error>) -> Self {
+        let mut response = answered.expect("an answer");
+        let headers = response.headers().clone();
+        let content_type = headers.get("content-type").map(|value| value.to_str().expect("text").to_owned());
+        let body = response.body_mut().with_config().limit(64 << 20).read_to_string().expect("text");
+        Self { status: response.status().as_u16(), content_type: content_type.unwrap_or_default(), headers, body }
+    }
 }
 
 pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
     let request = ureq::get(format!("http://{address}{path}")).config().http_status_as_error(false).build();
-    let mut response = request.call().expect("an answer");
-    let content_type = response.headers().get("content-type").map(|value| value.to_str().expect("text").to_owned());
-    let body = response.body_mut().read_to_string().expect("text");
-    Answer { status: response.status().as_u16(), content_type: content_type.unwrap_or_default(), body }
+    Answer::read(request.call())
+}
+
+/// On a connection of its own.
+pub(crate) fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let request = ureq::post(format!("http://{address}{path}")).config().http_status_as_error(false).build();
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    Answer::read(request.send(body))
 }
