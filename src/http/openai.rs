@@ -109,6 +109,8 @@ async fn embeddings(State(api): State<OpenAi>, headers: HeaderMap, body: Body) -
     let embedder = api.embedder()?;
     let reading = || read::embeddings(&body, embedder.model(), embedder.limits());
     let asked = beside_others(body.len() > INLINE_BYTES, reading)?;
+    // The texts are the request's own now, and may wait for long.
+    drop(body);
     let embedded = api.serving.embed(&embedder, &asked.request).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, asked.texts))?;
     let floats = embedded.embeddings.len() * asked.request.dimensions();
