@@ -83,7 +83,7 @@ async fn openais_own_client_gets_the_vectors_of_embedd_v1() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "the-token\n");
     let server = start(&["--engine", "native", "--token-file", &file, "--max-message-bytes", "1MiB"]);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openai.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openai_client.py");
     let mut command = Command::new(python::interpreter(OPENAI_CLIENT));
     command.arg(script).arg(server.http().to_string()).arg("the-token").arg(Model::MiniLm.name());
     command.arg(json!(TEXTS).to_string());
