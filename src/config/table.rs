@@ -137,7 +137,7 @@ settings! {
     admin_token_file: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
 
     // Clients are services with a connection or a few each. With the files and the other listeners, 900 stay below the 1024
-    // descriptors that a process has by custom.
+    // descriptors that a process has by custom; whoever fills the HTTP port as well needs more of them.
     /// Connections of the service's listener, at most; those beyond are closed at once. As many may call OpenAI's API on
     /// the HTTP port.
     max_connections: NonZeroUsize = Connections, Number "N", "900", |text| parse::count(text, 1 << 20);
