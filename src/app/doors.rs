@@ -1,5 +1,6 @@
 //! Settings to doors: who may come in at which listener.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::AppError;
@@ -64,15 +65,24 @@ fn side(settings: &Settings) -> Door {
     Door { tls: None, tokens: None, room: SIDE_ROOM, stay }
 }
 
+/// Left to itself, the HTTP port opens to nobody what the gRPC listener does not.
 fn openai(settings: &Settings) -> Result<(), &'static str> {
+    let Some(http) = settings.http_listen else { return Err("there is no HTTP port (--http-listen)") };
     match settings.openai {
-        _ if settings.http_listen.is_none() => Err("there is no HTTP port (--http-listen)"),
         OpenAiChoice::Off => Err("--openai is off"),
         OpenAiChoice::Auto if settings.tls_certificate.is_some() => {
             Err("gRPC has TLS and the HTTP port has none (--openai on serves it all the same)")
         }
+        OpenAiChoice::Auto if !is_within(http.ip(), settings.listen.ip()) => {
+            Err("the HTTP port can be reached from where gRPC cannot (--openai on serves it all the same)")
+        }
         OpenAiChoice::Auto | OpenAiChoice::On => Ok(()),
     }
+}
+
+/// Whether all who reach the one address of this machine can reach the other.
+fn is_within(address: IpAddr, other: IpAddr) -> bool {
+    other.is_unspecified() || address.to_canonical().is_loopback() || address.to_canonical() == other.to_canonical()
 }
 
 /// Connections of callers leave the room that those of probes and of Prometheus have without them.

@@ -105,9 +105,10 @@ settings! {
     /// Speak the Open Inference Protocol of KServe and Triton (`inference.GRPCInferenceService`), too.
     open_inference: bool = Network, Switch "BOOL", "true", parse::choice;
 
-    // As for `tei`; but the HTTP port has no TLS, and must not open what TLS or certificates of clients close.
+    // As for `tei`; but the HTTP port must not open what TLS, certificates of clients or an address of loopback close.
     /// Serve OpenAI's API (`POST /v1/embeddings`, `GET /v1/models`) on the HTTP port: `on`, `off`, or `auto` (unless
-    /// `tls-certificate` is set, because that port has no TLS). Where there are tokens (`token-file`), it needs them, too.
+    /// `tls-certificate` is set, because that port has no TLS, or `http-listen` can be reached from where `listen`
+    /// cannot). Where there are tokens (`token-file`), it needs them, too.
     openai: OpenAiChoice = Network, Text "WHEN", "auto", parse::choice;
 
     // Most services stand behind a mesh or in one cluster; whoever needs TLS has certificates to name.

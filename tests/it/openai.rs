@@ -283,16 +283,20 @@ fn a_reply_that_is_being_read_is_waited_for() {
 }
 
 #[test]
-fn with_tls_it_is_served_only_where_that_is_asked_for() {
+fn it_opens_nothing_that_grpc_does_not_unless_that_is_asked_for() {
     let (_folder, folder) = temporary_folder();
     let authority = Authority::new("servers");
     let [certificate, key] = authority.sign().write(&folder, "server");
     let (ca, tokens) = (write(&folder, "ca.pem", &authority.pem()), write(&folder, "tokens", "the-token\n"));
     let tls = ["--tls-certificate", &certificate, "--tls-key", &key];
-    let launch = |flags: &[&str]| Server::launch(Model::MiniLm, &[&HTTP[..], flags].concat());
 
-    for (flags, reason) in [(&tls[..], "gRPC has TLS"), (&["--openai", "off"], "--openai is off")] {
-        let server = launch(flags);
+    for (flags, reason) in [
+        ([&HTTP[..], &tls].concat(), "gRPC has TLS"),
+        ([&HTTP[..], &["--openai", "off"]].concat(), "--openai is off"),
+        // Every address of the machine, where gRPC listens on loopback alone.
+        (vec!["--http-listen", "0.0.0.0:0"], "from where gRPC cannot"),
+    ] {
+        let server = Server::launch(Model::MiniLm, &flags);
         let line = server.wait_for_line("OpenAI's API is not served");
         assert!(line["reason"].as_str().expect("a reason").contains(reason), "{line}");
         server.wait_for_line("ready");
@@ -305,7 +309,7 @@ fn with_tls_it_is_served_only_where_that_is_asked_for() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(64) && text.contains("without a certificate"), "{text}");
 
-    let server = launch(&[&mutual[..], &["--token-file", &tokens]].concat());
+    let server = Server::launch(Model::MiniLm, &[&HTTP[..], &mutual, &["--token-file", &tokens]].concat());
     server.wait_for_line("OpenAI's API is served on the HTTP port");
     server.wait_for_line("ready");
     assert_eq!(ask(server.http(), &json!("a")).status, 401);
