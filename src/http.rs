@@ -95,7 +95,10 @@ async fn metrics(State(metrics): State<Metrics>) -> Response {
 }
 
 async fn not_found() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "there is nothing here; this port has /metrics, /healthz and /readyz\n")
+    (
+        StatusCode::NOT_FOUND,
+        "there is nothing here; this port has /metrics, /healthz and /readyz, and OpenAI's API below /v1 if --openai has it so\n",
+    )
 }
 
 async fn method_not_allowed() -> (StatusCode, &'static str) {

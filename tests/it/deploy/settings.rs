@@ -59,7 +59,8 @@ fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
 }
 
 /// Flags of other programs that are named there, too.
-const FLAGS_OF_OTHERS: [&str; 5] = ["--build-arg", "--config-path", "--network", "--read-only", "--target"];
+const FLAGS_OF_OTHERS: [&str; 6] =
+    ["--build-arg", "--config-path", "--network", "--read-only", "--stand-in", "--target"];
 
 /// The words of every file of `deploy/`, and where they stand.
 fn words() -> Vec<(PathBuf, String)> {
