@@ -81,7 +81,7 @@ fn natural_types(setting: &Setting) -> String {
     let default = setting.default;
     match setting.kind {
         Kind::Text => format!("text in quotes, such as `\"{default}\"`"),
-        Kind::Number => format!("a whole number, or text in quotes such as `\"{default}\"`"),
+        Kind::Number => format!("a number, or text in quotes such as `\"{default}\"`"),
         Kind::Switch => "`true` or `false`".to_owned(),
     }
 }

@@ -89,3 +89,16 @@ fn a_choice_is_a_word_in_any_case() {
     assert_eq!((choice("on"), choice("0")), (Ok(true), Ok(false)));
     assert_eq!(choice::<Truncation>("middle"), Err("one of `end`, `start`, `reject`".to_owned()));
 }
+
+#[test]
+fn a_url_names_a_server_and_holds_no_secret() {
+    for text in ["http://localhost:4317", "https://collector.example/", "http://[::1]:4317"] {
+        assert!(url(text).is_ok(), "{text}");
+    }
+    for text in
+        ["", "localhost:4317", "/traces", "grpc://localhost:4317", "http://", "http://user:secret@localhost:4317"]
+    {
+        let expected = url(text).expect_err(text);
+        assert!(expected.contains("`https://`") && !expected.contains("secret"), "{expected}");
+    }
+}
