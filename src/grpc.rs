@@ -9,7 +9,6 @@ use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 
 use crate::admin::Operations;
-use crate::model_slot::ModelSlot;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::embedding_service_server::EmbeddingServiceServer;
 use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceServiceServer;
@@ -65,20 +64,16 @@ pub struct TransportLimits {
 /// What the listener for callers needs.
 #[derive(Debug, Clone)]
 pub struct EmbeddingListener {
-    /// The model, once it is loaded.
-    pub model: ModelSlot,
+    /// The one way from a request to vectors.
+    pub serving: Serving,
     /// What health says.
     pub health: Health,
-    /// Holds a token for each call under way.
-    pub requests: TaskTracker,
     /// What a call may bring along.
     pub limits: TransportLimits,
     /// What is spoken beside `embedd.v1`.
     pub protocols: Protocols,
     /// Whether reflection is served.
     pub reflection: bool,
-    /// Where calls are counted.
-    pub stats: Stats,
     /// Where their traces go.
     pub traces: Traces,
     /// Who may come in.
@@ -127,15 +122,14 @@ impl EmbeddingListener {
     }
 
     fn services(&self, stop: &CancellationToken) -> Services {
-        let (model, requests, stats) = (self.model.clone(), self.requests.clone(), self.stats.clone());
-        let calls = Calls { serving: Serving { model, requests, stats }, stop: stop.clone() };
+        let calls = Calls { serving: self.serving.clone(), stop: stop.clone() };
         let (guard, bytes) = (Guard(self.door.tokens.clone()), self.limits.max_message_bytes);
         let embedding = Embedding { calls: calls.clone(), limits: self.limits };
         let tei = self.protocols.tei.then(|| Tei { calls: calls.clone() });
         let inference = self.protocols.open_inference.then(|| OpenInference { calls, health: self.health.clone() });
         let spoken: Vec<_> = self.protocols.spoken().collect();
         let (v1, v1alpha) = reflection::services(self.reflection, &spoken);
-        server(&self.door, self.limits, self.stats.clone(), self.traces.clone())
+        server(&self.door, self.limits, self.serving.stats.clone(), self.traces.clone())
             .add_service(guard.before(EmbeddingServiceServer::new(embedding).max_decoding_message_size(bytes)))
             .add_optional_service(
                 tei.clone().map(|tei| guard.before(InfoServer::new(tei).max_decoding_message_size(bytes))),

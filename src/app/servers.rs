@@ -1,0 +1,165 @@
+//! The servers of all listeners: what they share, their start, and the drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::AppError;
+use super::doors::Doors;
+use super::loader::Loader;
+use super::probes::Probes;
+use super::sockets::Sockets;
+use crate::admin::Operations;
+use crate::config::Settings;
+use crate::grpc::{AdminListener, Door, EmbeddingListener, Health, HealthListener, Protocols, TransportLimits};
+use crate::http::{HttpLimits, HttpListener, OpenAi, Seats};
+use crate::metrics::Metrics;
+use crate::model_slot::{ModelSlot, Served};
+use crate::readiness::Readiness;
+use crate::serving::Serving;
+use crate::stats::Stats;
+use crate::tokens::Tokens;
+use crate::trace::Traces;
+
+/// The servers that run.
+pub(super) struct Servers {
+    serving: Serving,
+    health: Health,
+    stop: CancellationToken,
+    /// The servers but those of probes.
+    tasks: TaskTracker,
+    probes: Probes,
+}
+
+/// What all servers are made of.
+struct Shared<'s> {
+    settings: &'s Settings,
+    serving: Serving,
+    health: Health,
+    readiness: Readiness,
+    limits: TransportLimits,
+    traces: Traces,
+}
+
+impl Servers {
+    /// Opens all listeners, and serves what can be served without a model.
+    pub(super) async fn start(
+        settings: &Settings,
+        stats: Stats,
+        traces: Traces,
+        loader: Arc<Loader>,
+    ) -> Result<Self, AppError> {
+        let doors = Doors::open(settings)?;
+        let sockets = Sockets::open(settings).await?;
+        let readiness = Readiness::default();
+        let health = Health::not_yet_serving(protocols(settings), readiness.clone()).await;
+        let serving = Serving { model: ModelSlot::default(), requests: TaskTracker::new(), stats };
+        let shared = Shared { settings, serving, health, readiness, limits: doors.limits, traces };
+        let (stop, tasks, probes) = (CancellationToken::new(), TaskTracker::new(), Probes::new());
+
+        let tokens = doors.service.tokens.clone();
+        tasks.spawn(shared.embedding(doors.service).serve(sockets.service, stop.clone()));
+        if let Some(socket) = sockets.admin {
+            tasks.spawn(shared.admin(loader, doors.admin).serve(socket, stop.clone()));
+        }
+        tasks.close();
+        let openai = tell_whether_served(doors.openai).then(|| shared.openai(tokens, &tasks, &stop));
+        let (http, health_alone) = (shared.http(doors.http, openai), shared.health_alone(doors.health));
+        probes.start(sockets.http, |socket, stop| http.serve(socket, stop));
+        probes.start(sockets.health, |socket, stop| health_alone.serve(socket, stop));
+        let Shared { serving, health, .. } = shared;
+        Ok(Self { serving, health, stop, tasks, probes })
+    }
+
+    pub(super) async fn ready(&self, served: Served) {
+        self.serving.model.replace(Some(Arc::new(served)));
+        self.health.serving().await;
+        tracing::info!("ready");
+    }
+
+    /// NOT_SERVING, a grace for load balancers to notice, no new connections, the rest of the requests.
+    pub(super) async fn stop(self, grace: Duration, drain: Duration) -> Result<(), AppError> {
+        self.health.not_serving().await;
+        tracing::info!(?grace, "stopping: health is NOT_SERVING");
+        tokio::time::sleep(grace).await;
+        tracing::info!(timeout = ?drain, "draining");
+        self.health.end_watches().await;
+        self.stop.cancel();
+        let drained = tokio::time::timeout(drain, self.tasks.wait()).await;
+        self.probes.end(&self.health).await;
+        if drained.is_err() {
+            let requests = self.serving.requests.len();
+            if requests > 0 {
+                return Err(AppError::DrainTimeout { requests, timeout: drain });
+            }
+            tracing::warn!("some connections were not closed by their clients; none had a request under way");
+        }
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+impl Shared<'_> {
+    fn embedding(&self, door: Door) -> EmbeddingListener {
+        EmbeddingListener {
+            serving: self.serving.clone(),
+            health: self.health.clone(),
+            limits: self.limits,
+            protocols: protocols(self.settings),
+            reflection: self.settings.reflection,
+            traces: self.traces.clone(),
+            door,
+        }
+    }
+
+    fn admin(&self, loader: Arc<Loader>, door: Door) -> AdminListener {
+        let Serving { model, requests, stats } = self.serving.clone();
+        AdminListener {
+            operations: Operations::new(model, loader, stats.clone()),
+            health: self.health.clone(),
+            requests,
+            limits: self.limits,
+            reflection: self.settings.reflection,
+            stats,
+            traces: self.traces.clone(),
+            door,
+        }
+    }
+
+    fn http(&self, limits: HttpLimits, openai: Option<OpenAi>) -> HttpListener {
+        let Serving { model, stats, .. } = self.serving.clone();
+        HttpListener { metrics: Metrics { stats, model, readiness: self.readiness.clone() }, limits, openai }
+    }
+
+    /// Connections that carry calls are among the `tasks` that the drain waits for; those after `stop` carry none.
+    fn openai(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> OpenAi {
+        OpenAi {
+            serving: self.serving.clone(),
+            tokens,
+            max_body_bytes: self.limits.max_message_bytes,
+            seats: Seats::new(self.settings.max_connections, tasks.clone()),
+            readiness: self.readiness.clone(),
+            stop: stop.clone(),
+            traces: self.traces.clone(),
+        }
+    }
+
+    fn health_alone(&self, door: Door) -> HealthListener {
+        HealthListener { health: self.health.clone(), limits: self.limits, stats: self.serving.stats.clone(), door }
+    }
+}
+
+/// What is spoken beside `embedd.v1`.
+fn protocols(settings: &Settings) -> Protocols {
+    Protocols { tei: settings.tei, open_inference: settings.open_inference }
+}
+
+fn tell_whether_served(openai: Result<(), &'static str>) -> bool {
+    match openai {
+        Ok(()) => tracing::info!("OpenAI's API is served on the HTTP port"),
+        Err(reason) => tracing::info!(reason, "OpenAI's API is not served"),
+    }
+    openai.is_ok()
+}
