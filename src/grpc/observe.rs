@@ -1,4 +1,5 @@
-//! Every call has an id and, where that is wanted, a span, and is counted with its code and its time, also those that no handler gets to see.
+//! Every call has an id and, where that is wanted, a span, and is counted with its code and its time, also those that no
+//! handler gets to see.
 //!
 //! The code stands in the headers of a reply that is refused at once, and else in the trailers behind its messages.
 
