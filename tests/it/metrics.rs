@@ -16,12 +16,12 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_prost::ProstCodec;
 
-use crate::support::PATIENCE;
 use crate::support::authority::write;
 use crate::support::exposition::Exposition;
 use crate::support::http::get;
 use crate::support::models::Model;
 use crate::support::server::{HTTP, Server, embed, temporary_folder};
+use crate::support::{PATIENCE, until_late};
 
 const EMBED: &str = "embedd.v1.EmbeddingService/Embed";
 const CALLS: &str = "grpc_server_call_duration_seconds_count";
@@ -182,21 +182,15 @@ async fn those_who_leave_or_come_without_a_token_are_counted() {
     let long = || EmbedRequest { texts: vec!["word ".repeat(250); 200], ..Default::default() };
     let leaving = client.embed(with_token(long()));
     tokio::time::timeout(Duration::from_millis(100), leaving).await.expect_err("it takes longer");
-    // A client gives up by itself, too, at about the same time: then its call is one that was cancelled.
-    let mut late = 0;
-    loop {
+    let late = until_late(async || {
         let mut request = with_token(long());
         request.set_timeout(Duration::from_millis(100));
-        late += 1;
-        let status = client.embed(request).await.expect_err("it takes longer");
-        if status.code() == Code::DeadlineExceeded {
-            break;
-        }
-        assert!(late < 60, "{status}");
-    }
+        client.embed(request).await.expect_err("it takes longer")
+    })
+    .await as f64;
 
     let ended = |metrics: &Exposition| ["CANCELLED", "DEADLINE_EXCEEDED"].map(|status| calls(metrics, EMBED, status));
-    let metrics = wait_for(&server, |metrics| ended(metrics).iter().sum(), f64::from(late + 1)).await;
+    let metrics = wait_for(&server, |metrics| ended(metrics).iter().sum(), late + 1.0).await;
     let [cancelled, deadline_exceeded] = ended(&metrics);
     assert!(cancelled >= 1.0 && deadline_exceeded >= 1.0, "{cancelled} {deadline_exceeded}");
     for (status, count) in [("UNAUTHENTICATED", 1.0), ("INVALID_ARGUMENT", 1.0), ("OK", 0.0)] {
@@ -205,7 +199,7 @@ async fn those_who_leave_or_come_without_a_token_are_counted() {
     // Calls of 200 texts; what ran when they ended was computed.
     let metrics = wait_for(&server, |metrics| metrics.value("embedd_queue_texts", &[]), 0.0).await;
     let abandoned = metrics.value("embedd_texts_abandoned_total", &[]);
-    assert!((200.0..200.0 * f64::from(late + 1)).contains(&abandoned), "{abandoned}");
+    assert!((200.0..200.0 * (late + 1.0)).contains(&abandoned), "{abandoned}");
 }
 
 #[tokio::test]

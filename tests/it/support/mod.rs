@@ -41,3 +41,14 @@ pub(crate) async fn all<T>(mut replies: Streaming<T>) -> (Vec<T>, Option<Status>
         }
     }
 }
+
+/// Makes calls that come too late until it is the server that ends one, and tells how many it took. A client gives up by
+/// itself, too, at about the same time: then its call is one that was cancelled.
+pub(crate) async fn until_late(mut call: impl AsyncFnMut() -> Status) -> usize {
+    for calls in 1..=60 {
+        if call().await.code() == Code::DeadlineExceeded {
+            return calls;
+        }
+    }
+    panic!("the server ended none of 60 calls at its deadline");
+}
