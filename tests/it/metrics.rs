@@ -184,7 +184,7 @@ async fn those_who_leave_or_come_without_a_token_are_counted() {
     tokio::time::timeout(Duration::from_millis(100), leaving).await.expect_err("it takes longer");
     let late = until_late(async || {
         let mut request = with_token(long());
-        request.set_timeout(Duration::from_millis(100));
+        request.set_timeout(Duration::from_millis(300));
         client.embed(request).await.expect_err("it takes longer")
     })
     .await as f64;

@@ -122,7 +122,7 @@ async fn deadlines_hold_for_every_protocol() {
     until_late(async || {
         // About two seconds of work for one session.
         let mut late = Request::new(infer(vec!["word ".repeat(250); 100]));
-        late.set_timeout(Duration::from_millis(100));
+        late.set_timeout(Duration::from_millis(200));
         client.model_infer(late).await.expect_err("too late")
     })
     .await;
@@ -134,9 +134,8 @@ async fn deadlines_hold_for_every_protocol() {
     replies.message().await.expect_err("too late");
     let [late, cancelled] = [Code::DeadlineExceeded as i32, Code::Cancelled as i32];
     assert_eq!(replies_of(&server, "tei.v1.Embed/EmbedStream").await, HashMap::from([(late, 1)]));
-    let mut replies = replies_of(&server, "inference.GRPCInferenceService/ModelInfer").await;
-    replies.remove(&cancelled);
-    assert_eq!(replies, HashMap::from([(late, 1)]));
+    let replies = replies_of(&server, "inference.GRPCInferenceService/ModelInfer").await;
+    assert!(replies.keys().all(|code| [late, cancelled].contains(code)) && replies.contains_key(&late), "{replies:?}");
 }
 
 #[tokio::test]

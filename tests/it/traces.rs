@@ -212,8 +212,9 @@ async fn failures_are_told_and_those_of_callers_are_no_errors() {
     assert!(refused.parent_span_id.is_empty(), "it begins a trace");
 
     let calls = until_late(async || {
-        let mut late = Request::new(EmbedRequest { texts: vec!["word ".repeat(500); 200], ..Default::default() });
-        late.set_timeout(Duration::from_millis(100));
+        // About two seconds of work for one session, and no more than some ten milliseconds for the tokeniser.
+        let mut late = Request::new(EmbedRequest { texts: vec!["word ".repeat(250); 100], ..Default::default() });
+        late.set_timeout(Duration::from_millis(200));
         client.embed(late).await.expect_err("too late")
     })
     .await;
