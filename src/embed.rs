@@ -298,12 +298,12 @@ fn each_text<'t, T>(
     texts.map(|(index, text)| work(text).map_err(|error| EmbedError::Text { index, error })).collect()
 }
 
-/// Long texts are worked on while another thread takes over this one's other requests.
+/// Long texts are worked on beside other requests.
 fn without_blocking<T>(texts: &[String], work: impl FnOnce() -> T) -> T {
-    beside_others(texts.iter().map(String::len).sum(), work)
+    beside_others(texts.iter().map(String::len).sum::<usize>() > INLINE_TOKENIZE_BYTES, work)
 }
 
-/// What takes long, by the bytes that there are to work on, is done while another thread takes over this one's others.
-fn beside_others<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > INLINE_TOKENIZE_BYTES { tokio::task::block_in_place(work) } else { work() }
+/// What takes long is done while another thread takes over this one's other requests.
+pub fn beside_others<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
+    if takes_long { tokio::task::block_in_place(work) } else { work() }
 }

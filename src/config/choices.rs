@@ -25,7 +25,7 @@ pub enum EngineChoice {
 /// Whether OpenAI's API is served on the HTTP port, which has no TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpenAiChoice {
-    /// Unless the gRPC listener has TLS: it would open what that closes.
+    /// Where it opens nothing that the gRPC listener closes, by TLS or by its address.
     Auto,
     /// Whatever the gRPC listener has.
     On,

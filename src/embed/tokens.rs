@@ -1,6 +1,6 @@
 //! Texts and tokens, without the model.
 
-use super::{EmbedError, Embedder, beside_others, each_text, without_blocking};
+use super::{EmbedError, Embedder, INLINE_TOKENIZE_BYTES, beside_others, each_text, without_blocking};
 use crate::request::Texts;
 use crate::tokenize::{DecodeError, Token, TokenizeError};
 
@@ -39,7 +39,7 @@ impl Embedder {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(&self, ids: &[u32], special_wanted: bool) -> Result<String, DecodeError> {
-        beside_others(size_of_val(ids), || self.tokenizer.decode(ids, special_wanted))
+        beside_others(size_of_val(ids) > INLINE_TOKENIZE_BYTES, || self.tokenizer.decode(ids, special_wanted))
     }
 }
 

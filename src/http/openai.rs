@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::seat::{Seat, Seats};
-use crate::embed::Embedder;
+use crate::embed::{Embedder, beside_others};
 use crate::readiness::{Phase, Readiness};
 use crate::request_id::RequestId;
 use crate::serving::Serving;
@@ -158,11 +158,6 @@ async fn model(State(api): State<OpenAi>, Path(name): Path<String>) -> Result<Re
 /// A body that is JSON already.
 fn json(body: Vec<u8>) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
-}
-
-/// What takes long is done while another thread takes over this one's other requests.
-fn beside_others<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
-    if takes_long { tokio::task::block_in_place(work) } else { work() }
 }
 
 #[cfg(test)]

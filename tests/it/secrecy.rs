@@ -14,11 +14,12 @@ use embedd::proto::{
     ValidateRequest,
 };
 use serde_json::{Value, json};
+use tonic::Request;
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use crate::support::all;
 use crate::support::authority::write;
 use crate::support::collector::Collector;
 use crate::support::http::{get, post};
@@ -59,16 +60,6 @@ async fn channel(server: &Server) -> Channel {
     endpoint.connect().await.expect("a connection")
 }
 
-async fn to_end<T>(mut replies: Streaming<T>) -> Option<Status> {
-    loop {
-        match replies.message().await {
-            Ok(Some(_)) => {}
-            Ok(None) => return None,
-            Err(status) => return Some(status),
-        }
-    }
-}
-
 async fn call_own_protocol(server: &Server) {
     let mut client = server.client().await;
     client.embed(with_token(marked(3))).await.expect("embeddings");
@@ -76,7 +67,7 @@ async fn call_own_protocol(server: &Server) {
     client.count_tokens(with_token(CountTokensRequest { texts: marked(2).texts })).await.expect("counts");
     let requests = with_token(tokio_stream::iter([marked(2), marked(300)]));
     let replies = client.embed_stream(requests).await.expect("a stream").into_inner();
-    assert!(to_end(replies).await.is_none(), "an error of a request is a reply");
+    assert!(all(replies).await.1.is_none(), "an error of a request is a reply");
 
     client.embed(marked(1)).await.expect_err("no token");
     client.embed(with_token(marked(300))).await.expect_err("too many texts");
@@ -98,7 +89,7 @@ async fn call_tei(server: &Server) {
     client.embed(with_token(of(text(0)))).await.expect("an embedding");
     client.embed(with_token(of(long()))).await.expect_err("too many tokens");
     let requests = with_token(tokio_stream::iter([of(text(1)), of(long().repeat(100))]));
-    assert!(to_end(client.embed_stream(requests).await.expect("a stream").into_inner()).await.is_some());
+    assert!(all(client.embed_stream(requests).await.expect("a stream").into_inner()).await.1.is_some());
     let request = EncodeRequest { inputs: text(0), ..Default::default() };
     TokenizeClient::new(channel(server).await).tokenize(with_token(request)).await.expect("tokens");
 }
@@ -167,7 +158,7 @@ async fn call_admin(server: &Server) {
     let pairs = vec![ReferencePair { text: long().repeat(100), embedding: vec![1.0] }];
     admin.validate(ValidateRequest { pairs, min_cosine: None }).await.expect_err("too many bytes");
     let benchmark = BenchmarkRequest { token_counts: vec![8], requests: Some(3), ..Default::default() };
-    assert!(to_end(admin.benchmark(benchmark).await.expect("it begins").into_inner()).await.is_none());
+    assert!(all(admin.benchmark(benchmark).await.expect("it begins").into_inner()).await.1.is_none());
     admin.reload_model(ReloadModelRequest { bundle: "/nowhere".to_owned() }).await.expect_err("no folder");
 }
 
