@@ -23,7 +23,6 @@ mod sockets;
 
 pub use load::LoadModelError;
 use loader::Loader;
-pub use self_check::SelfCheckError;
 use servers::Servers;
 
 /// Why the server did not start, or ended.

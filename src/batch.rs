@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::engine::{InferenceError, Session, TokenIds};
 use crate::stats::{BatchCounters, QueueStats};
+use embedd_model::engine::{InferenceError, Session, TokenIds};
 
 mod policy;
 mod queue;

@@ -6,11 +6,12 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits};
-use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
-use crate::request::{EmbedRequest, Limits, Truncation};
+use crate::request::{EmbedRequest, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
-use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
+use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
+use embedd_model::tokenize::Truncation;
+use embedd_model::tokenize::{TokenizeError, Tokenized, Tokenizer};
 
 mod course;
 mod names;

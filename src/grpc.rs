@@ -9,15 +9,15 @@ use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 
 use crate::admin::Operations;
-use crate::proto::admin_service_server::AdminServiceServer;
-use crate::proto::embedding_service_server::EmbeddingServiceServer;
-use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceServiceServer;
-use crate::proto::tei::embed_server::EmbedServer;
-use crate::proto::tei::info_server::InfoServer;
-use crate::proto::tei::tokenize_server::TokenizeServer;
 use crate::serving::Serving;
 use crate::stats::Stats;
 use crate::trace::Traces;
+use embedd_proto::admin_service_server::AdminServiceServer;
+use embedd_proto::embedding_service_server::EmbeddingServiceServer;
+use embedd_proto::open_inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use embedd_proto::tei::embed_server::EmbedServer;
+use embedd_proto::tei::info_server::InfoServer;
+use embedd_proto::tei::tokenize_server::TokenizeServer;
 
 mod admin;
 mod calls;

@@ -14,9 +14,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::embed::{Embedder, ModelInfo};
 use crate::model_slot::ModelSlot;
-use crate::process::{self, ProcessStats};
 use crate::readiness::{Phase, Readiness};
 use crate::stats::Stats;
+use embedd_common::process::{self, ProcessStats};
 
 /// The form of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

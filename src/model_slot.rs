@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::accuracy::DEFAULT_THRESHOLD;
-use crate::checksum::Sha256Hex;
 use crate::embed::Embedder;
-use crate::reference::ReferenceSet;
+use embedd_common::checksum::Sha256Hex;
+use embedd_model::accuracy::DEFAULT_THRESHOLD;
+use embedd_model::reference::ReferenceSet;
 
 /// Shared by all handlers; cheap to clone.
 #[derive(Debug, Clone, Default)]

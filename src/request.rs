@@ -2,6 +2,8 @@
 
 use std::num::NonZeroUsize;
 
+use embedd_model::tokenize::Truncation;
+
 /// Of a caller's own word, in a message: messages travel in headers, which clients take only so much of.
 const QUOTED_CHARS: usize = 80;
 
@@ -14,18 +16,6 @@ pub struct Limits {
     pub max_text_bytes: usize,
     /// Components of the model's vectors.
     pub dimension: usize,
-}
-
-/// What happens to a text of more tokens than the model takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Truncation {
-    /// Tokens are dropped from the end.
-    #[default]
-    End,
-    /// Tokens are dropped from the start.
-    Start,
-    /// The request is refused.
-    Reject,
 }
 
 /// How texts are to be embedded.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tracing::{Instrument as _, Span};
 
 use super::{Held, Operations, ProbeError, Validated, Validation};
-use crate::accuracy::TextAccuracy;
-use crate::checksum::Sha256Hex;
-use crate::kernels::give_back_freed_memory;
 use crate::model_slot::Served;
+use embedd_common::checksum::Sha256Hex;
+use embedd_kernels::give_back_freed_memory;
+use embedd_model::accuracy::TextAccuracy;
 
 /// How often to see whether the requests of a model that is no longer served have ended.
 const RETIRING_POLL: Duration = Duration::from_millis(20);

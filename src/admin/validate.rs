@@ -1,10 +1,10 @@
 //! The serving engine against a reference: one text at a time, so that callers wait for one text more at most.
 
 use super::probe::{Probe, ProbeError};
-use crate::accuracy::{Accuracy, TextAccuracy};
 use crate::embed::Embedder;
 use crate::model_slot::Served;
-use crate::reference::{ReferenceSet, ReferenceText};
+use embedd_model::accuracy::{Accuracy, TextAccuracy};
+use embedd_model::reference::{ReferenceSet, ReferenceText};
 
 /// The bundle has no reference set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

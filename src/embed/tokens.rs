@@ -2,7 +2,7 @@
 
 use super::{EmbedError, Embedder, INLINE_TOKENIZE_BYTES, beside_others, each_text, without_blocking};
 use crate::request::Texts;
-use crate::tokenize::{DecodeError, Token, TokenizeError};
+use embedd_model::tokenize::{DecodeError, Token, TokenizeError};
 
 /// How many tokens a text has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::batch::BatchError;
 use crate::embed::{EmbedError, NoSuchModel};
 use crate::request::{TextField, Violations};
-use crate::request_id::RequestId;
-use crate::tokenize::{DecodeError, TokenizeError};
+use embedd_model::tokenize::{DecodeError, TokenizeError};
+use embedd_proto::request_id::RequestId;
 
 /// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design, A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::seat::{Seat, Seats};
 use crate::embed::{Embedder, beside_others};
 use crate::readiness::{Phase, Readiness};
-use crate::request_id::RequestId;
 use crate::serving::Serving;
 use crate::tokens::Tokens;
 use crate::trace::{Attribute, Span, Traces};
+use embedd_proto::request_id::RequestId;
 
 mod body;
 mod error;

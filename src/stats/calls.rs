@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::families::Families;
 use super::window::Window;
 use super::{Latency, Stats, WINDOW};
-use crate::codes::{self, Code};
+use embedd_proto::codes::{self, Code};
 
 /// Codes of gRPC.
 const CODES: usize = codes::NAMES.len();

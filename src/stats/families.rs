@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::{Method, Stage};
-use crate::codes::{Code, code_name};
+use embedd_proto::codes::{Code, code_name};
 
 /// Bounds of times: from a hit of the cache to a long request in a full queue, closest where the targets are.
 const SECONDS: [f64; 18] =

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use embedd::accuracy::cosine;
+use embedd_model::accuracy::cosine;
 use serde_json::Value;
 
 use crate::support::models::Model;

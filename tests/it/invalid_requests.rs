@@ -1,6 +1,6 @@
 //! Nonsense gets INVALID_ARGUMENT with the field, and nothing else happens.
 
-use embedd::proto::{CountTokensRequest, EmbedRequest};
+use embedd_proto::{CountTokensRequest, EmbedRequest};
 use tonic::Code;
 use tonic_types::StatusExt;
 

@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::batch::BatchError;
 use crate::embed::{EmbedError, NoSuchModel};
 use crate::request::{TextField, Violations};
-use crate::tokenize::TokenizeError;
 use crate::tokens;
+use embedd_model::tokenize::TokenizeError;
 
 /// As `retry-after`, in milliseconds: OpenAI's clients look for it first.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use embedd::proto::embedding_service_client::EmbeddingServiceClient;
-use embedd::proto::{EmbedRequest, GetModelRequest};
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::{EmbedRequest, GetModelRequest};
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 

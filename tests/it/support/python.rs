@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use embedd::checksum::Sha256Hex;
+use embedd_common::checksum::Sha256Hex;
 
 use super::models::home;
 

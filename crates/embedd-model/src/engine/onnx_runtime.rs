@@ -1,0 +1,216 @@
+//! The ONNX Runtime library, and the sessions that it makes of models.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ort::environment::Environment;
+
+use super::Session;
+use super::native::NativeModel;
+use super::padded::PaddedSession;
+use crate::bundle::{Bundle, BundleError, Variant};
+use embedd_kernels::{InstructionSet, Kernels};
+
+/// A loaded ONNX Runtime library.
+#[derive(Debug, Clone)]
+pub struct OnnxRuntime {
+    environment: Environment,
+    version: String,
+    kernels: Kernels,
+}
+
+/// What sessions are made of.
+enum Model {
+    Native(NativeModel),
+    /// The ONNX file of a portable graph.
+    Portable(PathBuf),
+}
+
+/// How a session runs.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// Threads that share the work of one batch.
+    pub threads: NonZeroUsize,
+}
+
+/// Why the library or a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The library is missing, or not what it should be.
+    #[error(
+        "{path} cannot be loaded as the ONNX Runtime library: {reason}; `embedd fetch` brings one, and --onnxruntime \
+         names another"
+    )]
+    Library {
+        /// The shared library.
+        path: PathBuf,
+        /// What the loader said.
+        reason: String,
+    },
+    /// The bundle's file is missing or damaged.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The weights of a native model are not what its graph needs.
+    #[error("{path}: the native model's weights cannot be used: {reason}")]
+    Weights {
+        /// The safetensors file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This CPU lacks what was asked for.
+    #[error(
+        "this CPU has no {asked} (--instruction-set); there are kernels for what it has: {}; `auto` takes the fastest",
+        available().join(", ")
+    )]
+    InstructionSet {
+        /// What was asked for.
+        asked: InstructionSet,
+    },
+    /// ONNX Runtime does not take the model.
+    #[error("{path}: ONNX Runtime cannot load the model: {reason}")]
+    Model {
+        /// The ONNX file.
+        path: PathBuf,
+        /// What ONNX Runtime said.
+        reason: String,
+    },
+}
+
+impl OnnxRuntime {
+    /// Loads the shared library. A process can do that once; what it gives is cheap to clone.
+    ///
+    /// # Errors
+    /// [`LoadError::Library`].
+    pub fn load(library: &Path) -> Result<Self, LoadError> {
+        let failed = |reason: String| LoadError::Library { path: library.to_owned(), reason };
+        if !library.is_file() {
+            return Err(failed("there is no such file".to_owned()));
+        }
+        let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
+        let environment =
+            builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
+        Ok(Self { environment, version: version_of(library), kernels: Kernels::best() })
+    }
+
+    /// With the kernels of this instruction set in native sessions; `None`: those of the fastest that this CPU has.
+    ///
+    /// # Errors
+    /// [`LoadError::InstructionSet`].
+    pub fn with_instruction_set(self, asked: Option<InstructionSet>) -> Result<Self, LoadError> {
+        let kernels = match asked {
+            Some(asked) => Kernels::of(asked).ok_or(LoadError::InstructionSet { asked })?,
+            None => Kernels::best(),
+        };
+        Ok(Self { kernels, ..self })
+    }
+
+    /// The kernels of native sessions.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// The library's version, such as `1.32.0`; `unknown` where its file name does not say.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Loads one of a bundle's models, its checksum verified, into so many sessions. Those of a native model share its
+    /// weights.
+    ///
+    /// # Errors
+    /// [`LoadError::Bundle`], [`LoadError::Weights`] or [`LoadError::Model`].
+    pub fn sessions(
+        &self,
+        bundle: &Bundle,
+        variant: Variant,
+        count: NonZeroUsize,
+        options: SessionOptions,
+    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
+        let model = Model::of_bundle(bundle, variant)?;
+        (0..count.get()).map(|_| self.start(&model, options)).collect()
+    }
+
+    /// As [`sessions`](Self::sessions), into one.
+    ///
+    /// # Errors
+    /// As [`sessions`](Self::sessions).
+    pub fn one_session(
+        &self,
+        bundle: &Bundle,
+        variant: Variant,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::of_bundle(bundle, variant)?, options)
+    }
+
+    /// Loads a native model from its files, which need not be part of a bundle.
+    ///
+    /// # Errors
+    /// As [`sessions`](Self::sessions).
+    pub fn native_session(
+        &self,
+        graph: &Path,
+        weights: &Path,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::Native(NativeModel::of_files(graph, weights)?), options)
+    }
+
+    /// Loads a portable model from its file, which need not be part of a bundle.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub fn session(&self, model: &Path, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::Portable(model.to_owned()), options)
+    }
+
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    fn start(&self, model: &Model, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
+        match model {
+            Model::Native(model) => model.session(&self.environment, self.kernels, options),
+            Model::Portable(path) => {
+                let session = PaddedSession::load(&self.environment, path, options)
+                    .map_err(|error| LoadError::Model { path: path.clone(), reason: error.to_string() })?;
+                Ok(Box::new(session))
+            }
+        }
+    }
+}
+
+impl Model {
+    fn of_bundle(bundle: &Bundle, variant: Variant) -> Result<Self, LoadError> {
+        match variant {
+            Variant::Native => NativeModel::of_bundle(bundle).map(Self::Native),
+            Variant::Fp32 | Variant::Portable => Ok(Self::Portable(bundle.verify(&bundle.model(variant)?.file)?)),
+        }
+    }
+}
+
+fn available() -> Vec<&'static str> {
+    InstructionSet::ALL.into_iter().filter(|set| set.is_available()).map(InstructionSet::name).collect()
+}
+
+/// Off the file's name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`), links followed: the library's own
+/// build information does not hold it.
+fn version_of(library: &Path) -> String {
+    let file = std::fs::canonicalize(library).unwrap_or_else(|_| library.to_owned());
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let numbers: Vec<&str> = name.split('.').filter(|part| part.bytes().all(|byte| byte.is_ascii_digit())).collect();
+    if numbers.is_empty() { "unknown".to_owned() } else { numbers.join(".") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_off_the_file_name() {
+        assert_eq!(version_of(Path::new("x/libonnxruntime.so.1.32.0")), "1.32.0");
+        assert_eq!(version_of(Path::new("x/libonnxruntime.1.32.0.dylib")), "1.32.0");
+        assert_eq!(version_of(Path::new("libonnxruntime.so")), "unknown");
+    }
+}
