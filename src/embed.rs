@@ -17,9 +17,9 @@ mod course;
 mod names;
 mod tokens;
 
-pub use course::{Course, Timings};
-pub use names::NoSuchModel;
-pub use tokens::TokenCount;
+pub(crate) use course::{Course, Timings};
+pub(crate) use names::NoSuchModel;
+pub(crate) use tokens::TokenCount;
 
 /// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.
 const INLINE_TOKENIZE_BYTES: usize = 4096;
@@ -28,7 +28,7 @@ const MIN_NORM: f64 = 1e-12;
 
 /// A loaded model, ready to embed.
 #[derive(Debug)]
-pub struct Embedder {
+pub(crate) struct Embedder {
     tokenizer: Tokenizer,
     batcher: Batcher,
     cache: Option<ModelCache>,
@@ -45,7 +45,7 @@ struct ModelCache {
 
 /// What there is to say of the loaded model.
 #[derive(Debug, Clone)]
-pub struct ModelInfo {
+pub(crate) struct ModelInfo {
     /// As its users know it.
     pub name: String,
     /// Of the bundle: other bytes, another fingerprint.
@@ -74,7 +74,7 @@ pub struct ModelInfo {
 
 /// The vectors of a request.
 #[derive(Debug)]
-pub struct Embedded {
+pub(crate) struct Embedded {
     /// In the order of the texts.
     pub embeddings: Vec<Embedding>,
     /// Where the time went.
@@ -85,7 +85,7 @@ pub struct Embedded {
 
 /// The vector of one text.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// As many as the request's dimensions.
     pub values: Vec<f32>,
     /// Tokens that the model saw, special tokens included.
@@ -98,7 +98,7 @@ pub struct Embedding {
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum EmbedError {
+pub(crate) enum EmbedError {
     /// One of its texts is not acceptable.
     #[error("texts[{index}] {error}")]
     Text {
@@ -114,7 +114,7 @@ pub enum EmbedError {
 
 impl Embedder {
     /// Puts the parts together; without a cache, every text is computed.
-    pub fn new(
+    pub(crate) fn new(
         tokenizer: Tokenizer,
         batcher: Batcher,
         cache: Option<EmbeddingCache>,
@@ -126,42 +126,42 @@ impl Embedder {
     }
 
     /// What there is to say of the loaded model.
-    pub fn model(&self) -> &ModelInfo {
+    pub(crate) fn model(&self) -> &ModelInfo {
         &self.model
     }
 
     /// What a request may ask for.
-    pub fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// Tokens of a text that the model sees at most.
-    pub fn max_tokens(&self) -> usize {
+    pub(crate) fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }
 
     /// How much a batch holds.
-    pub fn batch_limits(&self) -> BatchLimits {
+    pub(crate) fn batch_limits(&self) -> BatchLimits {
         self.batcher.batch_limits()
     }
 
     /// How much may wait.
-    pub fn queue_limits(&self) -> QueueLimits {
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
         self.batcher.queue_limits()
     }
 
     /// The queue as it is now, and what was counted since the start.
-    pub fn queue_stats(&self) -> QueueStats {
+    pub(crate) fn queue_stats(&self) -> QueueStats {
         self.batcher.queue_stats()
     }
 
     /// The pool as it is now.
-    pub fn session_stats(&self) -> SessionStats {
+    pub(crate) fn session_stats(&self) -> SessionStats {
         SessionStats { total: self.model.sessions, busy: self.batcher.busy(), threads: self.model.threads }
     }
 
     /// The cache as it is now; all zero where there is none.
-    pub async fn cache_stats(&self) -> CacheStats {
+    pub(crate) async fn cache_stats(&self) -> CacheStats {
         match &self.cache {
             Some(cache) => cache.entries.stats().await,
             None => CacheStats::default(),
@@ -169,7 +169,7 @@ impl Embedder {
     }
 
     /// Empties the cache, and tells how many entries it had.
-    pub async fn clear_cache(&self) -> u64 {
+    pub(crate) async fn clear_cache(&self) -> u64 {
         match &self.cache {
             Some(cache) => cache.entries.clear().await,
             None => 0,
@@ -182,7 +182,7 @@ impl Embedder {
     ///
     /// # Errors
     /// [`EmbedError`].
-    pub async fn embed(&self, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
+    pub(crate) async fn embed(&self, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
         let started = Instant::now();
         let mut found = self.look_up(request).await;
         let missing: Vec<usize> = (0..found.len()).filter(|&index| found[index].embedding.is_none()).collect();
@@ -305,6 +305,6 @@ fn without_blocking<T>(texts: &[String], work: impl FnOnce() -> T) -> T {
 }
 
 /// What takes long is done while another thread takes over this one's other requests.
-pub fn beside_others<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
+pub(crate) fn beside_others<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
     if takes_long { tokio::task::block_in_place(work) } else { work() }
 }

@@ -37,21 +37,21 @@ mod tls;
 
 use admin::Admin;
 use calls::Calls;
-pub use door::{Door, Stay};
+pub(crate) use door::{Door, Stay};
 use embedding::Embedding;
 use ending::EndingLayer;
 use guard::Guard;
-pub use health::Health;
+pub(crate) use health::Health;
 use observe::ObserveLayer;
 use open_inference::OpenInference;
 use protocols::ADMIN;
-pub use protocols::Protocols;
+pub(crate) use protocols::Protocols;
 use tei::Tei;
-pub use tls::{Tls, TlsError, TlsFiles};
+pub(crate) use tls::{Tls, TlsError, TlsFiles};
 
 /// What the transport takes from a client before a request is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransportLimits {
+pub(crate) struct TransportLimits {
     /// Bytes of a message from a client. Replies are as large as a request within its own limits makes them: to refuse one
     /// would throw away work that is done.
     pub max_message_bytes: usize,
@@ -63,7 +63,7 @@ pub struct TransportLimits {
 
 /// What the listener for callers needs.
 #[derive(Debug, Clone)]
-pub struct EmbeddingListener {
+pub(crate) struct EmbeddingListener {
     /// The one way from a request to vectors.
     pub serving: Serving,
     /// What health says.
@@ -82,7 +82,7 @@ pub struct EmbeddingListener {
 
 /// What the listener for those who run the server needs.
 #[derive(Debug, Clone)]
-pub struct AdminListener {
+pub(crate) struct AdminListener {
     /// What can be done.
     pub operations: Operations,
     /// What health says.
@@ -103,7 +103,7 @@ pub struct AdminListener {
 
 /// What the listener for probes needs: health and nothing else.
 #[derive(Debug, Clone)]
-pub struct HealthListener {
+pub(crate) struct HealthListener {
     /// What health says.
     pub health: Health,
     /// What a call may bring along.
@@ -116,7 +116,7 @@ pub struct HealthListener {
 
 impl EmbeddingListener {
     /// Serves until `stop`, then finishes the requests under way.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let services = self.services(&stop);
         self.door.serve(services, listener, stop).await;
     }
@@ -152,7 +152,7 @@ impl EmbeddingListener {
 
 impl AdminListener {
     /// Serves until `stop`, then finishes the requests under way.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let guard = Guard(self.door.tokens.clone());
         let (v1, v1alpha) = reflection::services(self.reflection, &[&ADMIN]);
         let service = Admin::new(self.operations, self.requests, stop.clone());
@@ -167,7 +167,7 @@ impl AdminListener {
 
 impl HealthListener {
     /// Serves until `stop`.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let services =
             server(&self.door, self.limits, self.stats, Traces::default()).add_service(self.health.probe_service());
         self.door.serve(services, listener, stop).await;

@@ -9,7 +9,7 @@ const QUOTED_CHARS: usize = 80;
 
 /// What a request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Texts in one request.
     pub max_texts: NonZeroUsize,
     /// Bytes of one text, in UTF-8.
@@ -20,7 +20,7 @@ pub struct Limits {
 
 /// How texts are to be embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EmbedOptions {
+pub(crate) struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
     pub normalize: bool,
     /// What happens to texts that are too long.
@@ -39,7 +39,7 @@ impl Default for EmbedOptions {
 
 /// Texts to embed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmbedRequest {
+pub(crate) struct EmbedRequest {
     texts: Texts,
     options: EmbedOptions,
     dimensions: usize,
@@ -47,11 +47,11 @@ pub struct EmbedRequest {
 
 /// Texts within the limits: at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Texts(Vec<String>);
+pub(crate) struct Texts(Vec<String>);
 
 /// How a protocol names the texts of a request, so that what is wrong is told in its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextField {
+pub(crate) enum TextField {
     /// A list of texts: `texts`, and `texts[3]` for one of them.
     List(&'static str),
     /// A single text.
@@ -60,14 +60,14 @@ pub enum TextField {
 
 /// Everything that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Violations {
+pub(crate) struct Violations {
     texts: TextField,
     found: Vec<Violation>,
 }
 
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// The field, as its protocol names it; with its index where it is one of several (`texts[3]`).
     pub field: String,
     /// What is wrong, and what would be right.
@@ -83,14 +83,14 @@ impl Default for TextField {
 
 impl TextField {
     /// All of the texts.
-    pub fn all(self) -> &'static str {
+    pub(crate) fn all(self) -> &'static str {
         match self {
             Self::List(name) | Self::Single(name) => name,
         }
     }
 
     /// The text at a place.
-    pub fn one(self, index: usize) -> String {
+    pub(crate) fn one(self, index: usize) -> String {
         match self {
             Self::List(name) => format!("{name}[{index}]"),
             Self::Single(name) => name.to_owned(),
@@ -100,29 +100,29 @@ impl TextField {
 
 impl Violations {
     /// None yet, of a request with texts in this field.
-    pub fn of(texts: TextField) -> Self {
+    pub(crate) fn of(texts: TextField) -> Self {
         Self { texts, found: Vec::new() }
     }
 
     /// Notes one more.
-    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+    pub(crate) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
         self.found.push(Violation { field: field.into(), description: description.into() });
     }
 
     /// Whether nothing is wrong.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
     /// In the order in which they were found.
-    pub fn iter(&self) -> impl Iterator<Item = &Violation> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Violation> {
         self.found.iter()
     }
 }
 
 impl Texts {
     /// Checks the texts; what is wrong with them is added to `violations`.
-    pub fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
+    pub(crate) fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
         let (max_texts, field) = (limits.max_texts, violations.texts);
         if texts.is_empty() {
             violations.add(field.all(), format!("is empty; send 1 to {max_texts} texts"));
@@ -141,14 +141,14 @@ impl Texts {
     }
 
     /// The texts.
-    pub fn as_slice(&self) -> &[String] {
+    pub(crate) fn as_slice(&self) -> &[String] {
         &self.0
     }
 }
 
 impl EmbedRequest {
     /// Checks the parts of a request; what is wrong with them is added to `violations`.
-    pub fn check(
+    pub(crate) fn check(
         texts: Vec<String>,
         options: EmbedOptions,
         limits: &Limits,
@@ -160,17 +160,17 @@ impl EmbedRequest {
     }
 
     /// The texts.
-    pub fn texts(&self) -> &[String] {
+    pub(crate) fn texts(&self) -> &[String] {
         self.texts.as_slice()
     }
 
     /// How they are to be embedded.
-    pub fn options(&self) -> &EmbedOptions {
+    pub(crate) fn options(&self) -> &EmbedOptions {
         &self.options
     }
 
     /// Components of a vector to keep: at least one, at most the model's.
-    pub fn dimensions(&self) -> usize {
+    pub(crate) fn dimensions(&self) -> usize {
         self.dimensions
     }
 }
@@ -189,7 +189,7 @@ fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut V
 }
 
 /// A word of the caller's own, as messages show it: no more of it than tells which one is meant.
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     match word.char_indices().nth(QUOTED_CHARS) {
         Some((end, _)) => format!("`{}...`", &word[..end]),
         None => format!("`{word}`"),

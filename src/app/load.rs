@@ -33,7 +33,7 @@ const WARM_UP_TEXT: &str = "The first text through a new session takes longer th
 /// Why there is no model to serve.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each variant is the error of one step")]
-pub enum LoadModelError {
+pub(crate) enum LoadModelError {
     #[error(transparent)]
     Home(#[from] NoHome),
     #[error(transparent)]

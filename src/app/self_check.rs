@@ -20,7 +20,7 @@ const HARD: &str = "edge-";
 /// Why a model must not serve.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages tell")]
-pub enum SelfCheckError {
+pub(crate) enum SelfCheckError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]

@@ -14,7 +14,7 @@ const SERVER: &str = "";
 
 /// Health of the server and its services; NOT_SERVING until told otherwise.
 #[derive(Debug, Clone)]
-pub struct Health {
+pub(crate) struct Health {
     /// Beside the services, on their listeners.
     services: HealthReporter,
     /// On a listener of its own, which outlasts the others.
@@ -27,7 +27,7 @@ pub struct Health {
 
 impl Health {
     /// NOT_SERVING, all of it but the admin service, which needs no model.
-    pub async fn not_yet_serving(protocols: Protocols, readiness: Readiness) -> Self {
+    pub(crate) async fn not_yet_serving(protocols: Protocols, readiness: Readiness) -> Self {
         let services = protocols.spoken().flat_map(|protocol| protocol.services).copied();
         let health = Self {
             services: HealthReporter::new(),
@@ -42,13 +42,13 @@ impl Health {
     }
 
     /// A session has answered: requests are welcome.
-    pub async fn serving(&self) {
+    pub(crate) async fn serving(&self) {
         self.set(self.with_model(), ServingStatus::Serving).await;
         self.readiness.enter(Phase::Ready);
     }
 
     /// No new requests, please.
-    pub async fn not_serving(&self) {
+    pub(crate) async fn not_serving(&self) {
         self.readiness.enter(Phase::Stopping);
         self.set(self.all(), ServingStatus::NotServing).await;
     }
@@ -59,12 +59,12 @@ impl Health {
     }
 
     /// Ends the streams of those who watch beside the services; they would keep their connections open for ever.
-    pub async fn end_watches(&self) {
+    pub(crate) async fn end_watches(&self) {
         self.end(self.services.clone()).await;
     }
 
     /// As [`end_watches`](Self::end_watches), on the listener of its own.
-    pub async fn end_probes(&self) {
+    pub(crate) async fn end_probes(&self) {
         self.end(self.probes.clone()).await;
     }
 

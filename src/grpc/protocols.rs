@@ -30,7 +30,7 @@ const OPEN_INFERENCE: Protocol =
 
 /// What the listener for callers speaks beside `embedd.v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Protocols {
+pub(crate) struct Protocols {
     /// That of text-embeddings-inference, `tei.v1`.
     pub tei: bool,
     /// The Open Inference Protocol, `inference`.

@@ -37,7 +37,7 @@ const INLINE_FLOATS: usize = 8 * 1024;
 
 /// What answers callers who speak OpenAI's API; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct OpenAi {
+pub(crate) struct OpenAi {
     /// The one way from a request to vectors.
     pub serving: Serving,
     /// Calls need one of them.

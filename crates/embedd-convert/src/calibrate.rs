@@ -26,7 +26,7 @@ const MOST_TOKENS_OF_TEXT: usize = 48;
 
 /// What was seen of the inputs of every linear layer.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Calibration(BTreeMap<(usize, LinearInput), Seen>);
+pub(crate) struct Calibration(BTreeMap<(usize, LinearInput), Seen>);
 
 /// What was seen of one input.
 #[derive(Debug, Clone, PartialEq)]

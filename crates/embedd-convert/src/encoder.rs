@@ -14,11 +14,11 @@ pub(crate) mod relative_position;
 use relative_position::bucket;
 
 /// The `model_type`s that can be converted.
-pub const ARCHITECTURES: [&str; 2] = ["mpnet", "bert"];
+pub(crate) const ARCHITECTURES: [&str; 2] = ["mpnet", "bert"];
 
 /// A transformer encoder with post-layer normalisation, and the pooling behind it.
 #[derive(Debug)]
-pub struct Encoder<'w> {
+pub(crate) struct Encoder<'w> {
     /// The `model_type`.
     pub architecture: &'static str,
     /// Components of a token's state.
@@ -45,7 +45,7 @@ pub struct Encoder<'w> {
 
 /// Absolute position embeddings.
 #[derive(Debug)]
-pub enum Positions<'w> {
+pub(crate) enum Positions<'w> {
     /// The n-th token has row n; `token_type` is added to each (every token is of the first type).
     Sequential {
         /// `[positions, hidden_size]`.
@@ -66,7 +66,7 @@ pub enum Positions<'w> {
 
 /// A bias to the attention scores that depends on the distance of two tokens.
 #[derive(Debug)]
-pub struct RelativeAttention<'w> {
+pub(crate) struct RelativeAttention<'w> {
     /// `[buckets, heads]`.
     pub table: Tensor<'w>,
     /// Ranges of distances that share a row.
@@ -75,7 +75,7 @@ pub struct RelativeAttention<'w> {
 
 /// `weight x + bias`: weight `[out, in]`, bias `[out]`.
 #[derive(Debug)]
-pub struct Linear<'w> {
+pub(crate) struct Linear<'w> {
     /// `[out, in]`.
     pub weight: Tensor<'w>,
     /// `[out]`.
@@ -84,7 +84,7 @@ pub struct Linear<'w> {
 
 /// Normalisation over a token's components.
 #[derive(Debug)]
-pub struct LayerNorm<'w> {
+pub(crate) struct LayerNorm<'w> {
     /// `[hidden_size]`.
     pub weight: Tensor<'w>,
     /// `[hidden_size]`.
@@ -94,7 +94,7 @@ pub struct LayerNorm<'w> {
 /// One layer: attention, then a feed-forward network with GELU; each followed by residual and normalisation.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are the parts of a transformer layer")]
-pub struct Layer<'w> {
+pub(crate) struct Layer<'w> {
     pub query: Linear<'w>,
     pub key: Linear<'w>,
     pub value: Linear<'w>,
@@ -136,7 +136,7 @@ pub enum EncoderError {
 
 impl Positions<'_> {
     /// The table that a token's row is looked up in.
-    pub fn table(&self) -> &Tensor<'_> {
+    pub(crate) fn table(&self) -> &Tensor<'_> {
         match self {
             Self::Sequential { table, .. } | Self::SkippingPadding { table, .. } => table,
         }
@@ -146,7 +146,7 @@ impl Positions<'_> {
     ///
     /// # Errors
     /// [`WeightsError`].
-    pub fn rows(&self) -> Result<Vec<f32>, WeightsError> {
+    pub(crate) fn rows(&self) -> Result<Vec<f32>, WeightsError> {
         let mut rows = self.table().read()?;
         if let Self::Sequential { table, token_types } = self {
             let (types, width) = (token_types.read()?, table.shape()[1]);
@@ -163,7 +163,7 @@ impl RelativeAttention<'_> {
     ///
     /// # Errors
     /// [`WeightsError`].
-    pub fn by_distance(&self, farthest: usize) -> Result<Vec<f32>, WeightsError> {
+    pub(crate) fn by_distance(&self, farthest: usize) -> Result<Vec<f32>, WeightsError> {
         let (table, heads) = (self.table.read()?, self.table.shape()[1]);
         let farthest = farthest as i32;
         let columns: Vec<usize> = (-farthest..=farthest).map(|distance| bucket(distance, self.buckets)).collect();
@@ -179,7 +179,7 @@ impl<'w> Encoder<'w> {
     ///
     /// # Errors
     /// [`EncoderError`].
-    pub fn describe(source: &Source, weights: &'w Weights) -> Result<Self, EncoderError> {
+    pub(crate) fn describe(source: &Source, weights: &'w Weights) -> Result<Self, EncoderError> {
         let reader = Reader::new(source, weights)?;
         reader.check_layer_count()?;
         match source.config.model_type.as_str() {
@@ -193,12 +193,12 @@ impl<'w> Encoder<'w> {
     }
 
     /// How far apart two tokens of a text can be.
-    pub fn farthest(&self) -> usize {
+    pub(crate) fn farthest(&self) -> usize {
         self.position_limit - 1
     }
 
     /// Components of a head.
-    pub fn head_size(&self) -> usize {
+    pub(crate) fn head_size(&self) -> usize {
         self.hidden_size / self.heads
     }
 }

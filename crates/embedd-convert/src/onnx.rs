@@ -14,7 +14,7 @@ use crate::onnx_proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, S
 mod parts;
 
 use parts::value_info;
-pub use parts::{Attribute, Dim};
+pub(crate) use parts::{Attribute, Dim};
 
 /// IR version 8 is the first that knows opset 17, whose LayerNormalization is the newest thing needed.
 const IR_VERSION: i64 = 8;
@@ -22,7 +22,7 @@ const OPSET: i64 = 17;
 /// The version of every domain but the standard one.
 const DOMAIN_OPSET: i64 = 1;
 /// The domain of ONNX Runtime's own fused operators.
-pub const MICROSOFT: &str = "com.microsoft";
+pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// Protobuf readers refuse messages from here on.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
@@ -33,10 +33,10 @@ const TENSOR_RAW_DATA: u32 = 9;
 
 /// A value in the graph, by its unique name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Value(String);
+pub(crate) struct Value(String);
 
 /// A weight's values, made when it is written.
-pub type Fill<'w> = Box<dyn Fn() -> Result<Vec<u8>, WeightsError> + 'w>;
+pub(crate) type Fill<'w> = Box<dyn Fn() -> Result<Vec<u8>, WeightsError> + 'w>;
 
 /// A weight of the graph.
 struct Initializer<'w> {
@@ -48,7 +48,7 @@ struct Initializer<'w> {
 
 /// A graph under construction: every method adds one thing and gives back the value that it makes.
 #[derive(Default)]
-pub struct GraphBuilder<'w> {
+pub(crate) struct GraphBuilder<'w> {
     graph: GraphProto,
     initializers: Vec<Initializer<'w>>,
     constants: usize,
@@ -70,18 +70,18 @@ pub enum WriteError {
 
 impl<'w> GraphBuilder<'w> {
     /// An empty graph.
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self { graph: GraphProto { name: name.to_owned(), ..Default::default() }, ..Self::default() }
     }
 
     /// An input; [`Dim::Named`] stands for a dimension that varies.
-    pub fn input(&mut self, name: &str, data_type: DataType, dims: &[Dim<'_>]) -> Value {
+    pub(crate) fn input(&mut self, name: &str, data_type: DataType, dims: &[Dim<'_>]) -> Value {
         self.graph.input.push(value_info(name, data_type, dims));
         Value(name.to_owned())
     }
 
     /// Makes `value` an output under `name`.
-    pub fn output(&mut self, name: &str, value: &Value, data_type: DataType, dims: &[Dim<'_>]) {
+    pub(crate) fn output(&mut self, name: &str, value: &Value, data_type: DataType, dims: &[Dim<'_>]) {
         let node = NodeProto {
             input: vec![value.0.clone()],
             output: vec![name.to_owned()],
@@ -94,7 +94,7 @@ impl<'w> GraphBuilder<'w> {
     }
 
     /// A float32 weight whose values `fill` makes when they are written.
-    pub fn weight(
+    pub(crate) fn weight(
         &mut self,
         name: &str,
         dims: &[usize],
@@ -105,7 +105,7 @@ impl<'w> GraphBuilder<'w> {
     }
 
     /// A weight in half precision, as the graph reads it: widened to float32, which ONNX Runtime does once, on loading.
-    pub fn half_weight(
+    pub(crate) fn half_weight(
         &mut self,
         name: &str,
         dims: &[usize],
@@ -118,20 +118,20 @@ impl<'w> GraphBuilder<'w> {
     }
 
     /// An INT8 weight.
-    pub fn int8_weight(&mut self, name: &str, dims: &[usize], values: Vec<i8>) -> Value {
+    pub(crate) fn int8_weight(&mut self, name: &str, dims: &[usize], values: Vec<i8>) -> Value {
         let bytes = move || Ok(values.iter().map(|value| value.cast_unsigned()).collect());
         self.initializer(name, DataType::Int8, dims, size_of::<i8>(), Box::new(bytes))
     }
 
     /// An unsigned 8-bit scalar.
-    pub fn byte(&mut self, value: u8) -> Value {
+    pub(crate) fn byte(&mut self, value: u8) -> Value {
         self.constants += 1;
         let name = format!("constant_{}", self.constants);
         self.initializer(&name, DataType::Uint8, &[], size_of::<u8>(), Box::new(move || Ok(vec![value])))
     }
 
     /// An int64 constant, a scalar where `dims` is empty.
-    pub fn integers(&mut self, values: &[i64], dims: &[usize]) -> Value {
+    pub(crate) fn integers(&mut self, values: &[i64], dims: &[usize]) -> Value {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constants += 1;
         let name = format!("constant_{}", self.constants);
@@ -139,19 +139,25 @@ impl<'w> GraphBuilder<'w> {
     }
 
     /// A float32 scalar.
-    pub fn float(&mut self, value: f32) -> Value {
+    pub(crate) fn float(&mut self, value: f32) -> Value {
         self.constants += 1;
         let name = format!("constant_{}", self.constants);
         self.weight(&name, &[], move || Ok(vec![value]))
     }
 
     /// A standard operator with one output, which is also the node's name.
-    pub fn node(&mut self, name: &str, operator: &str, inputs: &[&Value], attributes: &[Attribute<'_>]) -> Value {
+    pub(crate) fn node(
+        &mut self,
+        name: &str,
+        operator: &str,
+        inputs: &[&Value],
+        attributes: &[Attribute<'_>],
+    ) -> Value {
         self.node_in("", name, operator, inputs, attributes)
     }
 
     /// An operator of a domain with one output.
-    pub fn node_in(
+    pub(crate) fn node_in(
         &mut self,
         domain: &str,
         name: &str,
@@ -171,7 +177,7 @@ impl<'w> GraphBuilder<'w> {
     }
 
     /// An input that an operator may have and that is left out.
-    pub fn absent() -> Value {
+    pub(crate) fn absent() -> Value {
         Value(String::new())
     }
 
@@ -195,7 +201,7 @@ impl<'w> GraphBuilder<'w> {
     }
 
     /// Bytes of all weights together.
-    pub fn weight_bytes(&self) -> u64 {
+    pub(crate) fn weight_bytes(&self) -> u64 {
         self.initializers.iter().map(|initializer| initializer.raw_bytes).sum()
     }
 
@@ -203,7 +209,7 @@ impl<'w> GraphBuilder<'w> {
     ///
     /// # Errors
     /// [`WriteError`].
-    pub fn write(
+    pub(crate) fn write(
         &self,
         metadata: &[(&str, String)],
         out: &mut impl Write,

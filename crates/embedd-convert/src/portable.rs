@@ -2,7 +2,7 @@
 
 mod product;
 
-pub use product::{LinearInput, Scheme, observed_output};
+pub(crate) use product::{LinearInput, Scheme, observed_output};
 use product::{Prepared, Product};
 
 use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions, RelativeAttention};
@@ -22,7 +22,7 @@ const MIN_NORM: f32 = 1e-12;
 ///
 /// # Errors
 /// [`WeightsError`] where weights must be read to be quantised.
-pub fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
+pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
     let mut graph = GraphBuilder::new(encoder.architecture);
     let per_token = [Dim::Named("batch"), Dim::Named("sequence")];
     let ids = graph.input(graph_io::INPUT_IDS, DataType::Int64, &per_token);

@@ -10,9 +10,9 @@ use serde::de::DeserializeOwned;
 use embedd_model::bundle::Pooling;
 
 /// The weights' file in a source folder.
-pub const WEIGHTS_FILE: &str = "model.safetensors";
+pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
 /// Files that go into the bundle as they are; the second says whether a source must have it.
-pub const COPIED_FILES: [(&str, bool); 4] = [
+pub(crate) const COPIED_FILES: [(&str, bool); 4] = [
     ("config.json", true),
     ("tokenizer.json", true),
     ("tokenizer_config.json", false),
@@ -25,7 +25,7 @@ const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
 
 /// A sentence-transformers folder, its configuration read.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct Source {
     /// The folder.
     pub folder: PathBuf,
     /// `config.json`.
@@ -43,7 +43,7 @@ pub struct Source {
 /// The parts of `config.json` that shape the graph. Names are those of the file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the file's own")]
-pub struct ModelConfig {
+pub(crate) struct ModelConfig {
     pub model_type: String,
     pub hidden_size: usize,
     pub num_hidden_layers: usize,
@@ -138,7 +138,7 @@ impl Source {
     ///
     /// # Errors
     /// [`SourceError`], naming the file and the field.
-    pub fn read(folder: &Path) -> Result<Self, SourceError> {
+    pub(crate) fn read(folder: &Path) -> Result<Self, SourceError> {
         let path = folder.join("config.json");
         let config: ModelConfig = read_json(&path)?;
         check_numbers(&path, &config)?;
@@ -153,12 +153,12 @@ impl Source {
     }
 
     /// The path of one of the folder's files.
-    pub fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
 
     /// The files of the folder that the conversion depends on; those that it may lack, only where they are there.
-    pub fn files(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         let copied = COPIED_FILES.map(|(file, _)| file);
         let always = [WEIGHTS_FILE, MODULES_FILE, self.pooling_file.as_str()];
         let optional = [SENTENCE_FILE, TRANSFORMERS_FILE];
@@ -168,7 +168,7 @@ impl Source {
 
 impl ModelConfig {
     /// Components of one attention head.
-    pub fn head_size(&self) -> usize {
+    pub(crate) fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
     }
 }

@@ -16,7 +16,7 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// An open safetensors file whose header agrees with its length.
 #[derive(Debug)]
-pub struct Weights {
+pub(crate) struct Weights {
     path: PathBuf,
     file: File,
     metadata: Metadata,
@@ -25,7 +25,7 @@ pub struct Weights {
 
 /// A floating-point tensor of the file, not yet read.
 #[derive(Debug, Clone)]
-pub struct Tensor<'w> {
+pub(crate) struct Tensor<'w> {
     weights: &'w Weights,
     name: String,
     shape: Vec<usize>,
@@ -117,7 +117,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`WeightsError::Io`], [`WeightsError::Truncated`] or [`WeightsError::Malformed`].
-    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, WeightsError> {
         let io = |source| WeightsError::Io { path: path.to_owned(), source };
         let malformed = |reason: String| WeightsError::Malformed { path: path.to_owned(), reason };
         let file = File::open(path).map_err(io)?;
@@ -150,17 +150,17 @@ impl Weights {
     }
 
     /// The file that was opened.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The names of all tensors, in the order of the file.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.metadata.offset_keys()
     }
 
     /// The shape of a tensor, or `None` where the file has none of that name.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
         self.metadata.info(name).map(|info| info.shape.as_slice())
     }
 
@@ -168,7 +168,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`WeightsError::Missing`], [`WeightsError::Shape`] or [`WeightsError::Type`].
-    pub fn tensor(&self, name: &str, shape: &[usize], because: &str) -> Result<Tensor<'_>, WeightsError> {
+    pub(crate) fn tensor(&self, name: &str, shape: &[usize], because: &str) -> Result<Tensor<'_>, WeightsError> {
         let path = || self.path.clone();
         let Some(info) = self.metadata.info(name) else {
             let hint = self.nearest(name).map_or_else(String::new, |near| format!("; it has `{near}`"));
@@ -211,12 +211,12 @@ impl Weights {
 
 impl Tensor<'_> {
     /// Its name in the file.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Its dimensions, outermost first.
-    pub fn shape(&self) -> &[usize] {
+    pub(crate) fn shape(&self) -> &[usize] {
         &self.shape
     }
 
@@ -224,7 +224,7 @@ impl Tensor<'_> {
     ///
     /// # Errors
     /// [`WeightsError::Io`] or [`WeightsError::NotFinite`].
-    pub fn read(&self) -> Result<Vec<f32>, WeightsError> {
+    pub(crate) fn read(&self) -> Result<Vec<f32>, WeightsError> {
         let path = || self.weights.path.clone();
         let mut bytes = vec![0; self.bytes];
         self.weights

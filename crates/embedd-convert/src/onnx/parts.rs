@@ -7,7 +7,7 @@ use crate::onnx_proto::{AttributeProto, TensorShapeProto, TypeProto, ValueInfoPr
 
 /// A dimension of an input or output.
 #[derive(Debug, Clone, Copy)]
-pub enum Dim<'a> {
+pub(crate) enum Dim<'a> {
     /// Always this long.
     Fixed(usize),
     /// Varies from call to call.
@@ -33,7 +33,7 @@ pub(super) fn value_info(name: &str, data_type: DataType, dims: &[Dim<'_>]) -> V
 
 /// A named attribute of a node.
 #[derive(Debug, Clone, Copy)]
-pub enum Attribute<'a> {
+pub(crate) enum Attribute<'a> {
     /// A float32.
     Float(&'a str, f32),
     /// An int64.

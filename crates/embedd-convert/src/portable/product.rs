@@ -24,7 +24,7 @@ const LEAST_SCALE: f32 = 1e-9;
 
 /// How linear layers are computed.
 #[derive(Debug, Clone, Copy)]
-pub enum Scheme<'c> {
+pub(crate) enum Scheme<'c> {
     /// In float32.
     Float32,
     /// In float32, the weights kept in half precision.
@@ -39,7 +39,7 @@ pub enum Scheme<'c> {
 
 /// The input of one or several linear layers of an encoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LinearInput {
+pub(crate) enum LinearInput {
     /// Of query, key and value.
     Attention,
     /// Of attention's output.
@@ -52,7 +52,7 @@ pub enum LinearInput {
 
 impl LinearInput {
     /// All of a layer, in order.
-    pub const ALL: [Self; 4] = [Self::Attention, Self::AttentionOutput, Self::Intermediate, Self::Output];
+    pub(crate) const ALL: [Self; 4] = [Self::Attention, Self::AttentionOutput, Self::Intermediate, Self::Output];
 
     /// The part of a layer's names that it stands for.
     pub(crate) fn part(self) -> &'static str {
@@ -66,7 +66,7 @@ impl LinearInput {
 }
 
 /// The output of an [`Scheme::Observed`] graph that holds an input, float32 `[batch, sequence, channels]`.
-pub fn observed_output(layer: usize, input: LinearInput) -> String {
+pub(crate) fn observed_output(layer: usize, input: LinearInput) -> String {
     format!("observed/layer.{layer}/{}", input.part())
 }
 
