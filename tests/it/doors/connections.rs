@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use super::{call, connect, get_model, with};
 use crate::support::authority::Authority;
+use crate::support::http2::{self, RawConnection, frame};
 use crate::support::models::Model;
 use crate::support::server::{Server, embed, shared, temporary_folder};
 
@@ -188,17 +189,46 @@ async fn the_limits_are_told() {
 
 /// The values of the server's HTTP/2 settings of these numbers (RFC 9113, section 6.5).
 fn settings(address: SocketAddr, numbers: &[u16]) -> Vec<Option<u32>> {
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    // The preface, and a SETTINGS frame without settings.
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).expect("the head of a frame");
-    assert_eq!(head[3], 4, "a server begins with SETTINGS");
-    let mut body = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-    stream.read_exact(&mut body).expect("settings");
+    let first = RawConnection::open(address).receive().expect("a frame");
+    assert_eq!(first.kind, http2::SETTINGS, "a server begins with SETTINGS");
     let find = |number: &u16| {
-        let setting = body.chunks(6).find(|setting| setting[..2] == number.to_be_bytes())?;
+        let setting = first.payload.chunks(6).find(|setting| setting[..2] == number.to_be_bytes())?;
         Some(u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]))
     };
     numbers.iter().map(find).collect()
+}
+
+#[test]
+fn a_client_that_provokes_resets_is_disconnected() {
+    let server = Server::launch(Model::MiniLm, &["--health-listen", "127.0.0.1:0"]);
+    let probes = server.read_address();
+    for listener in [server.address, server.admin_address, probes] {
+        let (resets, goaway) = provoke_resets(listener, 1025);
+        assert!(resets <= 1024, "{resets} resets");
+        assert_eq!(goaway, Some(http2::ENHANCE_YOUR_CALM), "the connection must not go on after 1025 faults");
+    }
+    settings(server.address, &[3])[0].expect("others are served");
+}
+
+/// Makes faults that HTTP/2 answers with a reset each: DATA on streams that are closed because a later one was opened.
+/// Returns the number of resets and the error code with which the server ended the connection, if it did.
+fn provoke_resets(address: SocketAddr, faults: u32) -> (usize, Option<u32>) {
+    let mut connection = RawConnection::open(address);
+    let last = 2 * faults + 1;
+    let headers = http2::call_headers("/grpc.health.v1.Health/Check");
+    connection.send(&frame(http2::HEADERS, http2::END_HEADERS, last, &headers));
+    let data: Vec<u8> = (1..last).step_by(2).flat_map(|stream| frame(http2::DATA, 0, stream, &[])).collect();
+    connection.send(&data);
+    // Frames are handled in their order: an answer to this one means that the connection goes on.
+    connection.send(&frame(http2::PING, 0, 0, &[0; 8]));
+    let mut resets = 0;
+    while let Some(frame) = connection.receive() {
+        match frame.kind {
+            http2::RST_STREAM => resets += 1,
+            http2::GOAWAY => return (resets, Some(frame.error_code())),
+            http2::PING if frame.flags == http2::ACK => break,
+            _ => {}
+        }
+    }
+    (resets, None)
 }
