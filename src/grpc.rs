@@ -54,6 +54,10 @@ pub use tls::{Tls, TlsError, TlsFiles};
 /// the resets, and CPU time if it does (RUSTSEC-2024-0003). 1024 is hyper's own default; well-behaved clients provoke none.
 const MAX_PROVOKED_RESETS: usize = 1024;
 
+/// The largest request of health and reflection, which hold a name at most. Health is open to all, and tonic's default of
+/// 4 MiB would let callers without a token fill the memory.
+const MAX_NAME_REQUEST_BYTES: usize = 1024;
+
 /// What the transport takes from a client before a request is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransportLimits {

@@ -10,8 +10,14 @@ use embedd::proto::embedding_service_client::EmbeddingServiceClient;
 use embedd::proto::{EmbedRequest, GetModelRequest};
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use super::{call, connect, get_model, with};
+use crate::support::all;
 use crate::support::authority::Authority;
 use crate::support::http2::{self, RawConnection, frame};
 use crate::support::models::Model;
@@ -185,6 +191,38 @@ async fn the_limits_are_told() {
     let model = server.client().await.get_model(GetModelRequest {}).await.expect("a model").into_inner();
     let limits = model.limits.expect("limits");
     assert_eq!((limits.max_concurrent_streams, limits.max_header_bytes), (256, 16 << 10));
+}
+
+#[tokio::test]
+async fn health_and_reflection_refuse_requests_that_are_longer_than_any_name() {
+    let server = Server::launch(Model::MiniLm, &["--health-listen", "127.0.0.1:0"]);
+    let probes = server.read_address();
+    // Field number and length take three bytes of the 1024.
+    let longest = "x".repeat(1021);
+    let too_long = "x".repeat(1022);
+    for listener in [server.address, server.admin_address, probes] {
+        let mut health = HealthClient::new(connect(listener, None).await.expect("a connection"));
+        health.check(HealthCheckRequest::default()).await.expect("an answer");
+        let mut ask = async |service: &str| {
+            let status =
+                health.check(HealthCheckRequest { service: service.to_owned() }).await.expect_err("no service");
+            status.code()
+        };
+        assert_eq!((ask(&longest).await, ask(&too_long).await), (Code::NotFound, Code::OutOfRange), "{listener}");
+    }
+    for listener in [server.address, server.admin_address] {
+        let mut client = ServerReflectionClient::new(connect(listener, None).await.expect("a connection"));
+        let mut ask = async |symbol: &str| {
+            let message_request = Some(MessageRequest::FileContainingSymbol(symbol.to_owned()));
+            let request = ServerReflectionRequest { host: String::new(), message_request };
+            let replies = client.server_reflection_info(tokio_stream::once(request)).await.expect("a stream");
+            all(replies.into_inner()).await
+        };
+        let (found, error) = ask("grpc.health.v1.Health").await;
+        assert!(found.len() == 1 && error.is_none(), "{error:?}");
+        let (found, error) = ask(&too_long).await;
+        assert_eq!((found.len(), error.expect("refused").code()), (0, Code::OutOfRange));
+    }
 }
 
 /// The values of the server's HTTP/2 settings of these numbers (RFC 9113, section 6.5).
