@@ -49,6 +49,15 @@ pub(crate) use protocols::Protocols;
 use tei::Tei;
 pub(crate) use tls::{Tls, TlsError, TlsFiles};
 
+/// The stream resets that a client may provoke on one connection by breaking the rules of HTTP/2; beyond them the connection
+/// is closed. tonic's default is no limit at all: every such frame would cost memory for as long as the client does not read
+/// the resets, and CPU time if it does (RUSTSEC-2024-0003). 1024 is hyper's own default; well-behaved clients provoke none.
+const MAX_PROVOKED_RESETS: usize = 1024;
+
+/// The largest request of health and reflection, which hold a name at most. Health is open to all, and tonic's default of
+/// 4 MiB would let callers without a token fill the memory.
+const MAX_NAME_REQUEST_BYTES: usize = 1024;
+
 /// What the transport takes from a client before a request is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TransportLimits {
@@ -183,6 +192,7 @@ fn server(door: &Door, limits: TransportLimits, stats: Stats, traces: Traces) ->
     Server::builder()
         .max_concurrent_streams(limits.max_concurrent_streams)
         .http2_max_header_list_size(limits.max_header_bytes)
+        .http2_max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
         .http2_keepalive_interval(door.stay.keepalive_interval)
         .http2_keepalive_timeout(Some(door.stay.keepalive_timeout))
         .layer(ObserveLayer { stats, traces })

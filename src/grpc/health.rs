@@ -6,6 +6,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthRpc, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::MAX_NAME_REQUEST_BYTES;
 use super::protocols::{ADMIN, Protocols};
 use crate::readiness::{Phase, Readiness};
 
@@ -69,11 +70,11 @@ impl Health {
     }
 
     pub(super) fn service(&self) -> HealthServer<impl HealthRpc> {
-        HealthServer::new(HealthService::from_health_reporter(self.services.clone()))
+        server_of(&self.services)
     }
 
     pub(super) fn probe_service(&self) -> HealthServer<impl HealthRpc> {
-        HealthServer::new(HealthService::from_health_reporter(self.probes.clone()))
+        server_of(&self.probes)
     }
 
     fn with_model(&self) -> impl Iterator<Item = &'static str> {
@@ -101,4 +102,9 @@ impl Health {
             reporter.clear_service_status(service).await;
         }
     }
+}
+
+fn server_of(reporter: &HealthReporter) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+        .max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
 }

@@ -30,14 +30,14 @@ macro_rules! methods {
         /// The calls that are counted apart.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the variants are the calls")]
-        pub enum Method { $($(#[doc = $doc])* $method,)+ }
+        pub(crate) enum Method { $($(#[doc = $doc])* $method,)+ }
 
         impl Method {
             /// Every method, in the order of the variants.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
+            pub(crate) const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
 
             /// As gRPC names it, without the slash in front.
-            pub fn name(self) -> &'static str {
+            pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$method => $name,)+
                 }

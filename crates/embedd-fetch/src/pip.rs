@@ -33,7 +33,8 @@ pub enum PipError {
     },
     /// This Python has no pip.
     #[error(
-        "`{python}` has no pip; install it (`{python} -m ensurepip`), or set EMBEDD_PYTHON to a Python that has it"
+        "`{python}` has no pip (one installed with --user is not used); install it (`{python} -m ensurepip`), or set \
+         EMBEDD_PYTHON to a Python that has it, such as that of a virtual environment"
     )]
     NoPip {
         /// The Python.
@@ -112,7 +113,14 @@ impl Pip<'_> {
             let output = File::create(log).map_err(|error| FetchError::io("create", log, error))?;
             let errors = output.try_clone().map_err(|error| FetchError::io("create", log, error))?;
             let started = Command::new(python)
+                // Isolated: no modules from the working directory, where anybody may have put a `pip.py`, and none that
+                // PYTHON* variables name. pip's own configuration (PIP_* variables, pip.conf) stays in effect.
+                .args(["-I", "-m", "pip"])
                 .args(arguments)
+                // The same for the processes that pip starts: an empty or relative entry is the working directory.
+                .env_remove("PYTHONPATH")
+                // It protects environments from `pip install`; nothing is installed here.
+                .env("PIP_REQUIRE_VIRTUALENV", "0")
                 // pip downloads to here; so its progress can be seen, and the bytes are on the right disk.
                 .envs([("TMPDIR", temporary), ("TEMP", temporary), ("TMP", temporary)])
                 .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -132,10 +140,10 @@ impl Pip<'_> {
     }
 }
 
-/// pip's command line. A package whose archive is pinned is asked for in a file: pip takes checksums in no other way.
+/// The arguments of pip. A package whose archive is pinned is asked for in a file: pip takes checksums in no other way.
 fn arguments(package: &Package, archives: &Path, requirements: &Path) -> Result<Vec<OsString>, FetchError> {
     // What is fetched is kept by us; pip's cache would keep it a second time.
-    let fixed = "-m pip download --no-deps --disable-pip-version-check --no-input --progress-bar=off --no-cache-dir";
+    let fixed = "download --no-deps --disable-pip-version-check --no-input --progress-bar=off --no-cache-dir";
     let mut arguments: Vec<OsString> = fixed.split(' ').map(OsString::from).collect();
     arguments.extend(form_arguments(package));
     arguments.extend(["-d".into(), archives.into()]);
