@@ -12,6 +12,7 @@ use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{TokenizeError, Tokenized, Tokenizer};
+use embedd_model::vector::normalize;
 
 mod course;
 mod names;
@@ -23,8 +24,6 @@ pub(crate) use tokens::TokenCount;
 
 /// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.
 const INLINE_TOKENIZE_BYTES: usize = 4096;
-/// The smallest norm that is divided by, as PyTorch's `normalize` has it.
-const MIN_NORM: f64 = 1e-12;
 
 /// A loaded model, ready to embed.
 #[derive(Debug)]
@@ -273,9 +272,7 @@ impl Found {
         let CachedEmbedding { pooled, token_count, truncated } = &*self.embedding?;
         let mut values = pooled[..request.dimensions()].to_vec();
         if request.options().normalize {
-            let squares: f64 = values.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-            let scale = 1.0 / squares.sqrt().max(MIN_NORM);
-            values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+            normalize(&mut values);
         }
         Some(Embedding { values, token_count: *token_count, truncated: *truncated, cached: self.cached })
     }

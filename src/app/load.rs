@@ -18,9 +18,10 @@ use crate::stats::BatchCounters;
 use embedd_common::progress::Progress;
 use embedd_fetch::home::{Home, NoHome};
 use embedd_fetch::{FetchError, Fetcher};
+use embedd_kernels::CpuInstructions;
 use embedd_kernels::InstructionSet;
 use embedd_model::bundle::{AccuracyRecord, Bundle, Variant};
-use embedd_model::engine::{CpuInstructions, LoadError, OnnxRuntime, Session, SessionOptions};
+use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
 use embedd_model::reference::ReferenceSet;
 use embedd_model::threads::default_threads;
 use embedd_model::tokenize::{Tokenizer, TokenizerError};
@@ -148,18 +149,6 @@ fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: InstructionSet)
         failure = Some(LoadModelError::Inaccurate { bundle, variant, recipe, accuracy });
     }
     Err(failure.unwrap_or_else(|| LoadModelError::NoModel(bundle.folder().to_owned())))
-}
-
-/// The engines that are worth trying, with native kernels of an instruction set, on a CPU.
-fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
-    match kernels {
-        InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
-        // ONNX Runtime has dot products of bytes for 256-bit vectors; the kernels have not.
-        _ if cpu.multiply_bytes() => vec![Variant::Portable, Variant::Fp32],
-        InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
-        // Without vector instructions ONNX Runtime's own kernels are faster.
-        InstructionSet::Plain => vec![Variant::Fp32],
-    }
 }
 
 fn assemble(
@@ -300,6 +289,3 @@ async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

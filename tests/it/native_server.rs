@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use embedd_kernels::CpuInstructions;
 use embedd_kernels::InstructionSet;
 use embedd_model::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
-use embedd_model::engine::CpuInstructions;
 use embedd_proto::GetModelRequest;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};

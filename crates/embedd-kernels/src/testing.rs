@@ -23,14 +23,9 @@ fn told_by_system(set: InstructionSet) -> Option<bool> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         return None;
     }
-    let needed: &[&str] = match set {
-        InstructionSet::Avx512Vnni => &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "fma"],
-        InstructionSet::Avx2 => &["avx2", "fma"],
-        InstructionSet::Plain => &[],
-    };
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let flags: Vec<&str> = cpuinfo.lines().find(|line| line.starts_with("flags"))?.split_whitespace().collect();
-    Some(needed.iter().all(|flag| flags.contains(flag)))
+    Some(set.features().iter().all(|feature| flags.contains(&feature.linux_name())))
 }
 
 #[test]

@@ -1,16 +1,16 @@
 use super::*;
 
 #[test]
-fn the_engines_of_a_cpu_stand_fastest_first() {
+fn engines_are_ordered_fastest_first() {
     let all = &[Variant::Native, Variant::Portable, Variant::Fp32][..];
     let (native, portable, fp32) = (&[Variant::Native, Variant::Fp32][..], &all[1..], &all[2..]);
     let cases = [
         (InstructionSet::Avx512Vnni, CpuInstructions::Avx512Vnni, all),
-        // Kernels of fewer instructions than the CPU has were asked for.
+        // A narrower instruction set than the CPU has was asked for.
         (InstructionSet::Avx2, CpuInstructions::Avx512Vnni, portable),
         (InstructionSet::Plain, CpuInstructions::Avx512Vnni, portable),
         (InstructionSet::Plain, CpuInstructions::Avx2, fp32),
-        // The best that there is for the CPU.
+        // The CPU's best.
         (InstructionSet::Avx2, CpuInstructions::AvxVnni, portable),
         (InstructionSet::Avx2, CpuInstructions::Avx512, native),
         (InstructionSet::Avx2, CpuInstructions::Avx2, native),
