@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 
 use crate::bundle::Pooling;
 
+mod pooling;
+
 /// The weights' file in a source folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Files that go into the bundle as they are; the second says whether a source must have it.
@@ -111,17 +113,6 @@ struct Module {
 }
 
 #[derive(Deserialize)]
-struct PoolingConfig {
-    word_embedding_dimension: usize,
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-    #[serde(flatten)]
-    others: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<u32>,
     #[serde(default)]
@@ -144,7 +135,7 @@ impl Source {
         check_numbers(&path, &config)?;
         check_variants(&path, &config)?;
         let pooling_file = read_modules(folder)?;
-        let pooling = read_pooling(&folder.join(&pooling_file), config.hidden_size)?;
+        let pooling = pooling::read(&folder.join(&pooling_file), config.hidden_size)?;
         refuse_default_prompt(folder)?;
         let sentence: Option<SentenceConfig> = read_optional_json(&folder.join(SENTENCE_FILE))?;
         let (max_tokens, lowercase) =
@@ -245,33 +236,6 @@ fn read_modules(folder: &Path) -> Result<String, SourceError> {
     Ok(Path::new(&modules[1].path).join("config.json").to_string_lossy().into_owned())
 }
 
-fn read_pooling(path: &Path, hidden_size: usize) -> Result<Pooling, SourceError> {
-    let pooling: PoolingConfig = read_json(path)?;
-    if pooling.word_embedding_dimension != hidden_size {
-        return Err(SourceError::Value {
-            path: path.to_owned(),
-            field: "word_embedding_dimension".to_owned(),
-            value: pooling.word_embedding_dimension.to_string(),
-            expected: format!("config.json has hidden_size {hidden_size}"),
-        });
-    }
-    let other_modes: Vec<&str> = pooling
-        .others
-        .iter()
-        .filter(|(key, value)| key.starts_with("pooling_mode_") && value.as_bool() == Some(true))
-        .map(|(key, _)| key.as_str())
-        .collect();
-    match (pooling.pooling_mode_mean_tokens, pooling.pooling_mode_cls_token, other_modes.as_slice()) {
-        (true, false, []) => Ok(Pooling::Mean),
-        (false, true, []) => Ok(Pooling::Cls),
-        (mean, cls, others) => Err(SourceError::Unsupported {
-            path: path.to_owned(),
-            what: format!("pooling with mean {mean}, cls {cls}, others [{}]", others.join(", ")),
-            instead: "either pooling_mode_mean_tokens or pooling_mode_cls_token alone is".to_owned(),
-        }),
-    }
-}
-
 /// A prompt before every text would change every vector; leaving it out silently would be wrong.
 fn refuse_default_prompt(folder: &Path) -> Result<(), SourceError> {
     let path = folder.join(TRANSFORMERS_FILE);
@@ -297,3 +261,6 @@ fn read_optional_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Sou
         result => result.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::convert::tiny::{Tiny, folder};
+
+/// Reads the configuration of a model of hidden size 4 that `change` has changed.
+fn read(change: impl FnOnce(&mut Tiny)) -> Result<Source, String> {
+    let dir = folder();
+    let mut tiny = Tiny::bert();
+    change(&mut tiny);
+    tiny.write(dir.path());
+    Source::read(dir.path()).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn assert_error(found: Result<Source, String>, parts: &[&str]) {
+    let error = found.expect_err("the configuration is invalid");
+    for part in parts {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+}
+
+#[test]
+fn the_pooling_mode_is_read_from_every_layout() {
+    let old = |cls: bool, mean: bool| {
+        json!({ "word_embedding_dimension": 4, "pooling_mode_cls_token": cls, "pooling_mode_mean_tokens": mean,
+            "pooling_mode_max_tokens": false, "pooling_mode_mean_sqrt_len_tokens": false })
+    };
+    let new = |mode: Value| json!({ "embedding_dimension": 4, "pooling_mode": mode, "include_prompt": true });
+    let mut both = old(true, true);
+    both["pooling_mode"] = json!("mean");
+    both["embedding_dimension"] = json!(4);
+    let cases = [
+        (old(false, true), Pooling::Mean),
+        (old(true, false), Pooling::Cls),
+        (new(json!("mean")), Pooling::Mean),
+        (new(json!("cls")), Pooling::Cls),
+        (new(json!(["cls"])), Pooling::Cls),
+        // What sentence-transformers makes of files that do not name exactly one mode.
+        (both, Pooling::Mean),
+        (old(false, false), Pooling::Mean),
+        (json!({ "embedding_dimension": 4 }), Pooling::Mean),
+    ];
+    for (pooling, expected) in cases {
+        let source = read(|tiny| tiny.pooling = pooling.clone()).unwrap_or_else(|error| panic!("{pooling}: {error}"));
+        assert_eq!(source.pooling, expected, "{pooling}");
+    }
+}
+
+#[test]
+fn unsupported_pooling_modes_are_rejected_by_name() {
+    let error = |pooling: Value| read(|tiny| tiny.pooling = pooling);
+    let new = |mode: Value| error(json!({ "embedding_dimension": 4, "pooling_mode": mode }));
+    let supported = "is not supported; the supported modes are `mean` and `cls`, one at a time";
+    for mode in ["max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "Mean", ""] {
+        let expected = format!("pooling_mode `{mode}` {supported}");
+        assert_error(new(json!(mode)), &["1_Pooling/config.json: ", &expected]);
+    }
+    assert_error(new(json!(["mean", "max"])), &["pooling_mode `mean` with pooling_mode `max`", supported]);
+    assert_error(new(json!(["cls", "cls"])), &["pooling_mode `cls` with pooling_mode `cls`", supported]);
+    assert_error(new(json!([])), &["an empty pooling_mode", supported]);
+    assert_error(new(json!(1)), &["1_Pooling/config.json", "pooling_mode must be a name or a list of names"]);
+    for switch in ["pooling_mode_max_tokens", "pooling_mode_lasttoken", "pooling_mode_of_tomorrow"] {
+        assert_error(error(json!({ "word_embedding_dimension": 4, switch: true })), &[switch, supported]);
+    }
+    let two =
+        json!({ "word_embedding_dimension": 4, "pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true });
+    assert_error(error(two), &["pooling_mode_cls_token with pooling_mode_mean_tokens", supported]);
+}
+
+#[test]
+fn the_pooling_dimension_must_be_the_hidden_size() {
+    let error = |pooling: Value| read(|tiny| tiny.pooling = pooling);
+    let expected = "but config.json has hidden_size 4";
+    for field in ["embedding_dimension", "word_embedding_dimension"] {
+        assert_error(error(json!({ field: 5 })), &["1_Pooling/config.json", &format!(": {field} is 5, {expected}")]);
+    }
+    let missing = error(json!({ "pooling_mode": "mean" }));
+    assert_error(
+        missing,
+        &["1_Pooling/config.json: embedding_dimension is missing, but config.json has hidden_size 4"],
+    );
+}
+
+#[test]
+fn modules_are_known_by_the_last_component_of_their_type() {
+    let types = [
+        "sentence_transformers.base.modules.transformer.Transformer",
+        "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+        "sentence_transformers.base.modules.normalize.Normalize",
+    ];
+    let rename = |tiny: &mut Tiny, types: [&str; 3]| {
+        for (index, kind) in types.into_iter().enumerate() {
+            tiny.modules[index]["type"] = json!(kind);
+        }
+    };
+    read(|tiny| rename(tiny, types)).expect("the types of sentence-transformers 6");
+    let dense = "sentence_transformers.base.modules.dense.Dense";
+    let found = read(|tiny| rename(tiny, [types[0], types[1], dense]));
+    assert_error(found, &["modules.json: the chain of modules Transformer -> Pooling -> Dense is not supported"]);
+}
