@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bundle::Pooling;
 
+mod limit;
 mod pooling;
 
 /// The weights' file in a source folder.
@@ -17,11 +18,12 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const COPIED_FILES: [(&str, bool); 4] = [
     ("config.json", true),
     ("tokenizer.json", true),
-    ("tokenizer_config.json", false),
+    (TOKENIZER_CONFIG_FILE, false),
     ("special_tokens_map.json", false),
 ];
 
 const MODULES_FILE: &str = "modules.json";
+const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SENTENCE_FILE: &str = "sentence_bert_config.json";
 const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
 
@@ -34,7 +36,7 @@ pub struct Source {
     pub config: ModelConfig,
     /// How token states become one vector.
     pub pooling: Pooling,
-    /// Tokens of a text at most, special tokens included, as its makers set it; `None`: as many as it has positions.
+    /// The maximum number of tokens of a text, special tokens included; `None`: the number of positions.
     pub max_tokens: Option<u32>,
     /// Whether texts are lower-cased before the tokeniser sees them.
     pub lowercase: bool,
@@ -112,9 +114,9 @@ struct Module {
     kind: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct SentenceConfig {
-    max_seq_length: Option<u32>,
+    max_seq_length: Option<f64>,
     #[serde(default)]
     do_lower_case: bool,
 }
@@ -137,9 +139,9 @@ impl Source {
         let pooling_file = read_modules(folder)?;
         let pooling = pooling::read(&folder.join(&pooling_file), config.hidden_size)?;
         refuse_default_prompt(folder)?;
-        let sentence: Option<SentenceConfig> = read_optional_json(&folder.join(SENTENCE_FILE))?;
-        let (max_tokens, lowercase) =
-            sentence.map_or((None, false), |sentence| (sentence.max_seq_length, sentence.do_lower_case));
+        let sentence: SentenceConfig = read_optional_json(&folder.join(SENTENCE_FILE))?.unwrap_or_default();
+        let max_tokens = limit::read(folder, sentence.max_seq_length)?;
+        let lowercase = sentence.do_lower_case;
         Ok(Self { folder: folder.to_owned(), config, pooling, max_tokens, lowercase, pooling_file })
     }
 

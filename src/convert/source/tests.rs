@@ -99,3 +99,67 @@ fn modules_are_known_by_the_last_component_of_their_type() {
     let found = read(|tiny| rename(tiny, [types[0], types[1], dense]));
     assert_error(found, &["modules.json: the chain of modules Transformer -> Pooling -> Dense is not supported"]);
 }
+
+/// The maximum number of tokens with these two files; `None` for a file that is missing.
+fn limit(sentence: Option<&Value>, tokenizer: Option<&str>) -> Result<Option<u32>, String> {
+    let dir = folder();
+    Tiny::bert().write(dir.path());
+    let path = dir.path().join(SENTENCE_FILE);
+    match sentence {
+        Some(sentence) => fs::write(path, sentence.to_string()),
+        None => fs::remove_file(path),
+    }
+    .expect("the file is changed");
+    if let Some(tokenizer) = tokenizer {
+        fs::write(dir.path().join(TOKENIZER_CONFIG_FILE), tokenizer).expect("the file is written");
+    }
+    Source::read(dir.path()).map(|source| source.max_tokens).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_maximum_length_is_the_one_that_sentence_transformers_takes() {
+    let without = json!({ "transformer_task": "feature-extraction" });
+    let null = json!({ "max_seq_length": null, "do_lower_case": false });
+    let cases: [(Option<&Value>, Option<&str>, Option<u32>); 12] = [
+        (None, None, None),
+        (None, Some("{}"), None),
+        (None, Some(r#"{ "model_max_length": 7 }"#), Some(7)),
+        (None, Some(r#"{ "model_max_length": 7.0 }"#), Some(7)),
+        (None, Some(r#"{ "model_max_length": null }"#), None),
+        (None, Some(r#"{ "max_len": 7 }"#), Some(7)),
+        // Python's 1e30, as an integer and as a float.
+        (None, Some(r#"{ "model_max_length": 1000000000000000019884624838656 }"#), None),
+        (None, Some(r#"{ "model_max_length": 1e30 }"#), None),
+        (Some(&without), Some(r#"{ "model_max_length": 7 }"#), Some(7)),
+        (Some(&null), Some(r#"{ "model_max_length": 7 }"#), Some(7)),
+        (Some(&null), None, None),
+        (Some(&json!({ "max_seq_length": 5.0 })), None, Some(5)),
+    ];
+    for (sentence, tokenizer, expected) in cases {
+        assert_eq!(limit(sentence, tokenizer), Ok(expected), "{sentence:?}, {tokenizer:?}");
+    }
+}
+
+#[test]
+fn max_seq_length_overrides_the_limit_of_the_tokenizer() {
+    let sentence = json!({ "max_seq_length": 6 });
+    for of_tokenizer in ["512", "5", "1e30", "null"] {
+        let tokenizer = format!(r#"{{ "model_max_length": {of_tokenizer} }}"#);
+        assert_eq!(limit(Some(&sentence), Some(&tokenizer)), Ok(Some(6)), "{of_tokenizer}");
+    }
+}
+
+#[test]
+fn an_impossible_maximum_length_is_rejected_with_its_file_and_field() {
+    let expected = "but it must be a whole number of at least 1";
+    for value in ["0", "-1", "7.5"] {
+        let file = format!(r#"{{ "model_max_length": {value} }}"#);
+        let error = limit(None, Some(&file)).expect_err(value);
+        let part = format!("tokenizer_config.json: model_max_length is {value}, {expected}");
+        assert!(error.contains(&part), "{error}");
+    }
+    let error = limit(Some(&json!({ "max_seq_length": 0 })), None).expect_err("no token fits");
+    assert!(error.contains("sentence_bert_config.json: max_seq_length is 0, but"), "{error}");
+    let error = limit(None, Some(r#"{ "model_max_length": "512" }"#)).expect_err("a text");
+    assert!(error.contains("tokenizer_config.json: invalid type: string \"512\""), "{error}");
+}
