@@ -11,6 +11,7 @@ use crate::bundle::Pooling;
 
 mod limit;
 mod pooling;
+mod settings;
 
 /// The weights' file in a source folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -121,11 +122,6 @@ struct SentenceConfig {
     do_lower_case: bool,
 }
 
-#[derive(Deserialize)]
-struct TransformersConfig {
-    default_prompt_name: Option<String>,
-}
-
 impl Source {
     /// Reads and checks the folder's configuration. The weights are not touched.
     ///
@@ -138,7 +134,7 @@ impl Source {
         check_variants(&path, &config)?;
         let pooling_file = read_modules(folder)?;
         let pooling = pooling::read(&folder.join(&pooling_file), config.hidden_size)?;
-        refuse_default_prompt(folder)?;
+        settings::reject_unsupported(folder, config.hidden_size)?;
         let sentence: SentenceConfig = read_optional_json(&folder.join(SENTENCE_FILE))?.unwrap_or_default();
         let max_tokens = limit::read(folder, sentence.max_seq_length)?;
         let lowercase = sentence.do_lower_case;
@@ -236,20 +232,6 @@ fn read_modules(folder: &Path) -> Result<String, SourceError> {
         });
     }
     Ok(Path::new(&modules[1].path).join("config.json").to_string_lossy().into_owned())
-}
-
-/// A prompt before every text would change every vector; leaving it out silently would be wrong.
-fn refuse_default_prompt(folder: &Path) -> Result<(), SourceError> {
-    let path = folder.join(TRANSFORMERS_FILE);
-    let config: Option<TransformersConfig> = read_optional_json(&path)?;
-    match config.and_then(|config| config.default_prompt_name) {
-        Some(name) => Err(SourceError::Unsupported {
-            path,
-            what: format!("default_prompt_name `{name}`"),
-            instead: "remove it and put the prompt before the texts yourself".to_owned(),
-        }),
-        None => Ok(()),
-    }
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, SourceError> {

@@ -163,3 +163,48 @@ fn an_impossible_maximum_length_is_rejected_with_its_file_and_field() {
     let error = limit(None, Some(r#"{ "model_max_length": "512" }"#)).expect_err("a text");
     assert!(error.contains("tokenizer_config.json: invalid type: string \"512\""), "{error}");
 }
+
+#[test]
+fn settings_that_would_change_the_embeddings_are_rejected_by_name() {
+    let file = "config_sentence_transformers.json: ";
+    let error = |settings: Value| read(|tiny| tiny.transformers = settings);
+    assert_error(error(json!({ "default_prompt_name": "query" })), &[file, "default_prompt_name `query`"]);
+    assert_error(error(json!({ "truncate_dim": 3 })), &[file, "truncate_dim 3 is not supported"]);
+    for harmless in [json!({ "truncate_dim": 4 }), json!({ "truncate_dim": null, "default_prompt_name": null })] {
+        error(harmless.clone()).unwrap_or_else(|error| panic!("{harmless}: {error}"));
+    }
+
+    let file = "sentence_bert_config.json: ";
+    let error = |settings: Value| read(|tiny| tiny.sentence = settings);
+    let parts = [file, "transformer_task `fill-mask`", "`feature-extraction` is"];
+    assert_error(error(json!({ "transformer_task": "fill-mask" })), &parts);
+    let parts = [file, "module_output_name `logits`", "`token_embeddings` is"];
+    assert_error(error(json!({ "module_output_name": "logits" })), &parts);
+    let limit = json!({ "processing_kwargs": { "text": { "max_length": 3 } } });
+    assert_error(error(limit), &[file, "processing_kwargs (`text`) is not supported"]);
+    let usual = json!({ "transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+        "modality_config": { "text": { "method": "forward", "method_output_name": "last_hidden_state" } },
+        "processing_kwargs": {} });
+    error(usual).expect("what sentence-transformers 6 writes");
+}
+
+#[test]
+fn a_tokenizer_that_transformers_would_rebuild_otherwise_is_rejected() {
+    let found = |class: &str, configured: Value, lowercase: Value| {
+        let dir = folder();
+        let mut tiny = Tiny::bert();
+        tiny.tokenizer["normalizer"] = json!({ "type": "BertNormalizer", "lowercase": lowercase });
+        tiny.write(dir.path());
+        let config = json!({ "tokenizer_class": class, "do_lower_case": configured });
+        fs::write(dir.path().join(TOKENIZER_CONFIG_FILE), config.to_string()).expect("the file is written");
+        Source::read(dir.path()).map_err(|error| error.to_string())
+    };
+    for class in ["BertTokenizer", "BertTokenizerFast", "MPNetTokenizer"] {
+        let parts = ["tokenizer_config.json: do_lower_case is false", "lowercase true", "tokenizer.json to false"];
+        assert_error(found(class, json!(false), json!(true)), &parts);
+        assert_error(found(class, json!(true), json!(false)), &["do_lower_case is true", "lowercase false"]);
+        found(class, json!(true), json!(true)).expect("both agree");
+        found(class, Value::Null, json!(true)).expect("only one file has it");
+    }
+    found("PreTrainedTokenizerFast", json!(false), json!(true)).expect("this class takes tokenizer.json as it is");
+}
