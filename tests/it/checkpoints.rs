@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use embedd::accuracy::cosine;
-use embedd::proto::Embedding;
-use embedd::reference::{ReferenceSet, ReferenceText};
+use embedd_model::accuracy::cosine;
+use embedd_model::reference::{ReferenceSet, ReferenceText};
+use embedd_proto::Embedding;
 
 use crate::support::models::fetcher;
 use crate::support::server::{Server, command, embed, temporary_folder};

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 async fn main() -> Result<(), Box<dyn Error>> {
     let servers = std::env::args().nth(1).ok_or("usage: stream SERVERS < TEXTS")?;
     let client = Client::connect(&servers).await?;
-    let lines = stream::iter(io::stdin().lines().map_while(Result::ok));
+    let lines = stream::iter(std::iter::from_fn(next_line));
 
     let mut embeddings = client.embed_stream(lines, EmbedOptions::default()).boxed();
     while let Some((text, embedding)) = embeddings.next().await {
@@ -21,4 +21,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// `None` at the end of the input.
+fn next_line() -> Option<String> {
+    let mut line = String::new();
+    let bytes = io::stdin().read_line(&mut line).ok()?;
+    (bytes > 0).then(|| line.trim_end().to_owned())
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::convert::tiny::{Tiny, folder};
+use crate::tiny::{Tiny, folder};
 
 /// Reads the configuration of a model of hidden size 4 that `change` has changed.
 fn read(change: impl FnOnce(&mut Tiny)) -> Result<Source, String> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{SourceError, read_json};
-use crate::bundle::Pooling;
+use embedd_model::bundle::Pooling;
 
 /// The switches of versions before 5.4 for the supported modes.
 const SWITCHES: [(&str, Pooling); 2] =
