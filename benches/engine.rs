@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
-use embedd::bundle::{Bundle, Variant};
-use embedd::engine::{OnnxRuntime, Session, SessionOptions, TokenIds};
-use embedd::fetch::Fetcher;
-use embedd::home::{HOME_VARIABLE, Home};
-use embedd::model_ref::ModelRef;
-use embedd::progress::Progress;
+use embedd_common::progress::Progress;
+use embedd_fetch::Fetcher;
+use embedd_fetch::home::{HOME_VARIABLE, Home};
+use embedd_fetch::model_ref::ModelRef;
+use embedd_model::bundle::{Bundle, Variant};
+use embedd_model::engine::{OnnxRuntime, Session, SessionOptions, TokenIds};
 
 /// Names a bundle other than the default model's in the cache folder. No name for an `EMBEDD_` variable: the program takes
 /// those that it does not know for mistakes.

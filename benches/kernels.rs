@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use embedd::kernels::{
+use embedd_kernels::{
     AttentionInput, DistanceBias, EmbeddingTables, Epilogue, InstructionSet, Kernels, LayerNorm, LinearWeights,
     Offsets, PANEL, PageBuffer, Parallel, PoolingRule, PositionRule, RowLayout, Scratch, Serial,
 };

@@ -18,7 +18,7 @@ const JITTER: f64 = 0.1;
 
 /// How many connections there may be at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub(crate) struct Room {
     /// Those beyond are closed at once.
     pub connections: usize,
     /// The flag that sets it, where one does.
@@ -27,7 +27,7 @@ pub struct Room {
 
 /// Takes connections until `stop`, and is done when the last of them has ended. What serves a connection is told by its
 /// token that no more are taken.
-pub async fn accept<F>(
+pub(crate) async fn accept<F>(
     listener: TcpListener,
     room: Room,
     stop: CancellationToken,
@@ -94,7 +94,7 @@ async fn wait_out(error: &io::Error) {
 }
 
 /// An age, a tenth less to a tenth more of it.
-pub fn spread(age: Duration) -> Duration {
+pub(crate) fn spread(age: Duration) -> Duration {
     spread_by(age, fastrand::f64())
 }
 

@@ -11,19 +11,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::model_slot::{ModelSlot, Served};
 use crate::stats::Stats;
 
-pub mod benchmark;
+pub(crate) mod benchmark;
 mod filler;
 mod probe;
 mod reload;
 mod validate;
 
-pub use probe::ProbeError;
-pub use reload::{LoadFailure, ModelLoader, ReloadError, Reloaded};
-pub use validate::{NoReference, Validated, Validation};
+pub(crate) use probe::ProbeError;
+pub(crate) use reload::{LoadFailure, ModelLoader, ReloadError, Reloaded};
+pub(crate) use validate::{NoReference, Validated, Validation};
 
 /// The model, what loads another, and what is told of both; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Operations {
+pub(crate) struct Operations {
     model: ModelSlot,
     loader: Arc<dyn ModelLoader>,
     stats: Stats,
@@ -37,26 +37,26 @@ struct Turn(Arc<Semaphore>);
 
 /// Held while it is done.
 #[derive(Debug)]
-pub struct Held(#[allow(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+pub(crate) struct Held(#[allow(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
 impl Operations {
     /// Puts the parts together.
-    pub fn new(model: ModelSlot, loader: Arc<dyn ModelLoader>, stats: Stats) -> Self {
+    pub(crate) fn new(model: ModelSlot, loader: Arc<dyn ModelLoader>, stats: Stats) -> Self {
         Self { model, loader, stats, benchmarks: Turn::new(), reloads: Turn::new() }
     }
 
     /// The model being served, once there is one.
-    pub fn served(&self) -> Option<Arc<Served>> {
+    pub(crate) fn served(&self) -> Option<Arc<Served>> {
         self.model.served()
     }
 
     /// What the server has been doing.
-    pub fn stats(&self) -> &Stats {
+    pub(crate) fn stats(&self) -> &Stats {
         &self.stats
     }
 
     /// The right to measure; `None` while another does.
-    pub fn begin_benchmark(&self) -> Option<Held> {
+    pub(crate) fn begin_benchmark(&self) -> Option<Held> {
         self.benchmarks.take()
     }
 }

@@ -21,14 +21,13 @@ mod self_check;
 mod servers;
 mod sockets;
 
-pub use load::LoadModelError;
+pub(crate) use load::LoadModelError;
 use loader::Loader;
-pub use self_check::SelfCheckError;
 use servers::Servers;
 
 /// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
-pub enum AppError {
+pub(crate) enum AppError {
     /// An address is taken, or not this machine's.
     #[error("cannot listen on {address} ({setting}): {source}")]
     Listen {
@@ -67,7 +66,7 @@ pub enum AppError {
 ///
 /// # Errors
 /// [`AppError`].
-pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+pub(crate) async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
     let traces = traces(&settings)?;
     let served = serve_traced(settings, traces.clone(), stop).await;
     traces.end().await;
@@ -98,6 +97,6 @@ fn traces(settings: &Settings) -> Result<Traces, TraceError> {
 }
 
 /// CPUs of this process: of its cgroup's quota and its affinity, not of the host.
-pub fn cpus() -> NonZeroUsize {
+pub(crate) fn cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

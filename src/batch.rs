@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::engine::{InferenceError, Session, TokenIds};
 use crate::stats::{BatchCounters, QueueStats};
+use embedd_model::engine::{InferenceError, Session, TokenIds};
 
 mod policy;
 mod queue;
 mod schedule;
 mod worker;
 
-pub use policy::BatchLimits;
+pub(crate) use policy::BatchLimits;
 use queue::{Pending, Queue};
 use schedule::Lane;
 
 /// Feeds the sessions; dropped, it finishes what is queued and ends its workers.
 #[derive(Debug)]
-pub struct Batcher {
+pub(crate) struct Batcher {
     queue: Arc<Queue>,
     batch: BatchLimits,
     workers: Vec<JoinHandle<()>>,
@@ -30,7 +30,7 @@ pub struct Batcher {
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueLimits {
+pub(crate) struct QueueLimits {
     /// Requests of which texts may be due before a request that comes: with more, it is refused.
     pub ahead: NonZeroUsize,
     /// Texts in all, those of large requests that are not due yet included. A single request may exceed it where
@@ -40,14 +40,14 @@ pub struct QueueLimits {
 
 /// An admitted request: its texts come in here, one after the other.
 #[derive(Debug)]
-pub struct Admitted {
+pub(crate) struct Admitted {
     queue: Arc<Queue>,
     lane: Mutex<Lane>,
 }
 
 /// The embedding of one text, and what it took.
 #[derive(Debug, Clone)]
-pub struct Inferred {
+pub(crate) struct Inferred {
     /// Pooled, not normalised.
     pub embedding: Vec<f32>,
     /// When the text began to wait for a session.
@@ -64,7 +64,7 @@ pub struct Inferred {
 
 /// Why texts were not embedded.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum BatchError {
+pub(crate) enum BatchError {
     /// Too much waits.
     #[error("the server is busy: {waiting} texts wait for a session, and {refused} more do not fit; try again later")]
     QueueFull {
@@ -91,7 +91,7 @@ impl Batcher {
     ///
     /// # Errors
     /// What starting a thread failed with.
-    pub fn start(
+    pub(crate) fn start(
         sessions: Vec<Box<dyn Session>>,
         batch: BatchLimits,
         queue: QueueLimits,
@@ -113,28 +113,28 @@ impl Batcher {
     ///
     /// # Errors
     /// [`BatchError::QueueFull`], [`BatchError::Closed`].
-    pub fn admit(&self, texts: usize) -> Result<Admitted, BatchError> {
+    pub(crate) fn admit(&self, texts: usize) -> Result<Admitted, BatchError> {
         let lane = self.queue.admit(texts)?;
         Ok(Admitted { queue: Arc::clone(&self.queue), lane: Mutex::new(lane) })
     }
 
     /// How much a batch holds.
-    pub fn batch_limits(&self) -> BatchLimits {
+    pub(crate) fn batch_limits(&self) -> BatchLimits {
         self.batch
     }
 
     /// How much may wait.
-    pub fn queue_limits(&self) -> QueueLimits {
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
         self.queue.limits()
     }
 
     /// The queue as it is now, and what was counted.
-    pub fn queue_stats(&self) -> QueueStats {
+    pub(crate) fn queue_stats(&self) -> QueueStats {
         self.queue.stats()
     }
 
     /// Sessions that run a batch now.
-    pub fn busy(&self) -> usize {
+    pub(crate) fn busy(&self) -> usize {
         self.queue.busy()
     }
 }
@@ -144,7 +144,7 @@ impl Admitted {
     ///
     /// # Errors
     /// [`BatchError::Closed`], [`BatchError::Inference`].
-    pub async fn infer(&self, ids: TokenIds) -> Result<Inferred, BatchError> {
+    pub(crate) async fn infer(&self, ids: TokenIds) -> Result<Inferred, BatchError> {
         let (reply, receiver) = oneshot::channel();
         let pending = Pending { ids, reply, enqueued: Instant::now() };
         // A lane is two numbers: whoever held it has left it whole.

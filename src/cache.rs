@@ -20,7 +20,7 @@ const OVERHEAD_BYTES: usize = 320;
 
 /// Vectors of texts; cheap to clone, shared by all models that are served.
 #[derive(Debug, Clone)]
-pub struct EmbeddingCache {
+pub(crate) struct EmbeddingCache {
     entries: Cache<CacheKey, Arc<CachedEmbedding>>,
     capacity_bytes: u64,
     counters: Arc<Counters>,
@@ -35,7 +35,7 @@ struct Counters {
 
 /// What the model made of a text.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CachedEmbedding {
+pub(crate) struct CachedEmbedding {
     /// Not cut, not normalised.
     pub pooled: Box<[f32]>,
     /// Tokens that the model saw.
@@ -46,15 +46,15 @@ pub struct CachedEmbedding {
 
 /// Everything that a pooled vector depends on, digested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CacheKey([u8; 32]);
+pub(crate) struct CacheKey([u8; 32]);
 
 /// Makes the keys of one model as it is served.
 #[derive(Debug, Clone)]
-pub struct CacheScope(Sha256);
+pub(crate) struct CacheScope(Sha256);
 
 impl CacheScope {
     /// `parts`: whatever a vector depends on that is the same for all requests, in a fixed order.
-    pub fn new(parts: &[&[u8]]) -> Self {
+    pub(crate) fn new(parts: &[&[u8]]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
             add_part(&mut digest, part);
@@ -63,7 +63,7 @@ impl CacheScope {
     }
 
     /// The key of a text; `options`: what the request may choose that changes the pooled vector.
-    pub fn key(&self, options: &[u8], text: &str) -> CacheKey {
+    pub(crate) fn key(&self, options: &[u8], text: &str) -> CacheKey {
         let mut digest = self.0.clone();
         add_part(&mut digest, options);
         digest.update(text.as_bytes());
@@ -79,7 +79,7 @@ fn add_part(digest: &mut Sha256, part: &[u8]) {
 
 impl EmbeddingCache {
     /// Room for `capacity_bytes`; an entry goes when it is `time_to_live` old.
-    pub fn new(capacity_bytes: u64, time_to_live: Option<Duration>) -> Self {
+    pub(crate) fn new(capacity_bytes: u64, time_to_live: Option<Duration>) -> Self {
         let counters = Arc::new(Counters::default());
         let evicted = Arc::clone(&counters);
         let mut builder = Cache::builder()
@@ -97,7 +97,7 @@ impl EmbeddingCache {
     }
 
     /// The entry, where there is one.
-    pub async fn get(&self, key: &CacheKey) -> Option<Arc<CachedEmbedding>> {
+    pub(crate) async fn get(&self, key: &CacheKey) -> Option<Arc<CachedEmbedding>> {
         let entry = self.entries.get(key).await;
         let counter = if entry.is_some() { &self.counters.hits } else { &self.counters.misses };
         counter.fetch_add(1, Relaxed);
@@ -109,7 +109,7 @@ impl EmbeddingCache {
     ///
     /// # Errors
     /// The computation's.
-    pub async fn get_or_compute<E: Clone + Send + Sync + 'static>(
+    pub(crate) async fn get_or_compute<E: Clone + Send + Sync + 'static>(
         &self,
         key: CacheKey,
         compute: impl Future<Output = Result<CachedEmbedding, E>>,
@@ -122,7 +122,7 @@ impl EmbeddingCache {
     }
 
     /// Drops every entry, and says how many there were.
-    pub async fn clear(&self) -> u64 {
+    pub(crate) async fn clear(&self) -> u64 {
         self.entries.run_pending_tasks().await;
         let entries = self.entries.entry_count();
         self.entries.invalidate_all();
@@ -131,7 +131,7 @@ impl EmbeddingCache {
     }
 
     /// What there is now.
-    pub async fn stats(&self) -> CacheStats {
+    pub(crate) async fn stats(&self) -> CacheStats {
         self.entries.run_pending_tasks().await;
         let Counters { hits, misses, evictions } = &*self.counters;
         CacheStats {

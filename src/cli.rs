@@ -20,7 +20,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
-use crate::fetch::Origin;
+use embedd_fetch::Origin;
 
 pub use admin::{Admin, AdminAction};
 pub use convert::Convert;

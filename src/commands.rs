@@ -2,10 +2,10 @@
 
 use crate::cli::Command;
 use crate::config::Configuration;
-use crate::fetch::Fetcher;
-use crate::home::Home;
 use crate::logging;
-use crate::progress::Progress;
+use embedd_common::progress::Progress;
+use embedd_fetch::Fetcher;
+use embedd_fetch::home::Home;
 
 mod admin;
 mod bench;

@@ -6,28 +6,28 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits};
-use crate::bundle::{AccuracyRecord, Pooling, Variant};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
-use crate::request::{EmbedRequest, Limits, Truncation};
+use crate::request::{EmbedRequest, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
-use crate::tokenize::{TokenizeError, Tokenized, Tokenizer};
+use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
+use embedd_model::tokenize::Truncation;
+use embedd_model::tokenize::{TokenizeError, Tokenized, Tokenizer};
+use embedd_model::vector::normalize;
 
 mod course;
 mod names;
 mod tokens;
 
-pub use course::{Course, Timings};
-pub use names::NoSuchModel;
-pub use tokens::TokenCount;
+pub(crate) use course::{Course, Timings};
+pub(crate) use names::NoSuchModel;
+pub(crate) use tokens::TokenCount;
 
 /// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.
 const INLINE_TOKENIZE_BYTES: usize = 4096;
-/// The smallest norm that is divided by, as PyTorch's `normalize` has it.
-const MIN_NORM: f64 = 1e-12;
 
 /// A loaded model, ready to embed.
 #[derive(Debug)]
-pub struct Embedder {
+pub(crate) struct Embedder {
     tokenizer: Tokenizer,
     batcher: Batcher,
     cache: Option<ModelCache>,
@@ -44,7 +44,7 @@ struct ModelCache {
 
 /// What there is to say of the loaded model.
 #[derive(Debug, Clone)]
-pub struct ModelInfo {
+pub(crate) struct ModelInfo {
     /// As its users know it.
     pub name: String,
     /// Of the bundle: other bytes, another fingerprint.
@@ -73,7 +73,7 @@ pub struct ModelInfo {
 
 /// The vectors of a request.
 #[derive(Debug)]
-pub struct Embedded {
+pub(crate) struct Embedded {
     /// In the order of the texts.
     pub embeddings: Vec<Embedding>,
     /// Where the time went.
@@ -84,7 +84,7 @@ pub struct Embedded {
 
 /// The vector of one text.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Embedding {
+pub(crate) struct Embedding {
     /// As many as the request's dimensions.
     pub values: Vec<f32>,
     /// Tokens that the model saw, special tokens included.
@@ -97,7 +97,7 @@ pub struct Embedding {
 
 /// Why a request was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum EmbedError {
+pub(crate) enum EmbedError {
     /// One of its texts is not acceptable.
     #[error("texts[{index}] {error}")]
     Text {
@@ -113,7 +113,7 @@ pub enum EmbedError {
 
 impl Embedder {
     /// Puts the parts together; without a cache, every text is computed.
-    pub fn new(
+    pub(crate) fn new(
         tokenizer: Tokenizer,
         batcher: Batcher,
         cache: Option<EmbeddingCache>,
@@ -125,42 +125,42 @@ impl Embedder {
     }
 
     /// What there is to say of the loaded model.
-    pub fn model(&self) -> &ModelInfo {
+    pub(crate) fn model(&self) -> &ModelInfo {
         &self.model
     }
 
     /// What a request may ask for.
-    pub fn limits(&self) -> &Limits {
+    pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
     /// Tokens of a text that the model sees at most.
-    pub fn max_tokens(&self) -> usize {
+    pub(crate) fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }
 
     /// How much a batch holds.
-    pub fn batch_limits(&self) -> BatchLimits {
+    pub(crate) fn batch_limits(&self) -> BatchLimits {
         self.batcher.batch_limits()
     }
 
     /// How much may wait.
-    pub fn queue_limits(&self) -> QueueLimits {
+    pub(crate) fn queue_limits(&self) -> QueueLimits {
         self.batcher.queue_limits()
     }
 
     /// The queue as it is now, and what was counted since the start.
-    pub fn queue_stats(&self) -> QueueStats {
+    pub(crate) fn queue_stats(&self) -> QueueStats {
         self.batcher.queue_stats()
     }
 
     /// The pool as it is now.
-    pub fn session_stats(&self) -> SessionStats {
+    pub(crate) fn session_stats(&self) -> SessionStats {
         SessionStats { total: self.model.sessions, busy: self.batcher.busy(), threads: self.model.threads }
     }
 
     /// The cache as it is now; all zero where there is none.
-    pub async fn cache_stats(&self) -> CacheStats {
+    pub(crate) async fn cache_stats(&self) -> CacheStats {
         match &self.cache {
             Some(cache) => cache.entries.stats().await,
             None => CacheStats::default(),
@@ -168,7 +168,7 @@ impl Embedder {
     }
 
     /// Empties the cache, and tells how many entries it had.
-    pub async fn clear_cache(&self) -> u64 {
+    pub(crate) async fn clear_cache(&self) -> u64 {
         match &self.cache {
             Some(cache) => cache.entries.clear().await,
             None => 0,
@@ -181,7 +181,7 @@ impl Embedder {
     ///
     /// # Errors
     /// [`EmbedError`].
-    pub async fn embed(&self, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
+    pub(crate) async fn embed(&self, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
         let started = Instant::now();
         let mut found = self.look_up(request).await;
         let missing: Vec<usize> = (0..found.len()).filter(|&index| found[index].embedding.is_none()).collect();
@@ -272,9 +272,7 @@ impl Found {
         let CachedEmbedding { pooled, token_count, truncated } = &*self.embedding?;
         let mut values = pooled[..request.dimensions()].to_vec();
         if request.options().normalize {
-            let squares: f64 = values.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-            let scale = 1.0 / squares.sqrt().max(MIN_NORM);
-            values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+            normalize(&mut values);
         }
         Some(Embedding { values, token_count: *token_count, truncated: *truncated, cached: self.cached })
     }
@@ -304,6 +302,6 @@ fn without_blocking<T>(texts: &[String], work: impl FnOnce() -> T) -> T {
 }
 
 /// What takes long is done while another thread takes over this one's other requests.
-pub fn beside_others<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
+pub(crate) fn beside_others<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
     if takes_long { tokio::task::block_in_place(work) } else { work() }
 }

@@ -9,15 +9,15 @@ use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
 
 use crate::admin::Operations;
-use crate::proto::admin_service_server::AdminServiceServer;
-use crate::proto::embedding_service_server::EmbeddingServiceServer;
-use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceServiceServer;
-use crate::proto::tei::embed_server::EmbedServer;
-use crate::proto::tei::info_server::InfoServer;
-use crate::proto::tei::tokenize_server::TokenizeServer;
 use crate::serving::Serving;
 use crate::stats::Stats;
 use crate::trace::Traces;
+use embedd_proto::admin_service_server::AdminServiceServer;
+use embedd_proto::embedding_service_server::EmbeddingServiceServer;
+use embedd_proto::open_inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use embedd_proto::tei::embed_server::EmbedServer;
+use embedd_proto::tei::info_server::InfoServer;
+use embedd_proto::tei::tokenize_server::TokenizeServer;
 
 mod admin;
 mod calls;
@@ -37,21 +37,30 @@ mod tls;
 
 use admin::Admin;
 use calls::Calls;
-pub use door::{Door, Stay};
+pub(crate) use door::{Door, Stay};
 use embedding::Embedding;
 use ending::EndingLayer;
 use guard::Guard;
-pub use health::Health;
+pub(crate) use health::Health;
 use observe::ObserveLayer;
 use open_inference::OpenInference;
 use protocols::ADMIN;
-pub use protocols::Protocols;
+pub(crate) use protocols::Protocols;
 use tei::Tei;
-pub use tls::{Tls, TlsError, TlsFiles};
+pub(crate) use tls::{Tls, TlsError, TlsFiles};
+
+/// The stream resets that a client may provoke on one connection by breaking the rules of HTTP/2; beyond them the connection
+/// is closed. tonic's default is no limit at all: every such frame would cost memory for as long as the client does not read
+/// the resets, and CPU time if it does (RUSTSEC-2024-0003). 1024 is hyper's own default; well-behaved clients provoke none.
+const MAX_PROVOKED_RESETS: usize = 1024;
+
+/// The largest request of health and reflection, which hold a name at most. Health is open to all, and tonic's default of
+/// 4 MiB would let callers without a token fill the memory.
+const MAX_NAME_REQUEST_BYTES: usize = 1024;
 
 /// What the transport takes from a client before a request is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TransportLimits {
+pub(crate) struct TransportLimits {
     /// Bytes of a message from a client. Replies are as large as a request within its own limits makes them: to refuse one
     /// would throw away work that is done.
     pub max_message_bytes: usize,
@@ -63,7 +72,7 @@ pub struct TransportLimits {
 
 /// What the listener for callers needs.
 #[derive(Debug, Clone)]
-pub struct EmbeddingListener {
+pub(crate) struct EmbeddingListener {
     /// The one way from a request to vectors.
     pub serving: Serving,
     /// What health says.
@@ -82,7 +91,7 @@ pub struct EmbeddingListener {
 
 /// What the listener for those who run the server needs.
 #[derive(Debug, Clone)]
-pub struct AdminListener {
+pub(crate) struct AdminListener {
     /// What can be done.
     pub operations: Operations,
     /// What health says.
@@ -103,7 +112,7 @@ pub struct AdminListener {
 
 /// What the listener for probes needs: health and nothing else.
 #[derive(Debug, Clone)]
-pub struct HealthListener {
+pub(crate) struct HealthListener {
     /// What health says.
     pub health: Health,
     /// What a call may bring along.
@@ -116,7 +125,7 @@ pub struct HealthListener {
 
 impl EmbeddingListener {
     /// Serves until `stop`, then finishes the requests under way.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let services = self.services(&stop);
         self.door.serve(services, listener, stop).await;
     }
@@ -152,7 +161,7 @@ impl EmbeddingListener {
 
 impl AdminListener {
     /// Serves until `stop`, then finishes the requests under way.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let guard = Guard(self.door.tokens.clone());
         let (v1, v1alpha) = reflection::services(self.reflection, &[&ADMIN]);
         let service = Admin::new(self.operations, self.requests, stop.clone());
@@ -167,7 +176,7 @@ impl AdminListener {
 
 impl HealthListener {
     /// Serves until `stop`.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let services =
             server(&self.door, self.limits, self.stats, Traces::default()).add_service(self.health.probe_service());
         self.door.serve(services, listener, stop).await;
@@ -183,6 +192,7 @@ fn server(door: &Door, limits: TransportLimits, stats: Stats, traces: Traces) ->
     Server::builder()
         .max_concurrent_streams(limits.max_concurrent_streams)
         .http2_max_header_list_size(limits.max_header_bytes)
+        .http2_max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
         .http2_keepalive_interval(door.stay.keepalive_interval)
         .http2_keepalive_timeout(Some(door.stay.keepalive_timeout))
         .layer(ObserveLayer { stats, traces })

@@ -22,12 +22,12 @@ mod openai;
 mod seat;
 
 use connection::Ends;
-pub use openai::OpenAi;
-pub use seat::Seats;
+pub(crate) use openai::OpenAi;
+pub(crate) use seat::Seats;
 
 /// What a client may bring along, and how long it may stay.
 #[derive(Debug, Clone, Copy)]
-pub struct HttpLimits {
+pub(crate) struct HttpLimits {
     /// Connections at most.
     pub room: Room,
     /// Bytes of a request's head: its first line and its headers.
@@ -40,7 +40,7 @@ pub struct HttpLimits {
 
 /// What the HTTP port needs.
 #[derive(Debug, Clone)]
-pub struct HttpListener {
+pub(crate) struct HttpListener {
     /// What probes and Prometheus are told.
     pub metrics: Metrics,
     /// What clients may do.
@@ -51,7 +51,7 @@ pub struct HttpListener {
 
 impl HttpListener {
     /// Serves until `stop`, then finishes the requests under way.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let limits = self.limits;
         let last_call = self.openai.as_ref().map(|openai| openai.stop.clone());
         let routes = self.routes();

@@ -12,7 +12,7 @@ use crate::config::{LogFilter, LogFormat};
 
 mod panics;
 
-pub use panics::log_panics;
+pub(crate) use panics::log_panics;
 
 /// A library that at `trace` tells of every character that it works on, and the most that it may tell.
 const QUOTES_TEXTS: (&str, Level) = ("tokenizers", Level::DEBUG);
@@ -20,7 +20,7 @@ const QUOTES_TEXTS: (&str, Level) = ("tokenizers", Level::DEBUG);
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("log lines already go elsewhere in this process; set logging up once, before anything else does")]
-pub struct AlreadySet(#[source] TryInitError);
+pub(crate) struct AlreadySet(#[source] TryInitError);
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ enum Style {
 ///
 /// # Errors
 /// [`AlreadySet`] on a second call.
-pub fn init(format: LogFormat, filter: &LogFilter) -> Result<(), AlreadySet> {
+pub(crate) fn init(format: LogFormat, filter: &LogFilter) -> Result<(), AlreadySet> {
     // https://no-color.org: any text but the empty one.
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let style = style(format, io::stderr().is_terminal(), no_color);

@@ -14,16 +14,16 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::embed::{Embedder, ModelInfo};
 use crate::model_slot::ModelSlot;
-use crate::process::{self, ProcessStats};
 use crate::readiness::{Phase, Readiness};
 use crate::stats::Stats;
+use embedd_common::process::{self, ProcessStats};
 
 /// The form of [`Metrics::text`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Where the metrics come from; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// What was counted.
     pub stats: Stats,
     /// The model, once it is loaded.
@@ -37,7 +37,7 @@ impl Metrics {
     ///
     /// # Errors
     /// None that is known: text can be made of every metric.
-    pub async fn text(&self) -> Result<String, fmt::Error> {
+    pub(crate) async fn text(&self) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         let model = self.model.get();
         calls(&mut registry, &self.stats);

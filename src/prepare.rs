@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::bundle::{Bundle, BundleError};
-use crate::convert::{self, Conversion, ConvertError, Making, ProofPlan, WriterError};
-use crate::engine::OnnxRuntime;
-use crate::fetch::{FetchError, Fetcher};
-use crate::home::Home;
-use crate::model_ref::ModelRef;
-use crate::progress::Progress;
+use embedd_common::progress::Progress;
+use embedd_convert::{Conversion, ConvertError, Making, ProofPlan, WriterError};
+use embedd_fetch::home::Home;
+use embedd_fetch::model_ref::ModelRef;
+use embedd_fetch::{FetchError, Fetcher};
+use embedd_model::bundle::{Bundle, BundleError};
+use embedd_model::engine::OnnxRuntime;
 
 /// Why there is no bundle to serve.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,7 @@ impl Preparation<'_> {
     fn is_current(&self, bundle: &Bundle, model: &ModelRef) -> Result<bool, PrepareError> {
         match model {
             ModelRef::Hub(_) => Ok(true),
-            ModelRef::Folder(folder) => Ok(convert::is_current(bundle, folder)?),
+            ModelRef::Folder(folder) => Ok(embedd_convert::is_current(bundle, folder)?),
         }
     }
 
@@ -95,7 +95,7 @@ impl Preparation<'_> {
         let runtime = self.runtime.clone();
         let proof = Some(ProofPlan { runtime, making });
         let conversion = Conversion { source, output, name: model.display_name(), replace, proof };
-        Ok(convert::convert(&conversion, self.progress)?)
+        Ok(embedd_convert::convert(&conversion, self.progress)?)
     }
 
     /// A bundle that the user names.

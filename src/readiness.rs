@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// What the server is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// No session has answered yet.
     Loading,
     /// Requests are welcome.
@@ -17,7 +17,7 @@ pub enum Phase {
 
 /// The phase of now; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Readiness(watch::Sender<Phase>);
+pub(crate) struct Readiness(watch::Sender<Phase>);
 
 impl Default for Readiness {
     fn default() -> Self {
@@ -27,12 +27,12 @@ impl Default for Readiness {
 
 impl Readiness {
     /// What the server is doing now.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
     /// The next phase begins.
-    pub fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.0.send_replace(phase);
     }
 }

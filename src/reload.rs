@@ -19,7 +19,7 @@ type Digest = [u8; 32];
 
 /// A file, and the flag that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NamedFile {
+pub(crate) struct NamedFile {
     /// The file.
     pub path: PathBuf,
     /// The flag, with its dashes.
@@ -35,7 +35,7 @@ impl std::fmt::Display for NamedFile {
 /// A file that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{file} cannot be read: {source}; name a file that this process may read")]
-pub struct Unreadable {
+pub(crate) struct Unreadable {
     file: NamedFile,
     source: io::Error,
 }

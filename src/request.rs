@@ -1,13 +1,31 @@
 //! A request that exists is valid: construction is the check.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
-/// Of a caller's own word, in a message: messages travel in headers, which clients take only so much of.
+use embedd_model::tokenize::Truncation;
+
+/// Bytes of the text of an error. gRPC sends it in headers, where one byte may take three, and again in the details, where
+/// three take four; clients accept 8 KiB of headers, some of them not more, and report a call whose headers are larger as
+/// failed for other reasons.
+const MAX_ERROR_BYTES: usize = 1024;
+/// Violations that an error reports.
+const MAX_VIOLATIONS: usize = 10;
+/// Bytes of the field and of the description of one.
+const MAX_FIELD_BYTES: usize = 128;
+const MAX_DESCRIPTION_BYTES: usize = 512;
+/// Bytes that [`Violations`] writes beside the two: `; ` and a space.
+const SEPARATOR_BYTES: usize = 3;
+/// Bytes that are kept free for the number of violations that are left out.
+const OMITTED_BYTES: usize = 32;
+/// Characters of a caller's own word that a message quotes.
 const QUOTED_CHARS: usize = 80;
+/// Where a text was shortened.
+const ELLIPSIS: &str = "...";
 
 /// What a request may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Texts in one request.
     pub max_texts: NonZeroUsize,
     /// Bytes of one text, in UTF-8.
@@ -16,21 +34,9 @@ pub struct Limits {
     pub dimension: usize,
 }
 
-/// What happens to a text of more tokens than the model takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Truncation {
-    /// Tokens are dropped from the end.
-    #[default]
-    End,
-    /// Tokens are dropped from the start.
-    Start,
-    /// The request is refused.
-    Reject,
-}
-
 /// How texts are to be embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EmbedOptions {
+pub(crate) struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
     pub normalize: bool,
     /// What happens to texts that are too long.
@@ -49,7 +55,7 @@ impl Default for EmbedOptions {
 
 /// Texts to embed, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmbedRequest {
+pub(crate) struct EmbedRequest {
     texts: Texts,
     options: EmbedOptions,
     dimensions: usize,
@@ -57,27 +63,30 @@ pub struct EmbedRequest {
 
 /// Texts within the limits: at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Texts(Vec<String>);
+pub(crate) struct Texts(Vec<String>);
 
 /// How a protocol names the texts of a request, so that what is wrong is told in its words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextField {
+pub(crate) enum TextField {
     /// A list of texts: `texts`, and `texts[3]` for one of them.
     List(&'static str),
     /// A single text.
     Single(&'static str),
 }
 
-/// Everything that is wrong with a request.
+/// What is wrong with a request: as much of it as an error reports, and how many more there are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Violations {
+pub(crate) struct Violations {
     texts: TextField,
     found: Vec<Violation>,
+    /// Bytes of `found` when it is displayed.
+    bytes: usize,
+    omitted: usize,
 }
 
 /// One thing that is wrong with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// The field, as its protocol names it; with its index where it is one of several (`texts[3]`).
     pub field: String,
     /// What is wrong, and what would be right.
@@ -93,14 +102,14 @@ impl Default for TextField {
 
 impl TextField {
     /// All of the texts.
-    pub fn all(self) -> &'static str {
+    pub(crate) fn all(self) -> &'static str {
         match self {
             Self::List(name) | Self::Single(name) => name,
         }
     }
 
     /// The text at a place.
-    pub fn one(self, index: usize) -> String {
+    pub(crate) fn one(self, index: usize) -> String {
         match self {
             Self::List(name) => format!("{name}[{index}]"),
             Self::Single(name) => name.to_owned(),
@@ -110,29 +119,51 @@ impl TextField {
 
 impl Violations {
     /// None yet, of a request with texts in this field.
-    pub fn of(texts: TextField) -> Self {
-        Self { texts, found: Vec::new() }
+    pub(crate) fn of(texts: TextField) -> Self {
+        Self { texts, ..Self::default() }
     }
 
-    /// Notes one more.
-    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.found.push(Violation { field: field.into(), description: description.into() });
+    /// Notes one more. Beyond what an error reports, it is only counted.
+    pub(crate) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
+        let field = shortened(field.into(), MAX_FIELD_BYTES);
+        let description = shortened(description.into(), MAX_DESCRIPTION_BYTES);
+        let bytes = self.bytes + field.len() + description.len() + SEPARATOR_BYTES;
+        // The ones that are reported are the first ones: none after one that was left out.
+        if self.omitted > 0 || self.found.len() == MAX_VIOLATIONS || bytes + OMITTED_BYTES > MAX_ERROR_BYTES {
+            self.omitted += 1;
+            return;
+        }
+        self.bytes = bytes;
+        self.found.push(Violation { field, description });
     }
 
     /// Whether nothing is wrong.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// In the order in which they were found.
-    pub fn iter(&self) -> impl Iterator<Item = &Violation> {
+    /// The ones that are reported, in the order in which they were found.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Violation> {
         self.found.iter()
+    }
+}
+
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Violation { field, description }) in self.found.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{field} {description}")?;
+        }
+        match self.omitted {
+            0 => Ok(()),
+            omitted => write!(f, "; and {omitted} more"),
+        }
     }
 }
 
 impl Texts {
     /// Checks the texts; what is wrong with them is added to `violations`.
-    pub fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
+    pub(crate) fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
         let (max_texts, field) = (limits.max_texts, violations.texts);
         if texts.is_empty() {
             violations.add(field.all(), format!("is empty; send 1 to {max_texts} texts"));
@@ -151,14 +182,14 @@ impl Texts {
     }
 
     /// The texts.
-    pub fn as_slice(&self) -> &[String] {
+    pub(crate) fn as_slice(&self) -> &[String] {
         &self.0
     }
 }
 
 impl EmbedRequest {
     /// Checks the parts of a request; what is wrong with them is added to `violations`.
-    pub fn check(
+    pub(crate) fn check(
         texts: Vec<String>,
         options: EmbedOptions,
         limits: &Limits,
@@ -170,17 +201,17 @@ impl EmbedRequest {
     }
 
     /// The texts.
-    pub fn texts(&self) -> &[String] {
+    pub(crate) fn texts(&self) -> &[String] {
         self.texts.as_slice()
     }
 
     /// How they are to be embedded.
-    pub fn options(&self) -> &EmbedOptions {
+    pub(crate) fn options(&self) -> &EmbedOptions {
         &self.options
     }
 
     /// Components of a vector to keep: at least one, at most the model's.
-    pub fn dimensions(&self) -> usize {
+    pub(crate) fn dimensions(&self) -> usize {
         self.dimensions
     }
 }
@@ -198,10 +229,24 @@ fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut V
     }
 }
 
+/// The text of an error, as a reply holds it: no more of it than every client accepts.
+pub(crate) fn error_text(error: &(impl fmt::Display + ?Sized)) -> String {
+    shortened(error.to_string(), MAX_ERROR_BYTES)
+}
+
+/// The text, or its beginning where it has more than `max_bytes`.
+fn shortened(mut text: String, max_bytes: usize) -> String {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes - ELLIPSIS.len()));
+        text.push_str(ELLIPSIS);
+    }
+    text
+}
+
 /// A word of the caller's own, as messages show it: no more of it than tells which one is meant.
-pub fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     match word.char_indices().nth(QUOTED_CHARS) {
-        Some((end, _)) => format!("`{}...`", &word[..end]),
+        Some((end, _)) => format!("`{}{ELLIPSIS}`", &word[..end]),
         None => format!("`{word}`"),
     }
 }
@@ -252,6 +297,41 @@ mod tests {
             assert_eq!(quoted(word), expected);
         }
         assert_eq!(quoted(&"é".repeat(81)), format!("`{}...`", "é".repeat(80)));
+    }
+
+    #[test]
+    fn the_first_violations_are_reported_and_the_others_counted() {
+        let mut violations = Violations::default();
+        for index in 0..300 {
+            violations.add(format!("texts[{index}]"), "has 70000 bytes; a text may have at most 65536");
+        }
+        let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, (0..10).map(|index| format!("texts[{index}]")).collect::<Vec<_>>());
+        let text = violations.to_string();
+        assert!(text.starts_with("texts[0] has 70000 bytes; a text may have at most 65536; texts[1] has"), "{text}");
+        assert!(text.ends_with("; texts[9] has 70000 bytes; a text may have at most 65536; and 290 more"), "{text}");
+    }
+
+    #[test]
+    fn violations_with_long_texts_fit_into_an_error_and_the_first_is_always_reported() {
+        for bytes in [0, 100, 256, 257, 10_000] {
+            let mut violations = Violations::default();
+            for _ in 0..1000 {
+                violations.add("é".repeat(bytes.min(100)), "é".repeat(bytes));
+            }
+            let text = violations.to_string();
+            assert_eq!(error_text(&violations), text, "it is short enough");
+            let reported = violations.iter().count();
+            assert!((1..=MAX_VIOLATIONS).contains(&reported), "{bytes}: {reported}");
+            assert!(text.ends_with(&format!("; and {} more", 1000 - reported)), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_texts_of_errors_end_between_characters() {
+        assert_eq!(error_text(&"x".repeat(1024)), "x".repeat(1024));
+        assert_eq!(error_text(&"x".repeat(1025)), format!("{}...", "x".repeat(1021)));
+        assert_eq!(error_text(&"é".repeat(1024)), format!("{}...", "é".repeat(510)));
     }
 
     #[test]

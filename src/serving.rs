@@ -10,7 +10,7 @@ use crate::trace::Span;
 
 /// What all who answer callers share; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Serving {
+pub(crate) struct Serving {
     /// The model, once it is loaded.
     pub model: ModelSlot,
     /// Holds a token for each request under way.
@@ -24,7 +24,7 @@ impl Serving {
     ///
     /// # Errors
     /// [`EmbedError`].
-    pub async fn embed(
+    pub(crate) async fn embed(
         &self,
         embedder: &Embedder,
         request: &EmbedRequest,

@@ -16,20 +16,20 @@ mod latency;
 mod window;
 
 use calls::MethodRecord;
-pub use calls::{Call, Method, MethodSnapshot};
-pub use families::Families;
-pub use gauges::{BatchCounters, CacheStats, QueueStats, SessionStats};
-pub use http::HttpRequest;
-pub use latency::Latency;
+pub(crate) use calls::{Call, Method, MethodSnapshot};
+pub(crate) use families::Families;
+pub(crate) use gauges::{BatchCounters, CacheStats, QueueStats, SessionStats};
+pub(crate) use http::HttpRequest;
+pub(crate) use latency::Latency;
 use prometheus_client::metrics::histogram::Histogram;
 use window::Window;
 
 /// What latencies look back on, less a slice of it at most.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
 /// Where the time of a request goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// From text to token ids.
     Tokenize,
     /// Waiting for a session.
@@ -40,7 +40,7 @@ pub enum Stage {
 
 /// Shared by all that tell; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Stats(Arc<Inner>);
+pub(crate) struct Stats(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -59,7 +59,7 @@ struct StageRecord {
 
 /// Everything at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// Since the start.
     pub uptime: Duration,
     /// Each method, also those that were not called.
@@ -70,10 +70,10 @@ pub struct Snapshot {
 
 impl Stage {
     /// Every stage, in the order of the variants.
-    pub const ALL: [Self; 3] = [Self::Tokenize, Self::Queue, Self::Infer];
+    pub(crate) const ALL: [Self; 3] = [Self::Tokenize, Self::Queue, Self::Infer];
 
     /// The word for it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tokenize => "tokenize",
             Self::Queue => "queue",
@@ -98,17 +98,17 @@ impl Default for Inner {
 
 impl Stats {
     /// A call begins, which is dropped at its deadline where it has one.
-    pub fn call(&self, method: Method, deadline: Option<Instant>) -> Call {
+    pub(crate) fn call(&self, method: Method, deadline: Option<Instant>) -> Call {
         Call::begin(self.clone(), method, deadline)
     }
 
     /// A request on the HTTP port begins; `method` and `route` are among a bounded number of texts.
-    pub fn http_request(&self, method: &'static str, route: &str) -> HttpRequest {
+    pub(crate) fn http_request(&self, method: &'static str, route: &str) -> HttpRequest {
         HttpRequest::begin(&self.0.families.http_durations, method, route)
     }
 
     /// A request has been through a stage. One that took no time was not gone through, and is not counted.
-    pub fn record_stage(&self, stage: Stage, took: Duration) {
+    pub(crate) fn record_stage(&self, stage: Stage, took: Duration) {
         if !took.is_zero() {
             let record = &self.0.stages[stage as usize];
             record.recent.record(Instant::now(), took);
@@ -117,17 +117,17 @@ impl Stats {
     }
 
     /// What batchers count on, one after the other where the model is changed.
-    pub fn batches(&self) -> &BatchCounters {
+    pub(crate) fn batches(&self) -> &BatchCounters {
         &self.0.batches
     }
 
     /// What was counted since the start, to be read at any time.
-    pub fn families(&self) -> &Families {
+    pub(crate) fn families(&self) -> &Families {
         &self.0.families
     }
 
     /// Everything as it is now.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
         let stage = |(stage, record): (Stage, &StageRecord)| (stage, record.recent.latency(now));
         Snapshot {

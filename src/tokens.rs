@@ -11,11 +11,11 @@ use crate::reload::{NamedFile, Recipe, Reloaded, Unreadable};
 
 /// The tokens of a file, taken up anew when it changes.
 #[derive(Debug, Clone)]
-pub struct Tokens(Arc<Reloaded<TokenFile>>);
+pub(crate) struct Tokens(Arc<Reloaded<TokenFile>>);
 
 /// Why a file gives no tokens.
 #[derive(Debug, thiserror::Error)]
-pub enum TokensError {
+pub(crate) enum TokensError {
     /// It cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -37,7 +37,7 @@ pub enum TokensError {
 
 /// Why a call may not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It has no token.
     #[error("a token is needed: send `authorization: Bearer TOKEN`")]
     Missing,
@@ -54,12 +54,12 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokensError`].
-    pub fn open(file: NamedFile) -> Result<Self, TokensError> {
+    pub(crate) fn open(file: NamedFile) -> Result<Self, TokensError> {
         Reloaded::open(TokenFile(file)).map(|reloaded| Self(Arc::new(reloaded)))
     }
 
     /// Takes up what the file changes to, for as long as it is polled.
-    pub async fn follow(&self) -> Infallible {
+    pub(crate) async fn follow(&self) -> Infallible {
         self.0.follow().await
     }
 
@@ -67,7 +67,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn admit(&self, authorization: Option<&str>) -> Result<(), Refusal> {
+    pub(crate) fn admit(&self, authorization: Option<&str>) -> Result<(), Refusal> {
         let authorization = authorization.ok_or(Refusal::Missing)?;
         let token = bearer(authorization).ok_or(Refusal::Malformed)?;
         if self.has(token) { Ok(()) } else { Err(Refusal::Unknown) }

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::Context;
-pub use opentelemetry::KeyValue as Attribute;
+pub(crate) use opentelemetry::KeyValue as Attribute;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, TracerProvider as _};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -19,9 +19,9 @@ mod exporter;
 mod headers;
 mod ratio;
 
-pub use exporter::TraceError;
+pub(crate) use exporter::TraceError;
 use headers::Headers;
-pub use ratio::Ratio;
+pub(crate) use ratio::Ratio;
 
 /// For what waits at the end of the process.
 const END: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ static PROPAGATOR: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContext
 
 /// Where traces go; by default nowhere. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Traces(Option<Arc<Sending>>);
+pub(crate) struct Traces(Option<Arc<Sending>>);
 
 #[derive(Debug)]
 struct Sending {
@@ -42,7 +42,7 @@ struct Sending {
 /// Something that takes time, or nothing where it is not recorded. Cheap to clone; ended when the last clone is gone, or
 /// before.
 #[derive(Debug, Clone, Default)]
-pub struct Span(Option<Arc<Recording>>);
+pub(crate) struct Span(Option<Arc<Recording>>);
 
 #[derive(Debug)]
 struct Recording {
@@ -54,7 +54,7 @@ struct Recording {
 
 /// A time on the clock that intervals are measured by.
 #[derive(Debug, Clone, Copy)]
-pub struct Interval {
+pub(crate) struct Interval {
     /// When it began.
     pub begun: Instant,
     /// How long it took.
@@ -74,14 +74,19 @@ impl Traces {
     ///
     /// # Errors
     /// [`TraceError`]. A collector that is not there is none.
-    pub fn to(collector: &Uri, ratio: Ratio) -> Result<Self, TraceError> {
+    pub(crate) fn to(collector: &Uri, ratio: Ratio) -> Result<Self, TraceError> {
         let provider = exporter::provider(collector, ratio)?;
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
         Ok(Self(Some(Arc::new(Sending { provider, tracer }))))
     }
 
     /// A request begins that has these headers. `name` and `attributes` hold no text of it.
-    pub fn begin(&self, name: &'static str, headers: &HeaderMap, attributes: impl FnOnce() -> Vec<Attribute>) -> Span {
+    pub(crate) fn begin(
+        &self,
+        name: &'static str,
+        headers: &HeaderMap,
+        attributes: impl FnOnce() -> Vec<Attribute>,
+    ) -> Span {
         let Some(sending) = &self.0 else { return Span::default() };
         let (parent, clock) = (PROPAGATOR.extract_with_context(&Context::new(), &Headers(headers)), Clock::now());
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes(attributes());
@@ -93,7 +98,7 @@ impl Traces {
     }
 
     /// Sends what waits, as far as the collector takes it soon.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         let Some(sending) = self.0 else { return };
         let provider = sending.provider.clone();
         let sent = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(END));
@@ -104,24 +109,24 @@ impl Traces {
 
 impl Span {
     /// That of the request with these extensions.
-    pub fn of(extensions: &Extensions) -> Self {
+    pub(crate) fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
     }
 
     /// Lets the request's handler find it.
-    pub fn enter(&self, extensions: &mut Extensions) {
+    pub(crate) fn enter(&self, extensions: &mut Extensions) {
         if self.is_recorded() {
             extensions.insert(self.clone());
         }
     }
 
     /// Whether anything comes of it.
-    pub fn is_recorded(&self) -> bool {
+    pub(crate) fn is_recorded(&self) -> bool {
         self.0.is_some()
     }
 
     /// A part of it that is over.
-    pub fn child(&self, name: &'static str, interval: Interval, attributes: Vec<Attribute>) -> Self {
+    pub(crate) fn child(&self, name: &'static str, interval: Interval, attributes: Vec<Attribute>) -> Self {
         let Some(Recording { tracer, context, clock }) = self.0.as_deref() else { return Self::default() };
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Internal).with_attributes(attributes);
         let mut span = builder.with_start_time(clock.at(interval.begun)).start_with_context(tracer, context);
@@ -131,7 +136,7 @@ impl Span {
     }
 
     /// It ends now; `failed`: by the server's fault.
-    pub fn end(&self, attributes: impl IntoIterator<Item = Attribute>, failed: bool) {
+    pub(crate) fn end(&self, attributes: impl IntoIterator<Item = Attribute>, failed: bool) {
         let Some(Recording { context, clock, .. }) = self.0.as_deref() else { return };
         let span = context.span();
         span.set_attributes(attributes);
@@ -144,7 +149,7 @@ impl Span {
 
 impl Interval {
     /// Up to now.
-    pub fn since(begun: Instant) -> Self {
+    pub(crate) fn since(begun: Instant) -> Self {
         Self { begun, took: begun.elapsed() }
     }
 }

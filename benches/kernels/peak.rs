@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use embedd::kernels::InstructionSet;
+use embedd_kernels::InstructionSet;
 
 /// How long it is looked for.
 const TIME: Duration = Duration::from_millis(50);

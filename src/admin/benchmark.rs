@@ -20,10 +20,10 @@ use crate::stats::Latency;
 
 mod plan;
 
-pub use plan::{Asked, Plan};
+pub(crate) use plan::{Asked, Plan};
 
 /// How long a request waits for texts of others.
-pub const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it looks: less than the time of a batch.
 const LOOK: Duration = Duration::from_millis(2);
 /// Requests before the measured ones, where more are not under way at once.
@@ -33,7 +33,7 @@ const TOLD_EVERY: Duration = Duration::from_millis(100);
 
 /// What is measured together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Tokens of a text, special tokens included.
     pub tokens: usize,
     /// Texts of a request.
@@ -44,7 +44,7 @@ pub struct Shape {
 
 /// What was found for one shape.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Of what.
     pub shape: Shape,
     /// Of a request.
@@ -57,7 +57,7 @@ pub struct Row {
 
 /// How far a benchmark is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Requests answered, those of warm-ups among them.
     pub done: usize,
     /// Requests in all.
@@ -70,7 +70,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// [`ProbeError`].
-pub async fn run(
+pub(crate) async fn run(
     embedder: Arc<Embedder>,
     plan: Plan,
     progress: mpsc::Sender<Progress>,

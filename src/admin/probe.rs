@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a text of the server's own was not embedded.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// As for any request.
     #[error(transparent)]
     Embed(#[from] EmbedError),

@@ -8,16 +8,16 @@ use std::time::Duration;
 use tracing::{Instrument as _, Span};
 
 use super::{Held, Operations, ProbeError, Validated, Validation};
-use crate::accuracy::TextAccuracy;
-use crate::checksum::Sha256Hex;
-use crate::kernels::give_back_freed_memory;
 use crate::model_slot::Served;
+use embedd_common::checksum::Sha256Hex;
+use embedd_kernels::give_back_freed_memory;
+use embedd_model::accuracy::TextAccuracy;
 
 /// How often to see whether the requests of a model that is no longer served have ended.
 const RETIRING_POLL: Duration = Duration::from_millis(20);
 
 /// Makes a model of a bundle.
-pub trait ModelLoader: fmt::Debug + Send + Sync {
+pub(crate) trait ModelLoader: fmt::Debug + Send + Sync {
     /// Loads the bundle and lets it check itself. Blocks for seconds, within a runtime.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ pub trait ModelLoader: fmt::Debug + Send + Sync {
 
 /// Why a bundle was not loaded. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadFailure {
+pub(crate) enum LoadFailure {
     /// The folder is not there.
     #[error("there is no folder {0} on the server's machine")]
     NoSuchFolder(PathBuf),
@@ -47,7 +47,7 @@ pub enum LoadFailure {
 
 /// Why the old model goes on serving.
 #[derive(Debug, thiserror::Error)]
-pub enum ReloadError {
+pub(crate) enum ReloadError {
     /// The first model is still being loaded.
     #[error("the first model is still being loaded")]
     NotLoaded,
@@ -84,7 +84,7 @@ pub enum ReloadError {
 
 /// Another model serves.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reloaded {
+pub(crate) struct Reloaded {
     /// The fingerprint of the bundle before.
     pub previous: Sha256Hex,
     /// The fingerprint of the bundle that serves now.
@@ -100,7 +100,7 @@ impl Operations {
     ///
     /// # Errors
     /// [`ReloadError`]; the old model goes on serving.
-    pub async fn reload(&self, folder: Option<PathBuf>) -> Result<Reloaded, ReloadError> {
+    pub(crate) async fn reload(&self, folder: Option<PathBuf>) -> Result<Reloaded, ReloadError> {
         let turn = self.reloads.take().ok_or(ReloadError::UnderWay)?;
         let previous = self.served().ok_or(ReloadError::NotLoaded)?;
         let operations = self.clone();

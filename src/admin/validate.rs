@@ -1,21 +1,21 @@
 //! The serving engine against a reference: one text at a time, so that callers wait for one text more at most.
 
 use super::probe::{Probe, ProbeError};
-use crate::accuracy::{Accuracy, TextAccuracy};
 use crate::embed::Embedder;
 use crate::model_slot::Served;
-use crate::reference::{ReferenceSet, ReferenceText};
+use embedd_model::accuracy::{Accuracy, TextAccuracy};
+use embedd_model::reference::{ReferenceSet, ReferenceText};
 
 /// The bundle has no reference set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the bundle being served has no reference set: send pairs of texts and embeddings, or convert with --reference"
 )]
-pub struct NoReference;
+pub(crate) struct NoReference;
 
 /// What is compared.
 #[derive(Debug)]
-pub struct Validation<'a> {
+pub(crate) struct Validation<'a> {
     /// Their places in the reference, and the texts.
     texts: Vec<(usize, &'a ReferenceText)>,
     left_out: usize,
@@ -24,7 +24,7 @@ pub struct Validation<'a> {
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Validated {
+pub(crate) struct Validated {
     /// One a text that was compared.
     pub accuracy: Accuracy,
     /// Texts of the reference that this server cuts elsewhere than the reference did, and that say nothing.
@@ -33,7 +33,7 @@ pub struct Validated {
 
 impl<'a> Validation<'a> {
     /// These texts, which are those of the caller.
-    pub fn of_pairs(pairs: &'a [ReferenceText], threshold: f64) -> Self {
+    pub(crate) fn of_pairs(pairs: &'a [ReferenceText], threshold: f64) -> Self {
         Self { texts: pairs.iter().enumerate().collect(), left_out: 0, threshold }
     }
 
@@ -41,7 +41,7 @@ impl<'a> Validation<'a> {
     ///
     /// # Errors
     /// [`NoReference`].
-    pub fn of_bundle(served: &'a Served, threshold: f64) -> Result<Self, NoReference> {
+    pub(crate) fn of_bundle(served: &'a Served, threshold: f64) -> Result<Self, NoReference> {
         let reference = served.reference.as_ref().ok_or(NoReference)?;
         let texts = comparable(reference, served.embedder.max_tokens());
         Ok(Self { left_out: reference.texts.len() - texts.len(), texts, threshold })
@@ -51,7 +51,7 @@ impl<'a> Validation<'a> {
     ///
     /// # Errors
     /// [`ProbeError`].
-    pub async fn run(&self, embedder: &Embedder) -> Result<Validated, ProbeError> {
+    pub(crate) async fn run(&self, embedder: &Embedder) -> Result<Validated, ProbeError> {
         let mut texts = Vec::with_capacity(self.texts.len());
         for &(index, reference) in &self.texts {
             let embedded = Probe::of(vec![reference.text.clone()], embedder).embed(embedder).await?;

@@ -8,22 +8,23 @@ use std::time::Instant;
 use super::cpus;
 use super::self_check::{self, SelfCheck, SelfCheckError};
 use crate::batch::{BatchLimits, Batcher, QueueLimits};
-use crate::bundle::{AccuracyRecord, Bundle, Variant};
 use crate::cache::EmbeddingCache;
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
-use crate::engine::{CpuInstructions, LoadError, OnnxRuntime, Session, SessionOptions};
-use crate::fetch::{FetchError, Fetcher};
-use crate::home::{Home, NoHome};
-use crate::kernels::InstructionSet;
 use crate::model_slot::Served;
 use crate::prepare::{Preparation, PrepareError};
-use crate::progress::Progress;
-use crate::reference::ReferenceSet;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::stats::BatchCounters;
-use crate::threads::default_threads;
-use crate::tokenize::{Tokenizer, TokenizerError};
+use embedd_common::progress::Progress;
+use embedd_fetch::home::{Home, NoHome};
+use embedd_fetch::{FetchError, Fetcher};
+use embedd_kernels::CpuInstructions;
+use embedd_kernels::InstructionSet;
+use embedd_model::bundle::{AccuracyRecord, Bundle, Variant};
+use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
+use embedd_model::reference::ReferenceSet;
+use embedd_model::threads::default_threads;
+use embedd_model::tokenize::{Tokenizer, TokenizerError};
 
 /// Requests that may be due before a new one for each CPU, where the user does not say: the setting's help says why.
 const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
@@ -33,7 +34,7 @@ const WARM_UP_TEXT: &str = "The first text through a new session takes longer th
 /// Why there is no model to serve.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each variant is the error of one step")]
-pub enum LoadModelError {
+pub(crate) enum LoadModelError {
     #[error(transparent)]
     Home(#[from] NoHome),
     #[error(transparent)]
@@ -148,18 +149,6 @@ fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: InstructionSet)
         failure = Some(LoadModelError::Inaccurate { bundle, variant, recipe, accuracy });
     }
     Err(failure.unwrap_or_else(|| LoadModelError::NoModel(bundle.folder().to_owned())))
-}
-
-/// The engines that are worth trying, with native kernels of an instruction set, on a CPU.
-fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
-    match kernels {
-        InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
-        // ONNX Runtime has dot products of bytes for 256-bit vectors; the kernels have not.
-        _ if cpu.multiply_bytes() => vec![Variant::Portable, Variant::Fp32],
-        InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
-        // Without vector instructions ONNX Runtime's own kernels are faster.
-        InstructionSet::Plain => vec![Variant::Fp32],
-    }
 }
 
 fn assemble(
@@ -300,6 +289,3 @@ async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,15 +6,15 @@ use std::sync::{Mutex, PoisonError};
 use super::load::{self, LoadModelError, Shared};
 use super::self_check::SelfCheckError;
 use crate::admin::{LoadFailure, ModelLoader};
-use crate::bundle::{Bundle, BundleError};
 use crate::cache::EmbeddingCache;
 use crate::config::Settings;
-use crate::engine::{LoadError, OnnxRuntime};
-use crate::kernels::give_back_freed_memory;
 use crate::model_slot::Served;
 use crate::prepare::{Preparation, PrepareError};
 use crate::stats::Stats;
-use crate::tokenize::TokenizerError;
+use embedd_kernels::give_back_freed_memory;
+use embedd_model::bundle::{Bundle, BundleError};
+use embedd_model::engine::{LoadError, OnnxRuntime};
+use embedd_model::tokenize::TokenizerError;
 
 /// The settings, and what a process loads once.
 #[derive(Debug)]

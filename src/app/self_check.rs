@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
-use crate::accuracy::{DEFAULT_THRESHOLD, cosine};
-use crate::bundle::{Bundle, BundleError, REFERENCE_FILE, Variant};
-use crate::engine::{InferenceError, Session, TokenIds};
-use crate::reference::{ReferenceError, ReferenceSet, ReferenceText};
-use crate::request::Truncation;
-use crate::tokenize::{TokenizeError, Tokenizer};
+use embedd_model::accuracy::{DEFAULT_THRESHOLD, cosine};
+use embedd_model::bundle::{Bundle, BundleError, REFERENCE_FILE, Variant};
+use embedd_model::engine::{InferenceError, Session, TokenIds};
+use embedd_model::reference::{ReferenceError, ReferenceSet, ReferenceText};
+use embedd_model::tokenize::Truncation;
+use embedd_model::tokenize::{TokenizeError, Tokenizer};
 
 /// Texts that are embedded: half of them made to be hard, half as they come.
 const TEXTS: usize = 8;
@@ -20,7 +20,7 @@ const HARD: &str = "edge-";
 /// Why a model must not serve.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages tell")]
-pub enum SelfCheckError {
+pub(crate) enum SelfCheckError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]

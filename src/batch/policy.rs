@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 /// What one batch may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
+pub(crate) struct BatchLimits {
     /// Tokens, padding included where there is any. A single text may exceed it: it is then alone.
     pub tokens: NonZeroUsize,
     /// Texts.

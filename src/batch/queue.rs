@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::policy::{BatchLimits, next_batch};
 use super::schedule::{Lane, Schedule};
 use super::{BatchError, QueueLimits, Reply};
-use crate::engine::TokenIds;
 use crate::stats::{BatchCounters, QueueStats};
+use embedd_model::engine::TokenIds;
 
 /// How much the newest batch counts in the mean time of a text.
 const WEIGHT_OF_NEWEST: f64 = 0.1;

@@ -7,7 +7,7 @@ use ndarray::Array2;
 
 use super::queue::{Pending, Queue};
 use super::{BatchLimits, Inferred};
-use crate::engine::{InferenceError, Session, TokenIds};
+use embedd_model::engine::{InferenceError, Session, TokenIds};
 
 /// Runs until the queue is closed and empty.
 pub(super) fn run(queue: &Queue, mut session: Box<dyn Session>, limits: BatchLimits) {

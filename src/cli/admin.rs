@@ -6,8 +6,8 @@ use clap::{Arg, ArgMatches, value_parser};
 
 use super::proof::{json, least};
 use super::{client, path, switch};
-use crate::client::ClientOptions;
 use crate::config::Flags;
+use embedd_client::ClientOptions;
 
 /// The server that is called where none is named: the admin listener of the default settings, on this machine.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50052";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, value_parser};
 
-use crate::client::{ClientOptions, DEFAULT_SERVER};
+use embedd_client::{ClientOptions, DEFAULT_SERVER};
 
 pub(super) fn options(matches: &ArgMatches) -> ClientOptions {
     let file = |name: &str| matches.get_one::<PathBuf>(name).cloned();

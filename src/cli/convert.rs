@@ -7,8 +7,8 @@ use clap::{Arg, ArgMatches};
 
 use super::{config_file, flags, min_cosine, path, shared_settings, switch};
 use crate::config::Flags;
-use crate::convert::recipe::Recipe;
-use crate::convert::{Gate, Making};
+use embedd_convert::recipe::Recipe;
+use embedd_convert::{Gate, Making};
 
 /// `embedd convert`
 #[derive(Debug, Clone, PartialEq)]

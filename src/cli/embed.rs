@@ -7,8 +7,8 @@ use clap::{Arg, ArgMatches, value_parser};
 
 use super::load_test::positive_time;
 use super::{client, switch};
-use crate::client::{ClientOptions, DEFAULT_SERVER, EmbedOptions, Truncation};
 use crate::config::Flags;
+use embedd_client::{ClientOptions, DEFAULT_SERVER, EmbedOptions, Truncation};
 
 /// `embedd embed`
 #[derive(Debug, Clone, PartialEq, Eq)]

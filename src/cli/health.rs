@@ -3,8 +3,8 @@
 use clap::ArgMatches;
 
 use super::{client, config_file, flags};
-use crate::client::ClientOptions;
 use crate::config::Flags;
+use embedd_client::ClientOptions;
 
 /// `embedd health`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use clap::{Arg, ArgGroup, ArgMatches, value_parser};
 
 use super::{client, switch};
 use crate::config::{Flags, parse_duration};
-use crate::load_test::plan::{Arrivals, Lengths, Plan, Source, Step};
-use crate::proto::Encoding;
+use embedd_load::plan::{Arrivals, Lengths, Plan, Source, Step};
+use embedd_proto::Encoding;
 
 /// The callers of the steps where the user names no load.
 const CONCURRENCY: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];

@@ -6,8 +6,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Arg, ArgMatches, value_parser};
 
 use super::{SHARED, config_file, flags, min_cosine, path, setting, switch};
-use crate::bundle::Variant;
 use crate::config::{Flags, by_key};
+use embedd_model::bundle::Variant;
 
 /// The settings that matter to what measures, besides the shared ones.
 const MEASURED: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];

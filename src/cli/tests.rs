@@ -1,7 +1,7 @@
 use super::*;
-use crate::client::{ClientOptions, EmbedOptions, Truncation};
-use crate::convert::Making;
-use crate::load_test::plan::{Arrivals, Lengths, Source, Step};
+use embedd_client::{ClientOptions, EmbedOptions, Truncation};
+use embedd_convert::Making;
+use embedd_load::plan::{Arrivals, Lengths, Source, Step};
 
 fn exit(args: &[&str]) -> Exit {
     parse(args.iter().copied()).expect_err("the program ends")

@@ -6,15 +6,15 @@ use serde_json::Value;
 
 use super::Outcome;
 use crate::cli::{Admin, AdminAction};
-use crate::client::{Connection, Refused};
-use crate::progress::{Progress, Task, Unit};
-use crate::proto::admin_service_client::AdminServiceClient;
-use crate::proto::benchmark_response::Event;
-use crate::proto::{
+use embedd_client::{Connection, Refused};
+use embedd_common::progress::{Progress, Task, Unit};
+use embedd_model::reference::ReferenceSet;
+use embedd_proto::admin_service_client::AdminServiceClient;
+use embedd_proto::benchmark_response::Event;
+use embedd_proto::{
     BenchmarkProgress, BenchmarkRequest, BenchmarkResult, ClearCacheRequest, GetStatsRequest, ReferencePair,
     ReloadModelRequest, ValidateRequest, ValidateResponse,
 };
-use crate::reference::ReferenceSet;
 
 mod json;
 mod table;

@@ -3,9 +3,9 @@
 use super::{Outcome, fetching, start_logging};
 use crate::cli::Convert;
 use crate::config::Configuration;
-use crate::convert::ConvertError;
-use crate::engine::OnnxRuntime;
 use crate::prepare::{Preparation, PrepareError};
+use embedd_convert::ConvertError;
+use embedd_model::engine::OnnxRuntime;
 
 pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;

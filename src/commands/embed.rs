@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Outcome;
 use crate::cli::Embed;
-use crate::client::{CallError, CallErrorKind, Client, Embedding, OptionsError};
+use embedd_client::{CallError, CallErrorKind, Client, Embedding, OptionsError};
 
 mod lines;
 mod writer;

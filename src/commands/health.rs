@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::cli::Health;
-use crate::client::{ClientOptions, is_serving};
 use crate::config::Settings;
+use embedd_client::{ClientOptions, is_serving};
 
 /// Probes are asked every few seconds: a server that takes longer to answer is not well.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::start_logging;
 use crate::cli::Load;
 use crate::config::Configuration;
-use crate::convert::machine::Machine;
-use crate::convert::validate::parse_texts;
-use crate::load_test::figures::{Client, Results};
-use crate::load_test::plan::{Plan, Source};
-use crate::load_test::{self, News, output};
+use embedd_convert::machine::Machine;
+use embedd_convert::validate::parse_texts;
+use embedd_load::figures::{Client, Results};
+use embedd_load::plan::{Plan, Source};
+use embedd_load::{News, output};
 
 pub(super) fn run(command: &Load, configuration: &Configuration) -> anyhow::Result<()> {
     start_logging(configuration)?;
@@ -24,7 +24,7 @@ pub(super) fn run(command: &Load, configuration: &Configuration) -> anyhow::Resu
     let results = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_at_interrupt(stop.clone());
-        load_test::run(&plan, this_machine(), &stop, tell).await
+        embedd_load::run(&plan, this_machine(), &stop, tell).await
     })?;
     print(&output::footnotes(&results));
     write(command, &results)?;

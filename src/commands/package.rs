@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::bundle::Bundle;
 use crate::cli::Package;
 use crate::config::Configuration;
-use crate::convert::package::{self, PackageError};
-use crate::convert::report::MARKDOWN_FILE;
-use crate::engine::OnnxRuntime;
 use crate::prepare::Preparation;
+use embedd_convert::package::{self, PackageError};
+use embedd_convert::report::MARKDOWN_FILE;
+use embedd_model::bundle::Bundle;
+use embedd_model::engine::OnnxRuntime;
 
 use super::{Outcome, fetching, start_logging, told};
 

@@ -5,20 +5,20 @@ use std::path::Path;
 
 use super::fetching;
 use crate::app;
-use crate::bundle::{Bundle, REFERENCE_FILE, Variant};
 use crate::cli::Timed;
 use crate::config::Configuration;
-use crate::convert::baseline::Baseline;
-use crate::convert::benchmark::{DEFAULT_RUNS, Engine, Measurement, Plan, benchmark, default_lengths};
-use crate::convert::machine::Machine;
-use crate::convert::report::{ReferenceSummary, Report};
-use crate::convert::validate::{Batches, Comparison, DEFAULT_THRESHOLD, ReferenceTexts, check_dimension, validate};
-use crate::engine::{OnnxRuntime, Session, SessionOptions};
 use crate::prepare::Preparation;
-use crate::progress::Progress;
-use crate::reference::{ReferenceSet, built_in};
-use crate::threads::default_threads;
-use crate::tokenize::Tokenizer;
+use embedd_common::progress::Progress;
+use embedd_convert::baseline::Baseline;
+use embedd_convert::benchmark::{DEFAULT_RUNS, Engine, Measurement, Plan, benchmark, default_lengths};
+use embedd_convert::machine::Machine;
+use embedd_convert::report::{ReferenceSummary, Report};
+use embedd_convert::validate::{Batches, Comparison, DEFAULT_THRESHOLD, ReferenceTexts, check_dimension, validate};
+use embedd_model::bundle::{Bundle, REFERENCE_FILE, Variant};
+use embedd_model::engine::{OnnxRuntime, Session, SessionOptions};
+use embedd_model::reference::{ReferenceSet, built_in};
+use embedd_model::threads::default_threads;
+use embedd_model::tokenize::Tokenizer;
 
 /// What is measured, and with what.
 pub(super) struct Bench {

@@ -3,7 +3,7 @@
 use super::{Outcome, proof, start_logging};
 use crate::cli;
 use crate::config::Configuration;
-use crate::convert::report::{JSON_FILE, Report};
+use embedd_convert::report::{JSON_FILE, Report};
 
 pub(super) fn run(command: &cli::Report, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;

@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::{Outcome, proof, start_logging};
-use crate::accuracy::TextAccuracy;
-use crate::bundle::Variant;
 use crate::cli::Validate;
 use crate::config::Configuration;
-use crate::convert::report::WORST_TEXTS;
-use crate::convert::validate::{Comparison, parse_texts, validate_against};
+use embedd_convert::report::WORST_TEXTS;
+use embedd_convert::validate::{Comparison, parse_texts, validate_against};
+use embedd_model::accuracy::TextAccuracy;
+use embedd_model::bundle::Variant;
 
 /// What a comparison found.
 struct Found {

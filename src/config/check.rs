@@ -11,7 +11,7 @@ use super::choices::OpenAiChoice;
 use super::error::{Given, Mistake};
 use super::resolve::Reader;
 use super::table::Settings;
-use crate::model_ref::DEFAULT_MODEL;
+use embedd_fetch::model_ref::DEFAULT_MODEL;
 
 /// `bundle` and `model` both say what is served. The stronger source decides, so that a flag can outdo what an image
 /// has baked in; of one source, both are a mistake unless the model is the default one. The notes tell what was

@@ -1,7 +1,7 @@
 //! Settings that are one word of a few.
 
-use crate::kernels::InstructionSet;
-use crate::request::Truncation;
+use embedd_kernels::InstructionSet;
+use embedd_model::tokenize::Truncation;
 
 /// A type whose every value has one word.
 pub(super) trait Choice: Copy + 'static {

@@ -10,7 +10,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::choices::Choice;
-use crate::model_ref::ModelRef;
+use embedd_fetch::model_ref::ModelRef;
 
 /// A value, or what was expected in its place.
 pub(super) type Parsed<T> = Result<T, String>;

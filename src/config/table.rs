@@ -13,10 +13,10 @@ use super::log_filter::LogFilter;
 use super::parse;
 use super::resolve::Reader;
 use super::setting::{Group, Kind, Setting};
-use crate::kernels::InstructionSet;
-use crate::model_ref::{DEFAULT_MODEL, ModelRef};
-use crate::request::Truncation;
 use crate::trace::Ratio;
+use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
+use embedd_kernels::InstructionSet;
+use embedd_model::tokenize::Truncation;
 
 /// Turns entries into [`Settings`], [`TABLE`] and the reading of every field. An entry is
 /// `/// help`, `key: type = group, kind "PLACEHOLDER", default, parser;`, with `also "VARIABLE"` behind the placeholder

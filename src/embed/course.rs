@@ -11,7 +11,7 @@ use crate::trace::{Attribute, Interval, Span};
 /// Where the time of a request went. Vectors from the cache take neither `queue` nor `infer`.
 #[derive(Debug, Clone, Copy, Default)]
 #[allow(missing_docs, reason = "the fields are the stages")]
-pub struct Timings {
+pub(crate) struct Timings {
     pub tokenize: Duration,
     pub queue: Duration,
     pub infer: Duration,
@@ -20,7 +20,7 @@ pub struct Timings {
 
 /// When a request's own texts went through the stages. Those that the cache had went through none.
 #[derive(Debug, Clone, Default)]
-pub struct Course {
+pub(crate) struct Course {
     whole: Option<Interval>,
     tokenize: Option<Interval>,
     /// Of the text that waited longest.
@@ -38,7 +38,7 @@ struct Batch {
 
 impl Timings {
     /// Tells how long the stages of the request took.
-    pub fn record(&self, stats: &Stats) {
+    pub(crate) fn record(&self, stats: &Stats) {
         stats.record_stage(Stage::Tokenize, self.tokenize);
         stats.record_stage(Stage::Queue, self.queue);
         stats.record_stage(Stage::Infer, self.infer);
@@ -75,7 +75,7 @@ impl Course {
 
 impl Embedded {
     /// Adds the request and its stages to the trace of its call.
-    pub fn trace(&self, call: &Span) {
+    pub(crate) fn trace(&self, call: &Span) {
         let Some(whole) = self.course.whole.filter(|_| call.is_recorded()) else { return };
         let cached = self.embeddings.iter().filter(|embedding| embedding.cached).count();
         let tokens = self.embeddings.iter().map(|embedding| embedding.token_count).sum();

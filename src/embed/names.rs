@@ -6,7 +6,7 @@ use crate::request::quoted;
 /// Another model was asked for than the one that there is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no model {asked}; this server has {known}")]
-pub struct NoSuchModel {
+pub(crate) struct NoSuchModel {
     asked: String,
     known: String,
 }
@@ -16,7 +16,7 @@ impl ModelInfo {
     ///
     /// # Errors
     /// [`NoSuchModel`].
-    pub fn check_name(&self, asked: &str) -> Result<(), NoSuchModel> {
+    pub(crate) fn check_name(&self, asked: &str) -> Result<(), NoSuchModel> {
         if !asked.is_empty() && [self.name.as_str(), self.short_name()].contains(&asked) {
             return Ok(());
         }
@@ -24,7 +24,7 @@ impl ModelInfo {
     }
 
     /// Its names, for a message.
-    pub fn known_as(&self) -> String {
+    pub(crate) fn known_as(&self) -> String {
         let (whole, short) = (quoted(&self.name), quoted(self.short_name()));
         if whole == short { whole } else { format!("{whole} or, in short, {short}") }
     }

@@ -2,11 +2,11 @@
 
 use super::{EmbedError, Embedder, INLINE_TOKENIZE_BYTES, beside_others, each_text, without_blocking};
 use crate::request::Texts;
-use crate::tokenize::{DecodeError, Token, TokenizeError};
+use embedd_model::tokenize::{DecodeError, Token, TokenizeError};
 
 /// How many tokens a text has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenCount {
+pub(crate) struct TokenCount {
     /// Of the whole text, special tokens included.
     pub tokens: usize,
     /// Whether that is more than the model takes.
@@ -18,7 +18,7 @@ impl Embedder {
     ///
     /// # Errors
     /// [`EmbedError::Text`].
-    pub fn count_tokens(&self, texts: &Texts) -> Result<Vec<TokenCount>, EmbedError> {
+    pub(crate) fn count_tokens(&self, texts: &Texts) -> Result<Vec<TokenCount>, EmbedError> {
         of_each(texts, |text| {
             let tokens = self.tokenizer.count(text)?;
             Ok(TokenCount { tokens, exceeds_max: tokens > self.tokenizer.max_tokens() })
@@ -29,7 +29,7 @@ impl Embedder {
     ///
     /// # Errors
     /// [`EmbedError::Text`].
-    pub fn tokens(&self, texts: &Texts, special_wanted: bool) -> Result<Vec<Vec<Token>>, EmbedError> {
+    pub(crate) fn tokens(&self, texts: &Texts, special_wanted: bool) -> Result<Vec<Vec<Token>>, EmbedError> {
         of_each(texts, |text| self.tokenizer.tokens(text, special_wanted))
     }
 
@@ -38,7 +38,7 @@ impl Embedder {
     ///
     /// # Errors
     /// [`DecodeError`].
-    pub fn decode(&self, ids: &[u32], special_wanted: bool) -> Result<String, DecodeError> {
+    pub(crate) fn decode(&self, ids: &[u32], special_wanted: bool) -> Result<String, DecodeError> {
         beside_others(size_of_val(ids) > INLINE_TOKENIZE_BYTES, || self.tokenizer.decode(ids, special_wanted))
     }
 }

@@ -17,10 +17,10 @@ use super::status;
 use crate::admin::benchmark::{self, Asked, Plan, Row};
 use crate::admin::{Held, Operations, Validation};
 use crate::model_slot::Served;
-use crate::proto;
-use crate::proto::admin_service_server::AdminService;
 use crate::request::Violations;
-use crate::request_id::RequestId;
+use embedd_proto as proto;
+use embedd_proto::admin_service_server::AdminService;
+use embedd_proto::request_id::RequestId;
 
 mod read;
 mod write;

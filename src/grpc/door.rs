@@ -28,7 +28,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who may come in at a listener, and for how long.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub(crate) struct Door {
     /// Connections are encrypted where it is given.
     pub tls: Option<Tls>,
     /// Calls need one of them, but for health.
@@ -41,7 +41,7 @@ pub struct Door {
 
 /// How long a connection stays.
 #[derive(Debug, Clone)]
-pub struct Stay {
+pub(crate) struct Stay {
     /// After so long without a frame the client is asked whether it is there.
     pub keepalive_interval: Option<Duration>,
     /// For its answer.

@@ -8,10 +8,11 @@ use super::calls::Calls;
 use super::replies::Replies;
 use super::{TransportLimits, status};
 use crate::embed::{Embedded, Embedder, TokenCount};
-use crate::proto;
-use crate::proto::embedding_service_server::EmbeddingService;
-use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Truncation, Violations};
+use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Violations};
 use crate::trace::Span;
+use embedd_model::tokenize::Truncation;
+use embedd_proto as proto;
+use embedd_proto::embedding_service_server::EmbeddingService;
 
 #[derive(Debug, Clone)]
 pub(super) struct Embedding {

@@ -6,6 +6,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthRpc, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::MAX_NAME_REQUEST_BYTES;
 use super::protocols::{ADMIN, Protocols};
 use crate::readiness::{Phase, Readiness};
 
@@ -14,7 +15,7 @@ const SERVER: &str = "";
 
 /// Health of the server and its services; NOT_SERVING until told otherwise.
 #[derive(Debug, Clone)]
-pub struct Health {
+pub(crate) struct Health {
     /// Beside the services, on their listeners.
     services: HealthReporter,
     /// On a listener of its own, which outlasts the others.
@@ -27,7 +28,7 @@ pub struct Health {
 
 impl Health {
     /// NOT_SERVING, all of it but the admin service, which needs no model.
-    pub async fn not_yet_serving(protocols: Protocols, readiness: Readiness) -> Self {
+    pub(crate) async fn not_yet_serving(protocols: Protocols, readiness: Readiness) -> Self {
         let services = protocols.spoken().flat_map(|protocol| protocol.services).copied();
         let health = Self {
             services: HealthReporter::new(),
@@ -42,13 +43,13 @@ impl Health {
     }
 
     /// A session has answered: requests are welcome.
-    pub async fn serving(&self) {
+    pub(crate) async fn serving(&self) {
         self.set(self.with_model(), ServingStatus::Serving).await;
         self.readiness.enter(Phase::Ready);
     }
 
     /// No new requests, please.
-    pub async fn not_serving(&self) {
+    pub(crate) async fn not_serving(&self) {
         self.readiness.enter(Phase::Stopping);
         self.set(self.all(), ServingStatus::NotServing).await;
     }
@@ -59,21 +60,21 @@ impl Health {
     }
 
     /// Ends the streams of those who watch beside the services; they would keep their connections open for ever.
-    pub async fn end_watches(&self) {
+    pub(crate) async fn end_watches(&self) {
         self.end(self.services.clone()).await;
     }
 
     /// As [`end_watches`](Self::end_watches), on the listener of its own.
-    pub async fn end_probes(&self) {
+    pub(crate) async fn end_probes(&self) {
         self.end(self.probes.clone()).await;
     }
 
     pub(super) fn service(&self) -> HealthServer<impl HealthRpc> {
-        HealthServer::new(HealthService::from_health_reporter(self.services.clone()))
+        server_of(&self.services)
     }
 
     pub(super) fn probe_service(&self) -> HealthServer<impl HealthRpc> {
-        HealthServer::new(HealthService::from_health_reporter(self.probes.clone()))
+        server_of(&self.probes)
     }
 
     fn with_model(&self) -> impl Iterator<Item = &'static str> {
@@ -101,4 +102,9 @@ impl Health {
             reporter.clear_service_status(service).await;
         }
     }
+}
+
+fn server_of(reporter: &HealthReporter) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+        .max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
 }

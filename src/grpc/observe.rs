@@ -16,9 +16,9 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::ending::Deadline;
-use crate::request_id::RequestId;
 use crate::stats::{Method, Stats};
 use crate::trace::Traces;
+use embedd_proto::request_id::RequestId;
 
 mod under_way;
 

@@ -5,10 +5,10 @@ use tonic::{Request, Response, Status};
 use super::calls::Calls;
 use super::{Health, status};
 use crate::embed::Embedder;
-use crate::proto::open_inference as proto;
-use crate::proto::open_inference::grpc_inference_service_server::GrpcInferenceService;
 use crate::request::quoted;
 use crate::trace::Span;
+use embedd_proto::open_inference as proto;
+use embedd_proto::open_inference::grpc_inference_service_server::GrpcInferenceService;
 
 mod read;
 mod tensor;

@@ -1,10 +1,10 @@
 //! Which protocols there are, and what reflection and health say of each.
 
-use crate::proto;
-use crate::proto::open_inference::grpc_inference_service_server::SERVICE_NAME as INFERENCE;
-use crate::proto::tei::embed_server::SERVICE_NAME as TEI_EMBED;
-use crate::proto::tei::info_server::SERVICE_NAME as TEI_INFO;
-use crate::proto::tei::tokenize_server::SERVICE_NAME as TEI_TOKENIZE;
+use embedd_proto as proto;
+use embedd_proto::open_inference::grpc_inference_service_server::SERVICE_NAME as INFERENCE;
+use embedd_proto::tei::embed_server::SERVICE_NAME as TEI_EMBED;
+use embedd_proto::tei::info_server::SERVICE_NAME as TEI_INFO;
+use embedd_proto::tei::tokenize_server::SERVICE_NAME as TEI_TOKENIZE;
 
 /// A protocol of a listener.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ const OPEN_INFERENCE: Protocol =
 
 /// What the listener for callers speaks beside `embedd.v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Protocols {
+pub(crate) struct Protocols {
     /// That of text-embeddings-inference, `tei.v1`.
     pub tei: bool,
     /// The Open Inference Protocol, `inference`.

@@ -6,6 +6,7 @@ use tonic_reflection::server::v1alpha::{
     ServerReflection as ServerReflectionAlpha, ServerReflectionServer as ServerReflectionServerAlpha,
 };
 
+use super::MAX_NAME_REQUEST_BYTES;
 use super::protocols::Protocol;
 
 const HEALTH: &str = "grpc.health.v1.Health";
@@ -23,7 +24,10 @@ pub(super) fn services(
     // The descriptors are part of the program: they decode, which a test sees to.
     let v1 = wanted.then(|| builder(protocols).build_v1().ok()).flatten();
     let v1alpha = wanted.then(|| builder(protocols).build_v1alpha().ok()).flatten();
-    (v1, v1alpha)
+    (
+        v1.map(|service| service.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)),
+        v1alpha.map(|service| service.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)),
+    )
 }
 
 fn builder(protocols: &[&Protocol]) -> Builder<'static> {

@@ -11,9 +11,9 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::batch::BatchError;
 use crate::embed::{EmbedError, NoSuchModel};
-use crate::request::{TextField, Violations};
-use crate::request_id::RequestId;
-use crate::tokenize::{DecodeError, TokenizeError};
+use crate::request::{TextField, Violations, error_text};
+use embedd_model::tokenize::{DecodeError, TokenizeError};
+use embedd_proto::request_id::RequestId;
 
 /// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design, A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -21,16 +21,14 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// When to try again what callers have left no room for.
 const PROBE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// INVALID_ARGUMENT with every field that is wrong.
+/// INVALID_ARGUMENT with the fields that are wrong.
 pub(super) fn invalid(violations: &Violations) -> Status {
     let fields: Vec<FieldViolation> = violations
         .iter()
         .map(|violation| FieldViolation::new(violation.field.as_str(), violation.description.as_str()))
         .collect();
-    let message: Vec<String> =
-        violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect();
     let details = ErrorDetails::with_bad_request(fields);
-    Status::with_error_details(Code::InvalidArgument, message.join("; "), details)
+    Status::with_error_details(Code::InvalidArgument, violations.to_string(), details)
 }
 
 /// UNAVAILABLE: there is no model yet.
@@ -84,30 +82,30 @@ pub(super) fn benchmark_under_way() -> Status {
 }
 
 pub(super) fn from_no_reference(error: &NoReference) -> Status {
-    Status::failed_precondition(error.to_string())
+    Status::failed_precondition(error_text(error))
 }
 
 /// Of texts of the server's own: none of their faults is an argument's.
 pub(super) fn from_probe_error(error: &ProbeError) -> Status {
     match error {
         ProbeError::Embed(error) => from_embed_error(error, TextField::default()),
-        ProbeError::Busy => busy(error.to_string(), PROBE_RETRY_DELAY),
-        ProbeError::NoText(_) => Status::failed_precondition(error.to_string()),
+        ProbeError::Busy => busy(error_text(error), PROBE_RETRY_DELAY),
+        ProbeError::NoText(_) => Status::failed_precondition(error_text(error)),
     }
 }
 
 pub(super) fn from_reload_error(error: &ReloadError) -> Status {
     match error {
         ReloadError::NotLoaded => loading(),
-        ReloadError::Load(LoadFailure::NoSuchFolder(_)) => Status::not_found(error.to_string()),
+        ReloadError::Load(LoadFailure::NoSuchFolder(_)) => Status::not_found(error_text(error)),
         ReloadError::Load(LoadFailure::NotABundle(reason)) => {
-            let details = ErrorDetails::with_bad_request_violation("bundle", reason.as_str());
-            Status::with_error_details(Code::InvalidArgument, error.to_string(), details)
+            let details = ErrorDetails::with_bad_request_violation("bundle", error_text(reason));
+            Status::with_error_details(Code::InvalidArgument, error_text(error), details)
         }
         ReloadError::UnderWay | ReloadError::Inaccurate { .. } | ReloadError::Load(LoadFailure::Unfit(_)) => {
-            Status::failed_precondition(error.to_string())
+            Status::failed_precondition(error_text(error))
         }
-        ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Cut(_) => Status::internal(error.to_string()),
+        ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Cut(_) => Status::internal(error_text(error)),
         ReloadError::Probe(error) => from_probe_error(error),
     }
 }
@@ -120,20 +118,20 @@ pub(super) fn from_embed_error(error: &EmbedError, texts: TextField) -> Status {
             violations.add(texts.one(*index), reason.to_string());
             invalid(&violations)
         }
-        EmbedError::Text { error: TokenizeError::Failed(_), .. } => Status::internal(error.to_string()),
-        EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => busy(error.to_string(), *retry_after),
-        EmbedError::Batch(BatchError::Closed) => Status::unavailable(error.to_string()),
-        EmbedError::Batch(BatchError::Inference(_)) => Status::internal(error.to_string()),
+        EmbedError::Text { error: TokenizeError::Failed(_), .. } => Status::internal(error_text(error)),
+        EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => busy(error_text(error), *retry_after),
+        EmbedError::Batch(BatchError::Closed) => Status::unavailable(error_text(error)),
+        EmbedError::Batch(BatchError::Inference(_)) => Status::internal(error_text(error)),
     }
 }
 
 pub(super) fn from_decode_error(error: &DecodeError) -> Status {
-    Status::internal(error.to_string())
+    Status::internal(error_text(error))
 }
 
 /// NOT_FOUND: the one model that there is has another name.
 pub(super) fn from_no_such_model(error: &NoSuchModel) -> Status {
-    Status::not_found(error.to_string())
+    Status::not_found(error_text(error))
 }
 
 /// NOT_FOUND: it has one version.
@@ -145,3 +143,6 @@ pub(super) fn no_such_version(version: &str, model: &str) -> Status {
 pub(super) fn cannot(reason: &'static str) -> Status {
     Status::unimplemented(reason)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::calls::Calls;
 use super::replies::Replies;
 use super::status;
-use crate::proto::tei as proto;
-use crate::proto::tei::embed_server::Embed;
-use crate::proto::tei::info_server::Info;
-use crate::proto::tei::tokenize_server::Tokenize;
 use crate::request::TextField;
 use crate::trace::Span;
+use embedd_proto::tei as proto;
+use embedd_proto::tei::embed_server::Embed;
+use embedd_proto::tei::info_server::Info;
+use embedd_proto::tei::tokenize_server::Tokenize;
 
 mod read;
 mod write;

@@ -18,7 +18,7 @@ const HTTP_2: &[u8] = b"h2";
 
 /// The files of a listener.
 #[derive(Debug, Clone)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// The server's chain in PEM, its own certificate first.
     pub certificate: NamedFile,
     /// Its private key in PEM.
@@ -29,11 +29,11 @@ pub struct TlsFiles {
 
 /// TLS with the certificates that the files hold now.
 #[derive(Debug, Clone)]
-pub struct Tls(Arc<Reloaded<TlsFiles>>);
+pub(crate) struct Tls(Arc<Reloaded<TlsFiles>>);
 
 /// Why files give no TLS.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsError {
+pub(crate) enum TlsError {
     /// One cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -94,7 +94,7 @@ impl Tls {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
+    pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
         Reloaded::open(files).map(|reloaded| Self(Arc::new(reloaded)))
     }
 

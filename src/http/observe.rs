@@ -5,8 +5,8 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::request_id::RequestId;
 use crate::stats::{HttpRequest, Stats};
+use embedd_proto::request_id::RequestId;
 
 /// A method or a path that is none of this port's.
 const OTHER: &str = "_OTHER";

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::seat::{Seat, Seats};
 use crate::embed::{Embedder, beside_others};
 use crate::readiness::{Phase, Readiness};
-use crate::request_id::RequestId;
 use crate::serving::Serving;
 use crate::tokens::Tokens;
 use crate::trace::{Attribute, Span, Traces};
+use embedd_proto::request_id::RequestId;
 
 mod body;
 mod error;
@@ -37,7 +37,7 @@ const INLINE_FLOATS: usize = 8 * 1024;
 
 /// What answers callers who speak OpenAI's API; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct OpenAi {
+pub(crate) struct OpenAi {
     /// The one way from a request to vectors.
     pub serving: Serving,
     /// Calls need one of them.

@@ -10,14 +10,14 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// Seats of connections that carry calls. Those of Prometheus and of probes need none, so that callers cannot take all the
 /// room that there is.
 #[derive(Debug, Clone)]
-pub struct Seats {
+pub(crate) struct Seats {
     free: Arc<Semaphore>,
     taken: TaskTracker,
 }
 
 impl Seats {
     /// So many; `taken` holds a token for each that is taken.
-    pub fn new(number: NonZeroUsize, taken: TaskTracker) -> Self {
+    pub(crate) fn new(number: NonZeroUsize, taken: TaskTracker) -> Self {
         Self { free: Arc::new(Semaphore::new(number.get())), taken }
     }
 

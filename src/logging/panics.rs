@@ -7,7 +7,7 @@ use std::panic::{Location, PanicHookInfo};
 const WITHHELD: &str = "(not told: it may quote a text)";
 
 /// Logs the panics of this process from now on, in place of the message on stderr.
-pub fn log_panics() {
+pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(log));
 }
 

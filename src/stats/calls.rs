@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::families::Families;
 use super::window::Window;
 use super::{Latency, Stats, WINDOW};
-use crate::codes::{self, Code};
+use embedd_proto::codes::{self, Code};
 
 /// Codes of gRPC.
 const CODES: usize = codes::NAMES.len();
@@ -30,14 +30,14 @@ macro_rules! methods {
         /// The calls that are counted apart.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[allow(missing_docs, reason = "the variants are the calls")]
-        pub enum Method { $($(#[doc = $doc])* $method,)+ }
+        pub(crate) enum Method { $($(#[doc = $doc])* $method,)+ }
 
         impl Method {
             /// Every method, in the order of the variants.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
+            pub(crate) const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
 
             /// As gRPC names it, without the slash in front.
-            pub fn name(self) -> &'static str {
+            pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$method => $name,)+
                 }
@@ -83,7 +83,7 @@ methods! {
 
 impl Method {
     /// The method that a request's path (`/embedd.v1.EmbeddingService/Embed`) names.
-    pub fn of_path(path: &str) -> Self {
+    pub(crate) fn of_path(path: &str) -> Self {
         let name = path.strip_prefix('/').unwrap_or(path);
         Self::ALL.into_iter().find(|method| method.name() == name).unwrap_or(Self::Other)
     }
@@ -91,7 +91,7 @@ impl Method {
 
 /// What is known of one method.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MethodSnapshot {
+pub(crate) struct MethodSnapshot {
     /// Which.
     pub method: Method,
     /// Of the calls that ended within the window, however they ended.
@@ -141,7 +141,7 @@ impl MethodRecord {
 /// A call under way. Dropped before its end is told, it has come to its deadline (DEADLINE_EXCEEDED), it panics
 /// (INTERNAL), or its caller has left (CANCELLED).
 #[derive(Debug)]
-pub struct Call {
+pub(crate) struct Call {
     stats: Stats,
     method: Method,
     begun: Instant,
@@ -156,22 +156,22 @@ impl Call {
     }
 
     /// Which.
-    pub fn method(&self) -> Method {
+    pub(crate) fn method(&self) -> Method {
         self.method
     }
 
     /// Since it began.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
     /// It has ended with this code.
-    pub fn end(mut self, code: Code) {
+    pub(crate) fn end(mut self, code: Code) {
         self.code = Some(code);
     }
 
     /// The code of a call that is dropped now.
-    pub fn why_dropped(&self) -> Code {
+    pub(crate) fn why_dropped(&self) -> Code {
         if std::thread::panicking() {
             INTERNAL
         } else if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {

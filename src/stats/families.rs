@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::{Method, Stage};
-use crate::codes::{Code, code_name};
+use embedd_proto::codes::{Code, code_name};
 
 /// Bounds of times: from a hit of the cache to a long request in a full queue, closest where the targets are.
 const SECONDS: [f64; 18] =
@@ -21,26 +21,26 @@ pub(super) type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// Of a method.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MethodLabels {
+pub(crate) struct MethodLabels {
     grpc_method: &'static str,
 }
 
 /// Of calls of a method that ended with the same code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CallLabels {
+pub(crate) struct CallLabels {
     grpc_method: &'static str,
     grpc_status: &'static str,
 }
 
 /// Of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StageLabels {
+pub(crate) struct StageLabels {
     stage: &'static str,
 }
 
 /// Of requests on the HTTP port that are alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct HttpLabels {
+pub(crate) struct HttpLabels {
     pub(super) http_request_method: &'static str,
     pub(super) http_route: String,
     pub(super) http_response_status_code: u16,
@@ -48,7 +48,7 @@ pub struct HttpLabels {
 
 /// All of them; a clone counts on the same numbers.
 #[derive(Debug, Clone)]
-pub struct Families {
+pub(crate) struct Families {
     /// Calls that have begun.
     pub calls_started: Family<MethodLabels, Counter>,
     /// Calls that have ended.

@@ -7,7 +7,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 /// The queue, and the batches that are made of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct QueueStats {
+pub(crate) struct QueueStats {
     /// Texts that wait now.
     pub depth: usize,
     /// Texts that may wait.
@@ -24,7 +24,7 @@ pub struct QueueStats {
 
 /// The sessions of the model that is served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SessionStats {
+pub(crate) struct SessionStats {
     /// Sessions in the pool.
     pub total: usize,
     /// Sessions that run a batch now.
@@ -35,7 +35,7 @@ pub struct SessionStats {
 
 /// The cache of embeddings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CacheStats {
+pub(crate) struct CacheStats {
     /// Texts that it had, since the start.
     pub hits: u64,
     /// Texts that it did not have, since the start.
@@ -52,7 +52,7 @@ pub struct CacheStats {
 
 /// What batchers count; a handle that is cheap to clone.
 #[derive(Debug, Clone)]
-pub struct BatchCounters(Arc<Counts>);
+pub(crate) struct BatchCounters(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
@@ -80,17 +80,17 @@ impl BatchCounters {
     }
 
     /// So many texts found the queue full.
-    pub fn refused(&self, texts: usize) {
+    pub(crate) fn refused(&self, texts: usize) {
         self.0.refused.fetch_add(texts as u64, Ordering::Relaxed);
     }
 
     /// So many texts were dropped, because nobody waited for them any more.
-    pub fn abandoned(&self, texts: usize) {
+    pub(crate) fn abandoned(&self, texts: usize) {
         self.0.abandoned.fetch_add(texts as u64, Ordering::Relaxed);
     }
 
     /// A batch has been made.
-    pub fn batch(&self, texts: usize, tokens: usize) {
+    pub(crate) fn batch(&self, texts: usize, tokens: usize) {
         self.0.batches.fetch_add(1, Ordering::Relaxed);
         self.0.texts.fetch_add(texts as u64, Ordering::Relaxed);
         self.0.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
@@ -99,7 +99,7 @@ impl BatchCounters {
     }
 
     /// With the gauges of the queue that there is now.
-    pub fn with_queue(&self, depth: usize, capacity: usize) -> QueueStats {
+    pub(crate) fn with_queue(&self, depth: usize, capacity: usize) -> QueueStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let batches = read(&self.0.batches);
         let mean = |counter| if batches == 0 { 0.0 } else { read(counter) as f64 / batches as f64 };

@@ -11,7 +11,7 @@ const CALLER_LEFT: u16 = 499;
 
 /// A request under way. Dropped before its end is told, its caller has left.
 #[derive(Debug)]
-pub struct HttpRequest {
+pub(crate) struct HttpRequest {
     durations: Durations<HttpLabels>,
     labels: HttpLabels,
     begun: Instant,
@@ -28,12 +28,12 @@ impl HttpRequest {
     }
 
     /// Since it began.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
     /// It has been answered with this status.
-    pub fn end(mut self, status: u16) {
+    pub(crate) fn end(mut self, status: u16) {
         self.labels.http_response_status_code = status;
     }
 }

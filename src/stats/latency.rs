@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Figures over a number of times; all zero where there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are the figures' own")]
-pub struct Latency {
+pub(crate) struct Latency {
     pub count: u64,
     pub mean: Duration,
     pub p50: Duration,
@@ -16,7 +16,7 @@ pub struct Latency {
 
 impl Latency {
     /// The figures of these times, exactly. A percentile is the least of the times that so many of them do not exceed.
-    pub fn of(mut times: Vec<Duration>) -> Self {
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
         times.sort_unstable();
         let (Some(&max), count) = (times.last(), times.len()) else { return Self::default() };
         let percentile = |percent: usize| times[(count * percent).div_ceil(100).max(1) - 1];

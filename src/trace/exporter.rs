@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// Spans cannot be sent to the collector that is named.
 #[derive(Debug, thiserror::Error)]
 #[error("spans cannot be sent (--otlp-endpoint): {0}")]
-pub struct TraceError(#[from] ExporterBuildError);
+pub(crate) struct TraceError(#[from] ExporterBuildError);
 
 /// Everything between a span's end and the collector. The size of the queue, of batches and the time between them are the
 /// SDK's, with its variables `OTEL_BSP_*`.

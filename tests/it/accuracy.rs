@@ -1,7 +1,7 @@
 //! The vectors are PyTorch's.
 
-use embedd::accuracy::cosine;
-use embedd::reference::ReferenceText;
+use embedd_model::accuracy::cosine;
+use embedd_model::reference::ReferenceText;
 
 use crate::support::models::Model;
 use crate::support::reference;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use embedd::proto::benchmark_response::Event;
-use embedd::proto::{
+use embedd_proto::benchmark_response::Event;
+use embedd_proto::{
     BenchmarkRequest, BenchmarkResult, ClearCacheRequest, CountTokensRequest, EmbedRequest, GetModelRequest,
     GetStatsRequest, GetStatsResponse, MethodStats, ReferencePair, ValidateRequest,
 };
@@ -73,7 +73,7 @@ async fn pairs_of_the_caller_are_compared_or_refused_by_name() {
 }
 
 /// The result, and how often progress was told.
-async fn finish(mut events: Streaming<embedd::proto::BenchmarkResponse>) -> (BenchmarkResult, usize) {
+async fn finish(mut events: Streaming<embedd_proto::BenchmarkResponse>) -> (BenchmarkResult, usize) {
     let (mut told, mut last) = (0, 0);
     loop {
         match events.message().await.expect("an event").expect("a result at the end").event.expect("an event") {
@@ -90,7 +90,7 @@ async fn finish(mut events: Streaming<embedd::proto::BenchmarkResponse>) -> (Ben
     }
 }
 
-async fn begin(admin: &mut AdminClient) -> Result<Streaming<embedd::proto::BenchmarkResponse>, Status> {
+async fn begin(admin: &mut AdminClient) -> Result<Streaming<embedd_proto::BenchmarkResponse>, Status> {
     let request = BenchmarkRequest { token_counts: vec![32], requests: Some(10_000), ..Default::default() };
     admin.benchmark(request).await.map(tonic::Response::into_inner)
 }
@@ -107,7 +107,7 @@ async fn a_benchmark_tells_progress_and_every_combination() {
     };
     let (result, told) = finish(admin.benchmark(request).await.expect("it begins").into_inner()).await;
     assert!(told > 0);
-    let shape = |row: &embedd::proto::BenchmarkRow| (row.token_count, row.batch_size, row.concurrency);
+    let shape = |row: &embedd_proto::BenchmarkRow| (row.token_count, row.batch_size, row.concurrency);
     assert_eq!(result.rows.iter().map(shape).collect::<Vec<_>>(), [(3, 1, 3), (3, 2, 3), (64, 1, 3), (64, 2, 3)]);
     for row in &result.rows {
         let latency = row.latency.as_ref().expect("a latency");
@@ -164,7 +164,7 @@ async fn benchmarks_are_one_at_a_time_give_way_and_end_when_their_caller_leaves(
 }
 
 /// The status at the end of a stream that is cut short.
-async fn drain(mut events: Streaming<embedd::proto::BenchmarkResponse>) -> Status {
+async fn drain(mut events: Streaming<embedd_proto::BenchmarkResponse>) -> Status {
     loop {
         match events.message().await {
             Ok(event) => assert!(event.is_some(), "no end without a status"),

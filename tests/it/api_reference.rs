@@ -42,7 +42,7 @@ fn the_reference_in_docs_is_that_of_the_protos() {
 }
 
 fn reference() -> String {
-    let set = FileDescriptorSet::decode(embedd::proto::FILE_DESCRIPTOR_SET).expect("descriptors");
+    let set = FileDescriptorSet::decode(embedd_proto::FILE_DESCRIPTOR_SET).expect("descriptors");
     let mut page = String::new();
     for file in set.file.iter().filter(|file| file.package() == PACKAGE) {
         File::of(file).write(&mut page);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedd::proto::{EmbedRequest, Encoding};
+use embedd_proto::{EmbedRequest, Encoding};
 use tokio::task::JoinSet;
 
 use crate::support::models::Model;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use embedd::client::{CallError, CallErrorKind, Client, EmbedOptions, Health, RetryPolicy, Truncation};
+use embedd_client::{CallError, CallErrorKind, Client, EmbedOptions, Health, RetryPolicy, Truncation};
 use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
@@ -72,7 +72,7 @@ impl Callers {
 
 /// Calls that a server has answered.
 async fn answered_by(server: &Server) -> u64 {
-    let stats = server.admin().await.get_stats(embedd::proto::GetStatsRequest {}).await.expect("stats").into_inner();
+    let stats = server.admin().await.get_stats(embedd_proto::GetStatsRequest {}).await.expect("stats").into_inner();
     let embed = stats.methods.iter().find(|method| method.method.ends_with("/Embed"));
     embed.and_then(|method| method.replies.get(&0)).copied().unwrap_or(0)
 }
@@ -176,7 +176,7 @@ async fn requests_are_split_as_the_server_takes_them_and_vectors_are_those_of_pl
     let mut plain = server.client().await;
     for (text, embedding) in texts.iter().zip(client.embed(texts.clone()).await.expect("embeddings")) {
         let alone = embed(&mut plain, &[text]).await.embeddings.remove(0);
-        assert!(embedd::accuracy::cosine(&alone.values, &embedding.values) > 0.9999, "{text}");
+        assert!(embedd_model::accuracy::cosine(&alone.values, &embedding.values) > 0.9999, "{text}");
     }
     let counts = client.count_tokens(texts).await.expect("counts");
     assert_eq!((counts.len(), counts[0].token_count), (10, 5));

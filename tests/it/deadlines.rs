@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use embedd::proto::EmbedRequest;
+use embedd_proto::EmbedRequest;
 use tonic::{Code, Request};
 
 use crate::support::models::Model;

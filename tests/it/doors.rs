@@ -6,8 +6,8 @@ mod tokens;
 
 use std::net::SocketAddr;
 
-use embedd::proto::GetModelRequest;
-use embedd::proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::GetModelRequest;
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embedd::proto::EmbedRequest;
+use embedd_proto::EmbedRequest;
 use tokio::task::JoinHandle;
 
 use crate::support::models::Model;

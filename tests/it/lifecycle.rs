@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use embedd::proto::{EmbedRequest, GetModelRequest};
+use embedd_proto::{EmbedRequest, GetModelRequest};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;

@@ -7,9 +7,9 @@ use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use embedd::load_test::figures::Results;
-use embedd::proto::embedding_service_server::{EmbeddingService, EmbeddingServiceServer};
-use embedd::proto::{
+use embedd_load::figures::Results;
+use embedd_proto::embedding_service_server::{EmbeddingService, EmbeddingServiceServer};
+use embedd_proto::{
     CountTokensRequest, CountTokensResponse, EmbedRequest, EmbedResponse, Embedding, GetModelRequest, GetModelResponse,
     TokenCount,
 };

@@ -21,6 +21,7 @@ mod doors;
 mod embed_command;
 mod embedding;
 mod fairness;
+mod fetch_command;
 mod grpcurl;
 mod health;
 mod invalid_requests;

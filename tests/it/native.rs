@@ -4,12 +4,12 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use embedd::accuracy::cosine;
-use embedd::bundle::{Bundle, NATIVE_FILE, NATIVE_WEIGHTS_FILE, Variant};
-use embedd::engine::{Session, SessionOptions, TokenIds};
-use embedd::kernels::InstructionSet;
-use embedd::request::Truncation;
-use embedd::tokenize::Tokenizer;
+use embedd_kernels::InstructionSet;
+use embedd_model::accuracy::cosine;
+use embedd_model::bundle::{Bundle, NATIVE_FILE, NATIVE_WEIGHTS_FILE, Variant};
+use embedd_model::engine::{Session, SessionOptions, TokenIds};
+use embedd_model::tokenize::Tokenizer;
+use embedd_model::tokenize::Truncation;
 
 use crate::support::models::{Model, copy_of, runtime};
 use crate::support::numbers::Numbers;

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use embedd::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
-use embedd::engine::CpuInstructions;
-use embedd::kernels::InstructionSet;
-use embedd::proto::GetModelRequest;
+use embedd_kernels::CpuInstructions;
+use embedd_kernels::InstructionSet;
+use embedd_model::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
+use embedd_proto::GetModelRequest;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use embedd::proto::{EmbedRequest, EmbedResponse};
+use embedd_proto::{EmbedRequest, EmbedResponse};
 use serde_json::{Value, json};
 use tonic::Request;
 

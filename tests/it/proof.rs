@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use embedd::kernels::InstructionSet;
+use embedd_kernels::InstructionSet;
 use serde_json::Value;
 
 use crate::support::models::{Model, fetcher};

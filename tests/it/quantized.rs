@@ -3,13 +3,13 @@
 use std::fs;
 use std::process::Output;
 
-use embedd::accuracy::cosine;
-use embedd::bundle::{Bundle, BundleError, MANIFEST_FILE, Variant};
-use embedd::home::Home;
-use embedd::model_ref::ModelRef;
 use embedd::prepare::Preparation;
-use embedd::progress::Progress;
-use embedd::proto::GetModelRequest;
+use embedd_common::progress::Progress;
+use embedd_fetch::home::Home;
+use embedd_fetch::model_ref::ModelRef;
+use embedd_model::accuracy::cosine;
+use embedd_model::bundle::{Bundle, BundleError, MANIFEST_FILE, Variant};
+use embedd_proto::GetModelRequest;
 
 use crate::support::models::{Model, fetcher, runtime};
 use crate::support::reference::{self, LEAST, LEAST_AGREEMENT, LEAST_MEAN};

@@ -1,13 +1,13 @@
 //! `tei.v1`, as clients of text-embeddings-inference call it.
 
-use embedd::proto::tei::embed_client::EmbedClient;
-use embedd::proto::tei::info_client::InfoClient;
-use embedd::proto::tei::tokenize_client::TokenizeClient;
-use embedd::proto::tei::{
+use embedd_proto::Truncation;
+use embedd_proto::tei::embed_client::EmbedClient;
+use embedd_proto::tei::info_client::InfoClient;
+use embedd_proto::tei::tokenize_client::TokenizeClient;
+use embedd_proto::tei::{
     DecodeRequest, EmbedAllRequest, EmbedRequest, EmbedSparseRequest, EncodeRequest, InfoRequest, ModelType,
     SimpleToken, TruncationDirection,
 };
-use embedd::proto::{self, Truncation};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -35,24 +35,24 @@ async fn vectors_are_those_of_embedd_v1_to_the_bit() {
     let server = Server::start(Model::MiniLm, &["--engine", "native"]);
     let (mut tei, mut own) = (connect(&server).await, server.client().await);
     let (long, left) = (long_text(), TruncationDirection::Left.into());
-    let same = |text: &str| proto::EmbedRequest { texts: vec![text.to_owned()], ..Default::default() };
+    let same = |text: &str| embedd_proto::EmbedRequest { texts: vec![text.to_owned()], ..Default::default() };
     let cases = [
         (request(TEXT), same(TEXT)),
         (
             EmbedRequest { normalize: Some(false), ..request(TEXT) },
-            proto::EmbedRequest { normalize: Some(false), ..same(TEXT) },
+            embedd_proto::EmbedRequest { normalize: Some(false), ..same(TEXT) },
         ),
         (
             EmbedRequest { dimensions: Some(7), ..request(TEXT) },
-            proto::EmbedRequest { dimensions: Some(7), ..same(TEXT) },
+            embedd_proto::EmbedRequest { dimensions: Some(7), ..same(TEXT) },
         ),
         (
             EmbedRequest { truncate: true, ..request(&long) },
-            proto::EmbedRequest { truncation: Truncation::End.into(), ..same(&long) },
+            embedd_proto::EmbedRequest { truncation: Truncation::End.into(), ..same(&long) },
         ),
         (
             EmbedRequest { truncate: true, truncation_direction: left, ..request(&long) },
-            proto::EmbedRequest { truncation: Truncation::Start.into(), ..same(&long) },
+            embedd_proto::EmbedRequest { truncation: Truncation::Start.into(), ..same(&long) },
         ),
     ];
     for (request, same) in cases {

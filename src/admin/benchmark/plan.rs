@@ -23,7 +23,7 @@ const SHARE: usize = 4;
 /// What is asked for; empty: the usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are those of the request")]
-pub struct Asked {
+pub(crate) struct Asked {
     pub token_counts: Vec<u32>,
     pub batch_sizes: Vec<u32>,
     pub concurrencies: Vec<u32>,
@@ -32,7 +32,7 @@ pub struct Asked {
 
 /// What is measured: it is within the bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     tokens: Vec<usize>,
     batches: Vec<usize>,
     concurrencies: Vec<usize>,
@@ -53,7 +53,11 @@ impl Plan {
     ///
     /// # Errors
     /// [`ProbeError`] where the tokeniser fails.
-    pub fn check(asked: Asked, embedder: &Embedder, violations: &mut Violations) -> Result<Option<Self>, ProbeError> {
+    pub(crate) fn check(
+        asked: Asked,
+        embedder: &Embedder,
+        violations: &mut Violations,
+    ) -> Result<Option<Self>, ProbeError> {
         let bounds = Bounds {
             least_tokens: filler::least_tokens(embedder)?,
             max_tokens: embedder.max_tokens(),

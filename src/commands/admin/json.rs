@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::codes::code_name;
-use crate::proto::{
+use embedd_proto::codes::code_name;
+use embedd_proto::{
     BenchmarkResult, ClearCacheResponse, GetStatsResponse, Latency, ReloadModelResponse, ValidateResponse,
 };
 

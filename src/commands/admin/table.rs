@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::json::seconds;
-use crate::codes::code_name;
-use crate::proto::{BenchmarkResult, GetStatsResponse, Latency, MethodStats, ReloadModelResponse, ValidateResponse};
+use embedd_proto::codes::code_name;
+use embedd_proto::{BenchmarkResult, GetStatsResponse, Latency, MethodStats, ReloadModelResponse, ValidateResponse};
 
 /// Texts that are shown where not all of them are.
 const WORST_TEXTS: usize = 10;

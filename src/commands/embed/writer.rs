@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use serde::Serialize;
 
 use crate::cli::Output;
-use crate::client::Embedding;
+use embedd_client::Embedding;
 
 #[derive(Serialize)]
 struct Row<'a> {

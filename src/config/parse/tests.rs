@@ -1,6 +1,6 @@
 use super::super::choices::{EngineChoice, LogFormat};
 use super::*;
-use crate::request::Truncation;
+use embedd_model::tokenize::Truncation;
 
 #[test]
 fn sizes_are_bytes_with_or_without_a_unit() {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::super::{EngineChoice, LogFormat, TABLE};
 use super::*;
-use crate::request::Truncation;
+use embedd_model::tokenize::Truncation;
 
 /// Sources from flags, variables and the text of a file.
 pub(in crate::config) fn sources(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Sources {
@@ -21,7 +21,7 @@ fn told(sources: &Sources) -> String {
 #[test]
 fn without_sources_every_setting_has_its_default() {
     let settings = Settings::resolve(&Sources::default()).expect("defaults are valid");
-    assert_eq!(settings.model.to_string(), crate::model_ref::DEFAULT_MODEL);
+    assert_eq!(settings.model.to_string(), embedd_fetch::model_ref::DEFAULT_MODEL);
     assert_eq!((&settings.bundle, &settings.home, &settings.onnxruntime), (&None, &None, &None));
     assert_eq!(settings.listen.to_string(), "0.0.0.0:50051");
     assert_eq!(settings.admin_listen.map(|admin| admin.to_string()), Some("127.0.0.1:50052".to_owned()));
@@ -123,5 +123,5 @@ fn names_are_derived_from_the_key_and_no_two_settings_share_one() {
     let keys: BTreeSet<_> = TABLE.iter().map(|setting| setting.key).collect();
     assert_eq!(keys.len(), TABLE.len());
     assert!(TABLE.iter().all(|setting| setting.help().len() > 10 && setting.help().ends_with('.')));
-    assert_eq!(setting::by_key("home").map(Setting::variable).as_deref(), Some(crate::home::HOME_VARIABLE));
+    assert_eq!(setting::by_key("home").map(Setting::variable).as_deref(), Some(embedd_fetch::home::HOME_VARIABLE));
 }

@@ -4,9 +4,9 @@ use tonic::Status;
 
 use crate::grpc::status;
 use crate::model_slot::Served;
-use crate::proto;
-use crate::reference::ReferenceText;
 use crate::request::Violations;
+use embedd_model::reference::ReferenceText;
+use embedd_proto as proto;
 
 /// Pairs in one request: they fill a message of 4 MiB, the most that is read.
 const MOST_PAIRS: usize = 1000;

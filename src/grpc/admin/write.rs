@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::accuracy::TextAccuracy;
 use crate::admin::benchmark::{Progress, Row};
 use crate::admin::{Reloaded, Validated};
 use crate::embed::Embedder;
-use crate::proto;
-use crate::proto::benchmark_response::Event;
 use crate::stats::{CacheStats, Latency, MethodSnapshot, QueueStats, SessionStats, Stage, Stats, WINDOW};
+use embedd_model::accuracy::TextAccuracy;
+use embedd_proto as proto;
+use embedd_proto::benchmark_response::Event;
 
 pub(super) fn validated(validated: &Validated) -> proto::ValidateResponse {
     let summary = &validated.accuracy.summary;

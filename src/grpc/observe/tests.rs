@@ -124,9 +124,9 @@ fn described(descriptors: &[u8]) -> Vec<String> {
 #[test]
 fn every_method_that_is_served_has_a_name_of_its_own() {
     let services = [
-        crate::proto::FILE_DESCRIPTOR_SET,
-        crate::proto::tei::FILE_DESCRIPTOR_SET,
-        crate::proto::open_inference::FILE_DESCRIPTOR_SET,
+        embedd_proto::FILE_DESCRIPTOR_SET,
+        embedd_proto::tei::FILE_DESCRIPTOR_SET,
+        embedd_proto::open_inference::FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,

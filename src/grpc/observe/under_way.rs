@@ -3,11 +3,11 @@
 use tonic::Code;
 use tonic::codegen::http::HeaderMap;
 
-use crate::codes::{self, code_name};
 use crate::grpc::status;
-use crate::request_id::RequestId;
 use crate::stats::{Call, Method};
 use crate::trace::{Attribute, Span, Traces};
+use embedd_proto::codes::{self, code_name};
+use embedd_proto::request_id::RequestId;
 
 /// Dropped before its end is told, the call was given up.
 #[derive(Debug)]

@@ -7,10 +7,11 @@ use tonic::Status;
 use super::tensor::{self, EMBEDDING, Form, TEXT};
 use crate::embed::Embedder;
 use crate::grpc::status;
-use crate::proto::open_inference as proto;
-use crate::proto::open_inference::infer_parameter::ParameterChoice;
-use crate::proto::open_inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use crate::request::{EmbedOptions, EmbedRequest, Limits, Truncation, Violations, quoted};
+use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations, quoted};
+use embedd_model::tokenize::Truncation;
+use embedd_proto::open_inference as proto;
+use embedd_proto::open_inference::infer_parameter::ParameterChoice;
+use embedd_proto::open_inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 
 /// Parameters of tensors that would make the reply another one, by Triton's extensions of the protocol.
 const UNSUPPORTED: [&str; 2] = ["shared_memory_region", "classification"];

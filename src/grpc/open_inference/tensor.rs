@@ -1,8 +1,8 @@
 //! The tensors: their names, and the two forms in which elements travel.
 
-use crate::proto::open_inference::InferTensorContents;
-use crate::proto::open_inference::model_infer_request::InferInputTensor;
 use crate::request::{Limits, TextField, Violations};
+use embedd_proto::open_inference::InferTensorContents;
+use embedd_proto::open_inference::model_infer_request::InferInputTensor;
 
 /// The input: BYTES, `[n]` or `[n, 1]`.
 pub(super) const TEXT: TextField = TextField::List("text");

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::VERSION;
 use super::tensor::{BYTES, EMBEDDING, FP32, Form, TEXT};
 use crate::embed::{Embedded, Embedder};
-use crate::proto::open_inference as proto;
-use crate::proto::open_inference::model_infer_response::InferOutputTensor;
-use crate::proto::open_inference::model_metadata_response::TensorMetadata;
+use embedd_proto::open_inference as proto;
+use embedd_proto::open_inference::model_infer_response::InferOutputTensor;
+use embedd_proto::open_inference::model_metadata_response::TensorMetadata;
 
 /// A dimension of any size.
 const ANY: i64 = -1;

@@ -5,8 +5,9 @@ use tonic::Status;
 use super::INPUTS;
 use crate::embed::Embedder;
 use crate::grpc::status;
-use crate::proto::tei as proto;
-use crate::request::{EmbedOptions, EmbedRequest, Limits, Texts, Truncation, Violations, quoted};
+use crate::request::{EmbedOptions, EmbedRequest, Limits, Texts, Violations, quoted};
+use embedd_model::tokenize::Truncation;
+use embedd_proto::tei as proto;
 
 pub(super) fn embed(request: proto::EmbedRequest, embedder: &Embedder) -> Result<EmbedRequest, Status> {
     check_embed(request, embedder.limits()).map_err(|violations| status::invalid(&violations))

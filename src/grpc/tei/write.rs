@@ -6,10 +6,10 @@ use tokio::runtime::Handle;
 use tonic::Response;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use crate::bundle::Variant;
 use crate::embed::{Embedded, Embedder};
-use crate::proto::tei as proto;
-use crate::tokenize::Token;
+use embedd_model::bundle::Variant;
+use embedd_model::tokenize::Token;
+use embedd_proto::tei as proto;
 
 /// The vector of the one text of a request, which has so many characters.
 pub(super) fn embedded(embedded: Embedded, chars: usize) -> proto::EmbedResponse {

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::batch::BatchError;
 use crate::embed::{EmbedError, NoSuchModel};
-use crate::request::{TextField, Violations};
-use crate::tokenize::TokenizeError;
+use crate::request::{TextField, Violations, error_text};
 use crate::tokens;
+use embedd_model::tokenize::TokenizeError;
 
 /// As `retry-after`, in milliseconds: OpenAI's clients look for it first.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -36,7 +36,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), param: None, code: None, retry_after: None }
+        Self { status, kind, message: error_text(&message.into()), param: None, code: None, retry_after: None }
     }
 
     fn unavailable(message: impl Into<String>) -> Self {
@@ -63,12 +63,10 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Every field that is wrong.
+/// The fields that are wrong.
 pub(super) fn invalid(violations: &Violations) -> Refusal {
-    let told: Vec<String> =
-        violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect();
     let param = violations.iter().next().map(|violation| violation.field.clone());
-    Refusal { param, ..Refusal::new(StatusCode::BAD_REQUEST, CALLER, told.join("; ")) }
+    Refusal { param, ..Refusal::new(StatusCode::BAD_REQUEST, CALLER, violations.to_string()) }
 }
 
 pub(super) fn unreadable(error: &serde_json::Error) -> Refusal {

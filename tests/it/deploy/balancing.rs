@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use embedd::proto::{EmbedRequest, GetStatsRequest};
+use embedd_proto::{EmbedRequest, GetStatsRequest};
 use serde_json::{Value, json};
 use tonic::Request;
 

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use embedd::proto::EmbedRequest;
+use embedd_proto::EmbedRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{NOT_RELOADED, RELOADED, call, connect, get_model, health};
@@ -140,7 +140,7 @@ async fn health_without_tls_has_a_listener_of_its_own_which_outlasts_the_others(
 
     let with_certificate = servers.trusted().identity(clients.sign().identity());
     let channel = connect(server.address, Some(with_certificate)).await.expect("a connection");
-    let mut client = embedd::proto::embedding_service_client::EmbeddingServiceClient::new(channel);
+    let mut client = embedd_proto::embedding_service_client::EmbeddingServiceClient::new(channel);
     let texts = vec!["word ".repeat(250); 40];
     let under_way = tokio::spawn(async move { client.embed(EmbedRequest { texts, ..Default::default() }).await });
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use embedd::proto::GetStatsRequest;
-use embedd::proto::admin_service_client::AdminServiceClient;
+use embedd_proto::GetStatsRequest;
+use embedd_proto::admin_service_client::AdminServiceClient;
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 

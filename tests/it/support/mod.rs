@@ -4,6 +4,7 @@ pub(crate) mod authority;
 pub(crate) mod collector;
 pub(crate) mod exposition;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod models;
 pub(crate) mod numbers;
 pub(crate) mod python;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use embedd::accuracy::cosine;
-use embedd::reference::{ReferenceSet, ReferenceText};
+use embedd_model::accuracy::cosine;
+use embedd_model::reference::{ReferenceSet, ReferenceText};
 
 use super::models::Model;
 use super::server::{Server, embed};

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-use embedd::kernels::InstructionSet;
+use embedd_kernels::InstructionSet;
 
 /// Whether this CPU has the instruction set; if not, reports that its test is skipped.
 pub(crate) fn cpu_has(set: InstructionSet) -> bool {

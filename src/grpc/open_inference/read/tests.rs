@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::proto::open_inference::{InferParameter, InferTensorContents, ModelInferRequest};
+use embedd_proto::open_inference::{InferParameter, InferTensorContents, ModelInferRequest};
 
 const LIMITS: Limits = Limits { max_texts: NonZeroUsize::new(3).expect("not zero"), max_text_bytes: 8, dimension: 4 };
 

@@ -1,7 +1,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::proto::tei::EmbedRequest as Message;
+use embedd_proto::tei::EmbedRequest as Message;
 
 const LIMITS: Limits = Limits { max_texts: NonZeroUsize::MIN, max_text_bytes: 8, dimension: 4 };
 

@@ -67,3 +67,9 @@ async fn of_several_fields_the_first_is_named_and_all_are_told() {
     assert_eq!(body["error"]["param"], "dimensions");
     assert_eq!(body["error"]["message"], "dimensions is 0; input[1] is null");
 }
+
+#[tokio::test]
+async fn messages_are_bounded_whatever_they_repeat() {
+    let (_, body, _) = told(failed("x".repeat(1 << 20))).await;
+    assert_eq!(body["error"]["message"].as_str().map(str::len), Some(1024));
+}

@@ -5,8 +5,8 @@ use axum::response::IntoResponse as _;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::bundle::{Pooling, Variant};
-use crate::request::Truncation;
+use embedd_model::bundle::{Pooling, Variant};
+use embedd_model::tokenize::Truncation;
 
 const LIMITS: Limits = Limits { max_texts: NonZeroUsize::new(3).expect("not zero"), max_text_bytes: 8, dimension: 384 };
 
