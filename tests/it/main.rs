@@ -11,6 +11,7 @@ mod api_reference;
 mod architecture;
 mod batch_invariance;
 mod caching;
+mod checkpoints;
 mod client;
 mod cold_start;
 mod command_line;

@@ -11,9 +11,17 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const USUAL_MODULES: &[u8] =
     br#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "models.Pooling"}]"#;
 
-const REQUIRED: [&str; 5] =
-    ["config.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
-const OPTIONAL: [&str; 3] = ["config_sentence_transformers.json", "README.md", "vocab.txt"];
+const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
+/// transformers 5 writes no `special_tokens_map.json`: the special tokens are in `tokenizer.json`. Without
+/// `sentence_bert_config.json`, the maximum length is in `tokenizer_config.json`.
+const OPTIONAL: [&str; 6] = [
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "config_sentence_transformers.json",
+    "README.md",
+    "vocab.txt",
+];
 
 /// A file to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]

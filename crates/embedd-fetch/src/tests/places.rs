@@ -35,6 +35,27 @@ fn a_folder_of_ones_own_is_told_everything_that_it_lacks() {
     }
 }
 
+/// Files that not every version of sentence-transformers and transformers writes.
+const OPTIONAL: [&str; 3] = ["special_tokens_map.json", "tokenizer_config.json", "sentence_bert_config.json"];
+
+#[test]
+fn a_model_without_the_files_that_newer_versions_do_not_write_is_whole() {
+    let home = TempDir::new().expect("a folder");
+    let mut files = model_files(10);
+    for file in OPTIONAL {
+        files.remove(file).expect("a file of the model");
+    }
+    let folder = home.path().join("mine");
+    write_files(&folder, &files);
+    assert_eq!(fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect("the model"), folder);
+
+    let server = HubServer::start(files);
+    let fetched = fetcher(&home).origin(Origin::Hub).hub_endpoint(&server.address).model(&model(MODEL));
+    let fetched = fetched.expect("the model");
+    assert!(fetched.join("tokenizer.json").is_file());
+    assert!(OPTIONAL.iter().all(|file| !fetched.join(file).exists()));
+}
+
 #[test]
 fn nothing_is_fetched_offline() {
     let home = TempDir::new().expect("a folder");
