@@ -15,6 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::support::models::{Model, copy_of, fetcher};
 use crate::support::reference;
 use crate::support::server::{Server, command, embed, refused, temporary_folder};
+use crate::support::skips::cpu_has;
 
 #[tokio::test]
 async fn native_is_near_pytorch_over_grpc_and_the_same_bits_in_every_batch_mpnet() {
@@ -46,7 +47,7 @@ async fn the_engine_and_the_instruction_set_of_its_kernels_are_told() {
     }
     for set in InstructionSet::ALL {
         let flags = ["--engine", "native", "--instruction-set", set.name()];
-        if set.is_available() {
+        if cpu_has(set) {
             let server = Server::launch(Model::MiniLm, &flags);
             let logged = server.wait_for_line("model loaded");
             assert_eq!((&logged["engine"], &logged["instruction_set"]), (&"native".into(), &set.name().into()));

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::support::models::{Model, fetcher};
 use crate::support::reference::{self, LEAST, LEAST_MEAN};
 use crate::support::server::{command, temporary_folder};
+use crate::support::skips::cpu_has;
 
 /// A command on the bundle of MiniLM.
 fn run(name: &str, flags: &[&str]) -> Output {
@@ -51,8 +52,7 @@ fn the_model_has_the_embeddings_of_pytorch_and_validate_says_so() {
 /// Conversion proved the native model by the fastest kernels of this machine; others may have less.
 #[test]
 fn the_native_model_passes_by_256_bit_vectors_too() {
-    if !InstructionSet::Avx2.is_available() {
-        eprintln!("NOT TESTED: this CPU has no {}", InstructionSet::Avx2);
+    if !cpu_has(InstructionSet::Avx2) {
         return;
     }
     let output = run("validate", &["--json", "--variant", "native", "--instruction-set", "avx2"]);

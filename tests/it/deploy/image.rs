@@ -36,11 +36,14 @@ fn the_image_exposes_the_ports_of_the_default_settings() {
 }
 
 #[test]
-fn the_image_is_built_by_the_compiler_that_the_crate_asks_for() {
+fn the_crate_the_checkout_and_the_image_name_the_same_compiler() {
     let (cargo, dockerfile) = (text("Cargo.toml"), text("Dockerfile"));
     let version = cargo.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
     let image = dockerfile.lines().find_map(|line| line.strip_prefix("ARG BUILD_IMAGE=")).expect("an image");
     assert!(image.contains(&format!("/rust:{}.", version.trim_matches('"'))), "{image} and {version}");
+    let toolchain = text("rust-toolchain.toml");
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).expect("a channel");
+    assert!(image.contains(&format!("/rust:{}-", channel.trim_matches('"'))), "{image} and {channel}");
 }
 
 #[test]

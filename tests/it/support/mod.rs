@@ -10,6 +10,7 @@ pub(crate) mod numbers;
 pub(crate) mod python;
 pub(crate) mod reference;
 pub(crate) mod server;
+pub(crate) mod skips;
 
 use std::time::Duration;
 
