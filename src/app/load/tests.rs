@@ -1,16 +1,16 @@
 use super::*;
 
 #[test]
-fn the_engines_of_a_cpu_stand_fastest_first() {
+fn the_engines_of_a_cpu_are_ordered_fastest_first() {
     let all = &[Variant::Native, Variant::Portable, Variant::Fp32][..];
     let (native, portable, fp32) = (&[Variant::Native, Variant::Fp32][..], &all[1..], &all[2..]);
     let cases = [
         (InstructionSet::Avx512Vnni, CpuInstructions::Avx512Vnni, all),
-        // Kernels of fewer instructions than the CPU has were asked for.
+        // The kernels were limited to fewer instructions than the CPU has.
         (InstructionSet::Avx2, CpuInstructions::Avx512Vnni, portable),
         (InstructionSet::Plain, CpuInstructions::Avx512Vnni, portable),
         (InstructionSet::Plain, CpuInstructions::Avx2, fp32),
-        // The best that there is for the CPU.
+        // The best kernels for the CPU.
         (InstructionSet::Avx2, CpuInstructions::AvxVnni, portable),
         (InstructionSet::Avx2, CpuInstructions::Avx512, native),
         (InstructionSet::Avx2, CpuInstructions::Avx2, native),
@@ -21,6 +21,6 @@ fn the_engines_of_a_cpu_stand_fastest_first() {
         (InstructionSet::Plain, CpuInstructions::Other, fp32),
     ];
     for (kernels, cpu, expected) in cases {
-        assert_eq!(fastest_first(kernels, cpu), expected, "kernels for {kernels}, a CPU with {cpu}");
+        assert_eq!(fastest_first(kernels, cpu), expected, "kernels for {kernels} on a CPU with {cpu}");
     }
 }

@@ -1,10 +1,9 @@
+use std::path::PathBuf;
+
 use tempfile::NamedTempFile;
 
+use super::super::describe;
 use super::*;
-
-fn to(server: &str) -> ClientOptions {
-    ClientOptions { server: server.to_owned(), ..ClientOptions::default() }
-}
 
 fn file(content: &str) -> NamedTempFile {
     let file = NamedTempFile::new().expect("a file");
@@ -12,40 +11,41 @@ fn file(content: &str) -> NamedTempFile {
     file
 }
 
-fn text(result: Result<impl Sized, OptionsError>) -> String {
-    result.err().expect("an error").to_string()
+fn path(file: &NamedTempFile) -> Option<PathBuf> {
+    Some(file.path().to_owned())
 }
 
-#[test]
-fn files_for_tls_need_https_and_each_other() {
-    let certificate = Some(PathBuf::from("client.pem"));
-    let options = ClientOptions { certificate: certificate.clone(), ..to("https://a:1,b:1") };
-    let message = text(options.builder());
-    assert!(message.contains("--certificate") && message.contains("--server b:1"), "{message}");
-    let system = file("-----BEGIN CERTIFICATE-----\n");
-    let ca = Some(system.path().to_owned());
-    let options = ClientOptions { certificate, ca: ca.clone(), ..to("https://a:1") };
-    assert!(text(options.builder()).contains("--certificate is of no use without --key"));
-    let options = ClientOptions { key: ca.clone(), ca, ..to("https://a:1") };
-    assert!(text(options.builder()).contains("--key is of no use without --certificate"));
+async fn error(credentials: &Credentials) -> String {
+    describe(&connect("https://127.0.0.1:1", credentials).await.err().expect("an error"))
 }
 
-#[test]
-fn a_file_that_holds_something_else_is_named_with_its_flag() {
+#[tokio::test]
+async fn a_file_with_other_content_is_named_with_its_flag() {
     let empty = file("");
-    let options = ClientOptions { ca: Some(empty.path().to_owned()), ..to("https://a:1") };
-    let message = text(options.builder());
+    let message = error(&Credentials { ca: path(&empty), ..Credentials::default() }).await;
     assert!(message.contains("--ca") && message.contains("BEGIN CERTIFICATE"), "{message}");
-    let options = ClientOptions { ca: Some("does/not/exist".into()), ..to("https://a:1") };
-    assert!(text(options.builder()).contains("--ca does/not/exist"));
+    let certificate = file("-----BEGIN CERTIFICATE-----\n");
+    let swapped = Credentials { certificate: path(&certificate), key: path(&certificate), ..Credentials::default() };
+    let message = error(&swapped).await;
+    assert!(message.contains("--key") && message.contains("BEGIN PRIVATE KEY"), "{message}");
+    let message = error(&Credentials { ca: Some("does/not/exist".into()), ..Credentials::default() }).await;
+    assert!(message.contains("--ca does/not/exist: No such file"), "{message}");
     for wrong in ["", " \n", "two words", "ö"] {
         let token = file(wrong);
-        let options = ClientOptions { token_file: Some(token.path().to_owned()), ..to("a:1") };
-        assert!(text(options.builder()).contains("--token-file"), "{wrong:?}");
+        let message = error(&Credentials { token_file: path(&token), ..Credentials::default() }).await;
+        assert!(message.contains("--token-file") && message.contains("token"), "{wrong:?}: {message}");
     }
 }
 
-/// A server with TLS that lets in only those with a certificate and a token.
+#[tokio::test]
+async fn certificates_need_a_tls_address() {
+    let certificate = file("-----BEGIN CERTIFICATE-----\n");
+    let credentials = Credentials { ca: path(&certificate), ..Credentials::default() };
+    let error = connect("http://127.0.0.1:1", &credentials).await.err().expect("an error").to_string();
+    assert!(error.contains("127.0.0.1:1") && error.contains("`https://`"), "{error}");
+}
+
+/// A TLS server that requires a client certificate and a token.
 mod tls {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     use tokio_stream::wrappers::TcpListenerStream;
@@ -95,34 +95,29 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn a_server_with_tls_is_called_by_those_with_certificate_and_token_and_no_others() {
+    async fn a_mutual_tls_server_accepts_only_clients_with_certificate_and_token() {
         let authority = Authority::new();
         let server = serve(&authority).await;
         let (certificate, key) = authority.issue("client");
         let [ca, certificate, key, token] = [&authority.0.pem(), &certificate, &key, "secret\n"].map(file);
-        let path = |file: &NamedTempFile| Some(file.path().to_owned());
-        let all = ClientOptions {
-            server,
-            ca: path(&ca),
-            certificate: path(&certificate),
-            key: path(&key),
-            token_file: path(&token),
-        };
-        let call = async |options: &ClientOptions| {
-            let connection = options.connect().await.map_err(|error| error.to_string())?;
+        let all =
+            Credentials { ca: path(&ca), certificate: path(&certificate), key: path(&key), token_file: path(&token) };
+        let call = async |server: &str, credentials: &Credentials| {
+            let connection = connect(server, credentials).await.map_err(|error| describe(&error))?;
             let request = HealthCheckRequest { service: String::new() };
             HealthClient::new(connection).check(request).await.map_err(|status| status.to_string())
         };
-        call(&all).await.expect("the health of the server");
+        call(&server, &all).await.expect("the health of the server");
 
-        let stranger = ClientOptions { certificate: None, key: None, ..all.clone() };
-        call(&stranger).await.expect_err("no certificate");
-        let no_token = call(&ClientOptions { token_file: None, ..all.clone() }).await.expect_err("no token");
+        let stranger = Credentials { certificate: None, key: None, ..all.clone() };
+        call(&server, &stranger).await.expect_err("no certificate");
+        let no_token = call(&server, &Credentials { token_file: None, ..all.clone() }).await.expect_err("no token");
         assert!(no_token.contains("no token"), "{no_token}");
         let other = file(&Authority::new().0.pem());
-        let wrong = call(&ClientOptions { ca: path(&other), ..all.clone() }).await.expect_err("another authority");
-        assert!(wrong.contains("no connection") && wrong.contains("certificate"), "{wrong}");
-        let plain = ClientOptions { server: all.server.replace("https", "http"), token_file: path(&token), ..to("") };
-        call(&plain).await.expect_err("no TLS");
+        let wrong =
+            call(&server, &Credentials { ca: path(&other), ..all.clone() }).await.expect_err("another authority");
+        assert!(wrong.contains("certificate"), "{wrong}");
+        let plain = Credentials { token_file: path(&token), ..Credentials::default() };
+        call(&server.replace("https", "http"), &plain).await.expect_err("no TLS");
     }
 }
