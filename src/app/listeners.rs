@@ -12,7 +12,7 @@ use crate::reload::NamedFile;
 use crate::tokens::Tokens;
 
 /// The connection limit of the admin, health and HTTP listeners, which only operators, monitoring and probes use.
-const SIDE_ROOM: Room = Room { connections: 64, setting: None };
+const SIDE_LIMIT: Room = Room { connections: 64, setting: None };
 
 /// The configs of all listeners.
 pub(super) struct Listeners {
@@ -37,7 +37,7 @@ impl Listeners {
             )?,
             tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
             room: Room { connections: settings.max_connections.get(), setting: Some("--max-connections") },
-            stay: stay(settings),
+            stay: connection_limits(settings),
         };
         let openai = openai(settings);
         Ok(Self {
@@ -67,8 +67,8 @@ fn admin(settings: &Settings) -> Result<Door, AppError> {
 
 /// Without TLS, tokens and a maximum age: there is no load to balance, and benchmarks and health watches may take long.
 fn side(settings: &Settings) -> Door {
-    let stay = Stay { max_age: None, ..stay(settings) };
-    Door { tls: None, tokens: None, room: SIDE_ROOM, stay }
+    let stay = Stay { max_age: None, ..connection_limits(settings) };
+    Door { tls: None, tokens: None, room: SIDE_LIMIT, stay }
 }
 
 /// By default, the HTTP port gives nobody access that the gRPC listener denies.
@@ -91,12 +91,12 @@ fn is_within(address: IpAddr, other: IpAddr) -> bool {
     other.is_unspecified() || address.to_canonical().is_loopback() || address.to_canonical() == other.to_canonical()
 }
 
-/// Connections of callers do not use up those for probes and Prometheus.
+/// The connections of callers come on top of those for probes and Prometheus.
 fn http(settings: &Settings, serves_callers: bool) -> HttpLimits {
     let callers = settings.max_connections.get();
-    let with_callers = Room { connections: SIDE_ROOM.connections + callers, setting: Some("--max-connections") };
+    let with_callers = Room { connections: SIDE_LIMIT.connections + callers, setting: Some("--max-connections") };
     HttpLimits {
-        room: if serves_callers { with_callers } else { SIDE_ROOM },
+        room: if serves_callers { with_callers } else { SIDE_LIMIT },
         max_header_bytes: settings.max_header_bytes.get(),
         max_age: settings.max_connection_age,
         grace: settings.max_connection_age_grace,
@@ -117,7 +117,7 @@ fn tls(
     Ok(files.map(Tls::open).transpose()?)
 }
 
-fn stay(settings: &Settings) -> Stay {
+fn connection_limits(settings: &Settings) -> Stay {
     Stay {
         keepalive_interval: settings.keepalive_interval,
         keepalive_timeout: settings.keepalive_timeout,

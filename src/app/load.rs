@@ -36,8 +36,9 @@ pub(crate) enum LoadModelError {
     NoEngine(PathBuf),
     /// The engine failed the accuracy gate during conversion.
     #[error(
-        "the {engine} engine ({recipe}) of {bundle} failed the accuracy gate: its minimum cosine is {:.5}, the threshold \
-         {:.5}; convert the model with another recipe, serve with --engine fp32, or accept it with --allow-inaccurate",
+        "the {engine} engine ({recipe}) of {bundle} failed the accuracy gate: its minimum cosine is {:.5}, below the \
+         threshold {:.5}; convert the model with another recipe, serve with --engine fp32, or accept it with \
+         --allow-inaccurate",
         accuracy.min_cosine, accuracy.threshold
     )]
     Inaccurate { bundle: PathBuf, engine: Variant, recipe: String, accuracy: AccuracyRecord },

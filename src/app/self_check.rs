@@ -7,8 +7,7 @@ use embedd_model::accuracy::{DEFAULT_THRESHOLD, cosine};
 use embedd_model::bundle::{Bundle, BundleError, REFERENCE_FILE, Variant};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::reference::{ReferenceError, ReferenceSet, ReferenceText};
-use embedd_model::tokenize::Truncation;
-use embedd_model::tokenize::{TokenizeError, Tokenizer};
+use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
 
 /// Texts to embed: half of them edge cases, half of them ordinary.
 const TEXTS: usize = 8;
@@ -27,16 +26,16 @@ pub(crate) enum SelfCheckError {
     #[error("the reference text {id} {error}")]
     Tokenize { id: String, error: TokenizeError },
     #[error(
-        "the reference text {id} has {found} tokens here, but {expected} in PyTorch: the tokenizer of {bundle} does not \
-         belong to the model; convert the model again with `embedd convert --force`"
+        "the reference text {id} has {found} tokens here, but {expected} in PyTorch: the tokenizer of {bundle} does \
+         not belong to the model; convert the model again with `embedd convert --force`"
     )]
     Tokens { id: String, found: usize, expected: u32, bundle: PathBuf },
     #[error("inference failed: {0}")]
     Infer(#[from] InferenceError),
     #[error(
         "the {engine} engine ({instruction_set}) is less accurate on this machine than when it was validated: the \
-         reference text {id} has cosine {cosine:.5} to PyTorch, below the threshold {threshold:.5}; serve another engine, \
-         such as --engine fp32, or convert the model again with `embedd convert --force`"
+         reference text {id} has cosine {cosine:.5} to PyTorch, below the threshold {threshold:.5}; serve another \
+         engine, such as --engine fp32, or convert the model again with `embedd convert --force`"
     )]
     Cosine { id: String, cosine: f64, threshold: f64, engine: Variant, instruction_set: String },
 }
@@ -58,7 +57,7 @@ pub(super) fn reference(bundle: &Bundle) -> Result<Option<ReferenceSet>, SelfChe
 }
 
 impl SelfCheck {
-    /// Chooses the texts, and tokenises them.
+    /// Chooses the texts and tokenizes them.
     pub(super) fn of(
         reference: &ReferenceSet,
         tokenizer: &Tokenizer,
@@ -132,12 +131,12 @@ fn choose(reference: &ReferenceSet, max_tokens: usize) -> Vec<&ReferenceText> {
         let tokens = text.token_count as usize;
         tokens <= MAX_TOKENS.min(max_tokens) && text.token_count < reference.max_tokens
     };
-    let (mut hard, mut plain): (Vec<_>, Vec<_>) =
+    let (mut edge_cases, mut ordinary): (Vec<_>, Vec<_>) =
         reference.texts.iter().filter(short).partition(|text| text.id.starts_with(EDGE_CASE));
-    let hard = spread(&mut hard, TEXTS / 2);
-    let plain = spread(&mut plain, TEXTS - hard.len());
+    let edge_cases = spread(&mut edge_cases, TEXTS / 2);
+    let ordinary = spread(&mut ordinary, TEXTS - edge_cases.len());
     // Sessions take texts in turn: sorted by length, none gets only long ones.
-    let mut chosen = [hard, plain].concat();
+    let mut chosen = [edge_cases, ordinary].concat();
     chosen.sort_by_key(|text| text.token_count);
     chosen
 }

@@ -160,7 +160,7 @@ fn protocols(settings: &Settings) -> Protocols {
     Protocols { tei: settings.tei, open_inference: settings.open_inference }
 }
 
-/// Also logs the answer.
+/// Logs and returns whether OpenAI's API is served.
 fn is_served(openai: Result<(), &'static str>) -> bool {
     match openai {
         Ok(()) => tracing::info!("OpenAI's API is served on the HTTP port"),

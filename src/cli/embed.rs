@@ -10,12 +10,10 @@ use embedd_client::Truncation;
 
 /// Arguments of `embedd embed`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(
-    after_help = "Each embedding is a JSON object: `index` (from 0), `embedding`, `token_count`, `truncated`, `cached`. \
-                  Lines of standard input are embedded as they arrive and printed in input order. Texts that cannot be \
-                  embedded are reported on standard error by number (from 1) and left out. Exit codes: 0 all texts are \
-                  embedded, 1 some are not or no server answers, 64 wrong use."
-)]
+#[command(after_help = "Each embedding is a JSON object: `index` (from 0), `embedding`, `token_count`, `truncated`, \
+                  `cached`. Lines of standard input are embedded as they arrive and printed in input order. Texts that \
+                  cannot be embedded are reported on standard error by number (from 1) and left out. Exit codes: 0 all \
+                  texts are embedded, 1 some are not or no server answers, 64 wrong use.")]
 pub struct Embed {
     /// The texts [default: the lines of standard input]
     #[arg(value_name = "TEXT")]

@@ -19,7 +19,8 @@ const MAX_CONNECTIONS: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Exit codes: 0 done, or interrupted after something was measured; 1 failed: no server, no successful \
-                  request, or, with --verify, an embedding that differs; 64 wrong use. docs/LOAD.md explains the figures."
+                  request, or, with --verify, an embedding that differs; 64 wrong use. docs/LOAD.md explains the \
+                  figures."
 )]
 pub struct Load {
     /// How requests arrive.

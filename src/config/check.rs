@@ -154,8 +154,8 @@ fn unencrypted_tokens(settings: &Settings) -> impl Iterator<Item = String> {
     });
     unencrypted.map(|(tokens, certificate, ..)| {
         format!(
-            "{tokens} is set without {certificate}: tokens are sent unencrypted, and anyone who sees one can use it; set \
-             {certificate}, or terminate TLS in front of the server"
+            "{tokens} is set without {certificate}: tokens are sent unencrypted, and anyone who sees one can use it; \
+             set {certificate}, or terminate TLS in front of the server"
         )
     })
 }

@@ -10,10 +10,11 @@ const INTRODUCTION: &str = "\
 <!-- Generated from src/config/table.rs: edit that file, then run `UPDATE_DOCS=1 cargo test configuration_page`. -->
 
 Every setting has a flag, an environment variable and a key in a TOML file (`--config FILE` or `EMBEDD_CONFIG`). Flags
-override variables, variables override the file, and the file overrides defaults. All mistakes are reported at once, with
-exit code 64. `embedd serve --print-config` prints the effective settings and their sources as a TOML file.
+override variables, variables override the file, and the file overrides defaults. All mistakes are reported at once,
+with exit code 64. `embedd serve --print-config` prints the effective settings and their sources as a TOML file.
 
-* Sizes are bytes (`65536`) or have a unit: `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`. Times have a unit: `500ms`, `2s`, `1m`, `1h`.
+* Sizes are bytes (`65536`) or have a unit: `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`. Times have a unit: `500ms`, `2s`,
+  `1m`, `1h`.
 * A switch needs no value as a flag: `--offline` is `--offline=true`.
 * In the file, quotes are optional around numbers and switches and required around everything else. Keys are top-level:
   the file has no tables.
@@ -58,8 +59,8 @@ mod tests {
         let written = std::fs::read_to_string(&page).unwrap_or_default();
         assert!(
             written == super::markdown(),
-            "docs/CONFIGURATION.md does not match src/config/table.rs; run `UPDATE_DOCS=1 cargo test configuration_page` \
-             and commit the page"
+            "docs/CONFIGURATION.md does not match src/config/table.rs; run `UPDATE_DOCS=1 cargo test \
+             configuration_page` and commit the page"
         );
     }
 }

@@ -26,9 +26,9 @@ impl LogFilter {
     pub fn env_filter(&self) -> EnvFilter {
         let silent = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).parse_lossy("");
         let everywhere = self.0.iter().rev().find_map(|directive| directive.to_string().parse::<LevelFilter>().ok());
-        // A level below `warn` applies to all libraries.
-        let quiet = everywhere.is_some_and(|level| level > LevelFilter::WARN);
-        let verbose = VERBOSE.iter().filter(|_| quiet).filter_map(|directive| directive.parse().ok());
+        // At `error` and `off`, libraries are as quiet as everything else.
+        let hush = everywhere.is_some_and(|level| level > LevelFilter::WARN);
+        let verbose = VERBOSE.iter().filter(|_| hush).filter_map(|directive| directive.parse().ok());
         // The user's directives come last: the later of two directives for one target wins.
         verbose.chain(self.0.iter().cloned()).fold(silent, EnvFilter::add_directive)
     }

@@ -30,8 +30,8 @@ const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h
 
 pub(super) fn model(text: &str) -> Parsed<ModelRef> {
     text.parse().map_err(|_| {
-        "a hub id such as `sentence-transformers/all-mpnet-base-v2`, or the path of a sentence-transformers folder that \
-         exists or begins with `/` or `.`"
+        "a hub id such as `sentence-transformers/all-mpnet-base-v2`, or the path of a sentence-transformers folder \
+         that exists or begins with `/` or `.`"
             .to_owned()
     })
 }
@@ -63,8 +63,8 @@ pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
 /// The URL of a gRPC server. It must not contain credentials, because settings are logged.
 pub(super) fn url(text: &str) -> Parsed<Uri> {
     let known = |uri: &Uri| {
-        let (scheme, authority) = (uri.scheme_str(), uri.authority().map(Authority::as_str));
-        matches!(scheme, Some("http" | "https")) && authority.is_some_and(|authority| !authority.contains('@'))
+        let authority = uri.authority().map(Authority::as_str);
+        matches!(uri.scheme_str(), Some("http" | "https")) && authority.is_some_and(|text| !text.contains('@'))
     };
     let parsed = text.parse().ok().filter(known);
     parsed.ok_or_else(|| "a URL that begins with `http://` or `https://` and contains no user name".to_owned())

@@ -45,7 +45,10 @@ macro_rules! settings {
         impl Settings {
             /// Reads all fields before the first missing one returns, so that all mistakes are found.
             pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-                $( let $key: Option<$type> = by_key(stringify!($key)).and_then(|setting| reader.read(setting, $parse)); )+
+                $(
+                    let setting = by_key(stringify!($key))?;
+                    let $key: Option<$type> = reader.read(setting, $parse);
+                )+
                 Some(Self { $( $key: $key?, )+ })
             }
         }
@@ -115,7 +118,7 @@ settings! {
     // listener.
     /// Serve OpenAI's API (`POST /v1/embeddings`, `GET /v1/models`) on the HTTP port: `on`, `off` or `auto`. `auto` is
     /// off if `tls-certificate` is set, because that port has no TLS, or if `http-listen` is reachable from more places
-    /// than `listen`. With `token-file`, it requires a token, too.
+    /// than `listen`. If `token-file` is set, it also requires a token.
     openai: OpenAiChoice = Network, Text "WHEN", "auto", parse::choice;
 
     // Most servers run inside a mesh or a cluster; users who need TLS have certificates to name.
@@ -244,7 +247,7 @@ settings! {
 
     // A text of 64 tokens takes about 20 ms on two cores: with 40 per CPU the last one waits about 1.6 s on any
     // machine, and a server at twice its capacity answers the requests that it accepts within twice the latency of 64
-    // callers (11 tokens: 0.4 s). Most callers have given up by then.
+    // callers (11 tokens: 0.4 s). Most callers give up on requests that wait longer.
     /// The maximum number of requests ahead of a new one in the queue; beyond that, new requests are rejected
     /// immediately. `auto`: 40 per CPU.
     queue_requests: Option<NonZeroUsize> = Batching, Number "N", "auto",
@@ -256,7 +259,7 @@ settings! {
     queue_total_texts: NonZeroUsize = Batching, Number "N", "4096", |text| parse::count(text, 1 << 20);
 
     // About 18,000 vectors of 768 components.
-    /// The memory of the embedding cache; 0: no cache.
+    /// The maximum memory of the embedding cache; 0: no cache.
     cache_bytes: Option<NonZeroUsize> = Cache, Number "SIZE", "64MiB",
         |text| parse::unless("0", text, |text| parse::size(text, 1..=1 << 40));
 

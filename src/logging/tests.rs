@@ -19,7 +19,8 @@ impl Write for Lines {
 
 fn written(style: Style, filter: &str, log: impl FnOnce()) -> String {
     let lines = Lines::default();
-    let (filter, writer) = (filter.parse().expect("valid"), lines.clone());
+    let filter = filter.parse().expect("valid");
+    let writer = lines.clone();
     let subscriber = subscriber(style, &filter, move || writer.clone());
     tracing::subscriber::with_default(subscriber, log);
     let bytes = lines.0.lock().expect("one test at a time").clone();

@@ -3,7 +3,9 @@ use super::*;
 #[test]
 fn the_engines_of_a_cpu_are_ordered_fastest_first() {
     let all = &[Variant::Native, Variant::Portable, Variant::Fp32][..];
-    let (native, portable, fp32) = (&[Variant::Native, Variant::Fp32][..], &all[1..], &all[2..]);
+    let native = &[Variant::Native, Variant::Fp32][..];
+    let portable = &all[1..];
+    let fp32 = &all[2..];
     let cases = [
         (InstructionSet::Avx512Vnni, CpuInstructions::Avx512Vnni, all),
         // The kernels were limited to fewer instructions than the CPU has.
