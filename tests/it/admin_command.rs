@@ -41,7 +41,7 @@ fn each_command_prints_tables_or_json_and_ends_with_its_code() {
     let found = json(address, &["validate"], 0);
     assert_eq!((&found["passed"], found["texts"].as_array().map(Vec::len)), (&true.into(), Some(253)));
     let table = text(address, &["validate", "--min-cosine", "1"], 2);
-    assert!(table.contains("FAIL (") && table.contains("edge-") && table.contains("least cosine"), "{table}");
+    assert!(table.contains("FAIL (") && table.contains("edge-") && table.contains("minimum cosine"), "{table}");
     let set = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/all-MiniLM-L6-v2.safetensors");
     assert_eq!(json(address, &["validate", "--reference", set], 0)["texts"][0]["id"], found["texts"][0]["id"]);
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::support::authority::{Authority, write};
 use crate::support::models::Model;
-use crate::support::server::{Server, embed, shared, temporary_folder};
+use crate::support::server::{Server, command, embed, shared, temporary_folder};
 
 fn addresses(servers: &[&Server]) -> String {
     servers.iter().map(|server| server.address.to_string()).collect::<Vec<_>>().join(",")
@@ -220,5 +220,27 @@ async fn tls_certificates_and_tokens_open_a_server_by_each_of_its_addresses() {
         assert_eq!(denied.kind(), &CallErrorKind::Denied, "{denied}");
         let stranger = Client::builder(&*address).trust(clients.pem()).connect().await.expect_err("another authority");
         assert!(stranger.to_string().contains("certificate"), "{stranger}");
+    }
+
+    // The commands read the same from files.
+    let trusted = write(&folder, "servers.pem", &servers.pem());
+    let [certificate, key] = own.write(&folder, "client");
+    let address = format!("https://localhost:{port}");
+    let run = |flags: &[&str]| {
+        let mut command = command();
+        command.args(["embed", "a text", "--server", &address]).args(flags);
+        let output = command.output().expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let identity = ["--certificate", &certificate, "--key", &key];
+    let token = ["--token-file", &tokens];
+    assert_eq!(run(&[&["--ca", &trusted][..], &identity, &token].concat()), (Some(0), String::new()));
+    for (flags, expected) in [
+        ([&["--ca", &trusted][..], &identity].concat(), "UNAUTHENTICATED"),
+        ([&["--ca", &trusted][..], &token].concat(), ""),
+        ([&["--ca", &ca][..], &identity, &token].concat(), "certificate"),
+    ] {
+        let (code, error) = run(&flags);
+        assert!(code == Some(1) && error.contains(expected), "{flags:?}: {error}");
     }
 }

@@ -50,5 +50,5 @@ fn a_server_that_is_not_there_or_says_nothing_is_not_well() {
     assert!(code == Some(1) && text.contains("no connection"), "{text}");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (code, text) = told(&mut health(&silent.local_addr().expect("an address").to_string()));
-    assert!(code == Some(1) && text.contains("has not answered within 5s"), "{text}");
+    assert!(code == Some(1) && text.contains("did not answer within 5s"), "{text}");
 }

@@ -17,6 +17,7 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::support::authority::{Authority, write};
 use crate::support::models::Model;
 use crate::support::server::{Server, command, shared, temporary_folder};
 
@@ -123,12 +124,15 @@ fn failures_are_told_and_have_their_exit_codes() {
         assert_eq!(load(&address, wrong).status.code(), Some(64), "{wrong:?}");
     }
     let server = shared(Model::MiniLm);
+    let (_folder, folder) = temporary_folder();
+    let ca = write(&folder, "ca.pem", &Authority::new("servers").pem());
     for (args, expected) in [
         (&["--tokens", "257"][..], "at most 256"),
         (&["--tokens", "1"], "2 tokens already"),
         (&["--texts-per-request", "257"], "at most 256"),
         (&["--texts", "does/not/exist"], "does/not/exist"),
-        (&["--ca", "ca.pem"], "https://"),
+        (&["--ca", "does/not/exist"], "--ca does/not/exist"),
+        (&["--ca", &ca], "https://"),
     ] {
         let output = load(&server.address.to_string(), args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");

@@ -1,8 +1,9 @@
 //! Models are proven: `embedd validate`, `bench` and `report` on a real bundle.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use embedd_kernels::InstructionSet;
 use serde_json::Value;
@@ -13,11 +14,15 @@ use crate::support::server::{command, temporary_folder};
 use crate::support::skips::cpu_has;
 
 /// A command on the bundle of MiniLM.
-fn run(name: &str, flags: &[&str]) -> Output {
+fn on_bundle(name: &str, flags: &[&str]) -> Command {
     let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
     let mut command = command();
-    command.arg(name).arg("--bundle").arg(Model::MiniLm.bundle()).arg("--onnxruntime").arg(runtime);
-    command.args(flags).output().expect("the program runs")
+    command.arg(name).arg("--bundle").arg(Model::MiniLm.bundle()).arg("--onnxruntime").arg(runtime).args(flags);
+    command
+}
+
+fn run(name: &str, flags: &[&str]) -> Output {
+    on_bundle(name, flags).output().expect("the program runs")
 }
 
 fn stderr(output: &Output) -> String {
@@ -121,7 +126,6 @@ fn nonsense_ends_with_64() {
         ("validate", &["--threads", "0"]),
         ("bench", &["--runs", "0"]),
         ("bench", &["--lengths", "11,x"]),
-        ("bench", &["--baseline", "a", "--baseline-command", "b"]),
     ] {
         let output = run(name, flags);
         assert_eq!(code(&output), 64, "{name} {flags:?}: {}", stderr(&output));
@@ -151,11 +155,16 @@ fn bench_times_every_model_of_the_bundle() {
 }
 
 #[test]
-fn a_baseline_stands_beside_what_was_timed_and_another_models_is_refused() {
+fn a_baseline_is_read_from_standard_input_and_one_of_another_model_is_rejected() {
     let engines = r#""engines": {"pytorch": {"cos_min": 1.0, "L11": {"p50": 1000, "p95": 1001, "min": 999}}}"#;
     let bench = |model: &str| {
-        let print = format!(r#"echo '{{"model": "{model}", {engines}}}'"#);
-        run("bench", &["--lengths", "11", "--runs", "3", "--json", "--baseline-command", &print])
+        let mut command = on_bundle("bench", &["--lengths", "11", "--runs", "3", "--json", "--baseline", "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        write!(stdin, r#"{{"model": "{model}", {engines}}}"#).expect("it reads");
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
     };
     let output = bench("all-MiniLM-L6-v2");
     assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -163,7 +172,7 @@ fn a_baseline_stands_beside_what_was_timed_and_another_models_is_refused() {
     let rows = found["latency"].as_array().expect("rows");
     assert!(rows.iter().all(|row| row["engine"] != "fp32" || row["speed_up"].as_f64() > Some(1.0)), "{found}");
     let pytorch = rows.iter().find(|row| row["engine"] == "pytorch").expect("a row");
-    assert!(pytorch["from"].as_str().is_some_and(|from| from.contains("echo")));
+    assert!(pytorch["from"].as_str().is_some_and(|from| from == "standard input"));
 
     let output = bench("all-mpnet-base-v2");
     assert_eq!(code(&output), 1);

@@ -73,14 +73,14 @@ fn half_precision_is_half_the_file_and_as_near_as_float32() {
 #[test]
 fn a_bundle_of_an_older_format_in_the_cache_folder_is_made_anew() {
     let (_folder, folder) = temporary_folder();
-    let (home, fetcher, runtime, progress) = (Home::at(&folder), fetcher(), runtime(), Progress::plain());
+    let home = Home::at(&folder);
     let model = ModelRef::Folder(Model::MiniLm.source());
     let place = home.bundle_dir(&model);
     fs::create_dir_all(&place).expect("a folder");
     fs::write(place.join(MANIFEST_FILE), r#"{ "format": 1, "models": {} }"#).expect("write");
     assert!(matches!(Bundle::open(&place), Err(BundleError::Format { found: 1, .. })));
-    let preparation = Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress };
-    let bundle = preparation.bundle(&model).expect("a new one");
+    let preparation = Preparation { home, fetcher: fetcher(), progress: Progress::plain() };
+    let bundle = preparation.bundle_of(&model, &runtime()).expect("a new one");
     for variant in [Variant::Portable, Variant::Native] {
         let model = bundle.model(variant).expect("it has this model");
         assert!(model.accuracy.expect("it was measured").passed());

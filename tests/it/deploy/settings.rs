@@ -40,10 +40,9 @@ pub(super) fn of_flags(container: &Value) -> Settings {
 fn flags(container: &Value) -> BTreeMap<&'static str, String> {
     let args = container["args"].as_array().cloned().unwrap_or_default();
     let args = args.iter().filter_map(Value::as_str).map(OsString::from);
-    match cli::parse(std::iter::once("embedd".into()).chain(args)) {
-        Ok(Command::Serve(serve)) => serve.flags.values,
-        other => panic!("{other:?}"),
-    }
+    let invocation = cli::parse(std::iter::once("embedd".into()).chain(args)).expect("valid");
+    assert!(matches!(invocation.command, Command::Serve(_)), "{invocation:?}");
+    invocation.flags.values
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Settings to doors: who may come in at which listener.
+//! Listener configs from the settings: TLS, tokens and connection limits.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::AppError;
+use super::error::AppError;
 use crate::accept::Room;
 use crate::config::{OpenAiChoice, Settings};
 use crate::grpc::{Door, Stay, Tls, TlsFiles, TransportLimits};
@@ -11,21 +11,21 @@ use crate::http::HttpLimits;
 use crate::reload::NamedFile;
 use crate::tokens::Tokens;
 
-/// Connections of the listeners beside the service's: of some people, programs and probes.
-const SIDE_ROOM: Room = Room { connections: 64, setting: None };
+/// The connection limit of the admin, health and HTTP listeners, which only operators, monitoring and probes use.
+const SIDE_LIMIT: Room = Room { connections: 64, setting: None };
 
-/// The doors of all listeners, and what calls may bring along through them.
-pub(super) struct Doors {
+/// The configs of all listeners.
+pub(super) struct Listeners {
     pub(super) service: Door,
     pub(super) admin: Door,
     pub(super) health: Door,
     pub(super) http: HttpLimits,
     pub(super) limits: TransportLimits,
-    /// Whether OpenAI's API is served on the HTTP port, or why it is not.
+    /// Whether OpenAI's API is served on the HTTP port, or why not.
     pub(super) openai: Result<(), &'static str>,
 }
 
-impl Doors {
+impl Listeners {
     /// Reads certificates and tokens.
     pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
         let Settings { tls_certificate, tls_key, tls_client_ca, token_file, .. } = settings;
@@ -37,18 +37,24 @@ impl Doors {
             )?,
             tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
             room: Room { connections: settings.max_connections.get(), setting: Some("--max-connections") },
-            stay: stay(settings),
+            stay: connection_limits(settings),
         };
         let openai = openai(settings);
-        let (admin, health, http) = (admin(settings)?, side(settings), http(settings, openai.is_ok()));
-        Ok(Self { service, admin, health, http, limits: limits(settings), openai })
+        Ok(Self {
+            service,
+            admin: admin(settings)?,
+            health: side(settings),
+            http: http(settings, openai.is_ok()),
+            limits: limits(settings),
+            openai,
+        })
     }
 }
 
 fn admin(settings: &Settings) -> Result<Door, AppError> {
-    let door = side(settings);
+    let listener = side(settings);
     if settings.admin_listen.is_none() {
-        return Ok(door);
+        return Ok(listener);
     }
     let tls = tls(
         named(&settings.admin_tls_certificate, "--admin-tls-certificate"),
@@ -56,41 +62,41 @@ fn admin(settings: &Settings) -> Result<Door, AppError> {
         named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
     )?;
     let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
-    Ok(Door { tls, tokens, ..door })
+    Ok(Door { tls, tokens, ..listener })
 }
 
-/// Open, and without an age: there is nothing to balance, and a benchmark or a watch may last.
+/// Without TLS, tokens and a maximum age: there is no load to balance, and benchmarks and health watches may take long.
 fn side(settings: &Settings) -> Door {
-    let stay = Stay { max_age: None, ..stay(settings) };
-    Door { tls: None, tokens: None, room: SIDE_ROOM, stay }
+    let stay = Stay { max_age: None, ..connection_limits(settings) };
+    Door { tls: None, tokens: None, room: SIDE_LIMIT, stay }
 }
 
-/// Left to itself, the HTTP port opens to nobody what the gRPC listener does not.
+/// By default, the HTTP port gives nobody access that the gRPC listener denies.
 fn openai(settings: &Settings) -> Result<(), &'static str> {
     let Some(http) = settings.http_listen else { return Err("there is no HTTP port (--http-listen)") };
     match settings.openai {
         OpenAiChoice::Off => Err("--openai is off"),
         OpenAiChoice::Auto if settings.tls_certificate.is_some() => {
-            Err("gRPC has TLS and the HTTP port has none (--openai on serves it all the same)")
+            Err("gRPC has TLS, but the HTTP port does not (use --openai on to serve it anyway)")
         }
         OpenAiChoice::Auto if !is_within(http.ip(), settings.listen.ip()) => {
-            Err("the HTTP port can be reached from where gRPC cannot (--openai on serves it all the same)")
+            Err("the HTTP port is reachable from more places than gRPC (use --openai on to serve it anyway)")
         }
         OpenAiChoice::Auto | OpenAiChoice::On => Ok(()),
     }
 }
 
-/// Whether all who reach the one address of this machine can reach the other.
+/// Whether everyone who can reach `address` of this machine can also reach `other`.
 fn is_within(address: IpAddr, other: IpAddr) -> bool {
     other.is_unspecified() || address.to_canonical().is_loopback() || address.to_canonical() == other.to_canonical()
 }
 
-/// Connections of callers leave the room that those of probes and of Prometheus have without them.
-fn http(settings: &Settings, callers_come: bool) -> HttpLimits {
+/// The connections of callers come on top of those for probes and Prometheus.
+fn http(settings: &Settings, serves_callers: bool) -> HttpLimits {
     let callers = settings.max_connections.get();
-    let beside = Room { connections: SIDE_ROOM.connections + callers, setting: Some("--max-connections") };
+    let with_callers = Room { connections: SIDE_LIMIT.connections + callers, setting: Some("--max-connections") };
     HttpLimits {
-        room: if callers_come { beside } else { SIDE_ROOM },
+        room: if serves_callers { with_callers } else { SIDE_LIMIT },
         max_header_bytes: settings.max_header_bytes.get(),
         max_age: settings.max_connection_age,
         grace: settings.max_connection_age_grace,
@@ -101,7 +107,7 @@ fn named(path: &Option<PathBuf>, flag: &'static str) -> Option<NamedFile> {
     path.clone().map(|path| NamedFile { path, flag })
 }
 
-/// The configuration has a certificate only with its key.
+/// The configuration ensures that certificate and key come together.
 fn tls(
     certificate: Option<NamedFile>,
     key: Option<NamedFile>,
@@ -111,7 +117,7 @@ fn tls(
     Ok(files.map(Tls::open).transpose()?)
 }
 
-fn stay(settings: &Settings) -> Stay {
+fn connection_limits(settings: &Settings) -> Stay {
     Stay {
         keepalive_interval: settings.keepalive_interval,
         keepalive_timeout: settings.keepalive_timeout,
