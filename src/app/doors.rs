@@ -4,21 +4,21 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::AppError;
-use crate::accept::Room;
+use crate::accept::MaxConnections;
 use crate::config::{OpenAiChoice, Settings};
-use crate::grpc::{Door, Stay, Tls, TlsFiles, TransportLimits};
+use crate::grpc::{ConnectionLimits, ListenerConfig, Tls, TlsFiles, TransportLimits};
 use crate::http::HttpLimits;
 use crate::reload::NamedFile;
 use crate::tokens::Tokens;
 
 /// Connections of the listeners beside the service's: of some people, programs and probes.
-const SIDE_ROOM: Room = Room { connections: 64, setting: None };
+const SIDE_CONNECTIONS: MaxConnections = MaxConnections { count: 64, setting: None };
 
 /// The doors of all listeners, and what calls may bring along through them.
 pub(super) struct Doors {
-    pub(super) service: Door,
-    pub(super) admin: Door,
-    pub(super) health: Door,
+    pub(super) service: ListenerConfig,
+    pub(super) admin: ListenerConfig,
+    pub(super) health: ListenerConfig,
     pub(super) http: HttpLimits,
     pub(super) limits: TransportLimits,
     /// Whether OpenAI's API is served on the HTTP port, or why it is not.
@@ -29,15 +29,18 @@ impl Doors {
     /// Reads certificates and tokens.
     pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
         let Settings { tls_certificate, tls_key, tls_client_ca, token_file, .. } = settings;
-        let service = Door {
+        let service = ListenerConfig {
             tls: tls(
                 named(tls_certificate, "--tls-certificate"),
                 named(tls_key, "--tls-key"),
                 named(tls_client_ca, "--tls-client-ca"),
             )?,
             tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
-            room: Room { connections: settings.max_connections.get(), setting: Some("--max-connections") },
-            stay: stay(settings),
+            max_connections: MaxConnections {
+                count: settings.max_connections.get(),
+                setting: Some("--max-connections"),
+            },
+            connection_limits: connection_limits(settings),
         };
         let openai = openai(settings);
         let (admin, health, http) = (admin(settings)?, side(settings), http(settings, openai.is_ok()));
@@ -45,7 +48,7 @@ impl Doors {
     }
 }
 
-fn admin(settings: &Settings) -> Result<Door, AppError> {
+fn admin(settings: &Settings) -> Result<ListenerConfig, AppError> {
     let door = side(settings);
     if settings.admin_listen.is_none() {
         return Ok(door);
@@ -56,13 +59,13 @@ fn admin(settings: &Settings) -> Result<Door, AppError> {
         named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
     )?;
     let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
-    Ok(Door { tls, tokens, ..door })
+    Ok(ListenerConfig { tls, tokens, ..door })
 }
 
 /// Open, and without an age: there is nothing to balance, and a benchmark or a watch may last.
-fn side(settings: &Settings) -> Door {
-    let stay = Stay { max_age: None, ..stay(settings) };
-    Door { tls: None, tokens: None, room: SIDE_ROOM, stay }
+fn side(settings: &Settings) -> ListenerConfig {
+    let connection_limits = ConnectionLimits { max_age: None, ..connection_limits(settings) };
+    ListenerConfig { tls: None, tokens: None, max_connections: SIDE_CONNECTIONS, connection_limits }
 }
 
 /// Left to itself, the HTTP port opens to nobody what the gRPC listener does not.
@@ -88,9 +91,9 @@ fn is_within(address: IpAddr, other: IpAddr) -> bool {
 /// Connections of callers leave the room that those of probes and of Prometheus have without them.
 fn http(settings: &Settings, callers_come: bool) -> HttpLimits {
     let callers = settings.max_connections.get();
-    let beside = Room { connections: SIDE_ROOM.connections + callers, setting: Some("--max-connections") };
+    let beside = MaxConnections { count: SIDE_CONNECTIONS.count + callers, setting: Some("--max-connections") };
     HttpLimits {
-        room: if callers_come { beside } else { SIDE_ROOM },
+        max_connections: if callers_come { beside } else { SIDE_CONNECTIONS },
         max_header_bytes: settings.max_header_bytes.get(),
         max_age: settings.max_connection_age,
         grace: settings.max_connection_age_grace,
@@ -111,8 +114,8 @@ fn tls(
     Ok(files.map(Tls::open).transpose()?)
 }
 
-fn stay(settings: &Settings) -> Stay {
-    Stay {
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    ConnectionLimits {
         keepalive_interval: settings.keepalive_interval,
         keepalive_timeout: settings.keepalive_timeout,
         max_age: settings.max_connection_age,
