@@ -154,9 +154,9 @@ async fn a_large_request_has_the_same_bits_in_digits() {
 fn errors_of_the_body_leave_the_connection_and_the_server_as_they_were() {
     let server = start(&[]);
     for (headers, body, status, part) in [
-        (&JSON[..], "{", 400, "no JSON that can be read"),
-        (&JSON[..], "[1]", 400, "no JSON object"),
-        (&JSON[..], r#"{"input": [1, 2], "model": "all-MiniLM-L6-v2"}"#, 400, "another model's tokeniser"),
+        (&JSON[..], "{", 400, "not valid JSON"),
+        (&JSON[..], "[1]", 400, "not a JSON object"),
+        (&JSON[..], r#"{"input": [1, 2], "model": "all-MiniLM-L6-v2"}"#, 400, "another model's tokenizer"),
         (&[("content-type", "application/x-www-form-urlencoded")], "input=a", 415, "application/json"),
     ] {
         let answer = post(server.http(), EMBEDDINGS, headers, body);

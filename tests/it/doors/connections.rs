@@ -111,7 +111,7 @@ async fn connections_beyond_the_limit_are_closed_and_there_is_room_again_when_on
     let only = connect(server.address, None).await.expect("a connection");
     get_model(only.clone(), None).await.expect("the only one");
     call(server.address, None).await.expect_err("no room");
-    server.wait_for_line("no more connections are taken");
+    server.wait_for_line("connection limit reached");
     get_model(only.clone(), None).await.expect("the only one goes on");
     drop(only);
     let until = Instant::now() + Duration::from_secs(5);
