@@ -8,7 +8,7 @@ use crate::embed::EmbedError;
 use crate::request::{TextField, Violations, error_text};
 use embedd_model::tokenize::TokenizeError;
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) enum Failure {
     /// The request is invalid; the same one would fail again.
     Invalid(Violations),

@@ -58,7 +58,7 @@ impl Health {
         self.readiness.phase() == Phase::Ready
     }
 
-    /// Ends the watch streams on the listeners of the services; they would keep their connections open for ever.
+    /// Ends the watch streams on the listeners of the services; they would keep their connections open forever.
     pub(crate) async fn end_watches(&self) {
         self.end(self.services.clone()).await;
     }

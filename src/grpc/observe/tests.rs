@@ -18,7 +18,7 @@ impl http_body::Body for Frames {
     type Data = Bytes;
     type Error = Status;
 
-    /// A `None` in the list stalls the body for ever.
+    /// A `None` in the list stalls the body forever.
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(None) = self.0.last() {
             return Poll::Pending;
