@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::accept::Room;
-use crate::http::tests::{Port, open_with, read};
+use crate::http::tests::{PATIENCE, Port, open_with, read};
 use crate::model_slot::ModelSlot;
 use crate::reload::NamedFile;
 use crate::stats::Stats;
@@ -107,7 +107,7 @@ async fn callers_cannot_take_all_the_room_that_there_is() {
     assert_eq!(read(&mut third).await, "", "it is closed");
     assert!(is(&port.send("GET /healthz", CLOSE, "").await, 200, &["ok"]), "probes come in");
     drop(first);
-    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    let until = tokio::time::Instant::now() + PATIENCE;
     while !is(&port.send("GET /v1/models", CLOSE, "").await, 503, &["being loaded"]) {
         assert!(tokio::time::Instant::now() < until, "still no seat");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -129,7 +129,7 @@ async fn at_the_end_callers_are_sent_away_and_their_connections_closed_while_pro
     assert_eq!(taken.len(), 1, "the connection that is still there");
     taken.close();
     stop.cancel();
-    tokio::time::timeout(Duration::from_secs(5), taken.wait()).await.expect("its connection is closed");
+    tokio::time::timeout(PATIENCE, taken.wait()).await.expect("its connection is closed");
     assert_eq!(read(&mut stays).await, "");
     let answer = port.send("POST /v1/embeddings", "", "{}").await;
     assert!(is(&answer, 503, &["the server is stopping", "\r\nconnection: close\r\n"]), "{answer}");
