@@ -1,4 +1,4 @@
-//! `docs/API.md` says what the protos say: its reference is made from them.
+//! The reference in `docs/API.md` is generated from the protos.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -14,21 +14,21 @@ use prost_types::{
 
 const BEGIN: &str = "<!-- made from proto/embedd/v1 -->\n";
 const END: &str = "<!-- end -->";
-/// Set, the test writes the reference instead of comparing it.
+/// If this variable is set, the test writes the reference instead of comparing it.
 const WRITE: &str = "EMBEDD_WRITE_API";
 const PACKAGE: &str = "embedd.v1";
 
-// Numbers of fields in descriptor.proto: paths of comments are made of them.
+// Numbers of fields in descriptor.proto, which the paths of comments consist of.
 const MESSAGES: i32 = 4;
 const ENUMS: i32 = 5;
 const SERVICES: i32 = 6;
 const FIELDS: i32 = 2;
 
 #[test]
-fn the_reference_in_docs_is_that_of_the_protos() {
+fn the_reference_in_the_docs_matches_the_protos() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/API.md");
     let page = fs::read_to_string(&path).expect("docs/API.md");
-    let (before, rest) = page.split_once(BEGIN).expect("the begin of the reference");
+    let (before, rest) = page.split_once(BEGIN).expect("the beginning of the reference");
     let (_, after) = rest.split_once(END).expect("its end");
     let made = format!("{before}{BEGIN}{}{END}{after}", reference());
     if std::env::var_os(WRITE).is_some() {
@@ -37,7 +37,7 @@ fn the_reference_in_docs_is_that_of_the_protos() {
     }
     assert!(
         made == page,
-        "docs/API.md is not what the protos say: `{WRITE}=1 cargo test --release --test it api_reference`"
+        "docs/API.md does not match the protos; run `{WRITE}=1 cargo test --release --test it api_reference`"
     );
 }
 
@@ -50,7 +50,7 @@ fn reference() -> String {
     page
 }
 
-/// A file, and its comments by where they stand.
+/// A file, and its comments by their paths.
 struct File<'f> {
     file: &'f FileDescriptorProto,
     comments: HashMap<&'f [i32], &'f str>,
@@ -79,7 +79,8 @@ impl<'f> File<'f> {
         self.write_heading(page, &format!("{PACKAGE}.{}", service.name()), &[SERVICES, index]);
         for (method, place) in service.method.iter().zip(0..) {
             let stream = |streams| if streams { "stream " } else { "" };
-            let (takes, gives) = (short(method.input_type()), short(method.output_type()));
+            let takes = short(method.input_type());
+            let gives = short(method.output_type());
             let _ = writeln!(
                 page,
                 "* **`{}`**(`{}{takes}`) → `{}{gives}`: {}",
@@ -125,7 +126,7 @@ impl<'f> File<'f> {
         }
     }
 
-    /// As one line, which is safe in a table.
+    /// The comment as one line, which is safe in a table.
     fn comment(&self, path: &[i32]) -> String {
         let words = self.comments.get(path).into_iter().flat_map(|comment| comment.split_whitespace());
         words.collect::<Vec<_>>().join(" ").replace('|', "\\|")

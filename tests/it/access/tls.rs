@@ -2,102 +2,95 @@
 
 use std::process::Command;
 
-use embedd::proto::EmbedRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{NOT_RELOADED, RELOADED, call, connect, get_model, health};
-use crate::support::authority::{Authority, write};
+use crate::support::busy::Busy;
+use crate::support::loading::Loading;
 use crate::support::models::{Model, grpcurl};
-use crate::support::server::{Server, command, temporary_folder};
+use crate::support::server::{Client, Server, command, temporary_folder};
+use crate::support::tls::{Authority, TlsFiles, write};
 
 #[tokio::test]
-async fn tls_is_spoken_and_nothing_else_and_a_stranger_is_not_believed() {
-    let (_folder, folder) = temporary_folder();
-    let authority = Authority::new("servers");
-    let [certificate, key] = authority.sign().write(&folder, "server");
-    let server = Server::start(Model::MiniLm, &["--tls-certificate", &certificate, "--tls-key", &key]);
+async fn a_port_with_tls_speaks_nothing_else_and_clients_reject_certificates_of_strangers() {
+    let tls = TlsFiles::new();
+    let server = Server::start(Model::Small, &tls.flags());
 
-    call(server.address, Some(authority.trusted())).await.expect("TLS");
-    let told = call(server.address, None).await.expect_err("plaintext to a TLS port");
-    println!("plaintext: {told}");
-    let told = call(server.address, Some(Authority::new("others").trusted())).await.expect_err("another authority");
-    assert!(told.contains("UnknownIssuer") || told.contains("certificate"), "{told}");
-    call(server.address, Some(authority.trusted())).await.expect("none of it held up the server");
-    call(server.admin_address, None).await.expect_err("no such service, but plaintext is heard");
+    call(server.address, Some(tls.servers.trusted())).await.expect("TLS");
+    let error = call(server.address, None).await.expect_err("plaintext to a TLS port");
+    println!("plaintext: {error}");
+    let error = call(server.address, Some(Authority::new("others").trusted())).await.expect_err("another authority");
+    assert!(error.contains("UnknownIssuer") || error.contains("certificate"), "{error}");
+    call(server.address, Some(tls.servers.trusted())).await.expect("the server still answers");
+    call(server.admin_address, None).await.expect_err("this service is not there, but plaintext is understood");
 }
 
 #[test]
-fn grpcurl_comes_in_by_certificates() {
-    let (_folder, folder) = temporary_folder();
-    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
-    let [certificate, key] = servers.sign().write(&folder, "server");
-    let [client, client_key] = clients.sign().write(&folder, "client");
-    let [trusted, ca] = [write(&folder, "servers.pem", &servers.pem()), write(&folder, "clients.pem", &clients.pem())];
-    let flags = ["--tls-certificate", &certificate, "--tls-key", &key, "--tls-client-ca", &ca];
-    let server = Server::start(Model::MiniLm, &flags);
+fn grpcurl_connects_with_a_client_certificate() {
+    let tls = TlsFiles::new();
+    let [client, client_key] = tls.clients.sign().write(&tls.folder, "client");
+    let trusted = write(&tls.folder, "servers.pem", &tls.servers.pem());
+    let server = Server::start(Model::Small, &tls.mutual_flags());
 
     let address = format!("localhost:{}", server.address.port());
     let run = |flags: &[&str]| {
         let mut command = Command::new(grpcurl());
-        let output = command.args(["-max-time", "10"]).args(flags).args([address.as_str(), "list"]);
+        let output = command.args(["-max-time", "600"]).args(flags).args([address.as_str(), "list"]);
         let output = output.output().expect("grpcurl runs");
         (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
     let (listed, text) = run(&["-cacert", &trusted, "-cert", &client, "-key", &client_key]);
     assert!(listed && text.contains("embedd.v1.EmbeddingService"), "{text}");
     assert!(!run(&["-cacert", &trusted]).0, "without a certificate");
-    assert!(!run(&["-cacert", &trusted, "-cert", &certificate, "-key", &key]).0, "with one of another authority");
+    assert!(!run(&["-cacert", &trusted, "-cert", &tls.certificate, "-key", &tls.key]).0, "of another authority");
     assert!(!run(&["-plaintext"]).0, "without TLS");
 }
 
 #[tokio::test]
-async fn clients_without_a_certificate_or_with_a_foreign_one_stay_out_on_either_listener() {
-    let (_folder, folder) = temporary_folder();
-    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
-    let [certificate, key] = servers.sign().write(&folder, "server");
-    let ca = write(&folder, "clients.pem", &clients.pem());
-    let service = ["--tls-certificate", &certificate, "--tls-key", &key, "--tls-client-ca", &ca];
-    let admin = ["--admin-tls-certificate", &certificate, "--admin-tls-key", &key, "--admin-tls-client-ca", &ca];
-    // A client's certificate is guard enough for the admin service to leave loopback.
-    let server = Server::start(Model::MiniLm, &[&service[..], &admin, &["--admin-listen", "0.0.0.0:0"]].concat());
+async fn both_listeners_reject_clients_without_a_certificate_and_with_one_of_another_authority() {
+    let tls = TlsFiles::new();
+    let service = tls.mutual_flags();
+    let admin = service.map(|flag| flag.replace("--tls-", "--admin-tls-"));
+    // The admin service may leave loopback, because it wants a client's certificate.
+    let flags = service.into_iter().chain(admin.iter().map(String::as_str)).chain(["--admin-listen", "0.0.0.0:0"]);
+    let server = Server::start(Model::Small, &flags.collect::<Vec<_>>());
     let admin = ([127, 0, 0, 1], server.admin_address.port()).into();
 
     for address in [server.address, admin] {
-        let come_in = async |tls| {
+        let check = async |tls| {
             health(connect(address, Some(tls)).await.map_err(|e| format!("{e:?}"))?)
                 .await
                 .map_err(|status| format!("{status:?}"))
         };
-        come_in(servers.trusted().identity(clients.sign().identity())).await.expect("a client's certificate");
-        come_in(servers.trusted()).await.expect_err("no certificate");
+        check(tls.accepted_client()).await.expect("a client's certificate");
+        check(tls.servers.trusted()).await.expect_err("no certificate");
         let foreign = Authority::new("clients").sign().identity();
-        come_in(servers.trusted().identity(foreign)).await.expect_err("another authority of that name");
+        check(tls.servers.trusted().identity(foreign)).await.expect_err("another authority of that name");
     }
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_for_new_connections_and_a_broken_one_for_nobody() {
-    let (_folder, folder) = temporary_folder();
-    let (first, second) = (Authority::new("first"), Authority::new("second"));
-    let [certificate, key] = first.sign().write(&folder, "server");
-    let server = Server::start(Model::MiniLm, &["--tls-certificate", &certificate, "--tls-key", &key]);
-    let old = connect(server.address, Some(first.trusted())).await.expect("a connection");
+async fn a_new_certificate_is_used_for_new_connections_and_a_broken_one_is_ignored() {
+    let tls = TlsFiles::new();
+    let second = Authority::new("second");
+    let server = Server::start(Model::Small, &tls.flags());
+    let old = connect(server.address, Some(tls.servers.trusted())).await.expect("a connection");
     get_model(old.clone(), None).await.expect("the first certificate");
 
-    write(&folder, "server.pem", "-----BEGIN CERTIFICATE-----\nnonsense");
+    write(&tls.folder, "server.pem", "-----BEGIN CERTIFICATE-----\nnonsense");
     let line = server.wait_for_line(NOT_RELOADED);
     assert!(line["error"].as_str().expect("an error").contains("server.pem (--tls-certificate)"), "{line}");
-    call(server.address, Some(first.trusted())).await.expect("the first certificate stays");
+    call(server.address, Some(tls.servers.trusted())).await.expect("the first certificate is still used");
 
-    second.sign().write(&folder, "server");
+    second.sign().write(&tls.folder, "server");
     server.wait_for_line(RELOADED);
     call(server.address, Some(second.trusted())).await.expect("the second certificate");
-    call(server.address, Some(first.trusted())).await.expect_err("the first is gone");
-    get_model(old, None).await.expect("the old connection goes on");
+    call(server.address, Some(tls.servers.trusted())).await.expect_err("the first is gone");
+    get_model(old, None).await.expect("the old connection stays open");
 }
 
 #[test]
-fn files_that_are_no_good_are_told_at_start() {
+fn a_server_does_not_start_with_unusable_files_and_names_them() {
     let (_folder, folder) = temporary_folder();
     let signed = Authority::new("servers").sign();
     let [certificate, key] = signed.write(&folder, "server");
@@ -123,31 +116,25 @@ fn files_that_are_no_good_are_told_at_start() {
 }
 
 #[tokio::test]
-async fn health_without_tls_has_a_listener_of_its_own_which_outlasts_the_others() {
-    let (_folder, folder) = temporary_folder();
-    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
-    let [certificate, key] = servers.sign().write(&folder, "server");
-    let ca = write(&folder, "clients.pem", &clients.pem());
-    let tls = ["--tls-certificate", &certificate, "--tls-key", &key, "--tls-client-ca", &ca];
-    let flags = ["--health-listen", "127.0.0.1:0", "--shutdown-grace", "50ms"];
-    let server = Server::launch(Model::MiniLm, &[&tls[..], &flags].concat());
+async fn health_without_tls_has_its_own_listener_which_closes_last() {
+    let tls = TlsFiles::new();
+    let flags = ["--health-listen", "127.0.0.1:0", "--shutdown-grace", "50ms", "--drain-timeout", "10m"];
+    let pool = ["--sessions", "1", "--threads", "1"];
+    let loading = Loading::start(Model::MiniLm, &[&tls.mutual_flags()[..], &flags, &pool].concat());
+    let server = &loading.server;
     let probes = server.read_address();
     let plain = connect(probes, None).await.expect("a connection");
     assert_eq!(health(plain.clone()).await.expect("a status"), ServingStatus::NotServing);
-    server.wait_for_line("ready");
+    loading.finish();
     assert_eq!(health(plain).await.expect("a status"), ServingStatus::Serving);
     call(probes, None).await.expect_err("health and nothing else");
 
-    let with_certificate = servers.trusted().identity(clients.sign().identity());
-    let channel = connect(server.address, Some(with_certificate)).await.expect("a connection");
-    let mut client = embedd::proto::embedding_service_client::EmbeddingServiceClient::new(channel);
-    let texts = vec!["word ".repeat(250); 40];
-    let under_way = tokio::spawn(async move { client.embed(EmbedRequest { texts, ..Default::default() }).await });
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let channel = connect(server.address, Some(tls.accepted_client())).await.expect("a connection");
+    let busy = Busy::keep(server, &Client::new(channel)).await;
     server.signal("TERM");
     server.wait_for_line("draining");
     let fresh = connect(probes, None).await.expect("the listener is still there");
     assert_eq!(health(fresh).await.expect("a status"), ServingStatus::NotServing);
-    under_way.await.expect("no panic").expect("an accepted request is answered");
-    assert_eq!(server.wait().code(), Some(0));
+    busy.end().await;
+    assert_eq!(server.exit().await.code(), Some(0));
 }

@@ -1,4 +1,4 @@
-//! What the parts of the manifests say of each other: ports, labels, times, rights.
+//! Whether the parts of the manifests fit each other: ports, labels, times, rights.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,21 +17,24 @@ fn port(address: Option<SocketAddr>) -> Option<u64> {
     address.map(|address| address.port().into())
 }
 
-/// What the kubelet asks, and where.
+/// The ports of the probes.
 fn probed(container: &Value) -> Vec<Option<u64>> {
     ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| container[probe]["grpc"]["port"].as_u64()).into()
 }
 
 #[test]
-fn containers_name_the_ports_that_the_settings_open_and_probes_ask_one_without_tls() {
+fn containers_declare_the_ports_of_their_settings_and_probes_use_one_without_tls() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
         let container = &pod["spec"]["containers"][0];
         let listen = port(Some(settings.listen));
         assert_eq!(port_of(container, "grpc"), listen, "{overlay:?}");
         assert_eq!(port_of(container, "health"), port(settings.health_listen), "{overlay:?}");
-        let asked = if settings.tls_certificate.is_some() { port(settings.health_listen) } else { listen };
-        assert!(asked.is_some() && probed(container).iter().all(|port| *port == asked), "{overlay:?}: {container}");
+        let probe_port = if settings.tls_certificate.is_some() { port(settings.health_listen) } else { listen };
+        assert!(
+            probe_port.is_some() && probed(container).iter().all(|port| *port == probe_port),
+            "{overlay:?}: {container}"
+        );
     }
     let runtime = &resources("deploy/examples/kserve", "ServingRuntime")[0]["spec"]["containers"][0];
     let listen = port(Some(settings::of(None).listen));
@@ -40,7 +43,7 @@ fn containers_name_the_ports_that_the_settings_open_and_probes_ask_one_without_t
 }
 
 #[test]
-fn services_and_policies_name_ports_and_labels_of_the_pods() {
+fn services_and_policies_use_the_ports_and_labels_of_the_pods() {
     let pod = pod(None);
     let (labels, container) = (&pod["metadata"]["labels"], &pod["spec"]["containers"][0]);
     let deployment = base("Deployment");
@@ -60,16 +63,20 @@ fn services_and_policies_name_ports_and_labels_of_the_pods() {
     assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels);
     let open: Vec<&Value> =
         policy["spec"]["ingress"].as_array().expect("rules").iter().map(|rule| &rule["ports"]).collect();
-    assert_eq!(open, [&json!([{ "port": "grpc" }]), &json!([{ "port": "metrics" }])], "no port of the admin service");
-    assert_eq!(policy["spec"]["egress"], json!([]), "nothing out");
+    assert_eq!(
+        open,
+        [&json!([{ "port": "grpc" }]), &json!([{ "port": "metrics" }])],
+        "the admin service has no open port"
+    );
+    assert_eq!(policy["spec"]["egress"], json!([]), "no outgoing traffic");
     let monitor = &resources("deploy/components/monitoring", "ServiceMonitor")[0];
     assert!(port_of(container, monitor["spec"]["endpoints"][0]["port"].as_str().expect("a name")).is_some());
     let [target] = [&base("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"]];
     assert_eq!(target, &deployment["metadata"]["name"]);
 }
 
-/// Kubernetes kills a pod that is still there at the end of its grace.
-fn assert_time_to_end(pod: &Value, container: &Value, settings: &Settings, place: &str) {
+/// Kubernetes kills a pod that is still running at the end of its grace period.
+fn assert_time_to_stop(pod: &Value, container: &Value, settings: &Settings, place: &str) {
     let grace = pod["terminationGracePeriodSeconds"].as_u64().map(Duration::from_secs).expect("a grace period");
     let hook =
         container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().map(Duration::from_secs).unwrap_or_default();
@@ -78,16 +85,16 @@ fn assert_time_to_end(pod: &Value, container: &Value, settings: &Settings, place
 }
 
 #[test]
-fn pods_have_the_time_to_end_that_the_server_takes() {
+fn pods_have_the_time_that_the_server_takes_to_stop() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
-        assert_time_to_end(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
+        assert_time_to_stop(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
     }
     let runtime = &resources("deploy/examples/kserve", "ServingRuntime")[0]["spec"]["containers"][0];
     let sources = Sources { flags: settings::flags(runtime), ..Sources::default() };
     let settings = Settings::resolve(&sources).expect("valid");
     let predictor = &resources("deploy/examples/kserve", "InferenceService")[0]["spec"]["predictor"];
-    assert_time_to_end(predictor, runtime, &settings, "KServe");
+    assert_time_to_stop(predictor, runtime, &settings, "KServe");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Certificates made for a test.
+//! Certificates made for a test, and the files of a server that uses them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,31 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-/// The name for which servers' certificates are made.
+use super::server::temporary_folder;
+
+/// The name that servers' certificates are for.
 const NAME: &str = "localhost";
 
-/// One who signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
 pub(crate) struct Signed {
     pub(crate) certificate: String,
     pub(crate) key: String,
+}
+
+/// The certificate and the key of a server, and the authority that its clients need, in files.
+pub(crate) struct TlsFiles {
+    /// Signs the server's certificate.
+    pub(crate) servers: Authority,
+    /// Signs the certificates of clients, if the server wants them.
+    pub(crate) clients: Authority,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) client_ca: String,
+    pub(crate) folder: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 impl Authority {
@@ -50,17 +65,45 @@ impl Signed {
         Identity::from_pem(&self.certificate, &self.key)
     }
 
-    /// Writes both to the folder, each in one step, and gives their paths.
+    /// Writes both to the folder, each in one step, and returns their paths.
     pub(crate) fn write(&self, folder: &Path, name: &str) -> [String; 2] {
         let certificate = write(folder, &format!("{name}.pem"), &self.certificate);
         [certificate, write(folder, &format!("{name}-key.pem"), &self.key)]
     }
 }
 
-/// Writes a file in one step, and gives its path.
+impl TlsFiles {
+    pub(crate) fn new() -> Self {
+        let (guard, folder) = temporary_folder();
+        let servers = Authority::new("servers");
+        let clients = Authority::new("clients");
+        let [certificate, key] = servers.sign().write(&folder, "server");
+        let client_ca = write(&folder, "clients.pem", &clients.pem());
+        Self { servers, clients, certificate, key, client_ca, folder, _folder: guard }
+    }
+
+    /// Flags of a server with TLS.
+    pub(crate) fn flags(&self) -> [&str; 4] {
+        ["--tls-certificate", &self.certificate, "--tls-key", &self.key]
+    }
+
+    /// Flags of a server that wants certificates of its clients.
+    pub(crate) fn mutual_flags(&self) -> [&str; 6] {
+        let [certificate_flag, certificate, key_flag, key] = self.flags();
+        [certificate_flag, certificate, key_flag, key, "--tls-client-ca", &self.client_ca]
+    }
+
+    /// A client with a certificate that such a server accepts.
+    pub(crate) fn accepted_client(&self) -> ClientTlsConfig {
+        self.servers.trusted().identity(self.clients.sign().identity())
+    }
+}
+
+/// Writes a file in one step, and returns its path.
 pub(crate) fn write(folder: &Path, name: &str, content: &str) -> String {
-    let (path, aside): (PathBuf, PathBuf) = (folder.join(name), folder.join(format!("{name}.new")));
-    fs::write(&aside, content).expect("write");
-    fs::rename(&aside, &path).expect("rename");
+    let path = folder.join(name);
+    let staging = folder.join(format!("{name}.new"));
+    fs::write(&staging, content).expect("write");
+    fs::rename(&staging, &path).expect("rename");
     path.to_str().expect("text").to_owned()
 }
