@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::accept::MaxConnections;
-use crate::http::tests::{Port, open_with, read};
+use crate::http::tests::{PATIENCE, Port, open_with, read};
 use crate::model_slot::ModelSlot;
 use crate::reload::NamedFile;
 use crate::stats::Stats;
@@ -110,7 +110,7 @@ async fn callers_cannot_use_up_all_connections() {
     assert_eq!(read(&mut third).await, "", "the connection is closed");
     assert!(is(&port.send("GET /healthz", CLOSE, "").await, 200, &["ok"]), "probes are accepted");
     drop(first);
-    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    let until = tokio::time::Instant::now() + PATIENCE;
     while !is(&port.send("GET /v1/models", CLOSE, "").await, 503, &["being loaded"]) {
         assert!(tokio::time::Instant::now() < until, "no permit was released");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -136,7 +136,7 @@ async fn a_stopping_server_rejects_calls_and_closes_their_connections_but_accept
     assert_eq!(acquired.len(), 1, "the connection that is still open");
     acquired.close();
     stop.cancel();
-    tokio::time::timeout(Duration::from_secs(5), acquired.wait()).await.expect("its connection is closed");
+    tokio::time::timeout(PATIENCE, acquired.wait()).await.expect("its connection is closed");
     assert_eq!(read(&mut client).await, "");
     let answer = port.send("POST /v1/embeddings", "", "{}").await;
     assert!(is(&answer, 503, &["the server is stopping", "\r\nconnection: close\r\n"]), "{answer}");
