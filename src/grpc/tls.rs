@@ -11,7 +11,7 @@ use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, crypto};
 use tokio_rustls::TlsAcceptor;
 
-use crate::reload::{NamedFile, Recipe, Reloaded, Unreadable};
+use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
 /// What gRPC speaks, for those who ask (RFC 7301).
 const HTTP_2: &[u8] = b"h2";
@@ -29,7 +29,7 @@ pub(crate) struct TlsFiles {
 
 /// TLS with the certificates that the files hold now.
 #[derive(Debug, Clone)]
-pub(crate) struct Tls(Arc<Reloaded<TlsFiles>>);
+pub(crate) struct Tls(Arc<HotReload<TlsFiles>>);
 
 /// Why files give no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +95,7 @@ impl Tls {
     /// # Errors
     /// [`TlsError`].
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        Reloaded::open(files).map(|reloaded| Self(Arc::new(reloaded)))
+        HotReload::open(files).map(|tls| Self(Arc::new(tls)))
     }
 
     pub(super) async fn follow(&self) -> Infallible {
@@ -117,15 +117,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl Recipe for TlsFiles {
-    type Made = Secret;
+impl Source for TlsFiles {
+    type Value = Secret;
     type Error = TlsError;
 
     fn files(&self) -> Vec<&NamedFile> {
         [&self.certificate, &self.key].into_iter().chain(&self.client_ca).collect()
     }
 
-    fn make(&self, contents: &[Vec<u8>]) -> Result<Secret, TlsError> {
+    fn parse(&self, contents: &[Vec<u8>]) -> Result<Secret, TlsError> {
         let unfit = |source| TlsError::Unfit { certificate: self.certificate.clone(), key: self.key.clone(), source };
         let provider = Arc::new(crypto::ring::default_provider());
         let chain = certificates(&self.certificate, &contents[0])?;
