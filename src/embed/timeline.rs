@@ -1,4 +1,4 @@
-//! Where the time of a request goes: as durations for its caller and the statistics, as intervals for its trace.
+//! Where the time of a request goes: durations for its response and the statistics, intervals for its trace.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,9 +8,8 @@ use crate::batch::Inferred;
 use crate::stats::{Stage, Stats};
 use crate::trace::{Attribute, Interval, Span};
 
-/// Where the time of a request went. Vectors from the cache take neither `queue` nor `infer`.
+/// How long a request spent in each stage. Vectors from the cache spend no time in `queue` and `infer`.
 #[derive(Debug, Clone, Copy, Default)]
-#[allow(missing_docs, reason = "the fields are the stages")]
 pub(crate) struct Timings {
     pub tokenize: Duration,
     pub queue: Duration,
@@ -18,26 +17,25 @@ pub(crate) struct Timings {
     pub total: Duration,
 }
 
-/// When a request's own texts went through the stages. Those that the cache had went through none.
+/// When the texts of a request passed through the stages. Texts found in the cache pass through none.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Course {
-    whole: Option<Interval>,
+pub(crate) struct Timeline {
+    request: Option<Interval>,
     tokenize: Option<Interval>,
     /// Of the text that waited longest.
     queue: Option<Interval>,
-    /// Each batch once, however many of the texts were in it.
+    /// Each batch once, no matter how many of the texts were in it.
     batches: BTreeMap<u64, Batch>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Batch {
-    ran: Interval,
-    /// Those of other requests included.
+    inference: Interval,
+    /// Including those of other requests.
     texts: usize,
 }
 
 impl Timings {
-    /// Tells how long the stages of the request took.
     pub(crate) fn record(&self, stats: &Stats) {
         stats.record_stage(Stage::Tokenize, self.tokenize);
         stats.record_stage(Stage::Queue, self.queue);
@@ -45,30 +43,30 @@ impl Timings {
     }
 }
 
-impl Course {
-    pub(super) fn tokenized_since(&mut self, begun: Instant) {
-        self.tokenize = Some(Interval::since(begun));
+impl Timeline {
+    pub(super) fn tokenized_since(&mut self, start: Instant) {
+        self.tokenize = Some(Interval::since(start));
     }
 
     pub(super) fn inferred(&mut self, text: &Inferred) {
-        let waited = Interval { begun: text.enqueued, took: text.queue };
-        if self.queue.is_none_or(|longest| longest.took < waited.took) {
-            self.queue = Some(waited);
+        let queued = Interval { start: text.enqueued, duration: text.queue };
+        if self.queue.is_none_or(|longest| longest.duration < queued.duration) {
+            self.queue = Some(queued);
         }
-        let ran = Interval { begun: text.enqueued + text.queue, took: text.infer };
-        self.batches.insert(text.batch, Batch { ran, texts: text.batch_texts });
+        let inference = Interval { start: text.enqueued + text.queue, duration: text.infer };
+        self.batches.insert(text.batch, Batch { inference, texts: text.batch_texts });
     }
 
-    /// The request is done.
-    pub(super) fn end(&mut self, begun: Instant) -> Timings {
-        let whole = Interval::since(begun);
-        self.whole = Some(whole);
-        let took = |stage: Option<Interval>| stage.map_or(Duration::ZERO, |stage| stage.took);
+    /// Ends the request that began at `start`.
+    pub(super) fn end(&mut self, start: Instant) -> Timings {
+        let request = Interval::since(start);
+        self.request = Some(request);
+        let duration = |stage: Option<Interval>| stage.map_or(Duration::ZERO, |stage| stage.duration);
         Timings {
-            tokenize: took(self.tokenize),
-            queue: took(self.queue),
-            infer: self.batches.values().map(|batch| batch.ran.took).sum(),
-            total: whole.took,
+            tokenize: duration(self.tokenize),
+            queue: duration(self.queue),
+            infer: self.batches.values().map(|batch| batch.inference.duration).sum(),
+            total: request.duration,
         }
     }
 }
@@ -76,27 +74,27 @@ impl Course {
 impl Embedded {
     /// Adds the request and its stages to the trace of its call.
     pub(crate) fn trace(&self, call: &Span) {
-        let Some(whole) = self.course.whole.filter(|_| call.is_recorded()) else { return };
+        let Some(request) = self.timeline.request.filter(|_| call.is_recorded()) else { return };
         let cached = self.embeddings.iter().filter(|embedding| embedding.cached).count();
         let tokens = self.embeddings.iter().map(|embedding| embedding.token_count).sum();
-        let request = call.child(
+        let span = call.child(
             "embed",
-            whole,
+            request,
             vec![
                 number("embedd.texts", self.embeddings.len()),
                 number("embedd.tokens", tokens),
                 number("embedd.cached_texts", cached),
             ],
         );
-        let Course { tokenize, queue, batches, .. } = &self.course;
+        let Timeline { tokenize, queue, batches, .. } = &self.timeline;
         for (stage, interval) in [(Stage::Tokenize, tokenize), (Stage::Queue, queue)] {
             if let Some(interval) = interval {
-                request.child(stage.name(), *interval, Vec::new());
+                span.child(stage.name(), *interval, Vec::new());
             }
         }
-        for (batch, Batch { ran, texts }) in batches {
+        for (batch, Batch { inference, texts }) in batches {
             let attributes = vec![Attribute::new("embedd.batch", *batch as i64), number("embedd.batch_texts", *texts)];
-            request.child(Stage::Infer.name(), *ran, attributes);
+            span.child(Stage::Infer.name(), *inference, attributes);
         }
     }
 }

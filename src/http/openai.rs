@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::seat::{Seat, Seats};
-use crate::embed::{Embedder, beside_others};
+use crate::embed::{Embedder, block_in_place_if};
 use crate::readiness::{Phase, Readiness};
 use crate::serving::Serving;
 use crate::tokens::Tokens;
@@ -135,14 +135,14 @@ async fn embeddings(
     let body = body::read_json(&headers, body, api.max_body_bytes).await?;
     let embedder = api.embedder()?;
     let reading = || read::embeddings(&body, embedder.model(), embedder.limits());
-    let asked = beside_others(body.len() > INLINE_BYTES, reading)?;
+    let asked = block_in_place_if(body.len() > INLINE_BYTES, reading)?;
     // The texts are the request's own now, and may wait for long.
     drop(body);
     let embedded = api.serving.embed(&embedder, &asked.request, &Span::of(&extensions)).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, asked.texts))?;
     let floats = embedded.embeddings.len() * asked.request.dimensions();
     let writing = || write::embeddings(&embedded.embeddings, asked.encoding, &embedder.model().name);
-    Ok(json(beside_others(floats > INLINE_FLOATS, writing)?))
+    Ok(json(block_in_place_if(floats > INLINE_FLOATS, writing)?))
 }
 
 async fn models(State(api): State<OpenAi>) -> Result<Response, Refusal> {

@@ -274,7 +274,7 @@ async fn a_collector_that_is_not_there_or_never_answers_is_told_of_once_and_hold
             assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         }
         if address == gone {
-            server.wait_for_line("spans cannot be sent; requests are served as ever");
+            server.wait_for_line("spans cannot be sent; requests are served as usual");
             embed(&mut client, &["and after that"]).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

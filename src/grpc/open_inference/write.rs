@@ -74,7 +74,7 @@ pub(super) fn inferred(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::{Course, Embedding, Timings};
+    use crate::embed::{Embedding, Timeline, Timings};
 
     #[test]
     fn vectors_are_written_in_the_form_of_the_request() {
@@ -85,7 +85,7 @@ mod tests {
                 truncated: false,
                 cached: false,
             });
-            Embedded { embeddings: vectors.into(), timings: Timings::default(), course: Course::default() }
+            Embedded { embeddings: vectors.into(), timings: Timings::default(), timeline: Timeline::default() }
         };
         let reply = |form| inferred(embedded(), 2, form, "model".to_owned(), "7".to_owned());
         let (typed, raw) = (reply(Form::Typed), reply(Form::Raw));
