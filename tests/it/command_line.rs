@@ -92,7 +92,7 @@ fn a_bundle_with_a_damaged_file_is_not_served() {
     fs::remove_file(&model).expect("remove");
     assert!(fp32(&copy).contains("model.onnx"));
     let error = fp32(&copy.join("nothing"));
-    assert!(error.contains("is no bundle"), "{error}");
+    assert!(error.contains("is not a bundle"), "{error}");
 }
 
 #[test]

@@ -179,5 +179,5 @@ fn weights_of_another_graph_are_rejected_with_the_name_of_the_missing_tensor() {
     let (_folder, folder) = temporary_folder();
     fs::write(folder.join("x"), "not weights").expect("written");
     let error = load(Model::MiniLm, &folder.join("x"));
-    assert!(error.contains("no safetensors file"), "{error}");
+    assert!(error.contains("not a safetensors file"), "{error}");
 }
