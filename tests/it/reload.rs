@@ -120,7 +120,7 @@ async fn after_a_failed_reload_the_old_model_is_still_served() {
     for named in ["", bundle.to_str().expect("text")] {
         let damaged = reload(&mut admin, named).await.expect_err("damaged");
         assert_eq!(damaged.code(), Code::FailedPrecondition, "{damaged}");
-        assert!(damaged.message().contains("is not the file"), "{damaged}");
+        assert!(damaged.message().contains("has changed since the conversion"), "{damaged}");
     }
     fs::remove_file(bundle.join("manifest.json")).expect("remove");
     let gone = reload(&mut admin, "").await.expect_err("no longer a bundle");

@@ -130,7 +130,7 @@ impl Kernels {
 }
 
 /// The first `length` elements of `memory`, which grows if it is shorter. Existing elements are not cleared.
-fn at_least<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
+fn grow_to<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
     if memory.len() < length {
         memory.resize(length, T::default());
     }

@@ -59,7 +59,7 @@ pub enum TokenizerError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// The file is not a usable tokenizer.
-    #[error("{path} is not a valid tokenizer: {reason}")]
+    #[error("cannot load the tokenizer {path}: {reason}")]
     Invalid { path: PathBuf, reason: String },
     /// The requested maximum exceeds the model's positions, or leaves no space besides the special tokens.
     #[error("max-tokens is {asked}; the model `{model}` supports {min} to {max}")]

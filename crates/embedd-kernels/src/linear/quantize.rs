@@ -135,7 +135,7 @@ fn byte_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
 
 /// Like [`byte_group`] with 16 bits: the high bytes of all values, followed by the low bytes.
 #[inline(always)]
-fn split_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
+fn outlier_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
     let (high, low) = bytes.split_at_mut(bytes.len() / 2);
     high[values.len()..].fill(0);
     low[values.len()..].fill(0);
