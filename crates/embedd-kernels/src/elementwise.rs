@@ -51,7 +51,7 @@ pub struct EmbeddingTables<'a> {
 pub enum PoolingRule {
     /// The mean over all tokens.
     Mean,
-    /// The first token's.
+    /// The hidden state of the first token.
     First,
 }
 
@@ -70,7 +70,7 @@ impl Kernels {
     /// `[tokens, channels]`.
     ///
     /// # Errors
-    /// [`TokenOutOfRange`]; nothing has been written then.
+    /// [`TokenOutOfRange`]; `output` is unchanged in this case.
     ///
     /// # Panics
     /// If a slice does not have its documented shape.

@@ -30,7 +30,8 @@ pub struct RowLayout {
 pub struct Group {
     /// The channels in the float row.
     pub channels: Range<usize>,
-    /// The bytes in the quantized row: one per channel (two per outlier channel), padded with zeros to a multiple of 4.
+    /// The bytes in the quantized row: one per channel, padded with zeros to a multiple of 4. Outlier channels have two
+    /// such halves.
     pub bytes: Range<usize>,
     /// Whether these are the outlier channels, with 16 bits each.
     pub split: bool,

@@ -46,7 +46,7 @@ impl Shared {
 
     fn scratch(&self) -> MutexGuard<'_, Scratch> {
         self.scratch.lock().unwrap_or_else(|poisoned| {
-            // A panic may have left it half written: start afresh.
+            // A panic may have left it half written, so replace it.
             self.scratch.clear_poison();
             let mut scratch = poisoned.into_inner();
             *scratch = Scratch::default();
