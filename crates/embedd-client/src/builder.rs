@@ -172,7 +172,7 @@ mod tests {
     async fn a_plain_connection_goes_to_one_server() {
         for servers in ["a:1,b:1", "dns:///a:1"] {
             let error = Client::builder(servers).connection().await.expect_err("an error");
-            assert!(error.to_string().contains("goes to one"), "{error}");
+            assert!(error.to_string().contains("calls exactly one"), "{error}");
         }
     }
 
