@@ -14,8 +14,8 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::status;
-use crate::admin::benchmark::{self, Asked, Plan, Row};
-use crate::admin::{Held, Operations, Validation};
+use crate::admin::benchmark::{self, BenchmarkOptions, Plan, Row};
+use crate::admin::{OperationLock, Operations, Validation};
 use crate::model_slot::Served;
 use crate::request::Violations;
 use embedd_proto as proto;
@@ -75,12 +75,12 @@ impl Admin {
     }
 
     /// Validates a benchmark, and acquires the permit to run it.
-    fn plan(&self, request: proto::BenchmarkRequest) -> Result<(Arc<Served>, Plan, Held), Status> {
+    fn plan(&self, request: proto::BenchmarkRequest) -> Result<(Arc<Served>, Plan, OperationLock), Status> {
         let served = self.served()?;
         let proto::BenchmarkRequest { token_counts, batch_sizes, concurrencies, requests } = request;
-        let asked = Asked { token_counts, batch_sizes, concurrencies, requests };
+        let options = BenchmarkOptions { token_counts, batch_sizes, concurrencies, requests };
         let mut violations = Violations::default();
-        let plan = Plan::check(asked, &served.embedder, &mut violations)
+        let plan = Plan::check(options, &served.embedder, &mut violations)
             .map_err(|error| status::from_probe_error(&error))?
             .ok_or_else(|| status::invalid(&violations))?;
         let permit = self.operations.begin_benchmark().ok_or_else(status::benchmark_running)?;
@@ -151,7 +151,7 @@ impl AdminService for Admin {
 struct BenchmarkCall {
     events: mpsc::Sender<Event>,
     stopping: CancellationToken,
-    _permit: Held,
+    _permit: OperationLock,
     _in_flight: TaskTrackerToken,
 }
 

@@ -100,10 +100,10 @@ pub(super) fn from_reload_error(error: &ReloadError) -> Status {
             let details = ErrorDetails::with_bad_request_violation("bundle", error_text(reason));
             Status::with_error_details(Code::InvalidArgument, error_text(error), details)
         }
-        ReloadError::UnderWay | ReloadError::Inaccurate { .. } | ReloadError::Load(LoadFailure::Unfit(_)) => {
+        ReloadError::InProgress | ReloadError::Inaccurate { .. } | ReloadError::Load(LoadFailure::Unfit(_)) => {
             Status::failed_precondition(error_text(error))
         }
-        ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Cut(_) => Status::internal(error_text(error)),
+        ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Interrupted(_) => Status::internal(error_text(error)),
         ReloadError::Probe(error) => from_probe_error(error),
     }
 }

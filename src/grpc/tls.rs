@@ -11,7 +11,7 @@ use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, crypto};
 use tokio_rustls::TlsAcceptor;
 
-use crate::reload::{NamedFile, Recipe, Reloaded, Unreadable};
+use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
 /// The protocol of gRPC, for clients that negotiate it (ALPN, RFC 7301).
 const HTTP_2: &[u8] = b"h2";
@@ -28,7 +28,7 @@ pub(crate) struct TlsFiles {
 
 /// TLS with the current certificates of the files.
 #[derive(Debug, Clone)]
-pub(crate) struct Tls(Arc<Reloaded<TlsFiles>>);
+pub(crate) struct Tls(Arc<HotReload<TlsFiles>>);
 
 /// Why TLS cannot be configured from the files.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub(crate) enum TlsError {
 impl Tls {
     /// Reads the files.
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        Reloaded::open(files).map(|reloaded| Self(Arc::new(reloaded)))
+        HotReload::open(files).map(|tls| Self(Arc::new(tls)))
     }
 
     /// Reloads the files when they change, for as long as it is polled.
@@ -77,15 +77,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl Recipe for TlsFiles {
-    type Made = Secret;
+impl Source for TlsFiles {
+    type Value = Secret;
     type Error = TlsError;
 
     fn files(&self) -> Vec<&NamedFile> {
         [&self.certificate, &self.key].into_iter().chain(&self.client_ca).collect()
     }
 
-    fn make(&self, contents: &[Vec<u8>]) -> Result<Secret, TlsError> {
+    fn parse(&self, contents: &[Vec<u8>]) -> Result<Secret, TlsError> {
         let mismatch =
             |source| TlsError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone(), source };
         let provider = Arc::new(crypto::ring::default_provider());

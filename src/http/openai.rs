@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::permit::{ConnectionPermit, ConnectionPermits};
-use crate::embed::{Embedder, beside_others};
+use crate::embed::{Embedder, block_in_place_if};
 use crate::readiness::{Phase, Readiness};
 use crate::serving::Serving;
 use crate::tokens::Tokens;
@@ -134,14 +134,14 @@ async fn embeddings(
     let body = body::read_json(&headers, body, api.max_body_bytes).await?;
     let embedder = api.embedder()?;
     let parse = || read::embeddings(&body, embedder.model(), embedder.limits());
-    let call = beside_others(body.len() > INLINE_BYTES, parse)?;
+    let call = block_in_place_if(body.len() > INLINE_BYTES, parse)?;
     // The request has its own copy of the texts, and may stay in the queue for a long time.
     drop(body);
     let embedded = api.serving.embed(&embedder, &call.request, &Span::of(&extensions)).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, call.texts))?;
     let floats = embedded.embeddings.len() * call.request.dimensions();
     let serialize = || write::embeddings(&embedded.embeddings, call.encoding, &embedder.model().name);
-    Ok(write::json(beside_others(floats > INLINE_FLOATS, serialize)?))
+    Ok(write::json(block_in_place_if(floats > INLINE_FLOATS, serialize)?))
 }
 
 async fn models(State(api): State<OpenAi>) -> Result<Response, Refusal> {

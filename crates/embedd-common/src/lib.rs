@@ -1,7 +1,10 @@
-//! What several crates of embedd share: checksummed files, locks, progress, pages of figures, this process.
+//! Shared by several crates of embedd: checksummed files, locks, progress, percentiles, pages of figures, sample texts,
+//! and statistics of this process.
 
 pub mod checksum;
 pub mod lock;
 pub mod page;
+pub mod percentile;
 pub mod process;
 pub mod progress;
+pub mod sample_texts;

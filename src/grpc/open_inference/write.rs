@@ -76,7 +76,7 @@ pub(super) fn inferred(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::{Course, Embedding, Timings};
+    use crate::embed::{Embedding, Timeline, Timings};
 
     #[test]
     fn a_reply_has_the_form_of_its_request() {
@@ -87,7 +87,7 @@ mod tests {
                 truncated: false,
                 cached: false,
             });
-            Embedded { embeddings: vectors.into(), timings: Timings::default(), course: Course::default() }
+            Embedded { embeddings: vectors.into(), timings: Timings::default(), timeline: Timeline::default() }
         };
         let reply = |form| inferred(embedded(), 2, form, "model".to_owned(), "7".to_owned());
         let typed = reply(Form::Typed);

@@ -102,7 +102,7 @@ fn dtype(variant: Variant) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::{Course, Embedding, Timings};
+    use crate::embed::{Embedding, Timeline, Timings};
 
     #[test]
     fn the_metadata_is_in_the_message_and_in_the_headers() {
@@ -110,7 +110,7 @@ mod tests {
         let timings =
             Timings { tokenize: micros(1_999), queue: micros(2_000), infer: micros(30_500), total: micros(40_001) };
         let embedding = Embedding { values: vec![0.6, 0.8], token_count: 7, truncated: true, cached: false };
-        let embedded = Embedded { embeddings: vec![embedding], timings, course: Course::default() };
+        let embedded = Embedded { embeddings: vec![embedding], timings, timeline: Timeline::default() };
         let reply = with_headers(super::embedded(embedded, 21));
         let header = |name: &str| reply.metadata().get(name).expect(name).to_str().expect("text");
         let expected = [

@@ -53,7 +53,7 @@ fn reflection_needs_a_token() {
     let (listed, text) = list(&["-H", "authorization: Bearer the-token"]);
     assert!(listed, "{text}");
     let (listed, text) = list(&[]);
-    assert!(!listed && text.contains("a token is needed"), "{text}");
+    assert!(!listed && text.contains("missing token"), "{text}");
 }
 
 #[tokio::test]
