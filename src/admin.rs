@@ -23,7 +23,7 @@ pub(crate) use validate::{NoReference, Validated, Validation};
 /// Held while an operation runs of which only one may run at a time.
 pub(crate) type OperationLock = OwnedMutexGuard<()>;
 
-/// The admin operations, with what they work on; cheap to clone.
+/// The admin operations and the state they need; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Operations {
     model: ModelSlot,
