@@ -118,7 +118,8 @@ impl Layer {
 }
 
 /// One thread, including quantization of the activations. The weights stay in the CPU's caches from call to call. In a
-/// model, which has many layers, they do not, so that few rows wait for memory: `cargo bench --bench engine` measures it.
+/// model, which has many layers, they do not, so that few rows wait for memory: `cargo bench --bench engine` measures
+/// it.
 fn linear(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("linear");
     group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));

@@ -1,7 +1,8 @@
 //! Admin operations on a running server: validate, benchmark, reload.
 //!
-//! All of them use the queue of the model being served, at lower priority than callers: a validation has one text in the
-//! queue at a time; a benchmark has a bounded number, and waits while texts of callers are queued (see [`benchmark`]).
+//! All of them use the queue of the model being served, at lower priority than callers: a validation has one text in
+//! the queue at a time; a benchmark has a bounded number, and waits while texts of callers are queued (see
+//! [`benchmark`]).
 
 use std::sync::Arc;
 
