@@ -2,7 +2,7 @@
 """Compares embedd with PyTorch, ONNX Runtime and OpenVINO: one text at a time, same model, same number of threads.
 
     python3 -m venv DIR && DIR/bin/pip install -r benches/peers.txt        # about 6 GB
-    DIR/bin/python benches/peers.py --model MODEL_DIR --bundle BUNDLE_DIR [--embedd target/release/embedd] [--out FILE]
+    DIR/bin/python benches/peers.py --model MODEL_DIR --bundle BUNDLE_DIR [--embedd target/release/embedd] [--out FILE|-]
 
 MODEL_DIR is the sentence-transformers folder from which the bundle was converted; `embedd fetch` prints it.
 
@@ -11,7 +11,8 @@ affects all of them. Figures are medians over all rounds. Times cover inference 
 For embedd they are the `timings.infer` of its responses and, in a second row, the whole gRPC call including
 tokenization. Cosines are to PyTorch over the reference texts of this repository, each embedded alone.
 
-Prints a Markdown table; --out writes JSON for `embedd report --baseline`.
+Prints a table in Markdown; --out writes JSON that `embedd report --baseline` reads. With `--out -`, the JSON goes to
+standard output and the table to standard error: `peers.py ... --out - | embedd report --bundle BUNDLE_DIR --baseline -`.
 """
 import argparse
 import json
@@ -232,14 +233,14 @@ def timing(runs):
     return {"p50": float(np.percentile(runs, 50)), "p95": float(np.percentile(runs, 95)), "min": min(runs)}
 
 
-def table(times, accuracy):
+def table(times, accuracy, file):
     lengths = list(next(iter(times.values())))
-    print("| P50 in ms, by tokens | min cosine | mean | " + " | ".join(map(str, lengths)) + " |")
-    print("|---" * (3 + len(lengths)) + "|")
+    print("| P50 in ms, by tokens | min cosine | mean | " + " | ".join(map(str, lengths)) + " |", file=file)
+    print("|---" * (3 + len(lengths)) + "|", file=file)
     for name, by_length in times.items():
         minimum, mean = (f"{value:.5f}" for value in accuracy[name]) if name in accuracy else ("", "")
         cells = " | ".join(f"{np.percentile(by_length[length], 50):.1f}" for length in lengths)
-        print(f"| {name} | {minimum} | {mean} | {cells} |")
+        print(f"| {name} | {minimum} | {mean} | {cells} |", file=file)
 
 
 def main():
@@ -250,9 +251,9 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--lengths", type=lambda value: tuple(map(int, value.split(","))), default=LENGTHS)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=8, help="runs of each engine, at each length, in each round")
-    parser.add_argument("--texts", type=int, default=253, help="number of reference texts to compare")
-    parser.add_argument("--out")
+    parser.add_argument("--runs", type=int, default=8, help="of each engine, at each length, in each round")
+    parser.add_argument("--texts", type=int, default=253, help="reference texts that are compared")
+    parser.add_argument("--out", help="the file for the JSON; -: standard output")
     arguments = parser.parse_args()
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -269,16 +270,22 @@ def main():
         times = take_turns(arguments, pytorch, engines, embedd, tokenizer)
     finally:
         embedd.stop()
-    print(f"{embedd.served.name}, {arguments.threads} threads; embedd: {embedd.served.engine} ({embedd.served.instruction_set})\n")
-    table(times, accuracy)
+    tables = sys.stderr if arguments.out == "-" else sys.stdout
+    served = embedd.served
+    print(f"{served.name}, {arguments.threads} threads; embedd: {served.engine} ({served.instruction_set})\n", file=tables)
+    table(times, accuracy, tables)
     if arguments.out:
         short = times.pop("pytorch_encode")[arguments.lengths[0]]
         written = {name: {f"L{length}": timing(runs) for length, runs in found.items()} for name, found in times.items()}
         for name, (minimum, mean) in accuracy.items():
             written[name] |= {"cos_min": minimum, "cos_mean": mean}
         written["pytorch_encode_short"] = timing(short)
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump({"threads": arguments.threads, "model": embedd.served.name, "engines": written}, file, indent=1)
+        baseline = {"threads": arguments.threads, "model": served.name, "engines": written}
+        if arguments.out == "-":
+            json.dump(baseline, sys.stdout, indent=1)
+        else:
+            with open(arguments.out, "w", encoding="utf-8") as file:
+                json.dump(baseline, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use embedd_client::{Connection, OptionsError};
+use embedd_client::{ClientBuilder, ConnectError, Connection};
 use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use embedd_proto::{EmbedRequest, Encoding, GetModelRequest, GetModelResponse};
 
@@ -41,7 +41,7 @@ pub use vocabulary::VocabularyError;
 pub enum LoadError {
     /// No connection.
     #[error(transparent)]
-    Connect(#[from] OptionsError),
+    Connect(#[from] ConnectError),
     /// The server does not say what it serves, or fails a text that is to be compared with.
     #[error("{call} of {server}: {} ({})", .status.message(), code_name(.status.code()))]
     Call {
@@ -88,12 +88,14 @@ pub enum News<'a> {
     Step(&'a StepFigures),
 }
 
-/// Runs a load test; after `stop` it ends with what was measured until then. It wants a runtime of one thread.
+/// Runs a load test on connections made by `connector`. After `stop` it ends with what was measured until then. It
+/// needs a single-threaded runtime.
 ///
 /// # Errors
-/// [`LoadError`]. Requests that fail during a step are counted, and no error.
+/// [`LoadError`]. Requests that fail during a step are counted and are not errors.
 pub async fn run(
     plan: &Plan,
+    connector: &ClientBuilder,
     client: Client,
     stop: &CancellationToken,
     mut tell: impl FnMut(News<'_>),
@@ -102,7 +104,7 @@ pub async fn run(
     local
         .run_until(async {
             let (runner, mut results) = tokio::select! {
-                prepared = prepare(plan, client) => prepared?,
+                prepared = prepare(plan, connector, client) => prepared?,
                 () = stop.cancelled() => return Err(LoadError::Stopped),
             };
             tell(News::Begun(&results));
@@ -120,13 +122,17 @@ pub async fn run(
         .await
 }
 
-async fn prepare(plan: &Plan, client: Client) -> Result<(Runner<'_>, Results), LoadError> {
-    let connections = connect(plan).await?;
+async fn prepare<'p>(
+    plan: &'p Plan,
+    connector: &ClientBuilder,
+    client: Client,
+) -> Result<(Runner<'p>, Results), LoadError> {
+    let connections = connect(connector, plan.most_connections()).await?;
     let mut service = EmbeddingServiceClient::new(connections[0].clone());
     let model = service.get_model(GetModelRequest {}).await.map_err(|status| call_error(plan, "GetModel", status))?;
     let model = model.into_inner();
     plan.check(&model)?;
-    let texts = texts(plan, Counter::new(service, &plan.client.server)).await?;
+    let texts = texts(plan, Counter::new(service, &plan.server)).await?;
     let expected = match &texts {
         Texts::Pool { texts, .. } if plan.verify => Some(expected(plan, connections[0].clone(), texts).await?),
         _ => None,
@@ -143,10 +149,10 @@ async fn prepare(plan: &Plan, client: Client) -> Result<(Runner<'_>, Results), L
     Ok((Runner { plan, callers, texts: Rc::new(RefCell::new(texts)), expected }, results))
 }
 
-async fn connect(plan: &Plan) -> Result<Vec<Connection>, OptionsError> {
-    let mut connections = Vec::new();
-    for _ in 0..plan.most_connections() {
-        connections.push(plan.client.connect().await?);
+async fn connect(connector: &ClientBuilder, count: usize) -> Result<Vec<Connection>, ConnectError> {
+    let mut connections = Vec::with_capacity(count);
+    for _ in 0..count {
+        connections.push(connector.clone().connection().await?);
     }
     Ok(connections)
 }
@@ -179,7 +185,7 @@ async fn expected(plan: &Plan, connection: Connection, texts: &[Text]) -> Result
         let message = EmbedRequest { texts: vec![text.text.clone()], skip_cache: true, ..run::request(plan) };
         let reply = caller.embed(message).await.map_err(|status| call_error(plan, "Embed", status))?;
         let [embedding] = reply.embeddings.as_slice() else {
-            let (server, given) = (plan.client.server.clone(), reply.embeddings.len());
+            let (server, given) = (plan.server.clone(), reply.embeddings.len());
             return Err(LoadError::Embeddings { server, given });
         };
         // A copy: the bytes that came would keep all of their reply in memory.
@@ -189,13 +195,13 @@ async fn expected(plan: &Plan, connection: Connection, texts: &[Text]) -> Result
 }
 
 fn call_error(plan: &Plan, call: &'static str, status: Status) -> LoadError {
-    LoadError::Call { call, server: plan.client.server.clone(), status: Box::new(status) }
+    LoadError::Call { call, server: plan.server.clone(), status: Box::new(status) }
 }
 
 fn server(plan: &Plan, model: GetModelResponse) -> Server {
     let runtime = model.runtime.unwrap_or_default();
     Server {
-        address: plan.client.server.clone(),
+        address: plan.server.clone(),
         model: model.name,
         engine: model.engine,
         instruction_set: model.instruction_set,

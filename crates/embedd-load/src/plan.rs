@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use embedd_client::ClientOptions;
 use embedd_proto::{Encoding, GetModelResponse};
 
 /// HTTP/2 connections where the user does not say: more make neither side faster.
@@ -15,8 +14,8 @@ const MOST_CONNECTIONS: usize = 8;
 /// What a load test does, checked as far as it can be without the server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The server.
-    pub client: ClientOptions,
+    /// The server's address, as errors and results name it.
+    pub server: String,
     /// One behind the other.
     pub steps: Vec<Step>,
     /// What is measured of each step.
@@ -179,7 +178,7 @@ mod tests {
 
     fn plan(connections: Option<usize>) -> Plan {
         Plan {
-            client: ClientOptions::default(),
+            server: "127.0.0.1:50051".to_owned(),
             steps: vec![Step::Closed { concurrency: 2 }, Step::Closed { concurrency: 64 }],
             duration: Duration::from_secs(1),
             warm_up: Duration::ZERO,

@@ -1,4 +1,4 @@
-//! Answers as JSON: durations in milliseconds, codes by their names.
+//! Replies as JSON, with durations in milliseconds and status codes by name.
 
 use serde_json::{Map, Value, json};
 

@@ -21,17 +21,17 @@ fn engines_and_lengths_are_read() {
 }
 
 #[test]
-fn what_is_no_baseline_is_told() {
-    assert!(reason("no").starts_with("x.json is no baseline"));
+fn other_json_is_rejected_with_the_reason() {
+    assert!(reason("no").starts_with("x.json is not a baseline"));
     assert!(reason("{}").contains("no object `engines`"));
     assert!(reason(r#"{"engines": {}}"#).contains("empty"));
     let no_p95 = reason(r#"{"engines": {"a": {"L11": {"p50": 1, "min": 1}}}}"#);
     assert!(no_p95.contains("`a`: `L11`: missing field `p95`"), "{no_p95}");
-    assert!(reason(r#"{"engines": {"a": {"L11": {"p50": -1, "p95": 1, "min": 1}}}}"#).contains("no times"));
+    assert!(reason(r#"{"engines": {"a": {"L11": {"p50": -1, "p95": 1, "min": 1}}}}"#).contains("not positive times"));
 }
 
 #[test]
-fn a_baseline_of_another_model_is_refused() {
+fn a_baseline_of_another_model_is_rejected() {
     let baseline = Baseline::parse(JSON.as_bytes(), "x.json").expect("a baseline");
     assert!(baseline.check_model("sentence-transformers/all-mpnet-base-v2").is_ok());
     let error = baseline.check_model("sentence-transformers/all-MiniLM-L6-v2").expect_err("another").to_string();
@@ -39,18 +39,17 @@ fn a_baseline_of_another_model_is_refused() {
 }
 
 #[test]
-fn a_command_is_read_and_its_failure_told() {
-    let printed = run("echo '{}'", TIME_LIMIT).expect("it runs");
-    assert_eq!(printed, b"{}\n");
-    let error = Baseline::run("exit 3").expect_err("it fails").to_string();
-    assert!(error.contains("`exit 3` failed") && error.contains('3'), "{error}");
-    assert!(Baseline::run("echo no").expect_err("no JSON").to_string().contains("no baseline"));
-    let error = run("exec sleep 600", Duration::from_millis(200)).expect_err("too slow");
-    assert!(error.contains("too long"), "{error}");
+fn a_file_is_named_in_errors_and_in_the_report() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("peers.json");
+    let error = Baseline::read(&path).expect_err("missing").to_string();
+    assert!(error.contains(&path.display().to_string()), "{error}");
+    std::fs::write(&path, JSON).expect("written");
+    assert_eq!(Baseline::read(&path).expect("a baseline").origin, "peers.json");
 }
 
 #[test]
-fn a_command_that_prints_too_much_is_told() {
-    let error = run("head -c 9000000 /dev/zero", TIME_LIMIT).expect_err("too much");
-    assert!(error.contains("printed more") || error.contains("failed"), "{error}");
+fn more_input_than_a_baseline_has_is_rejected() {
+    let error = Baseline::read_from(io::repeat(b' '), "endless").expect_err("too much");
+    assert!(error.to_string().contains("more than 8388608 bytes"), "{error}");
 }

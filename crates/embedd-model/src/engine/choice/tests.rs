@@ -3,7 +3,9 @@ use super::*;
 #[test]
 fn engines_are_ordered_fastest_first() {
     let all = &[Variant::Native, Variant::Portable, Variant::Fp32][..];
-    let (native, portable, fp32) = (&[Variant::Native, Variant::Fp32][..], &all[1..], &all[2..]);
+    let native = &[Variant::Native, Variant::Fp32][..];
+    let portable = &all[1..];
+    let fp32 = &all[2..];
     let cases = [
         (InstructionSet::Avx512Vnni, CpuInstructions::Avx512Vnni, all),
         // A narrower instruction set than the CPU has was asked for.
@@ -21,6 +23,6 @@ fn engines_are_ordered_fastest_first() {
         (InstructionSet::Plain, CpuInstructions::Other, fp32),
     ];
     for (kernels, cpu, expected) in cases {
-        assert_eq!(fastest_first(kernels, cpu), expected, "kernels for {kernels}, a CPU with {cpu}");
+        assert_eq!(fastest_first(kernels, cpu), expected, "kernels for {kernels} on a CPU with {cpu}");
     }
 }
