@@ -1,5 +1,6 @@
-//! What several crates of embedd share: checksummed files, locks, progress, pages of figures, this process.
+//! Shared by the crates of embedd: checksums, atomic files, locks, progress, HTML pages of figures, process statistics.
 
+pub mod atomic;
 pub mod checksum;
 pub mod lock;
 pub mod page;
