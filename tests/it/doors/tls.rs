@@ -7,7 +7,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{NOT_RELOADED, RELOADED, call, connect, get_model, health};
 use crate::support::authority::{Authority, write};
-use crate::support::models::{Model, grpcurl};
+use crate::support::grpcurl::grpcurl;
+use crate::support::models::Model;
 use crate::support::server::{Server, command, temporary_folder};
 
 #[tokio::test]

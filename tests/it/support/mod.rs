@@ -3,6 +3,7 @@
 pub(crate) mod authority;
 pub(crate) mod collector;
 pub(crate) mod exposition;
+pub(crate) mod grpcurl;
 pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod models;

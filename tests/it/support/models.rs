@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use embedd_common::progress::Progress;
 use embedd_convert::{Conversion, Making, ProofPlan, convert};
+use embedd_fetch::Fetcher;
 use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
-use embedd_fetch::{Fetcher, Tool};
 use embedd_model::engine::OnnxRuntime;
 
 /// The models that the tests run on.
@@ -106,8 +106,4 @@ pub(crate) fn fetcher() -> Fetcher {
 pub(crate) fn home() -> Home {
     let configured = std::env::var_os("EMBEDD_HOME").map(PathBuf::from);
     Home::find(configured).expect("a cache folder")
-}
-
-pub(crate) fn grpcurl() -> PathBuf {
-    fetcher().tool(Tool::Grpcurl).expect("grpcurl can be fetched")
 }
