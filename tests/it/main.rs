@@ -1,9 +1,13 @@
-//! The program as its users meet it: the real binary, real models, real sockets, a real client.
+//! The program from outside: the real binary, real models, real sockets, real clients.
 //!
 //! What the tests need is fetched to the cache folder (`EMBEDD_HOME`) by the program's own code.
+//!
+//! No test measures time, because the machine may be busy. Tests wait for events: a log line, a metric, a reply. Limits on
+//! waiting only end tests that hang.
 
 mod support;
 
+mod access;
 mod accuracy;
 mod admin;
 mod admin_command;
@@ -18,7 +22,6 @@ mod command_line;
 mod deadlines;
 mod deploy;
 mod detector;
-mod doors;
 mod embed_command;
 mod embedding;
 mod fairness;

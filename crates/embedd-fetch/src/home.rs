@@ -13,7 +13,6 @@ pub const HOME_VARIABLE: &str = "EMBEDD_HOME";
 /// onnxruntime/1.32.0/      the ONNX Runtime library
 /// models/<model>/          sentence-transformers folders as fetched
 /// bundles/<model>/         converted models
-/// tools/                   programs for the project's own tests
 /// partial/                 incomplete downloads, which a later fetch resumes
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,11 +59,6 @@ impl Home {
     /// The folder of the bundle converted from a model.
     pub fn bundle_dir(&self, model: &ModelRef) -> PathBuf {
         self.0.join("bundles").join(model.as_file_name())
-    }
-
-    /// The folder of programs for the project's own tests.
-    pub fn tools_dir(&self) -> PathBuf {
-        self.0.join("tools")
     }
 
     /// The folder of incomplete downloads.

@@ -7,7 +7,7 @@ use embedd::config::by_key;
 
 use super::{resources, text};
 
-/// The arguments of an instruction of the Dockerfile, in its JSON form; of the last one where there are more.
+/// The arguments of the last instruction of this name in the Dockerfile, which is in its JSON form.
 fn exec_form(instruction: &str) -> Vec<OsString> {
     let dockerfile = text("Dockerfile");
     let line = dockerfile.lines().rev().find(|line| line.starts_with(instruction)).expect("the instruction");
@@ -17,7 +17,7 @@ fn exec_form(instruction: &str) -> Vec<OsString> {
 }
 
 #[test]
-fn the_image_serves_and_probes_itself_with_commands_that_there_are() {
+fn the_image_serves_and_checks_its_health_with_commands_that_exist() {
     let serve = [exec_form("ENTRYPOINT"), exec_form("CMD")].concat();
     assert!(matches!(cli::parse(serve).expect("valid").command, Command::Serve(_)));
     let health = exec_form("HEALTHCHECK");
@@ -47,7 +47,7 @@ fn the_crate_the_checkout_and_the_image_name_the_same_compiler() {
 }
 
 #[test]
-fn manifests_name_the_image_of_this_version() {
+fn manifests_use_the_image_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let images: Vec<String> = ["Deployment", "ServingRuntime"]
         .into_iter()

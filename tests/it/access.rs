@@ -1,4 +1,4 @@
-//! Who may come in: TLS, tokens, and how connections come and go.
+//! Access to the server: TLS, tokens, and limits of connections.
 
 mod connections;
 mod tls;
@@ -18,7 +18,7 @@ use tonic_health::pb::health_client::HealthClient;
 const RELOADED: &str = "reloaded";
 const NOT_RELOADED: &str = "not reloaded; what was read before stays in effect";
 
-/// A connection, encrypted where `tls` is given.
+/// A connection, encrypted if `tls` is given.
 async fn connect(address: SocketAddr, tls: Option<ClientTlsConfig>) -> Result<Channel, tonic::transport::Error> {
     match tls {
         Some(tls) => {
@@ -29,9 +29,9 @@ async fn connect(address: SocketAddr, tls: Option<ClientTlsConfig>) -> Result<Ch
     }
 }
 
-/// Calls GetModel on a new connection; why it does not get through.
+/// Calls GetModel on a new connection.
 async fn call(address: SocketAddr, tls: Option<ClientTlsConfig>) -> Result<(), String> {
-    // With TLS 1.3 a client learns only after its handshake that its certificate was refused.
+    // With TLS 1.3 a client learns only after its handshake that its certificate was rejected.
     let channel = connect(address, tls).await.map_err(|error| format!("{error:?}"))?;
     get_model(channel, None).await.map_err(|status| format!("{status:?}"))
 }

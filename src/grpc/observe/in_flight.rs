@@ -1,4 +1,4 @@
-//! A call from its request to its end, which is told once: to the statistics, in the log and in a trace.
+//! A call in flight. Its end is reported exactly once: to the statistics, the log and the trace.
 
 use tonic::Code;
 use tonic::codegen::http::HeaderMap;
@@ -9,22 +9,22 @@ use crate::trace::{Attribute, Span, Traces};
 use embedd_proto::codes::{self, code_name};
 use embedd_proto::request_id::RequestId;
 
-/// Dropped before its end is told, the call was given up.
+/// If it is dropped before [`end`](Self::end), the call was abandoned.
 #[derive(Debug)]
-pub(super) struct UnderWay {
-    /// There until the end.
+pub(super) struct InFlightCall {
+    /// `None` once the call has ended.
     call: Option<Call>,
     id: RequestId,
     span: Span,
 }
 
-impl UnderWay {
+impl InFlightCall {
     pub(super) fn begin(call: Call, id: RequestId, span: Span) -> Self {
         Self { call: Some(call), id, span }
     }
 
-    /// Tells the caller the request's id; `code`: what these headers or trailers say of the call's end.
-    pub(super) fn name(&self, headers: &mut HeaderMap, code: Option<Code>) {
+    /// Adds the request id to headers or trailers, which have this status code. Errors get it in their details, too.
+    pub(super) fn add_request_id(&self, headers: &mut HeaderMap, code: Option<Code>) {
         self.id.tell(headers);
         if code.is_some_and(|code| code != Code::Ok) {
             status::add_request_info(headers, &self.id);
@@ -48,7 +48,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightCall {
     fn drop(&mut self) {
         if let Some(call) = &self.call {
             self.end_with(call.why_dropped());
@@ -56,14 +56,14 @@ impl Drop for UnderWay {
     }
 }
 
-/// The span of a call; health checks have none. Names and attributes are those of OpenTelemetry's conventions.
+/// The span of a call; health checks have none. Names and attributes follow OpenTelemetry's semantic conventions.
 pub(super) fn begin_span(traces: &Traces, method: Method, id: &RequestId, headers: &HeaderMap) -> Span {
     if matches!(method, Method::HealthCheck | Method::HealthWatch) {
         return Span::default();
     }
     traces.begin(method.name(), headers, || {
-        let (system, id) =
-            (Attribute::new("rpc.system", "grpc"), Attribute::new("embedd.request_id", id.as_str().to_owned()));
+        let system = Attribute::new("rpc.system", "grpc");
+        let id = Attribute::new("embedd.request_id", id.as_str().to_owned());
         let known = method.name().split_once('/');
         let names = known.map(|(service, name)| [("rpc.service", service), ("rpc.method", name)]);
         let names = names.into_iter().flatten().map(|(key, name)| Attribute::new(key, name));
@@ -71,10 +71,11 @@ pub(super) fn begin_span(traces: &Traces, method: Method, id: &RequestId, header
     })
 }
 
-/// No message of a status: it may quote what the caller sent.
+/// Logs no status message: it may quote what the caller sent.
 fn log(call: &Call, code: codes::Code, id: &RequestId) {
-    let (method, name) = (call.method().name(), code_name(code));
-    // What is not logged is not measured either.
+    let method = call.method().name();
+    let name = code_name(code);
+    // The time is read only if the line is logged.
     if is_fault(code) {
         tracing::warn!(method, code = name, took = ?call.elapsed(), request_id = id.as_str(), "call failed");
     } else {
@@ -82,13 +83,13 @@ fn log(call: &Call, code: codes::Code, id: &RequestId) {
     }
 }
 
-/// Whether OpenTelemetry's conventions take the code for an error of a server.
+/// Whether OpenTelemetry's conventions count the code as a server error.
 fn is_error(code: codes::Code) -> bool {
     let others = [Code::DeadlineExceeded, Code::Unimplemented, Code::Unavailable];
     is_fault(code) || others.into_iter().any(|error| code == codes::Code::from(error))
 }
 
-/// Whether it is the server that failed, as far as the code tells: a message that cannot be decoded is INTERNAL, too.
+/// Whether the code indicates a fault of the server. It is not certain: an undecodable message is INTERNAL, too.
 fn is_fault(code: codes::Code) -> bool {
     [Code::Unknown, Code::Internal, Code::DataLoss].into_iter().any(|fault| code == codes::Code::from(fault))
 }

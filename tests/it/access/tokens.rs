@@ -9,16 +9,16 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{NOT_RELOADED, RELOADED, connect, get_model, health, with};
-use crate::support::authority::write;
 use crate::support::grpcurl::grpcurl;
 use crate::support::models::Model;
 use crate::support::server::{Server, command, temporary_folder};
+use crate::support::tls::write;
 
 #[tokio::test]
-async fn tokens_open_the_service_and_follow_their_file() {
+async fn the_service_accepts_the_tokens_that_its_file_holds_now() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "# two callers\nfirst-token\nsecond-token\n");
-    let server = Server::start(Model::MiniLm, &["--token-file", &file]);
+    let server = Server::start(Model::Small, &["--token-file", &file]);
     let channel = connect(server.address, None).await.expect("a connection");
     let call = async |authorization| get_model(channel.clone(), authorization).await;
 
@@ -28,7 +28,7 @@ async fn tokens_open_the_service_and_follow_their_file() {
         let status = call(authorization).await.expect_err("no token");
         assert_eq!(status.code(), Code::Unauthenticated, "{authorization:?}: {status}");
     }
-    assert_eq!(health(channel.clone()).await.expect("open to all"), ServingStatus::Serving);
+    assert_eq!(health(channel.clone()).await.expect("health needs no token"), ServingStatus::Serving);
 
     write(&folder, "tokens", "third-token\n");
     server.wait_for_line(RELOADED);
@@ -37,17 +37,17 @@ async fn tokens_open_the_service_and_follow_their_file() {
 
     write(&folder, "tokens", "# none\n");
     server.wait_for_line(NOT_RELOADED);
-    call(Some("Bearer third-token")).await.expect("the token before stays");
+    call(Some("Bearer third-token")).await.expect("the previous token is still valid");
 }
 
 #[test]
-fn reflection_needs_the_token() {
+fn reflection_needs_a_token() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "the-token\n");
-    let server = Server::start(Model::MiniLm, &["--token-file", &file]);
+    let server = Server::start(Model::Small, &["--token-file", &file]);
     let list = |header: &[&str]| {
         let mut command = Command::new(grpcurl());
-        let command = command.args(["-plaintext", "-max-time", "10"]).args(header);
+        let command = command.args(["-plaintext", "-max-time", "600"]).args(header);
         let output = command.args([server.address.to_string().as_str(), "list"]).output().expect("grpcurl runs");
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
@@ -58,7 +58,7 @@ fn reflection_needs_the_token() {
 }
 
 #[tokio::test]
-async fn the_admin_service_leaves_loopback_only_with_a_guard() {
+async fn the_admin_service_listens_beyond_loopback_only_with_authentication() {
     let output = command().args(["serve", "--admin-listen", "0.0.0.0:0"]).output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{text}");
@@ -66,7 +66,7 @@ async fn the_admin_service_leaves_loopback_only_with_a_guard() {
 
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "admin-token\n");
-    let server = Server::start(Model::MiniLm, &["--admin-listen", "0.0.0.0:0", "--admin-token-file", &file]);
+    let server = Server::start(Model::Small, &["--admin-listen", "0.0.0.0:0", "--admin-token-file", &file]);
     assert!(server.admin_address.ip().is_unspecified());
     let admin: SocketAddr = ([127, 0, 0, 1], server.admin_address.port()).into();
     let stats = async |authorization| {

@@ -1,7 +1,7 @@
-//! How a call ends that does not end by itself: at its deadline, or with a panic.
+//! Ends calls that do not end by themselves: at their deadline with DEADLINE_EXCEEDED, and after a panic with INTERNAL.
 //!
-//! tonic has a time-out of its own for `grpc-timeout`, which answers CANCELLED, and it cannot be turned off. This one
-//! answers DEADLINE_EXCEEDED, a little earlier.
+//! tonic has a timeout of its own for `grpc-timeout`, which answers with CANCELLED and cannot be turned off. The one
+//! here fires slightly earlier.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,43 +19,49 @@ use tower::{Layer, Service};
 
 use super::status;
 
-/// How much earlier than tonic's the time-out is: a tick of tokio's timer, and as much again for the reply's way.
-const EARLIER: Duration = Duration::from_millis(2);
+/// How much earlier than tonic's timeout this one fires: one tick of tokio's timer, and another one for the reply.
+const MARGIN: Duration = Duration::from_millis(2);
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 
-/// When the caller of a request stops waiting; among the request's extensions.
+/// The time at which the caller of a request stops waiting, kept in the request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(pub(super) Instant);
 
 impl Deadline {
-    /// Of a request that has one.
+    /// The deadline of a request that has passed the layers.
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Option<Self> {
         request.extensions().get().copied()
     }
 
-    /// Of the headers of a request that begins now.
-    pub(super) fn of_headers(headers: &HeaderMap) -> Option<Self> {
-        timeout(headers).map(|timeout| Self(Instant::now() + timeout.saturating_sub(EARLIER)))
+    /// The deadline of a request that starts now. The first layer to ask parses the header; the others find the result
+    /// in the extensions.
+    pub(super) fn start<B>(request: &mut Request<B>) -> Option<Self> {
+        let known = request.extensions().get().copied();
+        known.or_else(|| {
+            let timeout = timeout(request.headers())?;
+            let deadline = Self(Instant::now() + timeout.saturating_sub(MARGIN));
+            request.extensions_mut().insert(deadline);
+            Some(deadline)
+        })
     }
 }
 
-/// Ends every call of the services behind it.
+/// Applies deadlines, and turns panics into INTERNAL.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct EndingLayer;
+pub(super) struct DeadlineLayer;
 
-/// A ended service.
 #[derive(Debug, Clone)]
-pub(super) struct Ending<S>(S);
+pub(super) struct DeadlineService<S>(S);
 
-impl<S> Layer<S> for EndingLayer {
-    type Service = Ending<S>;
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = DeadlineService<S>;
 
-    fn layer(&self, inner: S) -> Ending<S> {
-        Ending(inner)
+    fn layer(&self, inner: S) -> DeadlineService<S> {
+        DeadlineService(inner)
     }
 }
 
-impl<S, B> Service<Request<B>> for Ending<S>
+impl<S, B> Service<Request<B>> for DeadlineService<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -69,35 +75,32 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let deadline = Deadline::of_headers(request.headers());
-        if let Some(deadline) = deadline {
-            request.extensions_mut().insert(deadline);
-        }
+        let deadline = Deadline::start(&mut request);
         let call = catch_panic(self.0.call(request));
         Box::pin(async move {
-            let ended = match deadline {
-                Some(Deadline(deadline)) => before(deadline, call).await.flatten(),
+            let reply = match deadline {
+                Some(deadline) => before(deadline, call).await.flatten(),
                 None => call.await,
             };
-            ended.unwrap_or_else(|status| Ok(status.into_http()))
+            reply.unwrap_or_else(|status| Ok(status.into_http()))
         })
     }
 }
 
-/// The future's output, or DEADLINE_EXCEEDED; nothing is begun that is late already.
-async fn before<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Status> {
+/// The future's output, or DEADLINE_EXCEEDED. Work whose deadline has passed already is not started.
+async fn before<T>(Deadline(deadline): Deadline, work: impl Future<Output = T>) -> Result<T, Status> {
     if deadline <= Instant::now() {
-        return Err(status::late());
+        return Err(status::deadline_exceeded());
     }
-    tokio::time::timeout_at(deadline, work).await.map_err(|_| status::late())
+    tokio::time::timeout_at(deadline, work).await.map_err(|_| status::deadline_exceeded())
 }
 
-/// The future's output, or INTERNAL where it panics.
+/// The future's output, or INTERNAL if it panics.
 pub(super) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, Status> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(|_| status::panicked())
 }
 
-/// The `grpc-timeout` of the gRPC protocol: up to 8 digits and a unit. What is none is passed over, as tonic does.
+/// The value of `grpc-timeout`: up to 8 digits and a unit. An invalid one is ignored, as tonic does.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(TIMEOUT_HEADER)?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;

@@ -1,4 +1,4 @@
-//! Which calls pass to a service: those that carry a token, where tokens are needed.
+//! The auth interceptor: if tokens are configured, only calls that carry one of them reach a service.
 
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -8,21 +8,20 @@ use crate::tokens::Tokens;
 
 const AUTHORIZATION: &str = "authorization";
 
-/// Lets calls pass that carry one of the tokens, and all calls where there are none.
+/// Accepts every call if there are no tokens.
 #[derive(Debug, Clone)]
-pub(super) struct Guard(pub(super) Option<Tokens>);
+pub(super) struct AuthInterceptor(pub(super) Option<Tokens>);
 
-impl Guard {
-    /// The service, with this in front of it.
-    pub(super) fn before<S>(&self, service: S) -> InterceptedService<S, Self> {
+impl AuthInterceptor {
+    pub(super) fn protect<S>(&self, service: S) -> InterceptedService<S, Self> {
         InterceptedService::new(service, self.clone())
     }
 }
 
-impl Interceptor for Guard {
+impl Interceptor for AuthInterceptor {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let Some(tokens) = &self.0 else { return Ok(request) };
-        // Out of the request: nothing behind this needs the token, nor can tell it.
+        // Removed from the request: no handler needs the token, and none can leak it.
         let value = request.metadata_mut().remove(AUTHORIZATION);
         let authorization = value.as_ref().map(|value| value.to_str().unwrap_or_default());
         match tokens.admit(authorization) {
