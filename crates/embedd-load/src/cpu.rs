@@ -1,13 +1,13 @@
-//! The load generator's own CPU time: a load generator that is short of it measures itself.
+//! The load generator's own CPU time. If it runs short of CPU, it measures itself instead of the server.
 
 use std::time::{Duration, Instant};
 
 use embedd_common::process::cpu_time;
 
-/// Reading the clock is cheap, and cheaper if it is rare.
+/// The shortest time between two readings of the clock, which is a system call.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// CPU time between the first tick and the last.
+/// Measures the CPU time between the first tick and the last.
 #[derive(Debug, Default)]
 pub(super) struct CpuClock {
     first: Option<(Instant, Duration)>,
@@ -15,7 +15,7 @@ pub(super) struct CpuClock {
 }
 
 impl CpuClock {
-    /// Reads the clock, unless it was read just now.
+    /// Reads the clock, unless it was read recently.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.last.is_some_and(|(at, _)| now.saturating_duration_since(at) < INTERVAL) {
             return;
@@ -24,7 +24,7 @@ impl CpuClock {
         self.first = self.first.or(self.last);
     }
 
-    /// CPU time by wall time.
+    /// CPU time divided by wall time.
     pub(super) fn share(&self) -> Option<f64> {
         let ((first, before), (last, after)) = self.first.zip(self.last)?;
         let wall = last.saturating_duration_since(first);
