@@ -9,16 +9,16 @@ use super::ConnectError;
 
 /// One server, or a name that stands for several.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub(crate) struct Address {
     /// `http://` or `https://`, the host, and the port if one was given.
-    pub(super) uri: Uri,
+    pub(crate) uri: Uri,
     /// Whether every address of the name is a separate server.
-    pub(super) resolve_all: bool,
+    pub(crate) resolve_all: bool,
 }
 
 impl Address {
     /// Parses a comma-separated list of at least one address.
-    pub(super) fn list(servers: &str) -> Result<Vec<Self>, ConnectError> {
+    pub(crate) fn list(servers: &str) -> Result<Vec<Self>, ConnectError> {
         servers.split(',').map(|server| Self::parse(server.trim())).collect()
     }
 
@@ -49,16 +49,16 @@ impl Address {
         Ok(Self { uri, resolve_all })
     }
 
-    pub(super) fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
 
     /// Without the brackets of an IPv6 address.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 }
@@ -70,7 +70,7 @@ impl fmt::Display for Address {
 }
 
 /// Joins the messages of an error and its causes. Skips `transport error`, which says nothing.
-pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {

@@ -12,7 +12,7 @@ pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
     /// Whitespace around the token is removed.
-    pub(super) fn new(token: &str) -> Result<Self, ConnectError> {
+    pub(crate) fn new(token: &str) -> Result<Self, ConnectError> {
         let token = token.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ConnectError::Token);

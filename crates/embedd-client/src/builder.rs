@@ -29,7 +29,7 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    pub(super) fn new(servers: String) -> Self {
+    pub(crate) fn new(servers: String) -> Self {
         let retries = RetryPolicy::default();
         Self { servers, roots: None, identity: None, token: None, deadline: None, retries }
     }

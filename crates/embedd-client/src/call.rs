@@ -18,19 +18,19 @@ const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
 /// When a call must be answered, and the time that it was given.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline(Option<(Instant, Duration)>);
+pub(crate) struct Deadline(Option<(Instant, Duration)>);
 
 /// One attempt at a call.
-pub(super) struct Attempt {
-    pub(super) connection: Connection,
+pub(crate) struct Attempt {
+    pub(crate) connection: Connection,
     number: u32,
     remaining: Option<Duration>,
 }
 
 /// The state that all calls of a client share.
 #[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) pool: Pool,
+pub(crate) struct Caller {
+    pub(crate) pool: Pool,
     bearer: Bearer,
     retries: Retries,
 }
@@ -44,7 +44,7 @@ struct CallState {
 
 impl Deadline {
     /// A deadline `time` from now.
-    pub(super) fn after(time: Option<Duration>) -> Self {
+    pub(crate) fn after(time: Option<Duration>) -> Self {
         // A deadline beyond the clock's range is no deadline.
         Self(time.and_then(|time| Some((Instant::now().checked_add(time)?, time))))
     }
@@ -59,7 +59,7 @@ impl Deadline {
 }
 
 impl Attempt {
-    pub(super) fn request<M>(&self, message: M) -> Request<M> {
+    pub(crate) fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
         if let Some(remaining) = self.remaining {
             request.set_timeout(remaining);
@@ -72,12 +72,12 @@ impl Attempt {
 }
 
 impl Caller {
-    pub(super) fn new(pool: Pool, bearer: Bearer, policy: RetryPolicy) -> Self {
+    pub(crate) fn new(pool: Pool, bearer: Bearer, policy: RetryPolicy) -> Self {
         Self { pool, bearer, retries: Retries::new(policy) }
     }
 
     /// Calls until there is an answer, the retry policy gives up, or the deadline passes.
-    pub(super) async fn call<T, F>(
+    pub(crate) async fn call<T, F>(
         &self,
         call: &'static str,
         deadline: Deadline,

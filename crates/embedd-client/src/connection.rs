@@ -19,18 +19,18 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::address::reason;
 
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a connection leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// The first address of a name that accepts the connection.
     Name(String, u16),
     Address(SocketAddr),
 }
 
 /// Opens a connection, including TLS. `ended` is cancelled when it accepts no more calls.
-pub(super) async fn open(endpoint: &Endpoint, target: &Target, ended: &CancellationToken) -> Result<Channel, String> {
+pub(crate) async fn open(endpoint: &Endpoint, target: &Target, ended: &CancellationToken) -> Result<Channel, String> {
     let connector = ConnectOnce { target: target.clone(), ended: ended.clone(), used: false };
     match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector)).await {
         Ok(opened) => opened.map_err(|error| reason(&error)),

@@ -22,7 +22,7 @@ impl Default for EmbedOptions {
 }
 
 impl EmbedOptions {
-    pub(super) fn request(self, texts: Vec<String>) -> EmbedRequest {
+    pub(crate) fn request(self, texts: Vec<String>) -> EmbedRequest {
         EmbedRequest {
             texts,
             normalize: Some(self.normalize),

@@ -88,30 +88,30 @@ impl CallError {
         Self { call, kind, message, server: server.map(str::to_owned), request_id, attempts }
     }
 
-    pub(super) fn no_server(call: &'static str, reason: &str, attempts: u32) -> Self {
+    pub(crate) fn no_server(call: &'static str, reason: &str, attempts: u32) -> Self {
         let message = format!("no server can be reached ({reason})");
         Self { call, kind: CallErrorKind::Unavailable, message, server: None, request_id: None, attempts }
     }
 
     /// The deadline passed. `last` is the error of the previous attempt.
-    pub(super) fn late(call: &'static str, deadline: Duration, attempts: u32, last: Option<Self>) -> Self {
+    pub(crate) fn late(call: &'static str, deadline: Duration, attempts: u32, last: Option<Self>) -> Self {
         let last = last.map(|error| format!("; before that: {}", error.message)).unwrap_or_default();
         let message = format!("no answer within the deadline of {deadline:?}{last}");
         Self { call, kind: CallErrorKind::Late, message, server: None, request_id: None, attempts }
     }
 
-    pub(super) fn bad_reply(call: &'static str, received: usize, expected: usize) -> Self {
+    pub(crate) fn bad_reply(call: &'static str, received: usize, expected: usize) -> Self {
         let message = format!("the server returned {received} results for {expected} texts");
         Self { call, kind: CallErrorKind::BadReply, message, server: None, request_id: None, attempts: 1 }
     }
 
-    pub(super) fn mixed_models(call: &'static str, one: &str, other: &str) -> Self {
+    pub(crate) fn mixed_models(call: &'static str, one: &str, other: &str) -> Self {
         let message = format!("some texts were embedded by {one}, others by {other}");
         Self { call, kind: CallErrorKind::MixedModels, message, server: None, request_id: None, attempts: 1 }
     }
 
     /// Converts the error of a part to that of the whole request, in which the part's texts start at index `first`.
-    pub(super) fn of_part_at(mut self, first: usize) -> Self {
+    pub(crate) fn for_whole_request(mut self, first: usize) -> Self {
         if let CallErrorKind::Invalid(violations) = &mut self.kind {
             for violation in violations.iter_mut() {
                 if let Some(text) = &mut violation.text {
@@ -151,9 +151,9 @@ impl CallError {
     fn advice(&self) -> &'static str {
         match self.kind {
             CallErrorKind::Denied => "; check the token and the client certificate",
-            CallErrorKind::Busy { .. } => "; retry later, or send fewer requests at once",
+            CallErrorKind::Busy { .. } => "; send fewer requests at once",
             CallErrorKind::Unavailable => {
-                "; check that a server is running and ready there, and that it uses TLS if the address is https"
+                "; check that the server is running and ready, and that it uses TLS if the address is https"
             }
             CallErrorKind::MixedModels => "; retry when all servers run the same model",
             CallErrorKind::Failed("UNIMPLEMENTED") => "; check that this is the right listener of the server",
@@ -254,7 +254,7 @@ mod tests {
         let field = |name: &str| FieldViolation::new(name, "is invalid");
         let details = ErrorDetails::with_bad_request(vec![field("texts[3]"), field("dimensions")]);
         let status = Status::with_error_details(Code::InvalidArgument, "texts[3] is invalid", details);
-        let error = of(&status).of_part_at(256);
+        let error = of(&status).for_whole_request(256);
         let CallErrorKind::Invalid(violations) = error.kind() else { panic!("{error}") };
         let fields: Vec<_> = violations.iter().map(|each| (each.text, each.field.as_str())).collect();
         assert_eq!(fields, [(Some(259), "texts[259]"), (None, "dimensions")]);

@@ -34,7 +34,7 @@ pub async fn is_serving(connection: Connection) -> Result<bool, CallError> {
 }
 
 /// Asks for a server's health, within the deadline.
-pub(super) async fn check(channel: Channel, deadline: Option<Duration>) -> Health {
+pub(crate) async fn check(channel: Channel, deadline: Option<Duration>) -> Health {
     let timeout = deadline.map_or(TIMEOUT, |deadline| deadline.min(TIMEOUT));
     let mut service = HealthClient::new(channel);
     match tokio::time::timeout(timeout, service.check(HealthCheckRequest::default())).await {

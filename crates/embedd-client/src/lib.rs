@@ -204,7 +204,7 @@ impl Client {
         let parts = if texts.is_empty() { Vec::new() } else { self.limits(deadline).await?.split(texts) };
         let answers = stream::iter(parts).map(|part| {
             let answer = send(self.clone(), part.texts, deadline);
-            answer.map_err(move |error| error.of_part_at(part.first))
+            answer.map_err(move |error| error.for_whole_request(part.first))
         });
         let answers = answers.buffered(MAX_PARTS_IN_FLIGHT).try_collect().await;
         if let Err(CallErrorKind::Invalid(_)) = answers.as_ref().map_err(CallError::kind) {

@@ -9,22 +9,22 @@ const OTHER_FIELDS: u64 = 64;
 
 /// What a server accepts in one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     texts: usize,
     message_bytes: u64,
 }
 
 /// Consecutive texts of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// The index of the first text in the request.
-    pub(super) first: usize,
-    pub(super) texts: Vec<String>,
+    pub(crate) first: usize,
+    pub(crate) texts: Vec<String>,
 }
 
 impl Limits {
     /// A missing limit means no limit.
-    pub(super) fn of(model: &GetModelResponse) -> Self {
+    pub(crate) fn of(model: &GetModelResponse) -> Self {
         let limits = model.limits.unwrap_or_default();
         let or_unlimited = |limit: u64| if limit == 0 { u64::MAX } else { limit };
         Self {
@@ -34,7 +34,7 @@ impl Limits {
     }
 
     /// Keeps the order. A text that is too large by itself becomes a part of its own, which the server will reject.
-    pub(super) fn split(self, texts: Vec<String>) -> Vec<Part> {
+    pub(crate) fn split(self, texts: Vec<String>) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::new();
         let mut bytes = 0;
         for (index, text) in texts.into_iter().enumerate() {

@@ -17,7 +17,7 @@ use super::connection::Target;
 mod names;
 mod server;
 
-pub(super) use names::resolve;
+pub(crate) use names::resolve;
 use names::{Resolve, keep_resolved};
 use server::{Availability, Server, keep_connected};
 
@@ -26,13 +26,13 @@ const BACKOFF: Duration = Duration::from_secs(1);
 
 /// An address, and how to connect to it.
 #[derive(Debug, Clone)]
-pub(super) struct Servers {
-    pub(super) address: Address,
-    pub(super) endpoint: Endpoint,
+pub(crate) struct Servers {
+    pub(crate) address: Address,
+    pub(crate) endpoint: Endpoint,
 }
 
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     members: Arc<Members>,
     /// Resolve names. The tasks end with the pool.
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -40,9 +40,9 @@ pub(super) struct Pool {
 
 /// A connection picked for one attempt.
 #[derive(Debug)]
-pub(super) struct PooledConnection {
+pub(crate) struct PooledConnection {
     server: Arc<Server>,
-    pub(super) channel: Channel,
+    pub(crate) channel: Channel,
     number: u64,
 }
 
@@ -107,7 +107,7 @@ impl Choice {
 
 impl Pool {
     /// Connects to all servers in the background. Must be called within a tokio runtime.
-    pub(super) fn start(servers: Vec<Servers>, resolve: &impl Resolve) -> Self {
+    pub(crate) fn start(servers: Vec<Servers>, resolve: &impl Resolve) -> Self {
         let members =
             Arc::new(Members { table: Mutex::default(), round_robin: AtomicUsize::new(0), signals: Arc::default() });
         let mut tasks = Vec::new();
@@ -130,7 +130,7 @@ impl Pool {
     ///
     /// # Errors
     /// The reason why no server accepts connections.
-    pub(super) async fn pick(&self) -> Result<PooledConnection, String> {
+    pub(crate) async fn pick(&self) -> Result<PooledConnection, String> {
         let mut changed = self.members.signals.changed.subscribe();
         loop {
             match self.members.choose() {
@@ -143,7 +143,7 @@ impl Pool {
     }
 
     /// Whether a server is connected and not in backoff.
-    pub(super) fn has_healthy(&self) -> bool {
+    pub(crate) fn has_healthy(&self) -> bool {
         let now = Instant::now();
         self.members
             .table()
@@ -153,7 +153,7 @@ impl Pool {
     }
 
     /// Every server's address, with its connection or the reason why it has none.
-    pub(super) fn all(&self) -> Vec<(String, Result<Channel, String>)> {
+    pub(crate) fn all(&self) -> Vec<(String, Result<Channel, String>)> {
         let of = |server: &Server| match server.connection() {
             Some((channel, _)) => Ok(channel),
             None => Err(server.failure()),
@@ -163,22 +163,22 @@ impl Pool {
 }
 
 impl PooledConnection {
-    pub(super) fn server(&self) -> &str {
+    pub(crate) fn server(&self) -> &str {
         &self.server.name
     }
 
     /// Records that the server replied, and is therefore healthy.
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         self.server.set_backoff(None);
     }
 
     /// Records that the server replied UNAVAILABLE.
-    pub(super) fn unavailable(&self) {
+    pub(crate) fn unavailable(&self) {
         self.server.set_backoff(Some(Instant::now() + BACKOFF));
     }
 
     /// Records that the connection accepts no more calls.
-    pub(super) fn ended(&self) {
+    pub(crate) fn ended(&self) {
         self.server.end(self.number);
     }
 }

@@ -47,7 +47,7 @@ impl RetryPolicy {
 
 /// What to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     Immediately,
     After(Duration),
     GiveUp,
@@ -55,26 +55,26 @@ pub(super) enum Next {
 
 /// The retry policy and budget of one client.
 #[derive(Debug)]
-pub(super) struct Retries {
+pub(crate) struct Retries {
     policy: RetryPolicy,
     /// Rejected attempts that are still allowed.
     budget: Mutex<f64>,
 }
 
 impl Retries {
-    pub(super) fn new(policy: RetryPolicy) -> Self {
+    pub(crate) fn new(policy: RetryPolicy) -> Self {
         Self { policy, budget: Mutex::new(f64::from(policy.budget)) }
     }
 
     /// Records a call that was answered.
-    pub(super) fn succeeded(&self) {
+    pub(crate) fn succeeded(&self) {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         *budget = (*budget + BUDGET_PER_SUCCESS).min(f64::from(self.policy.budget));
     }
 
     /// Decides what to do with a call after `attempts` attempts, the last of which ended with `verdict`. `other_healthy`:
     /// whether any server is healthy. `random` is from 0 to 1.
-    pub(super) fn next(&self, verdict: Verdict, attempts: u32, other_healthy: bool, random: f64) -> Next {
+    pub(crate) fn next(&self, verdict: Verdict, attempts: u32, other_healthy: bool, random: f64) -> Next {
         // Every rejected attempt counts, even if the call is not retried.
         let allowed = !matches!(verdict, Verdict::Unavailable(_) | Verdict::Busy(_)) || self.spend();
         if attempts >= self.policy.attempts {
@@ -117,7 +117,7 @@ impl Retries {
 }
 
 /// Varies a time by up to [`JITTER`]. `random` is from 0 to 1.
-pub(super) fn jittered(time: Duration, random: f64) -> Duration {
+pub(crate) fn jittered(time: Duration, random: f64) -> Duration {
     time.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
 }
 

@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
 
-pub(super) mod fake;
+pub(crate) mod fake;
 
 use fake::{Fake, busy, reply};
 

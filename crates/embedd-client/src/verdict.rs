@@ -11,7 +11,7 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What the failure of an attempt means for the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// The call failed for a reason that another attempt would not change.
     Final,
     /// The deadline passed.
@@ -28,7 +28,7 @@ pub(super) enum Verdict {
 
 /// What a server says about retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hint {
+pub(crate) enum Hint {
     None,
     /// Retry after this time.
     After(Duration),
@@ -36,7 +36,7 @@ pub(super) enum Hint {
     Never,
 }
 
-pub(super) fn judge(status: &Status) -> Verdict {
+pub(crate) fn judge(status: &Status) -> Verdict {
     // A status with a source comes from the transport, not from a server.
     if let Some(error) = status.source() {
         return judge_transport(error);
@@ -69,7 +69,7 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| error.source())
 }
 
-pub(super) fn hint(status: &Status) -> Hint {
+pub(crate) fn hint(status: &Status) -> Hint {
     if let Some(pushback) = status.metadata().get(PUSHBACK) {
         // A negative or malformed value means "do not retry" (A6).
         let wait = pushback.to_str().ok().and_then(|text| text.parse().ok());

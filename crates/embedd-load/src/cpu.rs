@@ -9,14 +9,14 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Measures the CPU time between the first tick and the last.
 #[derive(Debug, Default)]
-pub(super) struct CpuClock {
+pub(crate) struct CpuClock {
     first: Option<(Instant, Duration)>,
     last: Option<(Instant, Duration)>,
 }
 
 impl CpuClock {
     /// Reads the clock, unless it was read recently.
-    pub(super) fn tick(&mut self, now: Instant) {
+    pub(crate) fn tick(&mut self, now: Instant) {
         if self.last.is_some_and(|(at, _)| now.saturating_duration_since(at) < INTERVAL) {
             return;
         }
@@ -25,7 +25,7 @@ impl CpuClock {
     }
 
     /// CPU time divided by wall time.
-    pub(super) fn share(&self) -> Option<f64> {
+    pub(crate) fn share(&self) -> Option<f64> {
         let ((first, before), (last, after)) = self.first.zip(self.last)?;
         let wall = last.saturating_duration_since(first);
         (wall >= INTERVAL).then(|| after.saturating_sub(before).as_secs_f64() / wall.as_secs_f64())

@@ -20,7 +20,7 @@ const RANGE: (u64, u64) = (1_000, 3_600_000_000_000);
 const NANOSECONDS_OF_MS: f64 = 1e6;
 
 /// The counters of a running step.
-pub(super) struct Measure {
+pub(crate) struct Measure {
     latency: Nanoseconds,
     refused: Nanoseconds,
     queue: Nanoseconds,
@@ -41,16 +41,16 @@ pub(super) struct Measure {
 }
 
 /// A successful request.
-pub(super) struct Answered<'a> {
-    pub(super) draw: &'a Draw,
-    pub(super) sent_bytes: usize,
-    pub(super) reply: &'a Reply,
-    pub(super) received_bytes: usize,
+pub(crate) struct Answered<'a> {
+    pub(crate) draw: &'a Draw,
+    pub(crate) sent_bytes: usize,
+    pub(crate) reply: &'a Reply,
+    pub(crate) received_bytes: usize,
     /// Time since the request was due.
-    pub(super) latency: Duration,
+    pub(crate) latency: Duration,
     /// Time since the request was sent.
-    pub(super) elapsed: Duration,
-    pub(super) at: Instant,
+    pub(crate) elapsed: Duration,
+    pub(crate) at: Instant,
 }
 
 /// A histogram of durations.
@@ -86,7 +86,7 @@ impl Nanoseconds {
 }
 
 impl Measure {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let times = Nanoseconds::new;
         Self {
             latency: times(),
@@ -109,7 +109,7 @@ impl Measure {
     }
 
     /// Counts a successful request. `expected` has the embedding of each text in the list, computed alone.
-    pub(super) fn answered(&mut self, answered: &Answered<'_>, expected: Option<&[Bytes]>) {
+    pub(crate) fn answered(&mut self, answered: &Answered<'_>, expected: Option<&[Bytes]>) {
         let Answered { draw, reply, .. } = answered;
         let tokens = reply.embeddings.iter().map(|embedding| embedding.token_count).sum::<u32>();
         self.last = self.last.max(Some(answered.at));
@@ -134,7 +134,7 @@ impl Measure {
     }
 
     /// Counts a failed request.
-    pub(super) fn failed(&mut self, status: &Status, elapsed: Duration, at: Instant) {
+    pub(crate) fn failed(&mut self, status: &Status, elapsed: Duration, at: Instant) {
         self.last = self.last.max(Some(at));
         if status.code() == Code::ResourceExhausted {
             self.refused.record(elapsed);
@@ -143,17 +143,17 @@ impl Measure {
     }
 
     /// Counts a request that was due but not sent.
-    pub(super) fn not_sent(&mut self) {
+    pub(crate) fn not_sent(&mut self) {
         self.not_sent += 1;
     }
 
     /// When the last counted reply arrived.
-    pub(super) fn last(&self) -> Option<Instant> {
+    pub(crate) fn last(&self) -> Option<Instant> {
         self.last
     }
 
     /// The measurements over the `elapsed` time. `verified`: whether embeddings were compared.
-    pub(super) fn figures(&self, step: Step, connections: usize, elapsed: Duration, verified: bool) -> StepFigures {
+    pub(crate) fn figures(&self, step: Step, connections: usize, elapsed: Duration, verified: bool) -> StepFigures {
         let requests = self.latency.0.len();
         let per_second = |count: u64| count as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         let answered = (requests > 0).then(|| (code_name(Code::Ok).to_owned(), requests));

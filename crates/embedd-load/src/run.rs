@@ -42,16 +42,16 @@ struct Shared {
 }
 
 /// The state that all steps share.
-pub(super) struct Runner<'p> {
-    pub(super) plan: &'p Plan,
-    pub(super) callers: Vec<Caller>,
-    pub(super) texts: Rc<RefCell<Texts>>,
-    pub(super) expected: Option<Rc<[Bytes]>>,
+pub(crate) struct Runner<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) callers: Vec<Caller>,
+    pub(crate) texts: Rc<RefCell<Texts>>,
+    pub(crate) expected: Option<Rc<[Bytes]>>,
 }
 
 impl Runner<'_> {
     /// Runs a step until its end or until `stop`. Returns `None` if it was stopped before the measurement began.
-    pub(super) async fn run(&self, step: Step, stop: impl Future<Output = ()>) -> Option<StepFigures> {
+    pub(crate) async fn run(&self, step: Step, stop: impl Future<Output = ()>) -> Option<StepFigures> {
         let shared = Rc::new(self.shared());
         let connections = self.plan.connections_of(&step);
         let callers = &self.callers[..connections.min(self.callers.len())];
@@ -93,7 +93,7 @@ impl Runner<'_> {
 }
 
 /// A request without texts.
-pub(super) fn request(plan: &Plan) -> EmbedRequest {
+pub(crate) fn request(plan: &Plan) -> EmbedRequest {
     EmbedRequest { encoding: plan.encoding.into(), skip_cache: plan.skip_cache, ..EmbedRequest::default() }
 }
 

@@ -11,7 +11,7 @@ const CHECKED: usize = 64;
 
 /// Generates texts with an exact number of tokens.
 #[derive(Debug, Clone)]
-pub(super) struct Generator {
+pub(crate) struct Generator {
     vocabulary: Vocabulary,
     lengths: Lengths,
     random: fastrand::Rng,
@@ -22,15 +22,15 @@ pub(super) struct Generator {
 
 /// A text of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text {
-    pub(super) text: String,
+pub(crate) struct Text {
+    pub(crate) text: String,
     /// The intended number of tokens; `None` if the text was given.
-    pub(super) tokens: Option<u32>,
+    pub(crate) tokens: Option<u32>,
 }
 
 /// The source of the texts of requests.
 #[derive(Debug)]
-pub(super) enum Texts {
+pub(crate) enum Texts {
     /// Drawn at random from a list.
     Pool { texts: Vec<Text>, random: fastrand::Rng },
     /// Each text is new.
@@ -39,23 +39,23 @@ pub(super) enum Texts {
 
 /// The texts of one request.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Draw {
-    pub(super) texts: Vec<String>,
+pub(crate) struct Draw {
+    pub(crate) texts: Vec<String>,
     /// Their indices in the list; empty without a list.
-    pub(super) indices: Vec<usize>,
+    pub(crate) indices: Vec<usize>,
     /// The sum of their tokens; `None` if the texts were given.
-    pub(super) tokens: Option<u32>,
+    pub(crate) tokens: Option<u32>,
 }
 
 impl Generator {
-    pub(super) fn new(vocabulary: Vocabulary, lengths: Lengths, seed: u64) -> Self {
+    pub(crate) fn new(vocabulary: Vocabulary, lengths: Lengths, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let shifts = std::array::from_fn(|_| random.usize(..vocabulary.words().len()));
         Self { vocabulary, lengths, random, shifts, count: 0 }
     }
 
     /// Lets the server count the tokens of some texts, to check their lengths.
-    pub(super) async fn check(&self, counter: &mut Counter) -> Result<(), VocabularyError> {
+    pub(crate) async fn check(&self, counter: &mut Counter) -> Result<(), VocabularyError> {
         let mut generator = self.clone();
         let texts: Vec<Text> = (0..CHECKED).map(|_| generator.generate()).collect();
         let counts = counter.count(&texts.iter().map(|text| text.text.clone()).collect::<Vec<_>>()).await?;
@@ -68,7 +68,7 @@ impl Generator {
         Ok(())
     }
 
-    pub(super) fn generate(&mut self) -> Text {
+    pub(crate) fn generate(&mut self) -> Text {
         let words = self.vocabulary.words();
         let tokens = self.random.u32(self.lengths.min..=self.lengths.max);
         let count = self.vocabulary.words_of(tokens);
@@ -91,12 +91,12 @@ impl Generator {
 }
 
 impl Texts {
-    pub(super) fn pool(texts: Vec<Text>, seed: u64) -> Self {
+    pub(crate) fn pool(texts: Vec<Text>, seed: u64) -> Self {
         Self::Pool { texts, random: fastrand::Rng::with_seed(seed) }
     }
 
     /// The texts of the next request.
-    pub(super) fn draw(&mut self, count: usize) -> Draw {
+    pub(crate) fn draw(&mut self, count: usize) -> Draw {
         let mut draw = Draw { texts: Vec::with_capacity(count), tokens: Some(0), ..Draw::default() };
         for _ in 0..count {
             let tokens = match self {

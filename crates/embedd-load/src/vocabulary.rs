@@ -59,7 +59,7 @@ pub enum VocabularyError {
 
 /// Words that are single tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Vocabulary {
+pub(crate) struct Vocabulary {
     words: Vec<&'static str>,
     /// Tokens of an empty text.
     special: u32,
@@ -67,7 +67,7 @@ pub(super) struct Vocabulary {
 
 impl Vocabulary {
     /// Selects the common words that are single tokens, according to the server.
-    pub(super) async fn of_server(counter: &mut Counter) -> Result<Self, VocabularyError> {
+    pub(crate) async fn of_server(counter: &mut Counter) -> Result<Self, VocabularyError> {
         let words: Vec<&str> = WORDS.split_whitespace().collect();
         let after = words.iter().map(|word| format!("{FIRST} {word}"));
         let texts: Vec<String> =
@@ -96,38 +96,38 @@ impl Vocabulary {
         Ok(Self { words, special })
     }
 
-    pub(super) fn words(&self) -> &[&'static str] {
+    pub(crate) fn words(&self) -> &[&'static str] {
         &self.words
     }
 
     /// The number of words in a text with that many tokens. Zero if the special tokens alone are as many.
-    pub(super) fn words_of(&self, tokens: u32) -> usize {
+    pub(crate) fn words_of(&self, tokens: u32) -> usize {
         tokens.saturating_sub(self.special) as usize
     }
 
     /// The number of special tokens, which is that of an empty text.
-    pub(super) fn special(&self) -> u32 {
+    pub(crate) fn special(&self) -> u32 {
         self.special
     }
 
     #[cfg(test)]
-    pub(super) fn of_words(special: u32) -> Self {
+    pub(crate) fn of_words(special: u32) -> Self {
         Self { words: WORDS.split_whitespace().collect(), special }
     }
 }
 
 /// Lets the server count tokens.
-pub(super) struct Counter {
+pub(crate) struct Counter {
     client: EmbeddingServiceClient<Connection>,
     server: String,
 }
 
 impl Counter {
-    pub(super) fn new(client: EmbeddingServiceClient<Connection>, server: &str) -> Self {
+    pub(crate) fn new(client: EmbeddingServiceClient<Connection>, server: &str) -> Self {
         Self { client, server: server.to_owned() }
     }
 
-    pub(super) async fn count(&mut self, texts: &[String]) -> Result<Vec<u32>, VocabularyError> {
+    pub(crate) async fn count(&mut self, texts: &[String]) -> Result<Vec<u32>, VocabularyError> {
         let mut counts = Vec::with_capacity(texts.len());
         for texts in texts.chunks(COUNTED_AT_ONCE) {
             let request = CountTokensRequest { texts: texts.to_vec() };

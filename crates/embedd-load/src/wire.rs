@@ -16,46 +16,46 @@ const EMBED: &str = "/embedd.v1.EmbeddingService/Embed";
 
 /// The fields of EmbedResponse that are used.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     #[prost(message, repeated, tag = "1")]
-    pub(super) embeddings: Vec<Vector>,
+    pub(crate) embeddings: Vec<Vector>,
     #[prost(message, optional, tag = "3")]
-    pub(super) timings: Option<Timings>,
+    pub(crate) timings: Option<Timings>,
 }
 
 /// The fields of Embedding that are used. Packed floats are bytes on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Vector {
+pub(crate) struct Vector {
     #[prost(bytes = "bytes", tag = "1")]
-    pub(super) values: Bytes,
+    pub(crate) values: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
-    pub(super) packed: Bytes,
+    pub(crate) packed: Bytes,
     #[prost(uint32, tag = "3")]
-    pub(super) token_count: u32,
+    pub(crate) token_count: u32,
     #[prost(bool, tag = "5")]
-    pub(super) cached: bool,
+    pub(crate) cached: bool,
 }
 
 impl Vector {
     /// The bits of the vector in either encoding.
-    pub(super) fn bits(&self) -> &Bytes {
+    pub(crate) fn bits(&self) -> &Bytes {
         if self.packed.is_empty() { &self.values } else { &self.packed }
     }
 }
 
 /// Calls Embed over one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     grpc: Grpc<Connection>,
     deadline: Option<Duration>,
 }
 
 impl Caller {
-    pub(super) fn new(connection: Connection, deadline: Option<Duration>) -> Self {
+    pub(crate) fn new(connection: Connection, deadline: Option<Duration>) -> Self {
         Self { grpc: Grpc::new(connection).max_decoding_message_size(usize::MAX), deadline }
     }
 
-    pub(super) async fn embed(&mut self, message: EmbedRequest) -> Result<Reply, Status> {
+    pub(crate) async fn embed(&mut self, message: EmbedRequest) -> Result<Reply, Status> {
         self.grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(message);
         if let Some(deadline) = self.deadline {
@@ -76,7 +76,7 @@ fn client_deadline(status: Status) -> Status {
 }
 
 /// The name of a code as in gRPC's documentation: `RESOURCE_EXHAUSTED`.
-pub(super) fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     codes::code_name(code.into())
 }
 
