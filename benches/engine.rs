@@ -1,5 +1,5 @@
-//! The native engine, from token ids to embeddings, on all CPUs of this machine: `cargo bench --bench engine`. Throughput
-//! is in tokens. `embedd bench` compares the engines of a bundle with each other and with other programs.
+//! The native engine, from token ids to embeddings, on all CPUs of this machine: `cargo bench --bench engine`.
+//! Throughput is in tokens. `embedd bench` compares the engines of a bundle with each other and with other programs.
 
 use std::env;
 use std::hint::black_box;
@@ -89,7 +89,8 @@ fn measure(
     group.bench_function(name, |bencher| bencher.iter(|| session.infer(black_box(&batch)).expect("embeddings")));
 }
 
-/// Ids from all over a vocabulary of about 30,000 words, so that embedding lookups miss the CPU's caches as real texts do.
+/// Ids from all over a vocabulary of about 30,000 words, so that embedding lookups miss the CPU's caches as real texts
+/// do.
 fn ids(text: usize, tokens: usize) -> TokenIds {
     let id = |token: usize| 1000 + ((text * 384 + token) as u32).wrapping_mul(2_654_435_761) % 28_000;
     TokenIds::new((0..tokens).map(id).collect::<Vec<_>>())

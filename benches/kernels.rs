@@ -2,7 +2,7 @@
 //! multiplications for linear layers and attention, floats written for the others. Each linear layer is followed by its
 //! share of this CPU's peak.
 
-#[path = "kernels/peak.rs"] // beside this file it would be a benchmark of its own
+#[path = "kernels/peak.rs"] // next to this file, it would be a benchmark of its own
 mod peak;
 
 use std::hint::black_box;
@@ -118,7 +118,8 @@ impl Layer {
 }
 
 /// One thread, including quantization of the activations. The weights stay in the CPU's caches from call to call. In a
-/// model, which has many layers, they do not, so that few rows wait for memory: `cargo bench --bench engine` measures it.
+/// model, which has many layers, they do not, so that few rows wait for memory: `cargo bench --bench engine` measures
+/// it.
 fn linear(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("linear");
     group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
@@ -176,8 +177,8 @@ fn attention(criterion: &mut Criterion) {
             let mut output = vec![0.0; tokens * CHANNELS];
             let input = AttentionInput { qkv: &qkv, heads: HEADS, bias };
             group.throughput(Throughput::Elements(2 * (tokens * tokens * CHANNELS) as u64));
-            let two_threads: &[usize] = if tokens > 100 { &[1, 2] } else { &[1] };
-            for &threads in two_threads {
+            let thread_counts: &[usize] = if tokens > 100 { &[1, 2] } else { &[1] };
+            for &threads in thread_counts {
                 let name = format!("{}/{threads} threads", kernels.instruction_set());
                 let parallel: &dyn Parallel = if threads == 1 { &Serial } else { &Scoped(threads) };
                 group.bench_function(BenchmarkId::new(name, tokens), |bencher| {

@@ -1,7 +1,8 @@
 //! Admin operations on a running server: validate, benchmark, reload.
 //!
-//! All of them use the queue of the model being served, at lower priority than callers: a validation has one text in the
-//! queue at a time; a benchmark has a bounded number, and waits while texts of callers are queued (see [`benchmark`]).
+//! All of them use the queue of the model being served, at lower priority than callers: a validation has one text in
+//! the queue at a time; a benchmark has a bounded number, and waits while texts of callers are queued (see
+//! [`benchmark`]).
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub(crate) use validate::{NoReference, Validated, Validation};
 /// Held while an operation runs of which only one may run at a time.
 pub(crate) type OperationLock = OwnedMutexGuard<()>;
 
-/// The admin operations, with what they work on; cheap to clone.
+/// The admin operations and the state they need; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Operations {
     model: ModelSlot,

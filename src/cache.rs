@@ -1,7 +1,7 @@
 //! The cache of embeddings, bounded in bytes and age. Concurrent requests for one text compute it once (single-flight).
 //!
-//! Entries hold the pooled vector before it is cut and normalized, so that one entry serves all options that only change
-//! how the vector is finished. The key is a SHA-256 over everything else that the vector depends on.
+//! Entries hold the pooled vector before it is cut and normalized, so that one entry serves all options that only
+//! change how the vector is finished. The key is a SHA-256 over everything else that the vector depends on.
 
 use std::future::Future;
 use std::sync::Arc;

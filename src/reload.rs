@@ -52,7 +52,7 @@ pub(crate) trait Source: Send + Sync {
     fn parse(&self, contents: &[Vec<u8>]) -> Result<Self::Value, Self::Error>;
 }
 
-/// The value of a source that was valid most recently.
+/// The most recent valid value of a source.
 #[derive(Debug)]
 pub(crate) struct HotReload<S: Source> {
     source: S,

@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use embedd_model::tokenize::Truncation;
 
 /// Maximum size of an error message. gRPC sends it in headers, where one byte may take three, and again in the details,
-/// where three bytes take four. Some clients accept no more than 8 KiB of headers, and report a misleading error if there
-/// are more.
+/// where three bytes take four. Some clients accept no more than 8 KiB of headers, and report a misleading error if
+/// there are more.
 const MAX_ERROR_BYTES: usize = 1024;
 /// Maximum number of violations that an error reports.
 const MAX_VIOLATIONS: usize = 10;

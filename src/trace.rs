@@ -39,8 +39,8 @@ struct Pipeline {
     tracer: SdkTracer,
 }
 
-/// A span, or nothing if the request is not traced. Cheap to clone; ends with [`end`](Self::end), at the latest when the
-/// last clone is dropped.
+/// A span, or nothing if the request is not traced. Cheap to clone; ends with [`end`](Self::end), at the latest when
+/// the last clone is dropped.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Span(Option<Arc<RecordedSpan>>);
 

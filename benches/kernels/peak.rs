@@ -1,5 +1,5 @@
-//! The peak rate of multiply-accumulates of one thread of this CPU: the instructions of the innermost loop of a product,
-//! on registers only, with enough of them in flight to keep every unit busy.
+//! The peak rate of multiply-accumulates of one thread of this CPU: the instructions of the innermost loop of a
+//! product, on registers only, with enough of them in flight to keep every unit busy.
 #![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! Latency and throughput of the serving engine, from texts to vectors, through the queue that callers use.
 //!
-//! Before each request, a benchmark waits while texts of callers are queued, for up to [`PATIENCE`]: on a server that is
-//! never idle it proceeds slowly. It queues at most batch size times concurrency texts of its own, which [`Plan`] limits
-//! to a quarter of the queue. Latencies are those of its requests alone; throughput is over the whole time, including
-//! the time spent waiting for callers.
+//! Before each request, a benchmark waits while texts of callers are queued, for up to [`PATIENCE`]: on a server that
+//! is never idle it proceeds slowly. It queues at most batch size times concurrency texts of its own, which [`Plan`]
+//! limits to a quarter of the queue. Latencies are those of its requests alone; throughput is over the whole time,
+//! including the time spent waiting for callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

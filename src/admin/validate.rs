@@ -54,8 +54,8 @@ impl<'a> Validation<'a> {
             let embedded = Probe::of(vec![reference.text.clone()], embedder).embed(embedder).await?;
             texts.extend(embedded.into_iter().flat_map(|embedded| embedded.embeddings).map(|embedding| {
                 let tokens = u32::try_from(embedding.token_count).unwrap_or(u32::MAX);
-                let (found, expected) = (&embedding.values, &reference.embedding);
-                TextAccuracy::compare(index, &reference.id, tokens, found, expected, self.threshold)
+                let found = &embedding.values;
+                TextAccuracy::compare(index, &reference.id, tokens, found, &reference.embedding, self.threshold)
             }));
         }
         Ok(Validated { accuracy: Accuracy::of(texts, self.threshold), left_out: self.left_out })

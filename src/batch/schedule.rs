@@ -2,9 +2,10 @@
 //!
 //! This is start-time fair queueing (Goyal, Vin and Cheng 1996) with served tokens as virtual time. Each request is a
 //! flow. Its first text gets the current virtual time as start tag. Each further text gets the previous text's tag plus
-//! the previous text's tokens, as if the request had the sessions to itself. Texts are taken in the order of their start
-//! tags, so a short request that arrives while a large one is being served goes ahead of most of it. No text starves:
-//! virtual time advances with every token served, and once it has passed a text's tag, new requests go after that text.
+//! the previous text's tokens, as if the request had the sessions to itself. Texts are taken in the order of their
+//! start tags, so a short request that arrives while a large one is being served goes ahead of most of it. No text
+//! starves: virtual time advances with every token served, and once it has passed a text's tag, new requests go after
+//! that text.
 
 use std::collections::{BTreeMap, HashSet};
 

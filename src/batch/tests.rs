@@ -6,7 +6,8 @@ use ndarray::Array2;
 use super::*;
 use crate::stats::Stats;
 
-/// Returns the first token of each text as its embedding. Announces every batch, then waits for permission to finish it.
+/// Returns the first token of each text as its embedding. Announces every batch, then waits for permission to finish
+/// it.
 struct Gate {
     batches: mpsc::Sender<usize>,
     go: mpsc::Receiver<()>,

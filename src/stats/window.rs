@@ -10,7 +10,7 @@ use super::Latency;
 
 /// With twelve slices, a window of 60 s forgets a duration after 55 to 60 s.
 const SLICES: usize = 12;
-/// Percentiles are accurate to 1 %, with at most about 10 kB per histogram.
+/// Percentiles are accurate to 1%, with at most about 10 kB per histogram.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
 /// Recording takes about 40 ns, including a lock.

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::models::{Model, grpcurl};
+use crate::support::grpcurl::grpcurl;
+use crate::support::models::Model;
 use crate::support::server::{Server, shared};
 
 fn run(address: SocketAddr, before: &[&str], after: &[&str]) -> Output {

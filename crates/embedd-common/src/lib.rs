@@ -1,6 +1,7 @@
-//! Shared by several crates of embedd: checksummed files, locks, progress, percentiles, pages of figures, sample texts,
-//! and statistics of this process.
+//! Shared by the crates of embedd: atomic files, checksums, locks, progress, percentiles, HTML pages of figures, sample texts,
+//! process statistics.
 
+pub mod atomic;
 pub mod checksum;
 pub mod lock;
 pub mod page;

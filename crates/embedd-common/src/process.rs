@@ -1,32 +1,32 @@
-//! What the system knows of this process: on Linux by `/proc`, elsewhere nothing.
+//! Statistics about this process, read from `/proc`. Available on Linux only.
 
 use std::time::Duration;
 
-/// As Prometheus has it of every process.
+/// The standard process metrics of Prometheus.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProcessStats {
-    /// Of all threads, in user space and in the kernel.
+    /// User and system time of all threads.
     pub cpu_time: Duration,
-    /// Memory that is in use.
+    /// Resident memory.
     pub resident_bytes: u64,
-    /// Addresses that are in use.
+    /// Virtual address space in use.
     pub virtual_bytes: u64,
-    /// File descriptors in use.
+    /// Open file descriptors.
     pub open_fds: u64,
-    /// File descriptors that may be in use; `None`: any number.
+    /// The limit of open file descriptors; `None` if unlimited.
     pub max_fds: Option<u64>,
-    /// Since 1970-01-01 00:00 UTC.
+    /// When the process started, since the Unix epoch.
     pub start_time: Duration,
-    /// Threads now.
+    /// Current number of threads.
     pub threads: u64,
 }
 
-/// CPU time of this process, where the system tells; in steps of 10 ms, as a rule.
+/// CPU time of this process, usually in steps of 10 ms; `None` if the system does not report it.
 pub fn cpu_time() -> Option<Duration> {
     system::cpu_time()
 }
 
-/// All of it, where the system tells.
+/// All statistics; `None` if the system does not report them.
 pub fn stats() -> Option<ProcessStats> {
     system::stats()
 }
@@ -38,7 +38,7 @@ mod system {
 
     use super::ProcessStats;
 
-    /// `USER_HZ`, in which the kernel reports times whatever its own rate: 100 on x86-64 and Arm.
+    /// `USER_HZ`: the kernel reports times in this unit, whatever its own tick rate. It is 100 on x86-64 and Arm.
     const TICKS_PER_SECOND: f64 = 100.0;
 
     pub(super) fn cpu_time() -> Option<Duration> {
@@ -53,9 +53,9 @@ mod system {
             cpu_time: times.cpu,
             resident_bytes: number(&status, "VmRSS:")? * 1024,
             virtual_bytes: number(&status, "VmSize:")? * 1024,
-            // One of them reads the folder.
+            // Reading the folder itself takes one descriptor.
             open_fds: fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64,
-            // The first is the soft limit, a number or "unlimited".
+            // The first value is the soft limit: a number or "unlimited".
             max_fds: number(&read("/proc/self/limits")?, "Max open files "),
             start_time: boot + times.start,
             threads: number(&status, "Threads:")?,
@@ -66,26 +66,26 @@ mod system {
         fs::read_to_string(path).ok()
     }
 
-    /// The number that follows `name` at the beginning of a line.
+    /// The number after `name` at the start of a line.
     pub(super) fn number(text: &str, name: &str) -> Option<u64> {
         let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
         rest.split_whitespace().next()?.parse().ok()
     }
 
-    /// What `/proc/self/stat` says of times.
+    /// The times in `/proc/self/stat`.
     #[derive(Debug, PartialEq)]
     pub(super) struct Times {
         pub(super) cpu: Duration,
-        /// Since the system's start.
+        /// Since the system booted.
         pub(super) start: Duration,
     }
 
     impl Times {
         pub(super) fn parse(stat: &str) -> Option<Self> {
-            // The second field is the program's name in parentheses, with any spaces and parentheses of its own.
+            // The second field is the program's name in parentheses. The name itself may contain spaces and parentheses.
             let (_, after_name) = stat.rsplit_once(')')?;
             let fields: Vec<&str> = after_name.split_whitespace().collect();
-            // Numbered from 1 in the manual, proc_pid_stat(5).
+            // proc_pid_stat(5) numbers the fields from 1.
             let ticks = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
             let duration = |ticks: u64| Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND);
             Some(Self { cpu: duration(ticks(14)? + ticks(15)?), start: duration(ticks(22)?) })
@@ -119,14 +119,14 @@ mod tests {
     use super::system::{Times, number};
     use super::*;
 
-    /// What a shell prints that inherits this process's limits.
+    /// The output of a shell that inherits this process's limits.
     fn shell(command: &str) -> String {
         let output = Command::new("sh").args(["-c", command]).output().expect("a shell");
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
     #[test]
-    fn figures_include_what_this_process_holds() {
+    fn statistics_include_the_files_memory_and_threads_of_this_process() {
         const THREADS: usize = 10;
         let files: Vec<File> = (0..40).map(|_| File::open("/proc/self/stat").expect("a file")).collect();
         let memory = std::hint::black_box(vec![1_u8; 64 << 20]);
@@ -144,21 +144,21 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_descriptors_is_the_one_that_a_shell_inherits() {
-        // "unlimited" is no number.
+    fn the_descriptor_limit_is_the_one_that_a_shell_inherits() {
+        // "unlimited" does not parse as a number.
         assert_eq!(stats().expect("Linux reports them").max_fds, shell("ulimit -S -n").parse().ok());
     }
 
     #[test]
-    fn this_process_started_after_the_system_and_before_now() {
+    fn the_process_started_in_the_past() {
         let stats = stats().expect("Linux reports them");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        // The time of the boot is known to a second.
+        // The boot time is accurate to one second.
         assert!(stats.start_time <= now + Duration::from_secs(2) && stats.start_time.as_secs() > 1 << 30, "{stats:?}");
     }
 
     #[test]
-    fn times_are_in_the_ticks_of_the_kernel() {
+    fn times_are_in_kernel_ticks() {
         assert_eq!(shell("getconf CLK_TCK"), "100");
         let stat = "7 (a) b) R (c) S 1 2 3 4 5 6 7 8 9 10 250 31 14 15 16 17 18 19 123456 21 22\n";
         let times = Times { cpu: Duration::from_millis(2810), start: Duration::from_millis(1_234_560) };
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_follow_names_at_the_beginning_of_lines() {
+    fn numbers_are_found_after_their_names_at_the_start_of_a_line() {
         let status = "Name:\tVmRSS: 1\nVmSize:\t   40 kB\nVmRSS:\t    1696 kB\n";
         assert_eq!(number(status, "VmRSS:"), Some(1696));
         let limits = "Limit      Soft Limit   Hard Limit   Units\nMax open files     1024     4096     files\n";

@@ -27,7 +27,7 @@ pub(super) fn pairs(request: proto::ValidateRequest, served: &Served) -> Result<
         if pair.text.len() > limits.max_text_bytes {
             let bytes = pair.text.len();
             let max = limits.max_text_bytes;
-            violations.add(format!("pairs[{index}].text"), format!("has {bytes} bytes; a text may have at most {max}"));
+            violations.add(format!("pairs[{index}].text"), format!("has {bytes} bytes; the maximum is {max}"));
         }
         if let Some(problem) = vector_problem(&pair.embedding, limits.dimension) {
             violations.add(format!("pairs[{index}].embedding"), problem);

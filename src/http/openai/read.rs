@@ -84,7 +84,8 @@ fn dimensions(value: Option<&Value>, limits: &Limits, violations: &mut Violation
         Some(Value::Number(None)) => "not a positive integer".to_owned(),
         Some(other) => other.to_string(),
     };
-    violations.add("dimensions", format!("is {problem}; the model's vectors allow 1 to {}", limits.dimension));
+    violations
+        .add("dimensions", format!("is {problem}; must be from 1 to {}, the model's dimension", limits.dimension));
     None
 }
 

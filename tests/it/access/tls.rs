@@ -6,8 +6,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{NOT_RELOADED, RELOADED, call, connect, get_model, health};
 use crate::support::busy::Busy;
+use crate::support::grpcurl::grpcurl;
 use crate::support::loading::Loading;
-use crate::support::models::{Model, grpcurl};
+use crate::support::models::Model;
 use crate::support::server::{Client, Server, command, temporary_folder};
 use crate::support::tls::{Authority, TlsFiles, write};
 

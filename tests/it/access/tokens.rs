@@ -9,7 +9,8 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::{NOT_RELOADED, RELOADED, connect, get_model, health, with};
-use crate::support::models::{Model, grpcurl};
+use crate::support::grpcurl::grpcurl;
+use crate::support::models::Model;
 use crate::support::server::{Server, command, temporary_folder};
 use crate::support::tls::write;
 

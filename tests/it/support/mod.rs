@@ -7,6 +7,7 @@ pub(crate) mod exposition;
 #[path = "../../../crates/embedd-client/src/tests/fake.rs"]
 #[allow(dead_code, reason = "the unit tests of the client use more of it")]
 pub(crate) mod fake;
+pub(crate) mod grpcurl;
 pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod loading;

@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 
 use embedd_common::progress::Progress;
 use embedd_convert::{Conversion, Gate, Making, ProofPlan, convert};
+use embedd_fetch::Fetcher;
 use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
-use embedd_fetch::{Fetcher, Tool};
 use embedd_model::engine::OnnxRuntime;
 
 /// The models that the tests run on.
@@ -147,6 +147,7 @@ pub(crate) fn home() -> Home {
     Home::find(configured).expect("a cache folder")
 }
 
-pub(crate) fn grpcurl() -> PathBuf {
-    fetcher().tool(Tool::Grpcurl).expect("grpcurl can be fetched")
+/// Programs that the tests install into the cache folder.
+pub(crate) fn tools_folder() -> PathBuf {
+    home().root().join("tools")
 }

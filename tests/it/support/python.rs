@@ -6,7 +6,7 @@ use std::process::Command;
 
 use embedd_common::checksum::Sha256Hex;
 
-use super::models::home;
+use super::models::tools_folder;
 
 /// The packages of programs that run a model themselves.
 pub(crate) const DETECTOR: &[&str] = &["onnxruntime==1.32.0", "numpy==2.4.6", "tokenizers==0.23.3"];
@@ -17,8 +17,8 @@ const MARKER: &str = "whole";
 /// The interpreter of a virtual environment with these requirements, each `name==version`.
 pub(crate) fn interpreter(requirements: &[&str]) -> PathBuf {
     let hash = Sha256Hex::of(requirements.join("\n").as_bytes());
-    let folder = home().tools_dir().join(format!("python-{}", &hash.as_str()[..12]));
-    fs::create_dir_all(home().tools_dir()).expect("the folder for tools");
+    let folder = tools_folder().join(format!("python-{}", &hash.as_str()[..12]));
+    fs::create_dir_all(tools_folder()).expect("the folder for tools");
     let lock = File::create(folder.with_extension("lock")).expect("a lock file");
     // Other tests and other test runs wait here until the environment is complete.
     lock.lock().expect("a lock");

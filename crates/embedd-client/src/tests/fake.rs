@@ -87,10 +87,10 @@ pub(crate) fn reply(seen: &Seen) -> EmbedResponse {
 pub(crate) fn busy(pushback: &str) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert("grpc-retry-pushback-ms", pushback.parse().expect("metadata"));
-    Status::with_metadata(Code::ResourceExhausted, "too much to do", metadata)
+    Status::with_metadata(Code::ResourceExhausted, "too many requests", metadata)
 }
 
-/// A token for each word, and two more.
+/// One token per word, plus two special tokens.
 fn token_count(text: &str) -> u32 {
     text.split_whitespace().count() as u32 + 2
 }

@@ -100,16 +100,19 @@ mod tests {
 
     #[test]
     fn products_are_summed_over_all_chunks_of_rows_and_blocks_of_columns() {
-        let (count, channels) = (CHUNK + 3, COLUMNS + 5);
+        let count = CHUNK + 3;
+        let channels = COLUMNS + 5;
         // Small integers: every sum is exact.
         let value = |row: usize, channel: usize| ((row * 31 + channel * 17) % 11) as f32 - 5.0;
         let values: Vec<f16> =
             (0..count * channels).map(|place| f16::from_f32(value(place / channels, place % channels))).collect();
         let order: Vec<usize> = (0..channels).map(|place| place * 7 % channels).collect();
         let products = products(Rows { values: &values, channels }, &order);
-        for (row, &a) in order.iter().rev().enumerate() {
-            for (column, &b) in order.iter().rev().enumerate().take(row + 1) {
-                let expected: f32 = (0..count).map(|row| value(row, a) * value(row, b)).sum();
+        let channel_at = |place: usize| order[channels - 1 - place];
+        for row in [0, 1, COLUMNS - 1, COLUMNS, channels - 1] {
+            for column in 0..=row {
+                let product = |input: usize| value(input, channel_at(row)) * value(input, channel_at(column));
+                let expected: f32 = (0..count).map(product).sum();
                 assert_eq!(products[(row, column)], expected, "{row}, {column}");
             }
         }

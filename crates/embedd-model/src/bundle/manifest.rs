@@ -1,14 +1,11 @@
 //! The manifest, which describes a bundle.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::BundleError;
-use embedd_common::checksum::Sha256Hex;
+use embedd_common::checksum::{FileRecord, Sha256Hex};
 
 /// The manifest format that this version reads and writes.
 pub const FORMAT: u32 = 2;
@@ -118,41 +115,6 @@ impl AccuracyRecord {
     /// Whether every text reaches the threshold.
     pub fn passed(&self) -> bool {
         self.min_cosine >= self.threshold
-    }
-}
-
-/// One file of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRecord {
-    /// The checksum of the contents.
-    pub sha256: Sha256Hex,
-    /// The length in bytes.
-    pub bytes: u64,
-}
-
-impl FileRecord {
-    /// Records a file's current length and checksum.
-    ///
-    /// # Errors
-    /// The error of opening or reading the file.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { sha256: Sha256Hex::of_file(path)?, bytes: fs::metadata(path)?.len() })
-    }
-
-    /// Compares the checksum of contents that have the recorded length.
-    ///
-    /// # Errors
-    /// [`BundleError::Changed`].
-    pub fn check(&self, path: &Path, found: &Sha256Hex) -> Result<(), BundleError> {
-        if *found == self.sha256 {
-            return Ok(());
-        }
-        Err(BundleError::Changed {
-            path: path.to_owned(),
-            expected: format!("sha256 {}", self.sha256),
-            found: format!("sha256 {found}"),
-        })
     }
 }
 

@@ -83,12 +83,12 @@ async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
         ("model", json!(["model"]), "model", "is a list"),
         ("encoding_format", json!("hex"), "encoding_format", "is `hex`; use `float` or `base64`"),
         ("encoding_format", json!(1), "encoding_format", "is a number"),
-        ("dimensions", json!(0), "dimensions", "is 0; the model's vectors allow 1 to 384"),
+        ("dimensions", json!(0), "dimensions", "is 0; must be from 1 to 384, the model's dimension"),
         ("dimensions", json!(385), "dimensions", "is 385;"),
         ("dimensions", json!(5_000_000_000_u64), "dimensions", "is 5000000000;"),
         ("dimensions", json!(-1), "dimensions", "not a positive integer"),
         ("dimensions", json!(2.5), "dimensions", "not a positive integer"),
-        ("dimensions", json!("7"), "dimensions", "is a string; the model's vectors allow 1 to 384"),
+        ("dimensions", json!("7"), "dimensions", "is a string; must be from 1 to 384, the model's dimension"),
     ] {
         let mut body = json!({"input": "a", "model": "model"});
         body[field] = value;

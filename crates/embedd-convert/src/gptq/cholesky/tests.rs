@@ -2,8 +2,8 @@ use ndarray::Array1;
 
 use super::*;
 
-/// Below, at and above one block and several.
-const SIZES: [usize; 10] = [1, 2, 3, 63, 64, 65, 127, 128, 130, 200];
+/// Below, at and above one block, and more than two blocks.
+const SIZES: [usize; 7] = [1, 2, 3, 63, 64, 65, 130];
 
 /// Numbers from -1 to 1 that look random and are the same every time.
 fn noise(rows: usize, columns: usize) -> Array2<f64> {
@@ -103,21 +103,20 @@ fn a_diagonal_matrix_is_factored_exactly() {
 fn a_matrix_that_is_not_positive_definite_has_no_factor() {
     for size in SIZES {
         assert_eq!(inverse_factor(&Array2::zeros((size, size))), None, "{size}: zero");
+        let sound = positive_definite(size);
+        let with = |row: usize, column: usize, value: f32| {
+            let mut matrix = sound.clone();
+            matrix[(row, column)] = value;
+            inverse_factor(&matrix)
+        };
         for place in [0, size / 2, size - 1] {
             for value in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let mut matrix = positive_definite(size);
-                matrix[(place, place)] = value;
-                assert_eq!(inverse_factor(&matrix), None, "{size}: {value} at {place} on the diagonal");
+                assert_eq!(with(place, place, value), None, "{size}: {value} at {place} of the diagonal");
             }
+        }
+        for place in [0, (size - 1) / 2].into_iter().filter(|&place| place < size - 1) {
             for value in [1e6, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                let mut matrix = positive_definite(size);
-                matrix[(size - 1, place)] = value;
-                let on_the_diagonal = place == size - 1;
-                assert_eq!(
-                    inverse_factor(&matrix).is_some(),
-                    on_the_diagonal && value == 1e6,
-                    "{size}: {value} at {place}"
-                );
+                assert_eq!(with(size - 1, place, value), None, "{size}: {value} at {place} of the last row");
             }
         }
     }
