@@ -12,20 +12,20 @@ use crate::config::{LogFilter, LogFormat};
 
 mod panics;
 
-pub use panics::log_panics;
+pub(crate) use panics::log_panics;
 
-/// A library that at `trace` tells of every character that it works on, and the most that it may tell.
+/// A library that logs texts character by character at `trace`, and the most verbose level that is safe.
 const QUOTES_TEXTS: (&str, Level) = ("tokenizers", Level::DEBUG);
 
-/// Logging could not be set up.
+/// Logging is already set up.
 #[derive(Debug, thiserror::Error)]
-#[error("log lines already go elsewhere in this process; set logging up once, before anything else does")]
-pub struct AlreadySet(#[source] TryInitError);
+#[error("logging is already set up in this process; set it up once, before anything else does")]
+pub(crate) struct AlreadySet(#[source] TryInitError);
 
-/// How a line looks.
+/// The appearance of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
-    Coloured,
+    Colored,
     Plain,
     Json,
 }
@@ -34,8 +34,8 @@ enum Style {
 ///
 /// # Errors
 /// [`AlreadySet`] on a second call.
-pub fn init(format: LogFormat, filter: &LogFilter) -> Result<(), AlreadySet> {
-    // https://no-color.org: any text but the empty one.
+pub(crate) fn init(format: LogFormat, filter: &LogFilter) -> Result<(), AlreadySet> {
+    // https://no-color.org: any value but the empty one counts.
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let style = style(format, io::stderr().is_terminal(), no_color);
     subscriber(style, filter, io::stderr).try_init().map_err(AlreadySet)
@@ -45,29 +45,29 @@ fn style(format: LogFormat, terminal: bool, no_color: bool) -> Style {
     match format {
         LogFormat::Json => Style::Json,
         LogFormat::Auto if !terminal => Style::Json,
-        LogFormat::Auto | LogFormat::Text if terminal && !no_color => Style::Coloured,
+        LogFormat::Auto | LogFormat::Text if terminal && !no_color => Style::Colored,
         LogFormat::Auto | LogFormat::Text => Style::Plain,
     }
 }
 
-/// Times are RFC 3339 in UTC. A line that cannot be written is dropped: to tell of it would need the same stderr.
+/// Times are RFC 3339 in UTC. A line that cannot be written is dropped: reporting that would need the same stderr.
 fn subscriber<W>(style: Style, filter: &LogFilter, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = fmt().with_env_filter(filter.env_filter()).with_writer(writer).log_internal_errors(false);
-    let harmless = filter_fn(is_harmless);
+    let safe = filter_fn(is_safe);
     match style {
-        Style::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish().with(harmless)),
-        Style::Coloured => Box::new(lines.with_ansi(true).finish().with(harmless)),
-        Style::Plain => Box::new(lines.with_ansi(false).finish().with(harmless)),
+        Style::Json => Box::new(lines.json().flatten_event(true).with_span_list(false).finish().with(safe)),
+        Style::Colored => Box::new(lines.with_ansi(true).finish().with(safe)),
+        Style::Plain => Box::new(lines.with_ansi(false).finish().with(safe)),
     }
 }
 
-/// Whether a line holds no text of a request, whatever the filter says.
-fn is_harmless(line: &Metadata<'_>) -> bool {
-    let (library, most) = QUOTES_TEXTS;
-    *line.level() <= most || !line.target().starts_with(library)
+/// Whether a line cannot quote the text of a request. Applies on top of the user's filter.
+fn is_safe(line: &Metadata<'_>) -> bool {
+    let (library, max_level) = QUOTES_TEXTS;
+    *line.level() <= max_level || !line.target().starts_with(library)
 }
 
 #[cfg(test)]

@@ -1,22 +1,29 @@
-//! What serving needs on disk: found, or else fetched and converted.
+//! Finds what serving needs on disk, and fetches and converts what is missing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::bundle::{Bundle, BundleError};
-use crate::convert::{self, Conversion, ConvertError, Making, ProofPlan, WriterError};
-use crate::engine::OnnxRuntime;
-use crate::fetch::{FetchError, Fetcher};
-use crate::home::Home;
-use crate::model_ref::ModelRef;
-use crate::progress::Progress;
+use crate::config::Settings;
+use embedd_common::progress::Progress;
+use embedd_convert::{Conversion, ConvertError, Making, ProofPlan, WriterError};
+use embedd_fetch::home::{Home, NoHome};
+use embedd_fetch::model_ref::ModelRef;
+use embedd_fetch::{FetchError, Fetcher};
+use embedd_model::bundle::{Bundle, BundleError};
+use embedd_model::engine::{LoadError, OnnxRuntime};
 
-/// Why there is no bundle to serve.
+/// Why there is no bundle, or nothing to run it with.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The source could not be fetched.
+    /// There is no cache folder.
+    #[error(transparent)]
+    Home(#[from] NoHome),
+    /// The model or ONNX Runtime could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// The source could not be converted.
+    /// ONNX Runtime could not be loaded.
+    #[error(transparent)]
+    Runtime(#[from] LoadError),
+    /// The model could not be converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
     /// The bundle cannot be used.
@@ -24,30 +31,64 @@ pub enum PrepareError {
     Bundle(#[from] BundleError),
 }
 
-/// Where a model's bundle lives, and how to make it.
-#[derive(Debug)]
-pub struct Preparation<'a> {
+/// The cache folder, and how files get there.
+#[derive(Debug, Clone)]
+pub struct Preparation {
     /// The cache folder.
-    pub home: &'a Home,
-    /// Brings the model.
-    pub fetcher: &'a Fetcher,
-    /// Runs the models that are converted.
-    pub runtime: &'a OnnxRuntime,
-    /// Tells how far it is.
-    pub progress: &'a Progress,
+    pub home: Home,
+    /// Fetches models and ONNX Runtime.
+    pub fetcher: Fetcher,
+    /// Reports the progress of conversions.
+    pub progress: Progress,
 }
 
-impl Preparation<'_> {
-    /// The model's bundle in the cache folder; fetched and converted where there is none, or none of this version or of
-    /// the folder as it is now.
+impl Preparation {
+    /// The cache folder and the sources that the settings name.
+    ///
+    /// # Errors
+    /// [`PrepareError::Home`].
+    pub fn new(settings: &Settings, progress: Progress) -> Result<Self, PrepareError> {
+        let home = Home::find(settings.home.clone())?;
+        let fetcher = Fetcher::from_env(home.clone(), progress.clone())
+            .offline(settings.offline)
+            .runtime_library(settings.onnxruntime.clone());
+        Ok(Self { home, fetcher, progress })
+    }
+
+    /// Loads ONNX Runtime, which is fetched if it is missing.
+    ///
+    /// # Errors
+    /// [`PrepareError::Fetch`] or [`PrepareError::Runtime`].
+    pub fn runtime(&self) -> Result<OnnxRuntime, PrepareError> {
+        Ok(OnnxRuntime::load(&self.fetcher.runtime()?)?)
+    }
+
+    /// The bundle that the settings name, else the bundle of their model in the cache folder. Only the latter may need
+    /// the runtime, to convert the model.
+    ///
+    /// # Errors
+    /// [`PrepareError`], also that of `runtime`.
+    pub fn bundle(
+        &self,
+        settings: &Settings,
+        runtime: impl FnOnce() -> Result<OnnxRuntime, PrepareError>,
+    ) -> Result<Bundle, PrepareError> {
+        match &settings.bundle {
+            Some(folder) => Ok(Bundle::open(folder)?),
+            None => self.bundle_of(&settings.model, &runtime()?),
+        }
+    }
+
+    /// The bundle of the model in the cache folder. The model is fetched and converted if there is no bundle, if the
+    /// bundle is from another version, or if it was made from a folder that has changed.
     ///
     /// # Errors
     /// [`PrepareError`].
-    pub fn bundle(&self, model: &ModelRef) -> Result<Bundle, PrepareError> {
+    pub fn bundle_of(&self, model: &ModelRef, runtime: &OnnxRuntime) -> Result<Bundle, PrepareError> {
         let model = self.resolve(model)?;
         let output = self.home.bundle_dir(&model);
         let replace = match Bundle::open(&output) {
-            Ok(bundle) if self.is_current(&bundle, &model)? => return Ok(bundle),
+            Ok(bundle) if is_current(&bundle, &model)? => return Ok(bundle),
             Ok(_) | Err(BundleError::Format { .. }) => true,
             Err(BundleError::NotABundle { .. }) => output.exists(),
             Err(error) => return Err(error.into()),
@@ -55,16 +96,16 @@ impl Preparation<'_> {
         if replace {
             self.progress.note(&format!("{} is out of date: converting {model} again", output.display()));
         }
-        // The report takes longer than all the rest, and serving does not need it.
+        // The report takes longer than everything else, and serving does not need it.
         let making = Making { report: false, ..Making::default() };
-        match self.convert(&model, output.clone(), replace, making) {
+        match self.convert(&model, output.clone(), replace, making, runtime) {
             // Another process was faster.
             Err(PrepareError::Convert(ConvertError::Write(WriterError::OutputExists(_)))) => Ok(Bundle::open(&output)?),
             result => result,
         }
     }
 
-    /// A folder by its full path, so that it has one bundle however it is named.
+    /// Gives a folder its absolute path, so that it has one bundle however it is named.
     fn resolve(&self, model: &ModelRef) -> Result<ModelRef, PrepareError> {
         match model {
             ModelRef::Hub(_) => Ok(model.clone()),
@@ -72,15 +113,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// Users change their own folders. What was fetched stays as it is, and may even be gone.
-    fn is_current(&self, bundle: &Bundle, model: &ModelRef) -> Result<bool, PrepareError> {
-        match model {
-            ModelRef::Hub(_) => Ok(true),
-            ModelRef::Folder(folder) => Ok(convert::is_current(bundle, folder)?),
-        }
-    }
-
-    /// Fetches and converts.
+    /// Fetches the model if it is missing, and converts it.
     ///
     /// # Errors
     /// [`PrepareError`].
@@ -90,19 +123,19 @@ impl Preparation<'_> {
         output: PathBuf,
         replace: bool,
         making: Making,
+        runtime: &OnnxRuntime,
     ) -> Result<Bundle, PrepareError> {
         let source = self.fetcher.model(model)?;
-        let runtime = self.runtime.clone();
-        let proof = Some(ProofPlan { runtime, making });
+        let proof = Some(ProofPlan { runtime: runtime.clone(), making });
         let conversion = Conversion { source, output, name: model.display_name(), replace, proof };
-        Ok(convert::convert(&conversion, self.progress)?)
+        Ok(embedd_convert::convert(&conversion, &self.progress)?)
     }
+}
 
-    /// A bundle that the user names.
-    ///
-    /// # Errors
-    /// [`PrepareError::Bundle`].
-    pub fn open(folder: &Path) -> Result<Bundle, PrepareError> {
-        Ok(Bundle::open(folder)?)
+/// Users change their own folders. Fetched models never change, and may even have been deleted.
+fn is_current(bundle: &Bundle, model: &ModelRef) -> Result<bool, PrepareError> {
+    match model {
+        ModelRef::Hub(_) => Ok(true),
+        ModelRef::Folder(folder) => Ok(embedd_convert::is_current(bundle, folder)?),
     }
 }

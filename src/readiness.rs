@@ -1,23 +1,22 @@
-//! Whether requests are welcome: told in one place, read by all who tell others.
+//! The phase of the server, set in one place and read by all health endpoints.
 
 use std::fmt;
 
 use tokio::sync::watch;
 
-/// What the server is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// No session has answered yet.
+pub(crate) enum Phase {
+    /// The first model is not loaded yet.
     Loading,
-    /// Requests are welcome.
+    /// The server accepts requests.
     Ready,
-    /// The server has been told to end.
+    /// The server is shutting down.
     Stopping,
 }
 
-/// The phase of now; cheap to clone.
+/// The current phase, shared by all clones.
 #[derive(Debug, Clone)]
-pub struct Readiness(watch::Sender<Phase>);
+pub(crate) struct Readiness(watch::Sender<Phase>);
 
 impl Default for Readiness {
     fn default() -> Self {
@@ -26,13 +25,11 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// What the server is doing now.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
-    /// The next phase begins.
-    pub fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.0.send_replace(phase);
     }
 }

@@ -1,103 +1,67 @@
-//! From settings to a model that has answered.
+//! Loads a bundle: settings to a model that has answered its first request.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::cpus;
+use super::pool_size::{cpus, pool_size, queue_limits};
 use super::self_check::{self, SelfCheck, SelfCheckError};
-use crate::batch::{BatchLimits, Batcher, QueueLimits};
-use crate::bundle::{AccuracyRecord, Bundle, Variant};
+use crate::batch::{BatchLimits, Batcher};
 use crate::cache::EmbeddingCache;
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
-use crate::engine::{CpuInstructions, LoadError, OnnxRuntime, Session, SessionOptions};
-use crate::fetch::{FetchError, Fetcher};
-use crate::home::{Home, NoHome};
-use crate::kernels::InstructionSet;
 use crate::model_slot::Served;
-use crate::prepare::{Preparation, PrepareError};
-use crate::progress::Progress;
-use crate::reference::ReferenceSet;
+use crate::prepare::PrepareError;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::stats::BatchCounters;
-use crate::threads::default_threads;
-use crate::tokenize::{Tokenizer, TokenizerError};
+use embedd_kernels::CpuInstructions;
+use embedd_kernels::InstructionSet;
+use embedd_model::bundle::{AccuracyRecord, Bundle, Variant};
+use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
+use embedd_model::reference::ReferenceSet;
+use embedd_model::tokenize::{Tokenizer, TokenizerError};
 
-/// Requests that may be due before a new one for each CPU, where the user does not say: the setting's help says why.
-const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
-/// Run through every session's graph before the first request pays for its first run.
+/// Runs through every session, so that no request pays for a session's first run.
 const WARM_UP_TEXT: &str = "The first text through a new session takes longer than the others.";
 
-/// Why there is no model to serve.
+/// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "each variant is the error of one step")]
-pub enum LoadModelError {
-    #[error(transparent)]
-    Home(#[from] NoHome),
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
+pub(crate) enum LoadModelError {
     #[error(transparent)]
     Prepare(#[from] PrepareError),
     #[error(transparent)]
     Engine(#[from] LoadError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The bundle is empty.
-    #[error("{0} has no model that can be served; convert it again with `embedd convert --force`")]
-    NoModel(PathBuf),
-    /// The model failed the gate when it was converted.
+    #[error("{0} has no engine that can be served; convert the model again with `embedd convert --force`")]
+    NoEngine(PathBuf),
+    /// The engine failed the accuracy gate during conversion.
     #[error(
-        "the {variant} model ({recipe}) of {bundle} failed the accuracy gate: least cosine {:.5}, and the gate is \
-         {:.5}; convert it by another recipe, serve --engine fp32, or say --allow-inaccurate",
+        "the {engine} engine ({recipe}) of {bundle} failed the accuracy gate: its minimum cosine is {:.5}, below the \
+         threshold {:.5}; convert the model with another recipe, serve with --engine fp32, or accept it with \
+         --allow-inaccurate",
         accuracy.min_cosine, accuracy.threshold
     )]
-    Inaccurate { bundle: PathBuf, variant: Variant, recipe: String, accuracy: AccuracyRecord },
+    Inaccurate { bundle: PathBuf, engine: Variant, recipe: String, accuracy: AccuracyRecord },
     #[error("self-check: {0}")]
     SelfCheck(#[from] SelfCheckError),
-    #[error("a session's thread cannot be started: {0}")]
+    #[error("cannot start the thread of a session: {0}")]
     Thread(#[from] std::io::Error),
-    #[error("the model does not answer: {0}")]
+    #[error("the model failed its first request: {0}")]
     WarmUp(#[from] EmbedError),
-    #[error("loading was cut short: {0}")]
-    Cut(#[from] tokio::task::JoinError),
+    /// The thread that loads the model panicked.
+    #[error("loading the model was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Fetches ONNX Runtime and opens it, which a process can do once.
-pub(super) fn runtime(settings: &Settings) -> Result<OnnxRuntime, LoadModelError> {
-    let started = Instant::now();
-    let (_, fetcher, _) = fetching(settings)?;
-    let runtime = OnnxRuntime::load(&fetcher.runtime()?)?.with_instruction_set(settings.instruction_set)?;
-    tracing::debug!(elapsed = ?started.elapsed(), "ONNX Runtime loaded");
-    Ok(runtime)
-}
-
-/// The bundle that the settings name; fetches and converts what is missing.
-pub(super) fn bundle(settings: &Settings, runtime: &OnnxRuntime) -> Result<Bundle, LoadModelError> {
-    let (home, fetcher, progress) = fetching(settings)?;
-    Ok(match &settings.bundle {
-        Some(folder) => Preparation::open(folder)?,
-        None => Preparation { home: &home, fetcher: &fetcher, runtime, progress: &progress }.bundle(&settings.model)?,
-    })
-}
-
-fn fetching(settings: &Settings) -> Result<(Home, Fetcher, Progress), LoadModelError> {
-    let (home, progress) = (Home::find(settings.home.clone())?, Progress::auto_in_log());
-    let fetcher = Fetcher::from_env(home.clone(), progress.clone())
-        .offline(settings.offline)
-        .runtime_library(settings.onnxruntime.clone());
-    Ok((home, fetcher, progress))
-}
-
-/// What one model after the other is served with.
+/// What successive models share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) counters: BatchCounters,
     pub(super) cache: Option<EmbeddingCache>,
 }
 
-/// Loads a bundle's model, and lets every session answer once.
+/// Loads the model of a bundle and runs a first request through every session.
 pub(super) fn load(
     settings: &Settings,
     bundle: &Bundle,
@@ -105,8 +69,8 @@ pub(super) fn load(
     shared: &Shared,
 ) -> Result<Served, LoadModelError> {
     let started = Instant::now();
-    let variant = choose_variant(settings, bundle, runtime.kernels().instruction_set())?;
-    let served = assemble(settings, bundle, runtime, variant, shared)?;
+    let engine = choose_engine(settings, bundle, runtime.kernels().instruction_set())?;
+    let served = assemble(settings, bundle, runtime, engine, shared)?;
     tokio::runtime::Handle::current().block_on(warm_up(&served.embedder))?;
     let model = served.embedder.model();
     tracing::info!(
@@ -124,8 +88,8 @@ pub(super) fn load(
     Ok(served)
 }
 
-/// The model of the bundle that serves.
-fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: InstructionSet) -> Result<Variant, LoadModelError> {
+/// The engine of the bundle that serves.
+fn choose_engine(settings: &Settings, bundle: &Bundle, kernels: InstructionSet) -> Result<Variant, LoadModelError> {
     let candidates = match settings.engine {
         EngineChoice::Fp32 => vec![Variant::Fp32],
         EngineChoice::Portable => vec![Variant::Portable],
@@ -133,8 +97,8 @@ fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: InstructionSet)
         EngineChoice::Auto => fastest_first(kernels, CpuInstructions::widest()),
     };
     let mut failure = None;
-    for variant in candidates {
-        let record = match bundle.model(variant) {
+    for engine in candidates {
+        let record = match bundle.model(engine) {
             Ok(record) => record,
             Err(missing) => {
                 failure.get_or_insert(LoadError::from(missing).into());
@@ -142,56 +106,49 @@ fn choose_variant(settings: &Settings, bundle: &Bundle, kernels: InstructionSet)
             }
         };
         let inaccurate = record.accuracy.filter(|accuracy| !accuracy.passed() && !settings.allow_inaccurate);
-        let Some(accuracy) = inaccurate else { return Ok(variant) };
-        tracing::warn!(%variant, least_cosine = accuracy.min_cosine, "this model failed the accuracy gate");
-        let (bundle, recipe) = (bundle.folder().to_owned(), record.quantization.clone());
-        failure = Some(LoadModelError::Inaccurate { bundle, variant, recipe, accuracy });
+        let Some(accuracy) = inaccurate else { return Ok(engine) };
+        tracing::warn!(%engine, min_cosine = accuracy.min_cosine, "skipping an engine that failed the accuracy gate");
+        failure = Some(LoadModelError::Inaccurate {
+            bundle: bundle.folder().to_owned(),
+            engine,
+            recipe: record.quantization.clone(),
+            accuracy,
+        });
     }
-    Err(failure.unwrap_or_else(|| LoadModelError::NoModel(bundle.folder().to_owned())))
-}
-
-/// The engines that are worth trying, with native kernels of an instruction set, on a CPU.
-fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
-    match kernels {
-        InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
-        // ONNX Runtime has dot products of bytes for 256-bit vectors; the kernels have not.
-        _ if cpu.multiply_bytes() => vec![Variant::Portable, Variant::Fp32],
-        InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
-        // Without vector instructions ONNX Runtime's own kernels are faster.
-        InstructionSet::Plain => vec![Variant::Fp32],
-    }
+    Err(failure.unwrap_or_else(|| LoadModelError::NoEngine(bundle.folder().to_owned())))
 }
 
 fn assemble(
     settings: &Settings,
     bundle: &Bundle,
     runtime: &OnnxRuntime,
-    variant: Variant,
+    engine: Variant,
     shared: &Shared,
 ) -> Result<Served, LoadModelError> {
-    let (manifest, record) = (bundle.manifest(), bundle.model(variant).map_err(LoadError::from)?);
+    let manifest = bundle.manifest();
+    let record = bundle.model(engine).map_err(LoadError::from)?;
     let (count, threads) = pool_size(settings, cpus());
     let Parts { tokenizer, reference, mut sessions } = Parts::load(bundle, settings.max_tokens, || {
-        runtime.sessions(bundle, variant, count, SessionOptions { threads })
+        runtime.sessions(bundle, engine, count, SessionOptions { threads })
     })?;
-    let instruction_set = match variant {
+    let instruction_set = match engine {
         Variant::Native => runtime.kernels().instruction_set().to_string(),
         Variant::Fp32 | Variant::Portable => CpuInstructions::widest().to_string(),
     };
     if let Some(reference) = &reference {
-        let check = SelfCheck::of(reference, &tokenizer, bundle, variant, &instruction_set)?;
+        let check = SelfCheck::of(reference, &tokenizer, bundle, engine, &instruction_set)?;
         run_self_check(&check, &mut sessions, settings.allow_inaccurate)?;
     } else {
-        tracing::warn!("the bundle has no reference set: nothing tells whether its model is right on this machine");
+        tracing::warn!("skipping the self-check: the bundle has no reference set");
     }
     let batch =
-        BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: variant != Variant::Native };
+        BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: engine != Variant::Native };
     let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;
     let model = ModelInfo {
         name: manifest.name.clone(),
         fingerprint: bundle.fingerprint().to_string(),
         revision: manifest.source.weights_sha256.to_string(),
-        variant,
+        variant: engine,
         instruction_set,
         quantization: record.quantization.clone(),
         accuracy: record.accuracy,
@@ -214,7 +171,7 @@ fn assemble(
     })
 }
 
-/// What takes time to load.
+/// The parts that take time to load.
 struct Parts {
     tokenizer: Tokenizer,
     reference: Option<ReferenceSet>,
@@ -222,7 +179,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// All at once.
+    /// Loads all parts concurrently.
     fn load(
         bundle: &Bundle,
         max_tokens: Option<u32>,
@@ -232,7 +189,7 @@ impl Parts {
         std::thread::scope(|scope| {
             let tokenizer = scope.spawn(|| {
                 let tokenizer = Tokenizer::load(bundle, max_tokens);
-                tracing::debug!(elapsed = ?started.elapsed(), "tokeniser loaded");
+                tracing::debug!(elapsed = ?started.elapsed(), "tokenizer loaded");
                 tokenizer
             });
             let reference = scope.spawn(|| self_check::reference(bundle));
@@ -247,7 +204,7 @@ fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
 }
 
-/// Who serves an inaccurate model knows that its texts fail.
+/// With `allow_inaccurate`, a cosine below the threshold is only logged.
 fn run_self_check(
     check: &SelfCheck,
     sessions: &mut [Box<dyn Session>],
@@ -255,10 +212,9 @@ fn run_self_check(
 ) -> Result<(), LoadModelError> {
     let started = Instant::now();
     match check.run(sessions) {
-        Ok(_) if check.len() == 0 => tracing::warn!("no reference text is short enough for a self-check"),
-        Ok(least) => {
-            let (texts, elapsed) = (check.len(), started.elapsed());
-            tracing::info!(texts, least_cosine = least, ?elapsed, "self-check passed");
+        Ok(_) if check.len() == 0 => tracing::warn!("skipping the self-check: no reference text is short enough"),
+        Ok(min_cosine) => {
+            tracing::info!(texts = check.len(), min_cosine, elapsed = ?started.elapsed(), "self-check passed");
         }
         Err(error @ SelfCheckError::Cosine { .. }) if allow_inaccurate => tracing::warn!("self-check: {error}"),
         Err(error) => return Err(error.into()),
@@ -266,27 +222,7 @@ fn run_self_check(
     Ok(())
 }
 
-/// Sessions, and threads of each: together as many as there are CPUs, unless the user says otherwise.
-fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsize, NonZeroUsize) {
-    let share = |of: NonZeroUsize| NonZeroUsize::new(cpus.get() / of).unwrap_or(NonZeroUsize::MIN);
-    match (settings.sessions, settings.threads) {
-        (Some(sessions), Some(threads)) => (sessions, threads),
-        (Some(sessions), None) => (sessions, share(sessions)),
-        (None, Some(threads)) => (share(threads), threads),
-        (None, None) => {
-            let threads = default_threads(cpus);
-            (share(threads), threads)
-        }
-    }
-}
-
-fn queue_limits(settings: &Settings, cpus: NonZeroUsize) -> QueueLimits {
-    let ahead = settings.queue_requests.unwrap_or_else(|| cpus.saturating_mul(QUEUED_PER_CPU));
-    QueueLimits { ahead, total: settings.queue_total_texts }
-}
-
-/// As many texts at once as there are sessions. A session that is slow to wake may be passed over; it is loaded all
-/// the same.
+/// Sends one text per session. A session may miss its text if its thread is slow to start; that does no harm.
 async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     let texts = vec![WARM_UP_TEXT.to_owned()];
     let limits = embedder.limits();
@@ -300,6 +236,3 @@ async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

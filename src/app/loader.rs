@@ -1,46 +1,50 @@
-//! Loads bundles for as long as the server runs: the first one at start, others when it is told to.
+//! Loads bundles while the server runs: the first one at startup, others on request.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use super::load::{self, LoadModelError, Shared};
 use super::self_check::SelfCheckError;
 use crate::admin::{LoadFailure, ModelLoader};
-use crate::bundle::{Bundle, BundleError};
 use crate::cache::EmbeddingCache;
 use crate::config::Settings;
-use crate::engine::{LoadError, OnnxRuntime};
-use crate::kernels::give_back_freed_memory;
 use crate::model_slot::Served;
 use crate::prepare::{Preparation, PrepareError};
 use crate::stats::Stats;
-use crate::tokenize::TokenizerError;
+use embedd_common::progress::Progress;
+use embedd_kernels::give_back_freed_memory;
+use embedd_model::bundle::{Bundle, BundleError};
+use embedd_model::engine::{LoadError, OnnxRuntime};
+use embedd_model::tokenize::TokenizerError;
 
-/// The settings, and what a process loads once.
+/// The settings, and what all loads share.
 #[derive(Debug)]
 pub(super) struct Loader {
     settings: Settings,
     shared: Shared,
-    /// Opened with the first model.
+    preparation: Preparation,
+    /// Loaded with the first model; a process can load it only once.
     runtime: Mutex<Option<OnnxRuntime>>,
 }
 
 impl Loader {
-    pub(super) fn new(settings: Settings, stats: &Stats) -> Self {
+    pub(super) fn new(settings: Settings, stats: &Stats) -> Result<Self, LoadModelError> {
+        let preparation = Preparation::new(&settings, Progress::auto_in_log())?;
         let cache = settings.cache_bytes.map(|bytes| EmbeddingCache::new(bytes.get() as u64, settings.cache_ttl));
         let shared = Shared { counters: stats.batches().clone(), cache };
-        Self { settings, shared, runtime: Mutex::default() }
+        Ok(Self { settings, shared, preparation, runtime: Mutex::default() })
     }
 
-    /// The model that the settings name; fetches and converts what is missing.
-    pub(super) fn first(&self) -> Result<Served, LoadModelError> {
+    /// Loads the model that the settings name; fetches and converts what is missing.
+    pub(super) fn load_first(&self) -> Result<Served, LoadModelError> {
         let runtime = self.runtime()?;
-        let bundle = load::bundle(&self.settings, &runtime)?;
+        let bundle = self.preparation.bundle(&self.settings, || Ok(runtime.clone()))?;
         self.load(&bundle, &runtime)
     }
 
     fn open(&self, folder: &Path) -> Result<Served, LoadModelError> {
-        let bundle = Preparation::open(folder)?;
+        let bundle = Bundle::open(folder).map_err(PrepareError::from)?;
         self.load(&bundle, &self.runtime()?)
     }
 
@@ -51,11 +55,14 @@ impl Loader {
     }
 
     fn runtime(&self) -> Result<OnnxRuntime, LoadModelError> {
-        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = &*runtime {
+        let mut slot = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*slot {
             return Ok(runtime.clone());
         }
-        Ok(runtime.insert(load::runtime(&self.settings)?).clone())
+        let started = Instant::now();
+        let runtime = self.preparation.runtime()?.with_instruction_set(self.settings.instruction_set)?;
+        tracing::debug!(elapsed = ?started.elapsed(), "ONNX Runtime loaded");
+        Ok(slot.insert(runtime).clone())
     }
 }
 
@@ -72,7 +79,7 @@ impl ModelLoader for Loader {
     }
 }
 
-/// Whether it is the bundle that is wrong, or something else.
+/// Tells a bundle that cannot be used from other failures.
 fn failure(error: &LoadModelError) -> LoadFailure {
     match error {
         LoadModelError::Prepare(PrepareError::Bundle(BundleError::NotABundle { .. })) => {
@@ -82,7 +89,7 @@ fn failure(error: &LoadModelError) -> LoadFailure {
         | LoadModelError::Engine(LoadError::Bundle(_) | LoadError::Weights { .. } | LoadError::Model { .. })
         | LoadModelError::Tokenizer(TokenizerError::Bundle(_) | TokenizerError::Invalid { .. })
         | LoadModelError::Tokenizer(TokenizerError::MaxTokens { .. })
-        | LoadModelError::NoModel(_)
+        | LoadModelError::NoEngine(_)
         | LoadModelError::Inaccurate { .. }
         | LoadModelError::SelfCheck(
             SelfCheckError::Bundle(_)
@@ -92,12 +99,12 @@ fn failure(error: &LoadModelError) -> LoadFailure {
             | SelfCheckError::Infer(_)
             | SelfCheckError::Cosine { .. },
         ) => LoadFailure::Unfit(error.to_string()),
-        LoadModelError::Home(_)
-        | LoadModelError::Fetch(_)
-        | LoadModelError::Prepare(PrepareError::Fetch(_) | PrepareError::Convert(_))
+        LoadModelError::Prepare(
+            PrepareError::Home(_) | PrepareError::Fetch(_) | PrepareError::Runtime(_) | PrepareError::Convert(_),
+        )
         | LoadModelError::Engine(LoadError::Library { .. } | LoadError::InstructionSet { .. })
         | LoadModelError::Thread(_)
         | LoadModelError::WarmUp(_)
-        | LoadModelError::Cut(_) => LoadFailure::Failed(error.to_string()),
+        | LoadModelError::Interrupted(_) => LoadFailure::Failed(error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! The servers that tell how it goes.
+//! The servers of health probes and metrics.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::grpc::Health;
 
-/// For probes that are being answered when all else has ended.
-const PROBES_END: Duration = Duration::from_millis(500);
+/// The time for probes in flight after everything else has ended.
+const PROBES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Servers on listeners of their own, which are there to the last.
+/// Servers on listeners of their own, which stay available until the end of the drain.
 pub(super) struct Probes {
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -23,7 +23,7 @@ impl Probes {
         Self { stop: CancellationToken::new(), tasks: TaskTracker::new() }
     }
 
-    /// Starts a server where there is a socket for it.
+    /// Starts a server if there is a socket for it.
     pub(super) fn start<F>(&self, socket: Option<TcpListener>, serve: impl FnOnce(TcpListener, CancellationToken) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -33,12 +33,12 @@ impl Probes {
         }
     }
 
-    /// Until now probes were told that requests are under way, but no new ones are welcome.
+    /// Ends the probes, which until now reported that the server is draining.
     pub(super) async fn end(&self, health: &Health) {
         health.end_probes().await;
         self.stop.cancel();
         self.tasks.close();
-        // A prober that does not go is left behind.
-        let _ = tokio::time::timeout(PROBES_END, self.tasks.wait()).await;
+        // Connections that do not close in time are dropped.
+        let _ = tokio::time::timeout(PROBES_TIMEOUT, self.tasks.wait()).await;
     }
 }

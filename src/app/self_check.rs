@@ -1,26 +1,24 @@
-//! Before a model serves, its sessions embed some texts of the bundle's reference set on this very machine: a CPU, a
-//! library or a file that computes something else than what was proven must not serve.
+//! The startup self-check: before a model serves, its sessions embed some texts of the bundle's reference set. If this
+//! CPU, the library or a file leads to other results than those that were validated, the model must not serve.
 
 use std::path::PathBuf;
 
-use crate::accuracy::{DEFAULT_THRESHOLD, cosine};
-use crate::bundle::{Bundle, BundleError, REFERENCE_FILE, Variant};
-use crate::engine::{InferenceError, Session, TokenIds};
-use crate::reference::{ReferenceError, ReferenceSet, ReferenceText};
-use crate::request::Truncation;
-use crate::tokenize::{TokenizeError, Tokenizer};
+use embedd_model::accuracy::{DEFAULT_THRESHOLD, cosine};
+use embedd_model::bundle::{Bundle, BundleError, REFERENCE_FILE, Variant};
+use embedd_model::engine::{InferenceError, Session, TokenIds};
+use embedd_model::reference::{ReferenceError, ReferenceSet, ReferenceText};
+use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
 
-/// Texts that are embedded: half of them made to be hard, half as they come.
+/// Texts to embed: half of them edge cases, half of them ordinary.
 const TEXTS: usize = 8;
-/// Tokens of such a text at most: all of them take a tenth of a second with the slowest engine.
-const LONGEST: usize = 48;
-/// How the names of texts begin that were made to be hard.
-const HARD: &str = "edge-";
+/// The maximum tokens per text: all texts together take a tenth of a second on the slowest engine.
+const MAX_TOKENS: usize = 48;
+/// The prefix of the ids of edge cases.
+const EDGE_CASE: &str = "edge-";
 
-/// Why a model must not serve.
+/// Why the self-check failed.
 #[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages tell")]
-pub enum SelfCheckError {
+pub(crate) enum SelfCheckError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]
@@ -28,21 +26,21 @@ pub enum SelfCheckError {
     #[error("the reference text {id} {error}")]
     Tokenize { id: String, error: TokenizeError },
     #[error(
-        "the reference text {id} has {found} tokens here and had {expected} for PyTorch: the tokeniser of {bundle} is \
-         not the model's; convert the model again with `embedd convert --force`"
+        "the reference text {id} has {found} tokens here, but {expected} in PyTorch: the tokenizer of {bundle} does \
+         not belong to the model; convert the model again with `embedd convert --force`"
     )]
     Tokens { id: String, found: usize, expected: u32, bundle: PathBuf },
-    #[error("the model does not answer: {0}")]
+    #[error("inference failed: {0}")]
     Infer(#[from] InferenceError),
     #[error(
-        "the {engine} engine ({instruction_set}) does not compute on this machine what was proven: the reference text \
-         {id} has cosine {cosine:.5} to PyTorch, and the gate is {threshold:.5}; serve another engine, such as \
-         --engine fp32, or convert the model again with `embedd convert --force`"
+        "the {engine} engine ({instruction_set}) is less accurate on this machine than when it was validated: the \
+         reference text {id} has cosine {cosine:.5} to PyTorch, below the threshold {threshold:.5}; serve another \
+         engine, such as --engine fp32, or convert the model again with `embedd convert --force`"
     )]
     Cosine { id: String, cosine: f64, threshold: f64, engine: Variant, instruction_set: String },
 }
 
-/// What is compared, with what.
+/// Reference texts to compare, and the threshold.
 pub(super) struct SelfCheck {
     texts: Vec<(TokenIds, ReferenceText)>,
     threshold: f64,
@@ -50,7 +48,7 @@ pub(super) struct SelfCheck {
     instruction_set: String,
 }
 
-/// The bundle's reference set, where it has one.
+/// The bundle's reference set, if it has one.
 pub(super) fn reference(bundle: &Bundle) -> Result<Option<ReferenceSet>, SelfCheckError> {
     if !bundle.manifest().files.contains_key(REFERENCE_FILE) {
         return Ok(None);
@@ -59,7 +57,7 @@ pub(super) fn reference(bundle: &Bundle) -> Result<Option<ReferenceSet>, SelfChe
 }
 
 impl SelfCheck {
-    /// Chooses the texts, and tokenises them.
+    /// Chooses the texts and tokenizes them.
     pub(super) fn of(
         reference: &ReferenceSet,
         tokenizer: &Tokenizer,
@@ -73,8 +71,12 @@ impl SelfCheck {
             if ids.len() == text.token_count as usize {
                 return Ok((ids, text.clone()));
             }
-            let (id, expected) = (text.id.clone(), text.token_count);
-            Err(SelfCheckError::Tokens { id, found: ids.len(), expected, bundle: bundle.folder().to_owned() })
+            Err(SelfCheckError::Tokens {
+                id: text.id.clone(),
+                found: ids.len(),
+                expected: text.token_count,
+                bundle: bundle.folder().to_owned(),
+            })
         };
         let texts = choose(reference, tokenizer.max_tokens()).into_iter().map(tokenize).collect::<Result<_, _>>()?;
         let accuracy = bundle.manifest().models.get(&engine).and_then(|model| model.accuracy);
@@ -82,12 +84,12 @@ impl SelfCheck {
         Ok(Self { texts, threshold, engine, instruction_set: instruction_set.to_owned() })
     }
 
-    /// How many texts are compared; none where all are too long.
+    /// The number of texts; 0 if all are too long.
     pub(super) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Every session embeds its share of the texts, at least one, while the others do. Gives the least cosine.
+    /// All sessions concurrently embed their share of the texts, at least one each. Returns the minimum cosine.
     pub(super) fn run(&self, sessions: &mut [Box<dyn Session>]) -> Result<f64, SelfCheckError> {
         let count = sessions.len();
         std::thread::scope(|scope| {
@@ -97,12 +99,12 @@ impl SelfCheck {
                     own.map(|(ids, text)| self.compare(session.as_mut(), ids, text)).collect::<Result<Vec<_>, _>>()
                 })
             });
-            let mut least = f64::INFINITY;
+            let mut min_cosine = f64::INFINITY;
             for share in shares.collect::<Vec<_>>() {
                 let cosines = share.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))?;
-                least = cosines.into_iter().fold(least, f64::min);
+                min_cosine = cosines.into_iter().fold(min_cosine, f64::min);
             }
-            Ok(least)
+            Ok(min_cosine)
         })
     }
 
@@ -112,29 +114,34 @@ impl SelfCheck {
         if cosine >= self.threshold {
             return Ok(cosine);
         }
-        let (id, instruction_set) = (text.id.clone(), self.instruction_set.clone());
-        // Not a number where there is none: that fails, too.
-        Err(SelfCheckError::Cosine { id, cosine, threshold: self.threshold, engine: self.engine, instruction_set })
+        // NaN also fails.
+        Err(SelfCheckError::Cosine {
+            id: text.id.clone(),
+            cosine,
+            threshold: self.threshold,
+            engine: self.engine,
+            instruction_set: self.instruction_set.clone(),
+        })
     }
 }
 
-/// Texts that neither PyTorch nor this tokeniser cuts, spread over the lengths.
+/// Texts of all lengths that neither PyTorch nor this tokenizer truncates.
 fn choose(reference: &ReferenceSet, max_tokens: usize) -> Vec<&ReferenceText> {
     let short = |text: &&ReferenceText| {
         let tokens = text.token_count as usize;
-        tokens <= LONGEST.min(max_tokens) && text.token_count < reference.max_tokens
+        tokens <= MAX_TOKENS.min(max_tokens) && text.token_count < reference.max_tokens
     };
-    let (mut hard, mut plain): (Vec<_>, Vec<_>) =
-        reference.texts.iter().filter(short).partition(|text| text.id.starts_with(HARD));
-    let hard = spread(&mut hard, TEXTS / 2);
-    let plain = spread(&mut plain, TEXTS - hard.len());
-    // Neighbours take turns, so that no session gets the long ones only.
-    let mut chosen = [hard, plain].concat();
+    let (mut edge_cases, mut ordinary): (Vec<_>, Vec<_>) =
+        reference.texts.iter().filter(short).partition(|text| text.id.starts_with(EDGE_CASE));
+    let edge_cases = spread(&mut edge_cases, TEXTS / 2);
+    let ordinary = spread(&mut ordinary, TEXTS - edge_cases.len());
+    // Sessions take texts in turn: sorted by length, none gets only long ones.
+    let mut chosen = [edge_cases, ordinary].concat();
     chosen.sort_by_key(|text| text.token_count);
     chosen
 }
 
-/// So many of the texts at most, the shortest and the longest among them.
+/// Up to `count` of the texts, including the shortest and the longest.
 fn spread<'r>(texts: &mut [&'r ReferenceText], count: usize) -> Vec<&'r ReferenceText> {
     texts.sort_by_key(|text| text.token_count);
     let count = count.min(texts.len());

@@ -1,4 +1,4 @@
-//! The servers of all listeners: what they share, their start, and the drain.
+//! The servers of all listeners: start, readiness and drain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +6,17 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::AppError;
-use super::doors::Doors;
+use super::error::AppError;
+use super::listeners::Listeners;
 use super::loader::Loader;
 use super::probes::Probes;
 use super::sockets::Sockets;
 use crate::admin::Operations;
 use crate::config::Settings;
-use crate::grpc::{AdminListener, Door, EmbeddingListener, Health, HealthListener, Protocols, TransportLimits};
-use crate::http::{HttpLimits, HttpListener, OpenAi, Seats};
+use crate::grpc::{
+    AdminListener, EmbeddingListener, Health, HealthListener, ListenerConfig, Protocols, TransportLimits,
+};
+use crate::http::{ConnectionPermits, HttpLimits, HttpListener, OpenAi};
 use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
 use crate::readiness::Readiness;
@@ -23,17 +25,17 @@ use crate::stats::Stats;
 use crate::tokens::Tokens;
 use crate::trace::Traces;
 
-/// The servers that run.
+/// The running servers.
 pub(super) struct Servers {
     serving: Serving,
     health: Health,
     stop: CancellationToken,
-    /// The servers but those of probes.
+    /// All servers except those of probes.
     tasks: TaskTracker,
     probes: Probes,
 }
 
-/// What all servers are made of.
+/// What the servers have in common.
 struct Shared<'s> {
     settings: &'s Settings,
     serving: Serving,
@@ -44,31 +46,34 @@ struct Shared<'s> {
 }
 
 impl Servers {
-    /// Opens all listeners, and serves what can be served without a model.
+    /// Opens all listeners and serves what needs no model.
     pub(super) async fn start(
         settings: &Settings,
         stats: Stats,
         traces: Traces,
         loader: Arc<Loader>,
     ) -> Result<Self, AppError> {
-        let doors = Doors::open(settings)?;
+        let listeners = Listeners::open(settings)?;
         let sockets = Sockets::open(settings).await?;
         let readiness = Readiness::default();
         let health = Health::not_yet_serving(protocols(settings), readiness.clone()).await;
         let serving = Serving { model: ModelSlot::default(), requests: TaskTracker::new(), stats };
-        let shared = Shared { settings, serving, health, readiness, limits: doors.limits, traces };
-        let (stop, tasks, probes) = (CancellationToken::new(), TaskTracker::new(), Probes::new());
+        let shared = Shared { settings, serving, health, readiness, limits: listeners.limits, traces };
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let probes = Probes::new();
 
-        let tokens = doors.service.tokens.clone();
-        tasks.spawn(shared.embedding(doors.service).serve(sockets.service, stop.clone()));
+        let tokens = listeners.service.tokens.clone();
+        tasks.spawn(shared.embedding(listeners.service).serve(sockets.service, stop.clone()));
         if let Some(socket) = sockets.admin {
-            tasks.spawn(shared.admin(loader, doors.admin).serve(socket, stop.clone()));
+            tasks.spawn(shared.admin(loader, listeners.admin).serve(socket, stop.clone()));
         }
         tasks.close();
-        let openai = tell_whether_served(doors.openai).then(|| shared.openai(tokens, &tasks, &stop));
-        let (http, health_alone) = (shared.http(doors.http, openai), shared.health_alone(doors.health));
+        let openai = is_served(listeners.openai).then(|| shared.openai(tokens, &tasks, &stop));
+        let http = shared.http(listeners.http, openai);
         probes.start(sockets.http, |socket, stop| http.serve(socket, stop));
-        probes.start(sockets.health, |socket, stop| health_alone.serve(socket, stop));
+        let health_only = shared.health_only(listeners.health);
+        probes.start(sockets.health, |socket, stop| health_only.serve(socket, stop));
         let Shared { serving, health, .. } = shared;
         Ok(Self { serving, health, stop, tasks, probes })
     }
@@ -79,7 +84,7 @@ impl Servers {
         tracing::info!("ready");
     }
 
-    /// NOT_SERVING, a grace for load balancers to notice, no new connections, the rest of the requests.
+    /// Reports NOT_SERVING, gives load balancers a grace period to notice, then closes the listeners and drains.
     pub(super) async fn stop(self, grace: Duration, drain: Duration) -> Result<(), AppError> {
         self.health.not_serving().await;
         tracing::info!(?grace, "stopping: health is NOT_SERVING");
@@ -94,7 +99,7 @@ impl Servers {
             if requests > 0 {
                 return Err(AppError::DrainTimeout { requests, timeout: drain });
             }
-            tracing::warn!("some connections were not closed by their clients; none had a request under way");
+            tracing::warn!("some clients did not close their connections; none had a request in flight");
         }
         tracing::info!("drained");
         Ok(())
@@ -102,7 +107,7 @@ impl Servers {
 }
 
 impl Shared<'_> {
-    fn embedding(&self, door: Door) -> EmbeddingListener {
+    fn embedding(&self, config: ListenerConfig) -> EmbeddingListener {
         EmbeddingListener {
             serving: self.serving.clone(),
             health: self.health.clone(),
@@ -110,11 +115,11 @@ impl Shared<'_> {
             protocols: protocols(self.settings),
             reflection: self.settings.reflection,
             traces: self.traces.clone(),
-            door,
+            config,
         }
     }
 
-    fn admin(&self, loader: Arc<Loader>, door: Door) -> AdminListener {
+    fn admin(&self, loader: Arc<Loader>, config: ListenerConfig) -> AdminListener {
         let Serving { model, requests, stats } = self.serving.clone();
         AdminListener {
             operations: Operations::new(model, loader, stats.clone()),
@@ -124,7 +129,7 @@ impl Shared<'_> {
             reflection: self.settings.reflection,
             stats,
             traces: self.traces.clone(),
-            door,
+            config,
         }
     }
 
@@ -133,30 +138,32 @@ impl Shared<'_> {
         HttpListener { metrics: Metrics { stats, model, readiness: self.readiness.clone() }, limits, openai }
     }
 
-    /// Connections that carry calls are among the `tasks` that the drain waits for; those after `stop` carry none.
+    /// The drain waits for connections with calls, which are among the `tasks`. Connections made after `stop` get no
+    /// calls.
     fn openai(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> OpenAi {
         OpenAi {
             serving: self.serving.clone(),
             tokens,
             max_body_bytes: self.limits.max_message_bytes,
-            seats: Seats::new(self.settings.max_connections, tasks.clone()),
+            permits: ConnectionPermits::new(self.settings.max_connections, tasks.clone()),
             readiness: self.readiness.clone(),
             stop: stop.clone(),
             traces: self.traces.clone(),
         }
     }
 
-    fn health_alone(&self, door: Door) -> HealthListener {
-        HealthListener { health: self.health.clone(), limits: self.limits, stats: self.serving.stats.clone(), door }
+    fn health_only(&self, config: ListenerConfig) -> HealthListener {
+        HealthListener { health: self.health.clone(), limits: self.limits, stats: self.serving.stats.clone(), config }
     }
 }
 
-/// What is spoken beside `embedd.v1`.
+/// The protocols that are served in addition to `embedd.v1`.
 fn protocols(settings: &Settings) -> Protocols {
     Protocols { tei: settings.tei, open_inference: settings.open_inference }
 }
 
-fn tell_whether_served(openai: Result<(), &'static str>) -> bool {
+/// Logs and returns whether OpenAI's API is served.
+fn is_served(openai: Result<(), &'static str>) -> bool {
     match openai {
         Ok(()) => tracing::info!("OpenAI's API is served on the HTTP port"),
         Err(reason) => tracing::info!(reason, "OpenAI's API is not served"),

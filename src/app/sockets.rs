@@ -1,13 +1,13 @@
-//! Settings to sockets.
+//! Opens the sockets that the settings name.
 
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
 
-use super::AppError;
+use super::error::AppError;
 use crate::config::Settings;
 
-/// What the server listens on, all of it open before anything that takes time.
+/// The listening sockets. All are open before anything that takes time.
 pub(super) struct Sockets {
     pub(super) service: TcpListener,
     pub(super) admin: Option<TcpListener>,
@@ -23,10 +23,10 @@ impl Sockets {
             http: listen_if(settings.http_listen, "--http-listen").await?,
             health: listen_if(settings.health_listen, "--health-listen").await?,
         };
-        tell_address("gRPC", Some(&sockets.service));
-        tell_address("admin gRPC", sockets.admin.as_ref());
-        tell_address("HTTP", sockets.http.as_ref());
-        tell_address("health", sockets.health.as_ref());
+        log_address("gRPC", Some(&sockets.service));
+        log_address("admin gRPC", sockets.admin.as_ref());
+        log_address("HTTP", sockets.http.as_ref());
+        log_address("health", sockets.health.as_ref());
         Ok(sockets)
     }
 }
@@ -42,8 +42,8 @@ async fn listen_if(address: Option<SocketAddr>, setting: &'static str) -> Result
     }
 }
 
-/// Port 0 lets the system choose: the log tells what it chose.
-fn tell_address(server: &str, listener: Option<&TcpListener>) {
+/// For port 0, this is the port that the system chose.
+fn log_address(server: &str, listener: Option<&TcpListener>) {
     if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, server, "listening");
     }

@@ -2,73 +2,55 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Arg, ArgMatches};
+use clap::Args;
 
-use super::{config_file, flags, min_cosine, path, shared_settings, switch};
-use crate::config::Flags;
-use crate::convert::recipe::Recipe;
-use crate::convert::{Gate, Making};
+use super::values::{cosine, one_of};
+use embedd_convert::recipe::Recipe;
 
-/// `embedd convert`
-#[derive(Debug, Clone, PartialEq)]
+/// Arguments of `embedd convert`.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct Convert {
-    /// Settings given as flags.
-    pub flags: Flags,
-    /// The folder of the bundle; none: its place in the cache folder.
+    /// The folder to write the bundle to [default: the model's bundle in the cache folder]
+    #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Convert again where there is a bundle already.
+    /// The precision of the portable engine's weights; fp32: no portable engine [default: int8]
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        value_parser = one_of([("int8", Precision::Int8), ("fp16", Precision::Fp16), ("fp32", Precision::Fp32)]),
+        conflicts_with = "recipe"
+    )]
+    pub precision: Option<Precision>,
+    /// How the portable engine is quantized [default: int8-per-token]
+    #[arg(long, value_name = "RECIPE", value_parser = one_of(Recipe::ALL.map(|recipe| (recipe.name(), recipe))))]
+    pub recipe: Option<Recipe>,
+    /// The reference set to compare with [default: the built-in one]
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
+    /// The minimum cosine to PyTorch that every text must reach [default: 0.99]
+    #[arg(long, value_name = "COSINE", allow_negative_numbers = true, value_parser = cosine)]
+    pub min_cosine: Option<f64>,
+    /// Write a bundle even if it fails the accuracy gate; the server rejects it
+    #[arg(long)]
+    pub allow_inaccurate: bool,
+    /// Latencies of PyTorch and others for the report, as for `embedd bench`; -: read standard input
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Skip the benchmark and the report, which take longest
+    #[arg(long)]
+    pub no_report: bool,
+    /// Replace an existing bundle
+    #[arg(long)]
     pub force: bool,
-    /// What is made.
-    pub making: Making,
 }
 
-pub(super) fn read(matches: &ArgMatches) -> Convert {
-    let default = Gate::default();
-    let gate = Gate {
-        min_cosine: matches.get_one("min-cosine").copied().unwrap_or(default.min_cosine),
-        allow_inaccurate: matches.get_flag("allow-inaccurate"),
-    };
-    let recipe = match (matches.get_one::<Recipe>("recipe"), matches.get_one::<String>("precision")) {
-        (Some(recipe), _) => Some(*recipe),
-        (None, Some(precision)) => Recipe::ALL.into_iter().find(|recipe| recipe.precision() == precision),
-        (None, None) => Some(Recipe::default()),
-    };
-    let making = Making {
-        recipe,
-        gate,
-        reference: matches.get_one("reference").cloned(),
-        baseline: matches.get_one("baseline").cloned(),
-        report: !matches.get_flag("no-report"),
-    };
-    let (output, force) = (matches.get_one("output").cloned(), matches.get_flag("force"));
-    Convert { flags: flags(matches), output, force, making }
-}
-
-pub(super) fn command() -> clap::Command {
-    let recipes = PossibleValuesParser::new(Recipe::ALL.map(Recipe::name)).try_map(|name| name.parse::<Recipe>());
-    clap::Command::new("convert")
-        .about("Convert a model into a bundle: ONNX and INT8, compared with PyTorch")
-        .args([
-            path("output", "DIR", "The folder of the bundle [default: its place in the cache folder]"),
-            Arg::new("precision")
-                .long("precision")
-                .value_name("PRECISION")
-                .value_parser(PossibleValuesParser::new(["int8", "fp16", "fp32"]))
-                .conflicts_with("recipe")
-                .help("Of the portable model's weights; fp32: no portable model [default: int8]"),
-            Arg::new("recipe")
-                .long("recipe")
-                .value_name("RECIPE")
-                .value_parser(recipes)
-                .help("How the portable model is quantised [default: int8-per-token]"),
-            path("reference", "FILE", "The reference set to compare with [default: the built-in one]"),
-            min_cosine("The least cosine to PyTorch that a text may have [default: 0.99]"),
-            switch("allow-inaccurate", "Write a bundle that fails the gate all the same; the server refuses it"),
-            path("baseline", "FILE", "Times of PyTorch and others for the report, as `embedd bench` takes them"),
-            switch("no-report", "Leave out the benchmark and the report, which take longest"),
-            switch("force", "Convert again where there is a bundle already"),
-            config_file(),
-        ])
-        .args(shared_settings())
+/// How the weights of the portable engine are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// By the default recipe.
+    Int8,
+    /// In half precision.
+    Fp16,
+    /// Not at all: there is no portable engine.
+    Fp32,
 }

@@ -1,118 +1,77 @@
-//! `embed`: texts to vectors by way of a server.
+//! `embedd embed`
 
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Arg, ArgMatches, value_parser};
+use clap::{Args, value_parser};
 
-use super::load_test::positive_time;
-use super::{client, switch};
-use crate::client::{ClientOptions, DEFAULT_SERVER, EmbedOptions, Truncation};
-use crate::config::Flags;
+use super::client::{Credentials, DEFAULT_SERVER};
+use super::values::{one_of, positive_time};
+use embedd_client::Truncation;
 
-/// `embedd embed`
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Arguments of `embedd embed`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = "Each embedding is a JSON object: `index` (from 0), `embedding`, `token_count`, `truncated`, \
+                  `cached`. Lines of standard input are embedded as they arrive and printed in input order. Texts that \
+                  cannot be embedded are reported on standard error by number (from 1) and left out. Exit codes: 0 all \
+                  texts are embedded, 1 some are not or no server answers, 64 wrong use.")]
 pub struct Embed {
-    /// Settings given as flags: there are none.
-    pub flags: Flags,
-    /// The servers.
-    pub client: ClientOptions,
-    /// None: the lines of standard input.
+    /// The texts [default: the lines of standard input]
+    #[arg(value_name = "TEXT")]
     pub texts: Vec<String>,
-    /// How they are embedded.
-    pub options: EmbedOptions,
-    /// How long a request may take.
-    pub deadline: Option<Duration>,
-    /// Print each text with its embedding.
-    pub with_text: bool,
-    /// How embeddings are printed.
+    /// One object per line, or one array
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_parser = one_of([("jsonl", Output::JsonLines), ("json", Output::Json)]),
+        default_value = "jsonl"
+    )]
     pub output: Output,
+    /// Print each text with its embedding
+    #[arg(long)]
+    pub with_text: bool,
+    /// What is asked of the server.
+    #[command(flatten)]
+    pub request: RequestOptions,
+    /// `host:port`, `https://host:port` for TLS, several separated by commas, or `dns:///host:port` for every address
+    /// of a name
+    #[arg(long, value_name = "URL,URL", default_value = DEFAULT_SERVER, help_heading = "Server")]
+    pub server: String,
+    /// How client and server authenticate each other.
+    #[command(flatten)]
+    pub credentials: Credentials,
+}
+
+/// How texts are embedded.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Requests")]
+pub struct RequestOptions {
+    /// Keep only the first N components of each vector [default: all]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub dimensions: Option<u32>,
+    /// Do not scale vectors to L2 norm 1
+    #[arg(long)]
+    pub no_normalize: bool,
+    /// How texts that are too long are handled: cut off at the end or the start, or rejected [default: the server's]
+    #[arg(
+        long,
+        value_name = "SIDE",
+        value_parser =
+            one_of([("end", Truncation::End), ("start", Truncation::Start), ("reject", Truncation::Reject)])
+    )]
+    pub truncation: Option<Truncation>,
+    /// Compute every embedding instead of using the server's cache
+    #[arg(long)]
+    pub skip_cache: bool,
+    /// The deadline of each request, retries included [default: none]
+    #[arg(long, value_name = "TIME", value_parser = positive_time)]
+    pub deadline: Option<Duration>,
 }
 
 /// How embeddings are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// An object a line.
-    #[default]
+    /// One object per line.
     JsonLines,
-    /// An array of them.
+    /// One array of objects.
     Json,
-}
-
-pub(super) fn read(matches: &ArgMatches) -> Embed {
-    let options = EmbedOptions {
-        normalize: !matches.get_flag("no-normalize"),
-        dimensions: matches.get_one("dimensions").copied(),
-        truncation: matches.get_one("truncation").copied().unwrap_or(Truncation::Unspecified),
-        skip_cache: matches.get_flag("skip-cache"),
-    };
-    Embed {
-        flags: Flags::default(),
-        client: client::options(matches),
-        texts: matches.get_many("texts").into_iter().flatten().cloned().collect(),
-        options,
-        deadline: matches.get_one("deadline").copied(),
-        with_text: matches.get_flag("with-text"),
-        output: matches.get_one("output").copied().unwrap_or_default(),
-    }
-}
-
-pub(super) fn command() -> clap::Command {
-    clap::Command::new("embed")
-        .about("Have a server embed texts, and print the embeddings")
-        .after_help(
-            "Each embedding is a JSON object: `index` (from 0), `embedding`, `token_count`, `truncated`, `cached`. Lines \
-             of standard input are embedded as they come, and printed in their order. What cannot be embedded is told on \
-             standard error by its number (from 1) and left out. Exit codes: 0 all are embedded, 1 some are not, or no \
-             server answers, 64 wrong use.",
-        )
-        .args([texts(), output(), switch("with-text", "Print each text with its embedding")])
-        .args(options())
-        .args(client::args().map(|arg| match arg.get_id().as_str() {
-            "server" => arg.value_name("URL,URL").help(format!(
-                "`host:port`, `https://host:port` for TLS, several with commas between them, or `dns:///host:port` for \
-                 every address of a name [default: {DEFAULT_SERVER}]"
-            )),
-            _ => arg,
-        }))
-}
-
-fn texts() -> Arg {
-    Arg::new("texts").value_name("TEXT").num_args(0..).help("The texts [default: the lines of standard input]")
-}
-
-fn output() -> Arg {
-    let outputs = PossibleValuesParser::new(["jsonl", "json"]).map(|name| match name.as_str() {
-        "json" => Output::Json,
-        _ => Output::JsonLines,
-    });
-    let help = "An object a line, or an array of them [default: jsonl]";
-    Arg::new("output").long("output").value_name("FORMAT").value_parser(outputs).help(help)
-}
-
-fn options() -> impl Iterator<Item = Arg> {
-    let truncations = PossibleValuesParser::new(["end", "start", "reject"]).map(|name| match name.as_str() {
-        "end" => Truncation::End,
-        "start" => Truncation::Start,
-        _ => Truncation::Reject,
-    });
-    let value = |name: &'static str, placeholder: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name(placeholder).help(help)
-    };
-    let args = [
-        value("dimensions", "N", "Components of a vector to keep, from the first [default: all]")
-            .value_parser(value_parser!(u32).range(1..)),
-        switch("no-normalize", "Do not scale vectors to L2 norm 1"),
-        value(
-            "truncation",
-            "SIDE",
-            "What becomes of a text that is too long: its end or start is cut off, or it is \
-             refused [default: the server's]",
-        )
-        .value_parser(truncations),
-        switch("skip-cache", "Have every embedding computed"),
-        value("deadline", "TIME", "How long a request may take, its repetitions included [default: none]")
-            .value_parser(positive_time),
-    ];
-    args.into_iter().map(|arg| arg.help_heading("Requests"))
 }

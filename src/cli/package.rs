@@ -1,75 +1,41 @@
-//! `embedd package`: its flags.
+//! `embedd package`
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches};
+use clap::Args;
 
-use super::{config_file, flags, path, setting, shared_settings, switch};
-use crate::config::{Flags, by_key};
-
-/// The tarball's name where none is given, without its ending: the one that detectors expect.
-const DEFAULT_NAME: &str = "raxe_onnx_model_v1";
-
-/// `embedd package`
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Arguments of `embedd package`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 the accuracy is unknown or too low (no tarball is written), 64 wrong \
+                  use or configuration."
+)]
 pub struct Package {
-    /// Settings given as flags.
-    pub flags: Flags,
-    /// The tarball; none: `name` with its ending in the current folder.
+    /// The tarball to write [default: NAME.tar.gz in the current folder]
+    #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// What the tarball is called, without `.tar.gz`.
+    // The default is the name that detectors expect.
+    /// The name of the tarball in the current folder, without its extension
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = tarball_name,
+        default_value = "raxe_onnx_model_v1",
+        conflicts_with = "output"
+    )]
     pub name: String,
-    /// Replace a tarball that is there already.
+    /// Replace an existing tarball
+    #[arg(long)]
     pub force: bool,
-    /// Check this tarball instead of writing one.
+    /// Check this tarball instead of writing one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "name", "force", "bundle", "model"])]
     pub verify: Option<PathBuf>,
 }
 
-impl Default for Package {
-    fn default() -> Self {
-        Self { flags: Flags::default(), output: None, name: DEFAULT_NAME.to_owned(), force: false, verify: None }
-    }
-}
-
-pub(super) fn read(matches: &ArgMatches) -> Package {
-    let path = |key| matches.get_one::<PathBuf>(key).cloned();
-    Package {
-        flags: flags(matches),
-        output: path("output"),
-        name: matches.get_one("name").cloned().unwrap_or_else(|| DEFAULT_NAME.to_owned()),
-        force: matches.get_flag("force"),
-        verify: path("verify"),
-    }
-}
-
-pub(super) fn command() -> clap::Command {
-    let output = path("output", "FILE", "The tarball [default: NAME.tar.gz in the current folder]");
-    let name = Arg::new("name")
-        .long("name")
-        .value_name("NAME")
-        .value_parser(tarball_name)
-        .conflicts_with("output")
-        .help(format!("What the tarball in the current folder is called [default: {DEFAULT_NAME}]"));
-    let verify = path("verify", "FILE", "Check this tarball instead of writing one")
-        .conflicts_with_all(["output", "name", "force", "bundle", "model"]);
-    clap::Command::new("package")
-        .about("Pack a bundle's INT8 models, its tokeniser and report into a tarball")
-        .after_help(
-            "Exit codes: 0 done, 1 failed, 2 the model's accuracy is unknown or too low (no tarball is written), 64 \
-             wrong use or configuration.",
-        )
-        .args([output, name, switch("force", "Replace a tarball that is there already"), verify, config_file()])
-        .args(
-            by_key("bundle")
-                .map(|bundle| setting(bundle).help("Pack this bundle [default: the model's in the cache folder]")),
-        )
-        .args(shared_settings())
-}
-
 fn tarball_name(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if text.is_empty() || text.starts_with(['.', '-']) || !text.chars().all(plain) {
-        return Err("it may hold letters, digits, `-`, `_` and `.`; --output takes a path".to_owned());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.starts_with(['.', '-']) || !text.chars().all(is_plain) {
+        return Err("expected letters, digits, `-`, `_` and `.`; use --output for a path".to_owned());
     }
     Ok(text.to_owned())
 }

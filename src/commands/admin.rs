@@ -4,17 +4,18 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Outcome;
-use crate::cli::{Admin, AdminAction};
-use crate::client::{Connection, Refused};
-use crate::progress::{Progress, Task, Unit};
-use crate::proto::admin_service_client::AdminServiceClient;
-use crate::proto::benchmark_response::Event;
-use crate::proto::{
+use super::client::connect;
+use super::outcome::Outcome;
+use crate::cli::{Admin, AdminAction, AdminBenchmark, AdminReload, AdminValidate};
+use embedd_client::{Connection, Refused};
+use embedd_common::progress::{Progress, Task, Unit};
+use embedd_model::reference::ReferenceSet;
+use embedd_proto::admin_service_client::AdminServiceClient;
+use embedd_proto::benchmark_response::Event;
+use embedd_proto::{
     BenchmarkProgress, BenchmarkRequest, BenchmarkResult, ClearCacheRequest, GetStatsRequest, ReferencePair,
     ReloadModelRequest, ValidateRequest, ValidateResponse,
 };
-use crate::reference::ReferenceSet;
 
 mod json;
 mod table;
@@ -24,7 +25,7 @@ type Client = AdminServiceClient<Connection>;
 pub(super) fn run(command: &Admin) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut client = AdminServiceClient::new(command.client.connect().await?);
+        let mut client = AdminServiceClient::new(connect(&command.server, &command.credentials).await?);
         act(command, &mut client).await
     })
 }
@@ -32,12 +33,12 @@ pub(super) fn run(command: &Admin) -> anyhow::Result<Outcome> {
 async fn act(command: &Admin, client: &mut Client) -> anyhow::Result<Outcome> {
     let json = command.json;
     match &command.action {
-        AdminAction::Validate { reference, min_cosine, all } => {
+        AdminAction::Validate(AdminValidate { reference, min_cosine, all }) => {
             let found = validate(client, reference.as_deref(), *min_cosine).await?;
             print(json, || json::validation(&found), || table::validation(&found, *all));
             return Ok(Outcome::of_gate(found.passed));
         }
-        AdminAction::Benchmark { lengths, batches, concurrencies, requests } => {
+        AdminAction::Benchmark(AdminBenchmark { lengths, batches, concurrencies, requests }) => {
             let request = BenchmarkRequest {
                 token_counts: lengths.clone(),
                 batch_sizes: batches.clone(),
@@ -51,7 +52,7 @@ async fn act(command: &Admin, client: &mut Client) -> anyhow::Result<Outcome> {
             let stats = client.get_stats(GetStatsRequest {}).await.map_err(Refused::from)?.into_inner();
             print(json, || json::stats(&stats), || table::stats(&stats));
         }
-        AdminAction::Reload { bundle } => {
+        AdminAction::Reload(AdminReload { bundle }) => {
             let bundle = bundle.as_ref().map(|bundle| bundle.display().to_string()).unwrap_or_default();
             let request = ReloadModelRequest { bundle };
             let reloaded = client.reload_model(request).await.map_err(Refused::from)?.into_inner();
@@ -82,7 +83,7 @@ async fn validate(
     let ids: Vec<String> = set.iter().flat_map(|set| set.texts.iter().map(|text| text.id.clone())).collect();
     let request = ValidateRequest { pairs: set.map(pairs).unwrap_or_default(), min_cosine };
     let mut found = client.validate(request).await.map_err(Refused::from)?.into_inner();
-    // The server does not know what texts of ours are called.
+    // The server does not know the ids of our texts.
     for text in &mut found.texts {
         if let Some(id) = ids.get(text.index as usize) {
             text.id.clone_from(id);
@@ -95,32 +96,32 @@ fn pairs(set: ReferenceSet) -> Vec<ReferencePair> {
     set.texts.into_iter().map(|text| ReferencePair { text: text.text, embedding: text.embedding }).collect()
 }
 
-/// Ended by a signal, it leaves, and the server stops measuring.
+/// If a signal ends this process, the server stops measuring.
 async fn benchmark(client: &mut Client, request: BenchmarkRequest) -> anyhow::Result<BenchmarkResult> {
     let mut events = client.benchmark(request).await.map_err(Refused::from)?.into_inner();
-    let mut told = Told::default();
+    let mut reporter = ProgressReporter::default();
     while let Some(event) = events.message().await.map_err(Refused::from)? {
         match event.event {
-            Some(Event::Progress(progress)) => told.tell(&progress),
+            Some(Event::Progress(progress)) => reporter.report(&progress),
             Some(Event::Result(result)) => {
-                told.finish();
+                reporter.finish();
                 return Ok(result);
             }
             None => {}
         }
     }
-    anyhow::bail!("the server ended the benchmark without a result; its log may say why")
+    anyhow::bail!("the server ended the benchmark without a result; see its log")
 }
 
-/// Progress on standard error.
+/// Reports progress on standard error.
 #[derive(Default)]
-struct Told {
+struct ProgressReporter {
     task: Option<Task>,
     done: u32,
 }
 
-impl Told {
-    fn tell(&mut self, progress: &BenchmarkProgress) {
+impl ProgressReporter {
+    fn report(&mut self, progress: &BenchmarkProgress) {
         let total = Some(u64::from(progress.total));
         let task = self.task.get_or_insert_with(|| Progress::auto().task("benchmark", total, Unit::Steps));
         task.advance(u64::from(progress.done.saturating_sub(self.done)));

@@ -1,15 +1,17 @@
 //! `embedd bench`
 
-use super::{proof, start_logging};
+use super::measured::MeasuredBundle;
+use super::outcome::Outcome;
+use super::setup::start_logging;
 use crate::cli::Bench;
 use crate::config::Configuration;
 
-pub(super) fn run(command: &Bench, configuration: &Configuration) -> anyhow::Result<()> {
+pub(super) fn run(command: &Bench, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
-    let bench = proof::Bench::open(configuration)?;
-    let baseline = bench.baseline(&command.timed)?;
-    let mut report = bench.report();
-    report.add_latency(bench.time(&command.timed)?, bench.threads.get());
+    let measured = MeasuredBundle::open(configuration)?;
+    let baseline = measured.baseline(&command.timed)?;
+    let mut report = measured.report();
+    report.add_latency(measured.time(&command.timed)?, measured.threads.get());
     if let Some(baseline) = &baseline {
         report.add_baseline(baseline);
     }
@@ -25,5 +27,5 @@ pub(super) fn run(command: &Bench, configuration: &Configuration) -> anyhow::Res
     } else {
         print!("{}", report.latency_table());
     }
-    Ok(())
+    Ok(Outcome::Done)
 }

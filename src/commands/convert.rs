@@ -1,20 +1,20 @@
 //! `embedd convert`
 
-use super::{Outcome, fetching, start_logging};
-use crate::cli::Convert;
+use super::outcome::Outcome;
+use super::setup::{preparation, start_logging};
+use crate::cli::{Convert, Precision};
 use crate::config::Configuration;
-use crate::convert::ConvertError;
-use crate::engine::OnnxRuntime;
-use crate::prepare::{Preparation, PrepareError};
+use crate::prepare::PrepareError;
+use embedd_convert::recipe::Recipe;
+use embedd_convert::{ConvertError, Gate, Making};
 
 pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
-    let (home, fetcher, progress) = fetching(configuration)?;
+    let preparation = preparation(configuration)?;
     let model = &configuration.settings.model;
-    let output = convert.output.clone().unwrap_or_else(|| home.bundle_dir(model));
-    let runtime = OnnxRuntime::load(&fetcher.runtime()?)?;
-    let preparation = Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress };
-    match preparation.convert(model, output, convert.force, convert.making.clone()) {
+    let output = convert.output.clone().unwrap_or_else(|| preparation.home.bundle_dir(model));
+    let runtime = preparation.runtime()?;
+    match preparation.convert(model, output, convert.force, making(convert), &runtime) {
         Ok(bundle) => println!("bundle  {}", bundle.folder().display()),
         Err(error @ PrepareError::Convert(ConvertError::Gate(_))) => {
             eprintln!("error: {error}");
@@ -23,4 +23,46 @@ pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::R
         Err(error) => return Err(error.into()),
     }
     Ok(Outcome::Done)
+}
+
+fn making(convert: &Convert) -> Making {
+    let default = Gate::default();
+    let recipe = match (convert.recipe, convert.precision) {
+        (Some(recipe), _) => Some(recipe),
+        (None, Some(Precision::Fp16)) => Some(Recipe::Fp16),
+        (None, Some(Precision::Fp32)) => None,
+        (None, Some(Precision::Int8) | None) => Some(Recipe::default()),
+    };
+    Making {
+        recipe,
+        gate: Gate {
+            min_cosine: convert.min_cosine.unwrap_or(default.min_cosine),
+            allow_inaccurate: convert.allow_inaccurate,
+        },
+        reference: convert.reference.clone(),
+        baseline: convert.baseline.clone(),
+        report: !convert.no_report,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_flags_conversion_has_its_defaults() {
+        assert_eq!(making(&Convert::default()), Making::default());
+    }
+
+    #[test]
+    fn a_precision_stands_for_a_recipe() {
+        for (precision, recipe) in
+            [(Precision::Int8, Some(Recipe::PerToken)), (Precision::Fp16, Some(Recipe::Fp16)), (Precision::Fp32, None)]
+        {
+            let convert = Convert { precision: Some(precision), ..Convert::default() };
+            assert_eq!(making(&convert).recipe, recipe);
+        }
+        let convert = Convert { recipe: Some(Recipe::DynamicPerTensor), ..Convert::default() };
+        assert_eq!(making(&convert).recipe, Some(Recipe::DynamicPerTensor));
+    }
 }

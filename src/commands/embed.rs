@@ -9,9 +9,10 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::Outcome;
-use crate::cli::Embed;
-use crate::client::{CallError, CallErrorKind, Client, Embedding, OptionsError};
+use super::client::{builder, explain};
+use super::outcome::Outcome;
+use crate::cli::{Embed, RequestOptions};
+use embedd_client::{CallError, CallErrorKind, Client, EmbedOptions, Embedding, Truncation};
 
 mod lines;
 mod writer;
@@ -19,10 +20,10 @@ mod writer;
 use lines::read_line;
 use writer::Writer;
 
-/// Lines that are read ahead.
-const AHEAD: usize = 64;
+/// Lines that are read ahead of the server.
+const READ_AHEAD: usize = 64;
 
-/// A text with its number, from 1.
+/// A text with its number, counted from 1.
 struct Numbered {
     number: u64,
     text: String,
@@ -34,55 +35,56 @@ impl AsRef<str> for Numbered {
     }
 }
 
-/// Counts what is not embedded, and tells it.
+/// Reports and counts the texts that were not embedded.
 #[derive(Debug, Clone)]
 struct Failures {
     /// `text` or `line`.
-    what: &'static str,
+    unit: &'static str,
     count: Arc<AtomicU64>,
 }
 
 impl Failures {
-    fn of(what: &'static str) -> Self {
-        Self { what, count: Arc::default() }
+    fn of(unit: &'static str) -> Self {
+        Self { unit, count: Arc::default() }
     }
 
-    fn tell(&self, number: u64, reason: &str) {
+    fn report(&self, number: u64, reason: &str) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        eprintln!("{} {number}: {reason}", self.what);
+        eprintln!("{} {number}: {reason}", self.unit);
     }
 
     fn outcome(&self) -> anyhow::Result<Outcome> {
         match self.count.load(Ordering::Relaxed) {
             0 => Ok(Outcome::Done),
-            1 => anyhow::bail!("one {} was not embedded", self.what),
-            count => anyhow::bail!("{count} {}s were not embedded", self.what),
+            1 => anyhow::bail!("1 {} was not embedded", self.unit),
+            count => anyhow::bail!("{count} {}s were not embedded", self.unit),
         }
     }
 }
 
 pub(super) fn run(command: &Embed) -> anyhow::Result<Outcome> {
-    // The connection has a thread of its own: it is kept while a slow reader holds up the printing.
+    // The connection has a thread of its own, which keeps it alive while a slow reader holds up the output.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(embed(command))
 }
 
 async fn embed(command: &Embed) -> anyhow::Result<Outcome> {
-    let builder = command.client.builder()?;
-    let client = builder.connect().await.map_err(OptionsError::from)?.with_deadline(command.deadline);
+    let builder = builder(&command.server, &command.credentials)?;
+    let client = builder.connect().await.map_err(|error| explain(error, &command.credentials))?;
+    let client = client.with_deadline(command.request.deadline);
     if !command.texts.is_empty() {
         let texts = command.texts.iter().zip(1..).map(|(text, number)| Numbered { number, text: text.clone() });
         let texts: Vec<Numbered> = texts.collect();
         return print(command, &client, stream::iter(texts), &Failures::of("text")).await;
     }
-    let most = client.model().await?.limits.map_or(u64::MAX, |limits| limits.max_text_bytes);
+    let max_bytes = client.model().await?.limits.map_or(u64::MAX, |limits| limits.max_text_bytes);
     let failures = Failures::of("line");
-    let (sender, lines) = mpsc::channel(AHEAD);
+    let (sender, lines) = mpsc::channel(READ_AHEAD);
     let (done, mut read) = oneshot::channel();
     std::thread::spawn({
         let failures = failures.clone();
-        // The lines end after it is known why.
-        move || done.send(read_lines(io::stdin().lock(), most, &sender, &failures))
+        // Sent before the channel of lines closes.
+        move || done.send(read_lines(io::stdin().lock(), max_bytes, &sender, &failures))
     });
     let outcome = print(command, &client, ReceiverStream::new(lines), &failures).await;
     if let Ok(read) = read.try_recv() {
@@ -91,15 +93,15 @@ async fn embed(command: &Embed) -> anyhow::Result<Outcome> {
     outcome
 }
 
-/// Ends with the lines, or when nobody takes them any more.
+/// Returns at the end of the input, or when the receiver is dropped.
 fn read_lines(
     mut input: impl BufRead,
-    most: u64,
+    max_bytes: u64,
     sender: &mpsc::Sender<Numbered>,
     failures: &Failures,
 ) -> io::Result<()> {
     let mut number = 0;
-    while let Some(line) = read_line(&mut input, most)? {
+    while let Some(line) = read_line(&mut input, max_bytes)? {
         number += 1;
         match line {
             Ok(text) => {
@@ -107,7 +109,7 @@ fn read_lines(
                     break;
                 }
             }
-            Err(reason) => failures.tell(number, &reason),
+            Err(reason) => failures.report(number, &reason),
         }
     }
     Ok(())
@@ -121,7 +123,7 @@ async fn print(
 ) -> anyhow::Result<Outcome> {
     let mut writer = Writer::new(io::stdout().lock(), command.output);
     match print_all(command, client, texts, failures, &mut writer).await {
-        // A reader that has left wanted no more.
+        // The reader has closed the pipe: it needs no more.
         Err(error) if is_broken_pipe(&error) => Ok(Outcome::Done),
         ended => ended.and_then(|()| failures.outcome()),
     }
@@ -134,9 +136,9 @@ async fn print_all(
     failures: &Failures,
     writer: &mut Writer<impl io::Write>,
 ) -> anyhow::Result<()> {
-    let mut embeddings = Box::pin(client.embed_stream(texts, command.options));
+    let mut embeddings = Box::pin(client.embed_stream(texts, options(&command.request)));
     loop {
-        // What is printed is seen before anything is waited for.
+        // Flush before waiting for the next embedding.
         let next = match embeddings.next().now_or_never() {
             Some(next) => next,
             None => {
@@ -147,7 +149,7 @@ async fn print_all(
         let Some((text, result)) = next else { break };
         match result {
             Ok(embedding) => write(command, writer, &text, &embedding)?,
-            Err(error) => failures.tell(text.number, &reason(error)?),
+            Err(error) => failures.report(text.number, &reason(error)?),
         }
     }
     Ok(writer.finish()?)
@@ -162,13 +164,22 @@ fn write(
     writer.write(text.number - 1, command.with_text.then_some(text.as_ref()), embedding)
 }
 
-/// What is wrong with a text; an error where it is something else that is wrong.
+/// What is wrong with the text. Returns the error if the text is not the reason.
 fn reason(error: CallError) -> anyhow::Result<String> {
     match error.kind() {
         CallErrorKind::Invalid(violations) if violations.iter().any(|violation| violation.text.is_some()) => {
             Ok(violations.iter().map(|violation| violation.description.as_str()).collect::<Vec<_>>().join("; "))
         }
         _ => Err(error.into()),
+    }
+}
+
+fn options(request: &RequestOptions) -> EmbedOptions {
+    EmbedOptions {
+        normalize: !request.no_normalize,
+        dimensions: request.dimensions,
+        truncation: request.truncation.unwrap_or(Truncation::Unspecified),
+        skip_cache: request.skip_cache,
     }
 }
 

@@ -1,12 +1,14 @@
 //! `embedd fetch`
 
-use super::{fetching, start_logging};
+use super::outcome::Outcome;
+use super::setup::{preparation, start_logging};
 use crate::cli::Fetch;
 use crate::config::Configuration;
+use crate::prepare::Preparation;
 
-pub(super) fn run(fetch: &Fetch, configuration: &Configuration) -> anyhow::Result<()> {
+pub(super) fn run(fetch: &Fetch, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
-    let (home, fetcher, _) = fetching(configuration)?;
+    let Preparation { home, fetcher, .. } = preparation(configuration)?;
     let fetcher = fetcher.origin(fetch.from).verify(fetch.verify);
     let runtime = fetcher.runtime()?;
     let model = if fetch.no_model { None } else { Some(fetcher.model(&configuration.settings.model)?) };
@@ -15,5 +17,5 @@ pub(super) fn run(fetch: &Fetch, configuration: &Configuration) -> anyhow::Resul
     if let Some(model) = model {
         println!("model         {}", model.display());
     }
-    Ok(())
+    Ok(Outcome::Done)
 }

@@ -4,21 +4,22 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{start_logging, told};
+use super::outcome::{Outcome, describe};
+use super::setup::start_logging;
 use crate::app;
 use crate::cli::Serve;
 use crate::config::Configuration;
 use crate::logging;
 
-/// For a model that is being loaded when the process is to end.
-const LOADING_END: Duration = Duration::from_secs(3);
-/// The exit code of a process that is told to end twice.
-const ENDED: i32 = 1;
+/// How long a model that is being loaded at shutdown may take.
+const LOADING_TIMEOUT: Duration = Duration::from_secs(3);
+/// The exit code after a second signal.
+const FORCED_EXIT: i32 = 1;
 
-pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result<()> {
+pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result<Outcome> {
     if serve.print_config {
         print!("{}", configuration.to_toml());
-        return Ok(());
+        return Ok(Outcome::Done);
     }
     start_logging(&configuration)?;
     logging::log_panics();
@@ -31,31 +32,31 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
         let stop = stop_signal()?;
         anyhow::Ok(app::serve(configuration.settings, stop).await?)
     });
-    // A model that is being loaded is let come to its end: ONNX Runtime does not bear that the process ends meanwhile. A
-    // download or a conversion ends with the process.
-    runtime.shutdown_timeout(LOADING_END);
+    // Wait for a model that is being loaded: ONNX Runtime crashes if the process exits meanwhile. A download or a
+    // conversion ends with the process.
+    runtime.shutdown_timeout(LOADING_TIMEOUT);
     if let Err(error) = &served {
-        tracing::error!("{}", told(error));
+        tracing::error!("{}", describe(error));
     }
-    served
+    served.map(|()| Outcome::Done)
 }
 
-/// Done at the first SIGTERM or SIGINT; the second ends the process at once.
+/// Completes on the first SIGTERM or SIGINT. The second one ends the process immediately.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("SIGINT"),
+            _ = terminate.recv() => tracing::info!("received SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("received SIGINT"),
         }
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            tracing::warn!("second signal: ending at once");
-            std::process::exit(ENDED);
+            tracing::warn!("received a second signal: exiting immediately");
+            std::process::exit(FORCED_EXIT);
         });
     })
 }

@@ -6,34 +6,37 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::{Outcome, proof, start_logging};
-use crate::accuracy::TextAccuracy;
-use crate::bundle::Variant;
+use super::measured::MeasuredBundle;
+use super::outcome::Outcome;
+use super::setup::start_logging;
 use crate::cli::Validate;
 use crate::config::Configuration;
-use crate::convert::report::WORST_TEXTS;
-use crate::convert::validate::{Comparison, parse_texts, validate_against};
+use embedd_convert::report::WORST_TEXTS;
+use embedd_convert::validate::{Comparison, parse_texts, validate_against};
+use embedd_model::accuracy::TextAccuracy;
+use embedd_model::bundle::Variant;
 
-/// What a comparison found.
+/// The result of a comparison.
 struct Found {
-    /// What the model was compared with.
+    /// What the engine was compared with.
     against: String,
     comparison: Comparison,
 }
 
 pub(super) fn run(command: &Validate, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
-    let bench = proof::Bench::open(configuration)?;
-    // The last one is quantised where one of them is: the one that needs proof.
-    let variant = command.variant.or_else(|| bench.variants().last().copied()).context("the bundle has no model")?;
-    let found = match &command.texts_against_fp32 {
-        Some(texts) => against_fp32(&bench, command, variant, texts)?,
-        None => against_pytorch(&bench, command, variant)?,
+    let measured = MeasuredBundle::open(configuration)?;
+    // The last engine is quantized if any is: the one that needs proof.
+    let last = || measured.engines().last().copied();
+    let engine = command.variant.or_else(last).context("the bundle has no engine")?;
+    let found = match &command.texts {
+        Some(texts) => against_fp32(&measured, command, engine, texts)?,
+        None => against_pytorch(&measured, command, engine)?,
     };
     if command.json {
         let json = serde_json::json!({
-            "model": bench.bundle.manifest().name,
-            "variant": variant,
+            "model": measured.bundle.manifest().name,
+            "variant": engine,
             "against": found.against,
             "summary": found.comparison.accuracy.summary,
             "batch_agreement": found.comparison.batch_agreement,
@@ -42,43 +45,45 @@ pub(super) fn run(command: &Validate, configuration: &Configuration) -> anyhow::
         println!("{json:#}");
     } else {
         let shown = if command.all { usize::MAX } else { WORST_TEXTS };
-        print!("{}", table(&bench.bundle.manifest().name, variant, &found, shown));
+        print!("{}", table(&measured.bundle.manifest().name, engine, &found, shown));
     }
     Ok(Outcome::of_gate(found.comparison.accuracy.summary.passed))
 }
 
-fn against_pytorch(bench: &proof::Bench, command: &Validate, variant: Variant) -> anyhow::Result<Found> {
-    let (reference, summary) = bench.reference(command.reference.as_deref())?;
-    let comparison = bench.validate(&[variant], &reference, command.min_cosine)?.pop().context("nothing compared")?;
+fn against_pytorch(measured: &MeasuredBundle, command: &Validate, engine: Variant) -> anyhow::Result<Found> {
+    let (reference, summary) = measured.reference(command.reference.as_deref())?;
+    let comparisons = measured.validate(&[engine], &reference, command.min_cosine)?;
+    let comparison = comparisons.into_iter().next().context("nothing was compared")?;
     Ok(Found { against: summary.origin, comparison })
 }
 
-fn against_fp32(bench: &proof::Bench, command: &Validate, variant: Variant, texts: &Path) -> anyhow::Result<Found> {
+fn against_fp32(measured: &MeasuredBundle, command: &Validate, engine: Variant, texts: &Path) -> anyhow::Result<Found> {
     let contents = fs::read_to_string(texts).with_context(|| texts.display().to_string())?;
     let texts = parse_texts(&contents, texts)?;
-    let (mut session, mut float32) = (bench.session(variant)?, bench.session(Variant::Fp32)?);
-    let threshold = bench.threshold(command.min_cosine, variant);
-    let tokenizer = bench.tokenizer(None)?;
-    let comparison = validate_against(&mut *session, &mut *float32, &tokenizer, &texts, threshold, &bench.progress)?;
-    Ok(Found { against: "the bundle's fp32 model".to_owned(), comparison })
+    let mut session = measured.session(engine)?;
+    let mut fp32 = measured.session(Variant::Fp32)?;
+    let threshold = measured.threshold(command.min_cosine, engine);
+    let tokenizer = measured.tokenizer(None)?;
+    let comparison = validate_against(&mut *session, &mut *fp32, &tokenizer, &texts, threshold, &measured.progress)?;
+    Ok(Found { against: "the bundle's fp32 engine".to_owned(), comparison })
 }
 
-fn table(model: &str, variant: Variant, found: &Found, shown: usize) -> String {
+fn table(model: &str, engine: Variant, found: &Found, shown: usize) -> String {
     let Comparison { accuracy, batch_agreement } = &found.comparison;
     let summary = &accuracy.summary;
-    let mut out = format!("{model}, {variant}, against {}\n\n", found.against);
+    let mut out = format!("{model}, {engine}, against {}\n\n", found.against);
     let mut line = |what: &str, value: String| {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "  {what:22}{value}");
     };
     line("texts", summary.texts.to_string());
-    line("least cosine", format!("{:.8}", summary.min_cosine));
-    line("1 % are under", format!("{:.8}", summary.p1_cosine));
+    line("minimum cosine", format!("{:.8}", summary.min_cosine));
+    line("1st percentile", format!("{:.8}", summary.p1_cosine));
     line("mean cosine", format!("{:.8}", summary.mean_cosine));
-    line("greatest MSE", format!("{:.2e}", summary.max_mse));
+    line("maximum MSE", format!("{:.2e}", summary.max_mse));
     line("mean MSE", format!("{:.2e}", summary.mean_mse));
     if let Some(agreement) = batch_agreement {
-        line("alone and in a batch", format!("{agreement:.8} (least cosine)"));
+        line("alone and in a batch", format!("{agreement:.8} (minimum cosine)"));
     }
     line("threshold", summary.threshold.to_string());
     let failed = accuracy.texts.iter().filter(|text| !text.passed).count();

@@ -6,16 +6,16 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::Configuration;
 use super::choices::OpenAiChoice;
+use super::configuration::Configuration;
 use super::error::{Given, Mistake};
-use super::resolve::Reader;
+use super::reader::Reader;
 use super::table::Settings;
-use crate::model_ref::DEFAULT_MODEL;
+use embedd_fetch::model_ref::DEFAULT_MODEL;
 
-/// `bundle` and `model` both say what is served. The stronger source decides, so that a flag can outdo what an image
-/// has baked in; of one source, both are a mistake unless the model is the default one. The notes tell what was
-/// outdone.
+/// `bundle` and `model` both name what is served. The stronger source wins, so that a flag can override what an image
+/// has built in; if both come from the same source, that is a mistake unless the model is the default one. Returns
+/// notes about what was overridden.
 pub(super) fn choose_between_bundle_and_model(reader: &mut Reader) -> Vec<String> {
     let (Some(bundle), Some(model)) = (reader.strongest("bundle").cloned(), reader.strongest("model").cloned()) else {
         return Vec::new();
@@ -24,38 +24,37 @@ pub(super) fn choose_between_bundle_and_model(reader: &mut Reader) -> Vec<String
         return Vec::new();
     }
     match bundle.origin.rank().cmp(&model.origin.rank()) {
-        Ordering::Greater => vec![outdo(reader, "model", &model, &bundle)],
-        Ordering::Less => vec![outdo(reader, "bundle", &bundle, &model)],
+        Ordering::Greater => vec![override_weaker(reader, "model", &model, &bundle)],
+        Ordering::Less => vec![override_weaker(reader, "bundle", &bundle, &model)],
         Ordering::Equal if model.text == DEFAULT_MODEL => Vec::new(),
         Ordering::Equal => {
-            let problem = "both say what is served; leave one out (an empty variable counts as left out)".to_owned();
+            let problem = "both name what to serve; set only one (an empty variable counts as unset)".to_owned();
             reader.reject(Mistake::Conflict { first: bundle, second: model, problem });
             Vec::new()
         }
     }
 }
 
-/// Leaves the setting `key` at its default and tells so.
-fn outdo(reader: &mut Reader, key: &str, weaker: &Given, stronger: &Given) -> String {
+/// Resets the setting `key` to its default, and returns a note about it.
+fn override_weaker(reader: &mut Reader, key: &str, weaker: &Given, stronger: &Given) -> String {
     reader.forget(key);
-    format!("{weaker} is outdone by {stronger}")
+    format!("{weaker} is overridden by {stronger}")
 }
 
 /// A rule between settings.
 struct Rule {
-    /// The settings that it is about; the first two are named in the message.
+    /// The settings involved; the message names the first two.
     keys: &'static [&'static str],
     broken: bool,
-    /// Why they do not go together, and what to do.
+    /// Why the settings conflict, and what to do.
     problem: &'static str,
 }
 
-/// Rules that values break together. Rules about a spoilt setting are not judged.
-pub(super) fn conflicts(settings: &Settings, effective: &[Given], spoilt: &BTreeSet<&str>) -> Vec<Mistake> {
+/// The rules that are broken. Rules about a setting with an invalid value are skipped.
+pub(super) fn conflicts(settings: &Settings, effective: &[Given], invalid: &BTreeSet<&str>) -> Vec<Mistake> {
     let rules = limits(settings).into_iter().chain(listeners(settings)).chain(access(settings));
-    let known = |rule: &Rule| rule.keys.iter().all(|key| !spoilt.contains(key));
-    let judged = rules.filter(|rule| rule.broken && known(rule));
-    judged.filter_map(|rule| conflict(effective, rule.keys[0], rule.keys[1], rule.problem)).collect()
+    let broken = rules.filter(|rule| rule.broken && rule.keys.iter().all(|key| !invalid.contains(key)));
+    broken.filter_map(|rule| conflict(effective, rule.keys[0], rule.keys[1], rule.problem)).collect()
 }
 
 fn limits(settings: &Settings) -> [Rule; 2] {
@@ -63,12 +62,12 @@ fn limits(settings: &Settings) -> [Rule; 2] {
         Rule {
             keys: &["max_text_bytes", "max_message_bytes"],
             broken: settings.max_text_bytes > settings.max_message_bytes,
-            problem: "a text travels in a message; lower the first or raise the second",
+            problem: "a text must fit into a message; lower the first or raise the second",
         },
         Rule {
             keys: &["max_texts", "queue_total_texts"],
             broken: settings.max_texts > settings.queue_total_texts,
-            problem: "a request of so many texts could never wait; lower the first or raise the second",
+            problem: "the largest request must fit into the queue; lower the first or raise the second",
         },
     ]
 }
@@ -76,26 +75,25 @@ fn limits(settings: &Settings) -> [Rule; 2] {
 fn listeners(settings: &Settings) -> [Rule; 6] {
     let Settings { admin_listen: admin, health_listen: health, http_listen: http, .. } = *settings;
     let service = Some(settings.listen);
-    let meet = |a: Option<SocketAddr>, b: Option<SocketAddr>| a.zip(b).is_some_and(|(a, b)| collide(a, b));
+    let same = |a: Option<SocketAddr>, b: Option<SocketAddr>| a.zip(b).is_some_and(|(a, b)| collide(a, b));
     let problem = "two listeners cannot share an address; give one of them another port";
     [
-        Rule { keys: &["listen", "admin_listen"], broken: meet(service, admin), problem },
-        Rule { keys: &["listen", "health_listen"], broken: meet(service, health), problem },
-        Rule { keys: &["listen", "http_listen"], broken: meet(service, http), problem },
-        Rule { keys: &["admin_listen", "health_listen"], broken: meet(admin, health), problem },
-        Rule { keys: &["admin_listen", "http_listen"], broken: meet(admin, http), problem },
-        Rule { keys: &["health_listen", "http_listen"], broken: meet(health, http), problem },
+        Rule { keys: &["listen", "admin_listen"], broken: same(service, admin), problem },
+        Rule { keys: &["listen", "health_listen"], broken: same(service, health), problem },
+        Rule { keys: &["listen", "http_listen"], broken: same(service, http), problem },
+        Rule { keys: &["admin_listen", "health_listen"], broken: same(admin, health), problem },
+        Rule { keys: &["admin_listen", "http_listen"], broken: same(admin, http), problem },
+        Rule { keys: &["health_listen", "http_listen"], broken: same(health, http), problem },
     ]
 }
 
-/// Who may come in.
 fn access(settings: &Settings) -> [Rule; 9] {
-    const WITHOUT_KEY: &str = "a certificate is of use only with its private key; name the key's file";
-    const WITHOUT_CERTIFICATE: &str = "a private key is of use only with its certificate; name the certificate's file";
-    const WITHOUT_TLS: &str = "clients show certificates over TLS only; name the server's own certificate and key, too";
+    const WITHOUT_KEY: &str = "a certificate needs its private key; name the key's file";
+    const WITHOUT_CERTIFICATE: &str = "a private key needs its certificate; name the certificate's file";
+    const WITHOUT_TLS: &str = "client certificates need TLS; name the server's own certificate and key, too";
     let Settings { tls_certificate: certificate, tls_key: key, tls_client_ca: ca, .. } = settings;
     let Settings { admin_tls_certificate: admin_certificate, admin_tls_key: admin_key, .. } = settings;
-    let (admin_ca, admin_tokens) = (&settings.admin_tls_client_ca, &settings.admin_token_file);
+    let Settings { admin_tls_client_ca: admin_ca, admin_token_file: admin_tokens, .. } = settings;
     let without = |first: &Option<PathBuf>, second: &Option<PathBuf>| first.is_some() && second.is_none();
     let admin_is_open = admin_tokens.is_none() && admin_ca.is_none();
     let openai = settings.openai == OpenAiChoice::On;
@@ -110,19 +108,19 @@ fn access(settings: &Settings) -> [Rule; 9] {
         rule(
             &["admin_listen", "admin_token_file", "admin_tls_client_ca"],
             admin_is_open && settings.admin_listen.is_some_and(|address| !is_loopback(address)),
-            "whoever reaches the admin service could reload the model and load the CPUs; listen on a loopback address, or \
-             name a file of tokens or, with TLS, admin-tls-client-ca",
+            "anyone who can reach the admin service could reload the model and load the CPUs; listen on a loopback \
+             address, or require tokens (admin-token-file) or client certificates (admin-tls-client-ca)",
         ),
         rule(
             &["openai", "tls_client_ca", "token_file"],
             openai && ca.is_some() && settings.token_file.is_none(),
-            "OpenAI's API is served without TLS, so that whoever reaches the HTTP port could call without a certificate; \
-             name a file of tokens, or leave openai `auto`",
+            "OpenAI's API has no TLS, so anyone who can reach the HTTP port could call it without a certificate; \
+             require tokens (token-file), or leave openai at `auto`",
         ),
         rule(
             &["openai", "http_listen"],
             openai && settings.http_listen.is_none(),
-            "OpenAI's API is served on the HTTP port; name an address for it, or leave openai `auto`",
+            "OpenAI's API needs the HTTP port; set its address, or leave openai at `auto`",
         ),
     ]
 }
@@ -132,61 +130,61 @@ fn conflict(effective: &[Given], first: &str, second: &str, problem: &str) -> Op
     Some(Mistake::Conflict { first: find(first)?, second: find(second)?, problem: problem.to_owned() })
 }
 
-/// Whether two sockets cannot both be bound. Port 0 is a free port each time.
+/// Whether two sockets cannot both be bound. Port 0 is a new free port each time.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip().to_canonical() == b.ip().to_canonical() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && overlap
 }
 
-/// Whether only this machine reaches the address.
+/// Whether only this machine can reach the address.
 fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Tokens that can be read on their way.
-fn bare_tokens(settings: &Settings) -> impl Iterator<Item = String> {
+/// Warnings about tokens that are sent unencrypted.
+fn unencrypted_tokens(settings: &Settings) -> impl Iterator<Item = String> {
     let Settings { listen, token_file, tls_certificate, .. } = settings;
     let Settings { admin_listen, admin_token_file, admin_tls_certificate, .. } = settings;
-    let doors = [
+    let listeners = [
         ("token-file", "tls-certificate", token_file, Some(*listen), tls_certificate),
         ("admin-token-file", "admin-tls-certificate", admin_token_file, *admin_listen, admin_tls_certificate),
     ];
-    let bare = doors.into_iter().filter(|(_, _, tokens, address, certificate)| {
+    let unencrypted = listeners.into_iter().filter(|(_, _, tokens, address, certificate)| {
         tokens.is_some() && certificate.is_none() && address.is_some_and(|address| !is_loopback(address))
     });
-    bare.map(|(tokens, certificate, ..)| {
+    unencrypted.map(|(tokens, certificate, ..)| {
         format!(
-            "{tokens} is set without {certificate}: tokens travel in the clear, and whoever sees one may use it; set \
-             {certificate}, or let something in front of the server encrypt"
+            "{tokens} is set without {certificate}: tokens are sent unencrypted, and anyone who sees one can use it; \
+             set {certificate}, or terminate TLS in front of the server"
         )
     })
 }
 
-/// Callers who were meant to come by TLS, and need not.
-fn bare_openai(settings: &Settings) -> Option<String> {
-    let bare = settings.openai == OpenAiChoice::On
+/// A warning if the HTTP port bypasses the TLS of the gRPC listener.
+fn unencrypted_openai(settings: &Settings) -> Option<String> {
+    let bypasses_tls = settings.openai == OpenAiChoice::On
         && settings.tls_certificate.is_some()
         && settings.http_listen.is_some_and(|address| !is_loopback(address));
-    bare.then(|| {
-        "openai is `on` beside tls-certificate: the HTTP port has no TLS, so that texts and tokens travel in the clear \
-         there; let something in front of it encrypt, or listen on loopback (http-listen)"
+    bypasses_tls.then(|| {
+        "openai is `on` together with tls-certificate: the HTTP port has no TLS, so texts and tokens are sent \
+         unencrypted; terminate TLS in front of it, or listen on loopback (http-listen)"
             .to_owned()
     })
 }
 
 impl Configuration {
-    /// What is no mistake and yet may surprise, on a machine whose quota is `cpus`.
+    /// What is valid but may surprise, on a machine with a quota of `cpus`.
     pub fn warnings(&self, cpus: NonZeroUsize) -> Vec<String> {
         let mut warnings = self.notes.clone();
-        warnings.extend(bare_tokens(&self.settings));
-        warnings.extend(bare_openai(&self.settings));
-        let Settings { sessions, threads, .. } = &self.settings;
-        let one = NonZeroUsize::MIN;
-        let busy = sessions.unwrap_or(one).saturating_mul(threads.unwrap_or(one));
+        warnings.extend(unencrypted_tokens(&self.settings));
+        warnings.extend(unencrypted_openai(&self.settings));
+        let sessions = self.settings.sessions.unwrap_or(NonZeroUsize::MIN);
+        let threads = self.settings.threads.unwrap_or(NonZeroUsize::MIN);
+        let busy = sessions.saturating_mul(threads);
         if busy > cpus {
             warnings.push(format!(
                 "sessions x threads is {busy}, but the CPU quota of this process is {cpus}: threads will wait for each \
-                 other; lower sessions or threads, or leave them `auto`"
+                 other; lower sessions or threads, or leave them at `auto`"
             ));
         }
         warnings

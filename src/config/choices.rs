@@ -1,51 +1,53 @@
-//! Settings that are one word of a few.
+//! Settings that are one word out of a few.
 
-use crate::kernels::InstructionSet;
-use crate::request::Truncation;
+use std::fmt;
 
-/// A type whose every value has one word.
+use embedd_kernels::InstructionSet;
+use embedd_model::tokenize::Truncation;
+
+/// A type with a fixed list of values, each with a word of its own.
 pub(super) trait Choice: Copy + 'static {
-    /// Every word with its value, in the order in which help lists them.
+    /// All words with their values, in the order in which help lists them.
     fn words() -> Vec<(&'static str, Self)>;
 }
 
-/// Which implementation of the model serves.
+/// The engine that serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EngineChoice {
-    /// Whichever is fastest on this CPU among those that pass the accuracy gate.
+    /// The fastest on this CPU among those that pass the accuracy gate.
     Auto,
     /// INT8 with embedd's own operators.
     Native,
     /// INT8 with standard ONNX Runtime operators.
     Portable,
-    /// The unquantised model.
+    /// The unquantized model.
     Fp32,
 }
 
 /// Whether OpenAI's API is served on the HTTP port, which has no TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpenAiChoice {
-    /// Where it opens nothing that the gRPC listener closes, by TLS or by its address.
+    /// Only if it gives no access that the gRPC listener denies by TLS or by its address.
     Auto,
-    /// Whatever the gRPC listener has.
+    /// Regardless of the gRPC listener.
     On,
-    /// No.
+    /// Never.
     Off,
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
     /// Lines for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-impl std::fmt::Display for EngineChoice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = Self::words().into_iter().find(|(_, value)| value == self).map_or("", |(word, _)| word);
         f.write_str(word)
     }

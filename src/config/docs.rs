@@ -1,25 +1,29 @@
-//! `docs/CONFIGURATION.md`, made from the table so that the two cannot differ.
+//! Renders `docs/CONFIGURATION.md` from the table, so that the two cannot differ.
 
-use super::{Kind, OTHER_VARIABLES, Setting, TABLE};
+use super::environment::OTHER_VARIABLES;
+use super::setting::{Kind, Setting};
+use super::table::TABLE;
 
 const INTRODUCTION: &str = "\
 # Configuration
 
-<!-- Made from src/config/table.rs: change it there, then run `UPDATE_DOCS=1 cargo test --release configuration_page`. -->
+<!-- Generated from src/config/table.rs: edit that file, then run `UPDATE_DOCS=1 cargo test configuration_page`. -->
 
 Every setting has a flag, an environment variable and a key in a TOML file (`--config FILE` or `EMBEDD_CONFIG`). Flags
-outdo variables, variables outdo the file, the file outdoes defaults. All mistakes are told at once, and the exit code is
-then 64. `embedd serve --print-config` prints the settings in effect, with their sources, as a TOML file.
+override variables, variables override the file, and the file overrides defaults. All mistakes are reported at once,
+with exit code 64. `embedd serve --print-config` prints the effective settings and their sources as a TOML file.
 
-* Sizes are bytes (`65536`) or have a unit: `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`. Times have a unit: `500ms`, `2s`, `1m`, `1h`.
-* A switch as a flag needs no value: `--offline` is `--offline=true`.
-* In the file, numbers and switches stand with or without quotes, all else in quotes. Keys stand at the top, in no table.
-* Paths are taken as they are: `~` is not expanded, and a relative path begins at the working directory.
-* An empty variable counts as not set. Unknown `EMBEDD_*` variables are mistakes, except those that Kubernetes sets for a
+* Sizes are bytes (`65536`) or have a unit: `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`. Times have a unit: `500ms`, `2s`,
+  `1m`, `1h`.
+* A switch needs no value as a flag: `--offline` is `--offline=true`.
+* In the file, quotes are optional around numbers and switches and required around everything else. Keys are top-level:
+  the file has no tables.
+* Paths are used as written: `~` is not expanded, and relative paths are relative to the working directory.
+* An empty variable counts as unset. Unknown `EMBEDD_*` variables are mistakes, except those that Kubernetes sets for a
   Service (`EMBEDD_SERVICE_HOST`, `EMBEDD_PORT` and the like).
-* `bundle` and `model` both say what is served: the one from the stronger source counts.
-* At level `info`, `debug` and `trace`, libraries that log much stay at `warn` unless named (`debug,h2=debug`). `tokenizers`
-  never logs at `trace`, where it tells of each character.
+* If `bundle` and `model` are both set, the one from the stronger source is served.
+* At the levels `info`, `debug` and `trace`, libraries that log a lot stay at `warn` unless they are named
+  (`debug,h2=debug`). `tokenizers` never logs at `trace`, where it would quote texts.
 
 | Flag | Variable | TOML key | Default | Meaning |
 |---|---|---|---|---|
@@ -27,19 +31,19 @@ then 64. `embedd serve --print-config` prints the settings in effect, with their
 
 /// The page in Markdown.
 pub fn markdown() -> String {
-    let mut page = INTRODUCTION.to_owned();
-    TABLE.iter().for_each(|setting| page += &row(setting));
-    page += "\nVariables that are no settings:\n\n| Variable | Meaning |\n|---|---|\n";
-    OTHER_VARIABLES.iter().for_each(|(name, meaning)| page += &format!("| `{name}` | {meaning} |\n"));
-    page
+    let settings: String = TABLE.iter().map(row).collect();
+    let others: String = OTHER_VARIABLES.iter().map(|(name, meaning)| format!("| `{name}` | {meaning} |\n")).collect();
+    format!("{INTRODUCTION}{settings}\nVariables that are not settings:\n\n| Variable | Meaning |\n|---|---|\n{others}")
 }
 
 fn row(setting: &Setting) -> String {
-    let (flag, placeholder, key, default) = (setting.flag(), setting.placeholder, setting.key, setting.default);
+    let Setting { key, placeholder, default, .. } = setting;
+    let flag = setting.flag();
     let value = if setting.kind == Kind::Switch { format!("[={placeholder}]") } else { format!(" {placeholder}") };
-    let also = setting.also.iter().map(|other| format!(", else `{other}`")).collect::<String>();
+    let variable = setting.variable();
+    let also: String = setting.also.iter().map(|other| format!(", else `{other}`")).collect();
     let help = setting.help().replace('|', "\\|");
-    format!("| `{flag}{value}` | `{}`{also} | `{key}` | `{default}` | {help} |\n", setting.variable())
+    format!("| `{flag}{value}` | `{variable}`{also} | `{key}` | `{default}` | {help} |\n")
 }
 
 #[cfg(test)]
@@ -47,15 +51,15 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn the_configuration_page_says_what_the_table_says() {
+    fn the_configuration_page_is_up_to_date() {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&page, super::markdown()).expect("docs/ can be written");
+            std::fs::write(&page, super::markdown()).expect("docs/ is writable");
         }
         let written = std::fs::read_to_string(&page).unwrap_or_default();
         assert!(
             written == super::markdown(),
-            "docs/CONFIGURATION.md is not what src/config/table.rs says; run `UPDATE_DOCS=1 cargo test --release \
+            "docs/CONFIGURATION.md does not match src/config/table.rs; run `UPDATE_DOCS=1 cargo test \
              configuration_page` and commit the page"
         );
     }

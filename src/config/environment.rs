@@ -1,33 +1,35 @@
-//! Environment variables: which are embedd's, which only look so.
+//! Environment variables: which ones are embedd's and which ones only look like it.
 
-use super::TABLE;
 use super::error::{Mistake, Origin};
-use super::resolve::Reader;
-use super::setting::{self, Setting};
+use super::reader::Reader;
+use super::setting::Setting;
+use super::suggest::nearest;
+use super::table::TABLE;
 
 /// The variable that names the TOML file.
 pub(super) const CONFIG_VARIABLE: &str = "EMBEDD_CONFIG";
 
 const PREFIX: &str = "EMBEDD_";
 
-/// Variables that are embedd's without being settings, and what they mean.
+/// Variables of embedd that are not settings, and their meaning.
 pub const OTHER_VARIABLES: &[(&str, &str)] = &[
-    (CONFIG_VARIABLE, "The TOML file, where `--config` does not name one."),
-    ("EMBEDD_PYTHON", "The Python whose pip fetches packages, where `python3` is not to be used."),
+    (CONFIG_VARIABLE, "The TOML file, if `--config` does not name one."),
+    ("EMBEDD_PYTHON", "The Python whose pip fetches packages; by default `python3`."),
 ];
 
-/// Whether a configuration has to look at the variable.
+/// Whether the variable matters to a configuration.
 pub(super) fn concerns(name: &str) -> bool {
     name.starts_with(PREFIX) || TABLE.iter().any(|setting| setting.also.contains(&name))
 }
 
-/// Offers what variables give, each setting's own before the one of another program. An empty variable gives nothing:
-/// that is how a variable of an image or a template is taken back.
+/// Offers the values of variables, each setting's own before that of another program. An empty variable counts as
+/// unset: that is how a variable of an image or a template is undone.
 pub(super) fn offer(reader: &mut Reader, env: &[(String, String)]) {
-    let given = |wanted: &str| env.iter().find(|(name, text)| name == wanted && !text.is_empty());
+    let find = |wanted: &str| env.iter().find(|(name, text)| name == wanted && !text.is_empty());
     for setting in TABLE {
         let own = setting.variable();
-        for (name, text) in std::iter::once(own.as_str()).chain(setting.also.iter().copied()).filter_map(given) {
+        let names = std::iter::once(own.as_str()).chain(setting.also.iter().copied());
+        for (name, text) in names.filter_map(find) {
             reader.offer(setting, text.clone(), Origin::Variable(name.clone()));
         }
     }
@@ -35,9 +37,17 @@ pub(super) fn offer(reader: &mut Reader, env: &[(String, String)]) {
         reader.reject(Mistake::Unknown {
             name: name.clone(),
             origin: Origin::Variable(name.clone()),
-            suggestion: setting::nearest_variable(name),
+            suggestion: nearest_variable(name),
         });
     }
+}
+
+/// The variable that may have been meant by `name`.
+fn nearest_variable(name: &str) -> Option<String> {
+    let settings = TABLE.iter().map(Setting::variable);
+    let others = OTHER_VARIABLES.iter().map(|(name, _)| (*name).to_owned());
+    let known: Vec<String> = settings.chain(others).collect();
+    nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
 }
 
 fn is_known(name: &str) -> bool {
@@ -46,8 +56,8 @@ fn is_known(name: &str) -> bool {
         || TABLE.iter().map(Setting::variable).any(|variable| variable == name)
 }
 
-/// Whether Kubernetes may have set the variable: it does so for every Service of the namespace, and one named `embedd`
-/// or `embedd-admin` must not keep the server from starting.
+/// Whether Kubernetes may have set the variable. It sets such variables for every Service of the namespace, and a
+/// Service named `embedd` or `embedd-admin` must not keep the server from starting.
 fn is_of_kubernetes(name: &str) -> bool {
     let is_port = |rest: &str| {
         let mut parts = rest.split('_');
@@ -74,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_kubernetes_sets_are_passed_over() {
+    fn variables_of_kubernetes_are_ignored() {
         let names = [
             "EMBEDD_SERVICE_HOST",
             "EMBEDD_SERVICE_PORT",
@@ -102,20 +112,20 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_others_and_documented_ones_are_no_mistake() {
+    fn variables_of_other_programs_and_documented_ones_are_accepted() {
         assert!(
             resolve(&[("PATH", "/bin"), ("LISTEN", "x"), ("EMBEDD_PYTHON", "python3"), ("EMBEDD_CONFIG", "x")]).is_ok()
         );
     }
 
     #[test]
-    fn an_empty_variable_gives_nothing() {
+    fn an_empty_variable_counts_as_unset() {
         let settings = resolve(&[("EMBEDD_BUNDLE", ""), ("EMBEDD_MAX_TOKENS", "")]).expect("valid");
         assert_eq!((settings.bundle, settings.max_tokens), (None, None));
     }
 
     #[test]
-    fn our_own_variable_outdoes_the_one_of_another_program() {
+    fn our_own_variable_overrides_that_of_another_program() {
         let both = [("ORT_DYLIB_PATH", "/theirs.so"), ("EMBEDD_ONNXRUNTIME", "/ours.so")];
         assert_eq!(resolve(&both).expect("valid").onnxruntime, Some("/ours.so".into()));
         assert_eq!(resolve(&both[..1]).expect("valid").onnxruntime, Some("/theirs.so".into()));

@@ -1,23 +1,23 @@
-//! Mistakes in a configuration. All of them are told at once.
+//! Mistakes in a configuration.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A quoted value is cut here: a message is not the place for a whole file.
-const LONGEST_QUOTE: usize = 120;
+/// Quoted values are cut here: a message is no place for a whole file.
+const MAX_QUOTE: usize = 120;
 
 /// Where the text of a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// No source gives it.
+    /// No source has it.
     Default,
     /// The TOML file.
     File {
         /// The file as it was named.
         path: PathBuf,
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// In characters, from 1.
+        /// Counted in characters, from 1.
         column: usize,
     },
     /// An environment variable.
@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// A source of higher rank outdoes one of lower rank.
+    /// A source of higher rank overrides one of lower rank.
     pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Default => 0,
@@ -49,14 +49,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A setting's text and where it comes from.
+/// The text of a setting, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
-    /// The setting as flags name it, without dashes in front.
+    /// The setting as flags name it, without the leading dashes.
     pub setting: String,
-    /// Its text.
+    /// The value as it was written.
     pub text: String,
-    /// Where the text stands.
+    /// The source.
     pub origin: Origin,
 }
 
@@ -66,47 +66,47 @@ impl fmt::Display for Given {
     }
 }
 
-/// One thing that is wrong with a configuration.
+/// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mistake {
-    /// A value that the setting cannot have.
+    /// A value that the setting does not accept.
     #[error("{given}: expected {expected}")]
     Value {
-        /// The setting, its text and where it stands.
+        /// The setting, its text and its source.
         given: Given,
-        /// What the setting takes.
+        /// What the setting accepts.
         expected: String,
     },
     /// A name that no setting has.
-    #[error("{name}: there is no such setting ({origin}){}", meant(suggestion.as_deref()))]
+    #[error("{name}: no such setting ({origin}){}", did_you_mean(suggestion.as_deref()))]
     Unknown {
         /// The name as it was written.
         name: String,
-        /// Where it stands.
+        /// The source.
         origin: Origin,
-        /// The name that may have been meant.
+        /// The name that was probably meant.
         suggestion: Option<String>,
     },
-    /// Two values that each are fine, but not together.
+    /// Two values that are valid, but not together.
     #[error("{first} and {second}: {problem}")]
     Conflict {
-        /// One of them.
+        /// One value.
         first: Given,
-        /// The other.
+        /// The other value.
         second: Given,
-        /// Why they do not go together, and what to do.
+        /// Why they conflict, and what to do.
         problem: String,
     },
-    /// A file that is not TOML.
-    #[error("file `{}` {line}:{column} is not TOML: {problem}", plain(path))]
+    /// A file that is not valid TOML.
+    #[error("file `{}` {line}:{column} is not valid TOML: {problem}", plain(path))]
     Syntax {
         /// The file as it was named.
         path: PathBuf,
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// In characters, from 1.
+        /// Counted in characters, from 1.
         column: usize,
-        /// What the parser stumbled over.
+        /// The parser's message.
         problem: String,
     },
     /// A file that cannot be read.
@@ -114,20 +114,20 @@ pub enum Mistake {
     Unreadable {
         /// The file as it was named.
         path: PathBuf,
-        /// The flag or variable that names it.
+        /// The flag or variable that names the file.
         named_by: Origin,
-        /// What is wrong with it, and what to do.
+        /// Why it cannot be read, and what to do.
         problem: String,
     },
     /// A variable whose value is not UTF-8.
-    #[error("variable `{name}`: its value is not UTF-8; set it to plain text")]
+    #[error("variable `{name}`: the value is not UTF-8; set it to plain text")]
     NotText {
-        /// The variable.
+        /// The name of the variable.
         name: String,
     },
 }
 
-/// Everything that is wrong with a configuration: at least one mistake.
+/// All mistakes in a configuration: at least one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(Vec<Mistake>);
 
@@ -136,7 +136,7 @@ impl ConfigErrors {
         Self(mistakes)
     }
 
-    /// What is wrong, in the order in which it is told.
+    /// The mistakes, in the order in which they are listed.
     pub fn mistakes(&self) -> &[Mistake] {
         &self.0
     }
@@ -155,24 +155,23 @@ impl fmt::Display for ConfigErrors {
     }
 }
 
-fn meant(suggestion: Option<&str>) -> String {
+fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(|| "; remove it".to_owned(), |name| format!("; did you mean `{name}`?"))
 }
 
-/// On one line, whatever it holds, and no longer than a reader needs.
+/// Quoted on one line, whatever it contains, and cut if it is long.
 fn quote(text: &str) -> String {
     let mut letters = text.chars();
-    let start = one_line(letters.by_ref().take(LONGEST_QUOTE));
+    let start = one_line(letters.by_ref().take(MAX_QUOTE));
     let rest = if letters.next().is_some() { "..." } else { "" };
     format!("`{start}{rest}`")
 }
 
-/// A path on one line.
 fn plain(path: &Path) -> String {
     one_line(path.to_string_lossy().chars())
 }
 
-/// Newlines, escape sequences and the like as escapes; quotes and backslashes as they are.
+/// Escapes newlines, escape sequences and the like; keeps quotes and backslashes.
 fn one_line(letters: impl Iterator<Item = char>) -> String {
     let mut line = String::new();
     for letter in letters {

@@ -7,12 +7,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Given, Mistake, Origin};
-use super::resolve::Reader;
-use super::setting::{self, Kind, Setting};
+use super::reader::Reader;
+use super::setting::{Kind, Setting};
+use super::suggest::nearest_key;
+use super::table::by_key;
 
-/// Offers what the file gives. A file that is not TOML gives nothing: half of it would make mistakes that are none.
+/// Offers the values in the file. A file that is not valid TOML offers nothing: half of a file would lead to bogus
+/// mistakes.
 pub(super) fn offer(reader: &mut Reader, path: &Path, text: &str) {
-    let place = Place { path, text };
+    let document = Document { path, text };
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let (line, column) = line_and_column(text, error.span().map_or(text.len(), |span| span.start));
@@ -22,48 +25,48 @@ pub(super) fn offer(reader: &mut Reader, path: &Path, text: &str) {
     if !errors.is_empty() {
         return;
     }
-    // The table is sorted by key; messages should come in the order of the file.
+    // The table is sorted by key; messages should follow the order of the file.
     let mut entries: Vec<_> = table.get_ref().iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in entries {
         let name = key.get_ref().as_ref();
-        match setting::by_key(name) {
-            Some(setting) => offer_value(reader, setting, value, &place),
+        match by_key(name) {
+            Some(setting) => offer_value(reader, setting, value, &document),
             None => reader.reject(Mistake::Unknown {
                 name: name.to_owned(),
-                origin: place.origin(&key.span()),
-                suggestion: setting::nearest_key(name).map(str::to_owned),
+                origin: document.origin(&key.span()),
+                suggestion: nearest_key(name).map(str::to_owned),
             }),
         }
     }
 }
 
-struct Place<'a> {
+struct Document<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
-impl Place<'_> {
+impl Document<'_> {
     fn origin(&self, span: &Range<usize>) -> Origin {
         let (line, column) = line_and_column(self.text, span.start);
         Origin::File { path: self.path.to_owned(), line, column }
     }
 }
 
-fn offer_value(reader: &mut Reader, setting: &'static Setting, value: &Spanned<DeValue<'_>>, place: &Place<'_>) {
-    let origin = place.origin(&value.span());
+fn offer_value(reader: &mut Reader, setting: &'static Setting, value: &Spanned<DeValue<'_>>, document: &Document<'_>) {
+    let origin = document.origin(&value.span());
     match plain_text(value.get_ref(), setting.kind) {
         Some(text) => reader.offer(setting, text, origin),
         None => {
-            let text = place.text.get(value.span()).unwrap_or_default().to_owned();
-            let expected = natural_types(setting);
+            let text = document.text.get(value.span()).unwrap_or_default().to_owned();
+            let expected = accepted_types(setting);
             let given = Given { setting: setting.name(), text, origin };
             reader.reject_value(setting, Mistake::Value { given, expected });
         }
     }
 }
 
-/// What a flag of the same meaning would say.
+/// The text that a flag would have for this value, if the setting accepts its type.
 fn plain_text(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     match (value, kind) {
         (DeValue::String(text), _) => Some(text.clone().into_owned()),
@@ -77,7 +80,7 @@ fn plain_text(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     }
 }
 
-fn natural_types(setting: &Setting) -> String {
+fn accepted_types(setting: &Setting) -> String {
     let default = setting.default;
     match setting.kind {
         Kind::Text => format!("text in quotes, such as `\"{default}\"`"),
@@ -86,7 +89,7 @@ fn natural_types(setting: &Setting) -> String {
     }
 }
 
-/// Both from 1; the column in characters, as editors count.
+/// Both counted from 1; the column in characters, as in editors.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -1,36 +1,36 @@
-//! Which log lines are written.
+//! The filter of log lines.
 
 use std::fmt;
 use std::str::FromStr;
 
 use tracing_subscriber::filter::{Directive, EnvFilter, LevelFilter};
 
-/// Libraries that tell of every connection or node at `info`; what they say at `warn` matters to operators.
-const CHATTY: [&str; 8] =
+/// Libraries that log every connection or graph node at `info`. Their warnings matter to operators.
+const VERBOSE: [&str; 8] =
     ["h2=warn", "hyper=warn", "ort=warn", "rustls=warn", "tokenizers=warn", "tonic=warn", "tower=warn", "ureq=warn"];
 
-/// Directives such as `info` or `info,embedd::batch=debug`, known to be valid.
+/// Valid directives, such as `info` or `info,embedd::batch=debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(Vec<Directive>);
 
-/// Text that is no log filter.
+/// The text is not a log filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a level (`off`, `error`, `warn`, `info`, `debug`, `trace`) and, where wanted, levels of modules behind commas, such \
-     as `info,embedd::batch=debug`"
+    "a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), optionally followed by levels of modules, such as \
+     `info,embedd::batch=debug`"
 )]
 pub struct InvalidLogFilter;
 
 impl LogFilter {
-    /// The filter for the subscriber. Chatty libraries stay at `warn` unless they are named.
+    /// The filter for the subscriber. Verbose libraries stay at `warn` unless they are named.
     pub fn env_filter(&self) -> EnvFilter {
         let silent = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).parse_lossy("");
         let everywhere = self.0.iter().rev().find_map(|directive| directive.to_string().parse::<LevelFilter>().ok());
-        // Quieter than `warn` is what the user wants of everyone.
+        // At `error` and `off`, libraries are as quiet as everything else.
         let hush = everywhere.is_some_and(|level| level > LevelFilter::WARN);
-        let chatty = CHATTY.iter().filter(|_| hush).filter_map(|directive| directive.parse().ok());
-        // The user's come last: of two directives for one target the later one counts.
-        chatty.chain(self.0.iter().cloned()).fold(silent, EnvFilter::add_directive)
+        let verbose = VERBOSE.iter().filter(|_| hush).filter_map(|directive| directive.parse().ok());
+        // The user's directives come last: the later of two directives for one target wins.
+        verbose.chain(self.0.iter().cloned()).fold(silent, EnvFilter::add_directive)
     }
 }
 
@@ -44,7 +44,7 @@ impl FromStr for LogFilter {
     }
 }
 
-/// Stricter than the library, to which a bare `inof` is a target at `trace` (and everything else off).
+/// Stricter than the library, which takes a bare `inof` for a target to log at `trace` (and turns everything else off).
 fn directive(part: &str) -> Result<Directive, InvalidLogFilter> {
     if !part.contains(['=', '[']) {
         return part.parse::<LevelFilter>().map(Into::into).map_err(|_| InvalidLogFilter);
@@ -67,21 +67,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_names_no_level_is_no_filter() {
+    fn text_without_a_valid_level_is_rejected() {
         for text in ["", " ", ",", "inof", "verbose", "embedd=loud", "embedd=", "info,inof", "=info", "[x"] {
             assert!(text.parse::<LogFilter>().is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn levels_and_modules_are_taken_with_spaces_around() {
+    fn levels_and_modules_may_be_surrounded_by_spaces() {
         for text in ["info", "INFO", "off", " warn , embedd::batch=debug ", "info,[request]=trace"] {
             assert!(text.parse::<LogFilter>().is_ok(), "{text:?}");
         }
     }
 
     #[test]
-    fn chatty_libraries_are_hushed_unless_named_or_everyone_is_quieter() {
+    fn verbose_libraries_stay_at_warn_unless_they_are_named_or_all_are_quieter() {
         let effective = |text: &str| text.parse::<LogFilter>().expect("valid").env_filter().to_string();
         assert!(effective("info").contains("h2=warn"));
         assert!(effective("debug").contains("hyper=warn"));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_chatty_library_has_a_valid_directive() {
-        assert!(CHATTY.iter().all(|directive| directive.parse::<Directive>().is_ok()));
+    fn every_verbose_library_has_a_valid_directive() {
+        assert!(VERBOSE.iter().all(|directive| directive.parse::<Directive>().is_ok()));
     }
 }

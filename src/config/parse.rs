@@ -1,4 +1,4 @@
-//! Text to typed values, whichever source it comes from. The error of a parser says what was expected.
+//! Parsers from text to typed values, for all sources. The error of a parser is what it expected.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -10,9 +10,9 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::choices::Choice;
-use crate::model_ref::ModelRef;
+use embedd_fetch::model_ref::ModelRef;
 
-/// A value, or what was expected in its place.
+/// A value, or what was expected instead.
 pub(super) type Parsed<T> = Result<T, String>;
 
 const KIB: usize = 1 << 10;
@@ -25,18 +25,18 @@ const SIZE_UNITS: [(&str, usize); 7] = [
     ("GB", 1_000_000_000),
     ("B", 1),
 ];
-/// `ms` before `s`: the first that fits is taken.
+/// `ms` comes before `s`: the first suffix that matches wins.
 const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 
 pub(super) fn model(text: &str) -> Parsed<ModelRef> {
     text.parse().map_err(|_| {
-        "a hub id such as `sentence-transformers/all-mpnet-base-v2` or the path of a sentence-transformers folder that \
-         exists or begins with `/` or `.`"
+        "a hub id such as `sentence-transformers/all-mpnet-base-v2`, or the path of a sentence-transformers folder \
+         that exists or begins with `/` or `.`"
             .to_owned()
     })
 }
 
-/// `word` for none, else what `parse` takes.
+/// `None` if the text is `word`, else what `parse` returns.
 pub(super) fn unless<T>(word: &str, text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
     if text.eq_ignore_ascii_case(word) {
         return Ok(None);
@@ -44,35 +44,39 @@ pub(super) fn unless<T>(word: &str, text: &str, parse: impl FnOnce(&str) -> Pars
     parse(text).map(Some).map_err(|expected| format!("{expected}, or `{word}`"))
 }
 
-/// A path as it is: nothing is expanded, nothing need exist.
+/// A path as it is written: nothing is expanded, and it need not exist.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
-    // Only a shell knows `~`; a folder of that name is surely not meant.
+    // Only a shell expands `~`; a folder of that name is surely not meant.
     if text.is_empty() || text.starts_with('~') {
-        return Err("a path written out (`~` is not expanded here)".to_owned());
+        return Err("a full or relative path (`~` is not expanded here)".to_owned());
     }
     Ok(PathBuf::from(text))
 }
 
 pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
     text.parse().map_err(|_| {
-        "an IP address (no host name) and a port, such as `0.0.0.0:50051`, `127.0.0.1:50051` or `[::]:50051`".to_owned()
+        "an IP address (not a host name) and a port, such as `0.0.0.0:50051`, `127.0.0.1:50051` or `[::]:50051`"
+            .to_owned()
     })
 }
 
-/// Of a server that speaks gRPC. What opens it is no part of it: settings are logged.
+/// The URL of a gRPC server. It must not contain credentials, because settings are logged.
 pub(super) fn url(text: &str) -> Parsed<Uri> {
     let known = |uri: &Uri| {
-        let (scheme, authority) = (uri.scheme_str(), uri.authority().map(Authority::as_str));
-        matches!(scheme, Some("http" | "https")) && authority.is_some_and(|authority| !authority.contains('@'))
+        let authority = uri.authority().map(Authority::as_str);
+        matches!(uri.scheme_str(), Some("http" | "https")) && authority.is_some_and(|text| !text.contains('@'))
     };
     let parsed = text.parse().ok().filter(known);
-    parsed.ok_or_else(|| "a URL that begins with `http://` or `https://`, without a user in it".to_owned())
+    parsed.ok_or_else(|| "a URL that begins with `http://` or `https://` and contains no user name".to_owned())
 }
 
-/// A number of things, at least one.
-pub(super) fn count(text: &str, most: usize) -> Parsed<NonZeroUsize> {
-    let parsed = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= most);
-    parsed.ok_or_else(|| format!("a whole number from 1 to {most}"))
+/// A number of things, from 1 to `max`.
+///
+/// # Errors
+/// What was expected.
+pub fn count(text: &str, max: usize) -> Result<NonZeroUsize, String> {
+    let parsed = text.parse().ok().filter(|count: &NonZeroUsize| count.get() <= max);
+    parsed.ok_or_else(|| format!("a whole number from 1 to {max}"))
 }
 
 pub(super) fn tokens(text: &str, range: RangeInclusive<u32>) -> Parsed<u32> {
@@ -88,8 +92,9 @@ pub(super) fn size(text: &str, range: RangeInclusive<usize>) -> Parsed<NonZeroUs
     let (number, bytes) = unit.unwrap_or((&lower, 1));
     let parsed = number.trim_end().parse::<usize>().ok().and_then(|number| number.checked_mul(bytes));
     parsed.filter(|size| range.contains(size)).and_then(NonZeroUsize::new).ok_or_else(|| {
-        let (least, most) = (show_size(*range.start()), show_size(*range.end()));
-        format!("a number of bytes such as `65536`, `64KiB` or `1MiB`, from {least} to {most}")
+        let min = show_size(*range.start());
+        let max = show_size(*range.end());
+        format!("a number of bytes such as `65536`, `64KiB` or `1MiB`, from {min} to {max}")
     })
 }
 
@@ -98,25 +103,25 @@ fn show_size(bytes: usize) -> String {
     unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
-/// A time with its unit: `500ms`, `2s`, `1m`, `1h`. Nothing but zero is clear without one.
+/// A time with its unit: `500ms`, `2s`, `1m`, `1h`. Only zero is clear without a unit.
 ///
 /// # Errors
 /// What was expected.
-pub fn duration(text: &str, most: Duration) -> Result<Duration, String> {
+pub fn duration(text: &str, max: Duration) -> Result<Duration, String> {
     let unit = TIME_UNITS.iter().find_map(|(unit, millis)| Some((text.strip_suffix(unit)?, *millis)));
     let millis = match unit {
         Some((number, unit)) => number.trim_end().parse::<u64>().ok().and_then(|number| number.checked_mul(unit)),
         None if text == "0" => Some(0),
         None => None,
     };
-    let parsed = millis.map(Duration::from_millis).filter(|duration| *duration <= most);
-    parsed.ok_or_else(|| format!("a time with its unit, such as `500ms`, `2s` or `1m`, at most {most:?}"))
+    let parsed = millis.map(Duration::from_millis).filter(|duration| *duration <= max);
+    parsed.ok_or_else(|| format!("a time with its unit, such as `500ms`, `2s` or `1m`, at most {max:?}"))
 }
 
-/// As [`duration`], for times of which too little would be none: at least a second.
-pub(super) fn seconds(text: &str, most: Duration) -> Parsed<Duration> {
-    match duration(text, most) {
-        Ok(time) if time < Duration::from_secs(1) => Err(format!("a time from 1s to {most:?}")),
+/// As [`duration`], but at least a second.
+pub(super) fn seconds(text: &str, max: Duration) -> Parsed<Duration> {
+    match duration(text, max) {
+        Ok(time) if time < Duration::from_secs(1) => Err(format!("a time from 1s to {max:?}")),
         parsed => parsed,
     }
 }

@@ -1,11 +1,12 @@
 //! The effective configuration as text.
 
+use super::configuration::Configuration;
 use super::error::{Given, Origin};
 use super::setting::{Kind, Setting};
-use super::{Configuration, TABLE};
+use super::table::TABLE;
 
 impl Configuration {
-    /// A TOML file that makes the same settings again; a comment on each line tells where the value comes from.
+    /// A TOML file that leads to the same settings; a comment on each line names the source of the value.
     pub fn to_toml(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let mut text = format!("# The effective settings of embedd {version}, each with its source.\n");
@@ -20,20 +21,20 @@ impl Configuration {
         text
     }
 
-    /// The settings that differ from their defaults, on one line for the log: `listen = ... (flag `--listen`), ...`.
+    /// The settings that are not defaults, on one line for the log: `listen = ... (flag `--listen`), ...`.
     pub fn summary(&self) -> String {
         let changed = self.effective.iter().filter(|given| given.origin != Origin::Default);
         let changed: Vec<String> = changed.map(Given::to_string).collect();
         if changed.is_empty() { "defaults only".to_owned() } else { changed.join(", ") }
     }
 
-    /// The text and the origin of every setting, in the order of [`TABLE`].
+    /// The text and origin of every setting, in the order of [`TABLE`].
     pub fn effective(&self) -> &[Given] {
         &self.effective
     }
 }
 
-/// The text in the setting's natural TOML type.
+/// The text as a TOML value of the setting's natural type.
 fn toml_value(setting: &Setting, text: &str) -> String {
     let is_number = setting.kind == Kind::Number && text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
     let is_switch = setting.kind == Kind::Switch && text.parse::<bool>().is_ok();

@@ -1,113 +1,63 @@
-//! From texts of several sources to one typed configuration.
+//! Resolves the texts of all sources to one typed configuration.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::Configuration;
 use super::check;
+use super::configuration::Configuration;
 use super::environment;
-use super::error::{ConfigErrors, Given, Mistake, Origin};
+use super::error::{ConfigErrors, Mistake, Origin};
 use super::file;
-use super::parse::Parsed;
-use super::setting::{self, Setting};
-use super::sources::Sources;
-use super::table::Settings;
-
-/// Hands out the text of each setting from the source that counts, and keeps what is wrong with the others.
-#[derive(Debug, Default)]
-pub(super) struct Reader {
-    /// By key, the strongest source first.
-    given: BTreeMap<&'static str, Vec<Given>>,
-    /// What was read, in the order of reading.
-    effective: Vec<Given>,
-    /// Keys with a mistake: rules about them would only repeat it.
-    spoilt: BTreeSet<&'static str>,
-    mistakes: Vec<Mistake>,
-}
-
-impl Reader {
-    /// Notes a text for the setting. The strongest source comes first.
-    pub(super) fn offer(&mut self, setting: &'static Setting, text: String, origin: Origin) {
-        let given = Given { setting: setting.name(), text, origin };
-        self.given.entry(setting.key).or_default().push(given);
-    }
-
-    /// Notes what is wrong.
-    pub(super) fn reject(&mut self, mistake: Mistake) {
-        self.mistakes.push(mistake);
-    }
-
-    /// Notes what is wrong with a value of the setting.
-    pub(super) fn reject_value(&mut self, setting: &'static Setting, mistake: Mistake) {
-        self.spoilt.insert(setting.key);
-        self.mistakes.push(mistake);
-    }
-
-    /// The value of the setting from its strongest source, else its default. Texts of weaker sources are checked, too:
-    /// what nobody reads today is a surprise for the day when the stronger source goes.
-    pub(super) fn read<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
-        let setting = setting::by_key(key)?;
-        let mut given = self.given.get(key).cloned().unwrap_or_default();
-        given.push(Given { setting: setting.name(), text: setting.default.to_owned(), origin: Origin::Default });
-        let mut value = None;
-        for given in given {
-            match parse(&given.text) {
-                Ok(parsed) if value.is_none() => {
-                    value = Some(parsed);
-                    self.effective.push(given);
-                }
-                Ok(_) => {}
-                Err(expected) => self.reject_value(setting, Mistake::Value { given, expected }),
-            }
-        }
-        value
-    }
-
-    /// The strongest text that a source gives for the setting.
-    pub(super) fn strongest(&self, key: &str) -> Option<&Given> {
-        self.given.get(key).and_then(|given| given.first())
-    }
-
-    /// Forgets what sources give for the setting.
-    pub(super) fn forget(&mut self, key: &str) {
-        self.given.remove(key);
-    }
-}
+use super::reader::Reader;
+use super::sources::{Flags, Sources};
+use super::suggest::nearest_key;
+use super::table::{Settings, by_key};
 
 impl Configuration {
-    /// The configuration that the sources make: flags before variables before the file before defaults.
+    /// The configuration of this process, from its flags, its environment and the file that either of them names.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] with every mistake, an unreadable file included.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigErrors> {
+        let (sources, mistakes) = Sources::collect(flags, std::env::vars_os());
+        Self::resolve_with(&sources, mistakes)
+    }
+
+    /// The configuration from these sources: flags override variables, variables the file, the file defaults.
     ///
     /// # Errors
     /// [`ConfigErrors`] with every mistake of every source.
     pub fn resolve(sources: &Sources) -> Result<Self, ConfigErrors> {
-        Self::resolve_besides(sources, Vec::new())
+        Self::resolve_with(sources, Vec::new())
     }
 
-    /// As [`resolve`](Self::resolve), with mistakes that were made in collecting the sources.
-    pub(super) fn resolve_besides(sources: &Sources, mistakes: Vec<Mistake>) -> Result<Self, ConfigErrors> {
-        let mut reader = Reader { mistakes, ..Reader::default() };
+    /// As [`resolve`](Self::resolve), with mistakes found while the sources were collected.
+    fn resolve_with(sources: &Sources, mistakes: Vec<Mistake>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::default();
+        mistakes.into_iter().for_each(|mistake| reader.reject(mistake));
         offer_flags(&mut reader, &sources.flags);
         environment::offer(&mut reader, &sources.env);
         if let Some((path, text)) = &sources.file {
             file::offer(&mut reader, path, text);
         }
-        // A source that could not be read may hold what would keep the rules: then only the values are judged.
-        let whole = reader.mistakes.iter().all(|mistake| !hides_values(mistake));
+        // A source that could not be read may hold the value that satisfies a rule: then only values are checked.
+        let check_rules = !reader.lacks_a_source();
         let notes = check::choose_between_bundle_and_model(&mut reader);
         let settings = Settings::read(&mut reader);
-        if let Some(settings) = settings.as_ref().filter(|_| whole) {
-            let conflicts = check::conflicts(settings, &reader.effective, &reader.spoilt);
-            reader.mistakes.extend(conflicts);
+        if let Some(settings) = settings.as_ref().filter(|_| check_rules) {
+            let conflicts = check::conflicts(settings, reader.effective(), reader.invalid());
+            conflicts.into_iter().for_each(|mistake| reader.reject(mistake));
         }
+        let (effective, mistakes) = reader.finish();
         match settings {
-            Some(settings) if reader.mistakes.is_empty() => Ok(Self { settings, effective: reader.effective, notes }),
-            // Defaults are valid, so that a field that could not be read has left a mistake.
-            _ => Err(ConfigErrors::new(reader.mistakes)),
+            Some(settings) if mistakes.is_empty() => Ok(Self { settings, effective, notes }),
+            // Defaults are valid, so a missing value always comes with a mistake.
+            _ => Err(ConfigErrors::new(mistakes)),
         }
     }
 }
 
 impl Settings {
-    /// The settings that the sources make, without where they come from.
+    /// The settings from these sources, without their origins.
     ///
     /// # Errors
     /// As [`Configuration::resolve`].
@@ -118,20 +68,15 @@ impl Settings {
 
 fn offer_flags(reader: &mut Reader, flags: &BTreeMap<&'static str, String>) {
     for (key, text) in flags {
-        match setting::by_key(key) {
+        match by_key(key) {
             Some(setting) => reader.offer(setting, text.clone(), Origin::Flag(setting.flag())),
             None => reader.reject(Mistake::Unknown {
                 name: (*key).to_owned(),
                 origin: Origin::Flag(format!("--{key}")),
-                suggestion: setting::nearest_key(key).map(str::to_owned),
+                suggestion: nearest_key(key).map(str::to_owned),
             }),
         }
     }
-}
-
-/// Whether values may stand where they could not be read.
-fn hides_values(mistake: &Mistake) -> bool {
-    matches!(mistake, Mistake::Syntax { .. } | Mistake::Unreadable { .. } | Mistake::NotText { .. })
 }
 
 #[cfg(test)]

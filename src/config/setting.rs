@@ -1,60 +1,58 @@
-//! What is known of a setting without its value: its names, default and meaning.
-
-use super::suggest;
+//! What is known about a setting without its value: its names, default and meaning.
 
 /// One row of the table of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// The key in the TOML file (`max_tokens`); the flag and the variable are derived from it.
+    /// The key in the TOML file (`max_tokens`). The names of the flag and the variable are derived from it.
     pub key: &'static str,
-    /// The heading under which help and documentation show it.
+    /// The heading that help lists it under.
     pub group: Group,
-    /// What a value looks like, for help: `N`, `ADDRESS`.
+    /// The placeholder for its value in help: `N`, `ADDRESS`.
     pub placeholder: &'static str,
-    /// The TOML type that is natural for it.
+    /// Its natural TOML type.
     pub kind: Kind,
-    /// The text that is parsed where no source gives one.
+    /// The text that is parsed if no source has one.
     pub default: &'static str,
-    /// Variables of other programs that are read, too, after this setting's own.
+    /// Variables of other programs that are also read, with lower priority than the setting's own.
     pub also: &'static [&'static str],
     pub(super) doc: &'static str,
 }
 
-/// The TOML types that a setting takes. Text in quotes is always taken.
+/// The TOML types that a setting accepts in addition to text in quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Text only.
+    /// No other type.
     Text,
-    /// Whole numbers, too.
+    /// Numbers.
     Number,
-    /// `true` and `false`, too.
+    /// `true` and `false`.
     Switch,
 }
 
 /// Settings that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// What is served and where files are.
+    /// The served model, and files.
     Model,
-    /// Listeners.
+    /// Listeners and protocols.
     Network,
-    /// Encryption and tokens.
+    /// TLS and bearer tokens.
     Access,
-    /// How many there may be, and how long they stay.
+    /// Limits of connections.
     Connections,
-    /// How texts become vectors.
+    /// The inference engine and its sessions.
     Engine,
-    /// What one request may ask for.
+    /// Limits of a request.
     Limits,
-    /// How requests share the engine.
+    /// Batching and queueing.
     Batching,
-    /// What is kept of earlier requests.
+    /// The cache of embeddings.
     Cache,
-    /// How the service ends.
+    /// Graceful shutdown.
     Shutdown,
-    /// What is told of single requests, to whom.
+    /// OpenTelemetry traces.
     Traces,
-    /// What is told on stderr.
+    /// Log lines.
     Logging,
 }
 
@@ -64,10 +62,10 @@ impl Group {
         match self {
             Self::Model => "Model and files",
             Self::Network => "Network",
-            Self::Access => "Who may come in",
+            Self::Access => "Authentication and TLS",
             Self::Connections => "Connections",
             Self::Engine => "Engine",
-            Self::Limits => "Limits of a request",
+            Self::Limits => "Request limits",
             Self::Batching => "Batching",
             Self::Cache => "Cache",
             Self::Shutdown => "Shutdown",
@@ -78,7 +76,7 @@ impl Group {
 }
 
 impl Setting {
-    /// The setting as flags and messages name it: `max-tokens`.
+    /// The name in flags and messages: `max-tokens`.
     pub fn name(&self) -> String {
         self.key.replace('_', "-")
     }
@@ -97,22 +95,4 @@ impl Setting {
     pub fn help(&self) -> &'static str {
         self.doc.trim()
     }
-}
-
-/// The setting that goes by `key` in the TOML file.
-pub fn by_key(key: &str) -> Option<&'static Setting> {
-    super::TABLE.iter().find(|setting| setting.key == key)
-}
-
-/// The key that someone who wrote `key` may have meant.
-pub(super) fn nearest_key(key: &str) -> Option<&'static str> {
-    suggest::nearest(key, super::TABLE.iter().map(|setting| setting.key))
-}
-
-/// The variable that someone who wrote `variable` may have meant.
-pub(super) fn nearest_variable(variable: &str) -> Option<String> {
-    let ours = super::TABLE.iter().map(Setting::variable);
-    let others = super::OTHER_VARIABLES.iter().map(|(name, _)| (*name).to_owned());
-    let known: Vec<String> = ours.chain(others).collect();
-    suggest::nearest(variable, known.iter().map(String::as_str)).map(str::to_owned)
 }

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 
-/// Keeps what is written, for the test to read.
+/// Collects log lines for the test to read.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -19,7 +19,8 @@ impl Write for Lines {
 
 fn written(style: Style, filter: &str, log: impl FnOnce()) -> String {
     let lines = Lines::default();
-    let (filter, writer) = (filter.parse().expect("valid"), lines.clone());
+    let filter = filter.parse().expect("valid");
+    let writer = lines.clone();
     let subscriber = subscriber(style, &filter, move || writer.clone());
     tracing::subscriber::with_default(subscriber, log);
     let bytes = lines.0.lock().expect("one test at a time").clone();
@@ -29,10 +30,10 @@ fn written(style: Style, filter: &str, log: impl FnOnce()) -> String {
 #[test]
 fn auto_is_text_on_a_terminal_and_json_elsewhere() {
     for (format, terminal, no_color, expected) in [
-        (LogFormat::Auto, true, false, Style::Coloured),
+        (LogFormat::Auto, true, false, Style::Colored),
         (LogFormat::Auto, true, true, Style::Plain),
         (LogFormat::Auto, false, false, Style::Json),
-        (LogFormat::Text, true, false, Style::Coloured),
+        (LogFormat::Text, true, false, Style::Colored),
         (LogFormat::Text, true, true, Style::Plain),
         (LogFormat::Text, false, false, Style::Plain),
         (LogFormat::Json, true, false, Style::Json),
@@ -43,7 +44,7 @@ fn auto_is_text_on_a_terminal_and_json_elsewhere() {
 }
 
 #[test]
-fn a_json_line_has_time_level_target_message_and_the_fields_beside_them() {
+fn a_json_line_has_time_level_target_message_and_top_level_fields() {
     let text = written(Style::Json, "info", || {
         tracing::warn!(target: "embedd::batch", texts = 3, stage = "queue", "queue is \"full\"\n");
     });
@@ -59,15 +60,15 @@ fn a_json_line_has_time_level_target_message_and_the_fields_beside_them() {
 }
 
 #[test]
-fn only_the_coloured_style_has_colours() {
+fn only_the_colored_style_has_colors() {
     let log = || tracing::info!(answer = 42, "ready");
     let plain = written(Style::Plain, "info", log);
     assert!(plain.contains("ready") && plain.contains("answer=42") && !plain.contains('\u{1b}'), "{plain:?}");
-    assert!(written(Style::Coloured, "info", log).contains('\u{1b}'));
+    assert!(written(Style::Colored, "info", log).contains('\u{1b}'));
 }
 
 #[test]
-fn info_hushes_chatty_libraries_and_lets_their_warnings_through() {
+fn info_includes_only_warnings_of_verbose_libraries() {
     let text = written(Style::Plain, "info", || {
         tracing::info!(target: "h2::codec", "frame");
         tracing::warn!(target: "h2::codec", "broken frame");
@@ -88,7 +89,7 @@ fn a_named_module_has_its_own_level() {
 }
 
 #[test]
-fn a_library_that_quotes_texts_is_not_heard_at_trace_even_where_it_is_named() {
+fn a_library_that_quotes_texts_is_never_logged_at_trace() {
     for filter in ["trace", "trace,tokenizers=trace", "trace,tokenizers::tokenizer=trace"] {
         let text = written(Style::Plain, filter, || {
             tracing::trace!(target: "tokenizers::tokenizer::normalizer", "a character");

@@ -6,8 +6,8 @@ mod tokens;
 
 use std::net::SocketAddr;
 
-use embedd::proto::GetModelRequest;
-use embedd::proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::GetModelRequest;
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
@@ -16,7 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 const RELOADED: &str = "reloaded";
-const NOT_RELOADED: &str = "not reloaded; what was read before stays in effect";
+const NOT_RELOADED: &str = "not reloaded; the previous contents stay in effect";
 
 /// A connection, encrypted if `tls` is given.
 async fn connect(address: SocketAddr, tls: Option<ClientTlsConfig>) -> Result<Channel, tonic::transport::Error> {

@@ -1,7 +1,7 @@
 //! The float32 model over gRPC has the embeddings of PyTorch.
 
-use embedd::accuracy::cosine;
-use embedd::reference::ReferenceText;
+use embedd_model::accuracy::cosine;
+use embedd_model::reference::ReferenceText;
 
 use crate::support::models::Model;
 use crate::support::reference;

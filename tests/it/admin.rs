@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use embedd::proto::benchmark_response::Event;
-use embedd::proto::{
+use embedd_proto::benchmark_response::Event;
+use embedd_proto::{
     BenchmarkRequest, BenchmarkResult, ClearCacheRequest, CountTokensRequest, EmbedRequest, GetModelRequest,
     GetStatsRequest, GetStatsResponse, MethodStats, ReferencePair, ValidateRequest,
 };
@@ -67,7 +67,7 @@ async fn pairs_of_the_caller_are_compared_and_invalid_ones_are_named() {
 }
 
 /// The result, and the number of progress events before it.
-async fn finish(mut events: Streaming<embedd::proto::BenchmarkResponse>) -> (BenchmarkResult, usize) {
+async fn finish(mut events: Streaming<embedd_proto::BenchmarkResponse>) -> (BenchmarkResult, usize) {
     let mut progress_events = 0;
     let mut last = 0;
     loop {
@@ -86,7 +86,7 @@ async fn finish(mut events: Streaming<embedd::proto::BenchmarkResponse>) -> (Ben
     }
 }
 
-async fn begin(admin: &mut AdminClient) -> Result<Streaming<embedd::proto::BenchmarkResponse>, Status> {
+async fn begin(admin: &mut AdminClient) -> Result<Streaming<embedd_proto::BenchmarkResponse>, Status> {
     let request = BenchmarkRequest { token_counts: vec![32], requests: Some(10_000), ..Default::default() };
     admin.benchmark(request).await.map(tonic::Response::into_inner)
 }
@@ -103,7 +103,7 @@ async fn a_benchmark_reports_progress_and_measures_every_combination() {
     };
     let (result, progress_events) = finish(admin.benchmark(request).await.expect("it begins").into_inner()).await;
     assert!(progress_events > 0);
-    let shape = |row: &embedd::proto::BenchmarkRow| (row.token_count, row.batch_size, row.concurrency);
+    let shape = |row: &embedd_proto::BenchmarkRow| (row.token_count, row.batch_size, row.concurrency);
     assert_eq!(result.rows.iter().map(shape).collect::<Vec<_>>(), [(3, 1, 3), (3, 2, 3), (64, 1, 3), (64, 2, 3)]);
     for row in &result.rows {
         let latency = row.latency.as_ref().expect("a latency");
@@ -161,7 +161,7 @@ async fn benchmarks_run_one_at_a_time_let_calls_through_and_end_when_their_calle
 }
 
 /// The status of a stream that is cut off.
-async fn drain(mut events: Streaming<embedd::proto::BenchmarkResponse>) -> Status {
+async fn drain(mut events: Streaming<embedd_proto::BenchmarkResponse>) -> Status {
     loop {
         match events.message().await {
             Ok(event) => assert!(event.is_some(), "no end without a status"),

@@ -41,7 +41,7 @@ fn each_command_prints_tables_or_json_and_has_its_exit_code() {
     let found = json(address, &["validate"], 0);
     assert_eq!((&found["passed"], found["texts"].as_array().map(Vec::len)), (&true.into(), Some(24)));
     let table = text(address, &["validate", "--min-cosine", "1"], 2);
-    assert!(table.contains("FAIL (") && table.contains("least cosine"), "{table}");
+    assert!(table.contains("FAIL (") && table.contains("minimum cosine"), "{table}");
     let set = Model::Small.reference();
     assert_eq!(
         json(address, &["validate", "--reference", set.to_str().expect("text")], 0)["texts"][0]["id"],

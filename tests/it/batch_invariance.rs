@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedd::proto::{EmbedRequest, Encoding};
+use embedd_proto::{EmbedRequest, Encoding};
 use fastrand::Rng;
 use futures_util::poll;
 use tokio::task::JoinSet;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use embedd::proto::{EmbedRequest, Embedding, Encoding, Truncation};
+use embedd_proto::{EmbedRequest, Embedding, Encoding, Truncation};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use embedd::client::{CallError, CallErrorKind, Client, EmbedOptions, Health, RetryPolicy, Truncation};
+use embedd_client::{CallError, CallErrorKind, Client, EmbedOptions, Health, RetryPolicy, Truncation};
 use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -14,7 +14,7 @@ use crate::support::PATIENCE;
 use crate::support::busy::Busy;
 use crate::support::models::Model;
 use crate::support::proxy::CountingProxy;
-use crate::support::server::{Server, embed, shared};
+use crate::support::server::{Server, command, embed, shared};
 use crate::support::tls::{TlsFiles, write};
 
 fn addresses(servers: &[&Server]) -> String {
@@ -79,7 +79,7 @@ impl Callers {
 
 /// The number of calls that a server has answered.
 async fn answered_by(server: &Server) -> u64 {
-    let stats = server.admin().await.get_stats(embedd::proto::GetStatsRequest {}).await.expect("stats").into_inner();
+    let stats = server.admin().await.get_stats(embedd_proto::GetStatsRequest {}).await.expect("stats").into_inner();
     let embed = stats.methods.iter().find(|method| method.method.ends_with("/Embed"));
     embed.and_then(|method| method.replies.get(&0)).copied().unwrap_or(0)
 }
@@ -192,7 +192,7 @@ async fn requests_are_split_to_fit_the_server_and_vectors_are_those_of_plain_cal
     {
         let alone = embed(&mut plain, &[text]).await.embeddings.remove(0);
         assert_eq!(count.token_count, alone.token_count, "{text}");
-        assert!(embedd::accuracy::cosine(&alone.values, &embedding.values) > 0.9999, "{text}");
+        assert!(embedd_model::accuracy::cosine(&alone.values, &embedding.values) > 0.9999, "{text}");
     }
     assert_eq!(counts.len(), 10);
     assert_eq!(client.model().await.expect("a model").dimension as usize, Model::Small.dimension());
@@ -232,5 +232,27 @@ async fn certificates_and_tokens_give_access_through_each_form_of_address() {
         let stranger =
             Client::builder(&*address).trust(tls.clients.pem()).connect().await.expect_err("another authority");
         assert!(stranger.to_string().contains("certificate"), "{stranger}");
+    }
+
+    // The commands read the same from files.
+    let trusted = write(&tls.folder, "servers.pem", &tls.servers.pem());
+    let [certificate, key] = own.write(&tls.folder, "client");
+    let address = format!("https://localhost:{port}");
+    let run = |flags: &[&str]| {
+        let mut command = command();
+        command.args(["embed", "a text", "--server", &address]).args(flags);
+        let output = command.output().expect("the program runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let identity = ["--certificate", &certificate, "--key", &key];
+    let token = ["--token-file", &tokens];
+    assert_eq!(run(&[&["--ca", &trusted][..], &identity, &token].concat()), (Some(0), String::new()));
+    for (flags, expected) in [
+        ([&["--ca", &trusted][..], &identity].concat(), "UNAUTHENTICATED"),
+        ([&["--ca", &trusted][..], &token].concat(), ""),
+        ([&["--ca", &tls.client_ca][..], &identity, &token].concat(), "certificate"),
+    ] {
+        let (code, error) = run(&flags);
+        assert!(code == Some(1) && error.contains(expected), "{flags:?}: {error}");
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use embedd::bundle::FP32_FILE;
+use embedd_model::bundle::FP32_FILE;
 
 use crate::support::models::{Model, copy_of};
 use crate::support::server::{command, fails_to_serve, temporary_folder};

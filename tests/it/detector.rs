@@ -8,7 +8,7 @@ use std::process::{ChildStdin, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use embedd::accuracy::cosine;
+use embedd_model::accuracy::cosine;
 use serde_json::Value;
 
 use crate::support::models::Model;
@@ -72,7 +72,7 @@ fn install(folder: &Path) -> (PathBuf, PathBuf) {
         copy(&root.join(part), &folder.join(part));
     }
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]);
+    pip.args(["-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]);
     pip.args(["--no-build-isolation", "--target"]).arg(folder.join("site")).arg(folder.join("examples/detector"));
     succeed(&pip.output().expect("pip runs"));
     (python, folder.join("site"))

@@ -57,7 +57,7 @@ async fn texts_have_the_embeddings_of_a_plain_call() {
         assert_eq!((&row["index"], &row["text"]), (&index.into(), &text.into()));
         assert_eq!(row["token_count"], embedding.token_count);
         assert_eq!((&row["truncated"], &row["cached"]), (&false.into(), &false.into()));
-        assert!(embedd::accuracy::cosine(&values(row), &embedding.values) > 0.9999, "{text}");
+        assert!(embedd_model::accuracy::cosine(&values(row), &embedding.values) > 0.9999, "{text}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Embed, CountTokens and GetModel, with each of their options.
 
-use embedd::accuracy::cosine;
-use embedd::proto::{
+use embedd_model::accuracy::cosine;
+use embedd_proto::{
     CountTokensRequest, EmbedRequest, Embedding, Encoding, GetModelRequest, Truncation as ProtoTruncation,
 };
 

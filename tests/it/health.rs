@@ -51,5 +51,5 @@ fn a_missing_or_silent_server_is_not_healthy() {
     assert!(code == Some(1) && text.contains("no connection"), "{text}");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (code, text) = run(&mut health(&silent.local_addr().expect("an address").to_string()));
-    assert!(code == Some(1) && text.contains("has not answered within 5s"), "{text}");
+    assert!(code == Some(1) && text.contains("did not answer within 5s"), "{text}");
 }

@@ -1,10 +1,17 @@
 //! Invalid requests get INVALID_ARGUMENT with the names of the fields, and have no other effect.
 
-use embedd::proto::{CountTokensRequest, EmbedRequest};
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use embedd_proto::open_inference::model_infer_request::InferInputTensor;
+use embedd_proto::open_inference::{InferTensorContents, ModelInferRequest};
+use embedd_proto::{CountTokensRequest, EmbedRequest};
+use serde_json::{Value, json};
 use tonic::Code;
+use tonic::transport::Endpoint;
 use tonic_types::StatusExt;
 
 use crate::support::fields;
+use crate::support::http::post;
 use crate::support::models::Model;
 use crate::support::server::{Server, embed, long_texts, request, shared};
 
@@ -58,6 +65,48 @@ async fn flags_set_the_limits() {
     assert_eq!(fields(&client.embed(request(&["0123456789a"])).await.expect_err("too long")), ["texts[0]"]);
     let status = client.embed(request(&["x".repeat(2000).as_str()])).await.expect_err("too large");
     assert_eq!(status.code(), Code::OutOfRange, "{status}");
+}
+
+#[tokio::test]
+async fn every_client_can_receive_the_error_of_a_request_with_hundreds_of_faults() {
+    let server = Server::start(Model::Small, &["--max-text-bytes", "10"]);
+    let texts = vec!["longer than ten bytes".to_owned(); 256];
+    let rest = "; and 246 more";
+
+    // No more than gRPC's core library accepts.
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).expect("an address");
+    let channel = endpoint.http2_max_header_list_size(8 << 10).connect().await.expect("a connection");
+    let mut client = EmbeddingServiceClient::new(channel.clone());
+    let embed = client.embed(EmbedRequest { texts: texts.clone(), ..Default::default() }).await;
+    let count = client.count_tokens(CountTokensRequest { texts: texts.clone() }).await;
+    let infer = GrpcInferenceServiceClient::new(channel).model_infer(infer_request(&texts)).await;
+    for (status, field) in [
+        (embed.expect_err("invalid"), "texts"),
+        (count.expect_err("invalid"), "texts"),
+        (infer.expect_err("invalid"), "text"),
+    ] {
+        assert_eq!(fields(&status), (0..10).map(|index| format!("{field}[{index}]")).collect::<Vec<_>>());
+        assert!(status.message().ends_with(rest), "{status}");
+        assert!(status.get_details_request_info().is_some(), "{status}");
+    }
+
+    let body = json!({"model": Model::Small.name(), "input": texts}).to_string();
+    let answer = post(server.http(), "/v1/embeddings", &[("content-type", "application/json")], &body);
+    let error: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let message = error["error"]["message"].as_str().expect("a message");
+    assert!(answer.status == 400 && message.len() <= 1024 && message.ends_with(rest), "{answer:?}");
+}
+
+fn infer_request(texts: &[String]) -> ModelInferRequest {
+    let bytes_contents = texts.iter().map(|text| text.clone().into_bytes()).collect();
+    let input = InferInputTensor {
+        name: "text".to_owned(),
+        datatype: "BYTES".to_owned(),
+        shape: vec![texts.len() as i64],
+        contents: Some(InferTensorContents { bytes_contents, ..Default::default() }),
+        ..Default::default()
+    };
+    ModelInferRequest { model_name: Model::Small.name().to_owned(), inputs: vec![input], ..Default::default() }
 }
 
 #[tokio::test]

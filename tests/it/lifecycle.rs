@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use embedd::proto::GetModelRequest;
+use embedd_proto::GetModelRequest;
 use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::transport::Channel;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use embedd::load_test::figures::Results;
-use embedd::proto::EmbedResponse;
+use embedd_load::figures::Results;
+use embedd_proto::EmbedResponse;
 use tonic::Status;
 
 use crate::support::exposition::Exposition;
@@ -14,6 +14,7 @@ use crate::support::fake::{Fake, Seen, reply};
 use crate::support::models::Model;
 use crate::support::process::Process;
 use crate::support::server::{Server, command, shared, shared_native, temporary_folder};
+use crate::support::tls::TlsFiles;
 
 /// Steps are short, unless `args` sets their duration.
 fn load(server: &str, args: &[&str]) -> Output {
@@ -105,12 +106,14 @@ fn failures_are_reported_and_exit_with_1() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&address) && text(&output.stderr).contains("refused"));
     let server = shared(Model::Small);
+    let tls = TlsFiles::new();
     for (args, expected) in [
         (&["--tokens", "65"][..], "at most 64"),
         (&["--tokens", "1"], "2 tokens already"),
         (&["--texts-per-request", "257"], "at most 256"),
         (&["--texts", "does/not/exist"], "does/not/exist"),
-        (&["--ca", "ca.pem"], "https://"),
+        (&["--ca", "does/not/exist"], "--ca does/not/exist"),
+        (&["--ca", &tls.client_ca], "https://"),
     ] {
         let output = load(&server.address.to_string(), args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");

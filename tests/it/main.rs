@@ -7,9 +7,6 @@
 
 mod support;
 
-/// The file of the fake server, which belongs to the client, imports it from here.
-use embedd::proto;
-
 mod access;
 mod accuracy;
 mod admin;
@@ -18,6 +15,7 @@ mod api_reference;
 mod architecture;
 mod batch_invariance;
 mod caching;
+mod checkpoints;
 mod client;
 mod cold_start;
 mod command_line;
@@ -27,6 +25,7 @@ mod detector;
 mod embed_command;
 mod embedding;
 mod fairness;
+mod fetch_command;
 mod grpcurl;
 mod health;
 mod invalid_requests;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use embedd::proto::{
+use embedd_proto::{
     ClearCacheRequest, CountTokensRequest, EmbedRequest, EmbedResponse, GetModelRequest, ReloadModelRequest,
 };
 use tonic::client::Grpc;

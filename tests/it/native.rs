@@ -4,17 +4,18 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use embedd::accuracy::cosine;
-use embedd::bundle::{Bundle, NATIVE_FILE, NATIVE_WEIGHTS_FILE, Variant};
-use embedd::engine::{Session, SessionOptions, TokenIds};
-use embedd::kernels::InstructionSet;
-use embedd::request::Truncation;
-use embedd::tokenize::Tokenizer;
+use embedd_kernels::InstructionSet;
+use embedd_model::accuracy::cosine;
+use embedd_model::bundle::{Bundle, NATIVE_FILE, NATIVE_WEIGHTS_FILE, Variant};
+use embedd_model::engine::{Session, SessionOptions, TokenIds};
+use embedd_model::tokenize::Tokenizer;
+use embedd_model::tokenize::Truncation;
 use fastrand::Rng;
 
 use crate::support::models::{Model, copy_of, runtime};
 use crate::support::reference;
 use crate::support::server::temporary_folder;
+use crate::support::skips::cpu_has;
 
 /// The words and the positions of all-MiniLM-L6-v2.
 const VOCABULARY: u32 = 30_522;
@@ -97,7 +98,7 @@ fn every_instruction_set_of_this_cpu_gives_the_same_vectors_up_to_rounding() {
     let mut random = Rng::with_seed(13);
     let texts: Vec<TokenIds> = [1, 4, 13, 40].map(|tokens| random_text(&mut random, tokens)).into();
     let mut plain = sessions(Some(InstructionSet::Plain), 1, 1).remove(0);
-    let here: Vec<InstructionSet> = InstructionSet::ALL.into_iter().filter(|set| set.is_available()).collect();
+    let here: Vec<InstructionSet> = InstructionSet::ALL.into_iter().filter(|&set| cpu_has(set)).collect();
     assert!(here.contains(&InstructionSet::Plain));
     for set in here {
         let mut session = sessions(Some(set), 1, 2).remove(0);

@@ -4,16 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use embedd::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
-use embedd::engine::CpuInstructions;
-use embedd::kernels::InstructionSet;
-use embedd::proto::GetModelRequest;
+use embedd_kernels::CpuInstructions;
+use embedd_kernels::InstructionSet;
+use embedd_model::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
+use embedd_proto::GetModelRequest;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::support::models::{Model, copy_of};
 use crate::support::reference;
 use crate::support::server::{Server, embed, fails_to_serve, serve, shared_native, temporary_folder};
+use crate::support::skips::cpu_has;
 
 #[tokio::test]
 async fn vectors_are_near_pytorch_and_have_the_same_bits_in_every_batch_mpnet() {
@@ -45,7 +46,7 @@ async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
     }
     for set in InstructionSet::ALL {
         let flags = ["--engine", "native", "--instruction-set", set.name()];
-        if set.is_available() {
+        if cpu_has(set) {
             let server = Server::launch(Model::Small, &flags);
             let logged = server.wait_for_line("model loaded");
             assert_eq!((&logged["engine"], &logged["instruction_set"]), (&"native".into(), &set.name().into()));

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 
-use embedd::proto;
-use embedd::proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
-use embedd::proto::open_inference::infer_parameter::ParameterChoice;
-use embedd::proto::open_inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use embedd::proto::open_inference::{
+use embedd_proto as proto;
+use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use embedd_proto::open_inference::infer_parameter::ParameterChoice;
+use embedd_proto::open_inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use embedd_proto::open_inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
     ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest, ServerReadyRequest,
 };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use embedd::proto::{EmbedRequest, EmbedResponse};
+use embedd_proto::{EmbedRequest, EmbedResponse};
 use serde_json::{Value, json};
 use tonic::Request;
 
@@ -151,9 +151,9 @@ async fn the_decimal_numbers_of_a_large_reply_have_the_same_bits() {
 fn after_an_error_in_the_body_the_connection_and_the_server_stay_usable() {
     let server = Server::start(Model::Small, &[]);
     for (headers, body, status, part) in [
-        (&JSON[..], "{", 400, "no JSON that can be read"),
-        (&JSON[..], "[1]", 400, "no JSON object"),
-        (&JSON[..], r#"{"input": [1, 2], "model": "bert-mean"}"#, 400, "another model's tokeniser"),
+        (&JSON[..], "{", 400, "not valid JSON"),
+        (&JSON[..], "[1]", 400, "not a JSON object"),
+        (&JSON[..], r#"{"input": [1, 2], "model": "bert-mean"}"#, 400, "another model's tokenizer"),
         (&[("content-type", "application/x-www-form-urlencoded")], "input=a", 415, "application/json"),
     ] {
         let answer = post(server.http(), EMBEDDINGS, headers, body);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use embedd::bundle::MANIFEST_FILE;
+use embedd_model::bundle::MANIFEST_FILE;
 use serde_json::{Value, json};
 
 use crate::support::models::{Model, copy_of};

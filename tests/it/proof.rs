@@ -1,23 +1,29 @@
 //! `embedd validate`, `bench` and `report`, on real bundles.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
-use embedd::bundle::Bundle;
-use embedd::kernels::InstructionSet;
+use embedd_kernels::InstructionSet;
+use embedd_model::bundle::Bundle;
 use serde_json::Value;
 
 use crate::support::models::{Model, fetcher};
 use crate::support::reference::{MIN_COSINE, MIN_MEAN_COSINE};
 use crate::support::server::{command, temporary_folder};
+use crate::support::skips::cpu_has;
 
 /// A command on the bundle of a model.
-fn run(name: &str, model: Model, flags: &[&str]) -> Output {
+fn on_bundle(name: &str, model: Model, flags: &[&str]) -> Command {
     let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
     let mut command = command();
-    command.arg(name).arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime);
-    command.args(flags).output().expect("the program runs")
+    command.arg(name).arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime).args(flags);
+    command
+}
+
+fn run(name: &str, model: Model, flags: &[&str]) -> Output {
+    on_bundle(name, model, flags).output().expect("the program runs")
 }
 
 fn stderr(output: &Output) -> String {
@@ -52,8 +58,7 @@ fn validate_finds_that_the_float32_model_has_the_embeddings_of_pytorch() {
 /// The conversion has proved the native model with the fastest kernels of this machine; other machines may not have them.
 #[test]
 fn the_native_model_also_passes_with_the_kernels_for_avx2() {
-    if !InstructionSet::Avx2.is_available() {
-        eprintln!("NOT TESTED: this CPU has no {}", InstructionSet::Avx2);
+    if !cpu_has(InstructionSet::Avx2) {
         return;
     }
     let output = run("validate", Model::MiniLm, &["--json", "--variant", "native", "--instruction-set", "avx2"]);
@@ -145,8 +150,14 @@ fn bench_compares_every_model_with_a_baseline_and_rejects_that_of_another_model(
     // No machine is as slow: a quarter of an hour for a text.
     let engines = r#""engines": {"pytorch": {"cos_min": 1.0, "L11": {"p50": 900000, "p95": 900001, "min": 899999}}}"#;
     let bench = |model: &str| {
-        let print = format!(r#"echo '{{"model": "{model}", {engines}}}'"#);
-        run("bench", Model::Small, &["--lengths", "11", "--runs", "3", "--json", "--baseline-command", &print])
+        let flags = ["--lengths", "11", "--runs", "3", "--json", "--baseline", "-"];
+        let mut command = on_bundle("bench", Model::Small, &flags);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        write!(stdin, r#"{{"model": "{model}", {engines}}}"#).expect("it reads");
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
     };
     let output = bench(Model::Small.name());
     assert_eq!(code(&output), 0, "{}", stderr(&output));
@@ -155,7 +166,7 @@ fn bench_compares_every_model_with_a_baseline_and_rejects_that_of_another_model(
     let (baseline, own): (Vec<&Value>, Vec<&Value>) = rows.iter().partition(|row| row["engine"] == "pytorch");
     assert!(own.len() == 3 && own.iter().all(|row| row["speed_up"].as_f64() > Some(1.0)), "{found}");
     let [baseline] = baseline[..] else { panic!("one row of the baseline in {found}") };
-    assert!(baseline["from"].as_str().is_some_and(|from| from.contains("echo")));
+    assert!(baseline["from"].as_str().is_some_and(|from| from == "standard input"));
 
     let output = bench("all-mpnet-base-v2");
     assert_eq!(code(&output), 1);

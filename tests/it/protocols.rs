@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use embedd::proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
-use embedd::proto::open_inference::model_infer_request::InferInputTensor;
-use embedd::proto::open_inference::{
+use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use embedd_proto::open_inference::model_infer_request::InferInputTensor;
+use embedd_proto::open_inference::{
     InferTensorContents, ModelInferRequest, ModelReadyRequest, ServerLiveRequest, ServerReadyRequest,
 };
-use embedd::proto::tei;
-use embedd::proto::tei::embed_client::EmbedClient;
-use embedd::proto::tei::info_client::InfoClient;
-use embedd::proto::{EmbedRequest, GetStatsRequest};
+use embedd_proto::tei;
+use embedd_proto::tei::embed_client::EmbedClient;
+use embedd_proto::tei::info_client::InfoClient;
+use embedd_proto::{EmbedRequest, GetStatsRequest};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};

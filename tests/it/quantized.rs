@@ -3,13 +3,13 @@
 use std::fs;
 use std::process::Output;
 
-use embedd::accuracy::cosine;
-use embedd::bundle::{Bundle, BundleError, FP32_FILE, MANIFEST_FILE, PORTABLE_FILE, Variant};
-use embedd::home::Home;
-use embedd::model_ref::ModelRef;
 use embedd::prepare::Preparation;
-use embedd::progress::Progress;
-use embedd::proto::GetModelRequest;
+use embedd_common::progress::Progress;
+use embedd_fetch::home::Home;
+use embedd_fetch::model_ref::ModelRef;
+use embedd_model::accuracy::cosine;
+use embedd_model::bundle::{Bundle, BundleError, FP32_FILE, MANIFEST_FILE, PORTABLE_FILE, Variant};
+use embedd_proto::GetModelRequest;
 use serde_json::Value;
 
 use crate::support::models::{Model, fetcher, runtime};
@@ -94,15 +94,12 @@ fn a_bundle_of_an_older_format_in_the_cache_folder_is_converted_again() {
     let (_folder, folder) = temporary_folder();
     let home = Home::at(&folder);
     let model = ModelRef::Folder(Model::Small.source());
-    let bundle = home.bundle_dir(&model);
-    fs::create_dir_all(&bundle).expect("a folder");
-    fs::write(bundle.join(MANIFEST_FILE), r#"{ "format": 1, "models": {} }"#).expect("write");
-    assert!(matches!(Bundle::open(&bundle), Err(BundleError::Format { found: 1, .. })));
-    let fetcher = fetcher();
-    let runtime = runtime();
-    let progress = Progress::plain();
-    let preparation = Preparation { home: &home, fetcher: &fetcher, runtime: &runtime, progress: &progress };
-    let bundle = preparation.bundle(&model).expect("a new one");
+    let place = home.bundle_dir(&model);
+    fs::create_dir_all(&place).expect("a folder");
+    fs::write(place.join(MANIFEST_FILE), r#"{ "format": 1, "models": {} }"#).expect("write");
+    assert!(matches!(Bundle::open(&place), Err(BundleError::Format { found: 1, .. })));
+    let preparation = Preparation { home, fetcher: fetcher(), progress: Progress::plain() };
+    let bundle = preparation.bundle_of(&model, &runtime()).expect("a new one");
     for variant in [Variant::Portable, Variant::Native] {
         let model = bundle.model(variant).expect("it has this model");
         model.files().for_each(|file| drop(bundle.verify(file).expect("an intact file")));

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use embedd::bundle::NATIVE_WEIGHTS_FILE;
-use embedd::proto::{EmbedResponse, GetModelRequest, GetStatsRequest, ReloadModelRequest, ReloadModelResponse};
+use embedd_model::bundle::NATIVE_WEIGHTS_FILE;
+use embedd_proto::{EmbedResponse, GetModelRequest, GetStatsRequest, ReloadModelRequest, ReloadModelResponse};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 

@@ -1,9 +1,9 @@
 //! Request ids: in replies, in the details of errors, in log lines.
 
-use embedd::client::Client;
-use embedd::proto::tei::EmbedRequest as TeiRequest;
-use embedd::proto::tei::embed_client::EmbedClient;
-use embedd::proto::{ClearCacheRequest, GetModelRequest};
+use embedd_client::Client;
+use embedd_proto::tei::EmbedRequest as TeiRequest;
+use embedd_proto::tei::embed_client::EmbedClient;
+use embedd_proto::{ClearCacheRequest, GetModelRequest};
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};

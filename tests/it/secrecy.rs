@@ -3,13 +3,13 @@
 use std::fs::{self, File};
 use std::time::Duration;
 
-use embedd::proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
-use embedd::proto::open_inference::model_infer_request::InferInputTensor;
-use embedd::proto::open_inference::{InferTensorContents, ModelInferRequest};
-use embedd::proto::tei::embed_client::EmbedClient;
-use embedd::proto::tei::tokenize_client::TokenizeClient;
-use embedd::proto::tei::{EmbedRequest as TeiRequest, EncodeRequest};
-use embedd::proto::{
+use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use embedd_proto::open_inference::model_infer_request::InferInputTensor;
+use embedd_proto::open_inference::{InferTensorContents, ModelInferRequest};
+use embedd_proto::tei::embed_client::EmbedClient;
+use embedd_proto::tei::tokenize_client::TokenizeClient;
+use embedd_proto::tei::{EmbedRequest as TeiRequest, EncodeRequest};
+use embedd_proto::{
     BenchmarkRequest, CountTokensRequest, EmbedRequest, EmbedResponse, ReferencePair, ReloadModelRequest, Truncation,
     ValidateRequest,
 };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use embedd::proto::{EmbedRequest, EmbedResponse};
+use embedd_proto::{EmbedRequest, EmbedResponse};
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,7 +36,7 @@ async fn replies_have_the_order_of_the_requests_and_the_vectors_of_embed() {
         assert_eq!((reply.embeddings.len(), &reply.error), (1, &None));
         let alone = &embed(&mut client, &[text]).await.embeddings[0];
         assert_eq!(reply.embeddings[0].token_count, alone.token_count, "{text}");
-        assert!(embedd::accuracy::cosine(&reply.embeddings[0].values, &alone.values) > 0.999_999, "{text}");
+        assert!(embedd_model::accuracy::cosine(&reply.embeddings[0].values, &alone.values) > 0.999_999, "{text}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! `tei.v1`, the protocol of text-embeddings-inference.
 
-use embedd::proto::tei::embed_client::EmbedClient;
-use embedd::proto::tei::info_client::InfoClient;
-use embedd::proto::tei::tokenize_client::TokenizeClient;
-use embedd::proto::tei::{
+use embedd_proto::Truncation;
+use embedd_proto::tei::embed_client::EmbedClient;
+use embedd_proto::tei::info_client::InfoClient;
+use embedd_proto::tei::tokenize_client::TokenizeClient;
+use embedd_proto::tei::{
     DecodeRequest, EmbedAllRequest, EmbedRequest, EmbedSparseRequest, EncodeRequest, InfoRequest, ModelType,
     SimpleToken, TruncationDirection,
 };
-use embedd::proto::{self, Truncation};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -37,24 +37,24 @@ async fn vectors_have_the_bits_of_embedd_v1() {
     let mut own = server.client().await;
     let long = long_text();
     let left = TruncationDirection::Left.into();
-    let same = |text: &str| proto::EmbedRequest { texts: vec![text.to_owned()], ..Default::default() };
+    let same = |text: &str| embedd_proto::EmbedRequest { texts: vec![text.to_owned()], ..Default::default() };
     let cases = [
         (request(TEXT), same(TEXT)),
         (
             EmbedRequest { normalize: Some(false), ..request(TEXT) },
-            proto::EmbedRequest { normalize: Some(false), ..same(TEXT) },
+            embedd_proto::EmbedRequest { normalize: Some(false), ..same(TEXT) },
         ),
         (
             EmbedRequest { dimensions: Some(7), ..request(TEXT) },
-            proto::EmbedRequest { dimensions: Some(7), ..same(TEXT) },
+            embedd_proto::EmbedRequest { dimensions: Some(7), ..same(TEXT) },
         ),
         (
             EmbedRequest { truncate: true, ..request(&long) },
-            proto::EmbedRequest { truncation: Truncation::End.into(), ..same(&long) },
+            embedd_proto::EmbedRequest { truncation: Truncation::End.into(), ..same(&long) },
         ),
         (
             EmbedRequest { truncate: true, truncation_direction: left, ..request(&long) },
-            proto::EmbedRequest { truncation: Truncation::Start.into(), ..same(&long) },
+            embedd_proto::EmbedRequest { truncation: Truncation::Start.into(), ..same(&long) },
         ),
     ];
     for (request, same) in cases {
@@ -202,6 +202,6 @@ async fn methods_that_the_engine_does_not_support_are_unimplemented() {
     for status in statuses {
         let status = status.expect_err("unimplemented");
         assert_eq!(status.code(), Code::Unimplemented, "{status}");
-        assert!(status.message().contains("Embed gives"), "{status}");
+        assert!(status.message().contains("use Embed"), "{status}");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use embedd::proto::{EmbedRequest, GetStatsRequest};
+use embedd_proto::{EmbedRequest, GetStatsRequest};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
@@ -299,6 +299,6 @@ async fn a_missing_collector_delays_nothing_and_is_reported_once() {
     }
     // From now on there is no collector.
     drop(closes);
-    server.wait_for_line("spans cannot be sent; requests are served as ever");
+    server.wait_for_line("spans cannot be sent; requests are served as usual");
     assert_unhindered(&server).await;
 }

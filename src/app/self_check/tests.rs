@@ -18,7 +18,7 @@ fn chosen(set: &ReferenceSet, max_tokens: usize) -> Vec<u32> {
     choose(set, max_tokens).iter().map(|text| text.token_count).collect()
 }
 
-/// Answers with a vector at an angle of this tangent to the reference's, and counts the texts that it was given.
+/// Returns vectors at an angle with this tangent to the reference's, and counts its texts.
 struct Fixed(f32, Arc<AtomicUsize>);
 
 impl Fixed {
@@ -40,35 +40,39 @@ fn check(texts: usize) -> SelfCheck {
 }
 
 #[test]
-fn texts_of_all_lengths_are_chosen_hard_ones_among_them() {
+fn texts_of_all_lengths_are_chosen_including_edge_cases() {
     let plain = (2..100).map(|tokens| text("plain", tokens));
     let hard = [3, 5, 90].map(|tokens| text("edge-1", tokens));
     let all = set(plain.chain(hard).collect(), 384);
     assert_eq!(chosen(&all, 384), [2, 3, 5, 11, 20, 29, 38, 48]);
-    assert_eq!(chosen(&all, 4), [2, 3, 3, 4], "what the tokeniser cuts is left out");
-    assert_eq!(chosen(&set(all.texts.clone(), 4), 384), [2, 3, 3], "what PyTorch cut may be left out");
+    assert_eq!(chosen(&all, 4), [2, 3, 3, 4], "texts that the tokenizer truncates are left out");
+    assert_eq!(
+        chosen(&set(all.texts.clone(), 4), 384),
+        [2, 3, 3],
+        "texts that PyTorch may have truncated are left out"
+    );
     assert_eq!(chosen(&set(vec![text("long", 200)], 384), 384), [0u32; 0]);
 }
 
 #[test]
-fn every_session_answers_and_the_least_cosine_is_told() {
+fn every_session_is_checked_and_the_minimum_cosine_is_returned() {
     for (texts, sessions) in [(8, 1), (8, 3), (2, 5)] {
         let counts: Vec<Arc<AtomicUsize>> = (0..sessions).map(|_| Arc::default()).collect();
         let mut pool: Vec<Box<dyn Session>> =
             counts.iter().map(|count| Box::new(Fixed(0.1, Arc::clone(count))) as _).collect();
-        let least = check(texts).run(&mut pool).expect("near enough");
+        let min_cosine = check(texts).run(&mut pool).expect("accurate");
         let counts: Vec<usize> = counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert!(counts.iter().all(|&count| count >= 1), "{counts:?}");
         assert!(counts.iter().sum::<usize>() >= texts, "{counts:?}");
-        assert!((least - 1.0 / 1.01f64.sqrt()).abs() < 1e-6, "{least}");
+        assert!((min_cosine - 1.0 / 1.01f64.sqrt()).abs() < 1e-6, "{min_cosine}");
     }
 }
 
 #[test]
-fn one_session_that_is_wrong_is_found_and_told_with_what_to_do() {
+fn one_wrong_session_is_found_and_the_error_says_what_to_do() {
     for wrong in [0.5, f32::NAN] {
         let mut pool: Vec<Box<dyn Session>> = vec![Fixed::boxed(0.0), Fixed::boxed(wrong)];
-        let error = check(8).run(&mut pool).expect_err("too far").to_string();
+        let error = check(8).run(&mut pool).expect_err("inaccurate").to_string();
         for part in ["native engine (avx2)", "text-1", "0.99000", "--engine fp32"] {
             assert!(error.contains(part), "{part}: {error}");
         }

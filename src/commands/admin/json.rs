@@ -1,9 +1,9 @@
-//! Answers as JSON: durations in milliseconds, codes by their names.
+//! Replies as JSON, with durations in milliseconds and status codes by name.
 
 use serde_json::{Map, Value, json};
 
-use crate::codes::code_name;
-use crate::proto::{
+use embedd_proto::codes::code_name;
+use embedd_proto::{
     BenchmarkResult, ClearCacheResponse, GetStatsResponse, Latency, ReloadModelResponse, ValidateResponse,
 };
 

@@ -1,13 +1,16 @@
-//! Answers as tables for people.
+//! Replies as tables for people.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::json::seconds;
-use crate::codes::code_name;
-use crate::proto::{BenchmarkResult, GetStatsResponse, Latency, MethodStats, ReloadModelResponse, ValidateResponse};
+use embedd_proto::codes::code_name;
+use embedd_proto::{
+    BenchmarkResult, CacheStats, GetStatsResponse, Latency, MethodStats, QueueStats, ReloadModelResponse, SessionStats,
+    ValidateResponse,
+};
 
-/// Texts that are shown where not all of them are.
+/// Texts that are shown by default.
 const WORST_TEXTS: usize = 10;
 const LATENCY: [&str; 6] = ["count", "mean ms", "P50 ms", "P95 ms", "P99 ms", "max ms"];
 
@@ -15,20 +18,23 @@ pub(super) fn validation(found: &ValidateResponse, all: bool) -> String {
     let failed = found.texts.iter().filter(|text| !text.passed).count();
     let compared = match found.left_out {
         0 => found.texts.len().to_string(),
-        left_out => format!("{} ({left_out} more are cut elsewhere than the reference's)", found.texts.len()),
+        left_out => format!(
+            "{} ({left_out} more are left out: truncated differently from the reference set)",
+            found.texts.len()
+        ),
     };
     let mut out = pairs(&[
         ("texts", compared),
-        ("least cosine", format!("{:.8}", found.min_cosine)),
-        ("1 % are under", format!("{:.8}", found.p1_cosine)),
+        ("minimum cosine", format!("{:.8}", found.min_cosine)),
+        ("1st percentile", format!("{:.8}", found.p1_cosine)),
         ("mean cosine", format!("{:.8}", found.mean_cosine)),
-        ("greatest MSE", format!("{:.2e}", found.max_mse)),
+        ("maximum MSE", format!("{:.2e}", found.max_mse)),
         ("mean MSE", format!("{:.2e}", found.mean_mse)),
         ("threshold", found.threshold.to_string()),
         ("status", if found.passed { "PASS".to_owned() } else { format!("FAIL ({failed} texts)") }),
     ]);
     let mut texts: Vec<_> = found.texts.iter().collect();
-    // What is not a number is the worst of all.
+    // NaN is the worst.
     let rank = |cosine: f64| if cosine.is_nan() { f64::NEG_INFINITY } else { cosine };
     texts.sort_by(|a, b| rank(a.cosine).total_cmp(&rank(b.cosine)));
     texts.truncate(if all { usize::MAX } else { WORST_TEXTS });
@@ -43,7 +49,7 @@ pub(super) fn validation(found: &ValidateResponse, all: bool) -> String {
 }
 
 pub(super) fn benchmark(result: &BenchmarkResult) -> String {
-    let head = ["tokens", "texts", "at once"].into_iter().chain(LATENCY).chain(["texts/s", "tokens/s"]);
+    let head = ["tokens", "texts", "concurrency"].into_iter().chain(LATENCY).chain(["texts/s", "tokens/s"]);
     let mut rows = vec![head.map(str::to_owned).collect::<Vec<_>>()];
     rows.extend(result.rows.iter().map(|row| {
         let shape = [row.token_count, row.batch_size, row.concurrency].map(|number| number.to_string());
@@ -67,24 +73,22 @@ pub(super) fn stats(stats: &GetStatsResponse) -> String {
     out + &table(&stages) + "\n" + &table(&methods)
 }
 
-/// The gauges. Those of a model are absent while the first one loads.
+/// Current values. Those of the model are absent until the first one is loaded.
 fn state(stats: &GetStatsResponse, uptime: Duration) -> Vec<(&'static str, String)> {
     let mut state = vec![("uptime", format!("{uptime:?}"))];
     if let Some(queue) = &stats.queue {
-        let (depth, capacity, refused) = (queue.depth, queue.capacity, queue.refused);
-        state.push(("queue", format!("{depth} of {capacity} texts, {refused} refused")));
-        let (texts, tokens) = (queue.mean_batch_texts, queue.mean_batch_tokens);
-        state.push(("mean batch", format!("{texts:.2} texts, {tokens:.1} tokens")));
+        let QueueStats { depth, capacity, refused, mean_batch_texts, mean_batch_tokens, .. } = queue;
+        state.push(("queue", format!("{depth} of {capacity} texts, {refused} rejected")));
+        state.push(("mean batch", format!("{mean_batch_texts:.2} texts, {mean_batch_tokens:.1} tokens")));
     }
     if let Some(sessions) = &stats.sessions {
-        let (busy, total, threads) = (sessions.busy, sessions.total, sessions.threads_per_session);
-        state.push(("sessions", format!("{busy} of {total} busy, {threads} threads each")));
+        let SessionStats { busy, total, threads_per_session, .. } = sessions;
+        state.push(("sessions", format!("{busy} of {total} busy, {threads_per_session} threads each")));
     }
     if let Some(cache) = &stats.cache {
-        let (hits, misses, evictions) = (cache.hits, cache.misses, cache.evictions);
-        let (entries, bytes, capacity) = (cache.entries, cache.bytes, cache.capacity_bytes);
+        let CacheStats { hits, misses, evictions, entries, bytes, capacity_bytes, .. } = cache;
         state.push(("cache", format!("{hits} hits, {misses} misses, {evictions} evictions")));
-        state.push(("cached", format!("{entries} entries, {bytes} of {capacity} bytes")));
+        state.push(("cached", format!("{entries} entries, {bytes} of {capacity_bytes} bytes")));
     }
     state
 }
@@ -95,7 +99,7 @@ pub(super) fn reload(reloaded: &ReloadModelResponse) -> String {
     out.push('\n');
     match &reloaded.validation {
         Some(found) => out + &validation(found, false),
-        None => out + "  the bundle has no reference set: it was not compared with anything\n",
+        None => out + "  not validated: the bundle has no reference set\n",
     }
 }
 
@@ -109,7 +113,7 @@ fn row(name: String, found: Option<&Latency>, more: Option<String>) -> Vec<Strin
     std::iter::once(name).chain(latency(found)).chain(more).collect()
 }
 
-/// As many cells as [`LATENCY`]; a dash for what there is not.
+/// The cells for [`LATENCY`]; missing values are dashes.
 fn latency(latency: Option<&Latency>) -> [String; LATENCY.len()] {
     let dash = || "-".to_owned();
     let Some(latency) = latency else { return std::array::from_fn(|_| dash()) };
@@ -124,7 +128,7 @@ fn pairs(pairs: &[(&str, String)]) -> String {
     pairs.iter().map(|(what, value)| format!("  {what:22}{value}\n")).collect()
 }
 
-/// Columns as wide as they need be: the first and the last begin alike, numbers between them end alike.
+/// Aligns columns: the first one and a last one of text to the left, numbers to the right.
 fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |row: &'_ [String], column: usize| row.get(column).map_or(0, |cell| cell.chars().count());

@@ -1,13 +1,13 @@
-//! Lines of any input, of which none is too much for the memory.
+//! Reads lines of any input in bounded memory.
 
 use std::io::{self, BufRead, Read as _};
 
-/// The next line, without its end (`\n` or `\r\n`); what is wrong with it where it is longer than `most` bytes or no
-/// text; `None` at the end of the input.
-pub(super) fn read_line(input: &mut impl BufRead, most: u64) -> io::Result<Option<Result<String, String>>> {
+/// The next line without its terminator (`\n` or `\r\n`), or what is wrong with it if it is longer than `max_bytes` or
+/// not UTF-8. `None` at the end of the input.
+pub(super) fn read_line(input: &mut impl BufRead, max_bytes: u64) -> io::Result<Option<Result<String, String>>> {
     let mut line = Vec::new();
-    // A line that is no longer than that, with its end.
-    let read = input.by_ref().take(most.saturating_add(2)).read_until(b'\n', &mut line)?;
+    // The longest valid line and its terminator.
+    let read = input.by_ref().take(max_bytes.saturating_add(2)).read_until(b'\n', &mut line)?;
     if read == 0 {
         return Ok(None);
     }
@@ -18,11 +18,11 @@ pub(super) fn read_line(input: &mut impl BufRead, most: u64) -> io::Result<Optio
             line.pop();
         }
     }
-    if line.len() as u64 > most {
+    if line.len() as u64 > max_bytes {
         if !ended {
             input.skip_until(b'\n')?;
         }
-        return Ok(Some(Err(format!("has more than {most} bytes, which is more than the server takes"))));
+        return Ok(Some(Err(format!("has more than {max_bytes} bytes, which is more than the server accepts"))));
     }
     let text = String::from_utf8(line).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -35,17 +35,17 @@ pub(super) fn read_line(input: &mut impl BufRead, most: u64) -> io::Result<Optio
 mod tests {
     use super::*;
 
-    /// The lines; of those that are none, the beginning of what is wrong.
-    fn read(mut input: &[u8], most: u64) -> Vec<String> {
+    /// The lines; for invalid ones, the beginning of the message.
+    fn read(mut input: &[u8], max_bytes: u64) -> Vec<String> {
         let mut lines = Vec::new();
-        while let Some(line) = read_line(&mut input, most).expect("memory can be read") {
+        while let Some(line) = read_line(&mut input, max_bytes).expect("memory can be read") {
             lines.push(line.unwrap_or_else(|wrong| wrong.split(',').next().expect("a part").to_owned()));
         }
         lines
     }
 
     #[test]
-    fn a_line_ends_with_its_end_or_the_input() {
+    fn a_line_ends_with_its_terminator_or_the_input() {
         assert_eq!(read(b"a\nb\r\n\nc", 10), ["a", "b", "", "c"]);
         assert_eq!(read(b"a\n", 10), ["a"]);
         assert_eq!(read(b"", 10), [""; 0]);
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_passed_over() {
+    fn a_line_that_is_too_long_is_skipped() {
         let wrong = "has more than 4 bytes";
         assert_eq!(read(b"1234\n12345\n1234\r\n", 4), ["1234", wrong, "1234"]);
         assert_eq!(read(b"12345\r\n123456789\nok\n1234567", 4), [wrong, wrong, "ok", wrong]);
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_text_is_told_with_the_place() {
+    fn a_line_that_is_not_utf8_is_reported_with_the_position() {
         assert_eq!(read(b"ok\nab\xff\nok", 10), ["ok", "is not UTF-8 (after 2 bytes)", "ok"]);
     }
 }

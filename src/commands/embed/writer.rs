@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use serde::Serialize;
 
 use crate::cli::Output;
-use crate::client::Embedding;
+use embedd_client::Embedding;
 
 #[derive(Serialize)]
 struct Row<'a> {
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_embedding_is_an_object_a_line_or_one_of_an_array() {
+    fn embeddings_are_one_object_per_line_or_one_array() {
         let row = r#"{"index":0,"embedding":[0.1,-2.0],"token_count":3,"truncated":false,"cached":true}"#;
         assert_eq!(written(Output::JsonLines, &[None]), format!("{row}\n"));
         assert_eq!(written(Output::JsonLines, &[]), "");

@@ -1,12 +1,12 @@
-use super::super::resolve::tests::sources;
 use super::*;
+use crate::config::resolve::tests::sources;
 
 fn resolve(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Result<Configuration, String> {
     Configuration::resolve(&sources(flags, env, file)).map_err(|errors| errors.to_string())
 }
 
 #[test]
-fn a_text_must_fit_a_message() {
+fn a_text_must_fit_into_a_message() {
     assert!(resolve(&[("max_text_bytes", "8MiB")], &[], "").is_ok());
     let text = resolve(&[("max_text_bytes", "9MiB")], &[], "").expect_err("too large");
     assert!(
@@ -18,7 +18,7 @@ fn a_text_must_fit_a_message() {
 }
 
 #[test]
-fn the_queue_must_hold_the_largest_request() {
+fn the_largest_request_must_fit_into_the_queue() {
     assert!(resolve(&[("queue_total_texts", "256")], &[], "").is_ok());
     assert!(resolve(&[("queue_total_texts", "255")], &[], "").is_err());
 }
@@ -51,16 +51,16 @@ fn health_and_http_have_addresses_of_their_own() {
 }
 
 #[test]
-fn the_admin_service_leaves_loopback_only_with_a_guard() {
+fn the_admin_service_needs_authentication_beyond_loopback() {
     let tls = [("admin_tls_certificate", "c.pem"), ("admin_tls_key", "k.pem")];
     for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
         let open = [("admin_listen", address)];
         let text = resolve(&open, &[], "").expect_err(address);
         assert!(text.contains("admin-listen = ") && text.contains("admin-token-file = `none`"), "{text}");
-        assert!(resolve(&[&open[..], &tls[..]].concat(), &[], "").is_err(), "TLS alone guards nothing");
+        assert!(resolve(&[&open[..], &tls[..]].concat(), &[], "").is_err(), "TLS alone authenticates nobody");
         assert!(resolve(&[&open[..], &[("admin_token_file", "t")]].concat(), &[], "").is_ok());
-        let guarded = [&open[..], &tls[..], &[("admin_tls_client_ca", "ca.pem")]].concat();
-        assert!(resolve(&guarded, &[], "").is_ok());
+        let authenticated = [&open[..], &tls[..], &[("admin_tls_client_ca", "ca.pem")]].concat();
+        assert!(resolve(&authenticated, &[], "").is_ok());
     }
     for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1", "off"] {
         assert!(resolve(&[("admin_listen", address)], &[], "").is_ok(), "{address}");
@@ -85,7 +85,7 @@ fn certificates_keys_and_client_authorities_go_together() {
 }
 
 #[test]
-fn tokens_that_travel_in_the_clear_are_a_warning() {
+fn unencrypted_tokens_are_a_warning() {
     let tls = [("tls_certificate", "c.pem"), ("tls_key", "k.pem")];
     let tokens = ("token_file", "t");
     for (flags, warned) in [
@@ -96,18 +96,22 @@ fn tokens_that_travel_in_the_clear_are_a_warning() {
         (vec![("admin_token_file", "t"), ("admin_listen", "0.0.0.0:1")], true),
     ] {
         let warnings = resolve(&flags, &[], "").expect("valid").warnings(NonZeroUsize::MIN);
-        assert_eq!(warnings.iter().any(|warning| warning.contains("in the clear")), warned, "{flags:?} {warnings:?}");
+        assert_eq!(
+            warnings.iter().any(|warning| warning.contains("tokens are sent unencrypted")),
+            warned,
+            "{flags:?} {warnings:?}"
+        );
     }
 }
 
 #[test]
-fn openais_api_does_not_open_what_certificates_of_clients_close() {
+fn openais_api_does_not_bypass_client_certificates() {
     let on = ("openai", "on");
     let tls = [("tls_certificate", "c.pem"), ("tls_key", "k.pem")];
     let mutual = [&tls[..], &[("tls_client_ca", "ca.pem")]].concat();
-    let text = resolve(&[&[on], &mutual[..]].concat(), &[], "").expect_err("whoever reaches the port could call");
+    let text = resolve(&[&[on], &mutual[..]].concat(), &[], "").expect_err("no certificate is needed there");
     assert!(text.contains("openai = `on`") && text.contains("tls-client-ca = `ca.pem`"), "{text}");
-    assert!(resolve(&mutual, &[], "").is_ok(), "`auto` is off then");
+    assert!(resolve(&mutual, &[], "").is_ok(), "`auto` turns it off");
     assert!(resolve(&[&[on, ("token_file", "t")], &mutual[..]].concat(), &[], "").is_ok());
     let text = resolve(&[on, ("http_listen", "off")], &[], "").expect_err("no port for it");
     assert!(text.contains("http-listen = `off`"), "{text}");
@@ -115,24 +119,31 @@ fn openais_api_does_not_open_what_certificates_of_clients_close() {
     for (http, warned) in [("0.0.0.0:9090", true), ("127.0.0.1:9090", false)] {
         let flags = [&[on, ("http_listen", http)], &tls[..]].concat();
         let warnings = resolve(&flags, &[], "").expect("valid").warnings(NonZeroUsize::MIN);
-        assert_eq!(warnings.iter().any(|warning| warning.contains("texts and tokens travel")), warned, "{http}");
+        assert_eq!(
+            warnings.iter().any(|warning| warning.contains("texts and tokens are sent unencrypted")),
+            warned,
+            "{http}"
+        );
     }
 }
 
 #[test]
-fn rules_about_a_wrong_value_are_not_judged_and_others_are() {
+fn rules_about_an_invalid_value_are_skipped_and_others_are_not() {
     let flags = [("max_text_bytes", "9MiB"), ("max_message_bytes", "lots"), ("queue_total_texts", "1")];
     let text = resolve(&flags, &[], "").expect_err("two mistakes");
     assert!(text.contains("2 mistakes") && text.contains("`lots`") && text.contains("queue-total-texts"), "{text}");
 }
 
 #[test]
-fn of_bundle_and_model_the_stronger_source_counts() {
-    let baked = [("EMBEDD_BUNDLE", "/bundle")];
-    let named = resolve(&[("model", "a/b")], &baked, "").expect("valid");
+fn the_stronger_source_decides_between_bundle_and_model() {
+    let built_in = [("EMBEDD_BUNDLE", "/bundle")];
+    let named = resolve(&[("model", "a/b")], &built_in, "").expect("valid");
     assert_eq!((named.settings.bundle.as_ref(), named.settings.model.to_string().as_str()), (None, "a/b"));
     let [warning] = &named.warnings(NonZeroUsize::MIN)[..] else { panic!("one warning") };
-    assert!(warning.contains("bundle = `/bundle` (variable `EMBEDD_BUNDLE`) is outdone by model = `a/b`"), "{warning}");
+    assert!(
+        warning.contains("bundle = `/bundle` (variable `EMBEDD_BUNDLE`) is overridden by model = `a/b`"),
+        "{warning}"
+    );
 
     let bundle = resolve(&[("bundle", "/mine")], &[("EMBEDD_MODEL", "a/b")], "").expect("valid");
     assert_eq!(bundle.settings.bundle, Some("/mine".into()));
@@ -140,9 +151,9 @@ fn of_bundle_and_model_the_stronger_source_counts() {
 }
 
 #[test]
-fn bundle_and_model_of_one_source_are_a_mistake_unless_the_model_is_the_default() {
+fn bundle_and_model_from_one_source_conflict_unless_the_model_is_the_default() {
     let text = resolve(&[], &[("EMBEDD_BUNDLE", "/bundle"), ("EMBEDD_MODEL", "a/b")], "").expect_err("both");
-    assert!(text.contains("leave one out"), "{text}");
+    assert!(text.contains("set only one"), "{text}");
     assert!(resolve(&[("bundle", "none"), ("model", "a/b")], &[], "").is_ok());
     let default = resolve(&[("bundle", "/b"), ("model", DEFAULT_MODEL)], &[], "").expect("valid");
     assert_eq!(default.settings.bundle, Some("/b".into()));

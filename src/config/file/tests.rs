@@ -1,19 +1,19 @@
 use std::path::PathBuf;
 
-use super::super::{ConfigErrors, Settings, Sources};
 use super::*;
+use crate::config::{ConfigErrors, Settings, Sources};
 
 fn resolve(text: &str) -> Result<Settings, ConfigErrors> {
     let file = Some((PathBuf::from("etc/embedd.toml"), text.to_owned()));
     Settings::resolve(&Sources { file, ..Sources::default() })
 }
 
-fn told(text: &str) -> String {
+fn message(text: &str) -> String {
     resolve(text).expect_err("a mistake").to_string()
 }
 
 #[test]
-fn values_have_the_type_that_is_natural_or_are_text() {
+fn values_have_their_natural_type_or_are_text() {
     let text = "max_texts = 1_000\nthreads = '2'\nsessions = 0x10\nreflection = false\noffline = 'true'\n\
                 max_text_bytes = '1 KiB'\nmax_message_bytes = 4096\nshutdown_grace = '1s'";
     let settings = resolve(text).expect("valid");
@@ -25,7 +25,7 @@ fn values_have_the_type_that_is_natural_or_are_text() {
 }
 
 #[test]
-fn a_value_of_another_type_is_told_with_its_place_and_an_example() {
+fn a_value_of_another_type_is_reported_with_its_position_and_an_example() {
     for (text, part) in [
         (
             "shutdown_grace = 2",
@@ -39,41 +39,40 @@ fn a_value_of_another_type_is_told_with_its_place_and_an_example() {
         ("bundle = 2024-01-01", "bundle = `2024-01-01`"),
         ("model = { a = 1 }", "model = `{ a = 1 }`"),
     ] {
-        assert!(told(text).contains(part), "{part}\n{}", told(text));
+        assert!(message(text).contains(part), "{part}\n{}", message(text));
     }
 }
 
 #[test]
-fn an_unknown_key_is_told_with_its_place_and_what_may_be_meant() {
-    assert!(told("\n'max-tokens' = 5").contains("max-tokens: there is no such setting (file `etc/embedd.toml` 2:1)"));
-    assert!(told("max-tokens = 5").contains("did you mean `max_tokens`?"));
-    assert!(
-        told("[serve]\nthreads = 1")
-            .contains("serve: there is no such setting (file `etc/embedd.toml` 1:2); remove it")
-    );
+fn an_unknown_key_is_reported_with_its_position_and_a_suggestion() {
+    assert!(message("\n'max-tokens' = 5").contains("max-tokens: no such setting (file `etc/embedd.toml` 2:1)"));
+    assert!(message("max-tokens = 5").contains("did you mean `max_tokens`?"));
+    assert!(message("[serve]\nthreads = 1").contains("serve: no such setting (file `etc/embedd.toml` 1:2); remove it"));
 }
 
 #[test]
-fn mistakes_come_in_the_order_of_the_file() {
-    let text = told("zzz = 1\naaa = 1");
+fn mistakes_are_listed_in_the_order_of_the_file() {
+    let text = message("zzz = 1\naaa = 1");
     assert!(text.find("zzz") < text.find("aaa"), "{text}");
 }
 
 #[test]
-fn syntax_errors_have_line_and_column_and_hide_no_others() {
-    let text = told("threads = 1\nlisten = = 'x'\nengine = 'auto\n");
-    assert!(text.contains("file `etc/embedd.toml` 2:") && text.contains("is not TOML"), "{text}");
+fn every_syntax_error_is_reported_with_line_and_column() {
+    let text = message("threads = 1\nlisten = = 'x'\nengine = 'auto\n");
+    assert!(text.contains("file `etc/embedd.toml` 2:") && text.contains("is not valid TOML"), "{text}");
     assert!(text.contains("file `etc/embedd.toml` 3:"), "{text}");
-    assert!(told("threads = 1\nthreads = 2").contains("file `etc/embedd.toml` 2:1 is not TOML: duplicate key"));
-    assert!(told("threads =").contains("1:10"));
+    assert!(
+        message("threads = 1\nthreads = 2").contains("file `etc/embedd.toml` 2:1 is not valid TOML: duplicate key")
+    );
+    assert!(message("threads =").contains("1:10"));
 }
 
 #[test]
-fn rules_between_settings_are_not_judged_on_a_file_that_is_no_toml() {
-    // The file may raise max_message_bytes, had it been read.
+fn rules_are_skipped_if_the_file_is_not_valid_toml() {
+    // The file may be meant to raise max_message_bytes.
     let flags = [("max_text_bytes", "16MiB".to_owned())].into();
     let file = Some((PathBuf::from("a.toml"), "max_message_bytes == '32MiB'".to_owned()));
-    let errors = Settings::resolve(&Sources { flags, file, ..Sources::default() }).expect_err("no TOML");
+    let errors = Settings::resolve(&Sources { flags, file, ..Sources::default() }).expect_err("invalid TOML");
     assert!(errors.mistakes().iter().all(|mistake| matches!(mistake, Mistake::Syntax { .. })), "{errors}");
 }
 

@@ -1,6 +1,6 @@
-use super::super::choices::{EngineChoice, LogFormat};
 use super::*;
-use crate::request::Truncation;
+use crate::config::{EngineChoice, LogFormat};
+use embedd_model::tokenize::Truncation;
 
 #[test]
 fn sizes_are_bytes_with_or_without_a_unit() {
@@ -20,12 +20,12 @@ fn sizes_are_bytes_with_or_without_a_unit() {
 }
 
 #[test]
-fn what_is_no_size_or_out_of_range_is_refused() {
+fn other_text_and_sizes_out_of_range_are_rejected() {
     for text in ["", "0", "-1", "1.5MiB", "KiB", "64 K", "64Kib s", "2GiB", "99999999999999999999", "17179869184GiB"] {
         let expected = size(text, 1..=1 << 30).expect_err(text);
         assert!(expected.contains("`64KiB`") && expected.ends_with("from 1 to 1GiB"), "{expected}");
     }
-    assert!(size("0", 0..=1).is_err(), "a limit of nothing limits everything");
+    assert!(size("0", 0..=1).is_err(), "a limit of zero would allow nothing");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn times_need_a_unit() {
 }
 
 #[test]
-fn counts_and_tokens_keep_their_bounds() {
+fn counts_and_tokens_have_bounds() {
     assert_eq!(count("1", 4).map(NonZeroUsize::get), Ok(1));
     assert_eq!(count("4", 4).map(NonZeroUsize::get), Ok(4));
     for text in ["0", "5", "", "x", "-1", "1.0"] {
@@ -61,7 +61,7 @@ fn addresses_are_numbers_with_a_port() {
 }
 
 #[test]
-fn times_of_which_too_little_would_be_none_begin_at_a_second() {
+fn times_in_seconds_are_at_least_one_second() {
     let hour = Duration::from_secs(3600);
     assert_eq!(seconds("1s", hour), Ok(Duration::from_secs(1)));
     assert!(seconds("999ms", hour).expect_err("short").contains("from 1s to 3600s"));
@@ -69,20 +69,20 @@ fn times_of_which_too_little_would_be_none_begin_at_a_second() {
 }
 
 #[test]
-fn none_has_a_word_and_the_message_tells_it() {
+fn a_word_stands_for_none_and_the_message_names_it() {
     assert_eq!(unless("auto", "AUTO", path), Ok(None));
     assert_eq!(unless("auto", "./auto", path), Ok(Some("./auto".into())));
     assert!(unless("auto", "", path).expect_err("empty").ends_with("or `auto`"));
 }
 
 #[test]
-fn a_home_folder_sign_is_refused_instead_of_becoming_a_folder() {
+fn a_tilde_is_rejected_instead_of_becoming_a_folder() {
     assert!(path("~/models").is_err());
     assert_eq!(path("models"), Ok("models".into()));
 }
 
 #[test]
-fn a_choice_is_a_word_in_any_case() {
+fn a_choice_ignores_case() {
     assert_eq!(choice("Native"), Ok(EngineChoice::Native));
     assert_eq!(choice("reject"), Ok(Truncation::Reject));
     assert_eq!(choice("json"), Ok(LogFormat::Json));
@@ -91,7 +91,7 @@ fn a_choice_is_a_word_in_any_case() {
 }
 
 #[test]
-fn a_url_names_a_server_and_holds_no_secret() {
+fn a_url_names_a_server_and_contains_no_secret() {
     for text in ["http://localhost:4317", "https://collector.example/", "http://[::1]:4317"] {
         assert!(url(text).is_ok(), "{text}");
     }

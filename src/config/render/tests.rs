@@ -1,8 +1,8 @@
-use super::super::resolve::tests::sources;
-use super::super::{Settings, Sources};
 use super::*;
+use crate::config::resolve::tests::sources;
+use crate::config::{Settings, Sources};
 
-/// What is printed makes the same settings, and is printed the same.
+/// Prints the configuration and checks that the output leads to the same settings.
 fn round_trip(sources: &Sources) -> String {
     let first = Configuration::resolve(sources).expect("valid");
     let printed = first.to_toml();
@@ -13,7 +13,7 @@ fn round_trip(sources: &Sources) -> String {
 }
 
 #[test]
-fn what_is_printed_makes_the_same_settings_again() {
+fn the_printed_configuration_leads_to_the_same_settings() {
     let printed = round_trip(&Sources::default());
     assert!(printed.contains("\nmax_texts = 256 # default\n"), "{printed}");
     assert!(printed.contains("\nreflection = true # default\n"), "{printed}");
@@ -35,18 +35,18 @@ fn a_path_with_a_newline_cannot_leave_its_comment() {
 }
 
 #[test]
-fn a_model_that_outdoes_a_bundle_is_printed_without_it() {
+fn a_bundle_that_a_model_overrides_is_not_printed() {
     let printed = round_trip(&sources(&[("model", "a/b")], &[("EMBEDD_BUNDLE", "/x")], ""));
     assert!(printed.contains("bundle = \"none\" # default"), "{printed}");
 }
 
 #[test]
-fn a_bundle_that_outdoes_a_model_is_printed_without_it() {
+fn a_model_that_a_bundle_overrides_is_not_printed() {
     round_trip(&sources(&[("bundle", "/x")], &[("EMBEDD_MODEL", "a/b")], ""));
 }
 
 #[test]
-fn the_summary_tells_what_is_not_default() {
+fn the_summary_lists_what_is_not_default() {
     let configuration = |sources| Configuration::resolve(&sources).expect("valid");
     assert_eq!(configuration(Sources::default()).summary(), "defaults only");
     let both = configuration(sources(&[("threads", "2")], &[("EMBEDD_ENGINE", "fp32")], ""));

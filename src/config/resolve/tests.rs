@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::super::{EngineChoice, LogFormat, TABLE};
 use super::*;
-use crate::request::Truncation;
+use crate::config::{EngineChoice, LogFormat, Setting, TABLE};
+use embedd_model::tokenize::Truncation;
 
 /// Sources from flags, variables and the text of a file.
 pub(in crate::config) fn sources(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: &str) -> Sources {
@@ -14,14 +15,14 @@ pub(in crate::config) fn sources(flags: &[(&'static str, &str)], env: &[(&str, &
     }
 }
 
-fn told(sources: &Sources) -> String {
+fn message(sources: &Sources) -> String {
     Settings::resolve(sources).expect_err("a mistake").to_string()
 }
 
 #[test]
 fn without_sources_every_setting_has_its_default() {
     let settings = Settings::resolve(&Sources::default()).expect("defaults are valid");
-    assert_eq!(settings.model.to_string(), crate::model_ref::DEFAULT_MODEL);
+    assert_eq!(settings.model.to_string(), embedd_fetch::model_ref::DEFAULT_MODEL);
     assert_eq!((&settings.bundle, &settings.home, &settings.onnxruntime), (&None, &None, &None));
     assert_eq!(settings.listen.to_string(), "0.0.0.0:50051");
     assert_eq!(settings.admin_listen.map(|admin| admin.to_string()), Some("127.0.0.1:50052".to_owned()));
@@ -47,7 +48,7 @@ fn without_sources_every_setting_has_its_default() {
 }
 
 #[test]
-fn flags_outdo_variables_and_variables_outdo_the_file() {
+fn flags_override_variables_and_variables_override_the_file() {
     let file = "max_texts = 1\nthreads = 1\nsessions = 1";
     let env = [("EMBEDD_THREADS", "2"), ("EMBEDD_SESSIONS", "2")];
     let settings = Settings::resolve(&sources(&[("sessions", "3")], &env, file)).expect("valid");
@@ -57,14 +58,14 @@ fn flags_outdo_variables_and_variables_outdo_the_file() {
 }
 
 #[test]
-fn a_stronger_source_can_take_a_value_back() {
+fn a_stronger_source_can_restore_a_default() {
     let file = "max_tokens = 128\nadmin_listen = 'off'";
     let settings = Settings::resolve(&sources(&[("max_tokens", "auto")], &[], file)).expect("valid");
     assert_eq!((settings.max_tokens, settings.admin_listen), (None, None));
 }
 
 #[test]
-fn every_mistake_of_every_source_is_told_at_once() {
+fn all_mistakes_of_all_sources_are_reported_at_once() {
     let file = "max_text = 5\nthreads = 0\n";
     let env = [("EMBEDD_LISTEN", "localhost"), ("EMBEDD_ENGIN", "auto")];
     let flags = [("max_tokens", "9000"), ("log_level", "loud")];
@@ -76,8 +77,8 @@ fn every_mistake_of_every_source_is_told_at_once() {
         "max-tokens = `9000` (flag `--max-tokens`): expected a whole number from 3 to 512, or `auto`",
         "log-level = `loud` (flag `--log-level`): expected a level",
         "listen = `localhost` (variable `EMBEDD_LISTEN`): expected an IP address",
-        "EMBEDD_ENGIN: there is no such setting (variable `EMBEDD_ENGIN`); did you mean `EMBEDD_ENGINE`?",
-        "max_text: there is no such setting (file `embedd.toml` 1:1); did you mean `max_texts`?",
+        "EMBEDD_ENGIN: no such setting (variable `EMBEDD_ENGIN`); did you mean `EMBEDD_ENGINE`?",
+        "max_text: no such setting (file `embedd.toml` 1:1); did you mean `max_texts`?",
         "threads = `0` (file `embedd.toml` 2:11): expected a whole number from 1 to 1024, or `auto`",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
@@ -86,25 +87,25 @@ fn every_mistake_of_every_source_is_told_at_once() {
 }
 
 #[test]
-fn a_value_that_a_stronger_source_outdoes_is_judged_all_the_same() {
-    let text = told(&sources(&[("threads", "2")], &[("EMBEDD_THREADS", "two")], ""));
+fn an_overridden_value_is_checked_too() {
+    let text = message(&sources(&[("threads", "2")], &[("EMBEDD_THREADS", "two")], ""));
     assert!(text.contains("variable `EMBEDD_THREADS`") && text.contains("has a mistake"), "{text}");
 }
 
 #[test]
-fn a_long_or_wild_value_stays_on_one_short_line() {
-    let text = told(&sources(&[("engine", &format!("a\nb\u{1b}[31m{}", "x".repeat(1000)))], &[], ""));
+fn a_long_value_or_one_with_control_characters_stays_on_one_short_line() {
+    let text = message(&sources(&[("engine", &format!("a\nb\u{1b}[31m{}", "x".repeat(1000)))], &[], ""));
     assert!(text.contains("a\\nb\\u{1b}[31mxxx") && text.contains("...`") && text.len() < 400, "{text}");
     assert_eq!(text.lines().count(), 2);
 }
 
 #[test]
-fn an_unknown_flag_is_told_and_not_dropped() {
-    assert!(told(&sources(&[("max-tokens", "1")], &[], "")).contains("did you mean `max_tokens`?"));
+fn an_unknown_flag_is_reported() {
+    assert!(message(&sources(&[("max-tokens", "1")], &[], "")).contains("did you mean `max_tokens`?"));
 }
 
 #[test]
-fn every_default_is_valid_by_itself() {
+fn every_default_is_valid_text() {
     for setting in TABLE {
         let flags = [(setting.key, setting.default)];
         assert_eq!(
@@ -118,10 +119,10 @@ fn every_default_is_valid_by_itself() {
 
 #[test]
 fn names_are_derived_from_the_key_and_no_two_settings_share_one() {
-    let setting = setting::by_key("max_tokens").expect("there is one");
+    let setting = by_key("max_tokens").expect("a setting");
     assert_eq!((setting.flag(), setting.variable()), ("--max-tokens".to_owned(), "EMBEDD_MAX_TOKENS".to_owned()));
     let keys: BTreeSet<_> = TABLE.iter().map(|setting| setting.key).collect();
     assert_eq!(keys.len(), TABLE.len());
     assert!(TABLE.iter().all(|setting| setting.help().len() > 10 && setting.help().ends_with('.')));
-    assert_eq!(setting::by_key("home").map(Setting::variable).as_deref(), Some(crate::home::HOME_VARIABLE));
+    assert_eq!(by_key("home").map(Setting::variable).as_deref(), Some(embedd_fetch::home::HOME_VARIABLE));
 }

@@ -6,17 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use embedd::proto::embedding_service_client::EmbeddingServiceClient;
-use embedd::proto::{EmbedRequest, EmbedResponse, GetModelRequest};
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::{EmbedRequest, EmbedResponse, GetModelRequest};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
 use super::{call, connect, get_model, with};
 use crate::support::PATIENCE;
+use crate::support::all;
+use crate::support::http2::{self, RawConnection, frame};
 use crate::support::models::Model;
 use crate::support::proxy::CountingProxy;
 use crate::support::server::{Server, embed, request, shared};
@@ -112,7 +119,7 @@ async fn connections_beyond_the_limit_are_closed_until_another_one_ends() {
     let only = connect(server.address, None).await.expect("a connection");
     get_model(only.clone(), None).await.expect("the only one");
     call(server.address, None).await.expect_err("one too many");
-    server.wait_for_line("no more connections are taken");
+    server.wait_for_line("connection limit reached; closing new connections");
     get_model(only.clone(), None).await.expect("the only one is still open");
     drop(only);
     let accepted = async {
@@ -193,19 +200,81 @@ async fn get_model_returns_the_limits_of_connections() {
     assert_eq!((limits.max_concurrent_streams, limits.max_header_bytes), (256, 16 << 10));
 }
 
+#[tokio::test]
+async fn health_and_reflection_refuse_requests_that_are_longer_than_any_name() {
+    let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0"]);
+    let probes = server.read_address();
+    // Field number and length take three bytes of the 1024.
+    let longest = "x".repeat(1021);
+    let too_long = "x".repeat(1022);
+    for listener in [server.address, server.admin_address, probes] {
+        let mut health = HealthClient::new(connect(listener, None).await.expect("a connection"));
+        health.check(HealthCheckRequest::default()).await.expect("an answer");
+        let mut ask = async |service: &str| {
+            let status =
+                health.check(HealthCheckRequest { service: service.to_owned() }).await.expect_err("no service");
+            status.code()
+        };
+        assert_eq!((ask(&longest).await, ask(&too_long).await), (Code::NotFound, Code::OutOfRange), "{listener}");
+    }
+    for listener in [server.address, server.admin_address] {
+        let mut client = ServerReflectionClient::new(connect(listener, None).await.expect("a connection"));
+        let mut ask = async |symbol: &str| {
+            let message_request = Some(MessageRequest::FileContainingSymbol(symbol.to_owned()));
+            let request = ServerReflectionRequest { host: String::new(), message_request };
+            let replies = client.server_reflection_info(tokio_stream::once(request)).await.expect("a stream");
+            let (found, error) = all(replies.into_inner()).await;
+            (found.len(), error.map(|status| status.code()))
+        };
+        assert_eq!(ask("grpc.health.v1.Health").await, (1, None), "{listener}");
+        assert_eq!(ask(&longest).await, (0, Some(Code::NotFound)), "{listener}");
+        // The service ends a stream whose next message it cannot read.
+        assert_eq!(ask(&too_long).await, (0, None), "{listener}");
+    }
+}
+
 /// The values of the server's HTTP/2 settings with these numbers (RFC 9113, section 6.5).
 fn settings(address: SocketAddr, numbers: &[u16]) -> Vec<Option<u32>> {
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    // The preface, and a SETTINGS frame without settings.
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").expect("sent");
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).expect("the head of a frame");
-    assert_eq!(head[3], 4, "a server begins with SETTINGS");
-    let mut body = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-    stream.read_exact(&mut body).expect("settings");
+    let first = RawConnection::open(address).receive().expect("a frame");
+    assert_eq!(first.kind, http2::SETTINGS, "a server begins with SETTINGS");
     let find = |number: &u16| {
-        let setting = body.chunks(6).find(|setting| setting[..2] == number.to_be_bytes())?;
+        let setting = first.payload.chunks(6).find(|setting| setting[..2] == number.to_be_bytes())?;
         Some(u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]))
     };
     numbers.iter().map(find).collect()
+}
+
+#[test]
+fn a_client_that_provokes_resets_is_disconnected() {
+    let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0"]);
+    let probes = server.read_address();
+    for listener in [server.address, server.admin_address, probes] {
+        let (resets, goaway) = provoke_resets(listener, 1025);
+        assert!(resets <= 1024, "{resets} resets");
+        assert_eq!(goaway, Some(http2::ENHANCE_YOUR_CALM), "the connection must not go on after 1025 faults");
+    }
+    settings(server.address, &[3])[0].expect("others are served");
+}
+
+/// Makes faults that HTTP/2 answers with a reset each: DATA on streams that are closed because a later one was opened.
+/// Returns the number of resets and the error code with which the server ended the connection, if it did.
+fn provoke_resets(address: SocketAddr, faults: u32) -> (usize, Option<u32>) {
+    let mut connection = RawConnection::open(address);
+    let last = 2 * faults + 1;
+    let headers = http2::call_headers("/grpc.health.v1.Health/Check");
+    connection.send(&frame(http2::HEADERS, http2::END_HEADERS, last, &headers));
+    let data: Vec<u8> = (1..last).step_by(2).flat_map(|stream| frame(http2::DATA, 0, stream, &[])).collect();
+    connection.send(&data);
+    // Frames are handled in their order: an answer to this one means that the connection goes on.
+    connection.send(&frame(http2::PING, 0, 0, &[0; 8]));
+    let mut resets = 0;
+    while let Some(frame) = connection.receive() {
+        match frame.kind {
+            http2::RST_STREAM => resets += 1,
+            http2::GOAWAY => return (resets, Some(frame.error_code())),
+            http2::PING if frame.flags == http2::ACK => break,
+            _ => {}
+        }
+    }
+    (resets, None)
 }

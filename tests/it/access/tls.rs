@@ -105,7 +105,11 @@ fn a_server_does_not_start_with_unusable_files_and_names_them() {
             1,
             ["missing.pem (--tls-certificate)", "cannot be read"],
         ),
-        (vec!["--tls-certificate", &certificate, "--tls-key", &other_key], 1, ["other-key.pem", "do not go together"]),
+        (
+            vec!["--tls-certificate", &certificate, "--tls-key", &other_key],
+            1,
+            ["other-key.pem", "cannot be used together"],
+        ),
         (vec!["--token-file", &missing], 1, ["missing.pem (--token-file)", "cannot be read"]),
     ] {
         let output = command().arg("serve").args(listeners).args(flags).output().expect("it runs");

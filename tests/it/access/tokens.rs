@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use embedd::proto::GetStatsRequest;
-use embedd::proto::admin_service_client::AdminServiceClient;
+use embedd_proto::GetStatsRequest;
+use embedd_proto::admin_service_client::AdminServiceClient;
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -53,7 +53,7 @@ fn reflection_needs_a_token() {
     let (listed, text) = list(&["-H", "authorization: Bearer the-token"]);
     assert!(listed, "{text}");
     let (listed, text) = list(&[]);
-    assert!(!listed && text.contains("a token is needed"), "{text}");
+    assert!(!listed && text.contains("missing token"), "{text}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use embedd::proto::{EmbedRequest, GetStatsRequest};
+use embedd_proto::{EmbedRequest, GetStatsRequest};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tonic::Request;

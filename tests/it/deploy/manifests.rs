@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use embedd::config::{Settings, Sources};
+use embedd::config::Settings;
 use serde_json::{Value, json};
 
 use super::{base, pod, resources, settings, variants};
@@ -22,24 +22,28 @@ fn probed(container: &Value) -> Vec<Option<u64>> {
     ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| container[probe]["grpc"]["port"].as_u64()).into()
 }
 
+/// Callers can use up the connections of any other listener, and the kubelet would restart the pods.
 #[test]
-fn containers_declare_the_ports_of_their_settings_and_probes_use_one_without_tls() {
+fn containers_name_the_ports_that_the_settings_open_and_probes_ask_the_listener_for_health_alone() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
         let container = &pod["spec"]["containers"][0];
-        let listen = port(Some(settings.listen));
-        assert_eq!(port_of(container, "grpc"), listen, "{overlay:?}");
+        assert_eq!(port_of(container, "grpc"), port(Some(settings.listen)), "{overlay:?}");
         assert_eq!(port_of(container, "health"), port(settings.health_listen), "{overlay:?}");
-        let probe_port = if settings.tls_certificate.is_some() { port(settings.health_listen) } else { listen };
-        assert!(
-            probe_port.is_some() && probed(container).iter().all(|port| *port == probe_port),
-            "{overlay:?}: {container}"
-        );
+        assert_probes_have_their_own_listener(container, &settings, &format!("{overlay:?}"));
     }
     let runtime = &resources("deploy/examples/kserve", "ServingRuntime")[0]["spec"]["containers"][0];
-    let listen = port(Some(settings::of(None).listen));
-    assert_eq!(port_of(runtime, "grpc-port"), listen);
-    assert!(probed(runtime).iter().all(|port| *port == listen));
+    let settings = settings::of_flags(runtime);
+    assert_eq!(port_of(runtime, "grpc-port"), port(Some(settings.listen)));
+    assert_probes_have_their_own_listener(runtime, &settings, "KServe");
+}
+
+fn assert_probes_have_their_own_listener(container: &Value, settings: &Settings, place: &str) {
+    let health = settings.health_listen.unwrap_or_else(|| panic!("{place}: there is no listener for health alone"));
+    assert!(!health.ip().is_loopback(), "{place}: the kubelet asks from outside the pod");
+    let others = [Some(settings.listen), settings.http_listen, settings.admin_listen].map(port);
+    assert!(!others.contains(&port(Some(health))), "{place}: {health}");
+    assert_eq!(probed(container), vec![port(Some(health)); 3], "{place}: {container}");
 }
 
 #[test]
@@ -57,6 +61,7 @@ fn services_and_policies_use_the_ports_and_labels_of_the_pods() {
         for entry in service["spec"]["ports"].as_array().expect("ports") {
             let target = entry["targetPort"].as_str().expect("a name");
             assert_eq!(entry["port"].as_u64(), port_of(container, target), "{entry}");
+            assert_ne!(target, "health", "probes alone ask there");
         }
     }
     let policy = base("NetworkPolicy");
@@ -66,7 +71,7 @@ fn services_and_policies_use_the_ports_and_labels_of_the_pods() {
     assert_eq!(
         open,
         [&json!([{ "port": "grpc" }]), &json!([{ "port": "metrics" }])],
-        "the admin service has no open port"
+        "neither health nor the admin service has an open port"
     );
     assert_eq!(policy["spec"]["egress"], json!([]), "no outgoing traffic");
     let monitor = &resources("deploy/components/monitoring", "ServiceMonitor")[0];
@@ -91,8 +96,7 @@ fn pods_have_the_time_that_the_server_takes_to_stop() {
         assert_time_to_stop(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
     }
     let runtime = &resources("deploy/examples/kserve", "ServingRuntime")[0]["spec"]["containers"][0];
-    let sources = Sources { flags: settings::flags(runtime), ..Sources::default() };
-    let settings = Settings::resolve(&sources).expect("valid");
+    let settings = settings::of_flags(runtime);
     let predictor = &resources("deploy/examples/kserve", "InferenceService")[0]["spec"]["predictor"];
     assert_time_to_stop(predictor, runtime, &settings, "KServe");
 }

@@ -30,14 +30,19 @@ pub(super) fn of(overlay: Option<&str>) -> Settings {
     Settings::resolve(&sources).unwrap_or_else(|error| panic!("{overlay:?}: {error}"))
 }
 
-/// The flags of the program in a container.
-pub(super) fn flags(container: &Value) -> BTreeMap<&'static str, String> {
+/// The settings of a container that is configured by flags alone.
+pub(super) fn of_flags(container: &Value) -> Settings {
+    let sources = Sources { flags: flags(container), ..Sources::default() };
+    Settings::resolve(&sources).unwrap_or_else(|error| panic!("{}: {error}", container["name"]))
+}
+
+/// The flags with which the program is called there.
+fn flags(container: &Value) -> BTreeMap<&'static str, String> {
     let args = container["args"].as_array().cloned().unwrap_or_default();
     let args = args.iter().filter_map(Value::as_str).map(OsString::from);
-    match cli::parse(std::iter::once("embedd".into()).chain(args)) {
-        Ok(Command::Serve(serve)) => serve.flags.values,
-        other => panic!("{other:?}"),
-    }
+    let invocation = cli::parse(std::iter::once("embedd".into()).chain(args)).expect("valid");
+    assert!(matches!(invocation.command, Command::Serve(_)), "{invocation:?}");
+    invocation.flags.values
 }
 
 #[test]
@@ -51,8 +56,7 @@ fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
             let [pod, runtime] = [&resource["spec"]["template"]["spec"], &resource["spec"]];
             let containers = pod["containers"].as_array().or(runtime["containers"].as_array()).expect("containers");
             for container in containers.iter().filter(|container| container["name"] != "envoy") {
-                let sources = Sources { flags: flags(container), ..Sources::default() };
-                Settings::resolve(&sources).unwrap_or_else(|error| panic!("{kind}: {error}"));
+                of_flags(container);
             }
         }
     }

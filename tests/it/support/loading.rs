@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use embedd::bundle::MANIFEST_FILE;
+use embedd_model::bundle::MANIFEST_FILE;
 
 use super::models::{Model, copy_of};
 use super::server::{Server, serve, temporary_folder};

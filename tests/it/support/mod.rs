@@ -4,10 +4,11 @@ pub(crate) mod bare;
 pub(crate) mod busy;
 pub(crate) mod collector;
 pub(crate) mod exposition;
-#[path = "../../../src/client/tests/fake.rs"]
+#[path = "../../../crates/embedd-client/src/tests/fake.rs"]
 #[allow(dead_code, reason = "the unit tests of the client use more of it")]
 pub(crate) mod fake;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod loading;
 pub(crate) mod models;
 pub(crate) mod process;
@@ -15,6 +16,7 @@ pub(crate) mod proxy;
 pub(crate) mod python;
 pub(crate) mod reference;
 pub(crate) mod server;
+pub(crate) mod skips;
 pub(crate) mod tls;
 
 use std::time::Duration;

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use embedd::convert::{Conversion, Gate, Making, ProofPlan, convert};
-use embedd::engine::OnnxRuntime;
-use embedd::fetch::{Fetcher, Tool};
-use embedd::home::Home;
-use embedd::model_ref::ModelRef;
-use embedd::progress::Progress;
+use embedd_common::progress::Progress;
+use embedd_convert::{Conversion, Gate, Making, ProofPlan, convert};
+use embedd_fetch::home::Home;
+use embedd_fetch::model_ref::ModelRef;
+use embedd_fetch::{Fetcher, Tool};
+use embedd_model::engine::OnnxRuntime;
 
 /// The models that the tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use embedd::checksum::Sha256Hex;
+use embedd_common::checksum::Sha256Hex;
 
 use super::models::home;
 
@@ -34,8 +34,8 @@ fn make(folder: &Path, requirements: &[&str]) {
         fs::remove_dir_all(folder).expect("the broken environment can be removed");
     }
     let named = std::env::var_os("EMBEDD_PYTHON").unwrap_or_else(|| "python3".into());
-    finish(Command::new(named).args(["-m", "venv"]).arg(folder), "Python 3 with its venv module is needed");
-    let install = "-m pip install --quiet --disable-pip-version-check --no-input --only-binary=:all:";
+    finish(Command::new(named).args(["-I", "-m", "venv"]).arg(folder), "Python 3 with its venv module is needed");
+    let install = "-I -m pip install --quiet --disable-pip-version-check --no-input --only-binary=:all:";
     let mut pip = Command::new(folder.join("bin/python"));
     finish(pip.args(install.split(' ')).args(requirements), "pip must reach its index");
     fs::write(folder.join(MARKER), requirements.join("\n")).expect("the marker");

@@ -1,7 +1,7 @@
 //! The reference set: texts, and their embeddings by PyTorch.
 
-use embedd::accuracy::cosine;
-use embedd::reference::{ReferenceSet, ReferenceText};
+use embedd_model::accuracy::cosine;
+use embedd_model::reference::{ReferenceSet, ReferenceText};
 
 use super::models::Model;
 use super::server::{Server, embed};

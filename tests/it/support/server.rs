@@ -9,9 +9,9 @@ use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use embedd::proto::admin_service_client::AdminServiceClient;
-use embedd::proto::embedding_service_client::EmbeddingServiceClient;
-use embedd::proto::{EmbedRequest, EmbedResponse};
+use embedd_proto::admin_service_client::AdminServiceClient;
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::{EmbedRequest, EmbedResponse};
 use serde_json::Value;
 use tokio::time::timeout;
 use tonic::transport::Channel;

@@ -1,0 +1,263 @@
+//! Latency: engines side by side in one process, run by run in turn, so that what slows the machine slows all of them.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use embedd_common::percentile::{mean, quantile, sorted};
+use embedd_common::progress::{Progress, Unit};
+use embedd_common::sample_texts::text_of_tokens;
+use embedd_model::engine::{InferenceError, Session, TokenIds};
+use embedd_model::tokenize::Truncation;
+use embedd_model::tokenize::{TokenizeError, Tokenizer};
+
+/// The token counts that are timed where nothing else is said: 11 are those of a short prompt.
+pub const DEFAULT_LENGTHS: [usize; 5] = [11, 32, 64, 128, 384];
+/// Runs of each shape where nothing else is said.
+pub const DEFAULT_RUNS: usize = 40;
+/// Runs before the timed ones: the first ones pay for memory and for the CPU's clock.
+const WARM_UP: usize = 6;
+
+/// What is timed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Tokens of a text, special tokens included.
+    pub lengths: Vec<usize>,
+    /// Texts of a batch.
+    pub batches: Vec<usize>,
+    /// Timed runs of every engine for each length and batch.
+    pub runs: usize,
+}
+
+/// One of the things that are compared.
+pub struct Engine {
+    /// What it is called in the result.
+    pub name: String,
+    /// What runs.
+    pub session: Box<dyn Session>,
+}
+
+/// Latency of one engine for one shape of input. Times are in ms, of inference alone: token ids in, embeddings out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The engine.
+    pub engine: String,
+    /// Tokens of each text, special tokens included.
+    pub tokens: usize,
+    /// Texts of the batch.
+    pub batch: usize,
+    /// How often it ran.
+    pub runs: usize,
+    /// The mean.
+    pub mean_ms: f64,
+    /// The median.
+    pub p50_ms: f64,
+    /// What 95 % of the runs were faster than.
+    pub p95_ms: f64,
+    /// What 99 % of the runs were faster than; below 100 runs interpolated from the slowest two.
+    pub p99_ms: f64,
+    /// The fastest run.
+    pub min_ms: f64,
+    /// By the mean.
+    pub texts_per_s: f64,
+    /// By the mean.
+    pub tokens_per_s: f64,
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchmarkError {
+    /// A length that the model does not take.
+    #[error("a text of {asked} tokens cannot be timed: the model takes {least} to {most}; --lengths names others")]
+    Length {
+        /// What was asked for.
+        asked: usize,
+        /// The special tokens and one more.
+        least: usize,
+        /// The tokeniser's maximum.
+        most: usize,
+    },
+    /// There is nothing to run.
+    #[error("there is nothing to time: engines, lengths, batches and runs must each be at least one")]
+    Nothing,
+    /// No text has exactly as many tokens as asked for.
+    #[error("no text of exactly {0} tokens was found for this model's tokenizer; --lengths names others")]
+    NoText(usize),
+    /// The text that is timed cannot be tokenized.
+    #[error("the text that is timed {0}")]
+    Tokenize(#[from] TokenizeError),
+    /// An engine failed.
+    #[error("{engine}, {batch} texts of {tokens} tokens: {source}")]
+    Inference {
+        /// The engine.
+        engine: String,
+        /// Texts of the batch.
+        batch: usize,
+        /// Tokens of each text.
+        tokens: usize,
+        /// What it said.
+        source: InferenceError,
+    },
+}
+
+/// The default lengths as far as the model takes them, and the model's maximum in place of the longer ones.
+pub fn default_lengths(max_tokens: usize) -> Vec<usize> {
+    let mut lengths: Vec<usize> = DEFAULT_LENGTHS.iter().map(|&length| length.min(max_tokens)).collect();
+    lengths.dedup();
+    lengths
+}
+
+/// Times every engine for every length and batch.
+///
+/// # Errors
+/// [`BenchmarkError`].
+pub fn benchmark(
+    engines: &mut [Engine],
+    tokenizer: &Tokenizer,
+    plan: &Plan,
+    progress: &Progress,
+) -> Result<Vec<Measurement>, BenchmarkError> {
+    let shapes = plan.lengths.len() * plan.batches.len();
+    if engines.is_empty() || shapes == 0 || plan.runs == 0 || plan.batches.contains(&0) {
+        return Err(BenchmarkError::Nothing);
+    }
+    let texts = plan.lengths.iter().map(|&length| text_of(tokenizer, length)).collect::<Result<Vec<_>, _>>()?;
+    let runs = shapes * engines.len() * (WARM_UP + plan.runs);
+    let task = progress.task("timing", Some(runs as u64), Unit::Steps);
+    let mut measured = Vec::new();
+    for text in &texts {
+        for &batch in &plan.batches {
+            let times = time_in_turn(engines, &vec![text; batch], plan.runs, || task.advance(1))?;
+            let named = engines.iter().zip(&times);
+            measured.extend(named.map(|(engine, times)| Measurement::of(&engine.name, text.len(), batch, times)));
+        }
+    }
+    task.finish();
+    Ok(measured)
+}
+
+fn time_in_turn(
+    engines: &mut [Engine],
+    batch: &[&TokenIds],
+    runs: usize,
+    mut done: impl FnMut(),
+) -> Result<Vec<Vec<Duration>>, BenchmarkError> {
+    let mut times = vec![Vec::with_capacity(runs); engines.len()];
+    for run in 0..WARM_UP + runs {
+        for (engine, times) in engines.iter_mut().zip(&mut times) {
+            let started = Instant::now();
+            let result = engine.session.infer(batch);
+            let elapsed = started.elapsed();
+            result.map_err(|source| {
+                let (engine, tokens) = (engine.name.clone(), batch.first().map_or(0, |text| text.len()));
+                BenchmarkError::Inference { engine, batch: batch.len(), tokens, source }
+            })?;
+            if run >= WARM_UP {
+                times.push(elapsed);
+            }
+            done();
+        }
+    }
+    Ok(times)
+}
+
+impl Measurement {
+    fn of(engine: &str, tokens: usize, batch: usize, times: &[Duration]) -> Self {
+        let ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        let (mean_ms, sorted) = (mean(&ms), sorted(&ms));
+        let texts_per_s = batch as f64 * 1e3 / mean_ms;
+        Self {
+            engine: engine.to_owned(),
+            tokens,
+            batch,
+            runs: ms.len(),
+            mean_ms,
+            p50_ms: quantile(&sorted, 0.5),
+            p95_ms: quantile(&sorted, 0.95),
+            p99_ms: quantile(&sorted, 0.99),
+            min_ms: quantile(&sorted, 0.0),
+            texts_per_s,
+            tokens_per_s: texts_per_s * tokens as f64,
+        }
+    }
+}
+
+/// The ids of a text of `length` tokens, including special tokens.
+fn text_of(tokenizer: &Tokenizer, length: usize) -> Result<TokenIds, BenchmarkError> {
+    // An empty text has special tokens only.
+    let least = tokenizer.count("")? + 1;
+    let most = tokenizer.max_tokens();
+    if !(least..=most).contains(&length) {
+        return Err(BenchmarkError::Length { asked: length, least, most });
+    }
+    let text = text_of_tokens(length, 0, |text| tokenizer.count(text))?;
+    let text = text.ok_or(BenchmarkError::NoText(length))?;
+    Ok(tokenizer.tokenize(&text, Truncation::End)?.ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::tiny;
+
+    struct Constant;
+
+    impl Session for Constant {
+        fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
+            Ok(Array2::ones((batch.len(), 2)))
+        }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_times() {
+        let times: Vec<Duration> = (1..=101).map(Duration::from_millis).collect();
+        let figures = Measurement::of("a", 10, 2, &times);
+        assert_eq!((figures.runs, figures.tokens, figures.batch), (101, 10, 2));
+        for (found, expected) in [
+            (figures.mean_ms, 51.0),
+            (figures.p50_ms, 51.0),
+            (figures.p95_ms, 96.0),
+            (figures.p99_ms, 100.0),
+            (figures.min_ms, 1.0),
+            (figures.texts_per_s, 2000.0 / 51.0),
+            (figures.tokens_per_s, 20_000.0 / 51.0),
+        ] {
+            assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn texts_have_exactly_the_length_that_is_timed() {
+        let folder = tiny::folder();
+        tiny::Tiny::mpnet().write(folder.path());
+        let tokenizer = Tokenizer::read(&folder.path().join("tokenizer.json"), 6, false).expect("a tokenizer");
+        for length in 3..=6 {
+            let ids = text_of(&tokenizer, length).expect("a text");
+            assert_eq!((ids.len(), ids.as_slice()[0], ids.as_slice()[length - 1]), (length, 0, 2));
+        }
+        for length in [0, 2, 7] {
+            let error = text_of(&tokenizer, length).expect_err("out of range").to_string();
+            assert!(error.contains("3 to 6"), "{error}");
+        }
+    }
+
+    #[test]
+    fn lengths_end_at_the_maximum_of_the_model() {
+        assert_eq!(default_lengths(384), DEFAULT_LENGTHS);
+        assert_eq!(default_lengths(256), [11, 32, 64, 128, 256]);
+        assert_eq!(default_lengths(64), [11, 32, 64]);
+    }
+
+    #[test]
+    fn warm_up_is_not_timed_and_every_engine_runs_as_often() {
+        let engine = |name: &str| Engine { name: name.to_owned(), session: Box::new(Constant) };
+        let mut engines = [engine("a"), engine("b")];
+        let text = TokenIds::new([0, 1, 2]);
+        let mut runs = 0;
+        let times = time_in_turn(&mut engines, &[&text], 5, || runs += 1).expect("it runs");
+        assert_eq!(times.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5]);
+        assert_eq!(runs, 2 * (5 + WARM_UP));
+    }
+}

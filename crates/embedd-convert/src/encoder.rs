@@ -1,0 +1,283 @@
+//! The encoder as every supported architecture has it, described once; lowering turns it into a graph.
+//!
+//! An architecture is a table from its tensors' names to this description.
+
+use embedd_model::bundle::Pooling;
+
+use super::source::Source;
+use super::weights::{Tensor, Weights, WeightsError};
+
+mod bert;
+mod mpnet;
+pub(crate) mod relative_position;
+
+use relative_position::bucket;
+
+/// The `model_type`s that can be converted.
+pub(crate) const ARCHITECTURES: [&str; 2] = ["mpnet", "bert"];
+
+/// A transformer encoder with post-layer normalisation, and the pooling behind it.
+#[derive(Debug)]
+pub(crate) struct Encoder<'w> {
+    /// The `model_type`.
+    pub architecture: &'static str,
+    /// Components of a token's state.
+    pub hidden_size: usize,
+    /// Attention heads; each has `hidden_size / heads` components.
+    pub heads: usize,
+    /// Tokens of a text that the position embeddings allow, special tokens included.
+    pub position_limit: usize,
+    /// The epsilon of every layer normalisation.
+    pub layer_norm_eps: f32,
+    /// Float32 `[vocabulary, hidden_size]`.
+    pub word_embeddings: Tensor<'w>,
+    /// Where a token's position embedding comes from.
+    pub positions: Positions<'w>,
+    /// Over the sum of the embeddings.
+    pub embedding_norm: LayerNorm<'w>,
+    /// Attention by distance, where the architecture has it.
+    pub relative_attention: Option<RelativeAttention<'w>>,
+    /// From the input on.
+    pub layers: Vec<Layer<'w>>,
+    /// How token states become one vector.
+    pub pooling: Pooling,
+}
+
+/// Absolute position embeddings.
+#[derive(Debug)]
+pub(crate) enum Positions<'w> {
+    /// The n-th token has row n; `token_type` is added to each (every token is of the first type).
+    Sequential {
+        /// `[positions, hidden_size]`.
+        table: Tensor<'w>,
+        /// `[types, hidden_size]`, of which row 0 is used.
+        token_types: Tensor<'w>,
+    },
+    /// The n-th token that is not padding has row `padding + n`, counted from 1; padding has row `padding`.
+    ///
+    /// A text can contain the padding token: it takes no position then, as in the model's own code.
+    SkippingPadding {
+        /// `[positions, hidden_size]`.
+        table: Tensor<'w>,
+        /// The padding token's id, and its row.
+        padding: usize,
+    },
+}
+
+/// A bias to the attention scores that depends on the distance of two tokens.
+#[derive(Debug)]
+pub(crate) struct RelativeAttention<'w> {
+    /// `[buckets, heads]`.
+    pub table: Tensor<'w>,
+    /// Ranges of distances that share a row.
+    pub buckets: usize,
+}
+
+/// `weight x + bias`: weight `[out, in]`, bias `[out]`.
+#[derive(Debug)]
+pub(crate) struct Linear<'w> {
+    /// `[out, in]`.
+    pub weight: Tensor<'w>,
+    /// `[out]`.
+    pub bias: Tensor<'w>,
+}
+
+/// Normalisation over a token's components.
+#[derive(Debug)]
+pub(crate) struct LayerNorm<'w> {
+    /// `[hidden_size]`.
+    pub weight: Tensor<'w>,
+    /// `[hidden_size]`.
+    pub bias: Tensor<'w>,
+}
+
+/// One layer: attention, then a feed-forward network with GELU; each followed by residual and normalisation.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the fields are the parts of a transformer layer")]
+pub(crate) struct Layer<'w> {
+    pub query: Linear<'w>,
+    pub key: Linear<'w>,
+    pub value: Linear<'w>,
+    pub attention_output: Linear<'w>,
+    pub attention_norm: LayerNorm<'w>,
+    pub intermediate: Linear<'w>,
+    pub output: Linear<'w>,
+    pub output_norm: LayerNorm<'w>,
+}
+
+/// Why a source cannot be described as an [`Encoder`].
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    /// No table for this `model_type`.
+    #[error(
+        "{path}: model_type `{model_type}` is not supported; the supported ones are: {}",
+        ARCHITECTURES.join(", ")
+    )]
+    UnknownArchitecture {
+        /// The config.json.
+        path: std::path::PathBuf,
+        /// What it says.
+        model_type: String,
+    },
+    /// The configuration and the weights speak of different models.
+    #[error("{config} and {weights} disagree: {what}")]
+    Disagreement {
+        /// The config.json.
+        config: std::path::PathBuf,
+        /// The safetensors file.
+        weights: std::path::PathBuf,
+        /// In what.
+        what: String,
+    },
+    /// A tensor is missing or not as it should be.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+impl Positions<'_> {
+    /// The table that a token's row is looked up in.
+    pub(crate) fn table(&self) -> &Tensor<'_> {
+        match self {
+            Self::Sequential { table, .. } | Self::SkippingPadding { table, .. } => table,
+        }
+    }
+
+    /// The table's values, `[positions, hidden_size]`. Every token is of type 0, so that type's row is in them.
+    ///
+    /// # Errors
+    /// [`WeightsError`].
+    pub(crate) fn rows(&self) -> Result<Vec<f32>, WeightsError> {
+        let mut rows = self.table().read()?;
+        if let Self::Sequential { table, token_types } = self {
+            let (types, width) = (token_types.read()?, table.shape()[1]);
+            for row in rows.chunks_exact_mut(width) {
+                row.iter_mut().zip(&types[..width]).for_each(|(value, kind)| *value += kind);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl RelativeAttention<'_> {
+    /// Row-major `[heads, 2 farthest + 1]`: column `c` is for keys at distance `c - farthest`.
+    ///
+    /// # Errors
+    /// [`WeightsError`].
+    pub(crate) fn by_distance(&self, farthest: usize) -> Result<Vec<f32>, WeightsError> {
+        let (table, heads) = (self.table.read()?, self.table.shape()[1]);
+        let farthest = farthest as i32;
+        let columns: Vec<usize> = (-farthest..=farthest).map(|distance| bucket(distance, self.buckets)).collect();
+        Ok((0..heads)
+            .flat_map(|head| columns.iter().map(move |row| (row, head)))
+            .map(|(row, head)| table[row * heads + head])
+            .collect())
+    }
+}
+
+impl<'w> Encoder<'w> {
+    /// Describes the source's encoder; every tensor that it needs is there and has its shape.
+    ///
+    /// # Errors
+    /// [`EncoderError`].
+    pub(crate) fn describe(source: &Source, weights: &'w Weights) -> Result<Self, EncoderError> {
+        let reader = Reader::new(source, weights)?;
+        reader.check_layer_count()?;
+        match source.config.model_type.as_str() {
+            "mpnet" => mpnet::describe(source, &reader),
+            "bert" => bert::describe(source, &reader),
+            other => Err(EncoderError::UnknownArchitecture {
+                path: source.path("config.json"),
+                model_type: other.to_owned(),
+            }),
+        }
+    }
+
+    /// How far apart two tokens of a text can be.
+    pub(crate) fn farthest(&self) -> usize {
+        self.position_limit - 1
+    }
+
+    /// Components of a head.
+    pub(crate) fn head_size(&self) -> usize {
+        self.hidden_size / self.heads
+    }
+}
+
+/// Looks tensors up under the prefix that the file uses.
+struct Reader<'s, 'w> {
+    source: &'s Source,
+    weights: &'w Weights,
+    /// Some checkpoints put everything under the name of the model within a larger one, such as `bert.`.
+    prefix: String,
+}
+
+impl<'s, 'w> Reader<'s, 'w> {
+    fn new(source: &'s Source, weights: &'w Weights) -> Result<Self, EncoderError> {
+        let known = ARCHITECTURES.contains(&source.config.model_type.as_str());
+        if !known {
+            let path = source.path("config.json");
+            return Err(EncoderError::UnknownArchitecture { path, model_type: source.config.model_type.clone() });
+        }
+        let marker = "embeddings.word_embeddings.weight";
+        let prefix = weights
+            .names()
+            .into_iter()
+            .filter_map(|name| name.strip_suffix(marker).map(str::to_owned))
+            .min_by_key(String::len)
+            .unwrap_or_default();
+        Ok(Self { source, weights, prefix })
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize], because: &str) -> Result<Tensor<'w>, WeightsError> {
+        self.weights.tensor(&format!("{}{name}", self.prefix), shape, &format!("{because} in config.json"))
+    }
+
+    fn linear(&self, name: &str, output: usize, input: usize) -> Result<Linear<'w>, WeightsError> {
+        let because = "hidden_size or intermediate_size";
+        Ok(Linear {
+            weight: self.tensor(&format!("{name}.weight"), &[output, input], because)?,
+            bias: self.tensor(&format!("{name}.bias"), &[output], because)?,
+        })
+    }
+
+    fn layer_norm(&self, name: &str) -> Result<LayerNorm<'w>, WeightsError> {
+        let shape = [self.source.config.hidden_size];
+        Ok(LayerNorm {
+            weight: self.tensor(&format!("{name}.weight"), &shape, "hidden_size")?,
+            bias: self.tensor(&format!("{name}.bias"), &shape, "hidden_size")?,
+        })
+    }
+
+    fn word_embeddings(&self) -> Result<Tensor<'w>, WeightsError> {
+        let config = &self.source.config;
+        let shape = [config.vocab_size, config.hidden_size];
+        self.tensor("embeddings.word_embeddings.weight", &shape, "vocab_size and hidden_size")
+    }
+
+    fn position_embeddings(&self) -> Result<Tensor<'w>, WeightsError> {
+        let config = &self.source.config;
+        let shape = [config.max_position_embeddings, config.hidden_size];
+        self.tensor("embeddings.position_embeddings.weight", &shape, "max_position_embeddings and hidden_size")
+    }
+
+    /// Weights of more layers than the configuration has would be left out silently: a different model.
+    fn check_layer_count(&self) -> Result<(), EncoderError> {
+        let start = format!("{}encoder.layer.", self.prefix);
+        let highest = self
+            .weights
+            .names()
+            .iter()
+            .filter_map(|name| name.strip_prefix(&start)?.split('.').next()?.parse::<usize>().ok())
+            .max();
+        let in_weights = highest.map_or(0, |highest| highest.saturating_add(1));
+        let in_config = self.source.config.num_hidden_layers;
+        if in_weights > in_config {
+            return Err(EncoderError::Disagreement {
+                config: self.source.path("config.json"),
+                weights: self.weights.path().to_owned(),
+                what: format!("num_hidden_layers is {in_config}, but there are tensors of {in_weights} layers"),
+            });
+        }
+        Ok(())
+    }
+}

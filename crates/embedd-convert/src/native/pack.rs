@@ -1,0 +1,140 @@
+//! Lays a linear layer's rounded weights out as the kernels read them.
+
+use super::order::ChannelOrder;
+use crate::gptq::Rounded;
+use embedd_kernels::{LinearWeights, PANEL, RowLayout};
+
+/// A linear layer's tensors; their shapes and order are those of [`LinearWeights::new`].
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Packed {
+    pub(super) weights: Vec<i8>,
+    pub(super) scales: Vec<f32>,
+    pub(super) bias: Vec<f32>,
+}
+
+impl Packed {
+    /// As they stand in the file, one behind the other.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let floats = self.scales.iter().chain(&self.bias).flat_map(|value| value.to_le_bytes());
+        self.weights.into_iter().map(i8::cast_unsigned).chain(floats).collect()
+    }
+}
+
+/// Packs weights whose inputs stand in the packed order already, and `bias`, `[outputs]`; the outputs are to stand in
+/// the given order.
+///
+/// Those of split channels are the same integers twice, for both halves of a value.
+pub(super) fn pack(weight: &Rounded, bias: &[f32], layout: RowLayout, outputs: &ChannelOrder) -> Packed {
+    let groups = layout.groups();
+    let row_bytes = layout.row_bytes();
+    let columns = bias.len().next_multiple_of(PANEL);
+    let mut packed = Packed {
+        weights: vec![0; columns * row_bytes],
+        scales: vec![0.0; columns * groups.len() * 2],
+        bias: vec![0.0; columns],
+    };
+    for output in 0..bias.len() {
+        let channel = outputs.channel(output);
+        packed.bias[output] = bias[channel];
+        for (index, group) in groups.iter().enumerate() {
+            let mut sum = 0;
+            for (offset, input) in group.channels.clone().enumerate() {
+                let integer = weight.integers[input * weight.outputs + channel];
+                for byte in group.places(offset) {
+                    packed.weights[LinearWeights::weight_index(row_bytes, byte, output)] = integer;
+                }
+                sum += i32::from(integer);
+            }
+            let scale = weight.scales[index * weight.outputs + channel];
+            let at = LinearWeights::scale_index(groups.len(), index, output);
+            packed.scales[at] = scale;
+            packed.scales[at + PANEL] = (f64::from(scale) * f64::from(sum)) as f32;
+        }
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gptq::{self, Hessian};
+
+    /// Each weight rounded by itself; `weight` is `[outputs, inputs]`, its inputs are to stand in the given order.
+    fn round(weight: &[f32], layout: RowLayout, order: &ChannelOrder) -> Rounded {
+        let channels = order.channels(layout.inputs);
+        let columns = |&channel: &usize| weight.iter().skip(channel).step_by(layout.inputs).copied();
+        let weight: Vec<f32> = channels.iter().flat_map(columns).collect();
+        let groups: Vec<_> = layout.groups().into_iter().map(|group| group.channels).collect();
+        let outputs = weight.len() / layout.inputs;
+        gptq::round(weight, outputs, &groups, &Hessian::unknown(layout.inputs), false)
+    }
+
+    /// The weight that the packed tensors stand for, `[outputs, inputs]`, in the packed order.
+    fn unpack(packed: &Packed, layout: RowLayout, outputs: usize) -> Vec<Vec<f32>> {
+        let groups = layout.groups();
+        let value = |output: usize, index: usize, byte: usize| {
+            let integer = packed.weights[LinearWeights::weight_index(layout.row_bytes(), byte, output)];
+            f32::from(integer) * packed.scales[LinearWeights::scale_index(groups.len(), index, output)]
+        };
+        let row = |output| {
+            let mut row = vec![f32::NAN; layout.inputs];
+            for (index, group) in groups.iter().enumerate() {
+                for (offset, channel) in group.channels.clone().enumerate() {
+                    for byte in group.places(offset) {
+                        let value = value(output, index, byte);
+                        assert!(row[channel].is_nan() || row[channel] == value, "both halves have one weight");
+                        row[channel] = value;
+                    }
+                }
+            }
+            row
+        };
+        (0..outputs).map(row).collect()
+    }
+
+    /// What fills the last panel adds nothing: no weight, no scale, no bias.
+    fn assert_padding_is_zero(packed: &Packed, layout: RowLayout, outputs: usize) {
+        let groups = layout.group_count();
+        for output in outputs..outputs.next_multiple_of(PANEL) {
+            assert_eq!(packed.bias[output], 0.0, "output {output}");
+            for group in 0..groups {
+                let at = LinearWeights::scale_index(groups, group, output);
+                assert_eq!([packed.scales[at], packed.scales[at + PANEL]], [0.0; 2], "output {output}, group {group}");
+            }
+            let weight = |byte| packed.weights[LinearWeights::weight_index(layout.row_bytes(), byte, output)];
+            assert!((0..layout.row_bytes()).all(|byte| weight(byte) == 0), "output {output}");
+        }
+    }
+
+    #[test]
+    fn weights_come_back_from_their_places_whatever_the_order_and_the_shape() {
+        for (inputs, outputs, split, group) in [(30, 5, 6, 16), (8, 33, 0, 8), (12, 64, 3, 128), (7, 1, 1, 4)] {
+            let layout = RowLayout { inputs, split, group };
+            let weight: Vec<f32> = (0..inputs * outputs).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
+            let bias: Vec<f32> = (0..outputs).map(|i| i as f32 + 0.5).collect();
+            let reversed = |count: usize| ChannelOrder::Channels((0..count).rev().collect());
+            let packed = pack(&round(&weight, layout, &reversed(inputs)), &bias, layout, &reversed(outputs));
+            LinearWeights::new(layout, outputs, &packed.weights, &packed.scales, &packed.bias).expect("the shapes fit");
+            for (output, row) in unpack(&packed, layout, outputs).into_iter().enumerate() {
+                let source = outputs - 1 - output;
+                assert_eq!(packed.bias[output], bias[source]);
+                for (place, value) in row.into_iter().enumerate() {
+                    let expected = weight[source * inputs + inputs - 1 - place];
+                    assert!((value - expected).abs() <= 1.25 / 127.0 * 0.5001, "{value} for {expected}");
+                }
+            }
+            assert_padding_is_zero(&packed, layout, outputs);
+        }
+    }
+
+    #[test]
+    fn the_second_scale_is_what_a_zero_point_of_one_adds() {
+        let layout = RowLayout { inputs: 6, split: 2, group: 3 };
+        let weight = round(&[127.0, 3.0, -2.0, 0.5, 127.0, 254.0], layout, &ChannelOrder::Models);
+        let packed = pack(&weight, &[0.0], layout, &ChannelOrder::Models);
+        let at = |group, row| packed.scales[LinearWeights::scale_index(3, group, 0) + row * PANEL];
+        assert_eq!([0, 1, 2].map(|group| at(group, 0)), [1.0, 1.0, 2.0]);
+        // -2, 0.5 (to 0, which is even), 127; and 254 alone.
+        assert_eq!([0, 1, 2].map(|group| at(group, 1)), [130.0, 125.0, 254.0]);
+    }
+}

@@ -1,0 +1,126 @@
+//! Rounds the weights of all linear layers, several at a time.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Mutex;
+use std::thread;
+
+use super::order::Orders;
+use super::recipe::NativeRecipe;
+use crate::calibrate::Calibration;
+use crate::encoder::{Encoder, Layer, Linear};
+use crate::gptq::{self, Hessian, Rounded};
+use crate::portable::LinearInput;
+use crate::weights::WeightsError;
+use embedd_common::progress::{Progress, Unit};
+
+/// Threads at most: each needs some 150 MB for the largest layer of a model like all-mpnet-base-v2.
+const MOST_THREADS: usize = 4;
+
+/// The linear layers of one input in one encoder layer.
+type Place = (usize, LinearInput);
+
+/// The rounded weights of linear layers, and the orders in which channels stand: their inputs are in these orders,
+/// their outputs as in the source.
+pub(crate) struct RoundedLayers {
+    pub(super) orders: Orders,
+    pub(super) weights: BTreeMap<Place, Rounded>,
+}
+
+/// What every thread reads.
+struct Work<'a> {
+    encoder: &'a Encoder<'a>,
+    calibration: &'a Calibration,
+    recipe: &'a NativeRecipe,
+    orders: &'a Orders,
+    progress: &'a Progress,
+}
+
+/// The linear layers that share an input.
+pub(super) fn linears<'w>(layer: &'w Layer<'w>, input: LinearInput) -> Vec<&'w Linear<'w>> {
+    match input {
+        LinearInput::Attention => vec![&layer.query, &layer.key, &layer.value],
+        LinearInput::AttentionOutput => vec![&layer.attention_output],
+        LinearInput::Intermediate => vec![&layer.intermediate],
+        LinearInput::Output => vec![&layer.output],
+    }
+}
+
+/// Rounds the weights of an encoder. What comes out does not depend on the number of threads.
+///
+/// # Errors
+/// [`WeightsError`] where weights cannot be read.
+pub(crate) fn round(
+    encoder: &Encoder<'_>,
+    calibration: &Calibration,
+    recipe: &NativeRecipe,
+    progress: &Progress,
+) -> Result<RoundedLayers, WeightsError> {
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    round_with(threads.min(MOST_THREADS), encoder, calibration, recipe, progress)
+}
+
+pub(super) fn round_with(
+    threads: usize,
+    encoder: &Encoder<'_>,
+    calibration: &Calibration,
+    recipe: &NativeRecipe,
+    progress: &Progress,
+) -> Result<RoundedLayers, WeightsError> {
+    let orders = Orders::of(calibration, encoder.layers.len());
+    let mut places: Vec<Place> =
+        (0..encoder.layers.len()).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
+    // The largest first, so that the threads end together; `pop` takes the last.
+    places.sort_by_key(|&(layer, input)| calibration.width(layer, input));
+    let task = progress.task("rounding the native model's weights", Some(places.len() as u64), Unit::Steps);
+    let work = Work { encoder, calibration, recipe, orders: &orders, progress };
+    let (places, rounded) = (Mutex::new(places), Mutex::new(BTreeMap::new()));
+    thread::scope(|scope| {
+        let run = || {
+            while let Some(place) = lock(&places).pop() {
+                let weights = work.round(place);
+                lock(&rounded).insert(place, weights);
+                task.advance(1);
+            }
+        };
+        (1..threads).for_each(|_| drop(scope.spawn(run)));
+        run();
+    });
+    task.finish();
+    let rounded = rounded.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let weights = rounded.into_iter().map(|(place, weights)| Ok((place, weights?))).collect::<Result<_, _>>()?;
+    Ok(RoundedLayers { orders, weights })
+}
+
+/// A thread that panicked left nothing half done; its panic is told where the threads are joined.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Work<'_> {
+    fn round(&self, (layer, input): Place) -> Result<Rounded, WeightsError> {
+        let linears = linears(&self.encoder.layers[layer], input);
+        let inputs = linears[0].weight.shape()[1];
+        let order = self.orders.of_input(layer, input).channels(inputs);
+        let recipe = self.recipe.input(input);
+        let groups: Vec<_> = recipe.layout(inputs).groups().into_iter().map(|group| group.channels).collect();
+        let rows: Vec<f32> = linears.iter().map(|linear| linear.weight.read()).collect::<Result<Vec<_>, _>>()?.concat();
+        let outputs = rows.len() / inputs;
+        let weight = order.iter().flat_map(|&channel| rows.iter().skip(channel).step_by(inputs).copied()).collect();
+        let hessian = self.hessian(layer, input, &order);
+        Ok(gptq::round(weight, outputs, &groups, &hessian, recipe.clip))
+    }
+
+    fn hessian(&self, layer: usize, input: LinearInput, order: &[usize]) -> Hessian {
+        let rows = self.calibration.rows(layer, input);
+        if rows.channels != order.len() {
+            return Hessian::unknown(order.len());
+        }
+        let hessian = Hessian::of(rows, order);
+        if !hessian.is_factored() {
+            let part = input.part();
+            self.progress.note(&format!("layer {layer}, {part}: its inputs do not tell how to carry rounding errors"));
+        }
+        hessian
+    }
+}

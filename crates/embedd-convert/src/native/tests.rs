@@ -1,0 +1,150 @@
+use std::path::Path;
+
+use safetensors::SafeTensors;
+
+use super::recipe::InputRecipe;
+use super::*;
+use crate::calibrate::Calibration;
+use crate::source::{Source, WEIGHTS_FILE};
+use crate::tiny::{Tiny, folder};
+use crate::weights::Weights;
+use embedd_common::progress::Progress;
+use embedd_model::accuracy::cosine;
+
+mod evaluate;
+mod oracle;
+
+use evaluate::Evaluator;
+
+/// Special tokens, one that is padding by its id, and a text of one token.
+const TEXTS: [&[i64]; 4] = [&[0, 4, 5, 2], &[0, 5, 1, 4, 4, 2], &[3], &[0, 5, 4, 2]];
+
+/// One channel a group: exact but for the words' embeddings.
+fn finest() -> NativeRecipe {
+    let input = InputRecipe { split: 0, group: 1, clip: false };
+    let inputs = NativeRecipe { attention: input, attention_output: input, ..NativeRecipe::default() };
+    NativeRecipe { intermediate: input, output: input, ..inputs }
+}
+
+/// Groups that end within the tiny models.
+fn small_groups() -> NativeRecipe {
+    let input = InputRecipe { split: 3, group: 16, clip: true };
+    let whole = InputRecipe { split: 0, group: 20, clip: false };
+    NativeRecipe { attention: input, attention_output: whole, intermediate: input, ..NativeRecipe::default() }
+}
+
+/// The native model of a tiny one, and what a plain float64 encoder makes of the texts.
+struct Converted {
+    graph: Vec<u8>,
+    weights: Vec<u8>,
+    expected: Vec<Vec<f32>>,
+}
+
+fn convert(tiny: &Tiny, recipe: &NativeRecipe) -> Converted {
+    convert_after(tiny, recipe, |_| {})
+}
+
+/// As [`convert`], with a calibration that `change` has changed.
+fn convert_after(tiny: &Tiny, recipe: &NativeRecipe, change: impl FnOnce(&mut Calibration)) -> Converted {
+    let dir = folder();
+    tiny.write(dir.path());
+    with_encoder(dir.path(), |encoder| {
+        let mut oracle = oracle::Oracle::run(encoder, &TEXTS);
+        change(&mut oracle.calibration);
+        let rounded = round(encoder, &oracle.calibration, recipe, &Progress::silent()).expect("weights");
+        let native = lower(encoder, &rounded, recipe);
+        let (mut graph, mut weights) = (Vec::new(), Vec::new());
+        native.graph.write(&[], &mut graph, |_| {}).expect("to memory");
+        native.weights.write(&mut weights, |_| {}).expect("to memory");
+        Converted { graph, weights, expected: oracle.pooled }
+    })
+}
+
+fn with_encoder<T>(folder: &Path, then: impl FnOnce(&Encoder<'_>) -> T) -> T {
+    let source = Source::read(folder).expect("a source");
+    let weights = Weights::open(&source.path(WEIGHTS_FILE)).expect("weights");
+    then(&Encoder::describe(&source, &weights).expect("an encoder"))
+}
+
+#[test]
+fn the_native_model_says_what_a_plain_encoder_says() {
+    let mut cls = Tiny::bert_of(40, 72);
+    cls.pooling["pooling_mode_mean_tokens"] = false.into();
+    cls.pooling["pooling_mode_cls_token"] = true.into();
+    for (name, tiny) in
+        [("mpnet", Tiny::mpnet_of(40, 72)), ("bert", Tiny::bert_of(64, 128)), ("cls", cls), ("tiny", Tiny::mpnet())]
+    {
+        for (recipe, least) in [(NativeRecipe::default(), 0.99), (small_groups(), 0.99), (finest(), 0.9995)] {
+            let Converted { graph, weights, expected } = convert(&tiny, &recipe);
+            let mut evaluator = Evaluator::new(&graph, &weights);
+            let together = evaluator.run(&TEXTS);
+            for (index, (found, expected)) in together.iter().zip(&expected).enumerate() {
+                let cosine = cosine(found, expected);
+                println!("{name}, text {index}, at least {least}: {cosine}");
+                assert!(cosine > least, "{name}, text {index}: {cosine}\n{found:?}\n{expected:?}");
+                assert_eq!(*found, evaluator.run(&TEXTS[index..=index])[0], "{name}, text {index} alone");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_models_own_order_of_channels_needs_no_gather() {
+    let (tiny, recipe) = (Tiny::mpnet_of(40, 72), small_groups());
+    // No channel of the states is larger than another.
+    let even = convert_after(&tiny, &recipe, |calibration| {
+        for (layer, input) in [0, 1].into_iter().flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))) {
+            let channels = calibration.width(layer, input);
+            calibration.measure_channels(layer, input, channels, &vec![1e6; channels]);
+        }
+    });
+    let layer = ["QuantizedLinear", "Attention", "QuantizedLinear", "QuantizedLinear", "QuantizedLinear"];
+    let expected = [&["Embed"][..], &layer, &layer, &["Pool", "Identity"]].concat();
+    assert_eq!(Evaluator::operators(&even.graph), expected);
+    let expected = [&["Embed"][..], &layer, &layer, &["Pool", "Gather", "Identity"]].concat();
+    assert_eq!(Evaluator::operators(&convert(&tiny, &recipe).graph), expected);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let dir = folder();
+    Tiny::mpnet_of(64, 128).write(dir.path());
+    with_encoder(dir.path(), |encoder| {
+        let oracle = oracle::Oracle::run(encoder, &TEXTS);
+        let recipe = NativeRecipe::default();
+        let weights = |threads| {
+            let rounded = rounding::round_with(threads, encoder, &oracle.calibration, &recipe, &Progress::silent());
+            rounded.expect("weights").weights
+        };
+        let one = weights(1);
+        assert_eq!(one.len(), 4 * encoder.layers.len());
+        assert!([2, 3, 8].into_iter().all(|threads| weights(threads) == one));
+    });
+}
+
+#[test]
+fn the_weights_are_in_one_standard_file_with_their_names_shapes_and_places() {
+    let Converted { weights, .. } = convert(&Tiny::mpnet_of(64, 128), &small_groups());
+    let tensors = SafeTensors::deserialize(&weights).expect("a safetensors file");
+    let shape = |name: &str| {
+        let tensor = tensors.tensor(name).expect(name);
+        (tensor.dtype(), tensor.shape().to_vec())
+    };
+    assert_eq!(shape("word_embeddings"), (Dtype::I8, vec![6, 64]));
+    assert_eq!(shape("word_embeddings/scale"), (Dtype::F32, vec![6, 1]));
+    assert_eq!(shape("position_embeddings"), (Dtype::F32, vec![10, 64]));
+    assert_eq!(shape("relative_attention_bias"), (Dtype::F32, vec![2, 15]));
+    assert_eq!(shape("embeddings/norm/weight"), (Dtype::F32, vec![64]));
+    // 3 channels in a group of twice 4 bytes, and 61 in groups of 16, the last of 13 in 16 bytes.
+    assert_eq!(shape("layer.1/attention/qkv/weight"), (Dtype::I8, vec![6, 18, 32, 4]));
+    assert_eq!(shape("layer.1/attention/qkv/scale"), (Dtype::F32, vec![6, 5, 2, 32]));
+    assert_eq!(shape("layer.1/attention/qkv/bias"), (Dtype::F32, vec![6, 32]));
+    assert_eq!(shape("layer.0/attention_output/norm/bias"), (Dtype::F32, vec![64]));
+    assert_eq!(shape("layer.0/output/norm/weight"), (Dtype::F32, vec![64]));
+    assert_eq!(tensors.len(), 3 + 1 + 2 + 2 * (4 * 3 + 2 * 2));
+    for (name, tensor) in tensors.tensors() {
+        let place = tensor.data().as_ptr() as usize - weights.as_ptr() as usize;
+        let alignment = if name.starts_with("layer.") { 64 } else { 4 };
+        assert!(place.is_multiple_of(alignment), "{name} begins at {place}");
+    }
+}

@@ -1,0 +1,141 @@
+//! An encoder in float64, as its description says and no faster: one text at a time, one number after the other.
+
+use super::*;
+use crate::calibrate::Calibration;
+use crate::encoder::relative_position::bucket;
+use crate::weights::Tensor;
+use embedd_model::bundle::Pooling;
+
+/// What it made of some texts.
+pub(super) struct Oracle {
+    /// The pooled embedding of each.
+    pub(super) pooled: Vec<Vec<f32>>,
+    /// What was seen of every linear layer's input.
+    pub(super) calibration: Calibration,
+}
+
+type Rows = Vec<Vec<f64>>;
+
+fn read(tensor: &Tensor<'_>) -> Rows {
+    let width = tensor.shape().last().copied().expect("a dimension");
+    let values: Vec<f64> = tensor.read().expect("values").into_iter().map(f64::from).collect();
+    values.chunks(width).map(<[f64]>::to_vec).collect()
+}
+
+fn linear(linear: &Linear<'_>, rows: &Rows) -> Rows {
+    let (weight, bias) = (read(&linear.weight), read(&linear.bias).remove(0));
+    let product = |row: &Vec<f64>, output: usize| -> f64 { row.iter().zip(&weight[output]).map(|(a, b)| a * b).sum() };
+    rows.iter().map(|row| (0..bias.len()).map(|output| product(row, output) + bias[output]).collect()).collect()
+}
+
+fn norm(norm: &LayerNorm<'_>, epsilon: f32, rows: Rows) -> Rows {
+    let (weight, bias) = (read(&norm.weight).remove(0), read(&norm.bias).remove(0));
+    let normalize = |row: Vec<f64>| {
+        let count = row.len() as f64;
+        let mean = row.iter().sum::<f64>() / count;
+        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+        let scaled = row.iter().map(|x| (x - mean) / (variance + f64::from(epsilon)).sqrt());
+        scaled.zip(weight.iter().zip(&bias)).map(|(x, (weight, bias))| x * weight + bias).collect()
+    };
+    rows.into_iter().map(normalize).collect()
+}
+
+fn add(a: &Rows, b: &Rows) -> Rows {
+    a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
+}
+
+/// `x / 2 (1 + erf(x / sqrt 2))`, the error function by its Taylor series.
+fn gelu(x: f64) -> f64 {
+    let z = (x / std::f64::consts::SQRT_2).clamp(-5.0, 5.0);
+    let (mut term, mut sum) = (z, z);
+    for n in 1..200 {
+        let n = f64::from(n);
+        term *= -z * z / n;
+        sum += term / (2.0 * n + 1.0);
+    }
+    0.5 * x * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * sum)
+}
+
+impl Oracle {
+    pub(super) fn run(encoder: &Encoder<'_>, texts: &[&[i64]]) -> Self {
+        let mut oracle = Self { pooled: Vec::new(), calibration: Calibration::default() };
+        for ids in texts {
+            let states = oracle.encode(encoder, ids);
+            let pooled = match encoder.pooling {
+                Pooling::Cls => states[0].clone(),
+                Pooling::Mean => {
+                    let mean = |channel| states.iter().map(|row| row[channel]).sum::<f64>() / states.len() as f64;
+                    (0..encoder.hidden_size).map(mean).collect()
+                }
+            };
+            oracle.pooled.push(pooled.into_iter().map(|x| x as f32).collect());
+        }
+        oracle
+    }
+
+    fn encode(&mut self, encoder: &Encoder<'_>, ids: &[i64]) -> Rows {
+        let (words, table) = (read(&encoder.word_embeddings), read(encoder.positions.table()));
+        let mut seen = 0;
+        let embedding = |(position, &id): (usize, &i64)| -> Vec<f64> {
+            let word = &words[usize::try_from(id).expect("an id")];
+            let position = match &encoder.positions {
+                Positions::Sequential { token_types, .. } => {
+                    add(&vec![table[position].clone()], &read(token_types)).remove(0)
+                }
+                Positions::SkippingPadding { padding, .. } if id == *padding as i64 => table[*padding].clone(),
+                Positions::SkippingPadding { padding, .. } => {
+                    seen += 1;
+                    table[padding + seen].clone()
+                }
+            };
+            word.iter().zip(position).map(|(a, b)| a + b).collect()
+        };
+        let rows = ids.iter().enumerate().map(embedding).collect();
+        let mut states = norm(&encoder.embedding_norm, encoder.layer_norm_eps, rows);
+        for (index, layer) in encoder.layers.iter().enumerate() {
+            self.observe(index, LinearInput::Attention, &states);
+            let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|part| linear(part, &states));
+            let context = attention(encoder, &query, &key, &value);
+            self.observe(index, LinearInput::AttentionOutput, &context);
+            let sum = add(&linear(&layer.attention_output, &context), &states);
+            states = norm(&layer.attention_norm, encoder.layer_norm_eps, sum);
+            self.observe(index, LinearInput::Intermediate, &states);
+            let mut inner = linear(&layer.intermediate, &states);
+            inner.iter_mut().flatten().for_each(|x| *x = gelu(*x));
+            self.observe(index, LinearInput::Output, &inner);
+            states = norm(&layer.output_norm, encoder.layer_norm_eps, add(&linear(&layer.output, &inner), &states));
+        }
+        states
+    }
+
+    fn observe(&mut self, layer: usize, input: LinearInput, rows: &Rows) {
+        let values: Vec<f32> = rows.iter().flatten().map(|&x| x as f32).collect();
+        self.calibration.measure_channels(layer, input, rows[0].len(), &values);
+        self.calibration.keep(layer, input, rows[0].len(), &values);
+    }
+}
+
+fn attention(encoder: &Encoder<'_>, query: &Rows, key: &Rows, value: &Rows) -> Rows {
+    let size = encoder.head_size();
+    let mut context = vec![vec![0.0; encoder.hidden_size]; query.len()];
+    for head in 0..encoder.heads {
+        let part = head * size..(head + 1) * size;
+        for (at, query) in query.iter().enumerate() {
+            let score = |(other, key): (usize, &Vec<f64>)| {
+                let dot: f64 = query[part.clone()].iter().zip(&key[part.clone()]).map(|(a, b)| a * b).sum();
+                let bias = encoder.relative_attention.as_ref().map_or(0.0, |relative| {
+                    let distance = i32::try_from(other).expect("short") - i32::try_from(at).expect("short");
+                    read(&relative.table)[bucket(distance, relative.buckets)][head]
+                });
+                (dot / (size as f64).sqrt() + bias).exp()
+            };
+            let weights: Vec<f64> = key.iter().enumerate().map(score).collect();
+            let sum: f64 = weights.iter().sum();
+            for channel in part.clone() {
+                context[at][channel] =
+                    weights.iter().zip(value).map(|(weight, value)| weight * value[channel]).sum::<f64>() / sum;
+            }
+        }
+    }
+    context
+}

@@ -1,0 +1,210 @@
+//! The tarball for programs that run the model themselves: the proven portable model, the tokeniser's files, the
+//! report, and checksums; and for another embedd, which serves it unpacked, the manifest and the native model. The same
+//! bundle gives the same bytes on every machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::write::GzEncoder;
+use flate2::{Compression, GzBuilder};
+
+use embedd_common::checksum::{HashingReader, HashingWriter};
+use embedd_common::progress::{Progress, Task, Unit};
+use embedd_model::bundle::{
+    Bundle, BundleError, FileRecord, MANIFEST_FILE, ModelRecord, PORTABLE_FILE, TOKENIZER_FILE, Variant,
+};
+
+mod aside;
+mod error;
+mod verify;
+
+use aside::Aside;
+pub use error::PackageError;
+pub use verify::verify;
+
+/// The checksums' file, in the form that `sha256sum -c` reads.
+pub const SUMS_FILE: &str = "SHA256SUMS";
+
+/// The folder in the tarball that holds the model's folder.
+const ROOT: &str = "onnx_models";
+/// What a detector cannot do without.
+const REQUIRED: [&str; 3] = [PORTABLE_FILE, "config.json", TOKENIZER_FILE];
+/// What is packed where the bundle has it.
+const OPTIONAL: [&str; 5] =
+    ["tokenizer_config.json", "special_tokens_map.json", "report.md", "report.json", "report.html"];
+/// Weights hardly shrink, at any level; more effort would only take longer.
+const COMPRESSION: u32 = 6;
+/// "Unknown" in a gzip header, so that it does not tell where it was made.
+const NO_OPERATING_SYSTEM: u8 = 255;
+
+/// A tarball, whole and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Of the tarball.
+    pub record: FileRecord,
+    /// The folder in it that holds everything, without a slash at the end.
+    pub folder: String,
+    /// Its files but [`SUMS_FILE`], by their names in the folder.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+/// A file on its way into the tarball.
+struct Packed {
+    path: PathBuf,
+    record: FileRecord,
+}
+
+/// Packs the bundle's quantised models, if their accuracy was measured and passed, into a tarball at `output`. One that
+/// is there already is replaced only where `replace` says so.
+///
+/// # Errors
+/// Every [`PackageError`] but `Archive`. Nothing is left behind, and an older tarball stays as it was.
+pub fn package(bundle: &Bundle, output: &Path, replace: bool, progress: &Progress) -> Result<Package, PackageError> {
+    let models = proven(bundle)?;
+    let folder = format!("{ROOT}/{}", model_name(bundle)?);
+    let mut aside = Aside::create(output, replace)?;
+    let files = contents(bundle, &models)?;
+
+    let total = files.values().map(|file| file.record.bytes).sum();
+    let task = progress.task(&format!("packing {}", aside.output().display()), Some(total), Unit::Bytes);
+    let record = write(aside.file(), &folder, &files, &task).map_err(|error| error.at(aside.output()))?;
+    task.finish();
+    let path = aside.move_in_place()?;
+    let files = files.into_iter().map(|(name, file)| (name, file.record)).collect();
+    Ok(Package { path, record, folder, files })
+}
+
+/// The models that are packed, once they have passed the gate: the portable one, and the native one where there is one.
+fn proven(bundle: &Bundle) -> Result<Vec<&ModelRecord>, PackageError> {
+    let folder = || bundle.folder().to_owned();
+    let models = &bundle.manifest().models;
+    if !models.contains_key(&Variant::Portable) {
+        return Err(PackageError::NoPortable { folder: folder() });
+    }
+    let packed = models.iter().filter(|(variant, _)| **variant != Variant::Fp32);
+    packed
+        .map(|(&variant, model)| match model.accuracy {
+            None => Err(PackageError::Unproven { folder: folder(), variant }),
+            Some(accuracy) if !accuracy.passed() => {
+                Err(PackageError::Inaccurate { folder: folder(), variant, accuracy })
+            }
+            Some(_) => Ok(model),
+        })
+        .collect()
+}
+
+/// The last part of the model's name, if it can be a folder.
+fn model_name(bundle: &Bundle) -> Result<&str, PackageError> {
+    let name = &bundle.manifest().name;
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if is_file_name(last) { Ok(last) } else { Err(PackageError::Name { name: name.clone() }) }
+}
+
+/// Whether a text is a name without a way out of its folder, or out of its line in [`SUMS_FILE`].
+fn is_file_name(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && !text.contains(['/', '\\']) && !text.chars().any(char::is_control)
+}
+
+/// What goes into the tarball, each file's checksum compared with the manifest's.
+fn contents(bundle: &Bundle, models: &[&ModelRecord]) -> Result<BTreeMap<String, Packed>, PackageError> {
+    let files = &bundle.manifest().files;
+    if let Some(file) = REQUIRED.into_iter().find(|file| !files.contains_key(*file)) {
+        return Err(PackageError::MissingFile { manifest: bundle.folder().join(MANIFEST_FILE), file });
+    }
+    // One of the models' files is required by its name, too: nothing is read twice.
+    let of_models = models.iter().flat_map(|model| model.files());
+    let names: BTreeSet<&str> = of_models.chain(REQUIRED).chain(OPTIONAL).collect();
+    let mut contents = BTreeMap::new();
+    for file in names {
+        if let Some(record) = files.get(file) {
+            let path = bundle.verify(file)?;
+            contents.insert(file.to_owned(), Packed { path, record: record.clone() });
+        }
+    }
+    let manifest = bundle.folder().join(MANIFEST_FILE);
+    let bytes = manifest.metadata().map_err(|error| PackageError::io(&manifest, error))?.len();
+    let record = FileRecord { sha256: bundle.fingerprint().clone(), bytes };
+    contents.insert(MANIFEST_FILE.to_owned(), Packed { path: manifest, record });
+    Ok(contents)
+}
+
+/// Why packing stopped.
+enum WriteError {
+    /// The tarball, or a file on its way into it.
+    Io(io::Error),
+    /// A file is no longer the one that was checked.
+    Changed(BundleError),
+}
+
+impl WriteError {
+    fn at(self, output: &Path) -> PackageError {
+        match self {
+            Self::Io(source) => PackageError::io(output, source),
+            Self::Changed(error) => error.into(),
+        }
+    }
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+type Tar<'f> = tar::Builder<GzEncoder<HashingWriter<BufWriter<&'f File>>>>;
+
+/// Writes the tarball, [`SUMS_FILE`] first, the others by name.
+fn write(file: &File, folder: &str, files: &BTreeMap<String, Packed>, task: &Task) -> Result<FileRecord, WriteError> {
+    let out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
+    let gzip =
+        GzBuilder::new().mtime(0).operating_system(NO_OPERATING_SYSTEM).write(out, Compression::new(COMPRESSION));
+    let mut tar = tar::Builder::new(gzip);
+    let sums = sums(files);
+    append(&mut tar, &format!("{folder}/{SUMS_FILE}"), sums.len() as u64, sums.as_bytes())?;
+    for (name, packed) in files {
+        let source = Counted { inner: File::open(&packed.path)?.take(packed.record.bytes), task };
+        let mut source = HashingReader::new(source);
+        append(&mut tar, &format!("{folder}/{name}"), packed.record.bytes, &mut source)?;
+        packed.record.check(&packed.path, &source.finish()).map_err(WriteError::Changed)?;
+    }
+    let (buffered, sha256, bytes) = tar.into_inner()?.finish()?.finish();
+    buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    Ok(FileRecord { sha256, bytes })
+}
+
+fn append(tar: &mut Tar<'_>, path: &str, bytes: u64, source: impl Read) -> io::Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(bytes);
+    tar.append_data(&mut header, path, source)
+}
+
+/// A line for each file, as `sha256sum` writes it.
+fn sums(files: &BTreeMap<String, Packed>) -> String {
+    files.iter().map(|(name, file)| format!("{}  {name}\n", file.record.sha256)).collect()
+}
+
+/// Tells a task how much was read.
+struct Counted<'t, R> {
+    inner: R,
+    task: &'t Task,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.task.advance(read as u64);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use embedd_common::checksum::Sha256Hex;
+use embedd_model::bundle::{FORMAT, NATIVE_FILE, NATIVE_WEIGHTS_FILE};
+
+const FILES: [(&str, &str); 8] = [
+    (PORTABLE_FILE, "weights"),
+    (NATIVE_FILE, "graph"),
+    (NATIVE_WEIGHTS_FILE, "packed weights"),
+    ("config.json", "{}"),
+    (TOKENIZER_FILE, "{ }"),
+    ("special_tokens_map.json", "{  }"),
+    ("report.md", "# Report"),
+    ("model.onnx", "not for the tarball"),
+];
+
+/// A bundle with made-up files; `spoil` changes its manifest.
+fn bundle(spoil: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut files = serde_json::Map::new();
+    for (name, contents) in FILES {
+        fs::write(folder.path().join(name), contents).expect("write");
+        let sha256 = Sha256Hex::of(contents.as_bytes());
+        files.insert(name.to_owned(), json!({ "sha256": sha256, "bytes": contents.len() }));
+    }
+    let accuracy =
+        json!({ "texts": 253, "min_cosine": 0.995, "p1_cosine": 0.996, "mean_cosine": 0.998, "threshold": 0.99 });
+    let mut manifest = json!({
+        "format": FORMAT, "created_by": "test", "name": "org/model", "architecture": "mpnet",
+        "source": { "weights_sha256": Sha256Hex::of(b"w"), "files": {} },
+        "dimension": 4, "max_tokens": 6, "position_limit": 8, "pooling": "mean", "lowercase": false,
+        "models": {
+            "portable": { "file": PORTABLE_FILE, "quantization": "int8", "accuracy": accuracy },
+            "native": {
+                "file": NATIVE_FILE, "weights": NATIVE_WEIGHTS_FILE, "quantization": "int8", "accuracy": accuracy,
+            },
+        },
+        "files": files,
+    });
+    spoil(&mut manifest);
+    fs::write(folder.path().join(MANIFEST_FILE), manifest.to_string()).expect("write");
+    let bundle = Bundle::open(folder.path()).expect("a bundle");
+    (folder, bundle)
+}
+
+fn pack(bundle: &Bundle, output: &Path, replace: bool) -> Result<Package, PackageError> {
+    package(bundle, output, replace, &Progress::silent())
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+    entries.map(|name| name.into_string().expect("text")).collect()
+}
+
+#[test]
+fn a_tarball_holds_what_the_bundle_has_of_it_and_can_be_verified() {
+    let (_folder, bundle) = bundle(|_| {});
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let output = place.path().join("new/v1.tar.gz");
+    let package = pack(&bundle, &output, false).expect("a tarball");
+    assert_eq!(package.path, output);
+    assert_eq!(package.folder, "onnx_models/model");
+    let packed: Vec<_> = package.files.keys().map(String::as_str).collect();
+    let models = [NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE];
+    let expected =
+        [&["config.json", MANIFEST_FILE], &models[..], &["report.md", "special_tokens_map.json", TOKENIZER_FILE]];
+    assert_eq!(packed, expected.concat(), "sorted, without the float32 model");
+    assert_eq!(package.record, FileRecord::of(&output).expect("the file's record"));
+    assert_eq!(verify(&output).expect("verified"), package);
+    assert_eq!(names(&place.path().join("new")), ["v1.tar.gz"], "nothing is left beside it");
+}
+
+#[test]
+fn an_unpacked_tarball_is_a_bundle_that_can_be_served() {
+    let (folder, bundle) = bundle(|_| {});
+    let output = folder.path().join("v1.tar.gz");
+    pack(&bundle, &output, false).expect("a tarball");
+    let gzip = flate2::read::GzDecoder::new(File::open(&output).expect("the tarball"));
+    tar::Archive::new(gzip).unpack(folder.path()).expect("unpacked");
+    let unpacked = Bundle::open(&folder.path().join("onnx_models/model")).expect("a bundle");
+    assert_eq!(unpacked.fingerprint(), bundle.fingerprint());
+    for variant in [Variant::Portable, Variant::Native] {
+        unpacked.model(variant).expect("there").files().for_each(|file| drop(unpacked.verify(file).expect("whole")));
+    }
+}
+
+#[test]
+fn a_bundle_without_a_native_model_is_packed_without_it() {
+    let (folder, bundle) = bundle(|manifest| drop(manifest["models"].as_object_mut().expect("a map").remove("native")));
+    let package = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect("a tarball");
+    assert!(!package.files.contains_key(NATIVE_FILE) && package.files.contains_key(PORTABLE_FILE));
+}
+
+#[test]
+fn a_bundle_without_a_map_of_special_tokens_is_packed_without_it() {
+    let map = "special_tokens_map.json";
+    let (folder, bundle) = bundle(|manifest| drop(manifest["files"].as_object_mut().expect("a map").remove(map)));
+    let output = folder.path().join("v1.tar.gz");
+    let package = pack(&bundle, &output, false).expect("a tarball");
+    assert!(!package.files.contains_key(map) && package.files.contains_key(TOKENIZER_FILE));
+    assert_eq!(verify(&output).expect("verified"), package);
+}
+
+#[test]
+fn the_same_bundle_gives_the_same_bytes_without_dates_and_owners() {
+    let (folder, bundle) = bundle(|_| {});
+    let (first, second) = (folder.path().join("a.tar.gz"), folder.path().join("b.tar.gz"));
+    pack(&bundle, &first, false).expect("a tarball");
+    let touched = File::options().write(true).open(folder.path().join("config.json")).expect("open");
+    touched.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("a new date");
+    pack(&bundle, &second, false).expect("a tarball");
+    let bytes = fs::read(&first).expect("read");
+    assert_eq!(bytes, fs::read(&second).expect("read"));
+    assert_eq!(bytes[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], "no name, no time, no system");
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&bytes[..]));
+    for entry in archive.entries().expect("entries") {
+        let header = entry.expect("an entry").header().clone();
+        let numbers = [header.mtime(), header.uid(), header.gid(), header.mode().map(u64::from)];
+        assert_eq!(numbers.map(|number| number.expect("a number")), [0, 0, 0, 0o644]);
+    }
+}
+
+#[test]
+fn a_model_that_is_not_proven_is_refused_with_its_figures() {
+    let refusal = |spoil: fn(&mut Value)| {
+        let (folder, bundle) = bundle(spoil);
+        let error = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect_err("refused");
+        assert!(!names(folder.path()).iter().any(|name| name.contains("v1")), "nothing is left behind");
+        (error.is_gate(), error.to_string())
+    };
+    let (gate, text) = refusal(|manifest| manifest["models"]["portable"]["accuracy"]["min_cosine"] = json!(0.98));
+    assert!(gate && text.contains("0.980000") && text.contains("0.990000") && text.contains("253 texts"), "{text}");
+    let (gate, text) =
+        refusal(|manifest| drop(manifest["models"]["portable"].as_object_mut().expect("a map").remove("accuracy")));
+    assert!(gate && text.contains("embedd validate"), "{text}");
+    let (gate, text) = refusal(|manifest| manifest["models"]["native"]["accuracy"]["min_cosine"] = json!(0.97));
+    assert!(gate && text.contains("the native model") && text.contains("0.970000"), "{text}");
+    let (gate, text) = refusal(|manifest| manifest["models"] = json!({}));
+    assert!(!gate && text.contains("no portable model") && text.contains("embedd convert"), "{text}");
+    let (gate, text) =
+        refusal(|manifest| drop(manifest["files"].as_object_mut().expect("a map").remove(TOKENIZER_FILE)));
+    assert!(!gate && text.contains("does not list tokenizer.json"), "{text}");
+    for name in ["org/..", "", "org/a\nb", "org/"] {
+        let (folder, bundle) = bundle(|manifest| manifest["name"] = json!(name));
+        let error = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect_err("refused");
+        assert!(matches!(error, PackageError::Name { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_changed_file_is_not_packed() {
+    let (folder, bundle) = bundle(|_| {});
+    fs::write(folder.path().join(PORTABLE_FILE), "w3ights").expect("write");
+    let output = folder.path().join("v1.tar.gz");
+    let error = pack(&bundle, &output, false).expect_err("changed");
+    assert!(matches!(&error, PackageError::Bundle(BundleError::Changed { .. })), "{error}");
+
+    // What changes between the check and the packing is found as well.
+    let record = FileRecord { sha256: Sha256Hex::of(b"weights"), bytes: 7 };
+    let packed =
+        BTreeMap::from([(PORTABLE_FILE.to_owned(), Packed { path: folder.path().join(PORTABLE_FILE), record })]);
+    let task = Progress::silent().task("packing", None, Unit::Bytes);
+    let written = write(&tempfile::tempfile().expect("a file"), "onnx_models/model", &packed, &task);
+    assert!(matches!(written, Err(WriteError::Changed(_))));
+}
+
+#[test]
+fn an_output_is_replaced_only_where_that_was_said() {
+    let (folder, bundle) = bundle(|_| {});
+    let output = folder.path().join("v1.tar.gz");
+    fs::write(&output, "older").expect("write");
+    // What a killed process left.
+    fs::write(folder.path().join(".v1.tar.gz.partial"), vec![7; 100_000]).expect("write");
+    let error = pack(&bundle, &output, false).expect_err("exists").to_string();
+    assert!(error.contains("--force"), "{error}");
+    assert_eq!(fs::read(&output).expect("read"), b"older");
+    let before = fs::metadata(&output).expect("a file").ino();
+    pack(&bundle, &output, true).expect("replaced");
+    verify(&output).expect("verified");
+    assert_ne!(fs::metadata(&output).expect("a file").ino(), before, "moved in place, not written over");
+    assert!(matches!(pack(&bundle, folder.path(), true), Err(PackageError::OutputIsFolder(_))));
+}
+
+#[test]
+fn many_writers_to_one_place_leave_one_whole_tarball() {
+    let (folder, bundle) = bundle(|_| {});
+    let output = folder.path().join("v1.tar.gz");
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| pack(&bundle, &output, true).expect("a tarball"));
+        }
+    });
+    verify(&output).expect("verified");
+    assert!(!folder.path().join(".v1.tar.gz.partial").exists());
+}
+
+#[test]
+fn a_tarball_cut_or_changed_anywhere_is_refused() {
+    let (folder, bundle) = bundle(|_| {});
+    let output = folder.path().join("v1.tar.gz");
+    pack(&bundle, &output, false).expect("a tarball");
+    let whole = fs::read(&output).expect("read");
+    let refused = |bytes: &[u8], what: &str| {
+        fs::write(&output, bytes).expect("write");
+        let error = verify(&output).expect_err(what).to_string();
+        assert!(error.contains("v1.tar.gz is not to be used"), "{what}: {error}");
+    };
+    for length in 0..whole.len() {
+        refused(&whole[..length], &format!("cut to {length} bytes"));
+    }
+    let contents = |bytes: &[u8]| {
+        let mut contents = Vec::new();
+        flate2::read::GzDecoder::new(bytes).read_to_end(&mut contents).map(|_| contents).ok()
+    };
+    let (expected, mut harmless) = (contents(&whole), 0);
+    // The header of gzip has bytes that mean nothing for the contents.
+    for at in 10..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        // There is more than one way to compress the same contents, among runs of zeros for one.
+        if contents(&bytes) == expected {
+            harmless += 1;
+        } else {
+            refused(&bytes, &format!("byte {at} changed"));
+        }
+    }
+    assert!(harmless < whole.len() / 20, "{harmless} changes had no effect");
+    refused(&[&whole[..], b"more"].concat(), "more behind the end");
+    refused(&[&whole[..], &whole[..]].concat(), "two in one");
+}
+
+/// An archive as someone else might make it: its entries' paths, kinds and contents.
+fn forged(entries: &[(&str, tar::EntryType, &str)]) -> String {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::new(1));
+    for (path, kind, contents) in entries {
+        let mut header = tar::Header::new_gnu();
+        // Not by way of `set_path`, which refuses what is tried here.
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(*kind);
+        header.set_size(contents.len() as u64);
+        header.set_cksum();
+        gzip.write_all(header.as_bytes()).expect("to memory");
+        gzip.write_all(contents.as_bytes()).expect("to memory");
+        gzip.write_all(&vec![0; contents.len().next_multiple_of(512) - contents.len()]).expect("to memory");
+    }
+    gzip.write_all(&[0; 1024]).expect("to memory");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("forged.tar.gz");
+    fs::write(&path, gzip.finish().expect("to memory")).expect("write");
+    verify(&path).map_or_else(|error| error.to_string(), |_| "accepted".to_owned())
+}
+
+#[test]
+fn an_archive_that_lists_or_holds_something_else_is_refused() {
+    use tar::EntryType::{Directory, Regular, Symlink};
+    let line = |name: &str| format!("{}  {name}\n", Sha256Hex::of(b"x"));
+    let sums = REQUIRED.map(line).concat();
+    let file = |name: &str| format!("onnx_models/m/{name}");
+    let paths = REQUIRED.map(file);
+    let good: Vec<_> = paths.iter().map(|path| (path.as_str(), Regular, "x")).collect();
+    let with = |sums: &str, more: &[(&str, tar::EntryType, &str)]| {
+        forged(&[&good[..], more, &[("onnx_models/m/SHA256SUMS", Regular, sums)]].concat())
+    };
+    assert_eq!(with(&sums, &[]), "accepted", "in any order");
+    assert!(forged(&good).contains("no SHA256SUMS"));
+    assert!(with(&sums, &[("onnx_models/m/more", Regular, "x")]).contains("does not list more"));
+    assert!(with(&(sums.clone() + &line("more")), &[]).contains("lists more, and it is not there"));
+    assert!(with(&line("config.json"), &[]).contains("does not list"));
+    assert!(with(&sums.replace("  ", " "), &[]).contains("no checksum and name"));
+    assert!(with(&(sums.clone() + &line("../up")), &[]).contains("no checksum and name"));
+    assert!(with(&sums, &[good[0]]).contains("twice"));
+    for path in ["../up", "/etc/passwd", "onnx_models/m/../up", "onnx_models/m/a/b", "onnx_models/../up", "up"] {
+        assert!(with(&sums, &[(path, Regular, "x")]).contains("not in a model's folder"), "{path}");
+    }
+    assert!(with(&sums, &[("onnx_models/n/x", Regular, "x")]).contains("as other files are"));
+    assert!(with(&sums, &[("onnx_models/m/link", Symlink, "")]).contains("no plain file"));
+    assert!(with(&sums, &[("onnx_models/m/folder/", Directory, "")]).contains("no plain file"));
+    let without = forged(&[("onnx_models/m/a", Regular, "x"), ("onnx_models/m/SHA256SUMS", Regular, &line("a"))]);
+    assert!(without.contains("it has no model_quantized.onnx"), "{without}");
+}

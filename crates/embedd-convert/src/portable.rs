@@ -1,0 +1,268 @@
+//! Lowers the encoder to a graph of standard and `com.microsoft` operators: any stock ONNX Runtime runs it.
+
+mod product;
+
+pub(crate) use product::{LinearInput, Scheme, observed_output};
+use product::{Prepared, Product};
+
+use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions, RelativeAttention};
+use super::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
+use super::weights::{Tensor, WeightsError};
+use crate::onnx_proto::tensor_proto::DataType;
+use embedd_model::bundle::{Pooling, graph_io};
+
+/// The smallest norm that is divided by, as PyTorch's `normalize` has it.
+const MIN_NORM: f32 = 1e-12;
+
+/// The graph, its linear layers computed as `scheme` says.
+///
+/// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`. Outputs, float32: `last_hidden_state`
+/// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, hidden]` of L2 norm 1, and `pooled_embedding`,
+/// the same before it is normalised.
+///
+/// # Errors
+/// [`WeightsError`] where weights must be read to be quantised.
+pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
+    let mut graph = GraphBuilder::new(encoder.architecture);
+    let per_token = [Dim::Named("batch"), Dim::Named("sequence")];
+    let ids = graph.input(graph_io::INPUT_IDS, DataType::Int64, &per_token);
+    let mask = graph.input(graph_io::ATTENTION_MASK, DataType::Int64, &per_token);
+
+    let sequence = sequence_length(&mut graph, &ids);
+    let padding = graph.node("padding_mask", "Cast", &[&mask], &[Attribute::Int("to", DataType::Int32 as i64)]);
+    let bias =
+        encoder.relative_attention.as_ref().map(|relative| relative_bias(&mut graph, relative, encoder, &sequence));
+    let attention = AttentionInputs { padding, bias: bias.unwrap_or_else(GraphBuilder::absent) };
+
+    let mut states = embed(&mut graph, encoder, scheme, &ids, &sequence)?;
+    for (index, layer) in encoder.layers.iter().enumerate() {
+        let prefix = format!("layer.{index}");
+        let product = Product { graph: &mut graph, scheme, layer: index, prefix: prefix.clone() };
+        states = Lowering { product, encoder, prefix }.layer(layer, &states, &attention)?;
+    }
+    let pooled = pool(&mut graph, encoder.pooling, &states, &mask);
+    let normalized = normalize(&mut graph, &pooled);
+
+    let hidden = Dim::Fixed(encoder.hidden_size);
+    graph.output(graph_io::TOKEN_STATES, &states, DataType::Float, &[per_token[0], per_token[1], hidden]);
+    graph.output(graph_io::SENTENCE_EMBEDDING, &normalized, DataType::Float, &[per_token[0], hidden]);
+    graph.output(graph_io::POOLED_EMBEDDING, &pooled, DataType::Float, &[per_token[0], hidden]);
+    Ok(graph)
+}
+
+/// What attention needs beside the states, the same in every layer.
+struct AttentionInputs {
+    /// int32 `[batch, sequence]`, 1 where there is a token.
+    padding: Value,
+    /// float32 `[1, heads, sequence, sequence]`, or absent.
+    bias: Value,
+}
+
+/// int64 `[1]`.
+fn sequence_length(graph: &mut GraphBuilder<'_>, ids: &Value) -> Value {
+    graph.node("sequence_length", "Shape", &[ids], &[Attribute::Int("start", 1), Attribute::Int("end", 2)])
+}
+
+/// int64 `[sequence]`: 0, 1, 2 ...
+fn counting(graph: &mut GraphBuilder<'_>, name: &str, sequence: &Value) -> Value {
+    let (zero, one) = (graph.integers(&[0], &[]), graph.integers(&[1], &[]));
+    let end = graph.node(&format!("{name}/end"), "Squeeze", &[sequence], &[]);
+    graph.node(name, "Range", &[&zero, &end, &one], &[])
+}
+
+/// The bias of each head for every pair of query and key: `[1, heads, sequence, sequence]`.
+fn relative_bias<'w>(
+    graph: &mut GraphBuilder<'w>,
+    relative: &'w RelativeAttention<'w>,
+    encoder: &Encoder<'w>,
+    sequence: &Value,
+) -> Value {
+    let farthest = encoder.farthest();
+    let heads = encoder.heads;
+    let by_distance =
+        graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || relative.by_distance(farthest));
+    let position = counting(graph, "position", sequence);
+    let (first, second) = (graph.integers(&[0], &[1]), graph.integers(&[1], &[1]));
+    let keys = graph.node("key_position", "Unsqueeze", &[&position, &first], &[]);
+    let queries = graph.node("query_position", "Unsqueeze", &[&position, &second], &[]);
+    let distance = graph.node("distance", "Sub", &[&keys, &queries], &[]);
+    let shift = graph.integers(&[farthest as i64], &[]);
+    let column = graph.node("distance_column", "Add", &[&distance, &shift], &[]);
+    let bias = graph.node("attention_bias/heads", "Gather", &[&by_distance, &column], &[Attribute::Int("axis", 1)]);
+    graph.node("attention_bias", "Unsqueeze", &[&bias, &first], &[])
+}
+
+/// Normalised sum of word and position embeddings: `[batch, sequence, hidden]`.
+fn embed<'w>(
+    graph: &mut GraphBuilder<'w>,
+    encoder: &'w Encoder<'w>,
+    scheme: Scheme<'w>,
+    ids: &Value,
+    sequence: &Value,
+) -> Result<Value, WeightsError> {
+    let words = product::look_up(graph, scheme, "word_embeddings", &encoder.word_embeddings, ids)?;
+    let positions = &encoder.positions;
+    let table = graph.weight("position_embeddings", positions.table().shape(), move || positions.rows());
+    let positions = match positions {
+        Positions::Sequential { .. } => {
+            let zero = graph.integers(&[0], &[1]);
+            graph.node("embeddings/positions", "Slice", &[&table, &zero, sequence, &zero], &[])
+        }
+        Positions::SkippingPadding { padding, .. } => {
+            let rows = rows_skipping_padding(graph, ids, *padding);
+            graph.node("embeddings/positions", "Gather", &[&table, &rows], &[])
+        }
+    };
+    let sum = graph.node("embeddings/sum", "Add", &[&words, &positions], &[]);
+    let (scale, bias) = norm_weights(graph, "embeddings/norm", &encoder.embedding_norm);
+    let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", encoder.layer_norm_eps)];
+    Ok(graph.node("embeddings", "LayerNormalization", &[&sum, &scale, &bias], &attributes))
+}
+
+/// int64 `[batch, sequence]`: see [`Positions::SkippingPadding`].
+fn rows_skipping_padding(graph: &mut GraphBuilder<'_>, ids: &Value, padding: usize) -> Value {
+    let padding = graph.integers(&[padding as i64], &[]);
+    let axis = graph.integers(&[1], &[]);
+    let is_padding = graph.node("is_padding", "Equal", &[ids, &padding], &[]);
+    let is_token = graph.node("is_token/bool", "Not", &[&is_padding], &[]);
+    let is_token = graph.node("is_token", "Cast", &[&is_token], &[Attribute::Int("to", DataType::Int64 as i64)]);
+    let count = graph.node("token_number/running", "CumSum", &[&is_token, &axis], &[]);
+    let number = graph.node("token_number", "Mul", &[&count, &is_token], &[]);
+    graph.node("position_row", "Add", &[&number, &padding], &[])
+}
+
+/// One vector a text, not normalised: `[batch, hidden]`.
+fn pool(graph: &mut GraphBuilder<'_>, pooling: Pooling, states: &Value, mask: &Value) -> Value {
+    match pooling {
+        Pooling::Cls => {
+            let first = graph.integers(&[0], &[]);
+            graph.node("pooled", "Gather", &[states, &first], &[Attribute::Int("axis", 1)])
+        }
+        Pooling::Mean => {
+            let float = Attribute::Int("to", DataType::Float as i64);
+            let mask = graph.node("pooling/mask", "Cast", &[mask], &[float]);
+            let (axis, one) = (graph.integers(&[1], &[1]), graph.float(1.0));
+            let row = graph.node("pooling/row", "Unsqueeze", &[&mask, &axis], &[]);
+            let sum = graph.node("pooling/sum/row", "MatMul", &[&row, states], &[]);
+            let sum = graph.node("pooling/sum", "Squeeze", &[&sum, &axis], &[]);
+            let count = graph.node("pooling/tokens", "ReduceSum", &[&mask, &axis], &[Attribute::Int("keepdims", 1)]);
+            let count = graph.node("pooling/count", "Max", &[&count, &one], &[]);
+            graph.node("pooled", "Div", &[&sum, &count], &[])
+        }
+    }
+}
+
+fn normalize(graph: &mut GraphBuilder<'_>, pooled: &Value) -> Value {
+    let attributes = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", 1)];
+    let norm = graph.node("norm/l2", "ReduceL2", &[pooled], &attributes);
+    let least = graph.float(MIN_NORM);
+    let norm = graph.node("norm", "Max", &[&norm, &least], &[]);
+    graph.node("normalized", "Div", &[pooled, &norm], &[])
+}
+
+/// One layer being lowered; names of its nodes and weights begin with `prefix`.
+struct Lowering<'g, 'w> {
+    product: Product<'g, 'w>,
+    encoder: &'w Encoder<'w>,
+    prefix: String,
+}
+
+impl<'w> Lowering<'_, 'w> {
+    fn layer(
+        &mut self,
+        layer: &'w Layer<'w>,
+        states: &Value,
+        attention: &AttentionInputs,
+    ) -> Result<Value, WeightsError> {
+        let input = self.product.prepare(LinearInput::Attention, states);
+        let attended = self.attention(layer, &input, attention)?;
+        let states = self.linear_and_norm(
+            LinearInput::AttentionOutput,
+            &layer.attention_output,
+            &layer.attention_norm,
+            &attended,
+            states,
+        )?;
+
+        let input = self.product.prepare(LinearInput::Intermediate, &states);
+        let inner = self.product.compute("intermediate", &layer.intermediate, &input)?;
+        let bias = self.copy("intermediate/bias", &layer.intermediate.bias);
+        let gelu = self.name("intermediate/gelu");
+        let inner = self.product.graph.node_in(MICROSOFT, &gelu, "BiasGelu", &[&inner, &bias], &[]);
+        self.linear_and_norm(LinearInput::Output, &layer.output, &layer.output_norm, &inner, &states)
+    }
+
+    fn attention(
+        &mut self,
+        layer: &'w Layer<'w>,
+        input: &Prepared,
+        attention: &AttentionInputs,
+    ) -> Result<Value, WeightsError> {
+        let query = self.product.compute("attention/query", &layer.query, input)?;
+        let key = self.product.compute("attention/key", &layer.key, input)?;
+        let value = self.product.compute("attention/value", &layer.value, input)?;
+        let hidden = self.encoder.hidden_size;
+        let name = self.name("attention/bias");
+        let bias = self.product.graph.weight(&name, &[3 * hidden], move || {
+            Ok([layer.query.bias.read()?, layer.key.bias.read()?, layer.value.bias.read()?].concat())
+        });
+        let inputs = [&query, &key, &value, &bias, &attention.padding, &attention.bias];
+        let name = self.name("attention");
+        let heads = [Attribute::Int("num_heads", self.encoder.heads as i64)];
+        Ok(self.product.graph.node_in(MICROSOFT, &name, "MultiHeadAttention", &inputs, &heads))
+    }
+
+    /// `norm(linear(input) + residual)`.
+    fn linear_and_norm(
+        &mut self,
+        kind: LinearInput,
+        linear: &'w Linear<'w>,
+        norm: &'w LayerNorm<'w>,
+        input: &Value,
+        residual: &Value,
+    ) -> Result<Value, WeightsError> {
+        let prepared = self.product.prepare(kind, input);
+        let product = self.product.compute(kind.part(), linear, &prepared)?;
+        let bias = self.copy(&format!("{}/bias", kind.part()), &linear.bias);
+        let name = self.name(&format!("{}/norm", kind.part()));
+        let (scale, shift) = norm_weights(self.product.graph, &name, norm);
+        let epsilon = [Attribute::Float("epsilon", self.encoder.layer_norm_eps)];
+        let inputs = [&product, residual, &scale, &shift, &bias];
+        Ok(self.product.graph.node_in(MICROSOFT, &name, "SkipLayerNormalization", &inputs, &epsilon))
+    }
+
+    fn copy(&mut self, part: &str, tensor: &'w Tensor<'w>) -> Value {
+        let name = self.name(part);
+        copy(self.product.graph, &name, tensor)
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("{}/{part}", self.prefix)
+    }
+}
+
+fn norm_weights<'w>(graph: &mut GraphBuilder<'w>, name: &str, norm: &'w LayerNorm<'w>) -> (Value, Value) {
+    (copy(graph, &format!("{name}/weight"), &norm.weight), copy(graph, &format!("{name}/bias"), &norm.bias))
+}
+
+fn copy<'w>(graph: &mut GraphBuilder<'w>, name: &str, tensor: &'w Tensor<'w>) -> Value {
+    graph.weight(name, tensor.shape(), move || tensor.read())
+}
+
+/// `[rows, columns]` to `[columns, rows]`, both row-major.
+fn transpose(values: &[f32], columns: usize) -> Vec<f32> {
+    let rows = values.len() / columns;
+    let view = ndarray::ArrayView2::from_shape((rows, columns), values);
+    // A tensor's values fill its shape: `Tensor::read` reads as many as the shape has.
+    view.map_or_else(|_| Vec::new(), |view| view.t().iter().copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::transpose;
+
+    #[test]
+    fn transposing_swaps_rows_and_columns() {
+        assert_eq!(transpose(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+}

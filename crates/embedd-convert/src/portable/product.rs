@@ -1,0 +1,262 @@
+//! The linear layers of the portable graph: plain, or quantised by a scheme.
+
+use super::{copy, transpose};
+use crate::calibrate::Calibration;
+use crate::encoder::Linear;
+use crate::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
+use crate::onnx_proto::tensor_proto::DataType;
+use crate::quantize;
+use crate::weights::{Tensor, WeightsError};
+
+/// Input channels of each linear layer that stay exact. More cost time and size; fewer cost accuracy.
+const EXACT_CHANNELS: usize = 32;
+/// Channels of a word's embedding that share a scale: an outlying one spoils no others than its neighbours.
+const WORD_GROUP: usize = 64;
+/// GELU is above -0.17 everywhere.
+const LEAST_GELU: f32 = -0.17;
+/// What stands for 0 among the unsigned bytes behind GELU: the few steps that its small negative values need. 0 itself
+/// must be exact, because most values are near it.
+const GELU_ZERO: u8 = 32;
+/// What stands for 0 among unsigned bytes where both signs are alike.
+const MIDDLE: u8 = 128;
+/// The scale of a token whose channels are all 0.
+const LEAST_SCALE: f32 = 1e-9;
+
+/// How linear layers are computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scheme<'c> {
+    /// In float32.
+    Float32,
+    /// In float32, the weights kept in half precision.
+    Half,
+    /// As `Float32`; their inputs are outputs of the graph.
+    Observed,
+    /// In INT8 with one scale a tensor.
+    DynamicPerTensor,
+    /// In INT8 with a scale for each token, the largest channels exact.
+    PerToken(&'c Calibration),
+}
+
+/// The input of one or several linear layers of an encoder layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LinearInput {
+    /// Of query, key and value.
+    Attention,
+    /// Of attention's output.
+    AttentionOutput,
+    /// Of the layer before GELU.
+    Intermediate,
+    /// Of the layer behind GELU.
+    Output,
+}
+
+impl LinearInput {
+    /// All of a layer, in order.
+    pub(crate) const ALL: [Self; 4] = [Self::Attention, Self::AttentionOutput, Self::Intermediate, Self::Output];
+
+    /// The part of a layer's names that it stands for.
+    pub(crate) fn part(self) -> &'static str {
+        match self {
+            Self::Attention => "attention",
+            Self::AttentionOutput => "attention/output",
+            Self::Intermediate => "intermediate",
+            Self::Output => "output",
+        }
+    }
+}
+
+/// The output of an [`Scheme::Observed`] graph that holds an input, float32 `[batch, sequence, channels]`.
+pub(crate) fn observed_output(layer: usize, input: LinearInput) -> String {
+    format!("observed/layer.{layer}/{}", input.part())
+}
+
+/// An input, ready for the layers that use it.
+pub(super) enum Prepared {
+    Plain(Value),
+    PerToken(PerToken),
+}
+
+pub(super) struct PerToken {
+    /// uint8 `[batch, sequence, channels]`.
+    integers: Value,
+    /// What stands for 0 among them: a uint8 scalar.
+    zero: Value,
+    /// float32 `[batch, sequence, 1]`.
+    scale: Value,
+    /// float32 `[batch, sequence, exact channels]`.
+    exact: Value,
+    channels: Vec<usize>,
+}
+
+/// The linear layers of one encoder layer.
+pub(super) struct Product<'g, 'w> {
+    pub(super) graph: &'g mut GraphBuilder<'w>,
+    pub(super) scheme: Scheme<'w>,
+    pub(super) layer: usize,
+    pub(super) prefix: String,
+}
+
+impl<'w> Product<'_, 'w> {
+    pub(super) fn prepare(&mut self, kind: LinearInput, input: &Value) -> Prepared {
+        match self.scheme {
+            Scheme::Float32 | Scheme::Half | Scheme::DynamicPerTensor => Prepared::Plain(input.clone()),
+            Scheme::Observed => {
+                self.observe(kind, input);
+                Prepared::Plain(input.clone())
+            }
+            Scheme::PerToken(calibration) => {
+                let channels = calibration.largest_channels(self.layer, kind, EXACT_CHANNELS);
+                let width = calibration.width(self.layer, kind);
+                Prepared::PerToken(self.quantize(kind, input, channels, width))
+            }
+        }
+    }
+
+    fn observe(&mut self, kind: LinearInput, input: &Value) {
+        let name = self.name(&format!("{}/observed", kind.part()));
+        let observed = self.graph.node(&name, "Identity", &[input], &[]);
+        let dims = ["batch", "sequence", "channels"].map(Dim::Named);
+        self.graph.output(&observed_output(self.layer, kind), &observed, DataType::Float, &dims);
+    }
+
+    /// Each token's row by a scale of its own, so that no token depends on another.
+    fn quantize(&mut self, kind: LinearInput, input: &Value, channels: Vec<usize>, width: usize) -> PerToken {
+        let names = ["keep", "kept", "magnitude", "largest", "step", "scale", "steps", "integers", "exact"];
+        let [keep, kept, magnitude, largest, step, scale, steps, integers, exact] =
+            names.map(|part| self.name(&format!("{}/quantize/{part}", kind.part())));
+        let graph = &mut *self.graph;
+        let by_channel: Vec<f32> =
+            (0..width).map(|channel| if channels.contains(&channel) { 0.0 } else { 1.0 }).collect();
+        let keep = graph.weight(&keep, &[width], move || Ok(by_channel.clone()));
+        let kept = graph.node(&kept, "Mul", &[input, &keep], &[]);
+        let (magnitudes, zero, steps_above_zero, least) = if kind == LinearInput::Output {
+            (kept.clone(), GELU_ZERO, u8::MAX - GELU_ZERO, -LEAST_GELU / f32::from(GELU_ZERO))
+        } else {
+            (graph.node(&magnitude, "Abs", &[&kept], &[]), MIDDLE, u8::MAX - MIDDLE, LEAST_SCALE)
+        };
+        let last = [Attribute::Ints("axes", &[-1]), Attribute::Int("keepdims", 1)];
+        let largest = graph.node(&largest, "ReduceMax", &[&magnitudes], &last);
+        let (share, least, one) =
+            (graph.float(1.0 / f32::from(steps_above_zero)), graph.float(least), graph.float(1.0));
+        let step = graph.node(&step, "Mul", &[&largest, &share], &[]);
+        let scale = graph.node(&scale, "Max", &[&step, &least], &[]);
+        let steps = graph.node(&steps, "Div", &[&kept, &scale], &[]);
+        let zero = graph.byte(zero);
+        let integers = graph.node(&integers, "QuantizeLinear", &[&steps, &one, &zero], &[]);
+        let indices: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
+        let indices = graph.integers(&indices, &[channels.len()]);
+        let exact = graph.node(&exact, "Gather", &[input, &indices], &[Attribute::Int("axis", 2)]);
+        PerToken { integers, zero, scale, exact, channels }
+    }
+
+    /// The product with the transposed weight, without the bias: the next operator adds it.
+    pub(super) fn compute(
+        &mut self,
+        part: &str,
+        linear: &'w Linear<'w>,
+        input: &Prepared,
+    ) -> Result<Value, WeightsError> {
+        match input {
+            Prepared::Plain(input) => self.plain(part, linear, input),
+            Prepared::PerToken(input) => self.per_token(part, linear, input),
+        }
+    }
+
+    fn plain(&mut self, part: &str, linear: &'w Linear<'w>, input: &Value) -> Result<Value, WeightsError> {
+        let weight = &linear.weight;
+        let (outputs, inputs) = (weight.shape()[0], weight.shape()[1]);
+        let name = self.name(&format!("{part}/weight"));
+        let product = self.name(&format!("{part}/product"));
+        let transposed = move || Ok(transpose(&weight.read()?, inputs));
+        let weight = match self.scheme {
+            Scheme::DynamicPerTensor => {
+                let matrix = quantize::by_tensor(&weight.read()?, inputs);
+                let integers = self.graph.int8_weight(&name, &[inputs, outputs], matrix.integers);
+                let scale = self.graph.float(matrix.scales[0]);
+                let operands = [input, &integers, &scale];
+                return Ok(self.graph.node_in(MICROSOFT, &product, "DynamicQuantizeMatMul", &operands, &[]));
+            }
+            Scheme::Half => self.graph.half_weight(&name, &[inputs, outputs], transposed),
+            Scheme::Float32 | Scheme::Observed | Scheme::PerToken(_) => {
+                self.graph.weight(&name, &[inputs, outputs], transposed)
+            }
+        };
+        Ok(self.graph.node(&product, "MatMul", &[input, &weight], &[]))
+    }
+
+    /// INT8 for most channels, scaled back by token and output; float32 for the exact ones.
+    fn per_token(&mut self, part: &str, linear: &'w Linear<'w>, input: &PerToken) -> Result<Value, WeightsError> {
+        let (outputs, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
+        let values = linear.weight.read()?;
+        let matrix = quantize::by_output(&values, inputs, &input.channels);
+        let exact_rows: Vec<f32> =
+            input.channels.iter().flat_map(|&channel| values.iter().skip(channel).step_by(inputs).copied()).collect();
+        let names =
+            ["weight", "scale", "integer_product", "scaled_product", "exact_weight", "exact_product", "product"];
+        let [weight, scale, integer, scaled, exact_weight, exact_product, product] =
+            names.map(|name| self.name(&format!("{part}/{name}")));
+
+        let graph = &mut *self.graph;
+        let weight = graph.int8_weight(&weight, &[inputs, outputs], matrix.integers);
+        let scale = graph.weight(&scale, &[outputs], move || Ok(matrix.scales.clone()));
+        let one = graph.float(1.0);
+        let operands = [&input.integers, &weight, &one, &scale, &input.zero];
+        let integer = graph.node_in(MICROSOFT, &integer, "MatMulIntegerToFloat", &operands, &[]);
+        let scaled = graph.node(&scaled, "Mul", &[&integer, &input.scale], &[]);
+        let exact_dims = [input.channels.len(), outputs];
+        let exact_weight = graph.half_weight(&exact_weight, &exact_dims, move || Ok(exact_rows.clone()));
+        let exact = graph.node(&exact_product, "MatMul", &[&input.exact, &exact_weight], &[]);
+        Ok(graph.node(&product, "Add", &[&scaled, &exact], &[]))
+    }
+
+    fn name(&self, part: &str) -> String {
+        format!("{}/{part}", self.prefix)
+    }
+}
+
+/// The rows of `table` that `ids` name: `[batch, sequence, width]`.
+pub(super) fn look_up<'w>(
+    graph: &mut GraphBuilder<'w>,
+    scheme: Scheme<'w>,
+    name: &str,
+    table: &'w Tensor<'w>,
+    ids: &Value,
+) -> Result<Value, WeightsError> {
+    let (rows, width) = (table.shape()[0], table.shape()[1]);
+    let floats = match scheme {
+        Scheme::Float32 | Scheme::Observed => copy(graph, name, table),
+        Scheme::Half => graph.half_weight(name, table.shape(), move || table.read()),
+        Scheme::PerToken(_) => {
+            let group = if width.is_multiple_of(WORD_GROUP) { WORD_GROUP } else { width };
+            let (integers, scales) = quantize::by_row(&table.read()?, width, group);
+            return Ok(look_up_int8(graph, name, [rows, width / group, group], integers, scales, ids));
+        }
+        Scheme::DynamicPerTensor => {
+            let (integers, scales) = quantize::by_row(&table.read()?, rows * width, rows * width);
+            return Ok(look_up_int8(graph, name, [rows, 1, width], integers, scales.repeat(rows), ids));
+        }
+    };
+    Ok(graph.node(&format!("{name}/found"), "Gather", &[&floats, ids], &[]))
+}
+
+/// As [`look_up`], in a table of INT8 with a scale for each group: `[rows, groups, channels of a group]`.
+fn look_up_int8<'w>(
+    graph: &mut GraphBuilder<'w>,
+    name: &str,
+    [rows, groups, group]: [usize; 3],
+    integers: Vec<i8>,
+    scales: Vec<f32>,
+    ids: &Value,
+) -> Value {
+    let found = format!("{name}/found");
+    let integers = graph.int8_weight(name, &[rows, groups, group], integers);
+    let scales = graph.weight(&format!("{name}/scale"), &[rows, groups, 1], move || Ok(scales.clone()));
+    let integers = graph.node(&format!("{found}/integers"), "Gather", &[&integers, ids], &[]);
+    let float = [Attribute::Int("to", DataType::Float as i64)];
+    let floats = graph.node(&format!("{found}/floats"), "Cast", &[&integers], &float);
+    let scale = graph.node(&format!("{found}/scale"), "Gather", &[&scales, ids], &[]);
+    let scaled = graph.node(&format!("{found}/scaled"), "Mul", &[&floats, &scale], &[]);
+    // 0 stands for a dimension that stays as it is: batch and sequence.
+    let shape = graph.integers(&[0, 0, (groups * group) as i64], &[3]);
+    graph.node(&found, "Reshape", &[&scaled, &shape], &[])
+}

@@ -1,0 +1,225 @@
+//! Runs the models that a conversion writes: compares them with the reference, times them, reports.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use super::baseline::Baseline;
+use super::benchmark::{Engine, Plan, benchmark, default_lengths};
+use super::calibrate::Calibration;
+use super::machine::Machine;
+use super::recipe::{Recipe, precision_of};
+use super::report::{HTML_FILE, JSON_FILE, MARKDOWN_FILE, RecipeTried, ReferenceSummary, Report, worst};
+use super::source::Source;
+use super::validate::{Batches, Comparison, ReferenceTexts, check_dimension, validate};
+use super::writer::{BundleWriter, Description};
+use super::{ConvertError, GateFailure, ProofPlan, UNQUANTIZED};
+use embedd_common::progress::Progress;
+use embedd_model::accuracy::Accuracy;
+use embedd_model::bundle::{AccuracyRecord, ModelRecord, REFERENCE_FILE, Variant};
+use embedd_model::engine::{LoadError, Session, SessionOptions};
+use embedd_model::reference::{ReferenceError, ReferenceSet, built_in};
+use embedd_model::threads::default_threads;
+use embedd_model::tokenize::Tokenizer;
+
+/// Runs of each engine and length in the report's benchmark.
+const RUNS: usize = 20;
+
+/// What models are compared with, what it takes to run them, and what was found.
+pub(super) struct Proof<'p> {
+    plan: &'p ProofPlan,
+    progress: &'p Progress,
+    /// For all but the timings: as many threads as there are CPUs.
+    options: SessionOptions,
+    tokenizer: Tokenizer,
+    reference: Option<Reference>,
+    baseline: Option<Baseline>,
+    compared: Vec<Compared>,
+    tried: Vec<RecipeTried>,
+}
+
+/// A reference set, and the bytes of its file.
+struct Reference {
+    set: ReferenceSet,
+    bytes: Vec<u8>,
+    origin: String,
+}
+
+/// One of the bundle's models against the reference.
+struct Compared {
+    variant: Variant,
+    comparison: Comparison,
+}
+
+impl<'p> Proof<'p> {
+    pub(super) fn begin(
+        plan: &'p ProofPlan,
+        description: &Description,
+        source: &Source,
+        progress: &'p Progress,
+    ) -> Result<Self, ConvertError> {
+        let reference = Reference::find(plan.making.reference.as_deref(), description.source.weights_sha256.as_str())?;
+        match &reference {
+            Some(reference) => check_dimension(&reference.set, description.dimension as usize)?,
+            None => progress.note(
+                "there is no reference set for this model: nothing is compared with PyTorch; \
+                 reference/make_reference.py makes one, and --reference names it",
+            ),
+        }
+        let max_tokens = reference.as_ref().map_or(description.max_tokens, |reference| reference.set.max_tokens);
+        let tokenizer = Tokenizer::read(&source.path("tokenizer.json"), max_tokens, source.lowercase)?;
+        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let options = SessionOptions { threads };
+        let baseline = plan.making.baseline.as_deref().map(Baseline::read).transpose()?;
+        if let Some(baseline) = &baseline {
+            baseline.check_model(&description.name)?;
+        }
+        let (compared, tried) = (Vec::new(), Vec::new());
+        Ok(Self { plan, progress, options, tokenizer, reference, baseline, compared, tried })
+    }
+
+    pub(super) fn has_reference(&self) -> bool {
+        self.reference.is_some()
+    }
+
+    pub(super) fn calibrate(&self, model: &Path, layers: usize) -> Result<Calibration, ConvertError> {
+        let Self { plan, tokenizer, options, progress, .. } = self;
+        Ok(Calibration::measure(&plan.runtime, model, layers, tokenizer, *options, progress)?)
+    }
+
+    /// The gate. The reference set becomes part of the bundle.
+    pub(super) fn check(&mut self, variant: Variant, writer: &mut BundleWriter) -> Result<(), ConvertError> {
+        let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
+        let recipe = &model.quantization;
+        // Float32 does not depend on its neighbours beyond rounding, and is slow.
+        let batches = if variant == Variant::Fp32 { Batches::LeftOut } else { Batches::Compared };
+        let session = || self.session(&model, writer, self.options);
+        let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
+        let accuracy = &comparison.accuracy;
+        if !accuracy.summary.passed && !self.plan.making.gate.allow_inaccurate {
+            return Err(GateFailure { variant, recipe: recipe.clone(), accuracy: comparison.accuracy }.into());
+        }
+        writer.add_accuracy(variant, AccuracyRecord::from(accuracy));
+        if let Some(reference) = &self.reference {
+            writer.write(REFERENCE_FILE, &reference.bytes)?;
+        }
+        if variant != Variant::Fp32 {
+            let bytes = writer.model_bytes(&model);
+            self.note_recipe(recipe, accuracy, bytes, true);
+        }
+        self.compared.push(Compared { variant, comparison });
+        Ok(())
+    }
+
+    /// Compares a model that does not become part of the bundle.
+    pub(super) fn try_recipe(&mut self, recipe: Recipe, file: &str, writer: &BundleWriter) -> Result<(), ConvertError> {
+        let session = || self.plan.runtime.session(&writer.path(file), self.options);
+        if let Some(Comparison { accuracy, .. }) = self.compare(recipe.name(), session, Batches::LeftOut)? {
+            self.note_recipe(recipe.name(), &accuracy, writer.bytes(file), false);
+        }
+        Ok(())
+    }
+
+    /// One session of a model that was written.
+    fn session(
+        &self,
+        model: &ModelRecord,
+        writer: &BundleWriter,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
+        let (runtime, graph) = (&self.plan.runtime, writer.path(&model.file));
+        let Some(weights) = &model.weights else { return runtime.session(&graph, options) };
+        runtime.native_session(&graph, &writer.path(weights), options)
+    }
+
+    fn compare(
+        &self,
+        recipe: &str,
+        session: impl FnOnce() -> Result<Box<dyn Session>, LoadError>,
+        batches: Batches,
+    ) -> Result<Option<Comparison>, ConvertError> {
+        let Some(Reference { set, .. }) = &self.reference else { return Ok(None) };
+        let mut session = session()?;
+        let texts = ReferenceTexts::of(set, &self.tokenizer)?;
+        let recipe = if recipe == UNQUANTIZED { "float32" } else { recipe };
+        let least = self.plan.making.gate.min_cosine;
+        let comparison = validate(session.as_mut(), recipe, &texts, least, batches, self.progress)?;
+        let summary = &comparison.accuracy.summary;
+        self.progress.note(&format!(
+            "{recipe}: cosine to the reference at least {:.5}, mean {:.5}, {} texts: {}",
+            summary.min_cosine,
+            summary.mean_cosine,
+            summary.texts,
+            if summary.passed { "passed" } else { "FAILED" }
+        ));
+        Ok(Some(comparison))
+    }
+
+    fn note_recipe(&mut self, recipe: &str, accuracy: &Accuracy, bytes: u64, accepted: bool) {
+        let Some(Reference { set, .. }) = &self.reference else { return };
+        let summary = &accuracy.summary;
+        let verdict = if summary.passed { "passes the gate" } else { "fails the gate" };
+        self.tried.push(RecipeTried {
+            recipe: recipe.to_owned(),
+            precision: precision_of(recipe).map(str::to_uppercase),
+            bytes: Some(bytes),
+            worst: worst(accuracy, set),
+            accepted,
+            reason: Some(format!("{verdict} of {}", summary.threshold)),
+            accuracy: Some(summary.clone()),
+        });
+    }
+
+    /// Times the bundle's models and writes the report.
+    pub(super) fn report(self, description: &Description, writer: &mut BundleWriter) -> Result<(), ConvertError> {
+        let mut report = Report::of(&writer.manifest(description), Machine::now(self.plan.runtime.version()));
+        if let Some(Reference { set, origin, .. }) = &self.reference {
+            for Compared { variant, comparison } in &self.compared {
+                report.add_comparison(*variant, comparison.clone(), set);
+            }
+            let (texts, provenance) = (set.texts.len(), set.provenance.clone());
+            report.reference = Some(ReferenceSummary { origin: origin.clone(), texts, provenance });
+        }
+        // As `embedd bench` times them.
+        let options = SessionOptions { threads: default_threads(self.options.threads) };
+        let mut engines = Vec::new();
+        for (variant, model) in writer.models() {
+            let session = self.session(model, writer, options)?;
+            engines.push(Engine { name: variant.to_string(), session });
+        }
+        let lengths = default_lengths(self.tokenizer.max_tokens());
+        let plan = Plan { lengths, batches: vec![1], runs: RUNS };
+        let measured = benchmark(&mut engines, &self.tokenizer, &plan, self.progress)?;
+        report.add_latency(measured, options.threads.get());
+        if let Some(baseline) = &self.baseline {
+            report.add_baseline(baseline);
+        }
+        report.recipes = self.tried;
+        report.write(&writer.path("."))?;
+        for file in [JSON_FILE, MARKDOWN_FILE, HTML_FILE] {
+            writer.adopt(file)?;
+        }
+        Ok(())
+    }
+}
+
+impl Reference {
+    /// The set that is named, else the one that comes with embedd for these weights.
+    fn find(named: Option<&Path>, weights_sha256: &str) -> Result<Option<Self>, ReferenceError> {
+        let (path, bytes, origin) = match named {
+            Some(path) => {
+                let bytes =
+                    std::fs::read(path).map_err(|source| ReferenceError::Io { path: path.to_owned(), source })?;
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+                (path, bytes, name)
+            }
+            None => match built_in(weights_sha256) {
+                Some(bytes) => {
+                    let origin = "the reference set that comes with embedd";
+                    (Path::new(REFERENCE_FILE), bytes.to_vec(), origin.to_owned())
+                }
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Self { set: ReferenceSet::parse(&bytes, path)?, bytes, origin }))
+    }
+}

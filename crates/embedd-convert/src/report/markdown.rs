@@ -1,0 +1,260 @@
+//! The report as Markdown.
+
+use std::fmt::Write as _;
+
+use super::format::{code, cosine, error, markdown as escape, megabytes, percent, verdict};
+use super::{LatencyRow, Report, VariantReport};
+use crate::baseline::PYTORCH;
+use embedd_common::page::ms;
+
+pub(super) fn render(report: &Report) -> String {
+    let parts = [
+        headline(report),
+        models(report),
+        accuracy(report),
+        worst(report),
+        recipes(report),
+        latency(report),
+        machine(report),
+    ];
+    parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("\n")
+}
+
+/// What is asked first: the model that is served best, against PyTorch, at the shortest text that was timed.
+fn headline(report: &Report) -> String {
+    let mut out = format!("# ONNX Conversion Report\n\n{}\n\n```\n", escape(&report.model.name));
+    let Some(variant) = report.variants.last() else { return out + "the bundle has no model\n```\n" };
+    let precision = variant.precision.as_deref().unwrap_or("other");
+    write(&mut out, format_args!("Model:        {}\n", code(&report.model.name)));
+    write(&mut out, format_args!("Quantization: {} ({precision})\n", code(&variant.recipe)));
+    write(&mut out, format_args!("Date:         {}\n\n", report.machine.date));
+    out += &performance(report, variant);
+    out += &sizes(report, variant);
+    match &variant.accuracy {
+        Some(accuracy) => {
+            let (summary, least) = (&accuracy.summary, cosine(accuracy.summary.min_cosine));
+            let mean = cosine(summary.mean_cosine);
+            write(
+                &mut out,
+                format_args!(
+                    "Accuracy ({} texts):\n  Cosine similarity: min {least}, mean {mean} (threshold: {})\n  Status: {}\n\n",
+                    summary.texts,
+                    summary.threshold,
+                    verdict(summary.passed)
+                ),
+            );
+        }
+        None => out += "Accuracy:\n  not measured\n\n",
+    }
+    let cores = report.machine.cores.map_or(String::new(), |cores| format!("{cores}, "));
+    let (cpu, cpus) = (code(report.machine.cpu_name()), report.machine.cpus_available);
+    write(&mut out, format_args!("CPU:\n  Model: {cpu}\n  Cores: {cores}{cpus} CPUs available\n```\n"));
+    out
+}
+
+fn performance(report: &Report, variant: &VariantReport) -> String {
+    let name = variant.variant.to_string();
+    let own = report.latency.iter().filter(|row| row.from.is_none() && row.batch == 1 && row.engine == name);
+    let Some(own) = own.min_by_key(|row| row.tokens) else { return "Performance:\n  not measured\n\n".to_owned() };
+    let mut out = format!("Performance (P50, one text of {} tokens, inference alone):\n", own.tokens);
+    let of_pytorch = |row: &&LatencyRow| row.engine == PYTORCH && row.tokens == own.tokens && row.batch == 1;
+    let mut line = |label: &str, row: &LatencyRow| {
+        let from = row.from.as_ref().map_or_else(String::new, |from| format!("  [from {}: another run]", code(from)));
+        let (p50, p95) = (ms(row.p50_ms), ms(row.p95_ms));
+        write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){from}\n"));
+    };
+    let pytorch = report.latency.iter().find(of_pytorch);
+    if let Some(row) = pytorch {
+        line("PyTorch FP32:", row);
+    }
+    line(&format!("ONNX {}:", variant.precision.as_deref().unwrap_or(&name)), own);
+    match own.speed_up {
+        Some(speed_up) => {
+            write(&mut out, format_args!("  Speedup:       {speed_up:.1}x (P50 to P50, of two runs)\n\n"));
+        }
+        None => out += "  Speedup:       not known: no baseline of PyTorch was given\n\n",
+    }
+    out
+}
+
+fn sizes(report: &Report, variant: &VariantReport) -> String {
+    let mut out = "Model Size:\n".to_owned();
+    if let Some(bytes) = report.model.source_weights_bytes {
+        write(&mut out, format_args!("  Original:  {}\n", megabytes(bytes)));
+    }
+    match variant.reduction {
+        Some(saved) => {
+            write(
+                &mut out,
+                format_args!("  Quantized: {}\n  Reduction: {}\n", megabytes(variant.bytes), percent(saved)),
+            );
+        }
+        None => {
+            write(
+                &mut out,
+                format_args!("  ONNX:      {}\n  Quantized: not in this bundle\n", megabytes(variant.bytes)),
+            );
+        }
+    }
+    out + "\n"
+}
+
+fn models(report: &Report) -> String {
+    let model = &report.model;
+    let mut out = format!(
+        "## Models\n\n{}: `{}`, {} dimensions, {} tokens at most, {} pooling. Source weights: sha256 `{}`.\n\n",
+        escape(&model.name),
+        model.architecture.replace('`', ""),
+        model.dimension,
+        model.max_tokens,
+        model.pooling,
+        model.source_weights_sha256
+    );
+    out += "| model | file | recipe | precision | size | reduction against fp32 |\n|---|---|---|---|---|---|\n";
+    for variant in &report.variants {
+        let cells = [
+            variant.variant.to_string(),
+            escape(&variant.file),
+            escape(&variant.recipe),
+            variant.precision.clone().unwrap_or_default(),
+            megabytes(variant.bytes),
+            variant.reduction.map_or(String::new(), percent),
+        ];
+        write(&mut out, format_args!("| {} |\n", cells.join(" | ")));
+    }
+    out
+}
+
+fn accuracy(report: &Report) -> String {
+    let Some(reference) = &report.reference else { return "## Accuracy\n\nNot measured.\n".to_owned() };
+    let mut out = format!(
+        "## Accuracy\n\nAgainst PyTorch's embeddings of {} texts ({}), each text alone. Batch agreement: the least \
+         cosine between a text alone and in a padded batch.\n\n| model | least cosine | 1 % under | mean | greatest \
+         MSE | mean MSE | threshold | status | batch agreement |\n|---|---|---|---|---|---|---|---|---|\n",
+        reference.texts,
+        escape(&reference.origin)
+    );
+    for variant in &report.variants {
+        let Some(accuracy) = &variant.accuracy else { continue };
+        let summary = &accuracy.summary;
+        let cells = [
+            variant.variant.to_string(),
+            cosine(summary.min_cosine),
+            cosine(summary.p1_cosine),
+            cosine(summary.mean_cosine),
+            error(summary.max_mse),
+            error(summary.mean_mse),
+            summary.threshold.to_string(),
+            verdict(summary.passed).to_owned(),
+            variant.batch_agreement.map_or("none".to_owned(), cosine),
+        ];
+        write(&mut out, format_args!("| {} |\n", cells.join(" | ")));
+    }
+    out
+}
+
+fn worst(report: &Report) -> String {
+    let mut out = String::new();
+    for variant in report.variants.iter().filter(|variant| !variant.worst.is_empty()) {
+        let count = variant.worst.len();
+        write(&mut out, format_args!("### The {count} worst texts of {}\n\n", variant.variant));
+        out += "| text | tokens | cosine | MSE | begins |\n|---|---|---|---|---|\n";
+        for text in &variant.worst {
+            let (id, begins) = (escape(&text.figures.id), escape(&text.excerpt));
+            let (cosine, error) = (cosine(text.figures.cosine), error(text.figures.mse));
+            write(&mut out, format_args!("| {id} | {} | {cosine} | {error} | {begins} |\n", text.figures.tokens));
+        }
+        out.push('\n');
+    }
+    out.trim_end_matches('\n').to_owned() + if out.is_empty() { "" } else { "\n" }
+}
+
+fn recipes(report: &Report) -> String {
+    if report.recipes.is_empty() {
+        return String::new();
+    }
+    let mut out = "## Recipes tried\n\n| recipe | precision | size | least cosine | mean | taken | reason |\n\
+                   |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for tried in &report.recipes {
+        let cells = [
+            escape(&tried.recipe),
+            tried.precision.as_deref().map(escape).unwrap_or_default(),
+            tried.bytes.map_or(String::new(), megabytes),
+            tried.accuracy.as_ref().map_or("not measured".to_owned(), |summary| cosine(summary.min_cosine)),
+            tried.accuracy.as_ref().map_or(String::new(), |summary| cosine(summary.mean_cosine)),
+            (if tried.accepted { "yes" } else { "no" }).to_owned(),
+            tried.reason.as_deref().map(escape).unwrap_or_default(),
+        ];
+        write(&mut out, format_args!("| {} |\n", cells.join(" | ")));
+    }
+    out
+}
+
+pub(super) fn latency(report: &Report) -> String {
+    if report.latency.is_empty() {
+        return "## Latency\n\nNot measured.\n".to_owned();
+    }
+    let mut out = "## Latency\n\nms of inference alone: token ids in, embeddings out.".to_owned();
+    if let Some(threads) = report.threads {
+        write(&mut out, format_args!(" {threads} threads. Rows without a source were timed in turn in one process."));
+    }
+    out += "\n\n| engine | from | tokens | batch | runs | mean | P50 | P95 | P99 | min | texts/s | tokens/s | times \
+            PyTorch |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+    for row in &report.latency {
+        let measured = row.measured.as_ref();
+        let cells = [
+            escape(&row.engine),
+            row.from.as_deref().map(|from| format!("{}, another run", escape(from))).unwrap_or_default(),
+            row.tokens.to_string(),
+            row.batch.to_string(),
+            measured.map_or(String::new(), |measured| measured.runs.to_string()),
+            measured.map_or(String::new(), |measured| ms(measured.mean_ms)),
+            ms(row.p50_ms),
+            ms(row.p95_ms),
+            measured.map_or(String::new(), |measured| ms(measured.p99_ms)),
+            ms(row.min_ms),
+            measured.map_or(String::new(), |measured| format!("{:.1}", measured.texts_per_s)),
+            measured.map_or(String::new(), |measured| format!("{:.0}", measured.tokens_per_s)),
+            row.speed_up.map_or(String::new(), |speed_up| format!("{speed_up:.1}")),
+        ];
+        write(&mut out, format_args!("| {} |\n", cells.join(" | ")));
+    }
+    out + &baselines(report)
+}
+
+fn baselines(report: &Report) -> String {
+    let mut out = String::new();
+    for baseline in &report.baselines {
+        let threads = baseline.threads.map_or(String::new(), |threads| format!(", {threads} threads"));
+        write(&mut out, format_args!("\nFrom {}{threads}, not timed in this run.", escape(&baseline.origin)));
+        if let Some(timing) = baseline.pytorch_encode_short {
+            let (p50, p95) = (ms(timing.p50), ms(timing.p95));
+            write(
+                &mut out,
+                format_args!(" PyTorch's `encode()` of 11 tokens, tokeniser included: {p50} ms (P95 {p95})."),
+            );
+        }
+        let cosines = baseline.min_cosines.iter().map(|(name, least)| format!("{} {}", escape(name), cosine(*least)));
+        let cosines = cosines.collect::<Vec<_>>().join(", ");
+        if !cosines.is_empty() {
+            write(&mut out, format_args!(" Least cosines to PyTorch there, on its own texts: {cosines}."));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn machine(report: &Report) -> String {
+    let rows = super::html::machine_rows(&report.machine);
+    let mut out = "## Machine\n\n| what | value |\n|---|---|\n".to_owned();
+    for (what, value) in rows {
+        write(&mut out, format_args!("| {what} | {} |\n", escape(&value)));
+    }
+    out
+}
+
+fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = out.write_fmt(text);
+}

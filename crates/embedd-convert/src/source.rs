@@ -1,0 +1,250 @@
+//! Reads what a sentence-transformers folder says of itself: its JSON files, checked and typed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use embedd_model::bundle::Pooling;
+
+mod limit;
+mod pooling;
+mod settings;
+
+/// The weights' file in a source folder.
+pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
+/// Files that go into the bundle as they are; the second says whether a source must have it.
+pub(crate) const COPIED_FILES: [(&str, bool); 4] = [
+    ("config.json", true),
+    ("tokenizer.json", true),
+    (TOKENIZER_CONFIG_FILE, false),
+    ("special_tokens_map.json", false),
+];
+
+const MODULES_FILE: &str = "modules.json";
+const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+const SENTENCE_FILE: &str = "sentence_bert_config.json";
+const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
+
+/// A sentence-transformers folder, its configuration read.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// The folder.
+    pub folder: PathBuf,
+    /// `config.json`.
+    pub config: ModelConfig,
+    /// How token states become one vector.
+    pub pooling: Pooling,
+    /// The maximum number of tokens of a text, special tokens included; `None`: the number of positions.
+    pub max_tokens: Option<u32>,
+    /// Whether texts are lower-cased before the tokeniser sees them.
+    pub lowercase: bool,
+    /// Where the pooling's configuration is, in the folder.
+    pooling_file: String,
+}
+
+/// The parts of `config.json` that shape the graph. Names are those of the file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[allow(missing_docs, reason = "the fields are the file's own")]
+pub(crate) struct ModelConfig {
+    pub model_type: String,
+    pub hidden_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub intermediate_size: usize,
+    pub vocab_size: usize,
+    pub max_position_embeddings: usize,
+    pub layer_norm_eps: f32,
+    pub hidden_act: String,
+    #[serde(default)]
+    pub type_vocab_size: usize,
+    pub relative_attention_num_buckets: Option<usize>,
+    pub position_embedding_type: Option<String>,
+}
+
+/// Why a folder is no source that can be converted.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A file could not be read.
+    #[error("{path}: {source}; a sentence-transformers folder must hold it")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A JSON file is not JSON, or lacks a field.
+    #[error("{path}: {source}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said, with line and column.
+        source: serde_json::Error,
+    },
+    /// A value that no model can have.
+    #[error("{path}: {field} is {value}, but {expected}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The field in it.
+        field: String,
+        /// What it says.
+        value: String,
+        /// What it may say.
+        expected: String,
+    },
+    /// Something that sentence-transformers knows and embedd does not.
+    #[error("{path}: {what} is not supported; {instead}")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The feature.
+        what: String,
+        /// What is supported.
+        instead: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(default)]
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Default, Deserialize)]
+struct SentenceConfig {
+    max_seq_length: Option<f64>,
+    #[serde(default)]
+    do_lower_case: bool,
+}
+
+impl Source {
+    /// Reads and checks the folder's configuration. The weights are not touched.
+    ///
+    /// # Errors
+    /// [`SourceError`], naming the file and the field.
+    pub(crate) fn read(folder: &Path) -> Result<Self, SourceError> {
+        let path = folder.join("config.json");
+        let config: ModelConfig = read_json(&path)?;
+        check_numbers(&path, &config)?;
+        check_variants(&path, &config)?;
+        let pooling_file = read_modules(folder)?;
+        let pooling = pooling::read(&folder.join(&pooling_file), config.hidden_size)?;
+        settings::reject_unsupported(folder, config.hidden_size)?;
+        let sentence: SentenceConfig = read_optional_json(&folder.join(SENTENCE_FILE))?.unwrap_or_default();
+        let max_tokens = limit::read(folder, sentence.max_seq_length)?;
+        let lowercase = sentence.do_lower_case;
+        Ok(Self { folder: folder.to_owned(), config, pooling, max_tokens, lowercase, pooling_file })
+    }
+
+    /// The path of one of the folder's files.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// The files of the folder that the conversion depends on; those that it may lack, only where they are there.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        let copied = COPIED_FILES.map(|(file, _)| file);
+        let always = [WEIGHTS_FILE, MODULES_FILE, self.pooling_file.as_str()];
+        let optional = [SENTENCE_FILE, TRANSFORMERS_FILE];
+        always.into_iter().chain(copied).chain(optional).filter(|file| self.path(file).exists())
+    }
+}
+
+impl ModelConfig {
+    /// Components of one attention head.
+    pub(crate) fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+}
+
+fn check_numbers(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
+    let wrong = |field: &str, value: String, expected: &str| SourceError::Value {
+        path: path.to_owned(),
+        field: field.to_owned(),
+        value,
+        expected: expected.to_owned(),
+    };
+    let sizes = [
+        ("hidden_size", config.hidden_size),
+        ("num_hidden_layers", config.num_hidden_layers),
+        ("num_attention_heads", config.num_attention_heads),
+        ("intermediate_size", config.intermediate_size),
+        ("vocab_size", config.vocab_size),
+        ("max_position_embeddings", config.max_position_embeddings),
+    ];
+    for (field, value) in sizes {
+        if value == 0 || value > 1 << 24 {
+            return Err(wrong(field, value.to_string(), "it must be from 1 to 16777216"));
+        }
+    }
+    if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
+        let heads = format!("it must be a multiple of num_attention_heads ({})", config.num_attention_heads);
+        return Err(wrong("hidden_size", config.hidden_size.to_string(), &heads));
+    }
+    if !(config.layer_norm_eps > 0.0 && config.layer_norm_eps < 1.0) {
+        return Err(wrong("layer_norm_eps", config.layer_norm_eps.to_string(), "it must lie between 0 and 1"));
+    }
+    Ok(())
+}
+
+/// Some architectures have variants that nothing here computes.
+fn check_variants(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
+    let positions = config.position_embedding_type.as_deref().unwrap_or("absolute");
+    let fields =
+        [("hidden_act", config.hidden_act.as_str(), "gelu"), ("position_embedding_type", positions, "absolute")];
+    match fields.into_iter().find(|(_, found, known)| found != known) {
+        None => Ok(()),
+        Some((field, found, known)) => Err(SourceError::Unsupported {
+            path: path.to_owned(),
+            what: format!("{field} `{found}`"),
+            instead: format!("`{known}` is"),
+        }),
+    }
+}
+
+/// The modules must be a transformer, a pooling and at most a normalisation, in this order. Gives the file of the
+/// pooling's configuration.
+fn read_modules(folder: &Path) -> Result<String, SourceError> {
+    let path = folder.join(MODULES_FILE);
+    let modules: Vec<Module> = read_json(&path)?;
+    let kinds: Vec<&str> =
+        modules.iter().map(|module| module.kind.rsplit('.').next().unwrap_or(&module.kind)).collect();
+    match kinds.as_slice() {
+        ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"] => {}
+        _ => {
+            return Err(SourceError::Unsupported {
+                path,
+                what: format!("the chain of modules {}", kinds.join(" -> ")),
+                instead: "Transformer -> Pooling and Transformer -> Pooling -> Normalize are".to_owned(),
+            });
+        }
+    }
+    if !modules[0].path.is_empty() {
+        return Err(SourceError::Unsupported {
+            path,
+            what: format!("a transformer in a folder of its own (`{}`)", modules[0].path),
+            instead: "config.json and model.safetensors must lie beside modules.json".to_owned(),
+        });
+    }
+    Ok(Path::new(&modules[1].path).join("config.json").to_string_lossy().into_owned())
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, SourceError> {
+    let bytes = fs::read(path).map_err(|source| SourceError::Io { path: path.to_owned(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| SourceError::Json { path: path.to_owned(), source })
+}
+
+fn read_optional_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SourceError> {
+    match read_json(path) {
+        Err(SourceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests;

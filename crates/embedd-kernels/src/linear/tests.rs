@@ -1,0 +1,364 @@
+use super::*;
+use crate::simd::Ahead;
+use crate::testing::{Numbers, Shuffled, every_available, gelu};
+use crate::{PANEL, RowLayout, Serial};
+
+/// Rows below, at and above the tiles of every instruction set.
+const ROWS: [usize; 10] = [1, 2, 3, 4, 5, 6, 7, 11, 13, 50];
+
+/// A layer with weights, and the packed form of them.
+struct Layer {
+    layout: RowLayout,
+    outputs: usize,
+    packed: Vec<i8>,
+    scales: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Layer {
+    /// Every weight anything from -127 to 127, every scale about 0.01.
+    fn random(layout: RowLayout, outputs: usize, numbers: &mut Numbers) -> Self {
+        let (groups, row_bytes) = (layout.groups(), layout.row_bytes());
+        let columns = outputs.next_multiple_of(PANEL);
+        let mut layer = Self {
+            layout,
+            outputs,
+            packed: vec![0; columns * row_bytes],
+            scales: vec![0.0; columns * groups.len() * 2],
+            bias: vec![0.0; columns],
+        };
+        for output in 0..outputs {
+            layer.bias[output] = numbers.floats(1)[0];
+            for (index, group) in groups.iter().enumerate() {
+                let mut sum = 0;
+                for offset in 0..group.channels.len() {
+                    let integer = numbers.below(255) as i32 - 127;
+                    for byte in group.places(offset) {
+                        layer.packed[LinearWeights::weight_index(row_bytes, byte, output)] = integer as i8;
+                    }
+                    sum += integer;
+                }
+                let at = LinearWeights::scale_index(groups.len(), index, output);
+                layer.scales[at] = 0.01 + 0.005 * numbers.floats(1)[0];
+                layer.scales[at + PANEL] = layer.scales[at] * sum as f32;
+            }
+        }
+        layer
+    }
+
+    fn weights(&self) -> LinearWeights<'_> {
+        LinearWeights::new(self.layout, self.outputs, &self.packed, &self.scales, &self.bias).expect("shapes")
+    }
+
+    /// The product with rows quantised and multiplied one number at a time, in float64.
+    fn oracle(&self, input: &[f32]) -> Vec<f64> {
+        let rows = input.chunks_exact(self.layout.inputs);
+        rows.flat_map(|row| {
+            let quantized = oracle_row(row, self.layout);
+            (0..self.outputs).map(move |output| self.oracle_sum(&quantized, output))
+        })
+        .collect()
+    }
+
+    fn oracle_sum(&self, row: &[OracleGroup], output: usize) -> f64 {
+        let groups = self.layout.groups();
+        let mut sum = f64::from(self.bias[output]);
+        for (index, (group, quantized)) in groups.iter().zip(row).enumerate() {
+            let products = quantized.integers.iter().enumerate().map(|(offset, &integer)| {
+                let byte = group.bytes.start + offset;
+                let at = LinearWeights::weight_index(self.layout.row_bytes(), byte, output);
+                (integer - quantized.zero) * f64::from(self.packed[at])
+            });
+            let scale = self.scales[LinearWeights::scale_index(groups.len(), index, output)];
+            sum += quantized.scale * f64::from(scale) * products.sum::<f64>();
+        }
+        sum
+    }
+}
+
+struct OracleGroup {
+    scale: f64,
+    zero: f64,
+    integers: Vec<f64>,
+}
+
+/// The definition of [`quantize::Rows`], one channel at a time; the scale and its inverse are float32 by definition.
+fn oracle_row(row: &[f32], layout: RowLayout) -> Vec<OracleGroup> {
+    let groups = layout.groups();
+    let quantized = groups.iter().map(|group| {
+        let values = &row[group.channels.clone()];
+        let largest = if group.split { 65535.0 } else { 255.0 };
+        let least = values.iter().copied().fold(0.0, f32::min);
+        let most = values.iter().copied().fold(0.0, f32::max);
+        let scale = ((most - least) / largest).max(1e-30);
+        let inverse = 1.0 / scale;
+        let zero = (-least * inverse).round_ties_even();
+        let integer = |value: &f32| f64::from(((value * inverse).round_ties_even() + zero).clamp(0.0, largest));
+        OracleGroup { scale: scale.into(), zero: zero.into(), integers: values.iter().map(integer).collect() }
+    });
+    quantized.collect()
+}
+
+/// Layouts with and without split channels, of groups that do and do not divide the rest.
+fn layouts() -> Vec<RowLayout> {
+    let layout = |inputs, split, group| RowLayout { inputs, split, group };
+    vec![
+        layout(1, 0, 1),
+        layout(4, 0, 4),
+        layout(30, 6, 16),
+        layout(35, 0, 35),
+        layout(64, 16, 16),
+        layout(100, 3, 32),
+        layout(768, 16, 128),
+    ]
+}
+
+fn run(kernels: Kernels, parallel: &dyn Parallel, input: &[f32], layer: &Layer, epilogue: Epilogue<'_>) -> Vec<f32> {
+    let rows = input.len() / layer.layout.inputs;
+    let mut output = vec![f32::NAN; rows * layer.outputs];
+    kernels.linear(parallel, input, &layer.weights(), epilogue, &mut Scratch::default(), &mut output);
+    output
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes hours")]
+fn products_are_those_of_an_oracle_at_every_size_around_the_tiles() {
+    every_available(|kernels| {
+        let mut numbers = Numbers::new(1);
+        for layout in layouts() {
+            for outputs in [1, 31, 32, 33, 47, 48, 49, 100] {
+                let layer = Layer::random(layout, outputs, &mut numbers);
+                for rows in ROWS {
+                    let input = numbers.floats(rows * layout.inputs);
+                    let found = run(kernels, &Serial, &input, &layer, Epilogue::None);
+                    for (found, expected) in found.iter().zip(layer.oracle(&input)) {
+                        let near = (f64::from(*found) - expected).abs() < 1e-4 * (1.0 + expected.abs());
+                        assert!(near, "{kernels:?} {layout:?} {outputs} {rows}: {found}, not {expected}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Byte products of one tile height.
+struct Products<'a, const ROWS: usize> {
+    bytes: &'a [u8],
+    stride: usize,
+    weights: &'a [i8],
+    high_quads: usize,
+    quads: usize,
+}
+
+impl<const ROWS: usize> Vectorized for Products<'_, ROWS> {
+    type Output = Vec<Vec<f32>>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> Self::Output {
+        if ROWS > S::PRODUCT_ROWS {
+            return Vec::new();
+        }
+        let products = s.byte_products::<ROWS>(
+            self.bytes,
+            self.stride,
+            self.weights,
+            self.high_quads,
+            self.quads,
+            Ahead { bytes: &[], step: 0 },
+        );
+        let mut out = Vec::new();
+        for row in products {
+            let mut floats = vec![0.0; 2 * S::LANES];
+            s.store(&mut floats, row[0]);
+            s.store(&mut floats[S::LANES..], row[1]);
+            out.push(floats);
+        }
+        out
+    }
+}
+
+fn check_products<const ROWS: usize>(
+    kernels: Kernels,
+    (high_quads, quads): (usize, usize),
+    bytes: &[u8],
+    weights: &[i8],
+) {
+    let stride = 4 * quads + 8;
+    let found = kernels.vectorize(Products::<ROWS> { bytes, stride, weights, high_quads, quads });
+    for (row, found) in found.iter().enumerate() {
+        for (column, &found) in found.iter().enumerate() {
+            let product = |byte: usize| {
+                let weight = weights[byte / 4 * 4 * PANEL + column * 4 + byte % 4];
+                let factor = if byte < 4 * high_quads { 256 } else { 1 };
+                factor * i32::from(bytes[row * stride + byte]) * i32::from(weight)
+            };
+            // Sums beyond 2^24 are rounded once, to the nearest float: that is what the conversion of an integer does.
+            let expected = (0..4 * quads).map(product).sum::<i32>() as f32;
+            assert_eq!(
+                found, expected,
+                "{kernels:?}: row {row} of {ROWS}, column {column}, {high_quads} of {quads} quads"
+            );
+        }
+    }
+}
+
+#[test]
+fn sums_of_integers_are_exact() {
+    every_available(|kernels| {
+        let mut numbers = Numbers::new(2);
+        let sizes = (1..=40).map(|quads| (0, quads)).chain([(0, 128), (1, 2), (4, 8), (3, 40), (64, 128)]);
+        for (high_quads, quads) in sizes {
+            let random: Vec<u8> = (0..6 * (4 * quads + 8)).map(|_| numbers.below(256) as u8).collect();
+            let weights: Vec<i8> = (0..quads * 4 * PANEL).map(|_| (numbers.below(256) as i32 - 128) as i8).collect();
+            let cases = [
+                (random.clone(), weights),
+                // Where an instruction that adds in 16 bits would saturate.
+                (vec![255; random.len()], vec![127; quads * 4 * PANEL]),
+                (vec![255; random.len()], vec![-128; quads * 4 * PANEL]),
+            ];
+            for (bytes, weights) in cases {
+                check_products::<1>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<2>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<3>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<4>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<5>(kernels, (high_quads, quads), &bytes, &weights);
+                check_products::<6>(kernels, (high_quads, quads), &bytes, &weights);
+            }
+        }
+    });
+}
+
+fn quantized(kernels: Kernels, input: &[f32], layout: RowLayout) -> (Vec<u8>, Vec<f32>) {
+    let groups = layout.groups();
+    let rows = input.len() / layout.inputs;
+    let (mut bytes, mut factors) = (vec![7; rows * layout.row_bytes()], vec![f32::NAN; rows * 2 * groups.len()]);
+    let inputs = layout.inputs;
+    kernels.vectorize(quantize::Rows { input, inputs, groups: &groups, bytes: &mut bytes, factors: &mut factors });
+    (bytes, factors)
+}
+
+#[test]
+fn every_instruction_set_makes_the_bytes_of_the_definition() {
+    every_available(|kernels| {
+        let mut numbers = Numbers::new(3);
+        for layout in layouts() {
+            let mut input = numbers.floats(5 * layout.inputs);
+            input[..layout.inputs].fill(0.0);
+            input[layout.inputs..2 * layout.inputs].iter_mut().for_each(|x| *x = x.abs() * 1e-3);
+            input[2 * layout.inputs] = 40.0;
+            let (bytes, factors) = quantized(kernels, &input, layout);
+            for (row, values) in input.chunks_exact(layout.inputs).enumerate() {
+                for (index, (group, expected)) in layout.groups().iter().zip(oracle_row(values, layout)).enumerate() {
+                    let bytes = &bytes[row * layout.row_bytes()..][group.bytes.clone()];
+                    let mut padded = vec![0; bytes.len()];
+                    for (offset, &integer) in expected.integers.iter().enumerate() {
+                        let halves = [integer as u16 >> 8, integer as u16 & 255].map(|half| half as u8);
+                        let halves = if group.split { &halves[..] } else { &halves[1..] };
+                        let places = group.places(offset).map(|place| place - group.bytes.start);
+                        places.zip(halves).for_each(|(place, &half)| padded[place] = half);
+                    }
+                    assert_eq!(bytes, padded, "{kernels:?} {layout:?} row {row} group {index}");
+                    let factors = &factors[(row * layout.group_count() + index) * 2..][..2];
+                    let shift = (-expected.scale * expected.zero) as f32;
+                    assert_eq!(factors, [expected.scale as f32, shift], "{kernels:?} {layout:?} row {row}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_quantised_channel_is_within_half_a_step() {
+    let mut numbers = Numbers::new(4);
+    let layout = RowLayout { inputs: 200, split: 16, group: 64 };
+    let row = numbers.floats(layout.inputs);
+    let groups = oracle_row(&row, layout);
+    let back = |group: &OracleGroup, at: usize| group.scale * (group.integers[at] - group.zero);
+    for (channel, value) in row.iter().enumerate() {
+        let (found, step) = match channel.checked_sub(layout.split) {
+            None => (back(&groups[0], channel), groups[0].scale),
+            Some(rest) => (back(&groups[1 + rest / 64], rest % 64), groups[1 + rest / 64].scale),
+        };
+        // A zero point is rounded too, so that 0 is exact; the ends of the range may be clipped by that.
+        assert!((found - f64::from(*value)).abs() <= step * 1.01, "channel {channel}: {found}, not {value}");
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "takes hours")]
+fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_number_of_threads() {
+    every_available(|kernels| {
+        let mut numbers = Numbers::new(5);
+        let layout = RowLayout { inputs: 256, split: 16, group: 64 };
+        let layer = Layer::random(layout, 2304, &mut numbers);
+        let residual = numbers.floats(130 * layer.outputs);
+        let (weight, bias) = (numbers.floats(layer.outputs), numbers.floats(layer.outputs));
+        let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+        let input = numbers.floats(130 * layout.inputs);
+        for (name, with_residual) in [("gelu", false), ("norm", true)] {
+            let epilogue = |rows: Range<usize>| match with_residual {
+                true => Epilogue::ResidualNorm {
+                    residual: &residual[rows.start * layer.outputs..rows.end * layer.outputs],
+                    norm,
+                },
+                false => Epilogue::Gelu,
+            };
+            let alone: Vec<Vec<f32>> = (0..130)
+                .map(|row| {
+                    let input = &input[row * layout.inputs..][..layout.inputs];
+                    run(kernels, &Serial, input, &layer, epilogue(row..row + 1))
+                })
+                .collect();
+            for (first, rows, threads) in [(0, 130, 1), (0, 130, 3), (17, 7, 2), (60, 13, 4), (100, 25, 7)] {
+                let parallel = Shuffled { threads, seed: first as u64 };
+                let batch = &input[first * layout.inputs..][..rows * layout.inputs];
+                let together = run(kernels, &parallel, batch, &layer, epilogue(first..first + rows));
+                for (row, together) in together.chunks_exact(layer.outputs).enumerate() {
+                    let same = together.iter().zip(&alone[first + row]).all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{kernels:?} {name}: row {row} of {rows} from {first} on {threads} threads");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn gelu_and_normalisation_follow_the_product() {
+    every_available(|kernels| {
+        let mut numbers = Numbers::new(6);
+        let layout = RowLayout { inputs: 64, split: 0, group: 64 };
+        let layer = Layer::random(layout, 50, &mut numbers);
+        let input = numbers.floats(7 * 64);
+        let plain = run(kernels, &Serial, &input, &layer, Epilogue::None);
+        let mut expected = plain.clone();
+        gelu(kernels, &mut expected);
+        let found = run(kernels, &Serial, &input, &layer, Epilogue::Gelu);
+        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{kernels:?}");
+
+        let (residual, ones, zeros) = (vec![0.5; plain.len()], vec![1.0; 50], vec![0.0; 50]);
+        let norm = LayerNorm { weight: &ones, bias: &zeros, epsilon: 0.0 };
+        let epilogue = Epilogue::ResidualNorm { residual: &residual, norm };
+        for row in run(kernels, &Serial, &input, &layer, epilogue).chunks_exact(50) {
+            let square = row.iter().map(|x| x * x).sum::<f32>() / 50.0;
+            assert!(row.iter().sum::<f32>().abs() < 1e-3 && (square - 1.0).abs() < 1e-3, "{kernels:?}");
+        }
+    });
+}
+
+#[test]
+fn tasks_cover_every_row_and_panel_once() {
+    let mut numbers = Numbers::new(7);
+    for (inputs, outputs) in [(64, 70), (768, 768), (768, 3072)] {
+        let layer = Layer::random(RowLayout { inputs, split: 0, group: 64 }, outputs, &mut numbers);
+        for (rows, threads) in [(1, 1), (11, 2), (128, 2), (384, 64), (5000, 3)] {
+            let split = Split::of(rows, &layer.weights(), threads);
+            let panels = outputs.div_ceil(PANEL);
+            let mut seen = vec![0; panels * rows];
+            for task in 0..split.tasks() {
+                let (task_panels, task_rows) = split.task(task);
+                task_panels.for_each(|panel| task_rows.clone().for_each(|row| seen[panel * rows + row] += 1));
+            }
+            assert!(seen.iter().all(|&times| times == 1), "{inputs} x {outputs}, {rows} rows, {threads} threads");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! One tile of a product: a few rows times a few columns of a panel of weights.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::{QuantizedRows, Work};
+use crate::disjoint::Disjoint;
+use crate::layout::{PANEL, QUAD};
+use crate::math::gelu_vector;
+use crate::simd::{Ahead, Simd};
+
+/// Vectors of columns in a tile.
+pub(crate) const VECTORS: usize = 2;
+
+/// One panel of a linear layer's weights; shapes as in [`crate::LinearWeights`].
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    index: usize,
+    /// `[row_bytes / 4, 32, 4]`.
+    weights: &'a [i8],
+    /// `[groups, 2, 32]`.
+    scales: &'a [f32],
+    /// `[32]`.
+    bias: &'a [f32],
+    /// What is asked for from memory meanwhile.
+    ahead: Ahead<'a>,
+}
+
+/// The product of the rows `rows` with the panel `panel`, written to the output. Meanwhile the panel `next`, if there
+/// is one, is asked for from memory.
+///
+/// # Safety
+/// No other thread may work on the same rows and panel.
+#[inline(always)]
+pub(super) unsafe fn panel<S: Simd>(
+    s: S,
+    work: &Work<'_>,
+    panel: usize,
+    next: usize,
+    rows: Range<usize>,
+    output: &Disjoint<'_, f32>,
+) {
+    let (row_bytes, groups) = (work.input.row_bytes, work.groups.len());
+    let weights = work.weights;
+    let panel = Panel {
+        index: panel,
+        weights: &weights.weights[panel * PANEL * row_bytes..][..PANEL * row_bytes],
+        scales: &weights.scales[panel * PANEL * 2 * groups..][..PANEL * 2 * groups],
+        bias: &weights.bias[panel * PANEL..][..PANEL],
+        ahead: Ahead { bytes: &[], step: 0 },
+    };
+    let next = weights.weights.get(next * PANEL * row_bytes..(next + 1) * PANEL * row_bytes).unwrap_or_default();
+    let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
+    // Tiles of nearly the same height: 7 rows are 4 and 3, because a low tile wastes the loads of its weights.
+    let tiles = rows.len().div_ceil(S::PRODUCT_ROWS);
+    for tile in 0..tiles {
+        let first = rows.start + rows.len() * tile / tiles;
+        let end = rows.start + rows.len() * (tile + 1) / tiles;
+        // The next panel's way from memory is spread over this one's first two tiles.
+        let ahead = match (tiles, tile) {
+            _ if next.is_empty() => panel.ahead,
+            (1, _) => Ahead { bytes: next, step: QUAD * PANEL },
+            (_, 0 | 1) => Ahead { bytes: &next[tile * next.len() / 2..], step: QUAD * PANEL / 2 },
+            _ => panel.ahead,
+        };
+        for column in (0..columns).step_by(VECTORS * S::LANES) {
+            let panel = Panel { ahead, ..panel };
+            // SAFETY: the caller's promise; a tile's rows and columns are part of no other tile.
+            unsafe { any_height(s, work, &panel, first..end, column, output) };
+        }
+    }
+}
+
+/// # Safety
+/// As for [`panel`].
+#[inline(always)]
+unsafe fn any_height<S: Simd>(
+    s: S,
+    work: &Work<'_>,
+    panel: &Panel<'_>,
+    rows: Range<usize>,
+    column: usize,
+    output: &Disjoint<'_, f32>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match rows.len() {
+            1 => tile::<S, 1>(s, work, panel, rows.start, column, output),
+            2 => tile::<S, 2>(s, work, panel, rows.start, column, output),
+            3 => tile::<S, 3>(s, work, panel, rows.start, column, output),
+            4 if S::PRODUCT_ROWS >= 4 => tile::<S, 4>(s, work, panel, rows.start, column, output),
+            5 if S::PRODUCT_ROWS >= 5 => tile::<S, 5>(s, work, panel, rows.start, column, output),
+            6 if S::PRODUCT_ROWS >= 6 => tile::<S, 6>(s, work, panel, rows.start, column, output),
+            rows => unreachable!("{rows} rows are no tile"),
+        }
+    }
+}
+
+/// `bias + sum over groups of scale x (the column's scale x product) + shift x correction`.
+///
+/// # Safety
+/// As for [`panel`].
+#[inline(always)]
+unsafe fn tile<S: Simd, const ROWS: usize>(
+    s: S,
+    work: &Work<'_>,
+    panel: &Panel<'_>,
+    first: usize,
+    column: usize,
+    output: &Disjoint<'_, f32>,
+) {
+    let QuantizedRows { bytes, factors, row_bytes } = work.input;
+    let row_factors = 2 * work.groups.len();
+    let bytes = &bytes[first * row_bytes..][..ROWS * row_bytes];
+    let factors = &factors[first * row_factors..][..ROWS * row_factors];
+    let outputs = work.weights.outputs;
+    let width = (outputs - panel.index * PANEL - column).min(VECTORS * S::LANES);
+    let place = |row: usize| {
+        let start = (first + row) * outputs + panel.index * PANEL + column;
+        start..start + width
+    };
+    for row in 0..ROWS {
+        // A store that waits for its line holds up those of the next tile.
+        // SAFETY: the caller's promise.
+        s.prepare_store(unsafe { output.slice(place(row)) });
+    }
+    let mut totals = [load(s, &panel.bias[column..]); ROWS];
+    for (index, group) in work.groups.iter().enumerate() {
+        let (start, quads) = (group.bytes.start, group.bytes.len() / QUAD);
+        let high_quads = if group.split { quads / 2 } else { 0 };
+        let weights = &panel.weights[start * PANEL + column * QUAD..];
+        let ahead = Ahead { bytes: &panel.ahead.bytes[start / QUAD * panel.ahead.step..], ..panel.ahead };
+        let products = s.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads, ahead);
+        let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
+        let (own, corrections) = (load(s, &scales[column..]), load(s, &scales[PANEL + column..]));
+        for row in 0..ROWS {
+            let factors = &factors[row * row_factors + 2 * index..][..2];
+            let (scale, shift) = (s.splat(factors[0]), s.splat(factors[1]));
+            for vector in 0..VECTORS {
+                let scaled = s.mul(own[vector], products[row][vector]);
+                let total = s.mul_add(scale, scaled, totals[row][vector]);
+                totals[row][vector] = s.mul_add(shift, corrections[vector], total);
+            }
+        }
+    }
+    // By value: an array that a loop indexes stays in memory, and these sums are to stay in registers until here.
+    for (row, mut total) in totals.into_iter().enumerate() {
+        if work.gelu {
+            total = [gelu_vector(s, total[0]), gelu_vector(s, total[1])];
+        }
+        // SAFETY: the caller's promise.
+        store(s, unsafe { output.slice(place(row)) }, total);
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd>(s: S, from: &[f32]) -> [S::F32; VECTORS] {
+    [s.load(from), s.load(&from[S::LANES..])]
+}
+
+#[inline(always)]
+fn store<S: Simd>(s: S, to: &mut [f32], [first, second]: [S::F32; VECTORS]) {
+    if to.len() == VECTORS * S::LANES {
+        s.store(to, first);
+        s.store(&mut to[S::LANES..], second);
+    } else if to.len() > S::LANES {
+        s.store(to, first);
+        s.store_first(&mut to[S::LANES..], second);
+    } else {
+        s.store_first(to, first);
+    }
+}

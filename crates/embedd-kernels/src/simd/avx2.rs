@@ -1,0 +1,317 @@
+//! Vectors of 8 floats.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
+use crate::{InstructionSet, Kernels};
+
+/// This CPU has what [`InstructionSet::Avx2`] needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(pub(super) ());
+
+const LANES: usize = 8;
+
+/// From place `8 - n` on: the mask of the first `n` lanes.
+static MASKS: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+impl Avx2 {
+    /// Where `kernels` are those of this set.
+    #[inline(always)]
+    pub(crate) fn new(kernels: Kernels) -> Option<Self> {
+        (kernels.instruction_set() == InstructionSet::Avx2).then_some(Self(()))
+    }
+
+    /// Runs `work` compiled for this set.
+    #[inline]
+    pub(crate) fn vectorize<W: Vectorized>(self, work: W) -> W::Output {
+        #[target_feature(enable = "avx2,fma")]
+        fn compiled<W: Vectorized>(token: Avx2, work: W) -> W::Output {
+            work.run(token)
+        }
+        // SAFETY: the token proves that this CPU has these features.
+        unsafe { compiled(self, work) }
+    }
+
+    /// The mask of the first `count` lanes.
+    #[inline(always)]
+    fn first(self, count: usize) -> __m256i {
+        let masks = &MASKS[LANES - count.min(LANES)..][..LANES];
+        // SAFETY: there are 8 integers, as just checked; the token proves the instructions.
+        unsafe { _mm256_loadu_si256(masks.as_ptr().cast()) }
+    }
+}
+
+impl Simd for Avx2 {
+    type F32 = __m256;
+
+    const LANES: usize = LANES;
+    const REGISTERS: usize = 16;
+
+    pure! {
+        fn splat(value: f32) -> __m256 = _mm256_set1_ps(value);
+        fn add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        fn sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fn div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
+        fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+        fn min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
+        fn abs(a: __m256) -> __m256 = _mm256_andnot_ps(_mm256_set1_ps(-0.0), a);
+        fn round(a: __m256) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a);
+        fn scale_by_power(a: __m256, n: __m256) -> __m256 = {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        };
+        fn select_less(a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 =
+            _mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b));
+        fn sum(a: __m256) -> f32 = {
+            let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+        };
+        fn greatest(a: __m256) -> f32 = {
+            let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+            _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+        };
+    }
+
+    #[inline(always)]
+    fn first_or(self, vector: __m256, count: usize, others: __m256) -> __m256 {
+        let mask = self.first(count);
+        // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+        unsafe { _mm256_blendv_ps(others, vector, _mm256_castsi256_ps(mask)) }
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[f32]) -> __m256 {
+        let values = &values[..LANES];
+        // SAFETY: there are 8 floats, as just checked; the token proves the instructions.
+        unsafe { _mm256_loadu_ps(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_first(self, values: &[f32]) -> __m256 {
+        let mask = self.first(values.len());
+        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        unsafe { _mm256_maskload_ps(values.as_ptr(), mask) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, values: &[i8]) -> __m256 {
+        let values = &values[..LANES];
+        // SAFETY: there are 8 bytes, as just checked; the token proves the instructions.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(values.as_ptr().cast()))) }
+    }
+
+    #[inline(always)]
+    fn load_bytes_first(self, values: &[i8]) -> __m256 {
+        let mut bytes = [0; LANES];
+        let count = values.len().min(LANES);
+        bytes[..count].copy_from_slice(&values[..count]);
+        self.load_bytes(&bytes)
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32], vector: __m256) {
+        let to = &mut to[..LANES];
+        // SAFETY: there are 8 floats, as just checked; the token proves the instructions.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
+    fn store_first(self, to: &mut [f32], vector: __m256) {
+        let mask = self.first(to.len());
+        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask, vector) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, to: &mut [u8], vector: __m256) {
+        let to = &mut to[..LANES];
+        // SAFETY: there are 8 bytes, as just checked; the token proves the instructions.
+        unsafe {
+            let integers = _mm256_cvtps_epi32(vector);
+            let pairs = _mm_packus_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256::<1>(integers));
+            _mm_storel_epi64(to.as_mut_ptr().cast(), _mm_packus_epi16(pairs, pairs));
+        }
+    }
+
+    #[inline(always)]
+    fn store_bytes_first(self, to: &mut [u8], vector: __m256) {
+        let mut bytes = [0; LANES];
+        self.store_bytes(&mut bytes, vector);
+        let count = to.len().min(LANES);
+        to[..count].copy_from_slice(&bytes[..count]);
+    }
+
+    #[inline(always)]
+    fn prepare_store(self, _to: &mut [f32]) {}
+
+    /// 5 rows of 2 vectors of sums leave 6 of 16 registers for what is multiplied.
+    const PRODUCT_ROWS: usize = 5;
+
+    /// Bytes and weights are widened to 16 bits: the instruction that multiplies unsigned by signed bytes adds two
+    /// products in 16 bits, which `2 x 255 x 127` does not fit. Of every four, the first and the third make one pair of
+    /// 16 bits, the second and the fourth another: that takes shifts and no permutation, and one sum a column.
+    #[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
+    #[inline(always)]
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        high_quads: usize,
+        quads: usize,
+        ahead: Ahead<'_>,
+    ) -> [[__m256; 2]; ROWS] {
+        assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        // Where nothing is asked for, a line that is here already is.
+        let (step, other_line) = (ahead.step, ahead.step.saturating_sub(64));
+        let mut ahead = if step == 0 { weights.as_ptr() } else { ahead.bytes.as_ptr() };
+        let mut pairs = [const { [[MaybeUninit::uninit(); WIDENED]; 2] }; ROWS];
+        // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
+        // points; the token proves the instructions.
+        unsafe {
+            let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
+            let mut quad = 0;
+            while quad < quads {
+                if quad == high_quads && quad > 0 {
+                    for row in 0..ROWS {
+                        sums[row] = [_mm256_slli_epi32::<8>(sums[row][0]), _mm256_slli_epi32::<8>(sums[row][1])];
+                    }
+                }
+                let part_end = if quad < high_quads { high_quads } else { quads };
+                let count = (part_end - quad).min(WIDENED);
+                for row in 0..ROWS {
+                    widen(&bytes[row * stride + quad * QUAD..][..count * QUAD], &mut pairs[row]);
+                }
+                for place in 0..count {
+                    _mm_prefetch::<_MM_HINT_T1>(ahead);
+                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(other_line));
+                    ahead = ahead.wrapping_add(step);
+                    add_products(&mut sums, &pairs, place, weights.as_ptr().add((quad + place) * PANEL * QUAD));
+                }
+                quad += count;
+            }
+            let mut floats = [[_mm256_setzero_ps(); 2]; ROWS];
+            for row in 0..ROWS {
+                floats[row] = [_mm256_cvtepi32_ps(sums[row][0]), _mm256_cvtepi32_ps(sums[row][1])];
+            }
+            floats
+        }
+    }
+
+    #[inline(always)]
+    fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
+        let mut rows = [self.splat(0.0); 8];
+        for (row, from) in rows.iter_mut().zip(from) {
+            *row = self.load(from);
+        }
+        // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+        let columns = unsafe { transpose(rows) };
+        for (column, values) in columns.into_iter().enumerate() {
+            self.store(&mut to[column * stride..], values);
+        }
+    }
+}
+
+/// Fours of bytes that are widened at once.
+const WIDENED: usize = 32;
+
+/// Adds the products of four widened bytes of each row and of four weights for each of 16 columns.
+///
+/// # Safety
+/// This CPU has AVX2; the pairs at `place` are initialised; 64 bytes can be read from `weights`.
+#[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
+#[inline(always)]
+unsafe fn add_products<const ROWS: usize>(
+    sums: &mut [[__m256i; 2]; ROWS],
+    pairs: &[[[MaybeUninit<i32>; WIDENED]; 2]; ROWS],
+    place: usize,
+    weights: *const i8,
+) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let first = _mm256_loadu_si256(weights.cast());
+        let second = _mm256_loadu_si256(weights.add(LANES * QUAD).cast());
+        let odd = [_mm256_srai_epi16::<8>(first), _mm256_srai_epi16::<8>(second)];
+        let even = [
+            _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(first)),
+            _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(second)),
+        ];
+        for row in 0..ROWS {
+            let pair = _mm256_set1_epi32(pairs[row][0][place].assume_init());
+            sums[row][0] = _mm256_add_epi32(sums[row][0], _mm256_madd_epi16(pair, even[0]));
+            sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(pair, even[1]));
+            let pair = _mm256_set1_epi32(pairs[row][1][place].assume_init());
+            sums[row][0] = _mm256_add_epi32(sums[row][0], _mm256_madd_epi16(pair, odd[0]));
+            sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(pair, odd[1]));
+        }
+    }
+}
+
+/// Of every four bytes, the first and the third to `pairs[0]`, as two integers of 16 bits, the second and the fourth to
+/// `pairs[1]`.
+///
+/// # Safety
+/// This CPU has AVX2.
+#[inline(always)]
+unsafe fn widen(bytes: &[u8], pairs: &mut [[MaybeUninit<i32>; WIDENED]; 2]) {
+    const LOW_BYTES: i32 = 0x00ff_00ff;
+    let [evens, odds] = pairs;
+    let (vectors, rest) = bytes.as_chunks::<{ LANES * QUAD }>();
+    let (even_vectors, _) = evens.as_chunks_mut::<LANES>();
+    let (odd_vectors, _) = odds.as_chunks_mut::<LANES>();
+    for ((bytes, evens), odds) in vectors.iter().zip(even_vectors).zip(odd_vectors) {
+        // SAFETY: 32 bytes are read and 8 integers written, twice, as the types say; the caller vouches for the
+        // instructions.
+        unsafe {
+            let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
+            let even = _mm256_and_si256(bytes, _mm256_set1_epi32(LOW_BYTES));
+            _mm256_storeu_si256(evens.as_mut_ptr().cast(), even);
+            _mm256_storeu_si256(odds.as_mut_ptr().cast(), _mm256_srli_epi16::<8>(bytes));
+        }
+    }
+    let done = vectors.len() * LANES;
+    for (place, quad) in rest.as_chunks::<QUAD>().0.iter().enumerate() {
+        let quad = i32::from_le_bytes(*quad);
+        evens[done + place].write(quad & LOW_BYTES);
+        odds[done + place].write(quad >> 8 & LOW_BYTES);
+    }
+}
+
+/// Pairs of rows are interleaved, then pairs of pairs, then the halves put together.
+///
+/// # Safety
+/// This CPU has AVX2.
+#[inline(always)]
+unsafe fn transpose([a, b, c, d, e, f, g, h]: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: as the caller vouches; no memory is touched.
+    unsafe {
+        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let (ef_low, ef_high) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
+        let (gh_low, gh_high) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
+        let first = [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ab_high, cd_high),
+        ];
+        let second = [
+            _mm256_shuffle_ps::<0b01_00_01_00>(ef_low, gh_low),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ef_low, gh_low),
+            _mm256_shuffle_ps::<0b01_00_01_00>(ef_high, gh_high),
+            _mm256_shuffle_ps::<0b11_10_11_10>(ef_high, gh_high),
+        ];
+        let mut columns = [a; 8];
+        for column in 0..4 {
+            columns[column] = _mm256_permute2f128_ps::<0x20>(first[column], second[column]);
+            columns[column + 4] = _mm256_permute2f128_ps::<0x31>(first[column], second[column]);
+        }
+        columns
+    }
+}

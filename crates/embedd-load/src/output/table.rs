@@ -1,0 +1,79 @@
+//! The table on a terminal: a line a step, as steps end.
+
+use std::fmt::Write as _;
+
+use super::super::figures::{Results, StepFigures};
+use super::{load, pool, rate, troubles};
+use embedd_common::page::ms;
+
+/// What stands above the table.
+pub fn header(results: &Results) -> String {
+    let server = &results.server;
+    let mut out = format!("{} at {}: engine {}", server.model, server.address, server.engine);
+    let pool = pool(server);
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, " ({}), {pool}, embedd {}", server.instruction_set, server.version);
+    let _ = writeln!(out, "{}\n", results.about());
+    let _ = writeln!(
+        out,
+        "{:>8} {:>8} {:>8} {:>9} | {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} {:>7} | {:>7} {:>7} {:>8} | {:>6} {:>7}",
+        "load",
+        "req/s",
+        "texts/s",
+        "tokens/s",
+        "mean",
+        "P50",
+        "P90",
+        "P95",
+        "P99",
+        "P99.9",
+        "max",
+        "queue",
+        "infer",
+        "overhead",
+        "cached",
+        "failed"
+    );
+    out
+}
+
+/// The line of a step; latencies in ms.
+pub fn row(step: &StepFigures) -> String {
+    let latency = step.latency.map_or_else(
+        || ["-"; 7].map(str::to_owned),
+        |l| [l.mean_ms, l.p50_ms, l.p90_ms, l.p95_ms, l.p99_ms, l.p99_9_ms, l.max_ms].map(ms),
+    );
+    let [mean, p50, p90, p95, p99, p99_9, max] = latency;
+    let times = step.times.map(|times| [times.queue_p50_ms, times.infer_p50_ms, times.overhead_p50_ms].map(ms));
+    let [queue, infer, overhead] = times.unwrap_or_else(|| ["-"; 3].map(str::to_owned));
+    let failed = step.codes.values().sum::<u64>() - step.requests + step.not_sent;
+    let cached = format!("{:.0} %", step.cached_share * 100.0);
+    let [requests, texts, tokens] = [step.requests_per_s, step.texts_per_s, step.tokens_per_s].map(rate);
+    format!(
+        "{:>8} {requests:>8} {texts:>8} {tokens:>9} | {mean:>7} {p50:>7} {p90:>7} {p95:>7} {p99:>7} {p99_9:>7} {max:>7} \
+         | {queue:>7} {infer:>7} {overhead:>8} | {cached:>6} {failed:>7}\n",
+        load(&step.step)
+    )
+}
+
+/// What stands below the table: what the columns are, and what went wrong.
+pub fn footnotes(results: &Results) -> String {
+    let mut out =
+        "\nLatencies in ms. queue and infer: P50 of the server's own times; overhead: P50 of what is left of the \
+                   latency.\n"
+            .to_owned();
+    for step in &results.steps {
+        for trouble in troubles(step) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "at {}: {trouble}", load(&step.step));
+        }
+    }
+    if results.settings.verify && results.mismatches() == 0 {
+        let texts: u64 = results.steps.iter().map(|step| step.texts).sum();
+        let _ = writeln!(out, "{texts} embeddings compared: each has the bits of its text alone.");
+    }
+    if results.interrupted {
+        out.push_str("Interrupted: the last step is shorter than the others.\n");
+    }
+    out
+}

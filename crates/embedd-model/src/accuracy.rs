@@ -1,0 +1,152 @@
+//! How near embeddings are to those of a reference: cosines, mean squared errors, and the gate over all texts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::AccuracyRecord;
+use embedd_common::percentile::{mean, quantile, sorted};
+
+/// The cosine to the reference that a text must have where nobody says otherwise.
+pub const DEFAULT_THRESHOLD: f64 = 0.99;
+
+/// How near one text's embedding is to its reference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextAccuracy {
+    /// Its place in the set.
+    pub index: usize,
+    /// Its name in the set.
+    pub id: String,
+    /// Special tokens included.
+    pub tokens: u32,
+    /// See [`cosine`]; null in JSON where there is none.
+    #[serde(with = "nan_as_null")]
+    pub cosine: f64,
+    /// See [`mse`]; null in JSON where there is none.
+    #[serde(with = "nan_as_null")]
+    pub mse: f64,
+    /// Whether the cosine is at or above the threshold.
+    pub passed: bool,
+}
+
+/// How near a set of embeddings is to its reference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Over all texts.
+    pub summary: Summary,
+    /// In the order of the set.
+    pub texts: Vec<TextAccuracy>,
+}
+
+/// Figures over all texts. A text without a cosine leaves none of them a number, and fails the gate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// How many there are.
+    pub texts: usize,
+    /// The least cosine.
+    #[serde(with = "nan_as_null")]
+    pub min_cosine: f64,
+    /// The cosine that 1 % of the texts are under, interpolated between neighbours.
+    #[serde(with = "nan_as_null")]
+    pub p1_cosine: f64,
+    /// The mean cosine.
+    #[serde(with = "nan_as_null")]
+    pub mean_cosine: f64,
+    /// The greatest mean squared error.
+    #[serde(with = "nan_as_null")]
+    pub max_mse: f64,
+    /// The mean of the mean squared errors.
+    #[serde(with = "nan_as_null")]
+    pub mean_mse: f64,
+    /// The least cosine that a text must have.
+    pub threshold: f64,
+    /// Whether there are texts, and each is at or above the threshold.
+    pub passed: bool,
+}
+
+impl TextAccuracy {
+    /// Compares an embedding with its reference. Lengths do not matter to the cosine; the error is that of both vectors
+    /// scaled to norm 1.
+    pub fn compare(index: usize, id: &str, tokens: u32, embedding: &[f32], reference: &[f32], threshold: f64) -> Self {
+        let cosine = cosine(embedding, reference);
+        let mse = mse(&normalized(embedding), &normalized(reference));
+        Self { index, id: id.to_owned(), tokens, cosine, mse, passed: cosine >= threshold }
+    }
+}
+
+impl Accuracy {
+    /// The figures of these texts.
+    pub fn of(texts: Vec<TextAccuracy>, threshold: f64) -> Self {
+        let cosines: Vec<f64> = texts.iter().map(|text| text.cosine).collect();
+        let errors: Vec<f64> = texts.iter().map(|text| text.mse).collect();
+        let (sorted_cosines, sorted_errors) = (sorted(&cosines), sorted(&errors));
+        let summary = Summary {
+            texts: texts.len(),
+            min_cosine: quantile(&sorted_cosines, 0.0),
+            p1_cosine: quantile(&sorted_cosines, 0.01),
+            mean_cosine: mean(&cosines),
+            max_mse: quantile(&sorted_errors, 1.0),
+            mean_mse: mean(&errors),
+            threshold,
+            passed: !texts.is_empty() && texts.iter().all(|text| text.passed),
+        };
+        Self { summary, texts }
+    }
+
+    /// The `count` texts of least cosine, the worst first; those without a cosine come before all others.
+    pub fn worst(&self, count: usize) -> Vec<&TextAccuracy> {
+        let mut texts: Vec<&TextAccuracy> = self.texts.iter().collect();
+        let rank = |text: &TextAccuracy| if text.cosine.is_nan() { f64::NEG_INFINITY } else { text.cosine };
+        texts.sort_by(|a, b| rank(a).total_cmp(&rank(b)));
+        texts.truncate(count);
+        texts
+    }
+}
+
+impl From<&Accuracy> for AccuracyRecord {
+    fn from(accuracy: &Accuracy) -> Self {
+        let Summary { texts, min_cosine, p1_cosine, mean_cosine, threshold, .. } = accuracy.summary;
+        Self { texts: texts.try_into().unwrap_or(u32::MAX), min_cosine, p1_cosine, mean_cosine, threshold }
+    }
+}
+
+/// The cosine of the angle between two vectors, computed in double precision. Not a number where there is none: a
+/// vector is zero, or has a component that is not finite, or the lengths differ.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    if a.len() != b.len() {
+        return f64::NAN;
+    }
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    let cosine = dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt());
+    // Rounding takes the cosine of a vector with itself beyond 1; clamp keeps what is not a number.
+    cosine.clamp(-1.0, 1.0)
+}
+
+/// The mean of the squared differences of the components. Not a number where the lengths differ or are 0.
+pub fn mse(a: &[f32], b: &[f32]) -> f64 {
+    if a.len() != b.len() {
+        return f64::NAN;
+    }
+    let squares = a.iter().zip(b).map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2));
+    squares.sum::<f64>() / a.len() as f64
+}
+
+/// A vector scaled to L2 norm 1; not numbers where it is zero.
+pub fn normalized(vector: &[f32]) -> Vec<f32> {
+    let norm = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    vector.iter().map(|&value| (f64::from(value) / norm) as f32).collect()
+}
+
+/// JSON has no word for what is not a number, and what is written must be readable.
+mod nan_as_null {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_none() }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
+    }
+}
+
+#[cfg(test)]
+mod tests;

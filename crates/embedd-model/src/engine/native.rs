@@ -1,0 +1,95 @@
+//! The native INT8 engine: ONNX Runtime runs a small graph of embedd's own operators, whose weights lie in memory once
+//! for all sessions.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use ort::environment::Environment;
+
+use super::{LoadError, Session, SessionOptions};
+use crate::bundle::{Bundle, BundleError, NATIVE_WEIGHTS_FILE, Variant};
+use embedd_common::checksum::Sha256Hex;
+use embedd_kernels::{Kernels, PageBuffer};
+
+mod operators;
+mod session;
+mod weights;
+mod workers;
+
+use operators::Shared;
+use session::NativeSession;
+use weights::NativeWeights;
+
+/// A native model's files in memory.
+#[derive(Debug)]
+pub(super) struct NativeModel {
+    graph: Vec<u8>,
+    graph_path: PathBuf,
+    weights: Arc<NativeWeights>,
+}
+
+impl NativeModel {
+    /// Reads a bundle's native model: each file once, its length and checksum verified on the way.
+    ///
+    /// # Errors
+    /// [`LoadError::Bundle`] or [`LoadError::Weights`].
+    pub(super) fn of_bundle(bundle: &Bundle) -> Result<Self, LoadError> {
+        let record = bundle.model(Variant::Native)?;
+        let weights_file = record.weights.as_deref().unwrap_or(NATIVE_WEIGHTS_FILE);
+        let started = Instant::now();
+        let weights = bundle.read(weights_file, PageBuffer::zeroed)?;
+        tracing::debug!(bytes = weights.len(), elapsed = ?started.elapsed(), "native weights read and verified");
+        let graph = bundle.read(&record.file, |length| Ok(vec![0; length]))?;
+        Self::new(graph, bundle.folder().join(&record.file), weights, &bundle.folder().join(weights_file))
+    }
+
+    /// Reads a native model that need not be part of a bundle.
+    ///
+    /// # Errors
+    /// [`LoadError::Bundle`] where a file cannot be read, or [`LoadError::Weights`].
+    pub(super) fn of_files(graph_path: &Path, weights_path: &Path) -> Result<Self, LoadError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LoadError::Bundle(BundleError::Io { path, source })
+        };
+        let graph = std::fs::read(graph_path).map_err(failed(graph_path))?;
+        let weights = read(weights_path).map_err(failed(weights_path))?;
+        Self::new(graph, graph_path.to_owned(), weights, weights_path)
+    }
+
+    fn new(graph: Vec<u8>, graph_path: PathBuf, weights: PageBuffer, weights_path: &Path) -> Result<Self, LoadError> {
+        let weights = NativeWeights::parse(weights)
+            .map_err(|error| LoadError::Weights { path: weights_path.to_owned(), reason: error.to_string() })?;
+        Ok(Self { graph, graph_path, weights: Arc::new(weights) })
+    }
+
+    /// A session, which shares the weights.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub(super) fn session(
+        &self,
+        environment: &Environment,
+        kernels: Kernels,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
+        let started = Instant::now();
+        let shared = Shared::new(Arc::clone(&self.weights), kernels, options.threads);
+        let session = NativeSession::load(environment, &self.graph, &shared)
+            .map_err(|error| LoadError::Model { path: self.graph_path.clone(), reason: error.to_string() })?;
+        tracing::debug!(elapsed = ?started.elapsed(), "native session loaded");
+        Ok(Box::new(session))
+    }
+}
+
+fn read(path: &Path) -> io::Result<PageBuffer> {
+    let file = File::open(path)?;
+    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+    let mut buffer = PageBuffer::zeroed(length)?;
+    // The digest is not needed here, and costs little.
+    Sha256Hex::of_filling(&mut buffer, file)?;
+    Ok(buffer)
+}

@@ -1,0 +1,215 @@
+//! The operators of native graphs, domain `embedd`.
+
+use std::marker::PhantomData;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ort::Error;
+use ort::operator::{
+    ComputeContext, FromKernelContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+};
+use ort::value::{TensorElementType, ValueRef};
+
+use super::weights::NativeWeights;
+use super::workers::Workers;
+use crate::bundle::native_io::DOMAIN;
+use embedd_kernels::{Kernels, Offsets, Scratch};
+
+mod attention;
+mod embed;
+mod linear;
+mod pool;
+
+/// What the kernels of one session share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    weights: Arc<NativeWeights>,
+    kernels: Kernels,
+    threads: NonZeroUsize,
+    /// A session runs its nodes one after the other.
+    scratch: Mutex<Scratch>,
+}
+
+impl Shared {
+    pub(super) fn new(weights: Arc<NativeWeights>, kernels: Kernels, threads: NonZeroUsize) -> Arc<Self> {
+        Arc::new(Self { weights, kernels, threads, scratch: Mutex::default() })
+    }
+
+    pub(super) fn threads(&self) -> NonZeroUsize {
+        self.threads
+    }
+
+    fn workers<'c>(&self, context: &'c ComputeContext) -> Workers<'c> {
+        Workers { context, threads: self.threads.get() }
+    }
+
+    fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        self.scratch.lock().unwrap_or_else(|poisoned| {
+            // What a panic left half done is not used again.
+            self.scratch.clear_poison();
+            let mut scratch = poisoned.into_inner();
+            *scratch = Scratch::default();
+            scratch
+        })
+    }
+}
+
+/// The operators for one session.
+pub(super) fn domain(shared: &Arc<Shared>) -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(DOMAIN)?
+        .add(Registered::<embed::Embed>::new(shared))?
+        .add(Registered::<linear::QuantizedLinear>::new(shared))?
+        .add(Registered::<attention::Attention>::new(shared))?
+        .add(Registered::<pool::Pool>::new(shared))
+}
+
+/// What a node of the graph does.
+trait Operation: Send + Sized + 'static {
+    const NAME: &'static str;
+
+    fn inputs() -> Vec<OperatorInput>;
+
+    /// Finds what the node needs; an error says what is missing.
+    fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self, Error>;
+
+    /// Computes the only output, float32.
+    fn compute(&self, shared: &Shared, context: &ComputeContext) -> ort::Result<()>;
+}
+
+const TOKENS: OperatorInput = OperatorInput::required(TensorElementType::Int64);
+const STATES: OperatorInput = OperatorInput::required(TensorElementType::Float32);
+const RESIDUAL: OperatorInput = OperatorInput::optional(TensorElementType::Float32);
+
+/// A node's attributes.
+struct Node<'k> {
+    context: &'k KernelContext<'k>,
+    name: String,
+}
+
+impl<'k> Node<'k> {
+    fn find<T: FromKernelContext<'k>>(&self, attribute: &str) -> Option<T> {
+        self.context.get(attribute)
+    }
+
+    fn attribute<T: FromKernelContext<'k>>(&self, attribute: &str) -> Result<T, Error> {
+        self.find(attribute).ok_or_else(|| self.error(format!("it has no attribute `{attribute}` of the right type")))
+    }
+
+    /// An attribute that counts something.
+    fn count(&self, attribute: &str) -> Result<usize, Error> {
+        let count: i64 = self.attribute(attribute)?;
+        usize::try_from(count).map_err(|_| self.error(format!("its attribute `{attribute}` is {count}")))
+    }
+
+    fn error(&self, reason: impl std::fmt::Display) -> Error {
+        Error::new(format!("node {}: {reason}", self.name))
+    }
+}
+
+/// An operation as ONNX Runtime knows it.
+struct Registered<O> {
+    shared: Arc<Shared>,
+    operation: PhantomData<fn() -> O>,
+}
+
+impl<O> Registered<O> {
+    fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), operation: PhantomData }
+    }
+}
+
+impl<O: Operation> Operator for Registered<O> {
+    type Kernel<'attr> = Guarded<O>;
+
+    fn name(&self) -> &str {
+        O::NAME
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        O::inputs()
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Guarded<O>> {
+        without_panic(|| {
+            let node = Node { context, name: context.node_name()? };
+            let operation = O::create(&node, &self.shared.weights)?;
+            Ok(Guarded { operation, shared: Arc::clone(&self.shared) })
+        })
+    }
+}
+
+/// A kernel whose panics end as errors: nothing may unwind into ONNX Runtime.
+struct Guarded<O> {
+    operation: O,
+    shared: Arc<Shared>,
+}
+
+impl<O: Operation> Kernel for Guarded<O> {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        without_panic(|| self.operation.compute(&self.shared, context))
+    }
+}
+
+fn without_panic<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+    catch(work).unwrap_or_else(|panic| Err(Error::new(panic)))
+}
+
+/// What `work` gives, or what it says in its panic.
+fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        format!("a kernel panicked: {text}")
+    })
+}
+
+/// Whatever an operation fails with, as ONNX Runtime takes it.
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::new(error.to_string())
+}
+
+fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>> {
+    context.input(index)?.ok_or_else(|| Error::new(format!("input {index} is missing")))
+}
+
+/// The rows of a float32 matrix with so many columns.
+fn rows<'v>(value: &'v ValueRef<'_>, columns: usize) -> ort::Result<&'v [f32]> {
+    let (shape, values) = value.try_extract_tensor::<f32>()?;
+    match shape[..] {
+        [_, found] if usize::try_from(found) == Ok(columns) => Ok(values),
+        _ => Err(Error::new(format!("an input is {shape}, and [_, {columns}] is needed"))),
+    }
+}
+
+fn offsets(value: &ValueRef<'_>, tokens: usize) -> ort::Result<Offsets> {
+    Offsets::new(value.try_extract_tensor::<i64>()?.1, tokens).map_err(failed)
+}
+
+/// The output, float32 `[rows, columns]`, for `fill` to fill.
+fn output(
+    context: &ComputeContext,
+    rows: usize,
+    columns: usize,
+    fill: impl FnOnce(&mut [f32]) -> ort::Result<()>,
+) -> ort::Result<()> {
+    let value = context.output(0, [rows, columns])?;
+    let mut value = value.ok_or_else(|| Error::new("ONNX Runtime gave no output"))?;
+    fill(value.try_extract_tensor_mut::<f32>()?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error() {
+        assert_eq!(catch(|| 1), Ok(1));
+        assert_eq!(catch(|| -> i32 { panic!("of {}", "sorts") }), Err("a kernel panicked: of sorts".to_owned()));
+        assert_eq!(catch(|| -> i32 { panic!("plain") }), Err("a kernel panicked: plain".to_owned()));
+    }
+}

@@ -1,0 +1,166 @@
+//! The ONNX Runtime library, and the sessions that it makes of models.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use ort::environment::Environment;
+
+use super::native::NativeModel;
+use super::padded::{Observer, PaddedSession};
+use super::{LoadError, Session, SessionOptions};
+use crate::bundle::{Bundle, Variant};
+use embedd_kernels::{InstructionSet, Kernels};
+
+/// A loaded ONNX Runtime library.
+#[derive(Debug, Clone)]
+pub struct OnnxRuntime {
+    environment: Environment,
+    version: String,
+    kernels: Kernels,
+}
+
+/// What sessions are made of.
+enum Model {
+    Native(NativeModel),
+    /// The ONNX file of a portable graph.
+    Portable(PathBuf),
+}
+
+impl OnnxRuntime {
+    /// Loads the shared library. A process can do that once; what it gives is cheap to clone.
+    ///
+    /// # Errors
+    /// [`LoadError::Library`].
+    pub fn load(library: &Path) -> Result<Self, LoadError> {
+        let failed = |reason: String| LoadError::Library { path: library.to_owned(), reason };
+        if !library.is_file() {
+            return Err(failed("there is no such file".to_owned()));
+        }
+        let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
+        let environment =
+            builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
+        Ok(Self { environment, version: version_of(library), kernels: Kernels::best() })
+    }
+
+    /// With the kernels of this instruction set in native sessions; `None`: those of the fastest that this CPU has.
+    ///
+    /// # Errors
+    /// [`LoadError::InstructionSet`].
+    pub fn with_instruction_set(self, asked: Option<InstructionSet>) -> Result<Self, LoadError> {
+        let kernels = match asked {
+            Some(asked) => Kernels::of(asked).ok_or(LoadError::InstructionSet { asked })?,
+            None => Kernels::best(),
+        };
+        Ok(Self { kernels, ..self })
+    }
+
+    /// The kernels of native sessions.
+    pub fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
+    /// The library's version, such as `1.32.0`; `unknown` where its file name does not say.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Loads one of a bundle's models, its checksum verified, into so many sessions. Those of a native model share its
+    /// weights.
+    ///
+    /// # Errors
+    /// [`LoadError::Bundle`], [`LoadError::Weights`] or [`LoadError::Model`].
+    pub fn sessions(
+        &self,
+        bundle: &Bundle,
+        variant: Variant,
+        count: NonZeroUsize,
+        options: SessionOptions,
+    ) -> Result<Vec<Box<dyn Session>>, LoadError> {
+        let model = Model::of_bundle(bundle, variant)?;
+        (0..count.get()).map(|_| self.start(&model, options)).collect()
+    }
+
+    /// As [`sessions`](Self::sessions), into one.
+    ///
+    /// # Errors
+    /// As [`sessions`](Self::sessions).
+    pub fn one_session(
+        &self,
+        bundle: &Bundle,
+        variant: Variant,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::of_bundle(bundle, variant)?, options)
+    }
+
+    /// Loads a native model from its files, which need not be part of a bundle.
+    ///
+    /// # Errors
+    /// As [`sessions`](Self::sessions).
+    pub fn native_session(
+        &self,
+        graph: &Path,
+        weights: &Path,
+        options: SessionOptions,
+    ) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::Native(NativeModel::of_files(graph, weights)?), options)
+    }
+
+    /// Loads a portable model from its file, which need not be part of a bundle.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub fn session(&self, model: &Path, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
+        self.start(&Model::Portable(model.to_owned()), options)
+    }
+
+    /// Loads a portable model from its file to read these float32 outputs of it.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub fn observer(&self, model: &Path, outputs: Vec<String>, options: SessionOptions) -> Result<Observer, LoadError> {
+        Observer::load(&self.environment, model, outputs, options)
+            .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })
+    }
+
+    fn start(&self, model: &Model, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
+        match model {
+            Model::Native(model) => model.session(&self.environment, self.kernels, options),
+            Model::Portable(path) => {
+                let session = PaddedSession::load(&self.environment, path, options)
+                    .map_err(|error| LoadError::Model { path: path.clone(), reason: error.to_string() })?;
+                Ok(Box::new(session))
+            }
+        }
+    }
+}
+
+impl Model {
+    fn of_bundle(bundle: &Bundle, variant: Variant) -> Result<Self, LoadError> {
+        match variant {
+            Variant::Native => NativeModel::of_bundle(bundle).map(Self::Native),
+            Variant::Fp32 | Variant::Portable => Ok(Self::Portable(bundle.verify(&bundle.model(variant)?.file)?)),
+        }
+    }
+}
+
+/// Off the file's name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`), links followed: the library's own
+/// build information does not hold it.
+fn version_of(library: &Path) -> String {
+    let file = std::fs::canonicalize(library).unwrap_or_else(|_| library.to_owned());
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let numbers: Vec<&str> = name.split('.').filter(|part| part.bytes().all(|byte| byte.is_ascii_digit())).collect();
+    if numbers.is_empty() { "unknown".to_owned() } else { numbers.join(".") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_off_the_file_name() {
+        assert_eq!(version_of(Path::new("x/libonnxruntime.so.1.32.0")), "1.32.0");
+        assert_eq!(version_of(Path::new("x/libonnxruntime.1.32.0.dylib")), "1.32.0");
+        assert_eq!(version_of(Path::new("libonnxruntime.so")), "unknown");
+    }
+}

@@ -1,0 +1,115 @@
+//! Sessions of portable graphs, which take the texts of a batch padded to one length.
+
+use std::path::Path;
+
+use ndarray::{Array2, Ix2};
+use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
+use ort::value::TensorRef;
+
+use super::{InferenceError, Session, SessionOptions, TokenIds};
+use crate::bundle::graph_io;
+
+/// A session of the portable graph: every text of a batch is padded to the longest.
+pub(super) struct PaddedSession {
+    session: OrtSession,
+    pooled_only: RunOptions<HasSelectedOutputs>,
+}
+
+impl PaddedSession {
+    pub(super) fn load(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<Self> {
+        let session = load_session(environment, model, options)?;
+        let output = OutputSelector::no_default().with(graph_io::POOLED_EMBEDDING);
+        let pooled_only = RunOptions::new()?.with_outputs(output);
+        Ok(Self { session, pooled_only })
+    }
+
+    fn run(&mut self, ids: &Array2<i64>, mask: &Array2<i64>) -> ort::Result<Array2<f32>> {
+        let inputs = ort::inputs![
+            graph_io::INPUT_IDS => TensorRef::from_array_view(ids)?,
+            graph_io::ATTENTION_MASK => TensorRef::from_array_view(mask)?,
+        ];
+        let outputs = self.session.run_with_options(inputs, &self.pooled_only)?;
+        let pooled = outputs[graph_io::POOLED_EMBEDDING].try_extract_array::<f32>()?;
+        pooled.into_dimensionality::<Ix2>().map(|pooled| pooled.to_owned()).map_err(ort::Error::wrap)
+    }
+}
+
+impl Session for PaddedSession {
+    fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
+        let (ids, mask) = pad(batch);
+        self.run(&ids, &mask).map_err(|error| InferenceError(error.to_string()))
+    }
+}
+
+/// A session of a portable graph whose float32 outputs are looked at, one text at a time.
+pub struct Observer {
+    session: OrtSession,
+    names: Vec<String>,
+}
+
+impl Observer {
+    pub(super) fn load(
+        environment: &Environment,
+        model: &Path,
+        outputs: Vec<String>,
+        options: SessionOptions,
+    ) -> ort::Result<Self> {
+        Ok(Self { session: load_session(environment, model, options)?, names: outputs })
+    }
+
+    /// The outputs for one text, each row-major, in the order in which they were named.
+    ///
+    /// # Errors
+    /// [`InferenceError`].
+    pub fn observe(&mut self, text: &TokenIds) -> Result<Vec<Vec<f32>>, InferenceError> {
+        self.run(text).map_err(|error| InferenceError(error.to_string()))
+    }
+
+    fn run(&mut self, text: &TokenIds) -> ort::Result<Vec<Vec<f32>>> {
+        let (ids, mask) = pad(&[text]);
+        let inputs = ort::inputs![
+            graph_io::INPUT_IDS => TensorRef::from_array_view(&ids)?,
+            graph_io::ATTENTION_MASK => TensorRef::from_array_view(&mask)?,
+        ];
+        let outputs = self.session.run(inputs)?;
+        self.names.iter().map(|name| Ok(outputs[name.as_str()].try_extract_tensor::<f32>()?.1.to_vec())).collect()
+    }
+}
+
+fn load_session(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<OrtSession> {
+    OrtSession::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(options.threads.get())?
+        // A spinning thread takes a core from the server's own threads, and burns it when there is no work.
+        .with_intra_op_spinning(false)?
+        .commit_from_file(model)
+}
+
+/// Token ids and mask, both `[texts, longest text]`. The mask is what tells padding, so its id does not matter.
+fn pad(batch: &[&TokenIds]) -> (Array2<i64>, Array2<i64>) {
+    let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
+    let mut ids = Array2::zeros((batch.len(), longest));
+    let mut mask = Array2::zeros((batch.len(), longest));
+    for (row, text) in batch.iter().enumerate() {
+        for (column, &id) in text.as_slice().iter().enumerate() {
+            ids[[row, column]] = i64::from(id);
+            mask[[row, column]] = 1;
+        }
+    }
+    (ids, mask)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_padded_to_the_longest_of_their_batch() {
+        let (short, long) = (TokenIds::new([5, 6]), TokenIds::new([1, 2, 3]));
+        let (ids, mask) = pad(&[&short, &long]);
+        assert_eq!(ids, ndarray::array![[5, 6, 0], [1, 2, 3]]);
+        assert_eq!(mask, ndarray::array![[1, 1, 0], [1, 1, 1]]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Reference sets: texts, and what PyTorch makes of them. `reference/make_reference.py` writes them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+/// A reference set in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReferenceSet {
+    /// At least one.
+    pub texts: Vec<ReferenceText>,
+    /// Components of each embedding.
+    pub dimension: usize,
+    /// Tokens of a text at most, special tokens included, when the embeddings were made.
+    pub max_tokens: u32,
+    /// Where it comes from: model, sha256 of its weights, versions, date.
+    pub provenance: BTreeMap<String, String>,
+}
+
+/// One text, and its embedding.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReferenceText {
+    /// Its name in the set.
+    pub id: String,
+    /// The text.
+    pub text: String,
+    /// Of L2 norm 1.
+    pub embedding: Vec<f32>,
+    /// Special tokens included, after truncation.
+    pub token_count: u32,
+}
+
+/// Why a reference set could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReferenceError {
+    /// The file could not be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no reference set.
+    #[error("{path} is no reference set: {reason}; reference/make_reference.py writes one")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: String,
+    text: String,
+}
+
+/// The reference set that comes with embedd for these weights, as the bytes of a file; `None` for other models.
+pub fn built_in(weights_sha256: &str) -> Option<&'static [u8]> {
+    match weights_sha256 {
+        "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658" => {
+            Some(include_bytes!("../../../reference/all-mpnet-base-v2.safetensors"))
+        }
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db" => {
+            Some(include_bytes!("../../../reference/all-MiniLM-L6-v2.safetensors"))
+        }
+        _ => None,
+    }
+}
+
+impl ReferenceSet {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ReferenceError`].
+    pub fn read(path: &Path) -> Result<Self, ReferenceError> {
+        let bytes = fs::read(path).map_err(|source| ReferenceError::Io { path: path.to_owned(), source })?;
+        Self::parse(&bytes, path)
+    }
+
+    /// Reads the bytes of a file; `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`ReferenceError::Malformed`].
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, ReferenceError> {
+        Self::decode(bytes).map_err(|reason| ReferenceError::Malformed { path: path.to_owned(), reason })
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+        let provenance: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let max_tokens = provenance.get("max_seq_length").and_then(|text| text.parse().ok());
+        let max_tokens = max_tokens.ok_or("its metadata has no number `max_seq_length`")?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+
+        let embeddings = tensor(&file, "embeddings", Dtype::F32, 2)?;
+        let counts = tensor(&file, "token_counts", Dtype::I64, 1)?;
+        let lines = tensor(&file, "texts", Dtype::U8, 1)?;
+        let &[rows, dimension] = embeddings.shape() else { return Err("`embeddings` is no matrix".to_owned()) };
+        if rows == 0 || dimension == 0 {
+            return Err("it is empty".to_owned());
+        }
+        let lines = std::str::from_utf8(lines.data()).map_err(|error| format!("`texts`: {error}"))?;
+        let lines: Vec<Line> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).map_err(|error| format!("`texts`: {error}")))
+            .collect::<Result<_, _>>()?;
+        if lines.len() != rows || counts.shape() != [rows] {
+            return Err(format!("it has {rows} embeddings, {} texts, {:?} counts", lines.len(), counts.shape()));
+        }
+        let embeddings = embeddings.data().chunks_exact(size_of::<f32>() * dimension).map(floats);
+        let counts = counts.data().as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes));
+        let texts = lines
+            .into_iter()
+            .zip(embeddings.zip(counts))
+            .map(|(line, (embedding, count))| {
+                let token_count = u32::try_from(count).map_err(|_| format!("a text of {count} tokens"))?;
+                if embedding.iter().any(|value| !value.is_finite()) {
+                    return Err(format!("the embedding of {} is not finite", line.id));
+                }
+                Ok(ReferenceText { id: line.id, text: line.text, embedding, token_count })
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self { texts, dimension, max_tokens, provenance })
+    }
+}
+
+fn tensor<'f>(
+    file: &SafeTensors<'f>,
+    name: &str,
+    dtype: Dtype,
+    dimensions: usize,
+) -> Result<safetensors::tensor::TensorView<'f>, String> {
+    let view = file.tensor(name).map_err(|_| format!("it has no tensor `{name}`"))?;
+    if view.dtype() != dtype || view.shape().len() != dimensions {
+        return Err(format!(
+            "`{name}` is {:?} {:?}, expected {dtype:?} of {dimensions} dimensions",
+            view.dtype(),
+            view.shape()
+        ));
+    }
+    Ok(view)
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mpnet() -> &'static [u8] {
+        built_in("78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658").expect("it comes with embedd")
+    }
+
+    #[test]
+    fn the_built_in_sets_are_whole() {
+        let set = ReferenceSet::parse(mpnet(), Path::new("built-in")).expect("a set");
+        assert_eq!((set.texts.len(), set.dimension, set.max_tokens), (253, 768, 384));
+        assert_eq!(set.provenance["model"], "sentence-transformers/all-mpnet-base-v2");
+        for text in &set.texts {
+            let norm: f64 = text.embedding.iter().map(|&value| f64::from(value).powi(2)).sum();
+            assert!((norm.sqrt() - 1.0).abs() < 1e-5, "{}", text.id);
+        }
+    }
+
+    #[test]
+    fn a_set_cut_anywhere_is_refused() {
+        let whole = mpnet();
+        for length in (0..whole.len()).step_by(whole.len() / 50) {
+            let error = ReferenceSet::parse(&whole[..length], Path::new("cut")).expect_err("cut").to_string();
+            assert!(error.contains("cut is no reference set"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Compiles the served protocols, each with its file descriptors for reflection.
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+
+use prost::Message as _;
+
+/// The repository's `proto/`.
+const PROTO: &str = "../../proto";
+/// The name of the descriptor set, and its files.
+const PROTOCOLS: [(&str, &[&str]); 3] = [
+    ("embedd_v1", &["embedd/v1/embedding.proto", "embedd/v1/admin.proto"]),
+    ("tei_v1", &["tei/v1/tei.proto"]),
+    ("open_inference", &["inference/open_inference.proto"]),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={PROTO}");
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+
+    for (name, files) in PROTOCOLS {
+        let protocol = protox::compile(files, [PROTO])?;
+        fs::write(out.join(format!("{name}_descriptor.bin")), protocol.encode_to_vec())?;
+        // Our statuses and those of tonic-types share one type.
+        tonic_prost_build::configure().extern_path(".google.rpc", "::tonic_types::pb").compile_fds(protocol)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Messages, clients and servers of the served protocols, generated from `proto/`: `embedd.v1` at the root, the others in
+//! modules of their own. Beside them, what every user of the protocols needs: the names of gRPC codes and request ids.
+
+pub mod codes;
+pub mod request_id;
+
+mod generated {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+
+    tonic::include_proto!("embedd.v1");
+}
+pub use generated::*;
+
+/// The protocol's file descriptors, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/embedd_v1_descriptor.bin"));
+
+/// text-embeddings-inference's, as far as it is served.
+pub mod tei {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+
+    tonic::include_proto!("tei.v1");
+
+    /// The protocol's file descriptors, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tei_v1_descriptor.bin"));
+}
+
+/// The Open Inference Protocol.
+pub mod open_inference {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+
+    tonic::include_proto!("inference");
+
+    /// The protocol's file descriptors, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/open_inference_descriptor.bin"));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Listener configs from the settings: TLS, tokens and connection limits.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::error::AppError;
+use crate::accept::MaxConnections;
+use crate::config::{OpenAiChoice, Settings};
+use crate::grpc::{ConnectionLimits, ListenerConfig, Tls, TlsFiles, TransportLimits};
+use crate::http::HttpLimits;
+use crate::reload::NamedFile;
+use crate::tokens::Tokens;
+
+/// The connection limit of the admin, health and HTTP listeners, which only operators, monitoring and probes use.
+const SIDE_LIMIT: MaxConnections = MaxConnections { count: 64, setting: None };
+
+/// The configs of all listeners.
+pub(super) struct Listeners {
+    pub(super) service: ListenerConfig,
+    pub(super) admin: ListenerConfig,
+    pub(super) health: ListenerConfig,
+    pub(super) http: HttpLimits,
+    pub(super) limits: TransportLimits,
+    /// Whether OpenAI's API is served on the HTTP port, or why not.
+    pub(super) openai: Result<(), &'static str>,
+}
+
+impl Listeners {
+    /// Reads certificates and tokens.
+    pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
+        let Settings { tls_certificate, tls_key, tls_client_ca, token_file, .. } = settings;
+        let service = ListenerConfig {
+            tls: tls(
+                named(tls_certificate, "--tls-certificate"),
+                named(tls_key, "--tls-key"),
+                named(tls_client_ca, "--tls-client-ca"),
+            )?,
+            tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
+            max_connections: MaxConnections {
+                count: settings.max_connections.get(),
+                setting: Some("--max-connections"),
+            },
+            connection_limits: connection_limits(settings),
+        };
+        let openai = openai(settings);
+        Ok(Self {
+            service,
+            admin: admin(settings)?,
+            health: side(settings),
+            http: http(settings, openai.is_ok()),
+            limits: limits(settings),
+            openai,
+        })
+    }
+}
+
+fn admin(settings: &Settings) -> Result<ListenerConfig, AppError> {
+    let listener = side(settings);
+    if settings.admin_listen.is_none() {
+        return Ok(listener);
+    }
+    let tls = tls(
+        named(&settings.admin_tls_certificate, "--admin-tls-certificate"),
+        named(&settings.admin_tls_key, "--admin-tls-key"),
+        named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
+    )?;
+    let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
+    Ok(ListenerConfig { tls, tokens, ..listener })
+}
+
+/// Without TLS, tokens and a maximum age: there is no load to balance, and benchmarks and health watches may take long.
+fn side(settings: &Settings) -> ListenerConfig {
+    let connection_limits = ConnectionLimits { max_age: None, ..connection_limits(settings) };
+    ListenerConfig { tls: None, tokens: None, max_connections: SIDE_LIMIT, connection_limits }
+}
+
+/// By default, the HTTP port gives nobody access that the gRPC listener denies.
+fn openai(settings: &Settings) -> Result<(), &'static str> {
+    let Some(http) = settings.http_listen else { return Err("there is no HTTP port (--http-listen)") };
+    match settings.openai {
+        OpenAiChoice::Off => Err("--openai is off"),
+        OpenAiChoice::Auto if settings.tls_certificate.is_some() => {
+            Err("gRPC has TLS, but the HTTP port does not (use --openai on to serve it anyway)")
+        }
+        OpenAiChoice::Auto if !is_within(http.ip(), settings.listen.ip()) => {
+            Err("the HTTP port is reachable from more places than gRPC (use --openai on to serve it anyway)")
+        }
+        OpenAiChoice::Auto | OpenAiChoice::On => Ok(()),
+    }
+}
+
+/// Whether everyone who can reach `address` of this machine can also reach `other`.
+fn is_within(address: IpAddr, other: IpAddr) -> bool {
+    other.is_unspecified() || address.to_canonical().is_loopback() || address.to_canonical() == other.to_canonical()
+}
+
+/// The connections of callers come on top of those for probes and Prometheus.
+fn http(settings: &Settings, serves_callers: bool) -> HttpLimits {
+    let callers = settings.max_connections.get();
+    let with_callers = MaxConnections { count: SIDE_LIMIT.count + callers, setting: Some("--max-connections") };
+    HttpLimits {
+        max_connections: if serves_callers { with_callers } else { SIDE_LIMIT },
+        max_header_bytes: settings.max_header_bytes.get(),
+        max_age: settings.max_connection_age,
+        grace: settings.max_connection_age_grace,
+    }
+}
+
+fn named(path: &Option<PathBuf>, flag: &'static str) -> Option<NamedFile> {
+    path.clone().map(|path| NamedFile { path, flag })
+}
+
+/// The configuration ensures that certificate and key come together.
+fn tls(
+    certificate: Option<NamedFile>,
+    key: Option<NamedFile>,
+    client_ca: Option<NamedFile>,
+) -> Result<Option<Tls>, AppError> {
+    let files = certificate.zip(key).map(|(certificate, key)| TlsFiles { certificate, key, client_ca });
+    Ok(files.map(Tls::open).transpose()?)
+}
+
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    ConnectionLimits {
+        keepalive_interval: settings.keepalive_interval,
+        keepalive_timeout: settings.keepalive_timeout,
+        max_age: settings.max_connection_age,
+        grace: settings.max_connection_age_grace,
+    }
+}
+
+fn limits(settings: &Settings) -> TransportLimits {
+    let number = |limit: std::num::NonZeroUsize| u32::try_from(limit.get()).unwrap_or(u32::MAX);
+    TransportLimits {
+        max_message_bytes: settings.max_message_bytes.get(),
+        max_concurrent_streams: number(settings.max_concurrent_streams),
+        max_header_bytes: number(settings.max_header_bytes),
+    }
+}

@@ -1,0 +1,65 @@
+//! Flags of settings, made from the table of settings.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+
+use crate::config::{Flags, Kind, Setting, TABLE, by_key};
+
+/// The settings of commands that fetch or convert models.
+const SHARED: [&str; 5] = ["model", "home", "offline", "log_format", "log_level"];
+/// The settings of commands that measure engines, in addition to the shared ones.
+const MEASURE: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];
+
+/// Adds the flags of settings that the command uses, and `--config`.
+pub(super) fn add_to(command: Command) -> Command {
+    let flags: Vec<Arg> = match command.get_name() {
+        "serve" => TABLE.iter().map(flag).collect(),
+        "fetch" | "convert" => named(&SHARED).collect(),
+        "package" => {
+            let help = "Pack this bundle [default: the model's in the cache folder]";
+            named(&["bundle"]).map(|bundle| bundle.help(help)).chain(named(&SHARED)).collect()
+        }
+        "validate" | "bench" | "report" => named(&SHARED).chain(named(&MEASURE)).collect(),
+        "health" => Vec::new(),
+        // Clients of a server have no settings.
+        _ => return command,
+    };
+    let file = Arg::new("config")
+        .long("config")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("A TOML file with settings [variable: EMBEDD_CONFIG]");
+    command.arg(file).args(flags)
+}
+
+/// The settings that were given as flags.
+pub(super) fn flags(matches: &ArgMatches) -> Flags {
+    // A command has flags for some settings only: a missing one is not an error.
+    let given = |key: &'static str| Some((key, matches.try_get_one::<String>(key).ok()??.clone()));
+    let values = TABLE.iter().filter_map(|setting| given(setting.key)).collect();
+    let file = matches.try_get_one::<PathBuf>("config").ok().flatten().cloned();
+    Flags { values, file }
+}
+
+fn named(keys: &'static [&str]) -> impl Iterator<Item = Arg> {
+    keys.iter().filter_map(|key| by_key(key)).map(flag)
+}
+
+fn flag(setting: &Setting) -> Arg {
+    let variables: Vec<String> =
+        std::iter::once(setting.variable()).chain(setting.also.iter().map(|name| (*name).to_owned())).collect();
+    let help = format!("{} [default: {}] [variable: {}]", setting.help(), setting.default, variables.join(", "));
+    let flag = Arg::new(setting.key)
+        .long(setting.name())
+        .value_name(setting.placeholder)
+        .help_heading(setting.group.title())
+        .help(help)
+        // `--max-tokens -5` is an invalid value, not an unknown flag.
+        .allow_negative_numbers(true);
+    match setting.kind {
+        // A bare `--offline` means `--offline=true`; `--offline false` would look like a switch and an argument.
+        Kind::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Kind::Text | Kind::Number => flag,
+    }
+}
