@@ -27,7 +27,6 @@ fn wrong_arguments_exit_with_64() {
         &["bench", "--lengths", "100000"],
         &["bench", "--baseline", "a", "--baseline-command", "b"],
         &["embed", "--dimensions", "none", "a text"],
-        &["health", "--server", "nowhere"],
         &["load", "--server", no_server, "--arrivals", "poisson"],
         &["load", "--server", no_server, "--bundle", "b"],
         &["load", "--server", no_server, "--cache", "--skip-cache"],

@@ -9,7 +9,7 @@ use super::*;
 
 pub(crate) mod fake;
 
-use fake::{Fake, busy, reply};
+use fake::{Fake, NEVER_ANSWERED, busy, reply};
 
 /// Ends a test that hangs. Nothing is measured against it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,7 +143,7 @@ async fn no_call_waits_beyond_its_deadline() {
     assert_eq!(busy.kind(), &CallErrorKind::Busy { retry_after: Some(Duration::from_secs(40)) });
     assert_eq!(server.calls(), 1);
     let client = client.with_deadline(Some(Duration::from_millis(100)));
-    let late = client.embed(["a text that takes long"]).await.expect_err("late");
+    let late = client.embed([NEVER_ANSWERED]).await.expect_err("late");
     assert_eq!(late.kind(), &CallErrorKind::Late, "{late}");
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct Seen {
     pub(crate) metadata: MetadataMap,
 }
 
+/// A call that begins with this text is never answered.
+pub(crate) const NEVER_ANSWERED: &str = "a text that takes for ever";
+
 type Answer = dyn Fn(&Seen, usize) -> Result<EmbedResponse, Status> + Send + Sync;
 
 /// A running server; stopped when it is dropped.
@@ -112,7 +115,7 @@ impl EmbeddingService for Service {
             all.push(seen.clone());
             all.len() - 1
         };
-        if seen.texts[0] == "a text that takes long" {
+        if seen.texts[0] == NEVER_ANSWERED {
             std::future::pending::<()>().await;
         }
         (self.answer)(&seen, before).map(Response::new)
