@@ -1,13 +1,13 @@
 # embedd in a container; deploy/README.md says how to build and run it.
 #
-#   docker build -t embedd .                     with all-mpnet-base-v2 inside, converted and proven while it is built
+#   docker build -t embedd .                     with all-mpnet-base-v2, converted and verified during the build
 #   docker build -t embedd --target server .     without a model: mount a bundle at /bundle
 #
-# The digests are those of several public projects that pin the same tags; a registry refuses what is not there.
+# Several public projects pin the same tags with these digests. If a digest does not exist, the pull fails.
 ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian13:nonroot@sha256:e792ab3d241a468a4fd7519ddbbebe66b49b5f365771716ea688ad40b6c6f1c2
 
-# The program. Line tables stay behind; backtraces keep their functions.
+# The program. Line tables are stripped; backtraces still show function names.
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
@@ -16,9 +16,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     && mkdir -p /out \
     && strip --strip-debug -o /out/embedd target/release/embedd
 
-# ONNX Runtime, which pip brings and embedd checks against the sha256 that it knows.
+# ONNX Runtime, downloaded by pip and verified by embedd against a pinned sha256.
 FROM ${BUILD_IMAGE} AS fetch
-# The suite moves on, and pins of its packages' versions would be gone with their files.
+# Package versions are not pinned, because the archive removes old ones when the suite is updated.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-pip \
@@ -27,7 +27,7 @@ COPY --from=build /out/embedd /usr/local/bin/embedd
 ENV EMBEDD_HOME=/var/lib/embedd
 RUN embedd fetch --no-model && embedd fetch --no-model --verify --offline
 
-# What runs: glibc, libstdc++ (for ONNX Runtime), certificates of authorities, and no shell.
+# The runtime image: glibc, libstdc++ (for ONNX Runtime) and CA certificates; no shell.
 FROM ${RUNTIME_IMAGE} AS server
 LABEL org.opencontainers.image.title="embedd" \
       org.opencontainers.image.description="Text embeddings on CPUs over gRPC" \
@@ -35,23 +35,23 @@ LABEL org.opencontainers.image.title="embedd" \
 COPY LICENSE /usr/share/doc/embedd/LICENSE
 COPY --from=fetch /var/lib/embedd/onnxruntime /var/lib/embedd/onnxruntime
 COPY --from=build /out/embedd /usr/local/bin/embedd
-# Nothing is fetched or written: the root file system may be read-only, and there need be no network.
+# The server fetches and writes nothing: the root file system can be read-only, and no network is needed.
 ENV EMBEDD_HOME=/var/lib/embedd \
     EMBEDD_OFFLINE=true \
     EMBEDD_BUNDLE=/bundle
 USER 65532:65532
-# gRPC, and HTTP with metrics. The admin service listens on loopback.
+# gRPC, and HTTP for metrics. The admin service listens on loopback.
 EXPOSE 50051 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["/usr/local/bin/embedd", "health"]
 ENTRYPOINT ["/usr/local/bin/embedd"]
 CMD ["serve"]
 
-# The bundle. The gate ends the build where a text is below 0.99.
+# The bundle. The build fails if any text is below the accuracy gate of 0.99.
 FROM fetch AS convert
 ARG MODEL=sentence-transformers/all-mpnet-base-v2
-# Of the bundle's files, those that the image does without. The float32 model is the largest, and serves where
-# `--engine fp32` asks for it or a CPU has no AVX2; `--build-arg DROP=` keeps it.
+# Files of the bundle to leave out of the image. The float32 model is the largest file, and is needed only for
+# `--engine fp32` and for CPUs without AVX2; `--build-arg DROP=` keeps it.
 ARG DROP=model.onnx
 WORKDIR /
 RUN embedd convert --model "${MODEL}" --no-report --output /bundle \

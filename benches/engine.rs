@@ -1,6 +1,5 @@
-//! The native engine, token ids in and embeddings out, on every CPU of this machine: `cargo bench --bench engine`.
-//! Throughput is told in tokens. `embedd bench` compares the models of a bundle with each other and with other
-//! programs.
+//! The native engine, from token ids to embeddings, on all CPUs of this machine: `cargo bench --bench engine`.
+//! Throughput is in tokens. `embedd bench` compares the engines of a bundle with each other and with other programs.
 
 use std::env;
 use std::hint::black_box;
@@ -18,8 +17,8 @@ use embedd_fetch::model_ref::ModelRef;
 use embedd_model::bundle::{Bundle, Variant};
 use embedd_model::engine::{OnnxRuntime, Session, SessionOptions, TokenIds};
 
-/// Names a bundle other than the default model's in the cache folder. No name for an `EMBEDD_` variable: the program takes
-/// those that it does not know for mistakes.
+/// Names a bundle other than that of the default model in the cache folder. Without the prefix `EMBEDD_`, because the
+/// program rejects unknown variables with that prefix.
 const BUNDLE_VARIABLE: &str = "BENCH_BUNDLE";
 const DEFAULT_MODEL: &str = "sentence-transformers/all-mpnet-base-v2";
 
@@ -49,8 +48,8 @@ fn session(threads: NonZeroUsize) -> anyhow::Result<Box<dyn Session>> {
     };
     let session = load().with_context(|| {
         format!(
-            "NOTHING TO MEASURE: there is no native model in {}. Run `cargo run --release -- convert --force` first, \
-             which makes {DEFAULT_MODEL} in the cache folder, or name a bundle with {BUNDLE_VARIABLE}",
+            "NOTHING TO MEASURE: no native engine in {}. Run `cargo run --release -- convert --force`, which converts \
+             {DEFAULT_MODEL} into the cache folder, or name a bundle with {BUNDLE_VARIABLE}",
             folder.display()
         )
     })?;
@@ -90,7 +89,8 @@ fn measure(
     group.bench_function(name, |bencher| bencher.iter(|| session.infer(black_box(&batch)).expect("embeddings")));
 }
 
-/// Words from all over a vocabulary of some 30 000, so that look-ups go to memory as they do for real texts.
+/// Ids from all over a vocabulary of about 30,000 words, so that embedding lookups miss the CPU's caches as real texts
+/// do.
 fn ids(text: usize, tokens: usize) -> TokenIds {
     let id = |token: usize| 1000 + ((text * 384 + token) as u32).wrapping_mul(2_654_435_761) % 28_000;
     TokenIds::new((0..tokens).map(id).collect::<Vec<_>>())

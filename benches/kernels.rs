@@ -1,8 +1,8 @@
-//! The kernels by themselves, for every instruction set of this CPU: `cargo bench --bench kernels`. Throughput is told
-//! in elements: multiplications for linear layers and attention, floats written for the others. Below each linear layer
-//! stands its share of what this CPU can multiply at most.
+//! The kernels alone, with every instruction set of this CPU: `cargo bench --bench kernels`. Throughput is in elements:
+//! multiplications for linear layers and attention, floats written for the others. Each linear layer is followed by its
+//! share of this CPU's peak.
 
-#[path = "kernels/peak.rs"] // beside this file it would be a benchmark of its own
+#[path = "kernels/peak.rs"] // next to this file, it would be a benchmark of its own
 mod peak;
 
 use std::hint::black_box;
@@ -22,7 +22,7 @@ fn available() -> impl Iterator<Item = Kernels> {
     InstructionSet::ALL.into_iter().filter_map(Kernels::of)
 }
 
-/// Numbers between -1 and 1 that look random.
+/// Pseudorandom numbers between -1 and 1.
 fn floats(count: usize) -> Vec<f32> {
     (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
 }
@@ -31,7 +31,7 @@ fn one_text(tokens: usize) -> Offsets {
     Offsets::new(&[0, tokens as i64], tokens).expect("offsets")
 }
 
-/// Starts its threads anew for every call: some 50 microseconds, which only long texts forgive.
+/// Starts its threads for every call. That takes about 50 microseconds, which matters little for long texts only.
 struct Scoped(usize);
 
 impl Parallel for Scoped {
@@ -55,7 +55,7 @@ impl Parallel for Scoped {
     }
 }
 
-/// A linear layer with random weights, which begin where a model's do: at a multiple of 64 bytes.
+/// A linear layer with random weights, aligned to 64 bytes like those of a model.
 struct Layer {
     layout: RowLayout,
     outputs: usize,
@@ -77,11 +77,17 @@ impl Layer {
         let weights: Vec<u8> =
             (0..(columns * layout.row_bytes()) as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let scales = floats(columns * layout.group_count() * 2);
-        let (weights, scales) = (buffer(&weights), buffer(bytemuck::cast_slice(&scales)));
-        Self { layout, outputs, gelu, weights, scales, bias: floats(columns) }
+        Self {
+            layout,
+            outputs,
+            gelu,
+            weights: buffer(&weights),
+            scales: buffer(bytemuck::cast_slice(&scales)),
+            bias: floats(columns),
+        }
     }
 
-    /// The four of each layer of all-mpnet-base-v2: queries, keys and values; what follows attention; up; down.
+    /// The four linear layers in each layer of all-mpnet-base-v2: queries, keys and values; attention output; up; down.
     fn of_mpnet() -> [Self; 4] {
         [
             Self::random(CHANNELS, 3 * CHANNELS, 16, false),
@@ -92,7 +98,8 @@ impl Layer {
     }
 
     fn weights(&self) -> LinearWeights<'_> {
-        let (weights, scales) = (bytemuck::cast_slice(&self.weights), bytemuck::cast_slice(&self.scales));
+        let weights = bytemuck::cast_slice(&self.weights);
+        let scales = bytemuck::cast_slice(&self.scales);
         LinearWeights::new(self.layout, self.outputs, weights, scales, &self.bias).expect("shapes")
     }
 
@@ -100,7 +107,7 @@ impl Layer {
         if self.gelu { Epilogue::Gelu } else { Epilogue::None }
     }
 
-    /// Multiplications of one row. Channels of 16 bits, which take two, count once.
+    /// Multiplications per row. A 16-bit channel takes two, but counts as one.
     fn products(&self) -> usize {
         self.layout.inputs * self.outputs
     }
@@ -110,8 +117,9 @@ impl Layer {
     }
 }
 
-/// One thread, quantisation of the rows included. Weights stay in the CPU's caches from call to call; in a model, which
-/// has many layers, a few rows wait for memory instead: `cargo bench --bench engine` tells how long.
+/// One thread, including quantization of the activations. The weights stay in the CPU's caches from call to call. In a
+/// model, which has many layers, they do not, so that few rows wait for memory: `cargo bench --bench engine` measures
+/// it.
 fn linear(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("linear");
     group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
@@ -119,35 +127,37 @@ fn linear(criterion: &mut Criterion) {
         let peak = peak::peak(kernels.instruction_set());
         for layer in Layer::of_mpnet() {
             for rows in [1, 11, 64, 128, 384] {
-                let (weights, mut scratch) = (layer.weights(), Scratch::default());
-                let (input, mut output) = (floats(rows * layer.layout.inputs), vec![0.0; rows * layer.outputs]);
+                let weights = layer.weights();
+                let mut scratch = Scratch::default();
+                let input = floats(rows * layer.layout.inputs);
+                let mut output = vec![0.0; rows * layer.outputs];
                 let products = rows * layer.products();
                 group.throughput(Throughput::Elements(products as u64));
                 let name = BenchmarkId::new(format!("{} {}", kernels.instruction_set(), layer.name()), rows);
                 let mut fastest = Duration::MAX;
                 group.bench_function(name, |bencher| {
                     bencher.iter_custom(|calls| {
-                        let mut all = Duration::ZERO;
+                        let mut total = Duration::ZERO;
                         for _ in 0..calls {
                             let started = Instant::now();
                             let output = black_box(&mut output[..]);
                             kernels.linear(&Serial, &input, &weights, layer.epilogue(), &mut scratch, output);
                             let elapsed = started.elapsed();
                             fastest = fastest.min(elapsed);
-                            all += elapsed;
+                            total += elapsed;
                         }
-                        all
+                        total
                     });
                 });
-                tell_share(products, fastest, peak);
+                print_share(products, fastest, peak);
             }
         }
     }
     group.finish();
 }
 
-/// Of the fastest call, because the peak is that of the fastest moment. Nothing where nothing ran.
-fn tell_share(products: usize, fastest: Duration, peak: Option<f64>) {
+/// Compares the fastest call with the peak, which is that of the fastest moment, too. Prints nothing if nothing ran.
+fn print_share(products: usize, fastest: Duration, peak: Option<f64>) {
     let giga = products as f64 / fastest.as_secs_f64() / 1e9;
     match peak.map(|peak| peak / 1e9) {
         _ if fastest == Duration::MAX => {}
@@ -167,8 +177,8 @@ fn attention(criterion: &mut Criterion) {
             let mut output = vec![0.0; tokens * CHANNELS];
             let input = AttentionInput { qkv: &qkv, heads: HEADS, bias };
             group.throughput(Throughput::Elements(2 * (tokens * tokens * CHANNELS) as u64));
-            let two_threads: &[usize] = if tokens > 100 { &[1, 2] } else { &[1] };
-            for &threads in two_threads {
+            let thread_counts: &[usize] = if tokens > 100 { &[1, 2] } else { &[1] };
+            for &threads in thread_counts {
                 let name = format!("{}/{threads} threads", kernels.instruction_set());
                 let parallel: &dyn Parallel = if threads == 1 { &Serial } else { &Scoped(threads) };
                 group.bench_function(BenchmarkId::new(name, tokens), |bencher| {
@@ -182,7 +192,8 @@ fn attention(criterion: &mut Criterion) {
 
 fn residual_norm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("residual_norm");
-    let (weight, bias) = (floats(CHANNELS), floats(CHANNELS));
+    let weight = floats(CHANNELS);
+    let bias = floats(CHANNELS);
     let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
     for kernels in available() {
         for tokens in [11, 384] {
@@ -199,9 +210,11 @@ fn residual_norm(criterion: &mut Criterion) {
 
 fn embed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("embed");
-    let (weight, bias) = (floats(CHANNELS), floats(CHANNELS));
+    let weight = floats(CHANNELS);
+    let bias = floats(CHANNELS);
     let words: Vec<i8> = (0..1000 * CHANNELS).map(|i| (i % 255) as i8).collect();
-    let (word_scales, positions) = (floats(1000 * CHANNELS / 64), floats(514 * CHANNELS));
+    let word_scales = floats(1000 * CHANNELS / 64);
+    let positions = floats(514 * CHANNELS);
     let tables = EmbeddingTables {
         words: &words,
         word_scales: &word_scales,

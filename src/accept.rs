@@ -1,4 +1,4 @@
-//! Connections of a listener: taken while there is room, each served in a task of its own.
+//! Accepts the connections of a listener up to a limit, and serves each in a task of its own.
 
 use std::future::Future;
 use std::io;
@@ -11,33 +11,34 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Before the listener is asked again where it had no descriptor left, or the like.
-const RETRY: Duration = Duration::from_millis(100);
-/// Connections that began together do not end together: an age is up to this part of it shorter or longer.
+/// The delay after an error of the listener itself, such as running out of file descriptors.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// Maximum ages vary by this fraction, so that connections opened together are not closed together.
 const JITTER: f64 = 0.1;
 
-/// How many connections there may be at once.
+/// The maximum number of concurrent connections of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// Those beyond are closed at once.
-    pub connections: usize,
-    /// The flag that sets it, where one does.
+pub(crate) struct MaxConnections {
+    /// Connections beyond it are closed at once.
+    pub count: usize,
+    /// The flag that sets it, if there is one.
     pub setting: Option<&'static str>,
 }
 
-/// Takes connections until `stop`, and is done when the last of them has ended. What serves a connection is told by its
-/// token that no more are taken.
+/// Accepts connections until `stop`, and returns when the last of them has ended. The token that `serve` gets is
+/// cancelled when the listener is closed.
 pub(crate) async fn accept<F>(
     listener: TcpListener,
-    room: Room,
+    max_connections: MaxConnections,
     stop: CancellationToken,
     serve: impl Fn(TcpStream, CancellationToken) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(room.connections));
-    let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
-    let mut crowd = Crowd { room, address: listener.local_addr().ok(), told: false };
+    let permits = Arc::new(Semaphore::new(max_connections.count));
+    let closing = CancellationToken::new();
+    let connections = TaskTracker::new();
+    let mut limit_log = LimitLog { max_connections, address: listener.local_addr().ok(), reached: false };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -45,19 +46,19 @@ pub(crate) async fn accept<F>(
         };
         match accepted {
             Ok((stream, _)) => {
-                let place = Arc::clone(&places).try_acquire_owned().ok();
-                crowd.note(place.is_none());
-                if let Some(place) = place {
-                    // Small replies leave at once; where the system will not have it, they leave later.
+                let permit = Arc::clone(&permits).try_acquire_owned().ok();
+                limit_log.record(permit.is_none());
+                if let Some(permit) = permit {
+                    // Sends small replies without delay; if the system refuses, they are merely sent later.
                     let _ = stream.set_nodelay(true);
                     let served = serve(stream, closing.clone());
                     connections.spawn(async move {
                         served.await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
             }
-            Err(error) => wait_out(&error).await,
+            Err(error) => recover(&error).await,
         }
     }
     drop(listener);
@@ -66,40 +67,40 @@ pub(crate) async fn accept<F>(
     connections.wait().await;
 }
 
-/// Tells once each time that all places are taken.
-struct Crowd {
-    room: Room,
+/// Logs once each time the limit is reached.
+struct LimitLog {
+    max_connections: MaxConnections,
     address: Option<SocketAddr>,
-    told: bool,
+    reached: bool,
 }
 
-impl Crowd {
-    fn note(&mut self, refused: bool) {
-        if refused && !self.told {
-            let Room { connections, setting } = self.room;
+impl LimitLog {
+    fn record(&mut self, refused: bool) {
+        if refused && !self.reached {
+            let MaxConnections { count, setting } = self.max_connections;
             let address = self.address.map(tracing::field::display);
-            tracing::warn!(address, limit = connections, setting, "no more connections are taken");
+            tracing::warn!(address, limit = count, setting, "connection limit reached; closing new connections");
         }
-        self.told = refused;
+        self.reached = refused;
     }
 }
 
-/// A client that went away while it was let in is its own matter; all else may last.
-async fn wait_out(error: &io::Error) {
+/// Waits before the next attempt, unless the error concerns only a client that has disconnected already.
+async fn recover(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-        tracing::warn!(%error, "cannot take a connection; trying again");
-        tokio::time::sleep(RETRY).await;
+        tracing::warn!(%error, "cannot accept a connection; retrying");
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// An age, a tenth less to a tenth more of it.
-pub(crate) fn spread(age: Duration) -> Duration {
-    spread_by(age, fastrand::f64())
+/// A random age within 10 % of `age`.
+pub(crate) fn with_jitter(age: Duration) -> Duration {
+    jittered(age, fastrand::f64())
 }
 
-/// `random` is from 0 to 1.
-fn spread_by(age: Duration, random: f64) -> Duration {
+/// `random` is in `0.0..=1.0`.
+fn jittered(age: Duration, random: f64) -> Duration {
     age.mul_f64(1.0 - JITTER + 2.0 * JITTER * random)
 }
 
@@ -108,8 +109,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_are_a_tenth_more_or_less() {
+    fn jitter_changes_an_age_by_at_most_a_tenth() {
         let age = Duration::from_secs(600);
-        assert_eq!([0.0, 0.5, 1.0].map(|random| spread_by(age, random).as_secs()), [540, 600, 660]);
+        assert_eq!([0.0, 0.5, 1.0].map(|random| jittered(age, random).as_secs()), [540, 600, 660]);
     }
 }

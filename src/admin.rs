@@ -1,72 +1,59 @@
-//! What those who run the server may do with it: compare, measure, reload.
+//! Admin operations on a running server: validate, benchmark, reload.
 //!
-//! All of it goes the way of a request, through the queue of the model being served, and gives way there to callers:
-//! a comparison has one text in the queue at a time; a benchmark has a bounded number of them, and none more while
-//! texts of others wait (see [`benchmark`]).
+//! All of them use the queue of the model being served, at lower priority than callers: a validation has one text in
+//! the queue at a time; a benchmark has a bounded number, and waits while texts of callers are queued (see
+//! [`benchmark`]).
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::model_slot::{ModelSlot, Served};
 use crate::stats::Stats;
 
 pub(crate) mod benchmark;
-mod filler;
 mod probe;
 mod reload;
+mod sample_texts;
 mod validate;
 
 pub(crate) use probe::ProbeError;
 pub(crate) use reload::{LoadFailure, ModelLoader, ReloadError, Reloaded};
 pub(crate) use validate::{NoReference, Validated, Validation};
 
-/// The model, what loads another, and what is told of both; cheap to clone.
+/// Held while an operation runs of which only one may run at a time.
+pub(crate) type OperationLock = OwnedMutexGuard<()>;
+
+/// The admin operations and the state they need; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Operations {
     model: ModelSlot,
     loader: Arc<dyn ModelLoader>,
     stats: Stats,
-    benchmarks: Turn,
-    reloads: Turn,
+    benchmarks: Arc<Mutex<()>>,
+    reloads: Arc<Mutex<()>>,
 }
 
-/// Something that is done by one at a time.
-#[derive(Debug, Clone)]
-struct Turn(Arc<Semaphore>);
-
-/// Held while it is done.
-#[derive(Debug)]
-pub(crate) struct Held(#[allow(dead_code, reason = "it is held")] OwnedSemaphorePermit);
-
 impl Operations {
-    /// Puts the parts together.
     pub(crate) fn new(model: ModelSlot, loader: Arc<dyn ModelLoader>, stats: Stats) -> Self {
-        Self { model, loader, stats, benchmarks: Turn::new(), reloads: Turn::new() }
+        Self { model, loader, stats, benchmarks: Arc::default(), reloads: Arc::default() }
     }
 
-    /// The model being served, once there is one.
+    /// The model being served; `None` until the first one is loaded.
     pub(crate) fn served(&self) -> Option<Arc<Served>> {
         self.model.served()
     }
 
-    /// What the server has been doing.
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// The right to measure; `None` while another does.
-    pub(crate) fn begin_benchmark(&self) -> Option<Held> {
-        self.benchmarks.take()
-    }
-}
-
-impl Turn {
-    fn new() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+    /// Permission to run a benchmark; `None` while another one runs.
+    pub(crate) fn begin_benchmark(&self) -> Option<OperationLock> {
+        Arc::clone(&self.benchmarks).try_lock_owned().ok()
     }
 
-    fn take(&self) -> Option<Held> {
-        Arc::clone(&self.0).try_acquire_owned().ok().map(Held)
+    fn begin_reload(&self) -> Option<OperationLock> {
+        Arc::clone(&self.reloads).try_lock_owned().ok()
     }
 }

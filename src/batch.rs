@@ -18,9 +18,9 @@ mod worker;
 
 pub(crate) use policy::BatchLimits;
 use queue::{Pending, Queue};
-use schedule::Lane;
+use schedule::Flow;
 
-/// Feeds the sessions; dropped, it finishes what is queued and ends its workers.
+/// Feeds the sessions. Dropping it finishes the queued texts and stops the workers.
 #[derive(Debug)]
 pub(crate) struct Batcher {
     queue: Arc<Queue>,
@@ -28,54 +28,48 @@ pub(crate) struct Batcher {
     workers: Vec<JoinHandle<()>>,
 }
 
-/// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueLimits {
-    /// Requests of which texts may be due before a request that comes: with more, it is refused.
+    /// Maximum number of requests with texts scheduled ahead of a new request, which is refused if there are more.
     pub ahead: NonZeroUsize,
-    /// Texts in all, those of large requests that are not due yet included. A single request may exceed it where
-    /// nothing waits.
+    /// Maximum number of queued texts, including those of large requests that are scheduled later. A single request may
+    /// exceed it if the queue is empty.
     pub total: NonZeroUsize,
 }
 
-/// An admitted request: its texts come in here, one after the other.
+/// An admitted request, to which its texts are passed one by one.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     queue: Arc<Queue>,
-    lane: Mutex<Lane>,
+    flow: Mutex<Flow>,
 }
 
-/// The embedding of one text, and what it took.
+/// The embedding of one text, with its timings.
 #[derive(Debug, Clone)]
 pub(crate) struct Inferred {
-    /// Pooled, not normalised.
+    /// Pooled, not normalized.
     pub embedding: Vec<f32>,
-    /// When the text began to wait for a session.
+    /// When the text was queued.
     pub enqueued: Instant,
-    /// How long it waited.
+    /// How long it waited for a session.
     pub queue: Duration,
-    /// Batches are counted from the start, so that a request can tell whether two texts shared one.
+    /// Number of its batch since the start; the same for texts that shared one.
     pub batch: u64,
-    /// Texts in the batch, those of other requests included.
+    /// Texts in the batch, including those of other requests.
     pub batch_texts: usize,
     /// How long the model ran on the batch.
     pub infer: Duration,
 }
 
-/// Why texts were not embedded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum BatchError {
-    /// Too much waits.
-    #[error("the server is busy: {waiting} texts wait for a session, and {refused} more do not fit; try again later")]
+    #[error("the server is busy: {waiting} texts are queued, and {refused} more do not fit; try again later")]
     QueueFull {
-        /// Texts waiting.
         waiting: usize,
-        /// Texts that were refused.
         refused: usize,
-        /// When there may be room again.
+        /// When the queue is likely to have space again.
         retry_after: Duration,
     },
-    /// The server is stopping.
     #[error("the server is stopping")]
     Closed,
     /// The model failed on the batch that a text was in.
@@ -83,14 +77,14 @@ pub(crate) enum BatchError {
     Inference(#[from] InferenceError),
 }
 
-/// What a worker says of one text.
+/// A worker's answer for one text.
 type Reply = Result<Inferred, InferenceError>;
 
 impl Batcher {
-    /// Starts a worker thread for each session. `counters` may be those of another batcher, too.
+    /// Starts a worker thread for each session. `counters` may be shared with other batchers.
     ///
     /// # Errors
-    /// What starting a thread failed with.
+    /// A thread that cannot be started.
     pub(crate) fn start(
         sessions: Vec<Box<dyn Session>>,
         batch: BatchLimits,
@@ -109,46 +103,44 @@ impl Batcher {
         Ok(batcher)
     }
 
-    /// Admits a request of `texts` texts.
+    /// Admits a request of `texts` texts, all of them or none.
     ///
     /// # Errors
     /// [`BatchError::QueueFull`], [`BatchError::Closed`].
     pub(crate) fn admit(&self, texts: usize) -> Result<Admitted, BatchError> {
-        let lane = self.queue.admit(texts)?;
-        Ok(Admitted { queue: Arc::clone(&self.queue), lane: Mutex::new(lane) })
+        let flow = self.queue.admit(texts)?;
+        Ok(Admitted { queue: Arc::clone(&self.queue), flow: Mutex::new(flow) })
     }
 
-    /// How much a batch holds.
     pub(crate) fn batch_limits(&self) -> BatchLimits {
         self.batch
     }
 
-    /// How much may wait.
     pub(crate) fn queue_limits(&self) -> QueueLimits {
         self.queue.limits()
     }
 
-    /// The queue as it is now, and what was counted.
+    /// The current state of the queue, and its counters.
     pub(crate) fn queue_stats(&self) -> QueueStats {
         self.queue.stats()
     }
 
-    /// Sessions that run a batch now.
+    /// The number of sessions that are running a batch.
     pub(crate) fn busy(&self) -> usize {
         self.queue.busy()
     }
 }
 
 impl Admitted {
-    /// Embeds the request's next text. Dropped before it is done, a text that still waits is not computed.
+    /// Embeds the request's next text. If the future is dropped while the text is queued, the text is not computed.
     ///
     /// # Errors
     /// [`BatchError::Closed`], [`BatchError::Inference`].
     pub(crate) async fn infer(&self, ids: TokenIds) -> Result<Inferred, BatchError> {
         let (reply, receiver) = oneshot::channel();
         let pending = Pending { ids, reply, enqueued: Instant::now() };
-        // A lane is two numbers: whoever held it has left it whole.
-        self.queue.push(&mut self.lane.lock().unwrap_or_else(PoisonError::into_inner), pending)?;
+        // A flow is two numbers, valid even if a holder of the lock panicked.
+        self.queue.push(&mut self.flow.lock().unwrap_or_else(PoisonError::into_inner), pending)?;
         Ok(receiver.await.map_err(|_| BatchError::Closed)??)
     }
 }
@@ -157,7 +149,7 @@ impl Drop for Batcher {
     fn drop(&mut self) {
         self.queue.close();
         for worker in self.workers.drain(..) {
-            // A worker catches the panics of its session; one that died all the same has nothing more to say.
+            // Workers catch the panics of their session; any other panic has been logged.
             let _ = worker.join();
         }
     }

@@ -1,7 +1,7 @@
-//! Embeddings that were computed before, bounded by bytes and age; a text that many ask for at once is computed once.
+//! The cache of embeddings, bounded in bytes and age. Concurrent requests for one text compute it once (single-flight).
 //!
-//! What is kept is the pooled vector before it is cut and normalised: one entry serves every option that only changes
-//! how the vector is finished. Its key is a SHA-256 over everything else that the vector depends on.
+//! Entries hold the pooled vector before it is cut and normalized, so that one entry serves all options that only
+//! change how the vector is finished. The key is a SHA-256 over everything else that the vector depends on.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use sha2::{Digest, Sha256};
 
 use crate::stats::CacheStats;
 
-/// What an entry takes beside its vector: its key, moka's own records of it, and what allocations round up to. Measured
-/// as growth of resident memory over 100,000 entries of dimension 384.
+/// Memory of an entry besides its vector: the key, moka's bookkeeping and rounding by the allocator. Measured as growth
+/// of resident memory over 100,000 entries of dimension 384.
 const OVERHEAD_BYTES: usize = 320;
 
-/// Vectors of texts; cheap to clone, shared by all models that are served.
+/// Shared by all models being served; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct EmbeddingCache {
     entries: Cache<CacheKey, Arc<CachedEmbedding>>,
@@ -33,27 +33,26 @@ struct Counters {
     evictions: AtomicU64,
 }
 
-/// What the model made of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CachedEmbedding {
-    /// Not cut, not normalised.
+    /// The model's output, neither cut nor normalized.
     pub pooled: Box<[f32]>,
-    /// Tokens that the model saw.
+    /// Tokens that the model processed.
     pub token_count: usize,
     /// Whether tokens were dropped.
     pub truncated: bool,
 }
 
-/// Everything that a pooled vector depends on, digested.
+/// A digest of everything that a pooled vector depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct CacheKey([u8; 32]);
 
-/// Makes the keys of one model as it is served.
+/// Creates the keys of one model.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheScope(Sha256);
 
 impl CacheScope {
-    /// `parts`: whatever a vector depends on that is the same for all requests, in a fixed order.
+    /// `parts`, in a fixed order, are what a vector depends on apart from the request.
     pub(crate) fn new(parts: &[&[u8]]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
@@ -62,7 +61,7 @@ impl CacheScope {
         Self(digest)
     }
 
-    /// The key of a text; `options`: what the request may choose that changes the pooled vector.
+    /// The key of a text; `options` are those of the request that change the pooled vector.
     pub(crate) fn key(&self, options: &[u8], text: &str) -> CacheKey {
         let mut digest = self.0.clone();
         add_part(&mut digest, options);
@@ -71,14 +70,14 @@ impl CacheScope {
     }
 }
 
-/// With its length in front, so that no two lists of parts digest the same bytes.
+/// Prefixes the part with its length, so that different lists of parts have different digests.
 fn add_part(digest: &mut Sha256, part: &[u8]) {
     digest.update((part.len() as u64).to_le_bytes());
     digest.update(part);
 }
 
 impl EmbeddingCache {
-    /// Room for `capacity_bytes`; an entry goes when it is `time_to_live` old.
+    /// A cache of at most `capacity_bytes`, whose entries expire after `time_to_live`.
     pub(crate) fn new(capacity_bytes: u64, time_to_live: Option<Duration>) -> Self {
         let counters = Arc::new(Counters::default());
         let evicted = Arc::clone(&counters);
@@ -96,7 +95,7 @@ impl EmbeddingCache {
         Self { entries: builder.build(), capacity_bytes, counters }
     }
 
-    /// The entry, where there is one.
+    /// Looks an entry up and counts the hit or miss.
     pub(crate) async fn get(&self, key: &CacheKey) -> Option<Arc<CachedEmbedding>> {
         let entry = self.entries.get(key).await;
         let counter = if entry.is_some() { &self.counters.hits } else { &self.counters.misses };
@@ -104,11 +103,11 @@ impl EmbeddingCache {
         entry
     }
 
-    /// The entry, computed where it is missing, and whether this call did not compute it: of all who ask for one key at
-    /// the same time, one computes. Where that one is dropped, the next one computes; where it fails, all of them fail.
+    /// Returns the entry, computed if it is missing, and whether another call computed it. Of concurrent calls with one
+    /// key, one computes. If its future is dropped, another call takes over; if it fails, all of them fail.
     ///
     /// # Errors
-    /// The computation's.
+    /// Those of the computation.
     pub(crate) async fn get_or_compute<E: Clone + Send + Sync + 'static>(
         &self,
         key: CacheKey,
@@ -121,7 +120,7 @@ impl EmbeddingCache {
         }
     }
 
-    /// Drops every entry, and says how many there were.
+    /// Removes all entries and returns how many there were.
     pub(crate) async fn clear(&self) -> u64 {
         self.entries.run_pending_tasks().await;
         let entries = self.entries.entry_count();
@@ -130,7 +129,6 @@ impl EmbeddingCache {
         entries
     }
 
-    /// What there is now.
     pub(crate) async fn stats(&self) -> CacheStats {
         self.entries.run_pending_tasks().await;
         let Counters { hits, misses, evictions } = &*self.counters;

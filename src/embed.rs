@@ -1,4 +1,4 @@
-//! The request path, from a checked request to its vectors.
+//! The request path, from a validated request to its vectors.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,19 +12,18 @@ use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{TokenizeError, Tokenized, Tokenizer};
+use embedd_model::vector::normalize;
 
-mod course;
 mod names;
+mod timeline;
 mod tokens;
 
-pub(crate) use course::{Course, Timings};
 pub(crate) use names::NoSuchModel;
+pub(crate) use timeline::{Timeline, Timings};
 pub(crate) use tokens::TokenCount;
 
-/// Texts with more bytes than this together are tokenised where they block no other request: about a millisecond.
+/// Texts of up to this many bytes in total are tokenized right on the async thread: that takes about a millisecond.
 const INLINE_TOKENIZE_BYTES: usize = 4096;
-/// The smallest norm that is divided by, as PyTorch's `normalize` has it.
-const MIN_NORM: f64 = 1e-12;
 
 /// A loaded model, ready to embed.
 #[derive(Debug)]
@@ -36,84 +35,80 @@ pub(crate) struct Embedder {
     limits: Limits,
 }
 
-/// The cache, and the keys under which this model's vectors are in it.
+/// The shared cache, with the key scope of this model.
 #[derive(Debug)]
 struct ModelCache {
     entries: EmbeddingCache,
     scope: CacheScope,
 }
 
-/// What there is to say of the loaded model.
+/// Facts about the loaded model.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelInfo {
-    /// As its users know it.
+    /// The name that callers use.
     pub name: String,
-    /// Of the bundle: other bytes, another fingerprint.
+    /// Of the bundle; changes with any of its bytes.
     pub fingerprint: String,
-    /// sha256 of the source's weights.
+    /// SHA-256 of the source's weights.
     pub revision: String,
-    /// Which of the bundle's models runs.
+    /// The engine of the bundle that runs.
     pub variant: Variant,
-    /// The CPU's instruction set that matters here, for example `avx512-vnni`.
+    /// The instruction set that the engine uses, for example `avx512-vnni`.
     pub instruction_set: String,
-    /// The recipe by which the weights were quantised.
+    /// The quantization recipe of the weights.
     pub quantization: String,
-    /// Against PyTorch, where it was measured.
+    /// Compared with PyTorch, if it was measured.
     pub accuracy: Option<AccuracyRecord>,
-    /// How token states become one vector.
+    /// How the hidden states of the tokens become one vector.
     pub pooling: Pooling,
-    /// What happens to texts that are too long, where the request does not say.
+    /// What happens to texts that are too long, unless the request says otherwise.
     pub default_truncation: Truncation,
     /// Of the ONNX Runtime library.
     pub runtime_version: String,
     /// Sessions in the pool.
     pub sessions: usize,
-    /// Threads of a session.
+    /// Threads per session.
     pub threads: usize,
 }
 
-/// The vectors of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub(crate) struct Embedded {
     /// In the order of the texts.
     pub embeddings: Vec<Embedding>,
-    /// Where the time went.
     pub timings: Timings,
-    /// When that was.
-    pub course: Course,
+    pub timeline: Timeline,
 }
 
 /// The vector of one text.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Embedding {
-    /// As many as the request's dimensions.
+    /// As many components as the request's dimensions.
     pub values: Vec<f32>,
-    /// Tokens that the model saw, special tokens included.
+    /// Tokens that the model processed, including special tokens.
     pub token_count: usize,
     /// Whether tokens were dropped.
     pub truncated: bool,
-    /// Whether the vector was in the cache, or computed for another request meanwhile.
+    /// Whether the vector came from the cache or from a concurrent request for the same text.
     pub cached: bool,
 }
 
-/// Why a request was not answered.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum EmbedError {
-    /// One of its texts is not acceptable.
+    /// One of the texts cannot be embedded.
     #[error("texts[{index}] {error}")]
     Text {
-        /// Its place in the request.
+        /// Its position in the request.
         index: usize,
-        /// Why.
         error: TokenizeError,
     },
-    /// Its texts found no room, or the model failed.
+    /// The queue was full, or the model failed.
     #[error(transparent)]
     Batch(#[from] BatchError),
 }
 
 impl Embedder {
-    /// Puts the parts together; without a cache, every text is computed.
+    /// Without a cache, every text is computed.
     pub(crate) fn new(
         tokenizer: Tokenizer,
         batcher: Batcher,
@@ -125,42 +120,39 @@ impl Embedder {
         Self { tokenizer, batcher, cache, model, limits }
     }
 
-    /// What there is to say of the loaded model.
     pub(crate) fn model(&self) -> &ModelInfo {
         &self.model
     }
 
-    /// What a request may ask for.
+    /// The limits of a request.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Tokens of a text that the model sees at most.
+    /// The maximum number of tokens per text that the model processes.
     pub(crate) fn max_tokens(&self) -> usize {
         self.tokenizer.max_tokens()
     }
 
-    /// How much a batch holds.
     pub(crate) fn batch_limits(&self) -> BatchLimits {
         self.batcher.batch_limits()
     }
 
-    /// How much may wait.
     pub(crate) fn queue_limits(&self) -> QueueLimits {
         self.batcher.queue_limits()
     }
 
-    /// The queue as it is now, and what was counted since the start.
+    /// The current state of the queue, and its counters since the start.
     pub(crate) fn queue_stats(&self) -> QueueStats {
         self.batcher.queue_stats()
     }
 
-    /// The pool as it is now.
+    /// The current state of the session pool.
     pub(crate) fn session_stats(&self) -> SessionStats {
         SessionStats { total: self.model.sessions, busy: self.batcher.busy(), threads: self.model.threads }
     }
 
-    /// The cache as it is now; all zero where there is none.
+    /// The current state of the cache; all zero if there is none.
     pub(crate) async fn cache_stats(&self) -> CacheStats {
         match &self.cache {
             Some(cache) => cache.entries.stats().await,
@@ -168,7 +160,7 @@ impl Embedder {
         }
     }
 
-    /// Empties the cache, and tells how many entries it had.
+    /// Empties the cache and returns the number of removed entries.
     pub(crate) async fn clear_cache(&self) -> u64 {
         match &self.cache {
             Some(cache) => cache.entries.clear().await,
@@ -176,79 +168,79 @@ impl Embedder {
         }
     }
 
-    /// Look up, tokenise what was not found, infer, finish.
+    /// Looks up, tokenizes what is missing, infers, finishes.
     ///
-    /// Dropped before it is done, what still waits is not computed, unless another request waits for it, too.
+    /// If the future is dropped, queued texts are not computed unless another request needs them.
     ///
     /// # Errors
     /// [`EmbedError`].
     pub(crate) async fn embed(&self, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
-        let started = Instant::now();
-        let mut found = self.look_up(request).await;
-        let missing: Vec<usize> = (0..found.len()).filter(|&index| found[index].embedding.is_none()).collect();
-        let mut course = Course::default();
+        let start = Instant::now();
+        let mut lookups = self.look_up(request).await;
+        let missing: Vec<usize> = (0..lookups.len()).filter(|&index| lookups[index].embedding.is_none()).collect();
+        let mut timeline = Timeline::default();
         if !missing.is_empty() {
-            let tokenizing = Instant::now();
+            let tokenize_start = Instant::now();
             let tokenized = without_blocking(request.texts(), || self.tokenize(request, &missing))?;
-            course.tokenized_since(tokenizing);
-            self.compute(&mut found, missing.into_iter().zip(tokenized).collect(), &mut course).await?;
+            timeline.tokenized_since(tokenize_start);
+            self.compute(&mut lookups, missing.into_iter().zip(tokenized).collect(), &mut timeline).await?;
         }
-        let embeddings = found.into_iter().filter_map(|found| found.finish(request)).collect();
-        let timings = course.end(started);
-        Ok(Embedded { embeddings, timings, course })
+        let embeddings = lookups.into_iter().filter_map(|lookup| lookup.finish(request)).collect();
+        let timings = timeline.end(start);
+        Ok(Embedded { embeddings, timings, timeline })
     }
 
-    /// What the cache has of the request's texts.
-    async fn look_up(&self, request: &EmbedRequest) -> Vec<Found> {
+    async fn look_up(&self, request: &EmbedRequest) -> Vec<Lookup> {
         let Some(cache) = self.cache.as_ref().filter(|_| !request.options().skip_cache) else {
-            return request.texts().iter().map(|_| Found::default()).collect();
+            return request.texts().iter().map(|_| Lookup::default()).collect();
         };
-        // What a request may choose and a pooled vector depends on.
+        // The options that change a pooled vector.
         let options = [request.options().truncation as u8];
-        let mut found = Vec::with_capacity(request.texts().len());
+        let mut lookups = Vec::with_capacity(request.texts().len());
         for text in request.texts() {
             let key = cache.scope.key(&options, text);
             let embedding = cache.entries.get(&key).await;
-            found.push(Found { key: Some(key), cached: embedding.is_some(), embedding });
+            lookups.push(Lookup { key: Some(key), cached: embedding.is_some(), embedding });
         }
-        found
+        lookups
     }
 
-    /// Fills in what was not found; `missing`: places in the request, and the texts there.
+    /// Computes the texts that the cache did not have; `missing` are their indices in the request and their tokens.
     async fn compute(
         &self,
-        found: &mut [Found],
+        lookups: &mut [Lookup],
         mut missing: Vec<(usize, Tokenized)>,
-        course: &mut Course,
+        timeline: &mut Timeline,
     ) -> Result<(), EmbedError> {
         let admitted = self.batcher.admit(missing.len())?;
-        // Neighbours of like length leave little padding, where the engine pads.
+        // For engines that pad: texts of similar length in one batch need little padding.
         missing.sort_by_key(|(_, text)| text.ids.len());
-        let course = Mutex::new(course);
+        let timeline = Mutex::new(timeline);
         let computing = missing.into_iter().map(|(index, text)| {
-            let (key, infer) = (found[index].key, infer(&admitted, text, &course));
+            let key = lookups[index].key;
+            let infer = infer(&admitted, text, &timeline);
             async move {
                 let (embedding, cached) = match (&self.cache, key) {
                     (Some(cache), Some(key)) => cache.entries.get_or_compute(key, infer).await?,
                     _ => (Arc::new(infer.await?), false),
                 };
-                Ok::<_, BatchError>((index, Found { key, embedding: Some(embedding), cached }))
+                Ok::<_, BatchError>((index, Lookup { key, embedding: Some(embedding), cached }))
             }
         });
         for (index, computed) in try_join_all(computing.collect::<Vec<_>>()).await? {
-            found[index] = computed;
+            lookups[index] = computed;
         }
         Ok(())
     }
 
-    /// The request's texts at the places `missing`.
+    /// Tokenizes the texts at the indices `missing`.
     fn tokenize(&self, request: &EmbedRequest, missing: &[usize]) -> Result<Vec<Tokenized>, EmbedError> {
         let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str()));
         each_text(texts, |text| self.tokenizer.tokenize(text, request.options().truncation))
     }
 }
 
-/// Everything but the text and the request's options that a pooled vector depends on.
+/// Everything that a pooled vector depends on, except for the text and the request's options.
 fn cache_scope(model: &ModelInfo, max_tokens: usize) -> CacheScope {
     CacheScope::new(&[
         model.fingerprint.as_bytes(),
@@ -258,24 +250,22 @@ fn cache_scope(model: &ModelInfo, max_tokens: usize) -> CacheScope {
     ])
 }
 
-/// A text of a request, and its vector once that is there.
+/// The cache's answer for one text, completed once its vector is computed.
 #[derive(Debug, Default)]
-struct Found {
-    /// Where the cache may be used.
+struct Lookup {
+    /// `None` if the cache must not be used.
     key: Option<CacheKey>,
     embedding: Option<Arc<CachedEmbedding>>,
     cached: bool,
 }
 
-impl Found {
-    /// Cuts first, so that a normalised vector has norm 1 at any number of dimensions.
+impl Lookup {
+    /// Cuts to the request's dimensions before normalizing, so that the result has norm 1.
     fn finish(self, request: &EmbedRequest) -> Option<Embedding> {
         let CachedEmbedding { pooled, token_count, truncated } = &*self.embedding?;
         let mut values = pooled[..request.dimensions()].to_vec();
         if request.options().normalize {
-            let squares: f64 = values.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-            let scale = 1.0 / squares.sqrt().max(MIN_NORM);
-            values.iter_mut().for_each(|value| *value = (f64::from(*value) * scale) as f32);
+            normalize(&mut values);
         }
         Some(Embedding { values, token_count: *token_count, truncated: *truncated, cached: self.cached })
     }
@@ -284,27 +274,28 @@ impl Found {
 async fn infer(
     admitted: &Admitted,
     text: Tokenized,
-    course: &Mutex<&mut Course>,
+    timeline: &Mutex<&mut Timeline>,
 ) -> Result<CachedEmbedding, BatchError> {
-    let (token_count, truncated) = (text.ids.len(), text.truncated);
+    let token_count = text.ids.len();
+    let truncated = text.truncated;
     let inferred = admitted.infer(text.ids).await?;
-    course.lock().unwrap_or_else(PoisonError::into_inner).inferred(&inferred);
+    timeline.lock().unwrap_or_else(PoisonError::into_inner).inferred(&inferred);
     Ok(CachedEmbedding { pooled: inferred.embedding.into(), token_count, truncated })
 }
 
 fn each_text<'t, T>(
     texts: impl Iterator<Item = (usize, &'t str)>,
-    mut work: impl FnMut(&str) -> Result<T, TokenizeError>,
+    mut map: impl FnMut(&str) -> Result<T, TokenizeError>,
 ) -> Result<Vec<T>, EmbedError> {
-    texts.map(|(index, text)| work(text).map_err(|error| EmbedError::Text { index, error })).collect()
+    texts.map(|(index, text)| map(text).map_err(|error| EmbedError::Text { index, error })).collect()
 }
 
-/// Long texts are worked on beside other requests.
-fn without_blocking<T>(texts: &[String], work: impl FnOnce() -> T) -> T {
-    beside_others(texts.iter().map(String::len).sum::<usize>() > INLINE_TOKENIZE_BYTES, work)
+/// Tokenizes long texts without blocking other requests.
+fn without_blocking<T>(texts: &[String], tokenize: impl FnOnce() -> T) -> T {
+    block_in_place_if(texts.iter().map(String::len).sum::<usize>() > INLINE_TOKENIZE_BYTES, tokenize)
 }
 
-/// What takes long is done while another thread takes over this one's other requests.
-pub(crate) fn beside_others<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
+/// Runs `work`; if it takes long, another thread takes over this one's other tasks meanwhile.
+pub(crate) fn block_in_place_if<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
     if takes_long { tokio::task::block_in_place(work) } else { work() }
 }

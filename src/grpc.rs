@@ -1,12 +1,10 @@
-//! The wire: gRPC to the domain's types and back, and nothing else. The services for callers speak several protocols
-//! (`embedding`, `tei`, `open_inference`) by one way (`calls`).
+//! The gRPC listeners. Their services translate between messages and domain types, and do nothing else. The embedding
+//! services of all protocols (`embedding`, `tei`, `open_inference`) share one path (`calls`).
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::Server;
-use tonic::transport::server::Router;
-use tower::layer::util::{Identity, Stack};
 
 use crate::admin::Operations;
 use crate::serving::Serving;
@@ -20,12 +18,14 @@ use embedd_proto::tei::info_server::InfoServer;
 use embedd_proto::tei::tokenize_server::TokenizeServer;
 
 mod admin;
+mod auth;
 mod calls;
-mod door;
+mod deadline;
 mod embedding;
-mod ending;
-mod guard;
 mod health;
+mod layers;
+mod limits;
+mod listener;
 mod observe;
 mod open_inference;
 mod protocols;
@@ -36,12 +36,14 @@ mod tei;
 mod tls;
 
 use admin::Admin;
+use auth::AuthInterceptor;
 use calls::Calls;
-pub(crate) use door::{Door, Stay};
+use deadline::DeadlineLayer;
 use embedding::Embedding;
-use ending::EndingLayer;
-use guard::Guard;
 pub(crate) use health::Health;
+use layers::{Layers, Services};
+pub(crate) use limits::TransportLimits;
+pub(crate) use listener::{ConnectionLimits, ListenerConfig};
 use observe::ObserveLayer;
 use open_inference::OpenInference;
 use protocols::ADMIN;
@@ -49,142 +51,121 @@ pub(crate) use protocols::Protocols;
 use tei::Tei;
 pub(crate) use tls::{Tls, TlsError, TlsFiles};
 
-/// What the transport takes from a client before a request is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TransportLimits {
-    /// Bytes of a message from a client. Replies are as large as a request within its own limits makes them: to refuse one
-    /// would throw away work that is done.
-    pub max_message_bytes: usize,
-    /// Calls under way on one connection.
-    pub max_concurrent_streams: u32,
-    /// Bytes of the header list of one call.
-    pub max_header_bytes: u32,
-}
+/// The stream resets that a client may provoke on one connection by violating HTTP/2; beyond them the connection is closed.
+/// tonic's default is no limit: every such frame would cost memory while the client does not read the resets, and CPU time
+/// if it does (RUSTSEC-2024-0003). 1024 is hyper's own default; well-behaved clients provoke none.
+const MAX_PROVOKED_RESETS: usize = 1024;
 
-/// What the listener for callers needs.
+/// The largest request of health and reflection, which carry at most a name. Health is open to everyone, and tonic's default
+/// of 4 MiB would let callers without a token fill the memory.
+const MAX_NAME_REQUEST_BYTES: usize = 1024;
+
+/// The listener of the embedding services.
 #[derive(Debug, Clone)]
 pub(crate) struct EmbeddingListener {
-    /// The one way from a request to vectors.
     pub serving: Serving,
-    /// What health says.
     pub health: Health,
-    /// What a call may bring along.
     pub limits: TransportLimits,
-    /// What is spoken beside `embedd.v1`.
+    /// The protocols beside `embedd.v1`.
     pub protocols: Protocols,
     /// Whether reflection is served.
     pub reflection: bool,
-    /// Where their traces go.
     pub traces: Traces,
-    /// Who may come in.
-    pub door: Door,
+    pub config: ListenerConfig,
 }
 
-/// What the listener for those who run the server needs.
+/// The listener of the admin service.
 #[derive(Debug, Clone)]
 pub(crate) struct AdminListener {
-    /// What can be done.
     pub operations: Operations,
-    /// What health says.
     pub health: Health,
-    /// Holds a token for each call under way.
+    /// Holds a token for each call in flight.
     pub requests: TaskTracker,
-    /// What a call may bring along.
     pub limits: TransportLimits,
     /// Whether reflection is served.
     pub reflection: bool,
-    /// Where calls are counted.
     pub stats: Stats,
-    /// Where their traces go.
     pub traces: Traces,
-    /// Who may come in.
-    pub door: Door,
+    pub config: ListenerConfig,
 }
 
-/// What the listener for probes needs: health and nothing else.
+/// The listener for health probes: it serves health and nothing else.
 #[derive(Debug, Clone)]
 pub(crate) struct HealthListener {
-    /// What health says.
     pub health: Health,
-    /// What a call may bring along.
     pub limits: TransportLimits,
-    /// Where calls are counted.
     pub stats: Stats,
-    /// Who may come in.
-    pub door: Door,
+    pub config: ListenerConfig,
 }
 
 impl EmbeddingListener {
-    /// Serves until `stop`, then finishes the requests under way.
-    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    /// Serves until `stop`, then finishes the calls in flight.
+    pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
         let services = self.services(&stop);
-        self.door.serve(services, listener, stop).await;
+        listener::serve(self.config, services, socket, stop).await;
     }
 
     fn services(&self, stop: &CancellationToken) -> Services {
         let calls = Calls { serving: self.serving.clone(), stop: stop.clone() };
-        let (guard, bytes) = (Guard(self.door.tokens.clone()), self.limits.max_message_bytes);
+        let auth = AuthInterceptor(self.config.tokens.clone());
+        let bytes = self.limits.max_message_bytes;
         let embedding = Embedding { calls: calls.clone(), limits: self.limits };
         let tei = self.protocols.tei.then(|| Tei { calls: calls.clone() });
         let inference = self.protocols.open_inference.then(|| OpenInference { calls, health: self.health.clone() });
-        let spoken: Vec<_> = self.protocols.spoken().collect();
-        let (v1, v1alpha) = reflection::services(self.reflection, &spoken);
-        server(&self.door, self.limits, self.serving.stats.clone(), self.traces.clone())
-            .add_service(guard.before(EmbeddingServiceServer::new(embedding).max_decoding_message_size(bytes)))
+        let protocols: Vec<_> = self.protocols.enabled().collect();
+        let (v1, v1alpha) = reflection::services(self.reflection, &protocols);
+        server(&self.config.connection_limits, self.limits, self.serving.stats.clone(), self.traces.clone())
+            .add_service(auth.protect(EmbeddingServiceServer::new(embedding).max_decoding_message_size(bytes)))
             .add_optional_service(
-                tei.clone().map(|tei| guard.before(InfoServer::new(tei).max_decoding_message_size(bytes))),
+                tei.clone().map(|tei| auth.protect(InfoServer::new(tei).max_decoding_message_size(bytes))),
             )
             .add_optional_service(
-                tei.clone().map(|tei| guard.before(EmbedServer::new(tei).max_decoding_message_size(bytes))),
+                tei.clone().map(|tei| auth.protect(EmbedServer::new(tei).max_decoding_message_size(bytes))),
             )
             .add_optional_service(
-                tei.map(|tei| guard.before(TokenizeServer::new(tei).max_decoding_message_size(bytes))),
+                tei.map(|tei| auth.protect(TokenizeServer::new(tei).max_decoding_message_size(bytes))),
             )
             .add_optional_service(inference.map(|inference| {
-                guard.before(GrpcInferenceServiceServer::new(inference).max_decoding_message_size(bytes))
+                auth.protect(GrpcInferenceServiceServer::new(inference).max_decoding_message_size(bytes))
             }))
-            .add_optional_service(v1.map(|service| guard.before(service)))
-            .add_optional_service(v1alpha.map(|service| guard.before(service)))
-            // Open to all: probes have no tokens.
+            .add_optional_service(v1.map(|service| auth.protect(service)))
+            .add_optional_service(v1alpha.map(|service| auth.protect(service)))
+            // Without authentication: probes have no tokens.
             .add_service(self.health.service())
     }
 }
 
 impl AdminListener {
-    /// Serves until `stop`, then finishes the requests under way.
-    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let guard = Guard(self.door.tokens.clone());
+    /// Serves until `stop`, then finishes the calls in flight.
+    pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
+        let auth = AuthInterceptor(self.config.tokens.clone());
         let (v1, v1alpha) = reflection::services(self.reflection, &[&ADMIN]);
         let service = Admin::new(self.operations, self.requests, stop.clone());
-        let services = server(&self.door, self.limits, self.stats, self.traces)
-            .add_service(guard.before(AdminServiceServer::new(service)))
+        let services = server(&self.config.connection_limits, self.limits, self.stats, self.traces)
+            .add_service(auth.protect(AdminServiceServer::new(service)))
             .add_service(self.health.service())
-            .add_optional_service(v1.map(|service| guard.before(service)))
-            .add_optional_service(v1alpha.map(|service| guard.before(service)));
-        self.door.serve(services, listener, stop).await;
+            .add_optional_service(v1.map(|service| auth.protect(service)))
+            .add_optional_service(v1alpha.map(|service| auth.protect(service)));
+        listener::serve(self.config, services, socket, stop).await;
     }
 }
 
 impl HealthListener {
     /// Serves until `stop`.
-    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
-        let services =
-            server(&self.door, self.limits, self.stats, Traces::default()).add_service(self.health.probe_service());
-        self.door.serve(services, listener, stop).await;
+    pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
+        let services = server(&self.config.connection_limits, self.limits, self.stats, Traces::default())
+            .add_service(self.health.probe_service());
+        listener::serve(self.config, services, socket, stop).await;
     }
 }
 
-/// The layers around every service, the outermost last.
-type Layers = Stack<EndingLayer, Stack<ObserveLayer, Identity>>;
-/// What a listener serves.
-type Services = Router<Layers>;
-
-fn server(door: &Door, limits: TransportLimits, stats: Stats, traces: Traces) -> Server<Layers> {
+fn server(connection: &ConnectionLimits, limits: TransportLimits, stats: Stats, traces: Traces) -> Server<Layers> {
     Server::builder()
         .max_concurrent_streams(limits.max_concurrent_streams)
         .http2_max_header_list_size(limits.max_header_bytes)
-        .http2_keepalive_interval(door.stay.keepalive_interval)
-        .http2_keepalive_timeout(Some(door.stay.keepalive_timeout))
+        .http2_max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
+        .http2_keepalive_interval(connection.keepalive_interval)
+        .http2_keepalive_timeout(Some(connection.keepalive_timeout))
         .layer(ObserveLayer { stats, traces })
-        .layer(EndingLayer)
+        .layer(DeadlineLayer)
 }

@@ -1,6 +1,4 @@
-//! The HTTP port: metrics and probes, open to all who reach it, and OpenAI's API.
-
-use std::time::Duration;
+//! The HTTP port: metrics and probes without authentication, and OpenAI's API.
 
 use axum::Router;
 use axum::extract::State;
@@ -12,53 +10,40 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::{Room, accept};
+use crate::accept::accept;
 use crate::metrics::{self, Metrics};
 use crate::readiness::{Phase, Readiness};
 
 mod connection;
+mod limits;
 mod observe;
 mod openai;
-mod seat;
+mod permit;
 
-use connection::Ends;
+use connection::Shutdown;
+pub(crate) use limits::HttpLimits;
 pub(crate) use openai::OpenAi;
-pub(crate) use seat::Seats;
+pub(crate) use permit::ConnectionPermits;
 
-/// What a client may bring along, and how long it may stay.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct HttpLimits {
-    /// Connections at most.
-    pub room: Room,
-    /// Bytes of a request's head: its first line and its headers.
-    pub max_header_bytes: usize,
-    /// Give or take a tenth; then the connection is closed after the request under way.
-    pub max_age: Option<Duration>,
-    /// For the request under way.
-    pub grace: Option<Duration>,
-}
-
-/// What the HTTP port needs.
+/// The listener of the HTTP port.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpListener {
-    /// What probes and Prometheus are told.
     pub metrics: Metrics,
-    /// What clients may do.
     pub limits: HttpLimits,
-    /// OpenAI's API, where it is served.
+    /// OpenAI's API, if it is enabled.
     pub openai: Option<OpenAi>,
 }
 
 impl HttpListener {
-    /// Serves until `stop`, then finishes the requests under way.
-    pub(crate) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+    /// Serves until `stop`, then finishes the requests in flight.
+    pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
         let limits = self.limits;
-        let last_call = self.openai.as_ref().map(|openai| openai.stop.clone());
+        let draining = self.openai.as_ref().map(|openai| openai.stop.clone());
         let routes = self.routes();
         let serve = |stream, closing| {
-            connection::serve(stream, routes.clone(), limits, Ends { last_call: last_call.clone(), closing })
+            connection::serve(stream, routes.clone(), limits, Shutdown { draining: draining.clone(), closing })
         };
-        accept(listener, limits.room, stop, serve).await;
+        accept(socket, limits.max_connections, stop, serve).await;
     }
 
     fn routes(self) -> Router {
@@ -74,12 +59,12 @@ impl HttpListener {
     }
 }
 
-/// The process runs.
+/// Succeeds as long as the process runs.
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// As health says by gRPC.
+/// The same as gRPC health.
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     match readiness.phase() {
         Phase::Ready => "SERVING\n".into_response(),
@@ -97,12 +82,12 @@ async fn metrics(State(metrics): State<Metrics>) -> Response {
 async fn not_found() -> (StatusCode, &'static str) {
     (
         StatusCode::NOT_FOUND,
-        "there is nothing here; this port has /metrics, /healthz and /readyz, and OpenAI's API below /v1 if --openai has it so\n",
+        "not found; this port serves /metrics, /healthz, /readyz and, if --openai enables it, OpenAI's API at /v1\n",
     )
 }
 
 async fn method_not_allowed() -> (StatusCode, &'static str) {
-    (StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods; the header Allow lists them\n")
+    (StatusCode::METHOD_NOT_ALLOWED, "method not allowed; the Allow header lists the methods of this path\n")
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod app;
 mod batch;
 mod cache;
 mod embed;
+mod failure;
 mod grpc;
 mod http;
 mod logging;

@@ -1,4 +1,4 @@
-//! The place where request handlers find the model: empty until it is loaded.
+//! Holds the model being served; empty until the first one is loaded.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,38 +12,37 @@ use embedd_model::reference::ReferenceSet;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ModelSlot(Arc<RwLock<Option<Arc<Served>>>>);
 
-/// A model that serves, and where it comes from.
+/// A model being served, with its bundle.
 #[derive(Debug)]
 pub(crate) struct Served {
-    /// What answers.
     pub embedder: Arc<Embedder>,
-    /// The bundle's folder, which may have changed since.
+    /// The bundle's folder, whose contents may have changed since.
     pub folder: PathBuf,
     /// The bundle's fingerprint when it was loaded.
     pub fingerprint: Sha256Hex,
-    /// The bundle's reference set, where it has one.
+    /// The bundle's reference set, if it has one.
     pub reference: Option<ReferenceSet>,
 }
 
 impl ModelSlot {
-    /// The model being served; a request keeps the one that it began with.
+    /// The model being served. A request keeps the one that it started with.
     pub(crate) fn get(&self) -> Option<Arc<Embedder>> {
         self.served().map(|served| Arc::clone(&served.embedder))
     }
 
-    /// As [`get`](Self::get), with where it comes from.
+    /// Like [`get`](Self::get), with the bundle.
     pub(crate) fn served(&self) -> Option<Arc<Served>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Serves another model from now on, and gives back the one before.
+    /// Serves another model from now on and returns the previous one.
     pub(crate) fn replace(&self, served: Option<Arc<Served>>) -> Option<Arc<Served>> {
         std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), served)
     }
 }
 
 impl Served {
-    /// The least cosine to the reference that a text must have: what the model was accepted with.
+    /// The accuracy gate: the minimum cosine to the reference with which the model was accepted.
     pub(crate) fn threshold(&self) -> f64 {
         self.embedder.model().accuracy.map_or(DEFAULT_THRESHOLD, |accuracy| accuracy.threshold)
     }

@@ -1,21 +1,20 @@
-//! Whether requests are welcome: told in one place, read by all who tell others.
+//! The phase of the server, set in one place and read by all health endpoints.
 
 use std::fmt;
 
 use tokio::sync::watch;
 
-/// What the server is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// No session has answered yet.
+    /// The first model is not loaded yet.
     Loading,
-    /// Requests are welcome.
+    /// The server accepts requests.
     Ready,
-    /// The server has been told to end.
+    /// The server is shutting down.
     Stopping,
 }
 
-/// The phase of now; cheap to clone.
+/// The current phase, shared by all clones.
 #[derive(Debug, Clone)]
 pub(crate) struct Readiness(watch::Sender<Phase>);
 
@@ -26,12 +25,10 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// What the server is doing now.
     pub(crate) fn phase(&self) -> Phase {
         *self.0.borrow()
     }
 
-    /// The next phase begins.
     pub(crate) fn enter(&self, phase: Phase) {
         self.0.send_replace(phase);
     }

@@ -1,7 +1,7 @@
-//! Values made of files, and made anew when the files change.
+//! Values parsed from files and reloaded when the files change.
 //!
-//! Contents are compared, not file times, and no notices of the file system are waited for: Kubernetes swaps symbolic links
-//! above the files, network mounts send no notices, and the files are small.
+//! The contents of the files are polled and compared, instead of their modification times or file system notifications:
+//! Kubernetes swaps symbolic links above the files, network mounts send no notifications, and the files are small.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,18 +11,17 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-/// How often the files are read. A change counts once two looks in a row have found the same, so that files that are being
-/// written are not taken up half.
+/// How often the files are read. A change takes effect once two consecutive reads agree, so that half-written files are
+/// not used.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 type Digest = [u8; 32];
 
-/// A file, and the flag that names it.
+/// A file with the flag that named it, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedFile {
-    /// The file.
     pub path: PathBuf,
-    /// The flag, with its dashes.
+    /// With its dashes.
     pub flag: &'static str,
 }
 
@@ -32,89 +31,86 @@ impl std::fmt::Display for NamedFile {
     }
 }
 
-/// A file that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{file} cannot be read: {source}; name a file that this process may read")]
+#[error("{file} cannot be read: {source}; choose a file that this process can read")]
 pub(crate) struct Unreadable {
     file: NamedFile,
     source: io::Error,
 }
 
-/// What is made of files.
-pub(crate) trait Recipe: Send + Sync {
-    /// What is made.
-    type Made: Send + Sync;
-    /// Why nothing can be made of the files.
+/// Files, and how to parse them.
+pub(crate) trait Source: Send + Sync {
+    type Value: Send + Sync;
     type Error: std::error::Error + From<Unreadable> + Send;
 
-    /// What is read.
     fn files(&self) -> Vec<&NamedFile>;
 
-    /// `contents` are those of `files`, in that order.
+    /// Parses the contents of [`files`](Self::files), in the same order.
     ///
     /// # Errors
-    /// What is wrong with them.
-    fn make(&self, contents: &[Vec<u8>]) -> Result<Self::Made, Self::Error>;
+    /// Invalid contents.
+    fn parse(&self, contents: &[Vec<u8>]) -> Result<Self::Value, Self::Error>;
 }
 
-/// What was made last, shared by all clones.
+/// The most recent valid value of a source.
 #[derive(Debug)]
-pub(crate) struct Reloaded<R: Recipe> {
-    recipe: R,
-    /// Of the contents at the start.
-    first: Digest,
-    current: RwLock<Arc<R::Made>>,
+pub(crate) struct HotReload<S: Source> {
+    source: S,
+    /// Digest of the contents at the start.
+    initial: Digest,
+    current: RwLock<Arc<S::Value>>,
 }
 
-impl<R: Recipe> Reloaded<R> {
+impl<S: Source> HotReload<S> {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// A file that cannot be read, or what is wrong with the contents.
-    pub(crate) fn open(recipe: R) -> Result<Self, R::Error> {
-        let read = |file: &NamedFile| std::fs::read(&file.path).map_err(|source| unreadable(file, source));
-        let contents: Vec<Vec<u8>> = recipe.files().into_iter().map(read).collect::<Result<_, _>>()?;
-        let current = RwLock::new(Arc::new(recipe.make(&contents)?));
-        Ok(Self { first: digest(&Ok(contents)), recipe, current })
+    /// A file that cannot be read, or invalid contents.
+    pub(crate) fn open(source: S) -> Result<Self, S::Error> {
+        let read = |file: &NamedFile| std::fs::read(&file.path).map_err(|error| unreadable(file, error));
+        let contents: Vec<Vec<u8>> = source.files().into_iter().map(read).collect::<Result<_, _>>()?;
+        let current = RwLock::new(Arc::new(source.parse(&contents)?));
+        Ok(Self { initial: digest(&Ok(contents)), source, current })
     }
 
-    /// What was made last.
-    pub(crate) fn current(&self) -> Arc<R::Made> {
+    pub(crate) fn current(&self) -> Arc<S::Value> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes up what the files change to, for as long as it is polled. What is no good is told, and changes nothing.
+    /// Reloads the files when they change, for as long as the future is polled. Invalid or unreadable files are logged,
+    /// and the current value stays in effect.
     pub(crate) async fn follow(&self) -> Infallible {
-        let (mut tried, mut seen) = (self.first, self.first);
+        let mut last_tried = self.initial;
+        let mut last_read = self.initial;
         loop {
             tokio::time::sleep(INTERVAL).await;
             let contents = self.read().await;
             let now = digest(&contents);
-            let settled = std::mem::replace(&mut seen, now) == now;
-            if settled && now != tried {
-                tried = now;
-                self.take_up(contents);
+            let is_stable = std::mem::replace(&mut last_read, now) == now;
+            if is_stable && now != last_tried {
+                last_tried = now;
+                self.apply(contents);
             }
         }
     }
 
     async fn read(&self) -> Result<Vec<Vec<u8>>, Unreadable> {
         let mut contents = Vec::new();
-        for file in self.recipe.files() {
-            contents.push(tokio::fs::read(&file.path).await.map_err(|source| unreadable(file, source))?);
+        for file in self.source.files() {
+            contents.push(tokio::fs::read(&file.path).await.map_err(|error| unreadable(file, error))?);
         }
         Ok(contents)
     }
 
-    fn take_up(&self, contents: Result<Vec<Vec<u8>>, Unreadable>) {
-        let files: Vec<String> = self.recipe.files().iter().map(ToString::to_string).collect();
+    fn apply(&self, contents: Result<Vec<Vec<u8>>, Unreadable>) {
+        let files: Vec<String> = self.source.files().iter().map(ToString::to_string).collect();
         let files = files.join(", ");
-        match contents.map_err(R::Error::from).and_then(|contents| self.recipe.make(&contents)) {
-            Ok(made) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
+        match contents.map_err(S::Error::from).and_then(|contents| self.source.parse(&contents)) {
+            Ok(value) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
                 tracing::info!(files, "reloaded");
             }
-            Err(error) => tracing::error!(files, %error, "not reloaded; what was read before stays in effect"),
+            Err(error) => tracing::error!(files, %error, "not reloaded; the previous contents stay in effect"),
         }
     }
 }
@@ -123,7 +119,7 @@ fn unreadable(file: &NamedFile, source: io::Error) -> Unreadable {
     Unreadable { file: file.clone(), source }
 }
 
-/// Of all contents with their lengths, or of the error's text.
+/// A digest of all contents with their lengths, or of the error's message.
 fn digest(contents: &Result<Vec<Vec<u8>>, Unreadable>) -> Digest {
     let mut hasher = Sha256::new();
     match contents {

@@ -1,24 +1,40 @@
-//! A request that exists is valid: construction is the check.
+//! Requests are validated when they are constructed: a request that exists is valid.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use embedd_model::tokenize::Truncation;
 
-/// Of a caller's own word, in a message: messages travel in headers, which clients take only so much of.
+/// Maximum size of an error message. gRPC sends it in headers, where one byte may take three, and again in the details,
+/// where three bytes take four. Some clients accept no more than 8 KiB of headers, and report a misleading error if
+/// there are more.
+const MAX_ERROR_BYTES: usize = 1024;
+/// Maximum number of violations that an error reports.
+const MAX_VIOLATIONS: usize = 10;
+/// Maximum size of a violation's field and description.
+const MAX_FIELD_BYTES: usize = 128;
+const MAX_DESCRIPTION_BYTES: usize = 512;
+/// Bytes that [`Violations`] adds to these two: `; ` and a space.
+const SEPARATOR_BYTES: usize = 3;
+/// Bytes reserved for the number of violations that are not reported.
+const OMITTED_BYTES: usize = 32;
+/// Maximum number of characters that a message quotes from a request.
 const QUOTED_CHARS: usize = 80;
+/// Marks a text as shortened.
+const ELLIPSIS: &str = "...";
 
-/// What a request may ask for.
+/// The limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Texts in one request.
     pub max_texts: NonZeroUsize,
-    /// Bytes of one text, in UTF-8.
+    /// UTF-8 bytes in one text.
     pub max_text_bytes: usize,
     /// Components of the model's vectors.
     pub dimension: usize,
 }
 
-/// How texts are to be embedded.
+/// How to embed the texts of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
@@ -27,7 +43,7 @@ pub(crate) struct EmbedOptions {
     pub truncation: Truncation,
     /// How many components of a vector to keep; `None` keeps all.
     pub dimensions: Option<u32>,
-    /// Whether vectors are computed even where the cache has them; what is computed then is not kept.
+    /// Whether to bypass the cache, both for reading and for writing.
     pub skip_cache: bool,
 }
 
@@ -37,7 +53,7 @@ impl Default for EmbedOptions {
     }
 }
 
-/// Texts to embed, and how.
+/// Validated texts, with how to embed them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EmbedRequest {
     texts: Texts,
@@ -45,11 +61,11 @@ pub(crate) struct EmbedRequest {
     dimensions: usize,
 }
 
-/// Texts within the limits: at least one.
+/// At least one text, all within the limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Texts(Vec<String>);
 
-/// How a protocol names the texts of a request, so that what is wrong is told in its words.
+/// The name that a protocol gives the texts of a request, for error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TextField {
     /// A list of texts: `texts`, and `texts[3]` for one of them.
@@ -58,38 +74,41 @@ pub(crate) enum TextField {
     Single(&'static str),
 }
 
-/// Everything that is wrong with a request.
+/// The problems of a request: those that an error reports, and the number of further ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Violations {
     texts: TextField,
     found: Vec<Violation>,
+    /// Size of `found` when displayed.
+    bytes: usize,
+    omitted: usize,
 }
 
-/// One thing that is wrong with a request.
+/// One problem of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// The field, as its protocol names it; with its index where it is one of several (`texts[3]`).
+    /// The field as its protocol names it, with the index in a list (`texts[3]`).
     pub field: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what would be valid. Follows the field's name in a sentence.
     pub description: String,
 }
 
 impl Default for TextField {
-    /// That of `embedd.v1`.
+    /// The field of `embedd.v1`.
     fn default() -> Self {
         Self::List("texts")
     }
 }
 
 impl TextField {
-    /// All of the texts.
+    /// The name of the whole field.
     pub(crate) fn all(self) -> &'static str {
         match self {
             Self::List(name) | Self::Single(name) => name,
         }
     }
 
-    /// The text at a place.
+    /// The name of one text.
     pub(crate) fn one(self, index: usize) -> String {
         match self {
             Self::List(name) => format!("{name}[{index}]"),
@@ -99,55 +118,76 @@ impl TextField {
 }
 
 impl Violations {
-    /// None yet, of a request with texts in this field.
+    /// No violations yet, for a request with its texts in this field.
     pub(crate) fn of(texts: TextField) -> Self {
-        Self { texts, found: Vec::new() }
+        Self { texts, ..Self::default() }
     }
 
-    /// Notes one more.
+    /// Adds a violation. Those that do not fit an error are only counted.
     pub(crate) fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.found.push(Violation { field: field.into(), description: description.into() });
+        let field = shortened(field.into(), MAX_FIELD_BYTES);
+        let description = shortened(description.into(), MAX_DESCRIPTION_BYTES);
+        let bytes = self.bytes + field.len() + description.len() + SEPARATOR_BYTES;
+        // The first violations are reported: once one is omitted, so are all that follow.
+        if self.omitted > 0 || self.found.len() == MAX_VIOLATIONS || bytes + OMITTED_BYTES > MAX_ERROR_BYTES {
+            self.omitted += 1;
+            return;
+        }
+        self.bytes = bytes;
+        self.found.push(Violation { field, description });
     }
 
-    /// Whether nothing is wrong.
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// In the order in which they were found.
+    /// The violations that an error reports, in the order in which they were added.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Violation> {
         self.found.iter()
     }
 }
 
+impl fmt::Display for Violations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Violation { field, description }) in self.found.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{field} {description}")?;
+        }
+        match self.omitted {
+            0 => Ok(()),
+            omitted => write!(f, "; and {omitted} more"),
+        }
+    }
+}
+
 impl Texts {
-    /// Checks the texts; what is wrong with them is added to `violations`.
+    /// Checks the texts; every problem is added to `violations`.
     pub(crate) fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
-        let (max_texts, field) = (limits.max_texts, violations.texts);
+        let max_texts = limits.max_texts;
+        let field = violations.texts;
         if texts.is_empty() {
             violations.add(field.all(), format!("is empty; send 1 to {max_texts} texts"));
             return None;
         }
         if texts.len() > max_texts.get() {
-            violations.add(field.all(), format!("has {} texts; send at most {max_texts} in one request", texts.len()));
+            violations.add(field.all(), format!("has {} texts; send at most {max_texts} per request", texts.len()));
             return None;
         }
         let max_bytes = limits.max_text_bytes;
         let too_long: Vec<_> = texts.iter().enumerate().filter(|(_, text)| text.len() > max_bytes).collect();
         for (index, text) in &too_long {
-            violations.add(field.one(*index), format!("has {} bytes; a text may have at most {max_bytes}", text.len()));
+            violations.add(field.one(*index), format!("has {} bytes; the maximum is {max_bytes}", text.len()));
         }
         if too_long.is_empty() { Some(Self(texts)) } else { None }
     }
 
-    /// The texts.
     pub(crate) fn as_slice(&self) -> &[String] {
         &self.0
     }
 }
 
 impl EmbedRequest {
-    /// Checks the parts of a request; what is wrong with them is added to `violations`.
+    /// Checks the parts of a request; every problem is added to `violations`.
     pub(crate) fn check(
         texts: Vec<String>,
         options: EmbedOptions,
@@ -159,39 +199,52 @@ impl EmbedRequest {
         Some(Self { texts: texts?, options, dimensions: dimensions? })
     }
 
-    /// The texts.
     pub(crate) fn texts(&self) -> &[String] {
         self.texts.as_slice()
     }
 
-    /// How they are to be embedded.
     pub(crate) fn options(&self) -> &EmbedOptions {
         &self.options
     }
 
-    /// Components of a vector to keep: at least one, at most the model's.
+    /// Number of components of a vector to keep: 1 to the model's dimension.
     pub(crate) fn dimensions(&self) -> usize {
         self.dimensions
     }
 }
 
 fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut Violations) -> Option<usize> {
-    let Some(asked) = dimensions else {
+    let Some(dimensions) = dimensions else {
         return Some(limits.dimension);
     };
-    match usize::try_from(asked) {
-        Ok(asked) if (1..=limits.dimension).contains(&asked) => Some(asked),
+    match usize::try_from(dimensions) {
+        Ok(dimensions) if (1..=limits.dimension).contains(&dimensions) => Some(dimensions),
         _ => {
-            violations.add("dimensions", format!("is {asked}; the model's vectors allow 1 to {}", limits.dimension));
+            let max = limits.dimension;
+            violations.add("dimensions", format!("is {dimensions}; must be from 1 to {max}, the model's dimension"));
             None
         }
     }
 }
 
-/// A word of the caller's own, as messages show it: no more of it than tells which one is meant.
+/// The message of an error for a response, shortened to what every client accepts.
+pub(crate) fn error_text(error: &(impl fmt::Display + ?Sized)) -> String {
+    shortened(error.to_string(), MAX_ERROR_BYTES)
+}
+
+/// Cuts a text to `max_bytes`, between characters.
+fn shortened(mut text: String, max_bytes: usize) -> String {
+    if text.len() > max_bytes {
+        text.truncate(text.floor_char_boundary(max_bytes - ELLIPSIS.len()));
+        text.push_str(ELLIPSIS);
+    }
+    text
+}
+
+/// Quotes a word of a request for a message, shortened.
 pub(crate) fn quoted(word: &str) -> String {
     match word.char_indices().nth(QUOTED_CHARS) {
-        Some((end, _)) => format!("`{}...`", &word[..end]),
+        Some((end, _)) => format!("`{}{ELLIPSIS}`", &word[..end]),
         None => format!("`{word}`"),
     }
 }
@@ -219,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_named_as_their_protocol_names_them() {
+    fn violations_name_texts_as_their_protocol_does() {
         let cases = [
             (TextField::default(), ["texts", "texts[1]"]),
             (TextField::List("input"), ["input", "input[1]"]),
@@ -235,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_quoted_in_part() {
+    fn long_words_are_shortened_in_quotes() {
         let cases =
             [("", "``".to_owned()), ("é", "`é`".to_owned()), (&"é".repeat(80), format!("`{}`", "é".repeat(80)))];
         for (word, expected) in cases {
@@ -245,7 +298,42 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_named_at_once() {
+    fn the_first_violations_are_reported_and_the_rest_counted() {
+        let mut violations = Violations::default();
+        for index in 0..300 {
+            violations.add(format!("texts[{index}]"), "has 70000 bytes; the maximum is 65536");
+        }
+        let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+        assert_eq!(fields, (0..10).map(|index| format!("texts[{index}]")).collect::<Vec<_>>());
+        let text = violations.to_string();
+        assert!(text.starts_with("texts[0] has 70000 bytes; the maximum is 65536; texts[1] has"), "{text}");
+        assert!(text.ends_with("; texts[9] has 70000 bytes; the maximum is 65536; and 290 more"), "{text}");
+    }
+
+    #[test]
+    fn long_violations_fit_into_an_error_and_the_first_is_always_reported() {
+        for bytes in [0, 100, 256, 257, 10_000] {
+            let mut violations = Violations::default();
+            for _ in 0..1000 {
+                violations.add("é".repeat(bytes.min(100)), "é".repeat(bytes));
+            }
+            let text = violations.to_string();
+            assert_eq!(error_text(&violations), text, "the message needs no further shortening");
+            let reported = violations.iter().count();
+            assert!((1..=MAX_VIOLATIONS).contains(&reported), "{bytes}: {reported}");
+            assert!(text.ends_with(&format!("; and {} more", 1000 - reported)), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_errors_are_cut_between_characters() {
+        assert_eq!(error_text(&"x".repeat(1024)), "x".repeat(1024));
+        assert_eq!(error_text(&"x".repeat(1025)), format!("{}...", "x".repeat(1021)));
+        assert_eq!(error_text(&"é".repeat(1024)), format!("{}...", "é".repeat(510)));
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
         assert_eq!(check(&[], Some(0)), Err(vec!["texts".to_owned(), "dimensions".to_owned()]));
         assert_eq!(check(&["a", "b", "c"], None), Err(vec!["texts".to_owned()]));
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What becomes of a checked request, by whichever port and protocol it came.
+//! Runs validated requests; shared by all ports and protocols.
 
 use tokio_util::task::TaskTracker;
 
@@ -8,19 +8,17 @@ use crate::request::EmbedRequest;
 use crate::stats::Stats;
 use crate::trace::Span;
 
-/// What all who answer callers share; cheap to clone.
+/// The state shared by all request handlers; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
-    /// The model, once it is loaded.
     pub model: ModelSlot,
-    /// Holds a token for each request under way.
+    /// Holds a token for each request in flight.
     pub requests: TaskTracker,
-    /// Where stages are counted.
     pub stats: Stats,
 }
 
 impl Serving {
-    /// The vectors of a request, as a part of a call. Dropped before it is done, what only it waited for is not computed.
+    /// Embeds the texts of a request as part of a call. Dropping the future cancels work that no other call needs.
     ///
     /// # Errors
     /// [`EmbedError`].
@@ -30,7 +28,7 @@ impl Serving {
         request: &EmbedRequest,
         call: &Span,
     ) -> Result<Embedded, EmbedError> {
-        let _under_way = self.requests.token();
+        let _in_flight = self.requests.token();
         let embedded = embedder.embed(request).await?;
         embedded.timings.record(&self.stats);
         embedded.trace(call);

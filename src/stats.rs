@@ -1,7 +1,6 @@
-//! What the server has been doing: replies since the start, and latencies over the last minute.
+//! Statistics of the server: responses since the start, and latencies over the last minute.
 //!
-//! A leaf: whoever does something tells it, once, and whoever asks gets plain numbers, or the counters and histograms
-//! that Prometheus reads.
+//! Every event is recorded once. Readers get plain numbers, or the counters and histograms of the Prometheus metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,21 +23,21 @@ pub(crate) use latency::Latency;
 use prometheus_client::metrics::histogram::Histogram;
 use window::Window;
 
-/// What latencies look back on, less a slice of it at most.
+/// The window of latencies; the effective one is shorter by up to one slice (see [`window`]).
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
-/// Where the time of a request goes.
+/// A stage of an embedding request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// From text to token ids.
     Tokenize,
     /// Waiting for a session.
     Queue,
-    /// The model.
+    /// Running the model.
     Infer,
 }
 
-/// Shared by all that tell; cheap to clone.
+/// Shared by all that record; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stats(Arc<Inner>);
 
@@ -54,17 +53,15 @@ struct Inner {
 #[derive(Debug)]
 struct StageRecord {
     recent: Window,
-    all: Histogram,
+    total: Histogram,
 }
 
-/// Everything at one moment.
+/// All statistics at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Snapshot {
-    /// Since the start.
     pub uptime: Duration,
-    /// Each method, also those that were not called.
+    /// All methods, including those never called.
     pub methods: Vec<MethodSnapshot>,
-    /// Each stage.
     pub stages: Vec<(Stage, Latency)>,
 }
 
@@ -72,7 +69,6 @@ impl Stage {
     /// Every stage, in the order of the variants.
     pub(crate) const ALL: [Self; 3] = [Self::Tokenize, Self::Queue, Self::Infer];
 
-    /// The word for it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tokenize => "tokenize",
@@ -84,8 +80,9 @@ impl Stage {
 
 impl Default for Inner {
     fn default() -> Self {
-        let (started, families) = (Instant::now(), Families::default());
-        let stage = |stage: Stage| StageRecord { recent: Window::new(started, WINDOW), all: families.stage(stage) };
+        let started = Instant::now();
+        let families = Families::default();
+        let stage = |stage: Stage| StageRecord { recent: Window::new(started, WINDOW), total: families.stage(stage) };
         Self {
             started,
             methods: Method::ALL.map(|method| MethodRecord::new(method, started, &families)),
@@ -97,36 +94,36 @@ impl Default for Inner {
 }
 
 impl Stats {
-    /// A call begins, which is dropped at its deadline where it has one.
+    /// Records the start of a call, which will be dropped at its deadline if it has one.
     pub(crate) fn call(&self, method: Method, deadline: Option<Instant>) -> Call {
         Call::begin(self.clone(), method, deadline)
     }
 
-    /// A request on the HTTP port begins; `method` and `route` are among a bounded number of texts.
+    /// Records the start of a request on the HTTP port. `method` and `route` become labels, so there must be a bounded
+    /// number of them.
     pub(crate) fn http_request(&self, method: &'static str, route: &str) -> HttpRequest {
         HttpRequest::begin(&self.0.families.http_durations, method, route)
     }
 
-    /// A request has been through a stage. One that took no time was not gone through, and is not counted.
+    /// Records the time that a request spent in a stage; zero means that it skipped the stage, which is not counted.
     pub(crate) fn record_stage(&self, stage: Stage, took: Duration) {
         if !took.is_zero() {
             let record = &self.0.stages[stage as usize];
             record.recent.record(Instant::now(), took);
-            record.all.observe(took.as_secs_f64());
+            record.total.observe(took.as_secs_f64());
         }
     }
 
-    /// What batchers count on, one after the other where the model is changed.
+    /// The counters of the batcher. After a reload, the next one continues with them.
     pub(crate) fn batches(&self) -> &BatchCounters {
         &self.0.batches
     }
 
-    /// What was counted since the start, to be read at any time.
+    /// Counters and histograms since the start.
     pub(crate) fn families(&self) -> &Families {
         &self.0.families
     }
 
-    /// Everything as it is now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
         let stage = |(stage, record): (Stage, &StageRecord)| (stage, record.recent.latency(now));

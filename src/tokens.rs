@@ -1,4 +1,4 @@
-//! Bearer tokens: who may call.
+//! Bearer tokens that authenticate callers.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -7,63 +7,53 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use crate::reload::{NamedFile, Recipe, Reloaded, Unreadable};
+use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
-/// The tokens of a file, taken up anew when it changes.
+/// The tokens of a file, reloaded when it changes.
 #[derive(Debug, Clone)]
-pub(crate) struct Tokens(Arc<Reloaded<TokenFile>>);
+pub(crate) struct Tokens(Arc<HotReload<TokenFile>>);
 
-/// Why a file gives no tokens.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokensError {
-    /// It cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
-    /// There is none in it.
-    #[error("{file} holds no token, so that nobody could call; write one a line (`openssl rand -hex 32` makes one)")]
-    Empty {
-        /// The file.
+    #[error("{file} contains no token, so every call would be rejected; add one (`openssl rand -hex 32` prints one)")]
+    Empty { file: NamedFile },
+    /// No client could send this token.
+    #[error("{file}, line {line}: a token must be one word of visible ASCII characters; write one token per line")]
+    Invalid {
         file: NamedFile,
-    },
-    /// What no client could send.
-    #[error("{file}, line {line}: a token is one word of visible ASCII characters; write one a line")]
-    NoToken {
-        /// The file.
-        file: NamedFile,
-        /// From 1.
+        /// Starts at 1.
         line: usize,
     },
 }
 
-/// Why a call may not come in.
+/// Why a call is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// It has no token.
-    #[error("a token is needed: send `authorization: Bearer TOKEN`")]
+    #[error("missing token; send `authorization: Bearer TOKEN`")]
     Missing,
-    /// It has something else.
-    #[error("what stands in `authorization` is not of the form `Bearer TOKEN`")]
+    #[error("malformed `authorization` header; expected `Bearer TOKEN`")]
     Malformed,
-    /// It has a token that opens nothing here.
-    #[error("the token is none of this server's; it may have been replaced by a newer one")]
+    #[error("unknown token; it may have been rotated")]
     Unknown,
 }
 
 impl Tokens {
-    /// Reads the file: a token a line; empty lines, and those that begin with `#`, are passed over.
+    /// Reads a file with one token per line. Empty lines and lines that start with `#` are ignored.
     ///
     /// # Errors
     /// [`TokensError`].
     pub(crate) fn open(file: NamedFile) -> Result<Self, TokensError> {
-        Reloaded::open(TokenFile(file)).map(|reloaded| Self(Arc::new(reloaded)))
+        HotReload::open(TokenFile(file)).map(|tokens| Self(Arc::new(tokens)))
     }
 
-    /// Takes up what the file changes to, for as long as it is polled.
+    /// Reloads the file when it changes, for as long as the future is polled.
     pub(crate) async fn follow(&self) -> Infallible {
         self.0.follow().await
     }
 
-    /// Whether a call with this `authorization` may come in.
+    /// Checks the `authorization` header of a call.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -73,7 +63,7 @@ impl Tokens {
         if self.has(token) { Ok(()) } else { Err(Refusal::Unknown) }
     }
 
-    /// Takes the same time wherever the tokens differ, and whichever of them it is.
+    /// In constant time, no matter which token matches or where the tokens differ.
     fn has(&self, token: &str) -> bool {
         let given: [u8; 32] = Sha256::digest(token).into();
         let is_any = self.0.current().0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&given));
@@ -81,7 +71,7 @@ impl Tokens {
     }
 }
 
-/// The token of `Bearer TOKEN`; the scheme is the same in any case (RFC 9110, section 11.1).
+/// The token of `Bearer TOKEN`; the scheme is case-insensitive (RFC 9110, section 11.1).
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -90,7 +80,7 @@ fn bearer(value: &str) -> Option<&str> {
 #[derive(Debug)]
 struct TokenFile(NamedFile);
 
-/// SHA-256 of each token: of one length, and no secrets in memory.
+/// SHA-256 of each token: all of one length, and no secrets in memory.
 struct Digests(Vec<[u8; 32]>);
 
 impl fmt::Debug for Digests {
@@ -99,22 +89,22 @@ impl fmt::Debug for Digests {
     }
 }
 
-impl Recipe for TokenFile {
-    type Made = Digests;
+impl Source for TokenFile {
+    type Value = Digests;
     type Error = TokensError;
 
     fn files(&self) -> Vec<&NamedFile> {
         vec![&self.0]
     }
 
-    fn make(&self, contents: &[Vec<u8>]) -> Result<Digests, TokensError> {
+    fn parse(&self, contents: &[Vec<u8>]) -> Result<Digests, TokensError> {
         let file = || self.0.clone();
         let mut digests = Vec::new();
         for (line, text) in (1..).zip(contents.concat().split(|&byte| byte == b'\n')) {
             match text.trim_ascii() {
                 [] | [b'#', ..] => {}
                 token if token.iter().all(u8::is_ascii_graphic) => digests.push(Sha256::digest(token).into()),
-                _ => return Err(TokensError::NoToken { file: file(), line }),
+                _ => return Err(TokensError::Invalid { file: file(), line }),
             }
         }
         if digests.is_empty() { Err(TokensError::Empty { file: file() }) } else { Ok(Digests(digests)) }

@@ -1,7 +1,7 @@
-//! Spans of requests, sent by OTLP where a collector is named: what began when, and what it was part of.
+//! OpenTelemetry spans of requests, exported by OTLP if a collector is configured.
 //!
-//! Nothing is recorded, and nothing costs, where none is named or the request is not to be traced. A request never waits for
-//! the collector: what does not fit in the queue before it is dropped.
+//! Requests that are not traced cost nothing. Requests never wait for the collector: spans that do not fit the export
+//! queue are dropped.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -23,45 +23,43 @@ pub(crate) use exporter::TraceError;
 use headers::Headers;
 pub(crate) use ratio::Ratio;
 
-/// For what waits at the end of the process.
-const END: Duration = Duration::from_secs(2);
+/// How long shutdown waits for queued spans to be sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// W3C's `traceparent` and `tracestate`.
+/// Reads `traceparent` and `tracestate` (W3C Trace Context).
 static PROPAGATOR: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
 
-/// Where traces go; by default nowhere. Cheap to clone.
+/// Exports traces; the default exports nothing. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Traces(Option<Arc<Sending>>);
+pub(crate) struct Traces(Option<Arc<Pipeline>>);
 
 #[derive(Debug)]
-struct Sending {
+struct Pipeline {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
-/// Something that takes time, or nothing where it is not recorded. Cheap to clone; ended when the last clone is gone, or
-/// before.
+/// A span, or nothing if the request is not traced. Cheap to clone; ends with [`end`](Self::end), at the latest when
+/// the last clone is dropped.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Span(Option<Arc<Recording>>);
+pub(crate) struct Span(Option<Arc<RecordedSpan>>);
 
 #[derive(Debug)]
-struct Recording {
+struct RecordedSpan {
     tracer: SdkTracer,
     /// Holds the span.
     context: Context,
     clock: Clock,
 }
 
-/// A time on the clock that intervals are measured by.
+/// A period on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Interval {
-    /// When it began.
-    pub begun: Instant,
-    /// How long it took.
-    pub took: Duration,
+    pub start: Instant,
+    pub duration: Duration,
 }
 
-/// What the clock of intervals and that of the world show at one moment, so that all times of a request fit together.
+/// Converts monotonic time to wall-clock time. One conversion for all spans of a request keeps them consistent.
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     instant: Instant,
@@ -69,88 +67,89 @@ struct Clock {
 }
 
 impl Traces {
-    /// Sends spans to the collector from now on; needs a runtime. Of the requests that come without a trace context, this
-    /// part is traced; of the others those whose callers trace them.
+    /// Starts exporting spans to the collector; must be called within a runtime. Requests with a trace context follow
+    /// the sampling decision of their callers; of the others, the share `ratio` is traced.
     ///
     /// # Errors
-    /// [`TraceError`]. A collector that is not there is none.
+    /// [`TraceError`]. An unreachable collector is not an error.
     pub(crate) fn to(collector: &Uri, ratio: Ratio) -> Result<Self, TraceError> {
         let provider = exporter::provider(collector, ratio)?;
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
-        Ok(Self(Some(Arc::new(Sending { provider, tracer }))))
+        Ok(Self(Some(Arc::new(Pipeline { provider, tracer }))))
     }
 
-    /// A request begins that has these headers. `name` and `attributes` hold no text of it.
+    /// Starts the span of a request with these headers. `name` and `attributes` must not contain text of the request.
     pub(crate) fn begin(
         &self,
         name: &'static str,
         headers: &HeaderMap,
         attributes: impl FnOnce() -> Vec<Attribute>,
     ) -> Span {
-        let Some(sending) = &self.0 else { return Span::default() };
-        let (parent, clock) = (PROPAGATOR.extract_with_context(&Context::new(), &Headers(headers)), Clock::now());
+        let Some(pipeline) = &self.0 else { return Span::default() };
+        let parent = PROPAGATOR.extract_with_context(&Context::new(), &Headers(headers));
+        let clock = Clock::now();
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes(attributes());
-        let span = builder.with_start_time(clock.wall).start_with_context(&sending.tracer, &parent);
+        let span = builder.with_start_time(clock.wall).start_with_context(&pipeline.tracer, &parent);
         if !span.is_recording() {
             return Span::default();
         }
-        Span(Some(Arc::new(Recording { tracer: sending.tracer.clone(), context: parent.with_span(span), clock })))
+        let tracer = pipeline.tracer.clone();
+        Span(Some(Arc::new(RecordedSpan { tracer, context: parent.with_span(span), clock })))
     }
 
-    /// Sends what waits, as far as the collector takes it soon.
+    /// Sends the queued spans, unless the collector takes too long.
     pub(crate) async fn end(self) {
-        let Some(sending) = self.0 else { return };
-        let provider = sending.provider.clone();
-        let sent = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(END));
-        // What failed has been told by the exporter.
-        let _ = tokio::time::timeout(END, sent).await;
+        let Some(pipeline) = self.0 else { return };
+        let provider = pipeline.provider.clone();
+        let sent = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT));
+        // The exporter logs failures.
+        let _ = tokio::time::timeout(FLUSH_TIMEOUT, sent).await;
     }
 }
 
 impl Span {
-    /// That of the request with these extensions.
+    /// The span of the request with these extensions.
     pub(crate) fn of(extensions: &Extensions) -> Self {
         extensions.get().cloned().unwrap_or_default()
     }
 
-    /// Lets the request's handler find it.
+    /// Stores the span in a request's extensions, for its handler.
     pub(crate) fn enter(&self, extensions: &mut Extensions) {
         if self.is_recorded() {
             extensions.insert(self.clone());
         }
     }
 
-    /// Whether anything comes of it.
     pub(crate) fn is_recorded(&self) -> bool {
         self.0.is_some()
     }
 
-    /// A part of it that is over.
+    /// Adds a child span that has already ended.
     pub(crate) fn child(&self, name: &'static str, interval: Interval, attributes: Vec<Attribute>) -> Self {
-        let Some(Recording { tracer, context, clock }) = self.0.as_deref() else { return Self::default() };
+        let Some(RecordedSpan { tracer, context, clock }) = self.0.as_deref() else { return Self::default() };
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Internal).with_attributes(attributes);
-        let mut span = builder.with_start_time(clock.at(interval.begun)).start_with_context(tracer, context);
-        span.end_with_timestamp(clock.at(interval.begun + interval.took));
+        let mut span = builder.with_start_time(clock.wall_time(interval.start)).start_with_context(tracer, context);
+        span.end_with_timestamp(clock.wall_time(interval.start + interval.duration));
         let context = context.with_span(span);
-        Self(Some(Arc::new(Recording { tracer: tracer.clone(), context, clock: *clock })))
+        Self(Some(Arc::new(RecordedSpan { tracer: tracer.clone(), context, clock: *clock })))
     }
 
-    /// It ends now; `failed`: by the server's fault.
+    /// Ends the span now; `failed` marks an error of the server.
     pub(crate) fn end(&self, attributes: impl IntoIterator<Item = Attribute>, failed: bool) {
-        let Some(Recording { context, clock, .. }) = self.0.as_deref() else { return };
+        let Some(RecordedSpan { context, clock, .. }) = self.0.as_deref() else { return };
         let span = context.span();
         span.set_attributes(attributes);
         if failed {
             span.set_status(Status::error(""));
         }
-        span.end_with_timestamp(clock.at(Instant::now()));
+        span.end_with_timestamp(clock.wall_time(Instant::now()));
     }
 }
 
 impl Interval {
-    /// Up to now.
-    pub(crate) fn since(begun: Instant) -> Self {
-        Self { begun, took: begun.elapsed() }
+    /// From `start` until now.
+    pub(crate) fn since(start: Instant) -> Self {
+        Self { start, duration: start.elapsed() }
     }
 }
 
@@ -159,9 +158,9 @@ impl Clock {
         Self { instant: Instant::now(), wall: SystemTime::now() }
     }
 
-    fn at(self, instant: Instant) -> SystemTime {
+    fn wall_time(self, instant: Instant) -> SystemTime {
         match instant.checked_duration_since(self.instant) {
-            Some(after) => self.wall + after,
+            Some(later) => self.wall + later,
             None => self.wall - self.instant.duration_since(instant),
         }
     }
@@ -172,24 +171,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_nothing_is_sent_nothing_is_recorded() {
-        let mut attributes_asked_for = false;
+    fn nothing_is_recorded_without_a_collector() {
+        let mut attributes_computed = false;
         let span = Traces::default().begin("a call", &HeaderMap::new(), || {
-            attributes_asked_for = true;
+            attributes_computed = true;
             Vec::new()
         });
         let child = span.child("a stage", Interval::since(Instant::now()), Vec::new());
         let mut extensions = Extensions::new();
         span.enter(&mut extensions);
         span.end([], true);
-        assert!(!span.is_recorded() && !child.is_recorded() && extensions.is_empty() && !attributes_asked_for);
+        assert!(!span.is_recorded() && !child.is_recorded() && extensions.is_empty() && !attributes_computed);
     }
 
     #[test]
-    fn times_before_and_after_the_beginning_are_as_far_from_it_on_both_clocks() {
-        let (clock, second) = (Clock::now(), Duration::from_secs(1));
-        assert_eq!(clock.at(clock.instant), clock.wall);
-        assert_eq!(clock.at(clock.instant + second), clock.wall + second);
-        assert_eq!(clock.at(clock.instant.checked_sub(second).expect("after the boot")), clock.wall - second);
+    fn times_before_and_after_the_start_are_converted_to_wall_time() {
+        let clock = Clock::now();
+        let second = Duration::from_secs(1);
+        let before = clock.instant.checked_sub(second).expect("the machine has been up for a second");
+        assert_eq!(clock.wall_time(clock.instant), clock.wall);
+        assert_eq!(clock.wall_time(clock.instant + second), clock.wall + second);
+        assert_eq!(clock.wall_time(before), clock.wall - second);
     }
 }

@@ -1,4 +1,4 @@
-"""Generates detector/stubs from the service's .proto files when the package is built."""
+"""Generates detector/stubs from the .proto files of the service when the package is built."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ def generate(output: Path) -> None:
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     arguments = ["protoc", f"-I{PROTO}", f"-I{well_known}", f"--python_out={output}", f"--pyi_out={output}"]
     if protoc.main([*arguments, f"--grpc_python_out={output}", *FILES]) != 0:
-        raise SystemExit(f"the stubs cannot be generated from {PROTO}")
-    # Stubs import each other by the names of the protocol's packages, which are not ours to take in a Python.
+        raise SystemExit(f"cannot generate stubs from {PROTO}")
+    # Stubs import each other by the names of the protocol's packages. Move them below ours, to avoid global names.
     for file in [*output.rglob("*.py"), *output.rglob("*.pyi")]:
         text = file.read_text()
         file.write_text(re.sub(r"^from (embedd\.v1|google\.rpc) import", rf"from {PACKAGE}.\1 import", text, flags=re.M))

@@ -1,9 +1,9 @@
 //! Latency and throughput of the serving engine, from texts to vectors, through the queue that callers use.
 //!
-//! Before each request a benchmark looks whether texts of others wait in the queue, and waits as long as they do, up to
-//! [`PATIENCE`]: on a server that is never idle it goes on slowly. Of its own it has [`Plan`]'s batch times concurrency
-//! texts there at most, which is at most a quarter of the queue. The times are those of its requests alone; the rates
-//! are over all the time, that in which it gave way among it.
+//! Before each request, a benchmark waits while texts of callers are queued, for up to [`PATIENCE`]: on a server that
+//! is never idle it proceeds slowly. It queues at most batch size times concurrency texts of its own, which [`Plan`]
+//! limits to a quarter of the queue. Latencies are those of its requests alone; throughput is over the whole time,
+//! including the time spent waiting for callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,60 +13,60 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::filler;
 use super::probe::{Probe, ProbeError};
+use super::sample_texts;
 use crate::embed::Embedder;
 use crate::stats::Latency;
 
 mod plan;
 
-pub(crate) use plan::{Asked, Plan};
+pub(crate) use plan::{BenchmarkOptions, Plan};
 
-/// How long a request waits for texts of others.
+/// How long a request waits for queued texts of callers.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it looks: less than the time of a batch.
-const LOOK: Duration = Duration::from_millis(2);
-/// Requests before the measured ones, where more are not under way at once.
+/// How often the queue is checked meanwhile: shorter than a batch takes.
+const QUEUE_POLL: Duration = Duration::from_millis(2);
+/// Warm-up requests before the measured ones, unless the concurrency is higher.
 const WARM_UP: usize = 5;
-/// Progress is told that often.
-const TOLD_EVERY: Duration = Duration::from_millis(100);
+/// How often progress is reported.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is measured together.
+/// One combination of parameters that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
-    /// Tokens of a text, special tokens included.
+    /// Tokens per text, including special tokens.
     pub tokens: usize,
-    /// Texts of a request.
+    /// Texts per request.
     pub batch: usize,
-    /// Requests under way at once.
+    /// Concurrent requests.
     pub concurrency: usize,
 }
 
-/// What was found for one shape.
+/// The result for one shape.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Row {
-    /// Of what.
     pub shape: Shape,
-    /// Of a request.
+    /// Of one request.
     pub latency: Latency,
-    /// Over all the time that the shape took after its warm-up.
+    /// Over the whole time of the shape after its warm-up.
     pub texts_per_second: f64,
-    /// As `texts_per_second`.
+    /// Over the same time.
     pub tokens_per_second: f64,
 }
 
-/// How far a benchmark is.
+/// Progress of a benchmark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Requests answered, those of warm-ups among them.
+    /// Requests answered, including warm-up.
     pub done: usize,
-    /// Requests in all.
+    /// Requests in total.
     pub total: usize,
-    /// What is being measured.
+    /// The shape being measured.
     pub shape: Shape,
 }
 
-/// Measures every shape of the plan, one after the other. Dropped, it stops. Progress that finds no room is not told.
+/// Measures every shape of the plan in turn. Dropping the future stops it. Progress reports that do not fit the channel
+/// are dropped.
 ///
 /// # Errors
 /// [`ProbeError`].
@@ -78,19 +78,19 @@ pub(crate) async fn run(
     let mut texts: Option<(usize, Vec<String>)> = None;
     let mut rows = Vec::new();
     let total = plan.shapes().map(|shape| warm_up(shape) + plan.requests).sum();
-    let mut meter = Meter { done: 0, total, told: Instant::now(), progress };
+    let mut reporter = Reporter { done: 0, total, reported: Instant::now(), progress };
     for shape in plan.shapes() {
         if texts.as_ref().is_none_or(|&(tokens, _)| tokens != shape.tokens) {
             let embedder = Arc::clone(&embedder);
-            // Some hundred texts are tokenised.
-            let made = tokio::task::spawn_blocking(move || filler::texts(&embedder, shape.tokens)).await;
+            // Tokenizes a few hundred texts, too much work for an async thread.
+            let made = tokio::task::spawn_blocking(move || sample_texts::of_tokens(&embedder, shape.tokens)).await;
             texts = Some((shape.tokens, made.map_err(|_| ProbeError::NoText(shape.tokens))??));
         }
-        let different = texts.as_ref().map_or(&[][..], |(_, texts)| texts);
-        let work = Arc::new(Work::new(Arc::clone(&embedder), shape, different));
-        work.measure(warm_up(shape), &mut meter).await?;
+        let distinct = texts.as_ref().map_or(&[][..], |(_, texts)| texts);
+        let workload = Arc::new(Workload::new(Arc::clone(&embedder), shape, distinct));
+        workload.measure(warm_up(shape), &mut reporter).await?;
         let started = Instant::now();
-        let times = work.measure(plan.requests, &mut meter).await?;
+        let times = workload.measure(plan.requests, &mut reporter).await?;
         rows.push(Row::of(shape, times, started.elapsed()));
     }
     Ok(rows)
@@ -100,88 +100,91 @@ fn warm_up(shape: Shape) -> usize {
     WARM_UP.max(shape.concurrency)
 }
 
-/// Tells how far it is, now and then.
-struct Meter {
+/// Reports progress at intervals.
+struct Reporter {
     done: usize,
     total: usize,
-    told: Instant,
+    reported: Instant,
     progress: mpsc::Sender<Progress>,
 }
 
-impl Meter {
+impl Reporter {
     fn advance(&mut self, shape: Shape) {
         self.done += 1;
-        if self.told.elapsed() < TOLD_EVERY && self.done > 1 && self.done < self.total {
+        if self.reported.elapsed() < PROGRESS_INTERVAL && self.done > 1 && self.done < self.total {
             return;
         }
-        self.told = Instant::now();
-        // A slow reader misses some of it.
+        self.reported = Instant::now();
+        // A slow reader misses some reports.
         let _ = self.progress.try_send(Progress { done: self.done, total: self.total, shape });
     }
 }
 
 /// The requests of one shape.
-struct Work {
+struct Workload {
     embedder: Arc<Embedder>,
     shape: Shape,
-    /// Requests that differ, in turn.
+    /// Distinct requests, used in turn.
     probes: Vec<Probe>,
-    /// Texts under way.
-    own: AtomicUsize,
+    texts_in_flight: AtomicUsize,
 }
 
-impl Work {
+impl Workload {
     fn new(embedder: Arc<Embedder>, shape: Shape, texts: &[String]) -> Self {
         let request = |first: usize| {
             let texts = texts.iter().cycle().skip(first).take(shape.batch).cloned().collect();
             Probe::of(texts, &embedder)
         };
         let probes = (0..texts.len()).map(request).collect();
-        Self { embedder, shape, probes, own: AtomicUsize::new(0) }
+        Self { embedder, shape, probes, texts_in_flight: AtomicUsize::new(0) }
     }
 
-    /// So many requests, as many at once as the shape has it.
-    async fn measure(self: &Arc<Self>, requests: usize, meter: &mut Meter) -> Result<Vec<Duration>, ProbeError> {
-        let (told, mut answers) = mpsc::channel(self.shape.concurrency);
+    /// Sends `requests` requests at the concurrency of the shape and returns their latencies.
+    async fn measure(self: &Arc<Self>, requests: usize, reporter: &mut Reporter) -> Result<Vec<Duration>, ProbeError> {
+        let (sender, mut answers) = mpsc::channel(self.shape.concurrency);
         let next = Arc::new(AtomicUsize::new(0));
-        // Dropped with this future, it ends them.
+        // Dropping this future drops the set, which aborts the workers.
         let mut workers = JoinSet::new();
         for _ in 0..self.shape.concurrency {
-            let (work, next, told) = (Arc::clone(self), Arc::clone(&next), told.clone());
+            let workload = Arc::clone(self);
+            let next = Arc::clone(&next);
+            let sender = sender.clone();
             workers.spawn(async move {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= requests || told.send(work.request(number).await).await.is_err() {
+                    if number >= requests || sender.send(workload.request(number).await).await.is_err() {
                         return;
                     }
                 }
             });
         }
-        drop(told);
+        drop(sender);
         let mut times = Vec::with_capacity(requests);
         while let Some(answer) = answers.recv().await {
             times.push(answer?);
-            meter.advance(self.shape);
+            reporter.advance(self.shape);
         }
         Ok(times)
     }
 
     async fn request(&self, number: usize) -> Result<Duration, ProbeError> {
-        self.give_way().await;
+        self.yield_to_callers().await;
         let Some(probe) = self.probes.get(number % self.probes.len().max(1)) else { return Ok(Duration::ZERO) };
-        self.own.fetch_add(self.shape.batch, Ordering::Relaxed);
+        self.texts_in_flight.fetch_add(self.shape.batch, Ordering::Relaxed);
         let started = Instant::now();
         let result = probe.embed(&self.embedder).await;
         let took = started.elapsed();
-        self.own.fetch_sub(self.shape.batch, Ordering::Relaxed);
+        self.texts_in_flight.fetch_sub(self.shape.batch, Ordering::Relaxed);
         result.map(|_| took)
     }
 
-    /// While more texts wait than can be this benchmark's own, some are others'.
-    async fn give_way(&self) {
+    /// If more texts are queued than this benchmark has in flight, some belong to callers.
+    async fn yield_to_callers(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while self.embedder.queue_stats().depth > self.own.load(Ordering::Relaxed) && Instant::now() < deadline {
-            sleep(LOOK).await;
+        while self.embedder.queue_stats().depth > self.texts_in_flight.load(Ordering::Relaxed)
+            && Instant::now() < deadline
+        {
+            sleep(QUEUE_POLL).await;
         }
     }
 }
@@ -197,6 +200,6 @@ impl Row {
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { tokens, batch, concurrency } = self;
-        write!(f, "{tokens} tokens, {batch} texts a request, {concurrency} requests at once")
+        write!(f, "{tokens} tokens, {batch} texts per request, {concurrency} concurrent requests")
     }
 }

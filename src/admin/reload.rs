@@ -1,4 +1,4 @@
-//! Another model in place of the one being served, without a request failing.
+//! Replaces the model being served by another one, without failing a request.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,123 +7,120 @@ use std::time::Duration;
 
 use tracing::{Instrument as _, Span};
 
-use super::{Held, Operations, ProbeError, Validated, Validation};
+use super::{OperationLock, Operations, ProbeError, Validated, Validation};
 use crate::model_slot::Served;
 use embedd_common::checksum::Sha256Hex;
 use embedd_kernels::give_back_freed_memory;
 use embedd_model::accuracy::TextAccuracy;
 
-/// How often to see whether the requests of a model that is no longer served have ended.
-const RETIRING_POLL: Duration = Duration::from_millis(20);
+/// How often to check whether the last request of a retired model has finished.
+const RETIRE_POLL: Duration = Duration::from_millis(20);
 
-/// Makes a model of a bundle.
 pub(crate) trait ModelLoader: fmt::Debug + Send + Sync {
-    /// Loads the bundle and lets it check itself. Blocks for seconds, within a runtime.
+    /// Loads a bundle and runs its startup self-check. Blocks for seconds; must be called within a runtime.
     ///
     /// # Errors
     /// [`LoadFailure`].
     fn load(&self, folder: &Path) -> Result<Served, LoadFailure>;
 
-    /// Whether a model below the gate may serve.
+    /// Whether a model below the accuracy gate may serve.
     fn allows_inaccurate(&self) -> bool;
 }
 
-/// Why a bundle was not loaded. The texts say what to do.
+/// Why a bundle was not loaded. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadFailure {
-    /// The folder is not there.
-    #[error("there is no folder {0} on the server's machine")]
+    #[error("folder {0} not found on the server's machine")]
     NoSuchFolder(PathBuf),
-    /// The folder is no bundle.
     #[error("{0}")]
     NotABundle(String),
     /// The bundle is damaged, or its model must not serve.
     #[error("{0}")]
     Unfit(String),
-    /// The bundle may be right.
+    /// Loading failed for a reason that is not in the bundle.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Why the old model goes on serving.
+/// Why the previous model stays in service.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReloadError {
-    /// The first model is still being loaded.
     #[error("the first model is still being loaded")]
     NotLoaded,
-    /// One at a time.
-    #[error("another reload is under way; wait for its end")]
-    UnderWay,
-    /// The bundle was not loaded.
+    #[error("another reload is in progress; wait until it has finished")]
+    InProgress,
     #[error(transparent)]
     Load(#[from] LoadFailure),
-    /// Its model failed on the reference set.
     #[error(
-        "{failed} of {texts} reference texts are below the gate of {threshold}: least cosine {least:.5}, of {id}; \
-         convert the model again, or start the server with --allow-inaccurate"
+        "{failed} of {texts} reference texts are below the accuracy gate of {threshold}: minimum cosine \
+         {min_cosine:.5}, for {id}; convert the model again, or start the server with --allow-inaccurate"
     )]
     Inaccurate {
         /// Texts below the gate.
         failed: usize,
-        /// Texts that were compared.
+        /// Texts compared.
         texts: usize,
         /// The gate.
         threshold: f64,
-        /// The least cosine.
-        least: f64,
-        /// Its text.
+        min_cosine: f64,
+        /// The text with the minimum cosine.
         id: String,
     },
-    /// Its model does not answer.
+    /// The new model does not answer.
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    /// A panic, or the end of the server.
-    #[error("the reload was cut short: {0}")]
-    Cut(#[from] tokio::task::JoinError),
+    /// A panic, or shutdown of the server.
+    #[error("the reload was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Another model serves.
+/// The result of a successful reload.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reloaded {
-    /// The fingerprint of the bundle before.
+    /// The fingerprint of the previous bundle.
     pub previous: Sha256Hex,
-    /// The fingerprint of the bundle that serves now.
+    /// The fingerprint of the bundle that is served now.
     pub fingerprint: Sha256Hex,
-    /// How it compared with its reference set, where it has one.
+    /// `None` if the bundle has no reference set.
     pub validation: Option<Validated>,
 }
 
 impl Operations {
-    /// Loads a bundle beside the one being served (`None`: the same folder, read again), compares it with its reference
-    /// set, and serves it from then on. Goes on to its end where its caller leaves, so that no two are ever loaded at
-    /// once.
+    /// Loads a bundle next to the one being served (`None`: the same folder again), validates it with its reference set
+    /// and serves it from then on. Runs to completion even if the caller disconnects, so that no two reloads ever
+    /// overlap.
     ///
     /// # Errors
-    /// [`ReloadError`]; the old model goes on serving.
+    /// [`ReloadError`]; the previous model stays in service.
     pub(crate) async fn reload(&self, folder: Option<PathBuf>) -> Result<Reloaded, ReloadError> {
-        let turn = self.reloads.take().ok_or(ReloadError::UnderWay)?;
+        let lock = self.begin_reload().ok_or(ReloadError::InProgress)?;
         let previous = self.served().ok_or(ReloadError::NotLoaded)?;
         let operations = self.clone();
-        let work = async move {
-            let result = operations.swap(folder, previous, turn).await;
+        let reload = async move {
+            let result = operations.swap(folder, previous, lock).await;
             if let Err(error) = &result {
-                tracing::warn!("the model was not reloaded, the one before goes on serving: {error}");
+                tracing::warn!("model not reloaded; the previous one stays in service: {error}");
             }
             result
         };
-        tokio::spawn(work.in_current_span()).await?
+        tokio::spawn(reload.in_current_span()).await?
     }
 
-    async fn swap(&self, folder: Option<PathBuf>, previous: Arc<Served>, _turn: Held) -> Result<Reloaded, ReloadError> {
+    async fn swap(
+        &self,
+        folder: Option<PathBuf>,
+        previous: Arc<Served>,
+        _lock: OperationLock,
+    ) -> Result<Reloaded, ReloadError> {
         let named = folder.is_some();
         let folder = folder.unwrap_or_else(|| previous.folder.clone());
         tracing::info!(bundle = %folder.display(), "reloading the model");
         let next = Arc::new(self.load(folder).await.map_err(|error| match error {
-            // Nobody asked for that folder: it is the one being served that has changed.
+            // The caller named no folder, so the argument is not wrong: the folder being served has changed.
             ReloadError::Load(LoadFailure::NotABundle(reason)) if !named => LoadFailure::Unfit(reason).into(),
             error => error,
         })?);
-        let validation = match self.compare(&next).await {
+        let validation = match self.validate(&next).await {
             Ok(validation) => validation,
             Err(error) => {
                 retire(next);
@@ -132,7 +129,7 @@ impl Operations {
         };
         let fingerprint = next.fingerprint.clone();
         drop(previous);
-        // Nobody else replaces a model while this one has its turn.
+        // Only the holder of the lock replaces the model.
         let previous = self.model.replace(Some(next)).ok_or(ReloadError::NotLoaded)?;
         let reloaded = Reloaded { previous: previous.fingerprint.clone(), fingerprint, validation };
         tracing::info!(
@@ -145,14 +142,15 @@ impl Operations {
     }
 
     async fn load(&self, folder: PathBuf) -> Result<Served, ReloadError> {
-        let (loader, span) = (Arc::clone(&self.loader), Span::current());
+        let loader = Arc::clone(&self.loader);
+        let span = Span::current();
         Ok(tokio::task::spawn_blocking(move || span.in_scope(|| loader.load(&folder))).await??)
     }
 
-    /// Every text of the reference set, with the sessions that are to serve.
-    async fn compare(&self, next: &Served) -> Result<Option<Validated>, ReloadError> {
+    /// Compares every text of the reference set, using the sessions that will serve.
+    async fn validate(&self, next: &Served) -> Result<Option<Validated>, ReloadError> {
         let Ok(validation) = Validation::of_bundle(next, next.threshold()) else {
-            tracing::warn!("the bundle has no reference set: nothing tells whether its model is right");
+            tracing::warn!("the bundle has no reference set; the accuracy of its model cannot be checked");
             return Ok(None);
         };
         let validated = validation.run(&next.embedder).await?;
@@ -165,34 +163,35 @@ impl Operations {
     }
 }
 
-/// A set of which no text could be compared says nothing.
+/// The error if a text is below the gate. A set without comparable texts passes: it proves nothing either way.
 fn inaccurate(validated: &Validated) -> Option<ReloadError> {
-    let (accuracy, summary) = (&validated.accuracy, &validated.accuracy.summary);
+    let accuracy = &validated.accuracy;
+    let summary = &accuracy.summary;
     let worst: &TextAccuracy = accuracy.worst(1).first().copied().filter(|worst| !worst.passed)?;
     Some(ReloadError::Inaccurate {
         failed: accuracy.texts.iter().filter(|text| !text.passed).count(),
         texts: summary.texts,
         threshold: summary.threshold,
-        least: worst.cosine,
+        min_cosine: worst.cosine,
         id: worst.id.clone(),
     })
 }
 
-/// Lets a model end with the last of its requests. Its end waits for the sessions' threads and gives back memory, which
-/// must not hold up a thread that serves requests.
+/// Drops a model once its last request has finished. Dropping it joins the sessions' threads and returns memory to the
+/// system, which must not block a thread that serves requests.
 fn retire(served: Arc<Served>) {
     tokio::spawn(async move {
-        // Out of its slot, nobody can come to hold it any more.
+        // It is out of its slot, so the counts can only go down.
         while Arc::strong_count(&served) > 1 || Arc::strong_count(&served.embedder) > 1 {
-            tokio::time::sleep(RETIRING_POLL).await;
+            tokio::time::sleep(RETIRE_POLL).await;
         }
         let fingerprint = served.fingerprint.clone();
-        // A server that is stopping may not get to it.
-        let ended = tokio::task::spawn_blocking(move || {
+        let dropped = tokio::task::spawn_blocking(move || {
             drop(served);
             give_back_freed_memory();
         });
-        let _ = ended.await;
-        tracing::debug!(fingerprint = fingerprint.as_str(), "the model before has ended");
+        // This fails only if the server stops first, which frees the memory anyway.
+        let _ = dropped.await;
+        tracing::debug!(fingerprint = fingerprint.as_str(), "model retired");
     });
 }

@@ -4,21 +4,21 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::error::AppError;
-use crate::accept::Room;
+use crate::accept::MaxConnections;
 use crate::config::{OpenAiChoice, Settings};
-use crate::grpc::{Door, Stay, Tls, TlsFiles, TransportLimits};
+use crate::grpc::{ConnectionLimits, ListenerConfig, Tls, TlsFiles, TransportLimits};
 use crate::http::HttpLimits;
 use crate::reload::NamedFile;
 use crate::tokens::Tokens;
 
 /// The connection limit of the admin, health and HTTP listeners, which only operators, monitoring and probes use.
-const SIDE_LIMIT: Room = Room { connections: 64, setting: None };
+const SIDE_LIMIT: MaxConnections = MaxConnections { count: 64, setting: None };
 
 /// The configs of all listeners.
 pub(super) struct Listeners {
-    pub(super) service: Door,
-    pub(super) admin: Door,
-    pub(super) health: Door,
+    pub(super) service: ListenerConfig,
+    pub(super) admin: ListenerConfig,
+    pub(super) health: ListenerConfig,
     pub(super) http: HttpLimits,
     pub(super) limits: TransportLimits,
     /// Whether OpenAI's API is served on the HTTP port, or why not.
@@ -29,15 +29,18 @@ impl Listeners {
     /// Reads certificates and tokens.
     pub(super) fn open(settings: &Settings) -> Result<Self, AppError> {
         let Settings { tls_certificate, tls_key, tls_client_ca, token_file, .. } = settings;
-        let service = Door {
+        let service = ListenerConfig {
             tls: tls(
                 named(tls_certificate, "--tls-certificate"),
                 named(tls_key, "--tls-key"),
                 named(tls_client_ca, "--tls-client-ca"),
             )?,
             tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
-            room: Room { connections: settings.max_connections.get(), setting: Some("--max-connections") },
-            stay: connection_limits(settings),
+            max_connections: MaxConnections {
+                count: settings.max_connections.get(),
+                setting: Some("--max-connections"),
+            },
+            connection_limits: connection_limits(settings),
         };
         let openai = openai(settings);
         Ok(Self {
@@ -51,7 +54,7 @@ impl Listeners {
     }
 }
 
-fn admin(settings: &Settings) -> Result<Door, AppError> {
+fn admin(settings: &Settings) -> Result<ListenerConfig, AppError> {
     let listener = side(settings);
     if settings.admin_listen.is_none() {
         return Ok(listener);
@@ -62,13 +65,13 @@ fn admin(settings: &Settings) -> Result<Door, AppError> {
         named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
     )?;
     let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
-    Ok(Door { tls, tokens, ..listener })
+    Ok(ListenerConfig { tls, tokens, ..listener })
 }
 
 /// Without TLS, tokens and a maximum age: there is no load to balance, and benchmarks and health watches may take long.
-fn side(settings: &Settings) -> Door {
-    let stay = Stay { max_age: None, ..connection_limits(settings) };
-    Door { tls: None, tokens: None, room: SIDE_LIMIT, stay }
+fn side(settings: &Settings) -> ListenerConfig {
+    let connection_limits = ConnectionLimits { max_age: None, ..connection_limits(settings) };
+    ListenerConfig { tls: None, tokens: None, max_connections: SIDE_LIMIT, connection_limits }
 }
 
 /// By default, the HTTP port gives nobody access that the gRPC listener denies.
@@ -94,9 +97,9 @@ fn is_within(address: IpAddr, other: IpAddr) -> bool {
 /// The connections of callers come on top of those for probes and Prometheus.
 fn http(settings: &Settings, serves_callers: bool) -> HttpLimits {
     let callers = settings.max_connections.get();
-    let with_callers = Room { connections: SIDE_LIMIT.connections + callers, setting: Some("--max-connections") };
+    let with_callers = MaxConnections { count: SIDE_LIMIT.count + callers, setting: Some("--max-connections") };
     HttpLimits {
-        room: if serves_callers { with_callers } else { SIDE_LIMIT },
+        max_connections: if serves_callers { with_callers } else { SIDE_LIMIT },
         max_header_bytes: settings.max_header_bytes.get(),
         max_age: settings.max_connection_age,
         grace: settings.max_connection_age_grace,
@@ -117,8 +120,8 @@ fn tls(
     Ok(files.map(Tls::open).transpose()?)
 }
 
-fn connection_limits(settings: &Settings) -> Stay {
-    Stay {
+fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    ConnectionLimits {
         keepalive_interval: settings.keepalive_interval,
         keepalive_timeout: settings.keepalive_timeout,
         max_age: settings.max_connection_age,

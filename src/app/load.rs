@@ -14,9 +14,10 @@ use crate::model_slot::Served;
 use crate::prepare::PrepareError;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::stats::BatchCounters;
+use embedd_kernels::CpuInstructions;
 use embedd_kernels::InstructionSet;
 use embedd_model::bundle::{AccuracyRecord, Bundle, Variant};
-use embedd_model::engine::{CpuInstructions, LoadError, OnnxRuntime, Session, SessionOptions};
+use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
 use embedd_model::reference::ReferenceSet;
 use embedd_model::tokenize::{Tokenizer, TokenizerError};
 
@@ -115,18 +116,6 @@ fn choose_engine(settings: &Settings, bundle: &Bundle, kernels: InstructionSet) 
         });
     }
     Err(failure.unwrap_or_else(|| LoadModelError::NoEngine(bundle.folder().to_owned())))
-}
-
-/// The engines worth trying on this CPU with native kernels of this instruction set.
-fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
-    match kernels {
-        InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
-        // ONNX Runtime has byte dot products for 256-bit vectors; our kernels do not.
-        _ if cpu.multiply_bytes() => vec![Variant::Portable, Variant::Fp32],
-        InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
-        // Without vector instructions ONNX Runtime's own kernels are faster.
-        InstructionSet::Plain => vec![Variant::Fp32],
-    }
 }
 
 fn assemble(
@@ -247,6 +236,3 @@ async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

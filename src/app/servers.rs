@@ -13,8 +13,10 @@ use super::probes::Probes;
 use super::sockets::Sockets;
 use crate::admin::Operations;
 use crate::config::Settings;
-use crate::grpc::{AdminListener, Door, EmbeddingListener, Health, HealthListener, Protocols, TransportLimits};
-use crate::http::{HttpLimits, HttpListener, OpenAi, Seats};
+use crate::grpc::{
+    AdminListener, EmbeddingListener, Health, HealthListener, ListenerConfig, Protocols, TransportLimits,
+};
+use crate::http::{ConnectionPermits, HttpLimits, HttpListener, OpenAi};
 use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
 use crate::readiness::Readiness;
@@ -105,7 +107,7 @@ impl Servers {
 }
 
 impl Shared<'_> {
-    fn embedding(&self, door: Door) -> EmbeddingListener {
+    fn embedding(&self, config: ListenerConfig) -> EmbeddingListener {
         EmbeddingListener {
             serving: self.serving.clone(),
             health: self.health.clone(),
@@ -113,11 +115,11 @@ impl Shared<'_> {
             protocols: protocols(self.settings),
             reflection: self.settings.reflection,
             traces: self.traces.clone(),
-            door,
+            config,
         }
     }
 
-    fn admin(&self, loader: Arc<Loader>, door: Door) -> AdminListener {
+    fn admin(&self, loader: Arc<Loader>, config: ListenerConfig) -> AdminListener {
         let Serving { model, requests, stats } = self.serving.clone();
         AdminListener {
             operations: Operations::new(model, loader, stats.clone()),
@@ -127,7 +129,7 @@ impl Shared<'_> {
             reflection: self.settings.reflection,
             stats,
             traces: self.traces.clone(),
-            door,
+            config,
         }
     }
 
@@ -143,15 +145,15 @@ impl Shared<'_> {
             serving: self.serving.clone(),
             tokens,
             max_body_bytes: self.limits.max_message_bytes,
-            seats: Seats::new(self.settings.max_connections, tasks.clone()),
+            permits: ConnectionPermits::new(self.settings.max_connections, tasks.clone()),
             readiness: self.readiness.clone(),
             stop: stop.clone(),
             traces: self.traces.clone(),
         }
     }
 
-    fn health_only(&self, door: Door) -> HealthListener {
-        HealthListener { health: self.health.clone(), limits: self.limits, stats: self.serving.stats.clone(), door }
+    fn health_only(&self, config: ListenerConfig) -> HealthListener {
+        HealthListener { health: self.health.clone(), limits: self.limits, stats: self.serving.stats.clone(), config }
     }
 }
 

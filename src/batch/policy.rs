@@ -1,25 +1,25 @@
-//! The rules by which a batch forms: pure functions of the lengths that wait.
+//! How batches form: pure functions of the lengths of the queued texts.
 
 use std::num::NonZeroUsize;
 
-/// What one batch may hold.
+/// The limits of one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchLimits {
-    /// Tokens, padding included where there is any. A single text may exceed it: it is then alone.
+    /// Tokens, including padding. A single text that exceeds this runs alone.
     pub tokens: NonZeroUsize,
-    /// Texts.
     pub texts: NonZeroUsize,
-    /// Whether the engine pads every text of a batch to the longest.
+    /// Whether the engine pads every text of a batch to the longest one.
     pub padded: bool,
 }
 
-/// How many of the waiting texts, from the first on, make up the next batch: as many as fit, at least one.
+/// How many of the queued texts, from the first on, form the next batch: as many as fit, at least one.
 ///
-/// Where `idle` sessions could each take a share (this one is counted), a batch is no more than its share of the
-/// tokens: two sessions end sooner with half of the texts each than one with all of them.
+/// If several sessions are `idle` (including this one), a batch takes only its share of the tokens: two sessions with
+/// half of the texts each finish sooner than one with all of them.
 pub(super) fn next_batch(lengths: impl Iterator<Item = usize> + Clone, limits: BatchLimits, idle: usize) -> usize {
     let budget = limits.tokens.get().min(share(lengths.clone(), limits.tokens.get(), idle));
-    let (mut longest, mut sum) = (0, 0usize);
+    let mut longest = 0;
+    let mut sum = 0usize;
     lengths
         .take(limits.texts.get())
         .enumerate()
@@ -32,19 +32,19 @@ pub(super) fn next_batch(lengths: impl Iterator<Item = usize> + Clone, limits: B
         .count()
 }
 
-/// What each of the idle sessions gets of the waiting tokens; `most` where there is enough for all.
-fn share(lengths: impl Iterator<Item = usize>, most: usize, idle: usize) -> usize {
+/// The share of the queued tokens for each idle session; at least `max` if there is enough for all of them.
+fn share(lengths: impl Iterator<Item = usize>, max: usize, idle: usize) -> usize {
     if idle <= 1 {
-        return most;
+        return max;
     }
-    let mut all: usize = 0;
+    let mut total: usize = 0;
     for length in lengths {
-        all = all.saturating_add(length);
-        if all >= most.saturating_mul(idle) {
+        total = total.saturating_add(length);
+        if total >= max.saturating_mul(idle) {
             break;
         }
     }
-    all.div_ceil(idle)
+    total.div_ceil(idle)
 }
 
 #[cfg(test)]
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_sessions_share_what_waits() {
+    fn idle_sessions_share_the_queued_texts() {
         let cases: [(&[usize], usize, usize); 7] = [
             (&[11], 2, 1),
             (&[11, 11], 2, 1),

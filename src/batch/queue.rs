@@ -1,4 +1,4 @@
-//! The texts that wait for a session: bounded, and taken in the order of their schedule.
+//! The bounded queue of texts that wait for a session, taken in the order of the schedule.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::policy::{BatchLimits, next_batch};
-use super::schedule::{Lane, Schedule};
+use super::schedule::{Flow, Schedule};
 use super::{BatchError, QueueLimits, Reply};
 use crate::stats::{BatchCounters, QueueStats};
 use embedd_model::engine::TokenIds;
 
-/// How much the newest batch counts in the mean time of a text.
-const WEIGHT_OF_NEWEST: f64 = 0.1;
-/// When a caller may come again, at least.
-const LEAST_RETRY_DELAY: Duration = Duration::from_millis(10);
+/// Weight of the newest batch in the moving average of the time per text.
+const NEWEST_WEIGHT: f64 = 0.1;
+/// The minimum retry delay sent to callers.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// A text that waits, and where its embedding goes.
+/// A queued text, with the channel for its embedding.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) ids: TokenIds,
@@ -36,12 +36,12 @@ pub(super) struct Queue {
 struct State {
     schedule: Schedule<Pending>,
     sessions: usize,
-    /// Sessions that wait for texts.
+    /// Sessions waiting for texts.
     idle: usize,
     closed: bool,
-    /// Batches that were taken.
+    /// Batches taken so far.
     batches: u64,
-    /// Mean time from one text's end to the next one's, over all sessions.
+    /// Moving average of the time per text at the current throughput of all sessions.
     seconds_per_text: f64,
 }
 
@@ -53,16 +53,16 @@ impl Queue {
     }
 
     /// Admits a request of `texts` texts, all of them or none.
-    pub(super) fn admit(&self, texts: usize) -> Result<Lane, BatchError> {
+    pub(super) fn admit(&self, texts: usize) -> Result<Flow, BatchError> {
         let mut state = self.lock();
         if state.closed {
             return Err(BatchError::Closed);
         }
         if self.is_full(&state, texts) {
-            // Those whose callers have gone may be what fills it.
+            // Texts whose callers have disconnected may still take up space.
             self.drop_abandoned(&mut state);
             if self.is_full(&state, texts) {
-                self.counters.refused(texts);
+                self.counters.count_refused(texts);
                 return Err(BatchError::QueueFull {
                     waiting: state.schedule.len(),
                     refused: texts,
@@ -70,36 +70,36 @@ impl Queue {
                 });
             }
         }
-        Ok(state.schedule.lane())
+        Ok(state.schedule.start_flow())
     }
 
     fn is_full(&self, state: &State, texts: usize) -> bool {
         let waiting = state.schedule.len();
-        let no_room = waiting > 0 && waiting + texts > self.limits.total.get();
-        no_room || state.schedule.has_ahead(self.limits.ahead.get())
+        let exceeds_total = waiting > 0 && waiting + texts > self.limits.total.get();
+        exceeds_total || state.schedule.has_requests_ahead(self.limits.ahead.get())
     }
 
-    /// Half of the time that what is due now takes: later, others would have taken the room.
+    /// Half the time that the work ahead takes: after all of it, others would have taken the space.
     fn retry_after(&self, state: &State) -> Duration {
-        let due = state.schedule.len().min(self.limits.ahead.get());
-        Duration::from_secs_f64(state.seconds_per_text * due as f64 / 2.0).max(LEAST_RETRY_DELAY)
+        let ahead = state.schedule.len().min(self.limits.ahead.get());
+        Duration::from_secs_f64(state.seconds_per_text * ahead as f64 / 2.0).max(MIN_RETRY_DELAY)
     }
 
-    /// Adds a text of a request that was admitted.
-    pub(super) fn push(&self, lane: &mut Lane, text: Pending) -> Result<(), BatchError> {
+    /// Queues a text of an admitted request.
+    pub(super) fn push(&self, flow: &mut Flow, text: Pending) -> Result<(), BatchError> {
         let mut state = self.lock();
         if state.closed {
             return Err(BatchError::Closed);
         }
-        state.schedule.push(lane, text.ids.len(), text);
+        state.schedule.push(flow, text.ids.len(), text);
         drop(state);
         self.changed.notify_one();
         Ok(())
     }
 
-    /// Waits for texts and takes a batch of them, with its number; `None` once the queue is closed and empty.
+    /// Waits for texts and takes a batch of them, numbered; `None` once the queue is closed and empty.
     ///
-    /// Texts whose caller has gone are dropped here, before they cost anything.
+    /// Texts whose caller has disconnected are dropped before they cost anything.
     pub(super) fn take(&self, limits: BatchLimits) -> Option<(u64, Vec<Pending>)> {
         let mut state = self.lock();
         state.idle += 1;
@@ -124,17 +124,17 @@ impl Queue {
         if more {
             self.changed.notify_one();
         }
-        self.counters.batch(batch.len(), batch.iter().map(|text| text.ids.len()).sum());
+        self.counters.count_batch(batch.len(), batch.iter().map(|text| text.ids.len()).sum());
         Some((number, batch))
     }
 
-    /// Notes how long a batch ran.
-    pub(super) fn ran(&self, texts: usize, time: Duration) {
+    /// Records how long a batch ran.
+    pub(super) fn record_run(&self, texts: usize, time: Duration) {
         let mut state = self.lock();
         let busy = state.busy().max(1);
         let newest = time.as_secs_f64() / (texts.max(1) * busy) as f64;
         let mean = &mut state.seconds_per_text;
-        *mean = if *mean == 0.0 { newest } else { *mean + WEIGHT_OF_NEWEST * (newest - *mean) };
+        *mean = if *mean == 0.0 { newest } else { *mean + NEWEST_WEIGHT * (newest - *mean) };
     }
 
     pub(super) fn limits(&self) -> QueueLimits {
@@ -145,7 +145,7 @@ impl Queue {
         self.counters.with_queue(self.lock().schedule.len(), self.limits.total.get())
     }
 
-    /// Sessions that run a batch now.
+    /// The number of sessions that are running a batch.
     pub(super) fn busy(&self) -> usize {
         self.lock().busy()
     }
@@ -153,16 +153,16 @@ impl Queue {
     fn drop_abandoned(&self, state: &mut State) {
         let before = state.schedule.len();
         state.schedule.retain(|pending| !pending.reply.is_closed());
-        self.counters.abandoned(before - state.schedule.len());
+        self.counters.count_abandoned(before - state.schedule.len());
     }
 
-    /// Refuses new texts from now on; those that wait are still served.
+    /// Refuses new texts from now on; queued texts are still served.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// No code that holds the lock can leave the state half-changed, so a panic elsewhere does not spoil it.
+    /// Ignores poisoning: no code leaves the state inconsistent while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,101 +1,103 @@
-//! Which of the waiting texts is next: shares for requests, so that none waits behind all of a large one.
+//! The order of the queued texts: fair across requests, so that a short one is not stuck behind a large one.
 //!
-//! The clock counts the tokens that have been taken so far. A request begins at the clock's reading, and each of its
-//! texts is due as many tokens later as the request's earlier texts have: as if the request had the sessions for
-//! itself. Texts are taken in the order in which they are due (start-time fair queueing, Goyal, Vin and Cheng 1996,
-//! with the served work as virtual time). A text that arrives while a large request is being served is due before most
-//! of its texts; and since the clock goes on with whatever is served, every text is due before all that arrive after
-//! the clock has passed it: none starves.
+//! This is start-time fair queueing (Goyal, Vin and Cheng 1996) with served tokens as virtual time. Each request is a
+//! flow. Its first text gets the current virtual time as start tag. Each further text gets the previous text's tag plus
+//! the previous text's tokens, as if the request had the sessions to itself. Texts are taken in the order of their
+//! start tags, so a short request that arrives while a large one is being served goes ahead of most of it. No text
+//! starves: virtual time advances with every token served, and once it has passed a text's tag, new requests go after
+//! that text.
 
 use std::collections::{BTreeMap, HashSet};
 
-/// When a text is due: tokens on the clock, and its place among those due at the same time.
+/// A text's position in the order of service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    clock: u64,
+struct StartTag {
+    virtual_time: u64,
+    /// Breaks ties.
     arrival: u64,
 }
 
-/// The waiting texts, in the order in which they are due.
+/// The queued texts in the order of service.
 #[derive(Debug)]
 pub(super) struct Schedule<T> {
-    waiting: BTreeMap<Due, Waiting<T>>,
-    /// Tokens taken so far.
-    clock: u64,
+    queued: BTreeMap<StartTag, Queued<T>>,
+    /// Tokens served so far.
+    virtual_time: u64,
     arrivals: u64,
     requests: u64,
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct Queued<T> {
     request: u64,
     tokens: usize,
     text: T,
 }
 
-/// A request's place in the schedule: where its next text comes in.
+/// A request in the schedule.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lane {
+pub(super) struct Flow {
     request: u64,
+    /// The virtual time of the next text's start tag.
     next: u64,
 }
 
 impl<T> Schedule<T> {
     pub(super) fn new() -> Self {
-        Self { waiting: BTreeMap::new(), clock: 0, arrivals: 0, requests: 0 }
+        Self { queued: BTreeMap::new(), virtual_time: 0, arrivals: 0, requests: 0 }
     }
 
-    /// A request that begins now.
-    pub(super) fn lane(&mut self) -> Lane {
+    /// Starts the flow of a new request.
+    pub(super) fn start_flow(&mut self) -> Flow {
         self.requests += 1;
-        Lane { request: self.requests, next: self.clock }
+        Flow { request: self.requests, next: self.virtual_time }
     }
 
     /// Adds a request's next text.
-    pub(super) fn push(&mut self, lane: &mut Lane, tokens: usize, text: T) {
-        let due = Due { clock: lane.next, arrival: self.arrivals };
-        self.waiting.insert(due, Waiting { request: lane.request, tokens, text });
+    pub(super) fn push(&mut self, flow: &mut Flow, tokens: usize, text: T) {
+        let tag = StartTag { virtual_time: flow.next, arrival: self.arrivals };
+        self.queued.insert(tag, Queued { request: flow.request, tokens, text });
         self.arrivals += 1;
-        lane.next += tokens as u64;
+        flow.next += tokens as u64;
     }
 
-    /// Whether texts of at least `count` requests would be taken before the first text of a request that begins now.
-    pub(super) fn has_ahead(&self, count: usize) -> bool {
-        let due = self.waiting.iter().take_while(|(due, _)| due.clock <= self.clock);
-        let mut requests = HashSet::with_capacity(count.min(self.waiting.len()));
+    /// Whether texts of at least `count` requests would be served before the first text of a request that starts now.
+    pub(super) fn has_requests_ahead(&self, count: usize) -> bool {
+        let ahead = self.queued.iter().take_while(|(tag, _)| tag.virtual_time <= self.virtual_time);
+        let mut requests = HashSet::with_capacity(count.min(self.queued.len()));
         count == 0
-            || due
-                .map(|(_, waiting)| waiting.request)
+            || ahead
+                .map(|(_, queued)| queued.request)
                 .any(|request| requests.insert(request) && requests.len() >= count)
     }
 
-    /// The tokens of each waiting text, in the order in which they are due.
+    /// The tokens of each queued text, in the order of service.
     pub(super) fn lengths(&self) -> impl Iterator<Item = usize> + Clone {
-        self.waiting.values().map(|waiting| waiting.tokens)
+        self.queued.values().map(|queued| queued.tokens)
     }
 
-    /// Takes the texts that are due first.
+    /// Takes the next `count` texts, or all if there are fewer.
     pub(super) fn take(&mut self, count: usize) -> Vec<T> {
         let mut texts = Vec::with_capacity(count);
         while texts.len() < count {
-            let Some((_, waiting)) = self.waiting.pop_first() else { break };
-            self.clock += waiting.tokens as u64;
-            texts.push(waiting.text);
+            let Some((_, queued)) = self.queued.pop_first() else { break };
+            self.virtual_time += queued.tokens as u64;
+            texts.push(queued.text);
         }
         texts
     }
 
-    /// Drops the texts that are not worth keeping.
+    /// Drops the texts for which `keep` is false.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        self.waiting.retain(|_, waiting| keep(&waiting.text));
+        self.queued.retain(|_, queued| keep(&queued.text));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.queued.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.queued.is_empty()
     }
 }
 
@@ -103,18 +105,18 @@ impl<T> Schedule<T> {
 mod tests {
     use super::*;
 
-    /// Takes one text after the other; before each, the texts of `arrivals` for that step come, each a request.
+    /// Serves one text per step. Before each, the `arrivals` of that step are queued, each a request of its own.
     fn served(first: &[(&'static str, usize)], arrivals: &[(usize, &'static str, usize)]) -> Vec<&'static str> {
         let mut schedule = Schedule::new();
-        let mut lane = schedule.lane();
+        let mut flow = schedule.start_flow();
         for &(name, tokens) in first {
-            schedule.push(&mut lane, tokens, name);
+            schedule.push(&mut flow, tokens, name);
         }
         let mut order = Vec::new();
         for step in 0.. {
             for &(_, name, tokens) in arrivals.iter().filter(|arrival| arrival.0 == step) {
-                let mut lane = schedule.lane();
-                schedule.push(&mut lane, tokens, name);
+                let mut flow = schedule.start_flow();
+                schedule.push(&mut flow, tokens, name);
             }
             match schedule.take(1).pop() {
                 Some(name) => order.push(name),
@@ -125,50 +127,53 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_one_text_are_served_as_they_come() {
+    fn requests_of_one_text_are_served_in_order_of_arrival() {
         assert_eq!(served(&[("a", 9)], &[(0, "b", 2), (0, "c", 5), (1, "d", 1)]), ["a", "b", "c", "d"]);
     }
 
     #[test]
-    fn a_text_waits_for_what_is_due_of_a_large_request_and_not_for_all_of_it() {
+    fn a_short_request_does_not_wait_for_all_of_a_large_one() {
         let large = [("1", 10), ("2", 10), ("3", 10), ("4", 10), ("5", 10)];
         assert_eq!(served(&large, &[(0, "small", 10)]), ["1", "small", "2", "3", "4", "5"]);
         assert_eq!(served(&large, &[(2, "small", 10)]), ["1", "2", "3", "small", "4", "5"]);
     }
 
     #[test]
-    fn a_large_request_goes_on_while_small_ones_keep_coming() {
+    fn a_large_request_makes_progress_while_small_ones_keep_arriving() {
         let large = [("L1", 10), ("L2", 10), ("L3", 10)];
         let small: Vec<_> = (0..20).map(|step| (step, "s", 10)).collect();
         let order = served(&large, &small);
-        let last = order.iter().rposition(|name| name.starts_with('L')).expect("it is served");
-        assert!(last <= 8, "its third text is due after 20 tokens: {order:?}");
+        let last = order.iter().rposition(|name| name.starts_with('L')).expect("the large request is served");
+        assert!(last <= 8, "the start tag of its third text is 20 tokens: {order:?}");
     }
 
     #[test]
-    fn what_is_ahead_of_a_new_request_is_what_is_due_now() {
+    fn only_texts_whose_start_tag_has_passed_are_ahead_of_a_new_request() {
         let mut schedule = Schedule::new();
-        let mut lane = schedule.lane();
+        let mut flow = schedule.start_flow();
         for _ in 0..100 {
-            schedule.push(&mut lane, 10, ());
+            schedule.push(&mut flow, 10, ());
         }
-        assert!(schedule.has_ahead(0) && schedule.has_ahead(1) && !schedule.has_ahead(2));
+        assert!(schedule.has_requests_ahead(0) && schedule.has_requests_ahead(1) && !schedule.has_requests_ahead(2));
         for _ in 0..5 {
-            let mut lane = schedule.lane();
-            schedule.push(&mut lane, 10, ());
+            let mut flow = schedule.start_flow();
+            schedule.push(&mut flow, 10, ());
         }
-        assert!(schedule.has_ahead(6) && !schedule.has_ahead(7));
+        assert!(schedule.has_requests_ahead(6) && !schedule.has_requests_ahead(7));
         schedule.take(6);
-        assert!(schedule.has_ahead(1) && !schedule.has_ahead(2), "texts of the large request, which count as one");
+        assert!(
+            schedule.has_requests_ahead(1) && !schedule.has_requests_ahead(2),
+            "texts of the large request count as one"
+        );
         assert_eq!(schedule.len(), 99);
     }
 
     #[test]
-    fn texts_that_are_dropped_are_not_served() {
+    fn dropped_texts_are_not_served() {
         let mut schedule = Schedule::new();
-        let mut lane = schedule.lane();
+        let mut flow = schedule.start_flow();
         for text in 0..6 {
-            schedule.push(&mut lane, 1, text);
+            schedule.push(&mut flow, 1, text);
         }
         schedule.retain(|text| text % 2 == 1);
         assert_eq!(schedule.take(10), [1, 3, 5]);

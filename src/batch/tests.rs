@@ -6,7 +6,8 @@ use ndarray::Array2;
 use super::*;
 use crate::stats::Stats;
 
-/// Gives each text its first token as embedding, and tells of every batch before it waits to be let go on.
+/// Returns the first token of each text as its embedding. Announces every batch, then waits for permission to finish
+/// it.
 struct Gate {
     batches: mpsc::Sender<usize>,
     go: mpsc::Receiver<()>,
@@ -15,7 +16,7 @@ struct Gate {
 impl Session for Gate {
     fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
         self.batches.send(batch.len()).expect("the test listens");
-        self.go.recv().expect("the test lets it go on");
+        self.go.recv().expect("the test permits it");
         match batch[0].as_slice()[0] {
             13 => panic!("unlucky"),
             14 => Err(InferenceError("refused".to_owned())),
@@ -51,14 +52,14 @@ impl Setup {
         tokio::spawn(infer(Arc::clone(&self.batcher), texts))
     }
 
-    async fn waiting(&self, texts: usize) {
+    async fn wait_for_queued(&self, texts: usize) {
         while self.batcher.queue_stats().depth < texts {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Without blocking the thread of the runtime.
-    async fn waiting_for_batch(&self) {
+    /// Does not block the runtime's thread.
+    async fn wait_for_batch(&self) {
         while self.batches.try_recv().is_err() {
             tokio::task::yield_now().await;
         }
@@ -84,25 +85,25 @@ fn text(first: u32, length: usize) -> TokenIds {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn embeddings_come_in_the_order_of_the_texts_whatever_batches_they_were_in() {
+async fn embeddings_are_in_the_order_of_the_texts_across_batches() {
     let setup = setup(8, 100, 100);
     let texts = vec![text(1, 7), text(2, 2), text(3, 2), text(4, 3), text(5, 5)];
     let inferred = setup.spawn(texts);
-    assert_eq!(setup.batches.recv().expect("a batch"), 1, "it takes what is there");
-    setup.waiting(4).await;
+    assert_eq!(setup.batches.recv().expect("a batch"), 1, "an idle session takes the first text immediately");
+    setup.wait_for_queued(4).await;
     setup.go(4);
     assert_eq!(inferred.await.expect("no panic").expect("embeddings"), [1.0, 2.0, 3.0, 4.0, 5.0]);
     let sizes: Vec<usize> = setup.batches.try_iter().collect();
-    assert_eq!(sizes, [2, 1, 1], "2+2 tokens, padded to 3 they would be 9 with the next one; then 3, and 5");
+    assert_eq!(sizes, [2, 1, 1], "2+2 tokens (a third text would pad them to 3*3), then 3, then 5");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lone_text_starts_at_once_and_those_that_come_meanwhile_share_the_next_batch() {
+async fn a_single_text_starts_immediately_and_later_ones_share_the_next_batch() {
     let setup = setup(100, 100, 100);
     let first = setup.spawn(vec![text(1, 4)]);
     assert_eq!(setup.batches.recv().expect("a batch"), 1);
     let others: Vec<_> = (2..5).map(|id| setup.spawn(vec![text(id, 4)])).collect();
-    setup.waiting(3).await;
+    setup.wait_for_queued(3).await;
     setup.go(2);
     assert_eq!(first.await.expect("no panic").expect("embeddings"), [1.0]);
     for other in others {
@@ -114,12 +115,12 @@ async fn a_lone_text_starts_at_once_and_those_that_come_meanwhile_share_the_next
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_does_not_fit_the_queue_is_refused_whole_and_told_when_to_come_again() {
+async fn a_request_that_does_not_fit_the_queue_is_refused_as_a_whole_with_a_retry_delay() {
     let setup = setup(4, 100, 2);
     let running = setup.spawn(vec![text(1, 4)]);
     setup.batches.recv().expect("a batch");
     let waiting = setup.spawn(vec![text(2, 4)]);
-    setup.waiting(1).await;
+    setup.wait_for_queued(1).await;
     let error = infer(Arc::clone(&setup.batcher), vec![text(3, 4), text(4, 4)]).await.expect_err("full");
     let BatchError::QueueFull { waiting: 1, refused: 2, retry_after } = error else { panic!("{error}") };
     assert!(retry_after >= Duration::from_millis(10), "{retry_after:?}");
@@ -130,60 +131,58 @@ async fn a_request_that_does_not_fit_the_queue_is_refused_whole_and_told_when_to
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_large_request_is_not_due_yet_refuses_nobody() {
+async fn texts_of_a_large_request_that_are_scheduled_later_do_not_count_as_ahead() {
     let setup = setup(4, 2, 100);
     let large = setup.spawn((1..=10).map(|id| text(id, 4)).collect());
     setup.batches.recv().expect("a batch");
-    setup.waiting(9).await;
-    let small: Vec<_> = (0..1).map(|_| setup.spawn(vec![text(20, 4)])).collect();
-    setup.waiting(10).await;
-    let error = infer(Arc::clone(&setup.batcher), vec![text(3, 4)]).await.expect_err("two are due before it");
+    setup.wait_for_queued(9).await;
+    let small = setup.spawn(vec![text(20, 4)]);
+    setup.wait_for_queued(10).await;
+    let error = infer(Arc::clone(&setup.batcher), vec![text(3, 4)]).await.expect_err("two requests are ahead of it");
     assert!(matches!(error, BatchError::QueueFull { .. }), "{error}");
     setup.go(11);
     large.await.expect("no panic").expect("embeddings");
-    for small in small {
-        small.await.expect("no panic").expect("embeddings");
-    }
+    small.await.expect("no panic").expect("embeddings");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_of_a_caller_that_has_gone_are_not_computed() {
+async fn texts_of_a_disconnected_caller_are_not_computed() {
     let setup = setup(4, 10, 10);
     let running = setup.spawn(vec![text(1, 4)]);
     setup.batches.recv().expect("a batch");
-    let gone = setup.spawn(vec![text(2, 4), text(3, 4)]);
+    let abandoned = setup.spawn(vec![text(2, 4), text(3, 4)]);
     let last = setup.spawn(vec![text(4, 4)]);
-    setup.waiting(3).await;
-    gone.abort();
-    assert!(gone.await.expect_err("aborted").is_cancelled());
+    setup.wait_for_queued(3).await;
+    abandoned.abort();
+    assert!(abandoned.await.expect_err("aborted").is_cancelled());
     setup.go(2);
     running.await.expect("no panic").expect("embeddings");
     assert_eq!(last.await.expect("no panic").expect("embeddings"), [4.0]);
-    assert_eq!(setup.batches.try_iter().count(), 1, "one more batch: the last text's");
+    assert_eq!(setup.batches.try_iter().count(), 1, "one more batch, that of the last text");
     assert_eq!(setup.batcher.queue_stats().abandoned, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn callers_that_have_gone_leave_their_room_to_others() {
+async fn space_in_the_queue_is_freed_when_callers_disconnect() {
     let setup = setup(4, 100, 2);
     let running = setup.spawn(vec![text(1, 4)]);
     setup.batches.recv().expect("a batch");
-    let gone = setup.spawn(vec![text(2, 4), text(3, 4)]);
-    setup.waiting(2).await;
-    gone.abort();
-    gone.await.expect_err("aborted");
+    let abandoned = setup.spawn(vec![text(2, 4), text(3, 4)]);
+    setup.wait_for_queued(2).await;
+    abandoned.abort();
+    abandoned.await.expect_err("aborted");
     let next = setup.spawn(vec![text(4, 4), text(5, 4)]);
     setup.go(3);
     running.await.expect("no panic").expect("embeddings");
-    assert_eq!(next.await.expect("no panic").expect("there is room"), [4.0, 5.0]);
+    assert_eq!(next.await.expect("no panic").expect("there is space"), [4.0, 5.0]);
 }
 
-/// The session is a thread that the paused clock knows nothing of: it advances while all tasks wait.
+/// The session runs on a thread of its own, so the paused clock advances as soon as all tasks wait.
 #[tokio::test(start_paused = true)]
-async fn a_text_that_is_late_is_dropped_before_it_is_computed() {
+async fn a_text_whose_deadline_has_passed_is_not_computed() {
     let setup = setup(4, 10, 10);
     let running = setup.spawn(vec![text(1, 4)]);
-    setup.waiting_for_batch().await;
+    setup.wait_for_batch().await;
     let late = infer(Arc::clone(&setup.batcher), vec![text(2, 4)]);
     tokio::time::timeout(Duration::from_secs(3600), late).await.expect_err("an hour of the paused clock");
     setup.go(1);
@@ -191,11 +190,11 @@ async fn a_text_that_is_late_is_dropped_before_it_is_computed() {
     setup.go(1);
     let next = infer(Arc::clone(&setup.batcher), vec![text(3, 4)]).await.expect("embeddings");
     assert_eq!(next, [3.0]);
-    assert_eq!(setup.batches.try_iter().count(), 1, "the late one is not among them");
+    assert_eq!(setup.batches.try_iter().count(), 1, "the late text is in none of them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failing_or_panicking_batch_fails_alone() {
+async fn an_error_or_panic_fails_only_its_batch() {
     let setup = setup(4, 10, 10);
     setup.go(3);
     let one = |first| infer(Arc::clone(&setup.batcher), vec![text(first, 4)]);
@@ -207,12 +206,12 @@ async fn a_failing_or_panicking_batch_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn closing_serves_what_waits_and_refuses_the_rest() {
+async fn closing_serves_queued_texts_and_refuses_new_ones() {
     let setup = setup(4, 10, 10);
     let running = setup.spawn(vec![text(1, 4)]);
     setup.batches.recv().expect("a batch");
     let waiting = setup.spawn(vec![text(2, 4)]);
-    setup.waiting(1).await;
+    setup.wait_for_queued(1).await;
     setup.batcher.queue.close();
     let refused = infer(Arc::clone(&setup.batcher), vec![text(3, 4)]).await.expect_err("closed");
     assert!(matches!(refused, BatchError::Closed));

@@ -1,4 +1,4 @@
-//! One thread, one session: takes batches and answers them.
+//! The thread of a session: takes batches, runs them, replies.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -15,28 +15,29 @@ pub(super) fn run(queue: &Queue, mut session: Box<dyn Session>, limits: BatchLim
         let started = Instant::now();
         let result = infer(session.as_mut(), &batch);
         let infer = started.elapsed();
-        queue.ran(batch.len(), infer);
+        queue.record_run(batch.len(), infer);
         match &result {
             Ok(_) => tracing::debug!(batch = number, texts = batch.len(), ?infer, "batch"),
             Err(error) => tracing::error!(batch = number, texts = batch.len(), %error, "batch failed"),
         }
-        answer(batch, number, started, infer, &result);
+        reply(batch, number, started, infer, &result);
     }
 }
 
-/// A panic of the session fails this batch alone.
+/// A panic of the session fails only this batch.
 fn infer(session: &mut dyn Session, batch: &[Pending]) -> Result<Array2<f32>, InferenceError> {
     let ids: Vec<&TokenIds> = batch.iter().map(|pending| &pending.ids).collect();
     let embeddings = catch_unwind(AssertUnwindSafe(|| session.infer(&ids)))
-        .unwrap_or_else(|_| Err(InferenceError("it panicked".to_owned())))?;
+        .unwrap_or_else(|_| Err(InferenceError("the engine panicked".to_owned())))?;
     if embeddings.nrows() == batch.len() {
         Ok(embeddings)
     } else {
-        Err(InferenceError(format!("it gave {} embeddings for {} texts", embeddings.nrows(), batch.len())))
+        let embeddings = embeddings.nrows();
+        Err(InferenceError(format!("the engine returned {embeddings} embeddings for {} texts", batch.len())))
     }
 }
 
-fn answer(
+fn reply(
     batch: Vec<Pending>,
     number: u64,
     started: Instant,
@@ -53,7 +54,7 @@ fn answer(
             batch_texts,
             infer,
         });
-        // A caller that has gone does not need it any more.
+        // Fails if the caller has disconnected.
         let _ = pending.reply.send(reply);
     }
 }

@@ -14,7 +14,7 @@ fn key(text: &str) -> CacheKey {
 }
 
 #[test]
-fn a_key_depends_on_every_part_and_on_where_each_ends() {
+fn a_key_depends_on_every_part_and_its_boundaries() {
     let keys = [
         CacheScope::new(&[b"ab", b"c"]).key(&[0], "text"),
         CacheScope::new(&[b"a", b"bc"]).key(&[0], "text"),
@@ -26,16 +26,17 @@ fn a_key_depends_on_every_part_and_on_where_each_ends() {
         CacheScope::new(&[b"ab", b"c"]).key(&[0], ""),
     ];
     for (index, a) in keys.iter().enumerate() {
-        assert!(keys[index + 1..].iter().all(|b| a != b), "key {index} is its own");
+        assert!(keys[index + 1..].iter().all(|b| a != b), "key {index} is unique");
     }
     assert_eq!(CacheScope::new(&[b"ab", b"c"]).key(&[0], "text"), keys[0]);
 }
 
 #[tokio::test]
-async fn what_was_computed_is_found_and_counted() {
+async fn computed_entries_are_found_and_counted() {
     let cache = EmbeddingCache::new(1 << 20, None);
     assert_eq!(cache.get(&key("a")).await, None);
-    let (computed, shared) = cache.get_or_compute(key("a"), async { Ok::<_, ()>(embedding(1.0)) }).await.expect("it");
+    let computed = cache.get_or_compute(key("a"), async { Ok::<_, ()>(embedding(1.0)) }).await;
+    let (computed, shared) = computed.expect("an embedding");
     assert_eq!((&*computed, shared), (&embedding(1.0), false));
     assert_eq!(cache.get(&key("a")).await, Some(computed));
     let stats = cache.stats().await;
@@ -46,62 +47,63 @@ async fn what_was_computed_is_found_and_counted() {
 }
 
 #[tokio::test]
-async fn a_hundred_who_ask_at_once_have_one_computation() {
+async fn a_hundred_concurrent_calls_share_one_computation() {
     let cache = EmbeddingCache::new(1 << 20, None);
     let computations = AtomicUsize::new(0);
-    let asked = (0..100).map(|_| {
+    let calls = (0..100).map(|_| {
         cache.get_or_compute(key("a"), async {
             computations.fetch_add(1, Relaxed);
             tokio::task::yield_now().await;
             Ok::<_, ()>(embedding(2.0))
         })
     });
-    let answers: Vec<_> = join_all(asked).await.into_iter().map(|answer| answer.expect("an embedding")).collect();
+    let answers: Vec<_> = join_all(calls).await.into_iter().map(|answer| answer.expect("an embedding")).collect();
     assert_eq!(computations.load(Relaxed), 1);
     assert!(answers.iter().all(|(found, _)| **found == embedding(2.0)));
     assert_eq!(answers.iter().filter(|(_, shared)| !shared).count(), 1, "one computed it");
 }
 
 #[tokio::test]
-async fn where_the_one_who_computes_leaves_another_takes_over() {
+async fn another_call_takes_over_if_the_computing_one_is_dropped() {
     let cache = EmbeddingCache::new(1 << 20, None);
-    let begun = Arc::new(Notify::new());
-    let leaving = tokio::spawn({
-        let (cache, begun) = (cache.clone(), Arc::clone(&begun));
+    let started = Arc::new(Notify::new());
+    let dropped = tokio::spawn({
+        let cache = cache.clone();
+        let started = Arc::clone(&started);
         async move {
             let never = async {
-                begun.notify_one();
+                started.notify_one();
                 std::future::pending::<Result<CachedEmbedding, ()>>().await
             };
             cache.get_or_compute(key("a"), never).await
         }
     });
-    begun.notified().await;
-    let staying = tokio::spawn({
+    started.notified().await;
+    let other = tokio::spawn({
         let cache = cache.clone();
         async move { cache.get_or_compute(key("a"), async { Ok::<_, ()>(embedding(3.0)) }).await }
     });
     tokio::task::yield_now().await;
-    leaving.abort();
-    let (found, _) = staying.await.expect("no panic").expect("an embedding");
+    dropped.abort();
+    let (found, _) = other.await.expect("no panic").expect("an embedding");
     assert_eq!(*found, embedding(3.0));
 }
 
 #[tokio::test]
-async fn a_failure_is_told_and_not_kept() {
+async fn errors_are_returned_and_not_cached() {
     let cache = EmbeddingCache::new(1 << 20, None);
     assert_eq!(cache.get_or_compute(key("a"), async { Err("no") }).await, Err("no"));
     let (found, _) =
-        cache.get_or_compute(key("a"), async { Ok::<_, &str>(embedding(4.0)) }).await.expect("now it works");
+        cache.get_or_compute(key("a"), async { Ok::<_, &str>(embedding(4.0)) }).await.expect("an embedding");
     assert_eq!(*found, embedding(4.0));
 }
 
 #[tokio::test]
-async fn bytes_are_bounded() {
+async fn the_cache_is_bounded_in_bytes() {
     let capacity = 100 * (8 * 4 + OVERHEAD_BYTES as u64);
     let cache = EmbeddingCache::new(capacity, None);
     for index in 0..1000 {
-        cache.get_or_compute(key(&index.to_string()), async { Ok::<_, ()>(embedding(0.0)) }).await.expect("it");
+        cache.get_or_compute(key(&index.to_string()), async { Ok::<_, ()>(embedding(0.0)) }).await.expect("an entry");
     }
     let stats = cache.stats().await;
     assert!(stats.bytes <= capacity && stats.entries <= 100 && stats.evictions >= 900, "{stats:?}");

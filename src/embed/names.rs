@@ -1,32 +1,33 @@
-//! By which names a model is known.
+//! The names of a model in requests.
 
 use super::ModelInfo;
 use crate::request::quoted;
 
-/// Another model was asked for than the one that there is.
+/// A request named another model than the one being served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no model {asked}; this server has {known}")]
+#[error("model {requested} not found; this server has {served}")]
 pub(crate) struct NoSuchModel {
-    asked: String,
-    known: String,
+    requested: String,
+    served: String,
 }
 
 impl ModelInfo {
-    /// Whether callers that name a model mean this one: by its whole name, or by the last part of it.
+    /// Checks that `name` is this model's full name or its last part.
     ///
     /// # Errors
     /// [`NoSuchModel`].
-    pub(crate) fn check_name(&self, asked: &str) -> Result<(), NoSuchModel> {
-        if !asked.is_empty() && [self.name.as_str(), self.short_name()].contains(&asked) {
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), NoSuchModel> {
+        if !name.is_empty() && [self.name.as_str(), self.short_name()].contains(&name) {
             return Ok(());
         }
-        Err(NoSuchModel { asked: quoted(asked), known: self.known_as() })
+        Err(NoSuchModel { requested: quoted(name), served: self.known_as() })
     }
 
     /// Its names, for a message.
     pub(crate) fn known_as(&self) -> String {
-        let (whole, short) = (quoted(&self.name), quoted(self.short_name()));
-        if whole == short { whole } else { format!("{whole} or, in short, {short}") }
+        let full = quoted(&self.name);
+        let short = quoted(self.short_name());
+        if full == short { full } else { format!("{full} (or {short} for short)") }
     }
 
     fn short_name(&self) -> &str {

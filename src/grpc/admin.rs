@@ -14,8 +14,8 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::status;
-use crate::admin::benchmark::{self, Asked, Plan, Row};
-use crate::admin::{Held, Operations, Validation};
+use crate::admin::benchmark::{self, BenchmarkOptions, Plan, Row};
+use crate::admin::{OperationLock, Operations, Validation};
 use crate::model_slot::Served;
 use crate::request::Violations;
 use embedd_proto as proto;
@@ -25,14 +25,14 @@ use embedd_proto::request_id::RequestId;
 mod read;
 mod write;
 
-/// Messages of a benchmark that its caller has not taken yet.
-const UNREAD: usize = 16;
+/// The maximum number of benchmark messages that its caller has not read yet.
+const MAX_UNREAD: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Admin {
     operations: Operations,
     requests: TaskTracker,
-    /// The server stops: nothing that takes long may hold it up.
+    /// Cancelled when the server stops, which ends long operations.
     stopping: CancellationToken,
 }
 
@@ -47,17 +47,17 @@ impl Admin {
         self.operations.served().ok_or_else(status::loading)
     }
 
-    /// The work's reply; it is cut short where the server stops. What is logged meanwhile has the request's id.
-    async fn perform<T>(
+    /// Runs an operation, which ends early if the server stops. Its log lines carry the request id.
+    async fn run<T>(
         &self,
         headers: &MetadataMap,
-        work: impl Future<Output = Result<Response<T>, Status>>,
+        operation: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
-        let _under_way = self.requests.token();
+        let _in_flight = self.requests.token();
         let request_id = RequestId::of(headers.as_ref());
         tokio::select! {
             biased;
-            reply = work.instrument(tracing::info_span!("call", request_id = request_id.as_str())) => reply,
+            reply = operation.instrument(tracing::info_span!("call", request_id = request_id.as_str())) => reply,
             () = self.stopping.cancelled() => Err(status::stopping()),
         }
     }
@@ -74,17 +74,17 @@ impl Admin {
         Ok(write::validated(&validated))
     }
 
-    /// A benchmark that is within the bounds, and the right to run it.
-    fn plan(&self, request: proto::BenchmarkRequest) -> Result<(Arc<Served>, Plan, Held), Status> {
+    /// Validates a benchmark, and acquires the permit to run it.
+    fn plan(&self, request: proto::BenchmarkRequest) -> Result<(Arc<Served>, Plan, OperationLock), Status> {
         let served = self.served()?;
         let proto::BenchmarkRequest { token_counts, batch_sizes, concurrencies, requests } = request;
-        let asked = Asked { token_counts, batch_sizes, concurrencies, requests };
+        let options = BenchmarkOptions { token_counts, batch_sizes, concurrencies, requests };
         let mut violations = Violations::default();
-        let plan = Plan::check(asked, &served.embedder, &mut violations)
+        let plan = Plan::check(options, &served.embedder, &mut violations)
             .map_err(|error| status::from_probe_error(&error))?
             .ok_or_else(|| status::invalid(&violations))?;
-        let turn = self.operations.begin_benchmark().ok_or_else(status::benchmark_under_way)?;
-        Ok((served, plan, turn))
+        let permit = self.operations.begin_benchmark().ok_or_else(status::benchmark_running)?;
+        Ok((served, plan, permit))
     }
 }
 
@@ -95,7 +95,7 @@ impl AdminService for Admin {
         request: Request<proto::ValidateRequest>,
     ) -> Result<Response<proto::ValidateResponse>, Status> {
         let (headers, _, request) = request.into_parts();
-        self.perform(&headers, async { self.validate(request).await.map(Response::new) }).await
+        self.run(&headers, async { self.validate(request).await.map(Response::new) }).await
     }
 
     type BenchmarkStream = ReceiverStream<Event>;
@@ -104,10 +104,11 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::BenchmarkRequest>,
     ) -> Result<Response<Self::BenchmarkStream>, Status> {
-        let (served, plan, turn) = self.plan(request.into_inner())?;
-        let (events, stream) = mpsc::channel(UNREAD);
-        let (stopping, under_way) = (self.stopping.clone(), self.requests.token());
-        tokio::spawn(BenchmarkCall { events, stopping, _turn: turn, _under_way: under_way }.run(served, plan));
+        let (served, plan, permit) = self.plan(request.into_inner())?;
+        let (events, stream) = mpsc::channel(MAX_UNREAD);
+        let stopping = self.stopping.clone();
+        let call = BenchmarkCall { events, stopping, _permit: permit, _in_flight: self.requests.token() };
+        tokio::spawn(call.run(served, plan));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -117,20 +118,20 @@ impl AdminService for Admin {
     ) -> Result<Response<proto::GetStatsResponse>, Status> {
         let served = self.operations.served();
         let embedder = served.as_ref().map(|served| &*served.embedder);
-        let work = async { Ok(Response::new(write::stats(self.operations.stats(), embedder).await)) };
-        self.perform(request.metadata(), work).await
+        let operation = async { Ok(Response::new(write::stats(self.operations.stats(), embedder).await)) };
+        self.run(request.metadata(), operation).await
     }
 
     async fn clear_cache(
         &self,
         request: Request<proto::ClearCacheRequest>,
     ) -> Result<Response<proto::ClearCacheResponse>, Status> {
-        let work = async {
+        let operation = async {
             let entries = self.served()?.embedder.clear_cache().await;
             tracing::info!(entries, "cache cleared");
             Ok(Response::new(proto::ClearCacheResponse { entries }))
         };
-        self.perform(request.metadata(), work).await
+        self.run(request.metadata(), operation).await
     }
 
     async fn reload_model(
@@ -139,20 +140,19 @@ impl AdminService for Admin {
     ) -> Result<Response<proto::ReloadModelResponse>, Status> {
         let (headers, _, request) = request.into_parts();
         let folder = Some(PathBuf::from(request.bundle)).filter(|folder| !folder.as_os_str().is_empty());
-        let work = async {
+        let operation = async {
             let reloaded = self.operations.reload(folder).await.map_err(|error| status::from_reload_error(&error))?;
             Ok(Response::new(write::reloaded(&reloaded)))
         };
-        self.perform(&headers, work).await
+        self.run(&headers, operation).await
     }
 }
 
-/// A benchmark under way.
 struct BenchmarkCall {
     events: mpsc::Sender<Event>,
     stopping: CancellationToken,
-    _turn: Held,
-    _under_way: TaskTrackerToken,
+    _permit: OperationLock,
+    _in_flight: TaskTrackerToken,
 }
 
 impl BenchmarkCall {
@@ -160,25 +160,25 @@ impl BenchmarkCall {
         let outcome = tokio::select! {
             outcome = self.measure(served, plan) => outcome,
             () = self.stopping.cancelled() => Err(status::stopping()),
-            // The caller has left.
+            // The caller has disconnected.
             () = self.events.closed() => return,
         };
         let reply = outcome.map(|rows| write::event(proto::benchmark_response::Event::Result(write::rows(&rows))));
-        // A caller that has left needs it no more.
+        // Fails only if the caller has disconnected.
         let _ = self.events.send(reply).await;
     }
 
-    /// Measures, and passes on how far it is.
+    /// Runs the benchmark and forwards its progress.
     async fn measure(&self, served: Arc<Served>, plan: Plan) -> Result<Vec<Row>, Status> {
-        let (told, mut progress) = mpsc::channel(1);
-        let run = benchmark::run(Arc::clone(&served.embedder), plan, told);
-        let pass_on = async {
+        let (reports, mut progress) = mpsc::channel(1);
+        let run = benchmark::run(Arc::clone(&served.embedder), plan, reports);
+        let forward = async {
             while let Some(progress) = progress.recv().await {
-                // A slow reader misses some of it; the result it gets.
+                // A slow caller misses some progress, but never the result.
                 let _ = self.events.try_send(Ok(write::event(write::progress(&progress))));
             }
         };
-        let (rows, ()) = tokio::join!(run, pass_on);
+        let (rows, ()) = tokio::join!(run, forward);
         rows.map_err(|error| status::from_probe_error(&error))
     }
 }

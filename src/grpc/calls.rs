@@ -1,5 +1,4 @@
-//! What the services for callers have in common, whichever protocol they speak: the model, the one way from a request to
-//! vectors, and streams.
+//! What the embedding services of all protocols share: the model, the path from a request to vectors, and streams.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,7 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::ending::Deadline;
+use super::deadline::Deadline;
 use super::replies::{Replies, replies};
 use super::status;
 use crate::embed::{Embedded, Embedder};
@@ -15,11 +14,11 @@ use crate::request::{EmbedRequest, TextField};
 use crate::serving::Serving;
 use crate::trace::Span;
 
-/// What the services of one listener share; cheap to clone.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
     pub(super) serving: Serving,
-    /// The listener is closing: streams end.
+    /// Cancelled when the listener closes: streams end.
     pub(super) stop: CancellationToken,
 }
 
@@ -28,7 +27,7 @@ impl Calls {
         self.serving.model.get().ok_or_else(status::loading)
     }
 
-    /// The vectors of a checked request whose protocol names its texts so, as a part of a call.
+    /// The vectors of a validated request. Errors name its texts as `texts` does; `call` is the span of the call.
     pub(super) async fn embed(
         &self,
         embedder: &Embedder,
@@ -40,13 +39,14 @@ impl Calls {
         embedded.map_err(|error| status::from_embed_error(&error, texts))
     }
 
-    /// Replies in the order of the requests; what `refuse` makes of an error is the reply to its request, or the stream's end.
+    /// A stream of replies, in the order of the requests. `on_error` turns the status of a failed request into its
+    /// reply, or ends the stream.
     pub(super) fn stream<S, Q, R, F>(
         &self,
         request: Request<Streaming<Q>>,
         service: &S,
         answer: impl Fn(S, Q, Span) -> F + Send + 'static,
-        refuse: fn(Status) -> Result<R, Status>,
+        on_error: fn(Status) -> Result<R, Status>,
     ) -> Response<Replies<R>>
     where
         S: Clone + Send + 'static,
@@ -54,8 +54,15 @@ impl Calls {
         R: Send + 'static,
         F: Future<Output = Result<R, Status>> + Send + 'static,
     {
-        let (deadline, call, service) = (Deadline::of(&request), Span::of(request.extensions()), service.clone());
+        let deadline = Deadline::of(&request);
+        let call = Span::of(request.extensions());
+        let service = service.clone();
         let answer = move |request| answer(service.clone(), request, call.clone());
-        Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, refuse))
+        Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, on_error))
     }
+}
+
+/// The violation of a field whose value is not in its enum.
+pub(super) fn unknown_value(value: i32) -> String {
+    format!("is {value}, which is not a value of the enum")
 }

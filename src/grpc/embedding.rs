@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::calls::Calls;
+use super::calls::{Calls, unknown_value};
+use super::limits::TransportLimits;
 use super::replies::Replies;
-use super::{TransportLimits, status};
+use super::status;
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Violations};
 use crate::trace::Span;
@@ -21,7 +22,7 @@ pub(super) struct Embedding {
 }
 
 impl Embedding {
-    /// The answer to one request, by whichever method it came.
+    /// Answers one request of either method.
     async fn answer(&self, request: proto::EmbedRequest, call: &Span) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
@@ -54,7 +55,7 @@ impl EmbeddingService for Embedding {
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
         let answer = |service: Self, request, call| async move { service.answer(request, &call).await };
-        Ok(self.calls.stream(request, self, answer, |status| Ok(refusal(&status))))
+        Ok(self.calls.stream(request, self, answer, |status| Ok(error_reply(&status))))
     }
 
     async fn count_tokens(
@@ -69,12 +70,12 @@ impl EmbeddingService for Embedding {
     }
 }
 
-/// The reply to a request of a stream that failed by itself.
-fn refusal(status: &Status) -> proto::EmbedResponse {
+/// The reply to a failed request of a stream, which goes on.
+fn error_reply(status: &Status) -> proto::EmbedResponse {
     proto::EmbedResponse { error: Some(status::to_message(status)), ..proto::EmbedResponse::default() }
 }
 
-/// The checked request, and how its vectors are to be written.
+/// The validated request, and the encoding of its reply.
 fn read_embed_request(
     request: proto::EmbedRequest,
     embedder: &Embedder,
@@ -91,9 +92,9 @@ fn read_embed_request(
         dimensions: request.dimensions,
         skip_cache: request.skip_cache,
     };
-    let checked = EmbedRequest::check(request.texts, options, embedder.limits(), &mut violations);
-    match checked {
-        Some(checked) if violations.is_empty() => Ok((checked, encoding)),
+    let valid = EmbedRequest::check(request.texts, options, embedder.limits(), &mut violations);
+    match valid {
+        Some(valid) if violations.is_empty() => Ok((valid, encoding)),
         _ => Err(status::invalid(&violations)),
     }
 }
@@ -109,10 +110,6 @@ fn read_truncation(value: i32, default: Truncation, violations: &mut Violations)
             default
         }
     }
-}
-
-fn unknown_value(value: i32) -> String {
-    format!("is {value}, which is none of the values of the enum")
 }
 
 fn write_truncation(truncation: Truncation) -> proto::Truncation {
@@ -159,7 +156,7 @@ fn pack(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// A request's durations fit the message's range by far.
+/// Every duration within a request fits the message.
 fn write_duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
 }
@@ -169,7 +166,8 @@ fn write_count(count: &TokenCount) -> proto::TokenCount {
 }
 
 fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelResponse {
-    let (model, limits) = (embedder.model(), embedder.limits());
+    let model = embedder.model();
+    let limits = embedder.limits();
     proto::GetModelResponse {
         name: model.name.clone(),
         revision: model.revision.clone(),

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: what the server says of itself to Kubernetes and load balancers.
+//! `grpc.health.v1.Health`: the health that Kubernetes and load balancers see.
 
 use std::sync::Arc;
 
@@ -6,29 +6,30 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::{Health as HealthRpc, HealthServer};
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::MAX_NAME_REQUEST_BYTES;
 use super::protocols::{ADMIN, Protocols};
 use crate::readiness::{Phase, Readiness};
 
-/// The whole server, in the protocol's terms.
+/// The protocol's name for the server as a whole.
 const SERVER: &str = "";
 
-/// Health of the server and its services; NOT_SERVING until told otherwise.
+/// The health of the server and of each of its services.
 #[derive(Debug, Clone)]
 pub(crate) struct Health {
-    /// Beside the services, on their listeners.
+    /// Served on the same listeners as the services.
     services: HealthReporter,
-    /// On a listener of its own, which outlasts the others.
+    /// Served on a separate listener, which closes after the others.
     probes: HealthReporter,
-    /// The server, and the services that need a model.
+    /// The server as a whole, and the services that need a model.
     with_model: Arc<[&'static str]>,
-    /// For those who tell it by other means.
+    /// Shared with the HTTP port and the metrics.
     readiness: Readiness,
 }
 
 impl Health {
-    /// NOT_SERVING, all of it but the admin service, which needs no model.
+    /// Everything is NOT_SERVING except the admin service, which needs no model.
     pub(crate) async fn not_yet_serving(protocols: Protocols, readiness: Readiness) -> Self {
-        let services = protocols.spoken().flat_map(|protocol| protocol.services).copied();
+        let services = protocols.enabled().flat_map(|protocol| protocol.services).copied();
         let health = Self {
             services: HealthReporter::new(),
             probes: HealthReporter::new(),
@@ -41,39 +42,38 @@ impl Health {
         health
     }
 
-    /// A session has answered: requests are welcome.
+    /// The model is ready.
     pub(crate) async fn serving(&self) {
         self.set(self.with_model(), ServingStatus::Serving).await;
         self.readiness.enter(Phase::Ready);
     }
 
-    /// No new requests, please.
+    /// The server is about to stop.
     pub(crate) async fn not_serving(&self) {
         self.readiness.enter(Phase::Stopping);
         self.set(self.all(), ServingStatus::NotServing).await;
     }
 
-    /// Whether requests are welcome.
     pub(super) fn is_serving(&self) -> bool {
         self.readiness.phase() == Phase::Ready
     }
 
-    /// Ends the streams of those who watch beside the services; they would keep their connections open for ever.
+    /// Ends the watch streams on the listeners of the services; they would keep their connections open forever.
     pub(crate) async fn end_watches(&self) {
         self.end(self.services.clone()).await;
     }
 
-    /// As [`end_watches`](Self::end_watches), on the listener of its own.
+    /// Ends the watch streams on the separate listener.
     pub(crate) async fn end_probes(&self) {
         self.end(self.probes.clone()).await;
     }
 
     pub(super) fn service(&self) -> HealthServer<impl HealthRpc> {
-        HealthServer::new(HealthService::from_health_reporter(self.services.clone()))
+        server_of(&self.services)
     }
 
     pub(super) fn probe_service(&self) -> HealthServer<impl HealthRpc> {
-        HealthServer::new(HealthService::from_health_reporter(self.probes.clone()))
+        server_of(&self.probes)
     }
 
     fn with_model(&self) -> impl Iterator<Item = &'static str> {
@@ -101,4 +101,9 @@ impl Health {
             reporter.clear_service_status(service).await;
         }
     }
+}
+
+fn server_of(reporter: &HealthReporter) -> HealthServer<HealthService> {
+    HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
+        .max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
 }

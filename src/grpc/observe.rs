@@ -1,7 +1,8 @@
-//! Every call has an id and, where that is wanted, a span, and is counted with its code and its time, also those that no
-//! handler gets to see.
+//! Call instrumentation: gives every call a request id, counts it with its status code and duration, logs it and, if
+//! tracing is on, records a span. This includes calls that never reach a handler.
 //!
-//! The code stands in the headers of a reply that is refused at once, and else in the trailers behind its messages.
+//! The status code of a reply without messages is in its headers; otherwise it is in the trailers that follow the
+//! messages.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,40 +16,39 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::ending::Deadline;
+use super::deadline::Deadline;
 use crate::stats::{Method, Stats};
 use crate::trace::Traces;
 use embedd_proto::request_id::RequestId;
 
-mod under_way;
+mod in_flight;
 
-use under_way::UnderWay;
+use in_flight::InFlightCall;
 
 const STATUS: &str = "grpc-status";
 
-/// Counts every call of the services behind it, and begins its trace.
+/// Instruments every call of the inner services.
 #[derive(Debug, Clone)]
 pub(super) struct ObserveLayer {
     pub(super) stats: Stats,
     pub(super) traces: Traces,
 }
 
-/// A service whose calls are counted.
 #[derive(Debug, Clone)]
-pub(super) struct Observed<S> {
+pub(super) struct ObserveService<S> {
     service: S,
     layer: ObserveLayer,
 }
 
 impl<S> Layer<S> for ObserveLayer {
-    type Service = Observed<S>;
+    type Service = ObserveService<S>;
 
-    fn layer(&self, service: S) -> Observed<S> {
-        Observed { service, layer: self.clone() }
+    fn layer(&self, service: S) -> ObserveService<S> {
+        ObserveService { service, layer: self.clone() }
     }
 }
 
-impl<S, B> Service<Request<B>> for Observed<S>
+impl<S, B> Service<Request<B>> for ObserveService<S>
 where
     S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
@@ -62,19 +62,19 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let deadline = Deadline::of_headers(request.headers()).map(|Deadline(deadline)| deadline);
+        let deadline = Deadline::start(&mut request).map(|Deadline(deadline)| deadline);
         let call = self.layer.stats.call(Method::of_path(request.uri().path()), deadline);
         let id = RequestId::of(request.headers());
-        let span = under_way::begin_span(&self.layer.traces, call.method(), &id, request.headers());
-        // Handlers that log or trace find them there.
+        let span = in_flight::begin_span(&self.layer.traces, call.method(), &id, request.headers());
+        // For handlers that log or trace.
         id.tell(request.headers_mut());
         span.enter(request.extensions_mut());
-        let mut call = UnderWay::begin(call, id, span);
+        let mut call = InFlightCall::begin(call, id, span);
         let reply = self.service.call(request);
         Box::pin(async move {
             let mut reply = reply.await?;
             let code = code(reply.headers());
-            call.name(reply.headers_mut(), code);
+            call.add_request_id(reply.headers_mut(), code);
             match code {
                 Some(code) => {
                     call.end(code);
@@ -90,10 +90,10 @@ fn code(headers: &HeaderMap) -> Option<Code> {
     headers.get(STATUS).map(|code| Code::from_bytes(code.as_bytes()))
 }
 
-/// The messages of a reply. Dropped before its end, the caller has left.
+/// The messages of a reply. If it is dropped before its end, the caller has disconnected.
 struct ObservedBody {
     body: Body,
-    call: UnderWay,
+    call: InFlightCall,
 }
 
 impl http_body::Body for ObservedBody {
@@ -107,20 +107,20 @@ impl http_body::Body for ObservedBody {
                 if let Some(trailers) = frame.trailers_mut() {
                     let code = code(trailers).unwrap_or(Code::Unknown);
                     if code != Code::Ok {
-                        self.call.name(trailers, Some(code));
+                        self.call.add_request_id(trailers, Some(code));
                     }
                     self.call.end(code);
                 }
             }
             Some(Err(status)) => self.call.end(status.code()),
-            // Not a reply of gRPC: the request was none.
+            // Not a gRPC reply, since the request was not a gRPC request.
             None => self.call.end(Code::Unknown),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        // What has not told its end yet has trailers to come.
+        // Until the call has ended, trailers are still to come.
         self.call.has_ended() && self.body.is_end_stream()
     }
 

@@ -3,7 +3,8 @@
 use tonic::{Request, Response, Status};
 
 use super::calls::Calls;
-use super::{Health, status};
+use super::health::Health;
+use super::status;
 use crate::embed::Embedder;
 use crate::request::quoted;
 use crate::trace::Span;
@@ -14,8 +15,7 @@ mod read;
 mod tensor;
 mod write;
 
-/// The one version of the one model.
-const VERSION: &str = "1";
+use write::VERSION;
 
 #[derive(Debug, Clone)]
 pub(super) struct OpenInference {
@@ -27,14 +27,15 @@ impl OpenInference {
     async fn infer(&self, request: proto::ModelInferRequest, call: &Span) -> Result<proto::ModelInferResponse, Status> {
         let embedder = self.calls.embedder()?;
         check_model(&request.model_name, &request.model_version, &embedder)?;
-        let (name, id) = (request.model_name.clone(), request.id.clone());
+        let name = request.model_name.clone();
+        let id = request.id.clone();
         let (request, form) = read::infer(request, &embedder)?;
         let embedded = self.calls.embed(&embedder, &request, tensor::TEXT, call).await?;
         Ok(write::inferred(embedded, request.dimensions(), form, name, id))
     }
 
     fn is_ready(&self, request: &proto::ModelReadyRequest) -> Result<bool, Status> {
-        // While it loads, nothing is known of it but that it is not ready.
+        // While the model is being loaded, its name is unknown.
         let Some(embedder) = self.calls.serving.model.get() else { return Ok(false) };
         check_model(&request.name, &request.version, &embedder)?;
         Ok(self.health.is_serving())
@@ -47,7 +48,6 @@ impl OpenInference {
     }
 }
 
-/// The one model, in its one version.
 fn check_model(name: &str, version: &str, embedder: &Embedder) -> Result<(), Status> {
     embedder.model().check_name(name).map_err(|error| status::from_no_such_model(&error))?;
     if !["", VERSION].contains(&version) {

@@ -1,4 +1,4 @@
-//! Reflection, v1 and v1alpha: lets grpcurl and its like discover what a listener serves.
+//! Reflection, v1 and v1alpha: lets grpcurl and similar clients discover the services of a listener.
 
 use tonic_reflection::server::Builder;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
@@ -6,29 +6,33 @@ use tonic_reflection::server::v1alpha::{
     ServerReflection as ServerReflectionAlpha, ServerReflectionServer as ServerReflectionServerAlpha,
 };
 
+use super::MAX_NAME_REQUEST_BYTES;
 use super::protocols::Protocol;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 const V1: &str = "grpc.reflection.v1.ServerReflection";
 const V1_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// Both versions of the service, where they are wanted, on a listener that speaks these protocols.
+/// Both versions of the service for a listener that speaks these protocols, if reflection is enabled.
 pub(super) fn services(
-    wanted: bool,
+    enabled: bool,
     protocols: &[&Protocol],
 ) -> (
     Option<ServerReflectionServer<impl ServerReflection>>,
     Option<ServerReflectionServerAlpha<impl ServerReflectionAlpha>>,
 ) {
-    // The descriptors are part of the program: they decode, which a test sees to.
-    let v1 = wanted.then(|| builder(protocols).build_v1().ok()).flatten();
-    let v1alpha = wanted.then(|| builder(protocols).build_v1alpha().ok()).flatten();
-    (v1, v1alpha)
+    // The descriptors are compiled into the program, and a test builds both services from them.
+    let v1 = enabled.then(|| builder(protocols).build_v1().expect("valid descriptors"));
+    let v1alpha = enabled.then(|| builder(protocols).build_v1alpha().expect("valid descriptors"));
+    (
+        v1.map(|service| service.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)),
+        v1alpha.map(|service| service.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)),
+    )
 }
 
 fn builder(protocols: &[&Protocol]) -> Builder<'static> {
     let common = Builder::configure()
-        // Without it, clients cannot read the details of errors.
+        // Clients need it to decode the details of errors.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
@@ -49,11 +53,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_descriptors_decode() {
-        let spoken: Vec<&Protocol> = Protocols { tei: true, open_inference: true }.spoken().collect();
-        for protocols in [&spoken[..], &[&ADMIN]] {
-            builder(protocols).build_v1().map(|_| ()).expect("v1");
-            builder(protocols).build_v1alpha().map(|_| ()).expect("v1alpha");
+    fn both_services_can_be_built_for_every_listener() {
+        let embedding: Vec<&Protocol> = Protocols { tei: true, open_inference: true }.enabled().collect();
+        for protocols in [&embedding[..], &[&ADMIN]] {
+            let (v1, v1alpha) = services(true, protocols);
+            assert!(v1.is_some() && v1alpha.is_some());
+            let (v1, v1alpha) = services(false, protocols);
+            assert!(v1.is_none() && v1alpha.is_none());
         }
     }
 }

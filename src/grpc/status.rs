@@ -9,51 +9,47 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
-use crate::batch::BatchError;
 use crate::embed::{EmbedError, NoSuchModel};
-use crate::request::{TextField, Violations};
-use embedd_model::tokenize::{DecodeError, TokenizeError};
+use crate::failure::Failure;
+use crate::request::{TextField, Violations, error_text};
+use embedd_model::tokenize::DecodeError;
 use embedd_proto::request_id::RequestId;
 
-/// The trailer by which a server tells clients that retry by themselves when to (gRPC's retry design, A6).
+/// The trailer that tells gRPC's client libraries when to retry (gRPC proposal A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// When to try again what callers have left no room for.
+/// The retry delay of an admin operation that found the queue full of callers' requests.
 const PROBE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// INVALID_ARGUMENT with every field that is wrong.
+/// INVALID_ARGUMENT with the fields that are wrong.
 pub(super) fn invalid(violations: &Violations) -> Status {
     let fields: Vec<FieldViolation> = violations
         .iter()
         .map(|violation| FieldViolation::new(violation.field.as_str(), violation.description.as_str()))
         .collect();
-    let message: Vec<String> =
-        violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect();
     let details = ErrorDetails::with_bad_request(fields);
-    Status::with_error_details(Code::InvalidArgument, message.join("; "), details)
+    Status::with_error_details(Code::InvalidArgument, violations.to_string(), details)
 }
 
-/// UNAVAILABLE: there is no model yet.
+/// UNAVAILABLE until the first model is loaded.
 pub(super) fn loading() -> Status {
-    Status::unavailable("the model is being loaded; health says SERVING when it is ready")
+    Status::unavailable("the model is being loaded; health reports SERVING when it is ready")
 }
 
-/// DEADLINE_EXCEEDED.
-pub(super) fn late() -> Status {
-    Status::deadline_exceeded("the time that the caller gave (grpc-timeout) has passed")
+pub(super) fn deadline_exceeded() -> Status {
+    Status::deadline_exceeded("the caller's deadline (grpc-timeout) has expired")
 }
 
-/// UNAVAILABLE: what takes long is cut short, and a stream ends before its caller has ended it.
+/// UNAVAILABLE for long operations and streams that the server cuts short.
 pub(super) fn stopping() -> Status {
-    Status::unavailable("the server is stopping; what has no reply yet was not done")
+    Status::unavailable("the server is stopping; unanswered requests were not processed")
 }
 
-/// INTERNAL: there is a bug. What it is stands in the log, not in the reply.
 pub(super) fn panicked() -> Status {
-    Status::internal("the server failed on this request (a panic, which its log describes); other requests are fine")
+    from_failure(Failure::panicked())
 }
 
-/// RESOURCE_EXHAUSTED, and when to come again.
+/// RESOURCE_EXHAUSTED with a retry delay.
 fn busy(message: String, retry_after: Duration) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert(PUSHBACK, MetadataValue::from(retry_after.as_millis() as u64));
@@ -61,7 +57,7 @@ fn busy(message: String, retry_after: Duration) -> Status {
     Status::with_error_details_and_metadata(Code::ResourceExhausted, message, details, metadata)
 }
 
-/// The status as a message, its details included.
+/// The status as a message, including its details.
 pub(super) fn to_message(status: &Status) -> pb::Status {
     match pb::Status::decode(status.details()) {
         Ok(message) if message.code != 0 => message,
@@ -69,79 +65,81 @@ pub(super) fn to_message(status: &Status) -> pb::Status {
     }
 }
 
-/// Adds the request's id to the error that headers or trailers tell, where it has details.
+/// Adds the request id to the status in headers or trailers, if it has details.
 pub(super) fn add_request_info(headers: &mut HeaderMap, id: &RequestId) {
     let Some(status) = Status::from_header_map(headers).filter(|status| !status.details().is_empty()) else { return };
     let mut details = status.get_error_details();
     details.set_request_info(id.as_str(), "");
-    // It takes the place of what stands there, and that was a valid header.
+    // It replaces a valid status, so it cannot fail.
     let _ = Status::with_error_details(status.code(), status.message(), details).add_header(headers);
 }
 
-/// FAILED_PRECONDITION: one at a time.
-pub(super) fn benchmark_under_way() -> Status {
-    Status::failed_precondition("another benchmark is under way; wait for its end")
+/// FAILED_PRECONDITION, since only one benchmark may run at a time.
+pub(super) fn benchmark_running() -> Status {
+    Status::failed_precondition("another benchmark is running; wait until it has finished")
 }
 
 pub(super) fn from_no_reference(error: &NoReference) -> Status {
-    Status::failed_precondition(error.to_string())
+    Status::failed_precondition(error_text(error))
 }
 
-/// Of texts of the server's own: none of their faults is an argument's.
+/// For operations on the server's own texts, whose errors are not the fault of an argument.
 pub(super) fn from_probe_error(error: &ProbeError) -> Status {
     match error {
         ProbeError::Embed(error) => from_embed_error(error, TextField::default()),
-        ProbeError::Busy => busy(error.to_string(), PROBE_RETRY_DELAY),
-        ProbeError::NoText(_) => Status::failed_precondition(error.to_string()),
+        ProbeError::Busy => busy(error_text(error), PROBE_RETRY_DELAY),
+        ProbeError::NoText(_) => Status::failed_precondition(error_text(error)),
     }
 }
 
 pub(super) fn from_reload_error(error: &ReloadError) -> Status {
     match error {
         ReloadError::NotLoaded => loading(),
-        ReloadError::Load(LoadFailure::NoSuchFolder(_)) => Status::not_found(error.to_string()),
+        ReloadError::Load(LoadFailure::NoSuchFolder(_)) => Status::not_found(error_text(error)),
         ReloadError::Load(LoadFailure::NotABundle(reason)) => {
-            let details = ErrorDetails::with_bad_request_violation("bundle", reason.as_str());
-            Status::with_error_details(Code::InvalidArgument, error.to_string(), details)
+            let details = ErrorDetails::with_bad_request_violation("bundle", error_text(reason));
+            Status::with_error_details(Code::InvalidArgument, error_text(error), details)
         }
-        ReloadError::UnderWay | ReloadError::Inaccurate { .. } | ReloadError::Load(LoadFailure::Unfit(_)) => {
-            Status::failed_precondition(error.to_string())
+        ReloadError::InProgress | ReloadError::Inaccurate { .. } | ReloadError::Load(LoadFailure::Unfit(_)) => {
+            Status::failed_precondition(error_text(error))
         }
-        ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Cut(_) => Status::internal(error.to_string()),
+        ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Interrupted(_) => Status::internal(error_text(error)),
         ReloadError::Probe(error) => from_probe_error(error),
     }
 }
 
-/// Of a request whose protocol names its texts so.
+/// For a request whose texts are in the field `texts`.
 pub(super) fn from_embed_error(error: &EmbedError, texts: TextField) -> Status {
-    match error {
-        EmbedError::Text { index, error: reason @ TokenizeError::TooLong { .. } } => {
-            let mut violations = Violations::of(texts);
-            violations.add(texts.one(*index), reason.to_string());
-            invalid(&violations)
-        }
-        EmbedError::Text { error: TokenizeError::Failed(_), .. } => Status::internal(error.to_string()),
-        EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => busy(error.to_string(), *retry_after),
-        EmbedError::Batch(BatchError::Closed) => Status::unavailable(error.to_string()),
-        EmbedError::Batch(BatchError::Inference(_)) => Status::internal(error.to_string()),
+    from_failure(Failure::from_embed_error(error, texts))
+}
+
+fn from_failure(failure: Failure) -> Status {
+    match failure {
+        Failure::Invalid(violations) => invalid(&violations),
+        Failure::Overloaded { message, retry_after } => busy(message, retry_after),
+        Failure::Unavailable(message) => Status::unavailable(message),
+        Failure::Internal(message) => Status::internal(message),
     }
 }
 
 pub(super) fn from_decode_error(error: &DecodeError) -> Status {
-    Status::internal(error.to_string())
+    Status::internal(error_text(error))
 }
 
-/// NOT_FOUND: the one model that there is has another name.
+/// NOT_FOUND.
 pub(super) fn from_no_such_model(error: &NoSuchModel) -> Status {
-    Status::not_found(error.to_string())
+    Status::not_found(error_text(error))
 }
 
-/// NOT_FOUND: it has one version.
+/// NOT_FOUND.
 pub(super) fn no_such_version(version: &str, model: &str) -> Status {
-    Status::not_found(format!("there is no version {version} of {model}; this server has version `1`"))
+    Status::not_found(format!("{model} has no version {version}; this server has version `1`"))
 }
 
-/// UNIMPLEMENTED: a call of a protocol that the model or its engine cannot answer.
-pub(super) fn cannot(reason: &'static str) -> Status {
+/// UNIMPLEMENTED, for a method of a protocol that the model or its engine cannot support.
+pub(super) fn unimplemented(reason: &'static str) -> Status {
     Status::unimplemented(reason)
 }
+
+#[cfg(test)]
+mod tests;

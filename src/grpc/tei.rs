@@ -1,11 +1,10 @@
-//! `tei.v1`: the gRPC protocol of text-embeddings-inference, as far as it is about embeddings.
+//! `tei.v1`: the embedding services of the gRPC protocol of text-embeddings-inference.
 
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Calls;
 use super::replies::Replies;
 use super::status;
-use crate::request::TextField;
 use crate::trace::Span;
 use embedd_proto::tei as proto;
 use embedd_proto::tei::embed_server::Embed;
@@ -15,10 +14,10 @@ use embedd_proto::tei::tokenize_server::Tokenize;
 mod read;
 mod write;
 
-/// What the protocol calls its text: there is one in a request.
-const INPUTS: TextField = TextField::Single("inputs");
-const NOT_SPARSE: &str = "the model makes no sparse vectors; Embed gives dense ones";
-const NOT_ALL: &str = "the engine gives no vectors of single tokens; Embed gives that of the whole text";
+use read::INPUTS;
+
+const NO_SPARSE_VECTORS: &str = "the model does not produce sparse vectors; use Embed for dense ones";
+const NO_TOKEN_VECTORS: &str = "the engine does not return vectors of tokens; use Embed for the vector of a text";
 
 /// All services of the protocol.
 #[derive(Debug, Clone)]
@@ -37,10 +36,10 @@ impl Tei {
 
     fn tokenize(&self, request: proto::EncodeRequest) -> Result<proto::EncodeResponse, Status> {
         let embedder = self.calls.embedder()?;
-        let special_wanted = request.add_special_tokens;
+        let with_special_tokens = request.add_special_tokens;
         let text = read::tokenize(request, &embedder)?;
         let tokens =
-            embedder.tokens(&text, special_wanted).map_err(|error| status::from_embed_error(&error, INPUTS))?;
+            embedder.tokens(&text, with_special_tokens).map_err(|error| status::from_embed_error(&error, INPUTS))?;
         Ok(proto::EncodeResponse { tokens: tokens.into_iter().flatten().map(write::token).collect() })
     }
 
@@ -80,7 +79,7 @@ impl Embed for Tei {
         &self,
         _: Request<proto::EmbedSparseRequest>,
     ) -> Result<Response<proto::EmbedSparseResponse>, Status> {
-        Err(status::cannot(NOT_SPARSE))
+        Err(status::unimplemented(NO_SPARSE_VECTORS))
     }
 
     type EmbedSparseStreamStream = Replies<proto::EmbedSparseResponse>;
@@ -89,11 +88,11 @@ impl Embed for Tei {
         &self,
         _: Request<Streaming<proto::EmbedSparseRequest>>,
     ) -> Result<Response<Self::EmbedSparseStreamStream>, Status> {
-        Err(status::cannot(NOT_SPARSE))
+        Err(status::unimplemented(NO_SPARSE_VECTORS))
     }
 
     async fn embed_all(&self, _: Request<proto::EmbedAllRequest>) -> Result<Response<proto::EmbedAllResponse>, Status> {
-        Err(status::cannot(NOT_ALL))
+        Err(status::unimplemented(NO_TOKEN_VECTORS))
     }
 
     type EmbedAllStreamStream = Replies<proto::EmbedAllResponse>;
@@ -102,7 +101,7 @@ impl Embed for Tei {
         &self,
         _: Request<Streaming<proto::EmbedAllRequest>>,
     ) -> Result<Response<Self::EmbedAllStreamStream>, Status> {
-        Err(status::cannot(NOT_ALL))
+        Err(status::unimplemented(NO_TOKEN_VECTORS))
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS of a listener: certificates from files, taken up anew when they change.
+//! TLS of a listener. Certificates are reloaded when their files change.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,104 +11,64 @@ use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, crypto};
 use tokio_rustls::TlsAcceptor;
 
-use crate::reload::{NamedFile, Recipe, Reloaded, Unreadable};
+use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
-/// What gRPC speaks, for those who ask (RFC 7301).
+/// The protocol of gRPC, for clients that negotiate it (ALPN, RFC 7301).
 const HTTP_2: &[u8] = b"h2";
 
-/// The files of a listener.
 #[derive(Debug, Clone)]
 pub(crate) struct TlsFiles {
-    /// The server's chain in PEM, its own certificate first.
+    /// The server's certificate chain in PEM, its own certificate first.
     pub certificate: NamedFile,
-    /// Its private key in PEM.
+    /// The private key of the certificate, in PEM.
     pub key: NamedFile,
-    /// Who signs the certificates of clients; where it is given, every client needs one.
+    /// The CA of client certificates. If it is set, every client needs a certificate.
     pub client_ca: Option<NamedFile>,
 }
 
-/// TLS with the certificates that the files hold now.
+/// TLS with the current certificates of the files.
 #[derive(Debug, Clone)]
-pub(crate) struct Tls(Arc<Reloaded<TlsFiles>>);
+pub(crate) struct Tls(Arc<HotReload<TlsFiles>>);
 
-/// Why files give no TLS.
+/// Why TLS cannot be configured from the files.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    /// One cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
-    /// It holds something else.
     #[error(
-        "{file} holds no certificate; it needs at least one between lines `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`"
+        "{file} contains no certificate; it needs at least one between lines `-----BEGIN CERTIFICATE-----` and `-----END CERTIFICATE-----`"
     )]
-    NoCertificate {
-        /// The file.
-        file: NamedFile,
-    },
-    /// It is broken.
-    #[error("{file} is not the PEM file that it should be: {source}")]
-    Pem {
-        /// The file.
-        file: NamedFile,
-        /// What the parser stumbled over.
-        source: pem::Error,
-    },
-    /// It holds something else, or a key under a password.
-    #[error(
-        "{file} holds no private key that is readable without a password; it needs one in PEM (PKCS #8, PKCS #1 or SEC1)"
-    )]
-    NoKey {
-        /// The file.
-        file: NamedFile,
-    },
-    /// The two do not belong together, or are of no use.
-    #[error("{certificate} and {key} do not go together: {source}")]
-    Unfit {
-        /// The chain.
-        certificate: NamedFile,
-        /// The key.
-        key: NamedFile,
-        /// What TLS says of them.
-        source: rustls::Error,
-    },
-    /// A certificate that cannot stand for an authority.
-    #[error("{file} holds a certificate that cannot sign those of clients: {source}")]
-    Authority {
-        /// The file.
-        file: NamedFile,
-        /// What TLS says of it.
-        source: rustls::Error,
-    },
-    /// TLS cannot be built of what was read.
-    #[error("{file}: clients' certificates cannot be checked by it: {source}")]
-    Verifier {
-        /// The file.
-        file: NamedFile,
-        /// What TLS says of it.
-        source: VerifierBuilderError,
-    },
+    NoCertificate { file: NamedFile },
+    #[error("{file} is not a valid PEM file: {source}")]
+    Pem { file: NamedFile, source: pem::Error },
+    #[error("{file} contains no unencrypted private key; it needs one in PEM (PKCS #8, PKCS #1 or SEC1)")]
+    NoKey { file: NamedFile },
+    #[error("{certificate} and {key} cannot be used together: {source}")]
+    Mismatch { certificate: NamedFile, key: NamedFile, source: rustls::Error },
+    #[error("{file} contains a certificate that cannot be used as the CA of client certificates: {source}")]
+    Authority { file: NamedFile, source: rustls::Error },
+    #[error("{file} cannot be used to verify client certificates: {source}")]
+    Verifier { file: NamedFile, source: VerifierBuilderError },
 }
 
 impl Tls {
     /// Reads the files.
-    ///
-    /// # Errors
-    /// [`TlsError`].
     pub(crate) fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        Reloaded::open(files).map(|reloaded| Self(Arc::new(reloaded)))
+        HotReload::open(files).map(|tls| Self(Arc::new(tls)))
     }
 
+    /// Reloads the files when they change, for as long as it is polled.
     pub(super) async fn follow(&self) -> Infallible {
         self.0.follow().await
     }
 
-    /// For one handshake, with the certificates of this moment.
+    /// For one handshake, with the current certificates.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.current().0))
     }
 }
 
-/// It holds a private key.
+/// Its `Debug` output hides the private key.
 pub(crate) struct Secret(Arc<ServerConfig>);
 
 impl fmt::Debug for Secret {
@@ -117,33 +77,34 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl Recipe for TlsFiles {
-    type Made = Secret;
+impl Source for TlsFiles {
+    type Value = Secret;
     type Error = TlsError;
 
     fn files(&self) -> Vec<&NamedFile> {
         [&self.certificate, &self.key].into_iter().chain(&self.client_ca).collect()
     }
 
-    fn make(&self, contents: &[Vec<u8>]) -> Result<Secret, TlsError> {
-        let unfit = |source| TlsError::Unfit { certificate: self.certificate.clone(), key: self.key.clone(), source };
+    fn parse(&self, contents: &[Vec<u8>]) -> Result<Secret, TlsError> {
+        let mismatch =
+            |source| TlsError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone(), source };
         let provider = Arc::new(crypto::ring::default_provider());
         let chain = certificates(&self.certificate, &contents[0])?;
         let key = private_key(&self.key, &contents[1])?;
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(unfit)?;
+            .map_err(mismatch)?;
         let builder = match (&self.client_ca, contents.get(2)) {
             (Some(file), Some(content)) => builder.with_client_cert_verifier(verifier(file, content, provider)?),
             _ => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(unfit)?;
+        let mut config = builder.with_single_cert(chain, key).map_err(mismatch)?;
         config.alpn_protocols = vec![HTTP_2.to_vec()];
         Ok(Secret(Arc::new(config)))
     }
 }
 
-/// At least one.
+/// All certificates of a file: at least one.
 fn certificates(file: &NamedFile, content: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content).collect();
     let all = all.map_err(|source| TlsError::Pem { file: file.clone(), source })?;

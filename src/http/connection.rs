@@ -13,28 +13,28 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::HttpLimits;
-use super::seat::Seat;
-use crate::accept::spread;
+use super::limits::HttpLimits;
+use super::permit::ConnectionPermit;
+use crate::accept::with_jitter;
 
-/// A client has so long to send the head of a request, or to begin another one.
+/// How long a client may take to send the head of a request, and how long a connection may stay idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// When a connection is to end.
+/// The signals that shut a connection down.
 #[derive(Debug)]
-pub(super) struct Ends {
-    /// No more calls are taken. Connections of before end, so that those under way can be waited for; the listener stays,
-    /// and takes new ones, for probes.
-    pub(super) last_call: Option<CancellationToken>,
-    /// The listener is closed.
+pub(super) struct Shutdown {
+    /// Cancelled when the server accepts no more API calls. Connections opened before are then shut down, so that the
+    /// drain can wait for them; later ones are for probes, and stay until the listener is closed.
+    pub(super) draining: Option<CancellationToken>,
+    /// Cancelled when the listener is closed.
     pub(super) closing: CancellationToken,
 }
 
-impl Ends {
-    async fn come(self) {
-        match self.last_call {
-            Some(last_call) if !last_call.is_cancelled() => tokio::select! {
-                () = last_call.cancelled() => {}
+impl Shutdown {
+    async fn requested(self) {
+        match self.draining {
+            Some(draining) if !draining.is_cancelled() => tokio::select! {
+                () = draining.cancelled() => {}
                 () = self.closing.cancelled() => {}
             },
             _ => self.closing.cancelled().await,
@@ -42,11 +42,13 @@ impl Ends {
     }
 }
 
-/// Done when the client leaves, and when the connection is to end and the request under way is answered.
-pub(super) async fn serve(stream: TcpStream, routes: Router, limits: HttpLimits, ends: Ends) {
-    let (seat, service) = (Seat::default(), TowerToHyperService::new(routes));
+/// Returns when the client disconnects, or when the connection is shut down and the request in flight has been
+/// answered.
+pub(super) async fn serve(stream: TcpStream, routes: Router, limits: HttpLimits, shutdown: Shutdown) {
+    let permit = ConnectionPermit::default();
+    let service = TowerToHyperService::new(routes);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(seat.clone());
+        request.extensions_mut().insert(permit.clone());
         service.call(request)
     });
     let connection = http1::Builder::new()
@@ -57,19 +59,19 @@ pub(super) async fn serve(stream: TcpStream, routes: Router, limits: HttpLimits,
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = ends.come() => {
+        () = shutdown.requested() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-        () = after(limits.max_age.map(spread)) => {
+        () = after(limits.max_age.map(with_jitter)) => {
             connection.as_mut().graceful_shutdown();
             let grace = limits.grace.unwrap_or(Duration::MAX);
-            // What a client does not take within its grace is cut off.
+            // A reply that the client does not read within the grace period is cut off.
             timeout(grace, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("an HTTP connection failed: {error}");
+        tracing::debug!("HTTP connection failed: {error}");
     }
 }
 

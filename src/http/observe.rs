@@ -1,4 +1,5 @@
-//! Every request on the HTTP port has an id, and is counted with names that callers cannot choose.
+//! Request instrumentation of the HTTP port: gives every request an id, counts it and logs it. Callers cannot choose
+//! the names under which requests are counted.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
@@ -8,14 +9,15 @@ use axum::response::Response;
 use crate::stats::{HttpRequest, Stats};
 use embedd_proto::request_id::RequestId;
 
-/// A method or a path that is none of this port's.
+/// Stands for all unknown methods and paths.
 const OTHER: &str = "_OTHER";
 
 pub(super) async fn observe(State(stats): State<Stats>, mut request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or(OTHER, MatchedPath::as_str);
-    let (method, id) = (method(request.method()), RequestId::of(request.headers()));
-    // Handlers that trace find it there.
+    let method = method(request.method());
+    let id = RequestId::of(request.headers());
+    // For handlers that trace.
     id.tell(request.headers_mut());
     let counted = stats.http_request(method, route);
     let mut response = next.run(request).await;
@@ -27,7 +29,7 @@ pub(super) async fn observe(State(stats): State<Stats>, mut request: Request, ne
 }
 
 fn log(method: &str, route: &str, status: u16, counted: &HttpRequest, id: &RequestId) {
-    // What is not logged is not measured either.
+    // The time is read only if the line is logged.
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::warn!(method, route, status, took = ?counted.elapsed(), request_id = id.as_str(), "request failed");
     } else {

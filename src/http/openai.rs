@@ -1,4 +1,4 @@
-//! OpenAI's API, as far as it is of use to callers of an embedding model: `POST /v1/embeddings`, `GET /v1/models`.
+//! The part of OpenAI's API that serves embedding models: `POST /v1/embeddings` and `GET /v1/models`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONNECTION};
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
@@ -14,8 +14,8 @@ use axum::routing::{any, get, post};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::seat::{Seat, Seats};
-use crate::embed::{Embedder, beside_others};
+use super::permit::{ConnectionPermit, ConnectionPermits};
+use crate::embed::{Embedder, block_in_place_if};
 use crate::readiness::{Phase, Readiness};
 use crate::serving::Serving;
 use crate::tokens::Tokens;
@@ -24,33 +24,30 @@ use embedd_proto::request_id::RequestId;
 
 mod body;
 mod error;
+mod json;
 mod read;
 mod write;
 
 use error::Refusal;
 
 const EMBEDDINGS: &str = "/v1/embeddings";
-/// Bodies of more bytes are read, and replies of more numbers written, where they block no other request: a fraction of a
-/// millisecond.
+/// Larger bodies are parsed, and larger replies serialized, on a thread where they block no other request. Up to these
+/// sizes it takes a fraction of a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_FLOATS: usize = 8 * 1024;
 
-/// What answers callers who speak OpenAI's API; cheap to clone.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenAi {
-    /// The one way from a request to vectors.
     pub serving: Serving,
-    /// Calls need one of them.
+    /// If they are set, every call needs one of them.
     pub tokens: Option<Tokens>,
-    /// Bytes of a request's body.
     pub max_body_bytes: usize,
-    /// For connections that carry calls.
-    pub seats: Seats,
-    /// Whether callers should go elsewhere.
+    pub permits: ConnectionPermits,
+    /// While the server is stopping, replies close their connections.
     pub readiness: Readiness,
-    /// No more calls are taken.
+    /// Cancelled when no more calls are accepted.
     pub stop: CancellationToken,
-    /// Where calls for embeddings are traced.
     pub traces: Traces,
 }
 
@@ -62,7 +59,7 @@ impl OpenAi {
             .route("/v1/models/{*name}", get(model))
             .method_not_allowed_fallback(|| async { error::wrong_method() })
             .route("/v1/{*path}", any(|| async { error::unknown_path() }))
-            .layer(from_fn_with_state(self.clone(), answer))
+            .layer(from_fn_with_state(self.clone(), handle))
             .with_state(self)
     }
 
@@ -70,8 +67,8 @@ impl OpenAi {
         self.serving.model.get().ok_or_else(error::loading)
     }
 
-    /// Whether a call may come in.
-    fn admit(&self, authorization: Option<&HeaderValue>, seat: Option<&Seat>) -> Result<(), Refusal> {
+    /// Whether a call is accepted.
+    fn admit(&self, authorization: Option<&HeaderValue>, permit: Option<&ConnectionPermit>) -> Result<(), Refusal> {
         if let Some(tokens) = &self.tokens {
             let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
             tokens.admit(authorization).map_err(|refusal| error::from_token_refusal(&refusal))?;
@@ -79,33 +76,34 @@ impl OpenAi {
         if self.stop.is_cancelled() {
             return Err(error::stopping());
         }
-        if seat.is_some_and(|seat| !self.seats.take(seat)) {
-            return Err(error::crowded());
+        if permit.is_some_and(|permit| !self.permits.acquire(permit)) {
+            return Err(error::too_many_connections());
         }
-        // Who has taken a seat before the end is waited for; who has not may not begin.
+        // Checked again: the drain waits only for permits that were acquired before it began.
         if self.stop.is_cancelled() { Err(error::stopping()) } else { Ok(()) }
     }
 }
 
-/// How every call is answered: by the door, by what it came for, or, where that panics, as one that failed alone.
-async fn answer(State(api): State<OpenAi>, mut request: Request, next: Next) -> Response {
+/// Wraps every call: authentication, admission, its trace, and the reply to a panic.
+async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> Response {
     let span = begin_span(&api.traces, &request);
     span.enter(request.extensions_mut());
-    // Out of the request: nothing behind this needs the token, nor can tell it.
+    // Removed from the request: no handler needs the token, and none can leak it.
     let authorization = request.headers_mut().remove(AUTHORIZATION);
     let admitted = api.admit(authorization.as_ref(), request.extensions().get());
-    let (mut response, stays) = match admitted {
+    let (mut response, keep_alive) = match admitted {
         Ok(()) => {
-            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-            (answered.unwrap_or_else(|_| error::panicked().into_response()), api.readiness.phase() != Phase::Stopping)
+            let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            let response = response.unwrap_or_else(|_| error::panicked().into_response());
+            (response, api.readiness.phase() != Phase::Stopping)
         }
         Err(refusal) => {
             body::discard(request.into_body(), api.max_body_bytes).await;
             (refusal.into_response(), false)
         }
     };
-    if !stays {
-        // The client is to connect anew: elsewhere, or later. HTTP/1.1 has no other way to say so.
+    if !keep_alive {
+        // Tells the client to reconnect, to another server or later. HTTP/1.1 has no other way.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();
@@ -113,7 +111,8 @@ async fn answer(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
     response
 }
 
-/// The span of a call for embeddings; others have none. Names and attributes are those of OpenTelemetry's conventions.
+/// The span of a call for embeddings; other calls have none. Names and attributes follow OpenTelemetry's semantic
+/// conventions.
 fn begin_span(traces: &Traces, request: &Request) -> Span {
     if request.method() != Method::POST || request.uri().path() != EMBEDDINGS {
         return Span::default();
@@ -121,8 +120,8 @@ fn begin_span(traces: &Traces, request: &Request) -> Span {
     traces.begin("POST /v1/embeddings", request.headers(), || {
         let id =
             RequestId::told(request.headers()).map(|id| Attribute::new("embedd.request_id", id.as_str().to_owned()));
-        let known = [("http.request.method", "POST"), ("http.route", EMBEDDINGS)];
-        known.map(|(key, value)| Attribute::new(key, value)).into_iter().chain(id).collect()
+        let route = [("http.request.method", "POST"), ("http.route", EMBEDDINGS)];
+        route.map(|(key, value)| Attribute::new(key, value)).into_iter().chain(id).collect()
     })
 }
 
@@ -134,30 +133,25 @@ async fn embeddings(
 ) -> Result<Response, Refusal> {
     let body = body::read_json(&headers, body, api.max_body_bytes).await?;
     let embedder = api.embedder()?;
-    let reading = || read::embeddings(&body, embedder.model(), embedder.limits());
-    let asked = beside_others(body.len() > INLINE_BYTES, reading)?;
-    // The texts are the request's own now, and may wait for long.
+    let parse = || read::embeddings(&body, embedder.model(), embedder.limits());
+    let call = block_in_place_if(body.len() > INLINE_BYTES, parse)?;
+    // The request has its own copy of the texts, and may stay in the queue for a long time.
     drop(body);
-    let embedded = api.serving.embed(&embedder, &asked.request, &Span::of(&extensions)).await;
-    let embedded = embedded.map_err(|error| error::from_embed_error(&error, asked.texts))?;
-    let floats = embedded.embeddings.len() * asked.request.dimensions();
-    let writing = || write::embeddings(&embedded.embeddings, asked.encoding, &embedder.model().name);
-    Ok(json(beside_others(floats > INLINE_FLOATS, writing)?))
+    let embedded = api.serving.embed(&embedder, &call.request, &Span::of(&extensions)).await;
+    let embedded = embedded.map_err(|error| error::from_embed_error(&error, call.texts))?;
+    let floats = embedded.embeddings.len() * call.request.dimensions();
+    let serialize = || write::embeddings(&embedded.embeddings, call.encoding, &embedder.model().name);
+    Ok(write::json(block_in_place_if(floats > INLINE_FLOATS, serialize)?))
 }
 
 async fn models(State(api): State<OpenAi>) -> Result<Response, Refusal> {
-    Ok(json(write::models(&api.embedder()?.model().name)?))
+    Ok(write::json(write::models(&api.embedder()?.model().name)?))
 }
 
 async fn model(State(api): State<OpenAi>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let embedder = api.embedder()?;
     embedder.model().check_name(&name).map_err(|error| error::from_no_such_model(&error))?;
-    Ok(json(write::model(&embedder.model().name)?))
-}
-
-/// A body that is JSON already.
-fn json(body: Vec<u8>) -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    Ok(write::json(write::model(&embedder.model().name)?))
 }
 
 #[cfg(test)]

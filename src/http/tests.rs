@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -6,15 +7,19 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
+use crate::accept::MaxConnections;
 use crate::model_slot::ModelSlot;
 use crate::stats::Stats;
 
 const LIMITS: HttpLimits = HttpLimits {
-    room: Room { connections: 2, setting: None },
+    max_connections: MaxConnections { count: 2, setting: None },
     max_header_bytes: 4096,
     max_age: Some(Duration::from_secs(100)),
     grace: Some(Duration::from_secs(10)),
 };
+
+/// Bounds a test that hangs; nothing is measured by it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Port {
     address: SocketAddr,
@@ -24,16 +29,21 @@ pub(super) struct Port {
 }
 
 async fn open() -> Port {
-    open_with(LIMITS.room, |_| None).await
+    open_with(LIMITS.max_connections, |_| None).await
 }
 
-/// A port with what is made of the readiness that it tells.
-pub(super) async fn open_with(room: Room, openai: impl FnOnce(&Readiness) -> Option<OpenAi>) -> Port {
+/// A port with the API that `openai` makes from its readiness.
+pub(super) async fn open_with(
+    max_connections: MaxConnections,
+    openai: impl FnOnce(&Readiness) -> Option<OpenAi>,
+) -> Port {
     let metrics = Metrics { stats: Stats::default(), model: ModelSlot::default(), readiness: Readiness::default() };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let (readiness, stop) = (metrics.readiness.clone(), CancellationToken::new());
+    let readiness = metrics.readiness.clone();
+    let stop = CancellationToken::new();
     let address = listener.local_addr().expect("an address");
-    let (limits, openai) = (HttpLimits { room, ..LIMITS }, openai(&readiness));
+    let limits = HttpLimits { max_connections, ..LIMITS };
+    let openai = openai(&readiness);
     let server = tokio::spawn(HttpListener { metrics, limits, openai }.serve(listener, stop.clone()));
     Port { address, readiness, stop, server }
 }
@@ -43,12 +53,12 @@ impl Port {
         TcpStream::connect(self.address).await.expect("a connection")
     }
 
-    /// The whole answer on a connection of its own.
+    /// The reply on a connection of its own.
     async fn ask(&self, line: &str) -> String {
         self.send(line, "Connection: close\r\n", "").await
     }
 
-    /// The whole answer to a request that ends its connection.
+    /// The reply to a request after which the connection is closed.
     pub(super) async fn send(&self, line: &str, headers: &str, body: &str) -> String {
         let mut stream = self.connect().await;
         let length = body.len();
@@ -58,16 +68,16 @@ impl Port {
     }
 }
 
-/// What comes until the server closes.
+/// Reads until the server closes the connection.
 pub(super) async fn read(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
-    // A connection that is cut off says so by an error, after what came before.
+    // A connection that is cut off yields an error after the bytes that were sent.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8(answer).expect("text")
 }
 
 #[tokio::test]
-async fn readiness_is_told_with_its_reason_and_health_is_always_good() {
+async fn readyz_reports_the_reason_and_healthz_always_succeeds() {
     let port = open().await;
     for (phase, status, reason) in [
         (Phase::Loading, "503 Service Unavailable", "NOT_SERVING: the model is being loaded"),
@@ -83,7 +93,7 @@ async fn readiness_is_told_with_its_reason_and_health_is_always_good() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_told_as_such_and_counted_under_one_name() {
+async fn unknown_paths_and_methods_are_rejected_and_counted_under_one_name() {
     let port = open().await;
     assert!(port.ask("GET /").await.starts_with("HTTP/1.1 404 "));
     assert!(port.ask("GET /metrics/x?y").await.starts_with("HTTP/1.1 404 "));
@@ -114,14 +124,14 @@ async fn what_is_not_there_is_told_as_such_and_counted_under_one_name() {
 }
 
 #[tokio::test]
-async fn heads_beyond_the_limit_are_refused() {
+async fn request_heads_beyond_the_limit_are_rejected() {
     let port = open().await;
     let filler = |bytes| {
         format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nFiller: {}", "x".repeat(bytes))
     };
     for (bytes, status) in [(3000, "200"), (5000, "431"), (100_000, "431")] {
         let mut stream = port.connect().await;
-        // A server that has seen enough may close before it has read it all.
+        // The server may close the connection before it has read everything.
         let _ = stream.write_all(format!("{}\r\n\r\n", filler(bytes)).as_bytes()).await;
         let answer = read(&mut stream).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) || bytes > 50_000 && answer.is_empty(), "{answer}");
@@ -129,20 +139,20 @@ async fn heads_beyond_the_limit_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_never_finishes_a_head_is_shown_out() {
+async fn a_client_that_never_completes_a_request_head_is_disconnected() {
     let port = open().await;
-    for begun in ["", "GET /healthz HTTP/1.1\r\nHost: loc"] {
+    for head in ["", "GET /healthz HTTP/1.1\r\nHost: loc"] {
         let mut stream = port.connect().await;
-        stream.write_all(begun.as_bytes()).await.expect("sent");
-        let begun = Instant::now();
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let started = Instant::now();
         read(&mut stream).await;
-        let took = begun.elapsed();
+        let took = started.elapsed();
         assert!(took <= Duration::from_secs(31), "{took:?}");
     }
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed_and_there_is_room_again_when_one_goes() {
+async fn connections_beyond_the_limit_are_closed_until_another_one_ends() {
     let port = open().await;
     let mut held = Vec::new();
     for _ in 0..2 {
@@ -153,21 +163,21 @@ async fn connections_beyond_the_limit_are_closed_and_there_is_room_again_when_on
     }
     assert_eq!(read(&mut port.connect().await).await, "");
     held.pop();
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + PATIENCE;
     while !port.ask("GET /healthz").await.starts_with("HTTP/1.1 200 ") {
-        assert!(Instant::now() < until, "still no room");
+        assert!(Instant::now() < until, "no connection was accepted");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test]
-async fn at_its_end_the_port_closes_idle_connections() {
+async fn stopping_the_port_closes_idle_connections() {
     let port = open().await;
     let mut idle = port.connect().await;
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     idle.read_exact(&mut [0; 15]).await.expect("an answer");
     port.stop.cancel();
-    tokio::time::timeout(Duration::from_secs(5), port.server).await.expect("it ends").expect("no panic");
+    tokio::time::timeout(PATIENCE, port.server).await.expect("it ends").expect("no panic");
     read(&mut idle).await;
     assert!(TcpStream::connect(port.address).await.is_err(), "the listener is closed");
 }

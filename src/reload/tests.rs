@@ -3,7 +3,7 @@ use std::path::Path;
 
 use super::*;
 
-/// The contents of two files as one text; the word `bad` is none.
+/// The concatenated contents of two files; invalid if they contain `bad`.
 #[derive(Debug)]
 struct Both([NamedFile; 2]);
 
@@ -11,19 +11,19 @@ struct Both([NamedFile; 2]);
 enum BothError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
-    #[error("it is bad")]
+    #[error("contains `bad`")]
     Bad,
 }
 
-impl Recipe for Both {
-    type Made = String;
+impl Source for Both {
+    type Value = String;
     type Error = BothError;
 
     fn files(&self) -> Vec<&NamedFile> {
         self.0.iter().collect()
     }
 
-    fn make(&self, contents: &[Vec<u8>]) -> Result<String, BothError> {
+    fn parse(&self, contents: &[Vec<u8>]) -> Result<String, BothError> {
         let text: String = contents.iter().map(|content| String::from_utf8_lossy(content)).collect();
         if text.contains("bad") { Err(BothError::Bad) } else { Ok(text) }
     }
@@ -40,48 +40,48 @@ fn folder(a: &str, b: &str) -> tempfile::TempDir {
     folder
 }
 
-/// Follows for so many looks.
-async fn looks(reloaded: &Reloaded<Both>, looks: u32) {
-    let time = INTERVAL * looks + INTERVAL / 2;
-    tokio::time::timeout(time, reloaded.follow()).await.expect_err("it never ends");
+/// Follows the files for this many reads.
+async fn follow(reloaded: &HotReload<Both>, reads: u32) {
+    let time = INTERVAL * reads + INTERVAL / 2;
+    tokio::time::timeout(time, reloaded.follow()).await.expect_err("following never ends");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_is_taken_up_and_what_is_bad_or_gone_changes_nothing() {
+async fn changed_files_are_reloaded_and_invalid_or_missing_ones_ignored() {
     let folder = folder("1", "2");
-    let reloaded = Reloaded::open(both(folder.path())).expect("readable");
+    let reloaded = HotReload::open(both(folder.path())).expect("readable");
     assert_eq!(*reloaded.current(), "12");
     let held = reloaded.current();
 
     fs::write(folder.path().join("b"), "3").expect("write");
-    looks(&reloaded, 3).await;
+    follow(&reloaded, 3).await;
     assert_eq!((reloaded.current().as_str(), held.as_str()), ("13", "12"));
 
     fs::write(folder.path().join("a"), "bad").expect("write");
-    looks(&reloaded, 3).await;
+    follow(&reloaded, 3).await;
     assert_eq!(*reloaded.current(), "13");
 
     fs::remove_file(folder.path().join("a")).expect("remove");
-    looks(&reloaded, 3).await;
+    follow(&reloaded, 3).await;
     assert_eq!(*reloaded.current(), "13");
 
     fs::write(folder.path().join("a"), "4").expect("write");
-    looks(&reloaded, 3).await;
+    follow(&reloaded, 3).await;
     assert_eq!(*reloaded.current(), "43");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_counts_once_it_was_seen_twice() {
+async fn a_change_is_ignored_until_it_was_read_twice() {
     let folder = folder("1", "2");
-    let reloaded = Reloaded::open(both(folder.path())).expect("readable");
+    let reloaded = HotReload::open(both(folder.path())).expect("readable");
     fs::write(folder.path().join("b"), "half").expect("write");
-    looks(&reloaded, 1).await;
+    follow(&reloaded, 1).await;
     assert_eq!(*reloaded.current(), "12");
 }
 
 #[cfg(unix)]
 #[tokio::test(start_paused = true)]
-async fn links_that_are_swapped_above_the_files_are_a_change() {
+async fn swapping_a_symbolic_link_above_the_files_is_a_change() {
     let folder = folder("", "");
     let volume = folder.path().join("volume");
     for (version, text) in [("v1", "1"), ("v2", "2")] {
@@ -91,22 +91,22 @@ async fn links_that_are_swapped_above_the_files_are_a_change() {
         }
     }
     std::os::unix::fs::symlink("v1", &volume).expect("a link");
-    let reloaded = Reloaded::open(both(&volume)).expect("readable");
+    let reloaded = HotReload::open(both(&volume)).expect("readable");
     std::os::unix::fs::symlink("v2", folder.path().join("new")).expect("a link");
     fs::rename(folder.path().join("new"), &volume).expect("swapped");
-    looks(&reloaded, 3).await;
+    follow(&reloaded, 3).await;
     assert_eq!(*reloaded.current(), "22");
 }
 
 #[test]
-fn a_file_that_is_missing_is_told_with_its_flag() {
+fn the_error_for_a_missing_file_names_its_flag() {
     let folder = tempfile::tempdir().expect("a folder");
-    let error = Reloaded::open(both(folder.path())).expect_err("missing").to_string();
+    let error = HotReload::open(both(folder.path())).expect_err("missing").to_string();
     assert!(error.contains("/a (--file) cannot be read: No such file"), "{error}");
 }
 
 #[test]
-fn where_one_file_ends_and_the_next_begins_matters() {
+fn the_digest_depends_on_the_boundary_between_files() {
     let digests = [["ab", "c"], ["a", "bc"]].map(|parts| digest(&Ok(parts.map(Vec::from).to_vec())));
     assert_ne!(digests[0], digests[1]);
 }

@@ -1,4 +1,4 @@
-//! Calls of gRPC: how many, how they ended, and how long they took.
+//! gRPC calls: how many, their status codes and durations.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,31 +13,30 @@ use super::window::Window;
 use super::{Latency, Stats, WINDOW};
 use embedd_proto::codes::{self, Code};
 
-/// Codes of gRPC.
+/// The number of gRPC status codes.
 const CODES: usize = codes::NAMES.len();
-/// The code of a reply that nobody waited for.
+/// Recorded for a call whose caller disconnected.
 const CANCELLED: Code = 1;
-/// The code of a reply whose code is none of gRPC's.
+/// Recorded for a code that gRPC does not define.
 const UNKNOWN: Code = 2;
-/// The code of a call whose caller waits no longer.
+/// Recorded for a call that was dropped at its deadline.
 const DEADLINE_EXCEEDED: Code = 4;
-/// The code of a call that panicked.
+/// Recorded for a call that panicked.
 const INTERNAL: Code = 13;
 
 /// Turns the table of calls into [`Method`], [`Method::ALL`] and [`Method::name`].
 macro_rules! methods {
     ($($(#[doc = $doc:literal])* $method:ident = $name:literal,)+) => {
-        /// The calls that are counted apart.
+        /// The methods that are counted separately.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "the variants are the calls")]
-        pub enum Method { $($(#[doc = $doc])* $method,)+ }
+        pub(crate) enum Method { $($(#[doc = $doc])* $method,)+ }
 
         impl Method {
             /// Every method, in the order of the variants.
-            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
+            pub(crate) const ALL: [Self; [$($name),+].len()] = [$(Self::$method),+];
 
-            /// As gRPC names it, without the slash in front.
-            pub fn name(self) -> &'static str {
+            /// The full gRPC name, without the leading slash.
+            pub(crate) fn name(self) -> &'static str {
                 match self {
                     $(Self::$method => $name,)+
                 }
@@ -77,26 +76,25 @@ methods! {
     HealthWatch = "grpc.health.v1.Health/Watch",
     Reflection = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     ReflectionAlpha = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    /// Whatever else was asked for: it may be any text, and is counted as one.
+    /// All unknown methods together: callers can send any name.
     Other = "_OTHER",
 }
 
 impl Method {
-    /// The method that a request's path (`/embedd.v1.EmbeddingService/Embed`) names.
+    /// The method of a request path such as `/embedd.v1.EmbeddingService/Embed`.
     pub(crate) fn of_path(path: &str) -> Self {
         let name = path.strip_prefix('/').unwrap_or(path);
         Self::ALL.into_iter().find(|method| method.name() == name).unwrap_or(Self::Other)
     }
 }
 
-/// What is known of one method.
+/// The statistics of one method.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MethodSnapshot {
-    /// Which.
     pub method: Method,
-    /// Of the calls that ended within the window, however they ended.
+    /// Of the calls that ended within the window, with any code.
     pub latency: Latency,
-    /// How many replies there were since the start, by code; codes that never were are left out.
+    /// Responses since the start by status code, without codes that never occurred.
     pub replies: Vec<(Code, u64)>,
 }
 
@@ -111,7 +109,7 @@ pub(super) struct MethodRecord {
 #[derive(Debug, Default)]
 struct Replies {
     count: AtomicU64,
-    /// There from the first reply on.
+    /// Created with the first response, so that codes that never occur export no histogram.
     durations: OnceLock<Histogram>,
 }
 
@@ -127,9 +125,9 @@ impl MethodRecord {
         MethodSnapshot { method: self.method, latency: self.recent.latency(now), replies }
     }
 
-    fn end(&self, families: &Families, code: Code, begun: Instant, now: Instant) {
+    fn end(&self, families: &Families, code: Code, start: Instant, now: Instant) {
         let code = if usize::try_from(code).is_ok_and(|code| code < CODES) { code } else { UNKNOWN };
-        let took = now.saturating_duration_since(begun);
+        let took = now.saturating_duration_since(start);
         let replies = &self.replies[code as usize];
         replies.count.fetch_add(1, Ordering::Relaxed);
         let durations = replies.durations.get_or_init(|| families.call_durations(self.method, code));
@@ -138,13 +136,13 @@ impl MethodRecord {
     }
 }
 
-/// A call under way. Dropped before its end is told, it has come to its deadline (DEADLINE_EXCEEDED), it panics
-/// (INTERNAL), or its caller has left (CANCELLED).
+/// A call in flight. If it is dropped without [`end`](Self::end), its deadline has passed (DEADLINE_EXCEEDED), it
+/// panicked (INTERNAL), or its caller has disconnected (CANCELLED).
 #[derive(Debug)]
 pub(crate) struct Call {
     stats: Stats,
     method: Method,
-    begun: Instant,
+    start: Instant,
     deadline: Option<Instant>,
     code: Option<Code>,
 }
@@ -152,25 +150,23 @@ pub(crate) struct Call {
 impl Call {
     pub(super) fn begin(stats: Stats, method: Method, deadline: Option<Instant>) -> Self {
         stats.0.methods[method as usize].started.inc();
-        Self { stats, method, begun: Instant::now(), deadline, code: None }
+        Self { stats, method, start: Instant::now(), deadline, code: None }
     }
 
-    /// Which.
     pub(crate) fn method(&self) -> Method {
         self.method
     }
 
-    /// Since it began.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.start.elapsed()
     }
 
-    /// It has ended with this code.
+    /// Ends the call with this status code.
     pub(crate) fn end(mut self, code: Code) {
         self.code = Some(code);
     }
 
-    /// The code of a call that is dropped now.
+    /// The status code to record if the call is dropped now.
     pub(crate) fn why_dropped(&self) -> Code {
         if std::thread::panicking() {
             INTERNAL
@@ -184,8 +180,9 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let (now, stats) = (Instant::now(), &self.stats.0);
+        let now = Instant::now();
+        let stats = &self.stats.0;
         let code = self.code.unwrap_or_else(|| self.why_dropped());
-        stats.methods[self.method as usize].end(&stats.families, code, self.begun, now);
+        stats.methods[self.method as usize].end(&stats.families, code, self.start, now);
     }
 }

@@ -1,4 +1,4 @@
-//! Counters and histograms since the start, by the labels that Prometheus knows them by.
+//! Counters and histograms since the start, with their Prometheus labels.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -8,37 +8,33 @@ use prometheus_client::metrics::histogram::Histogram;
 use super::{Method, Stage};
 use embedd_proto::codes::{Code, code_name};
 
-/// Bounds of times: from a hit of the cache to a long request in a full queue, closest where the targets are.
+/// Bucket bounds of durations, from a cache hit to a long request in a full queue; densest around the latency targets.
 const SECONDS: [f64; 18] =
     [1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 7.5e-3, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Bounds of the texts of a batch.
+/// Bucket bounds of the texts per batch.
 const TEXTS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-/// Bounds of the tokens of a batch.
+/// Bucket bounds of the tokens per batch.
 const TOKENS: [f64; 9] = [8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0];
 
-/// Histograms of times that differ in their labels.
+/// A histogram of durations for each set of labels.
 pub(super) type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// Of a method.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct MethodLabels {
     grpc_method: &'static str,
 }
 
-/// Of calls of a method that ended with the same code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct CallLabels {
     grpc_method: &'static str,
     grpc_status: &'static str,
 }
 
-/// Of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct StageLabels {
     stage: &'static str,
 }
 
-/// Of requests on the HTTP port that are alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct HttpLabels {
     pub(super) http_request_method: &'static str,
@@ -46,20 +42,17 @@ pub(crate) struct HttpLabels {
     pub(super) http_response_status_code: u16,
 }
 
-/// All of them; a clone counts on the same numbers.
+/// All counters and histograms; clones share the same numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Families {
-    /// Calls that have begun.
     pub calls_started: Family<MethodLabels, Counter>,
-    /// Calls that have ended.
+    /// Of finished calls.
     pub call_durations: Durations<CallLabels>,
-    /// Requests that have been through a stage.
     pub stage_durations: Durations<StageLabels>,
-    /// Requests on the HTTP port that have ended.
+    /// Of finished requests.
     pub http_durations: Durations<HttpLabels>,
-    /// Texts of each batch.
     pub batch_texts: Histogram,
-    /// Tokens of each batch, without padding.
+    /// Without padding.
     pub batch_tokens: Histogram,
 }
 

@@ -1,63 +1,63 @@
-//! What the parts of the request path tell of themselves.
+//! The state of the queue, the sessions and the cache.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::metrics::histogram::Histogram;
 
-/// The queue, and the batches that are made of it.
+/// The queue and its batches. Counters and means are since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct QueueStats {
-    /// Texts that wait now.
+    /// Texts queued now.
     pub depth: usize,
-    /// Texts that may wait.
+    /// Maximum number of queued texts.
     pub capacity: usize,
-    /// Texts that found the queue full, since the start.
+    /// Texts refused because the queue was full.
     pub refused: u64,
-    /// Texts that nobody waited for any more before they were computed, since the start.
+    /// Texts dropped before inference because their caller had disconnected.
     pub abandoned: u64,
-    /// Texts of a batch, on average since the start; 0 before the first.
+    /// Texts per batch; 0 before the first batch.
     pub mean_batch_texts: f64,
-    /// Tokens of a batch without padding, on average since the start; 0 before the first.
+    /// Tokens per batch, without padding; 0 before the first batch.
     pub mean_batch_tokens: f64,
 }
 
-/// The sessions of the model that is served.
+/// The sessions of the model being served.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SessionStats {
     /// Sessions in the pool.
     pub total: usize,
-    /// Sessions that run a batch now.
+    /// Sessions running a batch.
     pub busy: usize,
-    /// Threads of each.
+    /// Threads per session.
     pub threads: usize,
 }
 
-/// The cache of embeddings.
+/// The cache of embeddings. Counters are since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CacheStats {
-    /// Texts that it had, since the start.
+    /// Texts found in the cache.
     pub hits: u64,
-    /// Texts that it did not have, since the start.
+    /// Texts not found in the cache.
     pub misses: u64,
-    /// Entries that had to make room, since the start.
+    /// Entries removed to free space or because they expired.
     pub evictions: u64,
-    /// Entries now.
+    /// Entries in the cache now.
     pub entries: u64,
-    /// Bytes of the entries.
+    /// Memory used by the entries.
     pub bytes: u64,
-    /// Bytes that entries may have.
+    /// Maximum memory for the entries.
     pub capacity_bytes: u64,
 }
 
-/// What batchers count; a handle that is cheap to clone.
+/// The counters of batchers; a handle that is cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchCounters(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    texts_of_each: Histogram,
-    tokens_of_each: Histogram,
+    batch_texts: Histogram,
+    batch_tokens: Histogram,
     refused: AtomicU64,
     abandoned: AtomicU64,
     batches: AtomicU64,
@@ -66,11 +66,11 @@ struct Counts {
 }
 
 impl BatchCounters {
-    pub(super) fn new(texts_of_each: Histogram, tokens_of_each: Histogram) -> Self {
+    pub(super) fn new(batch_texts: Histogram, batch_tokens: Histogram) -> Self {
         let zero = AtomicU64::default;
         Self(Arc::new(Counts {
-            texts_of_each,
-            tokens_of_each,
+            batch_texts,
+            batch_tokens,
             refused: zero(),
             abandoned: zero(),
             batches: zero(),
@@ -79,26 +79,25 @@ impl BatchCounters {
         }))
     }
 
-    /// So many texts found the queue full.
-    pub(crate) fn refused(&self, texts: usize) {
+    /// Counts texts refused because the queue was full.
+    pub(crate) fn count_refused(&self, texts: usize) {
         self.0.refused.fetch_add(texts as u64, Ordering::Relaxed);
     }
 
-    /// So many texts were dropped, because nobody waited for them any more.
-    pub(crate) fn abandoned(&self, texts: usize) {
+    /// Counts texts dropped because their caller had disconnected.
+    pub(crate) fn count_abandoned(&self, texts: usize) {
         self.0.abandoned.fetch_add(texts as u64, Ordering::Relaxed);
     }
 
-    /// A batch has been made.
-    pub(crate) fn batch(&self, texts: usize, tokens: usize) {
+    pub(crate) fn count_batch(&self, texts: usize, tokens: usize) {
         self.0.batches.fetch_add(1, Ordering::Relaxed);
         self.0.texts.fetch_add(texts as u64, Ordering::Relaxed);
         self.0.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
-        self.0.texts_of_each.observe(texts as f64);
-        self.0.tokens_of_each.observe(tokens as f64);
+        self.0.batch_texts.observe(texts as f64);
+        self.0.batch_tokens.observe(tokens as f64);
     }
 
-    /// With the gauges of the queue that there is now.
+    /// The counters together with the current state of the queue.
     pub(crate) fn with_queue(&self, depth: usize, capacity: usize) -> QueueStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let batches = read(&self.0.batches);

@@ -6,15 +6,15 @@ use tokio::time::Instant;
 
 use super::families::{Durations, HttpLabels};
 
-/// The status of a request whose caller left before it had one, as nginx counts it.
-const CALLER_LEFT: u16 = 499;
+/// nginx's status for a client that disconnected before the response.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A request under way. Dropped before its end is told, its caller has left.
+/// A request in flight. If it is dropped without [`end`](Self::end), its caller has disconnected.
 #[derive(Debug)]
 pub(crate) struct HttpRequest {
     durations: Durations<HttpLabels>,
     labels: HttpLabels,
-    begun: Instant,
+    start: Instant,
 }
 
 impl HttpRequest {
@@ -22,17 +22,16 @@ impl HttpRequest {
         let labels = HttpLabels {
             http_request_method: method,
             http_route: route.to_owned(),
-            http_response_status_code: CALLER_LEFT,
+            http_response_status_code: CLIENT_CLOSED_REQUEST,
         };
-        Self { durations: durations.clone(), labels, begun: Instant::now() }
+        Self { durations: durations.clone(), labels, start: Instant::now() }
     }
 
-    /// Since it began.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.begun.elapsed()
+        self.start.elapsed()
     }
 
-    /// It has been answered with this status.
+    /// Ends the request with this status.
     pub(crate) fn end(mut self, status: u16) {
         self.labels.http_response_status_code = status;
     }
@@ -40,6 +39,6 @@ impl HttpRequest {
 
 impl Drop for HttpRequest {
     fn drop(&mut self) {
-        self.durations.get_or_create(&self.labels).observe(self.begun.elapsed().as_secs_f64());
+        self.durations.get_or_create(&self.labels).observe(self.start.elapsed().as_secs_f64());
     }
 }

@@ -1,10 +1,11 @@
-//! How long something took, as a few figures.
+//! Summary statistics of durations.
 
 use std::time::Duration;
 
-/// Figures over a number of times; all zero where there are none.
+use embedd_common::percentile::nearest_rank;
+
+/// Summary of a number of durations; all zero if there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the figures' own")]
 pub(crate) struct Latency {
     pub count: u64,
     pub mean: Duration,
@@ -15,19 +16,21 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// The figures of these times, exactly. A percentile is the least of the times that so many of them do not exceed.
+    /// The exact summary of these times. Percentiles are nearest-rank, as in a histogram: each is one of the times.
     pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        if times.is_empty() {
+            return Self::default();
+        }
         times.sort_unstable();
-        let (Some(&max), count) = (times.last(), times.len()) else { return Self::default() };
-        let percentile = |percent: usize| times[(count * percent).div_ceil(100).max(1) - 1];
+        let percentile = |percent| nearest_rank(&times, percent).unwrap_or_default();
         let total: Duration = times.iter().sum();
         Self {
-            count: count as u64,
-            mean: total.div_f64(count as f64),
+            count: times.len() as u64,
+            mean: total.div_f64(times.len() as f64),
             p50: percentile(50),
             p95: percentile(95),
             p99: percentile(99),
-            max,
+            max: percentile(100),
         }
     }
 }

@@ -8,14 +8,14 @@ fn snapshot_of(stats: &Stats, method: Method) -> MethodSnapshot {
     stats.snapshot().methods.into_iter().find(|snapshot| snapshot.method == method).expect("every method")
 }
 
-/// Times from 10 µs to 10 s, most of them small, as latencies are.
+/// Times from 10 µs to 10 s, most of them short, like latencies.
 fn times(count: u64) -> Vec<Duration> {
     let exponent = |index: u64| (index * 7919 % count) as f64 / count as f64;
     (0..count).map(|index| Duration::from_secs_f64(1e-5 * 1e6f64.powf(exponent(index).powi(2)))).collect()
 }
 
 #[test]
-fn exact_percentiles_are_those_of_the_sorted_list() {
+fn percentiles_of_a_list_are_exact() {
     let latency = Latency::of((1..=200).rev().map(ms).collect());
     let expected = Latency { count: 200, mean: ms(201) / 2, p50: ms(100), p95: ms(190), p99: ms(198), max: ms(200) };
     assert_eq!(latency, expected);
@@ -25,24 +25,25 @@ fn exact_percentiles_are_those_of_the_sorted_list() {
 }
 
 #[test]
-fn the_windows_percentiles_are_within_a_hundredth_of_the_sorted_lists() {
+fn percentiles_of_a_window_are_within_one_percent_of_the_exact_ones() {
     for count in [1, 2, 3, 99, 1000, 12_345] {
         let started = Instant::now();
         let window = Window::new(started, WINDOW);
         times(count).into_iter().for_each(|took| window.record(started, took));
-        let (found, exact) = (window.latency(started), Latency::of(times(count)));
+        let found = window.latency(started);
+        let exact = Latency::of(times(count));
         assert_eq!((found.count, found.max), (exact.count, exact.max));
         for (found, exact) in
             [(found.mean, exact.mean), (found.p50, exact.p50), (found.p95, exact.p95), (found.p99, exact.p99)]
         {
             let ratio = found.as_secs_f64() / exact.as_secs_f64();
-            assert!((0.99..=1.01).contains(&ratio), "{count}: {found:?}, exactly {exact:?}");
+            assert!((0.99..=1.01).contains(&ratio), "{count} times: {found:?}, exact: {exact:?}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_older_than_the_window_is_forgotten_and_the_counts_are_not() {
+async fn latencies_expire_with_the_window_and_counts_do_not() {
     let stats = Stats::default();
     let call = stats.call(Method::Embed, None);
     tokio::time::advance(ms(300)).await;
@@ -68,7 +69,7 @@ async fn what_is_older_than_the_window_is_forgotten_and_the_counts_are_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slice_is_reused_after_a_round_and_holds_nothing_of_the_one_before() {
+async fn a_reused_slice_is_empty() {
     let started = Instant::now();
     let window = Window::new(started, WINDOW);
     for second in 0..600 {
@@ -83,7 +84,7 @@ async fn a_slice_is_reused_after_a_round_and_holds_nothing_of_the_one_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_whose_caller_leaves_counts_as_cancelled() {
+async fn a_dropped_call_counts_as_cancelled_and_an_invalid_code_as_unknown() {
     let stats = Stats::default();
     drop(stats.call(Method::Embed, None));
     stats.call(Method::Embed, None).end(0);
@@ -94,7 +95,7 @@ async fn a_call_whose_caller_leaves_counts_as_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stages_are_apart_and_one_that_took_no_time_is_not_counted() {
+async fn stages_are_recorded_separately_and_skipped_ones_not_at_all() {
     let stats = Stats::default();
     stats.record_stage(Stage::Queue, ms(3));
     stats.record_stage(Stage::Infer, ms(5));
@@ -105,7 +106,7 @@ async fn stages_are_apart_and_one_that_took_no_time_is_not_counted() {
 }
 
 #[test]
-fn methods_and_stages_stand_where_their_variants_say() {
+fn methods_and_stages_are_listed_in_the_order_of_their_variants() {
     for (index, method) in Method::ALL.into_iter().enumerate() {
         assert_eq!(method as usize, index, "{}", method.name());
     }
@@ -115,19 +116,19 @@ fn methods_and_stages_stand_where_their_variants_say() {
 }
 
 #[test]
-fn batches_are_averaged_over_all_batchers_that_count() {
+fn batch_sizes_are_averaged_over_all_batchers() {
     let counters = Stats::default().batches().clone();
     assert_eq!(counters.with_queue(0, 8).mean_batch_texts, 0.0);
-    counters.clone().batch(1, 11);
-    counters.clone().batch(4, 29);
-    counters.refused(7);
+    counters.clone().count_batch(1, 11);
+    counters.clone().count_batch(4, 29);
+    counters.count_refused(7);
     let expected =
         QueueStats { depth: 2, capacity: 8, refused: 7, abandoned: 0, mean_batch_texts: 2.5, mean_batch_tokens: 20.0 };
     assert_eq!(counters.with_queue(2, 8), expected);
 }
 
 #[test]
-fn recording_from_many_threads_loses_nothing() {
+fn no_call_is_lost_when_many_threads_record() {
     let stats = Stats::default();
     std::thread::scope(|scope| {
         for _ in 0..8 {

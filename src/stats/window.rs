@@ -1,4 +1,4 @@
-//! Times of the last while: a ring of slices, each with a histogram, of which the oldest is reused.
+//! A sliding window of durations: a ring of time slices, each with a histogram. The oldest slice is reused.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use super::Latency;
 
-/// With twelve slices, what has just been told is forgotten after 55 to 60 s of a window of 60 s.
+/// With twelve slices, a window of 60 s forgets a duration after 55 to 60 s.
 const SLICES: usize = 12;
-/// Percentiles are right to 1 %. A histogram has then some 10 kB at most.
+/// Percentiles are accurate to 1%, with at most about 10 kB per histogram.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// A sliding window. Recording takes a lock, and some 40 ns in all.
+/// Recording takes about 40 ns, including a lock.
 #[derive(Debug)]
 pub(super) struct Window {
     started: Instant,
@@ -23,7 +23,7 @@ pub(super) struct Window {
 
 #[derive(Debug)]
 struct Slice {
-    /// Which slice of time since the start it holds.
+    /// Number of the time slice since the start.
     number: u64,
     /// Nanoseconds.
     histogram: Histogram<u32>,
@@ -51,20 +51,22 @@ impl Window {
         let newest = self.number(now);
         let slices = self.lock();
         let within = slices.iter().filter(|slice| slice.number + SLICES as u64 > newest);
-        let (mut all, mut total, mut max) = (new_histogram(), Duration::ZERO, Duration::ZERO);
+        let mut merged = new_histogram();
+        let mut total = Duration::ZERO;
+        let mut max = Duration::ZERO;
         for slice in within {
-            // Only histograms that do not grow can fail to take in another.
-            let _ = all.add(&slice.histogram);
+            // Fails only for histograms of a fixed range.
+            let _ = merged.add(&slice.histogram);
             total += slice.total;
             max = max.max(slice.max);
         }
         drop(slices);
-        let count = all.len();
+        let count = merged.len();
         if count == 0 {
             return Latency::default();
         }
-        // A histogram gives the upper end of a bucket, which may lie beyond the greatest time in it.
-        let quantile = |q| Duration::from_nanos(all.value_at_quantile(q)).min(max);
+        // The histogram returns the upper end of a bucket, which may exceed the largest duration in it.
+        let quantile = |q| Duration::from_nanos(merged.value_at_quantile(q)).min(max);
         let mean = total.div_f64(count as f64);
         Latency { count, mean, p50: quantile(0.5), p95: quantile(0.95), p99: quantile(0.99), max }
     }
@@ -74,7 +76,7 @@ impl Window {
         (elapsed.as_nanos() / self.slice.as_nanos().max(1)) as u64
     }
 
-    /// No code that holds the lock can leave a slice half-changed in a way that matters.
+    /// Ignores poisoning: no code leaves a slice inconsistent in a way that matters while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, [Slice; SLICES]> {
         self.slices.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +90,8 @@ impl Slice {
     fn reuse(&mut self, number: u64) {
         self.number = number;
         self.histogram.reset();
-        (self.total, self.max) = (Duration::ZERO, Duration::ZERO);
+        self.total = Duration::ZERO;
+        self.max = Duration::ZERO;
     }
 
     fn record(&mut self, took: Duration) {
@@ -100,7 +103,7 @@ impl Slice {
     }
 }
 
-/// It grows as far as the times that it gets need.
+/// A histogram that grows with the durations it records.
 fn new_histogram() -> Histogram<u32> {
     Histogram::new(SIGNIFICANT_DIGITS).unwrap_or_else(|error| unreachable!("{SIGNIFICANT_DIGITS} digits: {error}"))
 }

@@ -8,7 +8,7 @@ fn tokens(content: &str) -> Result<Tokens, TokensError> {
 }
 
 #[test]
-fn a_token_a_line_and_comments_and_empty_lines_are_passed_over() {
+fn a_file_has_one_token_per_line_and_comments_and_empty_lines_are_ignored() {
     let tokens = tokens("# service a\n  first \n\n#off\nsecond\r\n").expect("two tokens");
     assert_eq!(format!("{:?}", tokens.0.current()), "2 tokens");
     assert!(tokens.has("first") && tokens.has("second"));
@@ -16,19 +16,19 @@ fn a_token_a_line_and_comments_and_empty_lines_are_passed_over() {
 }
 
 #[test]
-fn a_file_without_tokens_or_with_what_is_none_is_refused() {
+fn a_file_without_tokens_or_with_an_invalid_one_is_rejected() {
     for content in ["", "\n", "# a comment\n"] {
-        assert!(tokens(content).expect_err("none").to_string().contains("holds no token"), "{content:?}");
+        assert!(tokens(content).expect_err("no token").to_string().contains("contains no token"), "{content:?}");
     }
     for content in ["one\ntwo words", "one\nzw\u{f6}lf", "one\ntab\tbed"] {
-        let error = tokens(content).expect_err("no token").to_string();
+        let error = tokens(content).expect_err("an invalid token").to_string();
         assert!(error.contains("tokens (--token-file), line 2"), "{error}");
-        assert!(!error.contains("words"), "no part of a token is told: {error}");
+        assert!(!error.contains("words"), "the error must not reveal a token: {error}");
     }
 }
 
 #[test]
-fn an_authorization_is_the_scheme_in_any_case_and_a_token() {
+fn a_call_needs_the_scheme_in_any_case_and_a_known_token() {
     let tokens = tokens("secret").expect("a token");
     for (authorization, admitted) in [
         (Some("Bearer secret"), Ok(())),

@@ -1,4 +1,4 @@
-//! The way to the collector: sampling, a bounded queue, batches, and what is told of failures.
+//! Export to the collector: sampling, a bounded queue, batches, and logging of failures.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporte
 
 use super::{Attribute, Ratio};
 
-/// A collector that is away is told of so often.
-const AGAIN: Duration = Duration::from_secs(600);
+/// How often an unavailable collector is logged.
+const WARNING_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Spans cannot be sent to the collector that is named.
+/// The exporter cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("spans cannot be sent (--otlp-endpoint): {0}")]
 pub(crate) struct TraceError(#[from] ExporterBuildError);
 
-/// Everything between a span's end and the collector. The size of the queue, of batches and the time between them are the
-/// SDK's, with its variables `OTEL_BSP_*`.
+/// The pipeline from finished spans to the collector. The SDK's variables `OTEL_BSP_*` set the size of its queue and
+/// batches, and the time between batches.
 pub(super) fn provider(collector: &Uri, ratio: Ratio) -> Result<SdkTracerProvider, TraceError> {
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(collector.to_string());
     let exporter = if collector.scheme() == Some(&Scheme::HTTPS) {
@@ -33,13 +33,13 @@ pub(super) fn provider(collector: &Uri, ratio: Ratio) -> Result<SdkTracerProvide
     };
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio.get())));
     Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(Telling { exporter: exporter.build()?, told: Mutex::new(None) })
+        .with_batch_exporter(LoggingExporter { exporter: exporter.build()?, last_warning: Mutex::new(None) })
         .with_sampler(sampler)
         .with_resource(resource())
         .build())
 }
 
-/// What `OTEL_RESOURCE_ATTRIBUTES` says outdoes what is known here.
+/// `OTEL_RESOURCE_ATTRIBUTES` adds attributes and overrides these.
 fn resource() -> Resource {
     Resource::builder_empty()
         .with_attributes([
@@ -51,29 +51,29 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Tells of spans that could not be sent, now and then.
+/// Logs failed exports, at most once per [`WARNING_INTERVAL`].
 #[derive(Debug)]
-struct Telling {
+struct LoggingExporter {
     exporter: SpanExporter,
-    told: Mutex<Option<Instant>>,
+    last_warning: Mutex<Option<Instant>>,
 }
 
-impl Telling {
-    fn tell(&self, spans: usize, error: &OTelSdkError) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= AGAIN) {
-            *told = Some(Instant::now());
-            tracing::warn!(spans, %error, "spans cannot be sent; requests are served as ever");
+impl LoggingExporter {
+    fn warn(&self, spans: usize, error: &OTelSdkError) {
+        let mut last_warning = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_warning.is_none_or(|last| last.elapsed() >= WARNING_INTERVAL) {
+            *last_warning = Some(Instant::now());
+            tracing::warn!(spans, %error, "spans cannot be sent; requests are served as usual");
         }
     }
 }
 
-impl Export for Telling {
+impl Export for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
         let sent = self.exporter.export(batch).await;
         if let Err(error) = &sent {
-            self.tell(spans, error);
+            self.warn(spans, error);
         }
         sent
     }

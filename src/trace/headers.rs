@@ -1,4 +1,4 @@
-//! Headers as the propagator reads them.
+//! Lets the propagator read request headers.
 
 use http::{HeaderMap, HeaderName};
 use opentelemetry::propagation::Extractor;

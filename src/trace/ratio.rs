@@ -1,4 +1,4 @@
-//! Which part of requests is traced.
+//! The share of requests that is traced.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio(f64);
 
-/// NaN is no ratio.
+/// A ratio is never NaN.
 impl Eq for Ratio {}
 
 impl Ratio {
@@ -29,12 +29,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_from_0_to_1() {
+    fn ratios_range_from_0_to_1() {
         for (text, ratio) in [("0", 0.0), ("1", 1.0), ("0.05", 0.05), ("1e-3", 0.001)] {
             assert_eq!(text.parse(), Ok(Ratio(ratio)));
         }
-        for wrong in ["", "-0.1", "1.1", "NaN", "inf", "5%", "all"] {
-            assert!(wrong.parse::<Ratio>().is_err(), "{wrong}");
+        for invalid in ["", "-0.1", "1.1", "NaN", "inf", "5%", "all"] {
+            assert!(invalid.parse::<Ratio>().is_err(), "{invalid}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The vectors are PyTorch's.
+//! The float32 model over gRPC has the embeddings of PyTorch.
 
 use embedd_model::accuracy::cosine;
 use embedd_model::reference::ReferenceText;
@@ -7,8 +7,8 @@ use crate::support::models::Model;
 use crate::support::reference;
 use crate::support::server::{embed, shared};
 
-/// The least cosine to PyTorch that float32 may have.
-const LEAST_COSINE: f64 = 0.99999;
+/// The minimum cosine to PyTorch of float32.
+const MIN_COSINE: f64 = 0.99999;
 
 #[tokio::test]
 async fn every_reference_text_alone_has_the_embedding_of_pytorch_mpnet() {
@@ -34,7 +34,7 @@ async fn check(model: Model, texts_per_request: usize) {
     let server = shared(model);
     let mut client = server.client().await;
     let reference = reference::load(model);
-    let mut least = f64::INFINITY;
+    let mut min_cosine = f64::INFINITY;
     for texts in reference.texts.chunks(texts_per_request) {
         let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
         let response = embed(&mut client, &request).await;
@@ -44,9 +44,9 @@ async fn check(model: Model, texts_per_request: usize) {
             let ReferenceText { id, embedding: expected, token_count, .. } = text;
             assert_eq!(embedding.token_count, *token_count, "tokens of {id}");
             let cosine = cosine(&embedding.values, expected);
-            assert!(cosine >= LEAST_COSINE, "{id}: cosine {cosine}");
-            least = least.min(cosine);
+            assert!(cosine >= MIN_COSINE, "{id}: cosine {cosine}");
+            min_cosine = min_cosine.min(cosine);
         }
     }
-    println!("{model:?}, {texts_per_request} texts a request: least cosine to PyTorch {least:.9}");
+    println!("{model:?}, {texts_per_request} texts a request: minimum cosine to PyTorch {min_cosine:.9}");
 }

@@ -1,4 +1,4 @@
-//! `docs/API.md` says what the protos say: its reference is made from them.
+//! The reference in `docs/API.md` is generated from the protos; this test keeps it up to date.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,32 +12,32 @@ use prost_types::{
     ServiceDescriptorProto,
 };
 
-const BEGIN: &str = "<!-- made from proto/embedd/v1 -->\n";
+const BEGIN: &str = "<!-- generated from proto/embedd/v1 -->\n";
 const END: &str = "<!-- end -->";
-/// Set, the test writes the reference instead of comparing it.
-const WRITE: &str = "EMBEDD_WRITE_API";
+/// If set, the test writes the reference instead of comparing it.
+const UPDATE: &str = "UPDATE_DOCS";
 const PACKAGE: &str = "embedd.v1";
 
-// Numbers of fields in descriptor.proto: paths of comments are made of them.
+// Field numbers in descriptor.proto. The paths of comments consist of them.
 const MESSAGES: i32 = 4;
 const ENUMS: i32 = 5;
 const SERVICES: i32 = 6;
 const FIELDS: i32 = 2;
 
 #[test]
-fn the_reference_in_docs_is_that_of_the_protos() {
+fn the_api_reference_matches_the_protos() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/API.md");
     let page = fs::read_to_string(&path).expect("docs/API.md");
-    let (before, rest) = page.split_once(BEGIN).expect("the begin of the reference");
-    let (_, after) = rest.split_once(END).expect("its end");
-    let made = format!("{before}{BEGIN}{}{END}{after}", reference());
-    if std::env::var_os(WRITE).is_some() {
-        fs::write(&path, made).expect("docs/API.md is written");
+    let (before, rest) = page.split_once(BEGIN).expect("the start of the reference");
+    let (_, after) = rest.split_once(END).expect("the end of the reference");
+    let expected = format!("{before}{BEGIN}{}{END}{after}", reference());
+    if std::env::var_os(UPDATE).is_some() {
+        fs::write(&path, expected).expect("docs/API.md is writable");
         return;
     }
     assert!(
-        made == page,
-        "docs/API.md is not what the protos say: `{WRITE}=1 cargo test --release --test it api_reference`"
+        expected == page,
+        "docs/API.md is out of date; run `{UPDATE}=1 cargo test --release --test it api_reference` and commit the page"
     );
 }
 
@@ -50,7 +50,7 @@ fn reference() -> String {
     page
 }
 
-/// A file, and its comments by where they stand.
+/// A file and its comments, by path.
 struct File<'f> {
     file: &'f FileDescriptorProto,
     comments: HashMap<&'f [i32], &'f str>,
@@ -95,7 +95,7 @@ impl<'f> File<'f> {
     fn write_message(&self, page: &mut String, message: &DescriptorProto, index: i32) {
         self.write_heading(page, message.name(), &[MESSAGES, index]);
         if message.field.is_empty() {
-            page.push_str("It has no fields.\n\n");
+            page.push_str("This message has no fields.\n\n");
             return;
         }
         page.push_str("| field | number | type | meaning |\n|---|---|---|---|\n");
@@ -119,17 +119,19 @@ impl<'f> File<'f> {
 
     fn write_heading(&self, page: &mut String, name: &str, path: &[i32]) {
         let _ = write!(page, "### {name}\n\n");
-        let comment = self.comment(path);
-        if !comment.is_empty() {
-            let _ = write!(page, "{comment}\n\n");
+        for paragraph in self.comments.get(path).into_iter().flat_map(|comment| comment.split("\n\n")) {
+            let _ = write!(page, "{}\n\n", one_line(paragraph));
         }
     }
 
-    /// As one line, which is safe in a table.
     fn comment(&self, path: &[i32]) -> String {
-        let words = self.comments.get(path).into_iter().flat_map(|comment| comment.split_whitespace());
-        words.collect::<Vec<_>>().join(" ").replace('|', "\\|")
+        self.comments.get(path).copied().map(one_line).unwrap_or_default()
     }
+}
+
+/// The text on one line, escaped for use in a table.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
 fn kind(field: &FieldDescriptorProto, message: &DescriptorProto) -> String {
@@ -155,7 +157,7 @@ fn scalar(field: &FieldDescriptorProto) -> String {
     }
 }
 
-/// The last part of a name.
+/// The last part of a qualified name.
 fn short(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }

@@ -1,55 +1,66 @@
-//! Imports go one way: what `docs/ARCHITECTURE.md` says must not be imported is not.
+//! Holds what Cargo cannot: the tables of `docs/ARCHITECTURE.md`, no circular imports between files, no unsafe code outside
+//! the kernels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rows of the table behind a marker of the document: the first cell, and the second one's parts.
+#[path = "architecture/imports.rs"]
+mod imports;
+
+use imports::Imports;
+
+/// Every crate of the workspace: its name in paths, and the folder of its sources.
+fn crates() -> Vec<(String, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut crates = vec![("embedd".to_owned(), root.join("src"))];
+    for entry in fs::read_dir(root.join("crates")).expect("the folder crates") {
+        let folder = entry.expect("an entry").path();
+        let name = folder.file_name().expect("a name").to_string_lossy().replace('-', "_");
+        crates.push((name, folder.join("src")));
+    }
+    assert!(crates.len() > 5, "found only {} crates", crates.len());
+    crates
+}
+
+/// The rows of the table that follows a marker in the document: the first cell, and the names in the second.
 fn table(marker: &str) -> Vec<(String, Vec<String>)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md");
-    let document = fs::read_to_string(path).expect("the document");
-    let (_, behind) = document.split_once(marker).expect("the marker");
-    let rows: Vec<_> = behind
+    let document = fs::read_to_string(path).expect("docs/ARCHITECTURE.md");
+    let (_, rest) = document.split_once(marker).expect("the marker");
+    let rows: Vec<_> = rest
         .lines()
         .skip(1)
         .take_while(|line| line.starts_with('|'))
         .skip(2)
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            (cells[0].to_owned(), cells[1].split(", ").map(str::to_owned).collect())
+            (cells[0].to_owned(), cells[1].split(", ").map(|name| name.trim_matches('`').to_owned()).collect())
         })
         .collect();
-    assert!(rows.len() > 5, "the table behind {marker} was found");
+    assert!(rows.len() > 3, "the table after {marker} has {} rows", rows.len());
     rows
 }
 
 struct SourceFile {
     path: PathBuf,
-    /// The module of the crate that the file is part of.
-    module: String,
-    /// Its code without comments.
+    /// The crate, and for the root package the module: `embedd_model`, `grpc`.
+    owner: String,
+    /// The code without comments.
     code: String,
 }
 
 fn source_files() -> Vec<SourceFile> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut folders = vec![root.clone()];
     let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let inside = path.strip_prefix(&root).expect("a path below src");
-                let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
-                let module = first.trim_end_matches(".rs").to_owned();
-                let text = fs::read_to_string(&path).expect("text");
-                let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>();
-                files.push(SourceFile { path, module, code: code.join("\n") });
-            }
+    for (name, root) in crates() {
+        for path in imports::rust_files(&root) {
+            let first = path.strip_prefix(&root).expect("a path below the root").components().next().expect("a name");
+            let module = first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned();
+            let owner = if name == "embedd" { module } else { name.clone() };
+            let text = fs::read_to_string(&path).expect("text");
+            let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>();
+            files.push(SourceFile { path, owner, code: code.join("\n") });
         }
     }
-    assert!(files.len() > 30, "the sources were found");
     files
 }
 
@@ -65,48 +76,89 @@ fn names(code: &str, path: &str) -> bool {
 }
 
 #[test]
-fn imports_inside_the_crate_go_one_way() {
+fn modules_of_the_server_import_in_one_direction() {
     let files = source_files();
-    for (module, absent) in table("<!-- absences -->") {
-        let own: Vec<_> = files.iter().filter(|file| file.module == module).collect();
-        assert!(!own.is_empty(), "there is a module {module}");
-        for file in own {
-            for other in &absent {
-                let exists = files.iter().any(|file| file.module == *other);
-                assert!(exists, "there is a module {other}");
-                let named = names(&file.code, &format!("crate::{other}"));
+    for (module, forbidden) in table("<!-- absences -->") {
+        let own: Vec<_> = files.iter().filter(|file| file.owner == module).collect();
+        assert!(!own.is_empty(), "docs/ARCHITECTURE.md names the module {module}, which does not exist");
+        for other in &forbidden {
+            let exists = files.iter().any(|file| file.owner == *other);
+            assert!(exists, "docs/ARCHITECTURE.md names the module {other}, which does not exist");
+            for file in &own {
+                let named = names(&file.code, &format!("crate::{other}")) || names(&file.code, &format!("{other}::"));
                 assert!(!named, "{} imports {other}, which {module} must not", file.path.display());
             }
         }
     }
-    for file in files.iter().filter(|file| file.module != "main") {
-        assert!(!names(&file.code, "crate::{"), "{}: one `use` line for each module", file.path.display());
-    }
 }
 
 #[test]
-fn outside_crates_stay_where_they_belong() {
-    let crates = table("<!-- crates -->");
-    for file in source_files() {
-        for (name, allowed) in &crates {
-            if !allowed.contains(&file.module) {
-                let named = names(&file.code, &format!("{name}::")) || names(&file.code, &format!("use {name};"));
-                assert!(!named, "{} names {name}, which only {allowed:?} may", file.path.display());
-            }
+fn external_crates_are_used_only_where_the_document_allows() {
+    let files = source_files();
+    for (name, allowed) in table("<!-- crates -->") {
+        for file in &files {
+            let named = names(&file.code, &format!("{name}::")) || names(&file.code, &format!("use {name};"));
+            assert!(
+                !named || allowed.contains(&file.owner),
+                "{} uses {name}, which is allowed only in {allowed:?}",
+                file.path.display()
+            );
+        }
+        for owner in allowed {
+            let used = files.iter().any(|file| file.owner == owner && names(&file.code, &format!("{name}::")));
+            assert!(used, "docs/ARCHITECTURE.md allows {name} in {owner}, which does not use it");
         }
     }
 }
 
 #[test]
-fn unsafe_code_is_in_the_kernels_alone() {
-    for file in source_files().iter().filter(|file| file.module != "kernels") {
+fn no_files_of_a_crate_import_each_other_in_a_circle() {
+    let mut found = Vec::new();
+    let mut edges = 0;
+    for (name, root) in crates() {
+        let imports = Imports::read(&root);
+        edges += imports.edges();
+        found.extend(imports.circles().into_iter().map(|circle| format!("{name}:\n{circle}")));
+    }
+    assert!(edges > 300, "found only {edges} imports");
+    assert!(found.is_empty(), "circular imports:\n{}", found.join("\n"));
+}
+
+#[test]
+fn circles_are_found_through_reexports_modules_and_expressions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    };
+    let circles = || Imports::read(folder.path()).circles();
+    write("lib.rs", "mod a;\nmod b;\nmod c;\npub use a::A;\n");
+    write("a.rs", "use crate::b;\npub struct A;\nfn f() { b::g(); }\n");
+    write("b.rs", "pub fn g() {}\n#[cfg(test)]\nmod tests { use crate::a::A; }\n");
+    write("c.rs", "mod d;\npub struct C(d::D);\n");
+    write("c/d.rs", "use super::C;\npub struct D;\n");
+    assert_eq!(circles(), Vec::<String>::new(), "a test's imports and those between a module and its child");
+
+    write("b.rs", "pub fn g() -> crate::A { todo!() }\n");
+    assert_eq!(circles(), ["  a.rs -> b.rs: g\n  b.rs -> a.rs: A"], "through a re-export and an expression");
+
+    write("b.rs", "use crate::c::D;\npub fn g() {}\n");
+    write("c.rs", "mod d;\npub use d::D;\n");
+    write("c/d.rs", "pub struct D;\nfn f() { crate::a::f() }\n");
+    assert_eq!(circles(), ["  a.rs -> b.rs: g\n  b.rs -> c/d.rs: D\n  c/d.rs -> a.rs: f"], "around a corner");
+}
+
+#[test]
+fn only_the_kernels_have_unsafe_code() {
+    for file in source_files().iter().filter(|file| file.owner != "embedd_kernels") {
         assert!(!names(&file.code, "unsafe_code"), "{} allows unsafe code", file.path.display());
         assert!(!names(&file.code, "unsafe"), "{} has unsafe code", file.path.display());
     }
 }
 
 #[test]
-fn names_are_found_as_whole_words() {
+fn names_match_whole_words() {
     assert!(names("use crate::grpc::X;", "crate::grpc"));
     assert!(!names("use crate::grpc_web::X;", "crate::grpc"));
     assert!(names("tonic::include_proto!()", "tonic::"));

@@ -1,27 +1,29 @@
-//! The native engine's promise, held under load: a text has the same embedding, to the bit, whoever else asks for what
-//! at the same time, in whatever batch, session and thread, and even while others hang up.
+//! The native engine's promise, tested under load: a text always has the same embedding, to the bit, in any batch, session
+//! and thread, and while other callers abandon their calls.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use embedd_proto::{EmbedRequest, Encoding};
+use fastrand::Rng;
+use futures_util::poll;
 use tokio::task::JoinSet;
 
 use crate::support::models::Model;
-use crate::support::numbers::Numbers;
 use crate::support::reference;
 use crate::support::server::{Client, Server};
 
-/// Texts besides those of the reference set.
+/// Random texts in addition to the reference set.
 const GENERATED: usize = 100;
 const CLIENTS: usize = 8;
 const CALLS_OF_EACH: usize = 14;
-const MOST_TEXTS: usize = 20;
+const MAX_TEXTS: usize = 20;
 
 /// A text's embedding: its floats' bytes.
 type Packed = Vec<u8>;
 
-/// What each client found.
+/// What a client has received.
 #[derive(Debug, Default)]
 struct Seen {
     texts: usize,
@@ -29,7 +31,7 @@ struct Seen {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_text_has_the_bits_that_it_has_alone_under_load_whatever_the_sessions_and_threads() {
+async fn every_text_has_the_same_bits_alone_and_under_load_with_any_number_of_sessions_and_threads() {
     let texts = Arc::new(texts());
     let (one_thread, mut seen) = alone_and_under_load(&["--sessions", "2", "--threads", "1"], &texts).await;
     let (two_threads, others) = alone_and_under_load(&["--sessions", "1", "--threads", "2"], &texts).await;
@@ -41,21 +43,21 @@ async fn every_text_has_the_bits_that_it_has_alone_under_load_whatever_the_sessi
     assert!(seen.texts >= 1500 && seen.cancelled >= 5, "{seen:?}");
 }
 
-/// The reference set, and words of it put together in no order; most are short.
+/// The reference set, and random words of it; most of these texts are short.
 fn texts() -> Vec<String> {
-    let mut numbers = Numbers::new(17);
+    let mut random = Rng::with_seed(17);
     let mut texts: Vec<String> = reference::load(Model::MiniLm).texts.into_iter().map(|text| text.text).collect();
     let words: Vec<String> = texts.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
     for _ in 0..GENERATED {
-        let longest = 1 + numbers.below(160);
-        let count = 1 + numbers.below(longest);
-        let chosen: Vec<&str> = (0..count).map(|_| words[numbers.below(words.len())].as_str()).collect();
+        let longest = random.usize(1..=160);
+        let count = random.usize(1..=longest);
+        let chosen: Vec<&str> = (0..count).map(|_| words[random.usize(..words.len())].as_str()).collect();
         texts.push(chosen.join(" "));
     }
     texts
 }
 
-/// What a server says to each text when it does nothing else, after it has said the same under load.
+/// The embedding of each text when the server does nothing else. It was the same under load.
 async fn alone_and_under_load(flags: &[&str], texts: &Arc<Vec<String>>) -> (Arc<Vec<Packed>>, Seen) {
     let server = Server::start(Model::MiniLm, &[&["--engine", "native"], flags].concat());
     let mut client = server.client().await;
@@ -77,16 +79,15 @@ async fn alone_and_under_load(flags: &[&str], texts: &Arc<Vec<String>>) -> (Arc<
     (alone, all)
 }
 
-/// One client: calls of random texts, one after the other, of which every fourth is given up while it is under way.
+/// One client: calls of random texts, one after the other. Every fourth is abandoned.
 async fn load(mut client: Client, number: usize, texts: Arc<Vec<String>>, alone: Arc<Vec<Packed>>) -> Seen {
-    let mut numbers = Numbers::new(number as u64);
+    let mut random = Rng::with_seed(number as u64);
     let mut seen = Seen::default();
     for call in 0..CALLS_OF_EACH {
-        let chosen: Vec<usize> = (0..1 + numbers.below(MOST_TEXTS)).map(|_| numbers.below(texts.len())).collect();
+        let chosen: Vec<usize> = (0..random.usize(1..=MAX_TEXTS)).map(|_| random.usize(..texts.len())).collect();
         let request = embed(&mut client, chosen.iter().map(|&text| texts[text].clone()).collect());
         let found = if call % 4 == 3 {
-            let patience = Duration::from_micros(200 + numbers.below(10_000) as u64);
-            let Ok(found) = tokio::time::timeout(patience, request).await else {
+            let Some(found) = abandon(request, &mut random).await else {
                 seen.cancelled += 1;
                 continue;
             };
@@ -94,13 +95,23 @@ async fn load(mut client: Client, number: usize, texts: Arc<Vec<String>>, alone:
         } else {
             request.await
         };
-        for (place, (found, &text)) in found.iter().zip(&chosen).enumerate() {
-            let what = || format!("text {text} at {place} of {chosen:?}, client {number}, call {call}");
+        for (position, (found, &text)) in found.iter().zip(&chosen).enumerate() {
+            let what = || format!("text {text} at {position} of {chosen:?}, client {number}, call {call}");
             assert_same(found, &alone[text], what);
         }
         seen.texts += found.len();
     }
     seen
+}
+
+/// Drops a call as soon as it is sent, or after a moment, in which it may be answered.
+async fn abandon<T>(call: impl Future<Output = T>, random: &mut Rng) -> Option<T> {
+    if random.bool() {
+        let sent = poll!(pin!(call));
+        assert!(sent.is_pending(), "no call is answered before it is sent");
+        return None;
+    }
+    tokio::time::timeout(Duration::from_micros(random.u64(200..10_000)), call).await.ok()
 }
 
 async fn embed(client: &mut Client, texts: Vec<String>) -> Vec<Packed> {
@@ -111,12 +122,12 @@ async fn embed(client: &mut Client, texts: Vec<String>) -> Vec<Packed> {
     embeddings.into_iter().map(|embedding| embedding.packed).collect()
 }
 
-/// The first float that differs tells more than all of them.
+/// Shows the first float that differs.
 fn assert_same(found: &[u8], expected: &[u8], what: impl Fn() -> String) {
     assert_eq!(found.len(), 4 * Model::MiniLm.dimension(), "{}", what());
     let floats =
         |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect() };
-    if let Some(place) = floats(found).iter().zip(floats(expected)).position(|(a, b)| a.to_bits() != b.to_bits()) {
-        panic!("{}: float {place} is {}, not {}", what(), floats(found)[place], floats(expected)[place]);
+    if let Some(at) = floats(found).iter().zip(floats(expected)).position(|(a, b)| a.to_bits() != b.to_bits()) {
+        panic!("{}: float {at} is {}, not {}", what(), floats(found)[at], floats(expected)[at]);
     }
 }

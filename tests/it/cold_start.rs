@@ -1,10 +1,10 @@
-//! From nothing: an empty cache folder, one command.
+//! One command, and an empty cache folder.
 
 use crate::support::models::Model;
 use crate::support::server::{Server, command, embed, temporary_folder};
 
 #[tokio::test]
-async fn an_empty_cache_folder_is_filled_and_served_and_a_second_start_needs_no_network() {
+async fn the_first_start_fills_an_empty_cache_folder_and_the_second_needs_no_network() {
     let (_folder, home) = temporary_folder();
     let mut first = command();
     first.env("EMBEDD_HOME", &home).args(["--model", Model::MiniLm.id()]);
@@ -14,7 +14,7 @@ async fn an_empty_cache_folder_is_filled_and_served_and_a_second_start_needs_no_
     drop(server);
 
     let mut second = command();
-    // No Python, no hub, no network: what is there must do.
+    // No Python, no hub, no network: the cache folder has everything.
     second.env("EMBEDD_HOME", &home).env("PATH", "").args(["--model", Model::MiniLm.id(), "--offline"]);
     let server = Server::spawn(&mut second);
     server.wait_for_line("ready");

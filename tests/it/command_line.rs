@@ -7,7 +7,7 @@ use std::process::Output;
 use embedd_model::bundle::FP32_FILE;
 
 use crate::support::models::{Model, copy_of};
-use crate::support::server::{command, refused, temporary_folder};
+use crate::support::server::{command, fails_to_serve, temporary_folder};
 
 fn run(args: &[&str]) -> Output {
     command().args(args).output().expect("the program runs")
@@ -18,8 +18,40 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn wrong_use_and_wrong_configuration_exit_with_64_and_tell_every_mistake() {
-    assert_eq!(run(&["--no-such-flag"]).status.code(), Some(64));
+fn wrong_arguments_exit_with_64() {
+    let no_server = "127.0.0.1:1";
+    for arguments in [
+        &["--no-such-flag"][..],
+        &["bench", "--runs", "0"],
+        &["bench", "--lengths", "11,x"],
+        &["bench", "--lengths", "100000"],
+        &["bench", "--baseline", "a", "--baseline-command", "b"],
+        &["embed", "--dimensions", "none", "a text"],
+        &["health", "--server", "nowhere"],
+        &["load", "--server", no_server, "--arrivals", "poisson"],
+        &["load", "--server", no_server, "--bundle", "b"],
+        &["load", "--server", no_server, "--cache", "--skip-cache"],
+        &["load", "--server", no_server, "--concurrency", "0"],
+        &["load", "--server", no_server, "--concurrency", "1", "--rate", "5"],
+        &["load", "--server", no_server, "--duration", "10"],
+        &["load", "--server", no_server, "--key", "k"],
+        &["load", "--server", no_server, "--rate", "-5"],
+        &["load", "--server", no_server, "--tokens", "9-8"],
+        &["load", "--server", no_server, "--verify"],
+        &["validate", "--against", "fp32"],
+        &["validate", "--min-cosine", "1.1"],
+        &["validate", "--min-cosine", "NaN"],
+        &["validate", "--texts", "x"],
+        &["validate", "--threads", "0"],
+        &["validate", "--variant", "int2"],
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_wrong_configuration_exits_with_64_and_every_mistake_is_reported() {
     let output = run(&["serve", "--listen", "nowhere", "--max-tokens", "1000", "--sessions", "-1"]);
     assert_eq!(output.status.code(), Some(64));
     for mistake in ["--listen", "--max-tokens", "--sessions"] {
@@ -36,38 +68,40 @@ fn help_and_version_exit_with_0() {
 }
 
 #[test]
-fn a_taken_address_is_told_with_the_flag_that_changes_it() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = taken.local_addr().expect("an address").to_string();
+fn an_address_in_use_is_reported_with_the_flag_that_changes_it() {
+    let in_use = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = in_use.local_addr().expect("an address").to_string();
     let output = run(&["serve", "--listen", &address, "--admin-listen", "off"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains(&address) && stderr(&output).contains("--listen"), "{}", stderr(&output));
 }
 
 #[test]
-fn a_bundle_that_was_tampered_with_is_not_served() {
+fn a_bundle_with_a_damaged_file_is_not_served() {
     let (_folder, copy) = temporary_folder();
-    copy_of(Model::MiniLm, &copy, &[FP32_FILE]);
+    copy_of(Model::Small, &copy, &[FP32_FILE]);
     let model = copy.join(FP32_FILE);
     let mut bytes = fs::read(&model).expect("the model");
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&model, bytes).expect("write");
-    let fp32 = |bundle: &Path| refused(bundle, &["--engine", "fp32"]);
-    let told = fp32(&copy);
-    assert!(told.contains("model.onnx is not the file"), "{told}");
+    let fp32 = |bundle: &Path| fails_to_serve(bundle, &["--engine", "fp32"]);
+    let error = fp32(&copy);
+    assert!(error.contains("model.onnx is not the file"), "{error}");
 
     fs::remove_file(&model).expect("remove");
     assert!(fp32(&copy).contains("model.onnx"));
-    let told = fp32(&copy.join("nothing"));
-    assert!(told.contains("is no bundle"), "{told}");
+    let error = fp32(&copy.join("nothing"));
+    assert!(error.contains("is no bundle"), "{error}");
 }
 
 #[test]
-fn convert_writes_a_bundle_that_is_the_same_every_time_and_replaces_only_with_force() {
+fn convert_writes_the_same_bundle_every_time_and_replaces_it_only_with_force() {
     let (_folder, folder) = temporary_folder();
-    let (source, output) = (Model::MiniLm.source(), folder.join("bundle"));
-    let (source, output) = (source.to_str().expect("text"), output.to_str().expect("text"));
+    let source = Model::Small.source();
+    let output = folder.join("bundle");
+    let source = source.to_str().expect("text");
+    let output = output.to_str().expect("text");
     let convert =
         |more: &[&str]| run(&[&["convert", "--no-report", "--model", source, "--output", output], more].concat());
     let first = convert(&[]);
@@ -82,11 +116,11 @@ fn convert_writes_a_bundle_that_is_the_same_every_time_and_replaces_only_with_fo
 }
 
 #[test]
-fn a_library_that_is_none_is_refused() {
+fn a_file_that_is_not_a_library_is_rejected() {
     let (_folder, folder) = temporary_folder();
     let library = folder.join("libonnxruntime.so");
-    fs::write(&library, "no library").expect("write");
-    let bundle = Model::MiniLm.bundle().to_str().expect("text");
+    fs::write(&library, "not a library").expect("write");
+    let bundle = Model::Small.bundle().to_str().expect("text");
     let library = library.to_str().expect("text");
     let output =
         run(&["--bundle", bundle, "--onnxruntime", library, "--listen", "127.0.0.1:0", "--admin-listen", "off"]);

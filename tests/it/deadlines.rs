@@ -1,51 +1,57 @@
-//! A caller's deadline is kept, and work that nobody waits for is not done.
+//! The server keeps deadlines, and does no work that nobody waits for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use embedd_proto::EmbedRequest;
 use tonic::{Code, Request};
 
+use crate::support::bare;
+use crate::support::busy::Busy;
+use crate::support::exposition::Exposition;
 use crate::support::models::Model;
-use crate::support::server::{Server, embed};
+use crate::support::server::{Server, long_texts};
 
-/// About two seconds of work for one session.
-fn heavy() -> EmbedRequest {
-    EmbedRequest { texts: vec!["word ".repeat(250); 100], ..Default::default() }
+const EMBED: &str = "embedd.v1.EmbeddingService/Embed";
+
+fn start() -> Server {
+    Server::start(Model::MiniLm, &["--sessions", "1", "--threads", "1"])
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_late_call_gets_deadline_exceeded() {
-    let server = Server::start(Model::MiniLm, &[]);
-    let mut client = server.client().await;
-    let mut from_server = 0;
-    for _ in 0..20 {
-        let mut request = Request::new(heavy());
+#[tokio::test]
+async fn the_server_ends_a_call_at_its_deadline() {
+    let server = start();
+    let busy = Busy::keep(&server, &server.client().await).await;
+    for _ in 0..5 {
+        let mut request = Request::new(long_texts(100));
         request.set_timeout(Duration::from_millis(100));
-        let status = client.embed(request).await.expect_err("too late");
-        // The client gives up by itself, too, with another code, two milliseconds later.
-        if status.code() == Code::DeadlineExceeded {
-            assert!(status.message().contains("grpc-timeout"), "{status}");
-            from_server += 1;
-        } else {
-            assert_eq!(status.message(), "Timeout expired", "{status}");
-        }
+        let status = bare::call(&server, EMBED, request).await;
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+        assert!(status.message().contains("grpc-timeout"), "{status}");
     }
-    assert!(from_server >= 5, "{from_server} of 20 answers came from the server");
+    busy.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_work_of_calls_that_were_given_up_is_not_done() {
-    let server = Server::start(Model::MiniLm, &[]);
-    let mut client = server.client().await;
-    let started = Instant::now();
-    client.embed(heavy()).await.expect("embeddings");
-    let whole = started.elapsed();
-    let started = Instant::now();
-    for _ in 0..30 {
-        let patience = Duration::from_millis(5);
-        tokio::time::timeout(patience, client.embed(heavy())).await.expect_err("it takes longer than that");
+/// Texts that were computed, and texts that were dropped from the queue.
+fn done_and_dropped(metrics: &Exposition) -> (f64, f64) {
+    let value = |name| metrics.value(name, &[]);
+    (value("embedd_batch_texts_sum"), value("embedd_texts_abandoned_total"))
+}
+
+#[tokio::test]
+async fn the_work_of_abandoned_calls_is_not_done() {
+    let server = start();
+    let client = server.client().await;
+    let (done_before, _) = done_and_dropped(&server.metrics());
+    let mut calls = Vec::new();
+    for _ in 0..4 {
+        let mut client = client.clone();
+        calls.push(tokio::spawn(async move { client.embed(long_texts(256)).await }));
     }
-    embed(&mut client, &["what comes after"]).await;
-    let took = started.elapsed();
-    assert!(took < whole * 10, "30 calls given up, and one more, took {took:?}; one call takes {whole:?}");
+    let queue = |metrics: &Exposition| metrics.value("embedd_queue_texts", &[]);
+    server.until("most texts are queued", |metrics| queue(metrics) > 700.0).await;
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    let is_idle = |metrics: &Exposition| queue(metrics) == 0.0 && metrics.value("embedd_sessions_busy", &[]) == 0.0;
+    let metrics = server.until("nothing is left to do", is_idle).await;
+    let (done, dropped) = done_and_dropped(&metrics);
+    assert_eq!(done - done_before + dropped, 4.0 * 256.0, "every text is either computed or dropped");
+    assert!(dropped >= 256.0, "{dropped} of 1024 texts were dropped");
 }

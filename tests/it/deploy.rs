@@ -1,6 +1,6 @@
-//! `Dockerfile` and `deploy/`: that they speak of this version of the program, and fit together.
+//! `Dockerfile` and `deploy/`: they fit this version of the program, and each other.
 //!
-//! Whether they are what Kubernetes and others understand is for `.ci/manifests` to say.
+//! Whether Kubernetes and other programs accept them is tested by `.ci/manifests`.
 
 mod balancing;
 mod dashboard;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// The folders of `deploy/` that build on its base.
+/// The overlays on the base of `deploy/`.
 const OVERLAYS: [&str; 4] = ["small", "mtls", "model-volume", "production"];
 
 /// A path in the repository.
@@ -46,19 +46,19 @@ fn files_below(name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The resources of this kind in a folder of the repository, patches among them.
+/// The resources of this kind in a folder of the repository, including patches.
 fn resources(folder: &str, kind: &str) -> Vec<Value> {
     let files = files_below(folder).into_iter().filter(|file| file.extension().is_some_and(|name| name == "yaml"));
     files.flat_map(|file| documents(&file)).filter(|document| document["kind"] == kind).collect()
 }
 
-/// The base's resource of this kind.
+/// The resource of this kind in the base.
 fn base(kind: &str) -> Value {
-    let [resource] = resources("deploy/base", kind).try_into().expect("one of its kind");
+    let [resource] = resources("deploy/base", kind).try_into().expect("one resource");
     resource
 }
 
-/// A patch laid over a resource, as far as the resources here need it: lists grow.
+/// Applies a patch to a resource, as far as the resources here need it: lists are concatenated.
 fn merge(resource: &mut Value, patch: Value) {
     match (resource, patch) {
         (Value::Object(resource), Value::Object(patch)) => {
@@ -71,7 +71,7 @@ fn merge(resource: &mut Value, patch: Value) {
     }
 }
 
-/// The pod that the base, or an overlay on it, makes; its container is the only one.
+/// The pod of the base or of an overlay, with its only container.
 fn pod(overlay: Option<&str>) -> Value {
     let mut pod = base("Deployment")["spec"]["template"].take();
     let mut container = pod["spec"]["containers"][0].take();

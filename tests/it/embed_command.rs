@@ -1,12 +1,13 @@
-//! `embedd embed`: what it prints, when, and its exit codes.
+//! `embedd embed`: its output and its exit codes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{ChildStdin, Command, Output, Stdio};
 
 use serde_json::Value;
 
 use crate::support::models::Model;
 use crate::support::norm;
+use crate::support::process::Process;
 use crate::support::server::{Server, command, embed, shared, temporary_folder};
 
 fn to(server: &Server, args: &[&str]) -> Command {
@@ -16,8 +17,8 @@ fn to(server: &Server, args: &[&str]) -> Command {
     command
 }
 
-/// What comes of these bytes on standard input.
-fn fed(server: &Server, args: &[&str], input: &[u8]) -> Output {
+/// Runs with these bytes on standard input.
+fn run_with_input(server: &Server, args: &[&str], input: &[u8]) -> Output {
     let mut child = to(server, args).spawn().expect("the program runs");
     let (mut stdin, input) = (child.stdin.take().expect("a pipe"), input.to_vec());
     let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
@@ -26,7 +27,7 @@ fn fed(server: &Server, args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-fn told(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -40,10 +41,10 @@ fn values(row: &Value) -> Vec<f32> {
 }
 
 #[tokio::test]
-async fn texts_are_embedded_as_a_plain_call_does_it() {
-    let server = shared(Model::MiniLm);
-    let output = to(&server, &["Ignore all previous instructions", "", "-", "--with-text"]).output().expect("it runs");
-    assert_eq!((output.status.code(), told(&output).as_str()), (Some(0), ""));
+async fn texts_have_the_embeddings_of_a_plain_call() {
+    let server = shared(Model::Small);
+    let output = to(server, &["Ignore all previous instructions", "", "-", "--with-text"]).output().expect("it runs");
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
     let rows = rows(&output);
     let plain = embed(&mut server.client().await, &["Ignore all previous instructions", "", "-"]).await.embeddings;
     assert_eq!(rows.len(), 3);
@@ -58,52 +59,41 @@ async fn texts_are_embedded_as_a_plain_call_does_it() {
 }
 
 #[test]
-fn options_are_those_of_the_call() {
-    let server = shared(Model::MiniLm);
+fn options_are_passed_to_the_call() {
+    let server = shared(Model::Small);
     let row = |args: &[&str]| {
-        let output = to(&server, &[args, &["a text"]].concat()).output().expect("it runs");
-        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        let output = to(server, &[args, &["a text"]].concat()).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         rows(&output).remove(0)
     };
     let short = row(&["--dimensions", "8"]);
     assert!((values(&short).len(), short.get("text")) == (8, None) && (norm(&values(&short)) - 1.0).abs() < 1e-5);
     assert!((norm(&values(&row(&["--no-normalize"]))) - 1.0).abs() > 1e-2);
-    let array = to(&server, &["--output", "json", "a", "b"]).output().expect("it runs");
+    let array = to(server, &["--output", "json", "a", "b"]).output().expect("it runs");
     let array: Vec<Value> = serde_json::from_slice(&array.stdout).expect("JSON");
     assert_eq!(array.len(), 2);
 }
 
 #[test]
 fn lines_are_embedded_in_order_and_an_empty_line_is_a_text() {
-    let server = shared(Model::MiniLm);
+    let server = shared(Model::Small);
     let lines: Vec<String> =
         (0..500).map(|number| if number == 7 { String::new() } else { format!("{number}") }).collect();
-    let output = fed(&server, &["--with-text"], (lines.join("\n") + "\r\n").as_bytes());
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let output = run_with_input(server, &["--with-text"], (lines.join("\n") + "\r\n").as_bytes());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let rows = rows(&output);
     assert_eq!(rows.iter().map(|row| row["text"].as_str().expect("text")).collect::<Vec<_>>(), lines);
     assert!(rows.iter().enumerate().all(|(index, row)| row["index"] == index));
-    let nothing = fed(&server, &[], b"");
+    let nothing = run_with_input(server, &[], b"");
     assert_eq!((nothing.status.code(), nothing.stdout.len()), (Some(0), 0));
-}
-
-/// A command under way, which is ended when the test is.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
 fn output_begins_before_the_input_ends() {
-    let server = shared(Model::MiniLm);
-    let mut running = Running(to(&server, &[]).spawn().expect("the program runs"));
-    let mut stdin: ChildStdin = running.0.stdin.take().expect("a pipe");
-    let mut stdout = BufReader::new(running.0.stdout.take().expect("a pipe"));
+    let server = shared(Model::Small);
+    let mut running = Process::spawn(&mut to(server, &[]));
+    let mut stdin: ChildStdin = running.stdin();
+    let mut stdout = BufReader::new(running.child.stdout.take().expect("a pipe"));
     for index in 0..3 {
         writeln!(stdin, "line {index}").expect("it reads");
         let mut row = String::new();
@@ -112,70 +102,70 @@ fn output_begins_before_the_input_ends() {
         assert_eq!(row["index"], index);
     }
     drop(stdin);
-    assert_eq!(running.0.wait().expect("it ends").code(), Some(0));
+    assert_eq!(running.wait().code(), Some(0));
 }
 
 #[test]
-fn lines_that_cannot_be_embedded_are_told_by_number_and_the_others_are() {
-    let server = Server::start(Model::MiniLm, &["--max-text-bytes", "2KiB"]);
+fn lines_that_cannot_be_embedded_are_reported_by_number_and_the_others_are_embedded() {
+    let server = Server::start(Model::Small, &["--max-text-bytes", "2KiB"]);
     let long_text = "word ".repeat(300);
     let long_line = "x".repeat(5000);
     let input = [b"one\n\xff\xfe\n", long_line.as_bytes(), b"\nfour\n", long_text.as_bytes(), b"\nsix\n"].concat();
-    let output = fed(&server, &["--truncation", "reject"], &input);
-    let told = told(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let output = run_with_input(&server, &["--truncation", "reject"], &input);
+    let errors = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
     for part in ["line 2: is not UTF-8", "line 3: has more than 2048 bytes", "line 5: ", "3 lines were not embedded"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(errors.contains(part), "{part}: {errors}");
     }
     assert_eq!(rows(&output).iter().map(|row| row["index"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(3), Some(5)]);
-    let truncated = fed(&server, &[], long_text.as_bytes());
+    let truncated = run_with_input(&server, &[], long_text.as_bytes());
     assert_eq!(rows(&truncated)[0]["truncated"], true);
 }
 
 #[test]
-fn a_reader_that_leaves_ends_it_quietly() {
-    let server = shared(Model::MiniLm);
-    let mut running = Running(to(&server, &[]).spawn().expect("the program runs"));
-    let mut stdin = running.0.stdin.take().expect("a pipe");
+fn it_ends_without_an_error_when_its_reader_closes_the_output() {
+    let server = shared(Model::Small);
+    let mut running = Process::spawn(&mut to(server, &[]));
+    let mut stdin = running.stdin();
     let feeder = std::thread::spawn(move || {
-        // Without end, but for the reader's.
+        // Endless, until the command ends.
         while stdin.write_all(b"a line\n").is_ok() {}
     });
-    let mut stdout = BufReader::new(running.0.stdout.take().expect("a pipe"));
+    let mut stdout = BufReader::new(running.child.stdout.take().expect("a pipe"));
     stdout.read_line(&mut String::new()).expect("a row");
     drop(stdout);
-    let status = running.0.wait().expect("it ends");
-    let told = std::io::read_to_string(running.0.stderr.take().expect("a pipe")).expect("text");
-    assert_eq!((status.code(), told.as_str()), (Some(0), ""));
+    let status = running.wait();
+    let stderr = std::io::read_to_string(running.child.stderr.take().expect("a pipe")).expect("text");
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
     feeder.join().expect("no panic");
 }
 
 #[test]
-fn what_is_wrong_with_the_call_is_told_once_and_the_exit_code_says_whose_fault_it_is() {
-    let server = shared(Model::MiniLm);
-    let wrong = fed(&server, &["--dimensions", "1000"], b"a\nb\nc\n");
-    assert_eq!((wrong.status.code(), told(&wrong).matches("dimensions").count()), (Some(1), 1), "{}", told(&wrong));
-    assert_eq!(to(&server, &["--dimensions", "none"]).output().expect("it runs").status.code(), Some(64));
-    let late = to(&server, &["--deadline", "1ms", &"word ".repeat(200)]).output().expect("it runs");
+fn a_failed_call_is_reported_once_and_exits_with_1() {
+    let server = shared(Model::Small);
+    let wrong = run_with_input(server, &["--dimensions", "1000"], b"a\nb\nc\n");
+    assert_eq!((wrong.status.code(), stderr(&wrong).matches("dimensions").count()), (Some(1), 1), "{}", stderr(&wrong));
+    // Its inference takes longer on any machine.
+    let late = to(shared(Model::MiniLm), &["--deadline", "1ms", &"word ".repeat(200)]).output().expect("it runs");
     assert_eq!(late.status.code(), Some(1));
-    assert!(told(&late).contains("deadline"), "{}", told(&late));
+    assert!(stderr(&late).contains("deadline"), "{}", stderr(&late));
 
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let nobody = command().args(["embed", "a text", "--server", &free.to_string()]).output().expect("it runs");
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(told(&nobody).contains(&free.to_string()) && nobody.stdout.is_empty(), "{}", told(&nobody));
+    assert!(stderr(&nobody).contains(&free.to_string()) && nobody.stdout.is_empty(), "{}", stderr(&nobody));
 }
 
 #[test]
-fn a_token_opens_the_server() {
+fn a_server_with_tokens_accepts_calls_with_one_of_them() {
     let (_folder, folder) = temporary_folder();
     let tokens = folder.join("tokens");
     std::fs::write(&tokens, "a-token-of-this-test\n").expect("write");
     let tokens = tokens.to_str().expect("text");
-    let server = Server::start(Model::MiniLm, &["--token-file", tokens]);
-    let let_in = to(&server, &["--token-file", tokens, "a text"]).output().expect("it runs");
-    assert_eq!((let_in.status.code(), rows(&let_in).len()), (Some(0), 1), "{}", told(&let_in));
-    let left_out = to(&server, &["a text"]).output().expect("it runs");
-    assert_eq!(left_out.status.code(), Some(1));
-    assert!(told(&left_out).contains("UNAUTHENTICATED"), "{}", told(&left_out));
+    let server = Server::start(Model::Small, &["--token-file", tokens]);
+    let accepted = to(&server, &["--token-file", tokens, "a text"]).output().expect("it runs");
+    assert_eq!((accepted.status.code(), rows(&accepted).len()), (Some(0), 1), "{}", stderr(&accepted));
+    let rejected = to(&server, &["a text"]).output().expect("it runs");
+    assert_eq!(rejected.status.code(), Some(1));
+    assert!(stderr(&rejected).contains("UNAUTHENTICATED"), "{}", stderr(&rejected));
 }

@@ -1,4 +1,4 @@
-//! What Embed, CountTokens and GetModel do with each of their options.
+//! Embed, CountTokens and GetModel, with each of their options.
 
 use embedd_model::accuracy::cosine;
 use embedd_proto::{
@@ -18,18 +18,18 @@ async fn embed_with(client: &mut Client, request: EmbedRequest) -> Embedding {
 }
 
 #[tokio::test]
-async fn vectors_are_normalised_unless_told_otherwise() {
+async fn vectors_are_normalized_unless_the_request_says_otherwise() {
     let server = shared(Model::MiniLm);
     let mut client = server.client().await;
     let normal = embed_with(&mut client, EmbedRequest::default()).await;
     assert!((norm(&normal.values) - 1.0).abs() < 1e-6, "{}", norm(&normal.values));
     let raw = embed_with(&mut client, EmbedRequest { normalize: Some(false), ..Default::default() }).await;
-    assert!((norm(&raw.values) - 1.0).abs() > 0.01, "the pooled states have a norm of their own");
+    assert!((norm(&raw.values) - 1.0).abs() > 0.01, "pooled hidden states do not have norm 1");
     assert!(cosine(&raw.values, &normal.values) > 0.999_999);
 }
 
 #[tokio::test]
-async fn fewer_dimensions_are_the_first_ones_normalised_again() {
+async fn fewer_dimensions_are_the_first_ones_normalized_again() {
     let server = shared(Model::MiniLm);
     let mut client = server.client().await;
     let whole = embed_with(&mut client, EmbedRequest::default()).await;
@@ -55,7 +55,7 @@ async fn packed_vectors_are_the_same_numbers_in_little_endian_bytes() {
 }
 
 #[tokio::test]
-async fn an_empty_text_is_a_text_of_two_tokens() {
+async fn an_empty_text_has_two_tokens() {
     let server = shared(Model::Mpnet);
     let mut client = server.client().await;
     let response = embed(&mut client, &["", "a"]).await;
@@ -74,7 +74,7 @@ async fn truncate(client: &mut Client, text: &str, truncation: ProtoTruncation) 
 }
 
 #[tokio::test]
-async fn truncation_drops_the_end_or_the_start_or_refuses() {
+async fn truncation_drops_the_end_or_the_start_or_rejects_the_text() {
     let server = shared(Model::MiniLm);
     let mut client = server.client().await;
     let end = truncate(&mut client, &long_text(), ProtoTruncation::End).await.expect("an embedding");
@@ -91,17 +91,17 @@ async fn truncation_drops_the_end_or_the_start_or_refuses() {
     assert!(cosine(&same.values, &start.values) > 0.999_999);
     assert!(cosine(&start.values, &end.values) < 0.999);
 
-    let refused = truncate(&mut client, &long_text(), ProtoTruncation::Reject).await.expect_err("too long");
-    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
-    assert!(refused.message().contains("texts[0] has 604 tokens"), "{}", refused.message());
+    let rejected = truncate(&mut client, &long_text(), ProtoTruncation::Reject).await.expect_err("too long");
+    assert_eq!(rejected.code(), tonic::Code::InvalidArgument);
+    assert!(rejected.message().contains("texts[0] has 604 tokens"), "{}", rejected.message());
 }
 
 #[tokio::test]
-async fn the_servers_default_truncation_and_maximum_are_its_flags() {
+async fn flags_set_the_default_truncation_and_the_maximum_of_tokens() {
     let server = Server::start(Model::MiniLm, &["--truncation", "reject", "--max-tokens", "512"]);
     let mut client = server.client().await;
-    let refused = truncate(&mut client, &long_text(), ProtoTruncation::Unspecified).await.expect_err("too long");
-    assert!(refused.message().contains("at most 512"), "{}", refused.message());
+    let rejected = truncate(&mut client, &long_text(), ProtoTruncation::Unspecified).await.expect_err("too long");
+    assert!(rejected.message().contains("at most 512"), "{}", rejected.message());
     let end = truncate(&mut client, &long_text(), ProtoTruncation::End).await.expect("an embedding");
     assert_eq!((end.token_count, end.truncated), (512, true));
     let model = client.get_model(GetModelRequest {}).await.expect("the model").into_inner();
@@ -122,24 +122,27 @@ async fn tokens_are_counted_without_truncation() {
 }
 
 #[tokio::test]
-async fn the_model_tells_what_it_is() {
-    for model in Model::ALL {
+async fn get_model_describes_the_model() {
+    for model in Model::REAL {
         let server = shared(model);
-        let told = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
-        assert_eq!(told.name, model.id());
-        assert_eq!((told.dimension as usize, told.max_tokens), (model.dimension(), model.max_tokens()));
-        assert_eq!((told.engine.as_str(), told.quantization.as_str(), told.pooling.as_str()), ("fp32", "none", "mean"));
-        assert_eq!(told.revision.len(), 64);
-        let limits = told.limits.expect("limits");
+        let found = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+        assert_eq!(found.name, model.id());
+        assert_eq!((found.dimension as usize, found.max_tokens), (model.dimension(), model.max_tokens()));
+        assert_eq!(
+            (found.engine.as_str(), found.quantization.as_str(), found.pooling.as_str()),
+            ("fp32", "none", "mean")
+        );
+        assert_eq!(found.revision.len(), 64);
+        let limits = found.limits.expect("limits");
         assert_eq!((limits.max_texts, limits.max_text_bytes, limits.max_message_bytes), (256, 65_536, 8 << 20));
-        let runtime = told.runtime.expect("the runtime");
+        let runtime = found.runtime.expect("the runtime");
         assert_eq!(runtime.onnxruntime_version, "1.32.0");
         assert!(runtime.sessions >= 1 && runtime.threads_per_session >= 1);
     }
 }
 
 #[tokio::test]
-async fn timings_add_up_to_no_more_than_the_whole() {
+async fn the_timings_of_the_stages_add_up_to_no_more_than_the_total() {
     let server = shared(Model::MiniLm);
     let timings = embed(&mut server.client().await, &[TEXT]).await.timings.expect("timings");
     let seconds = |duration: Option<prost_types::Duration>| {

@@ -1,53 +1,50 @@
-//! Small requests do not wait behind all of a large one.
+//! Small requests do not wait for large ones, and large ones are not starved.
 
-use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use embedd_proto::EmbedRequest;
-use tokio::task::JoinHandle;
-
+use crate::support::PATIENCE;
+use crate::support::busy::Busy;
+use crate::support::exposition::Exposition;
 use crate::support::models::Model;
-use crate::support::server::{Client, Server, embed};
+use crate::support::server::{Server, embed, long_texts};
 
-fn large(client: &Client) -> JoinHandle<Result<usize, tonic::Status>> {
-    let mut client = client.clone();
-    tokio::spawn(async move {
-        let texts = vec!["word ".repeat(100); 256];
-        let response = client.embed(EmbedRequest { texts, ..Default::default() }).await?;
-        Ok(response.into_inner().embeddings.len())
-    })
+fn computed(metrics: &Exposition) -> f64 {
+    metrics.value("embedd_batch_texts_sum", &[])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_small_request_is_answered_while_a_large_one_is_under_way() {
+async fn a_small_request_is_answered_before_the_rest_of_large_ones() {
     for sessions in ["1", "2"] {
         let server = Server::start(Model::MiniLm, &["--sessions", sessions, "--threads", "1"]);
         let mut client = server.client().await;
-        let large = large(&client);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let busy = Busy::keep(&server, &client).await;
+        // Texts that are computed meanwhile take the place of a clock: 2000 are queued.
+        let before = server.until("many texts are queued", |m| m.value("embedd_queue_texts", &[]) > 1500.0).await;
         for _ in 0..5 {
             embed(&mut client, &["a small one"]).await;
-            assert!(!large.is_finished(), "five small ones go before the rest of 256");
         }
-        assert_eq!(large.await.expect("no panic").expect("embeddings"), 256);
+        let meanwhile = computed(&server.metrics()) - computed(&before);
+        assert!(meanwhile < 1000.0, "{meanwhile} texts were computed before five small requests were answered");
+        busy.end().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_requests_are_served_while_small_ones_keep_coming() {
+async fn a_large_request_is_answered_while_small_ones_keep_coming() {
     let server = Server::start(Model::MiniLm, &["--sessions", "1"]);
     let client = server.client().await;
-    let large = large(&client);
-    let small: Vec<JoinHandle<()>> = (0..16)
-        .map(|_| {
-            let mut client = client.clone();
-            tokio::spawn(async move {
-                loop {
-                    embed(&mut client, &["one that comes again and again"]).await;
-                }
-            })
-        })
-        .collect();
-    let answered = tokio::time::timeout(Duration::from_secs(120), large).await;
-    small.iter().for_each(JoinHandle::abort);
-    assert_eq!(answered.expect("in time").expect("no panic").expect("embeddings"), 256);
+    let mut small = JoinSet::new();
+    for _ in 0..16 {
+        let mut client = client.clone();
+        small.spawn(async move {
+            loop {
+                embed(&mut client, &["one of many"]).await;
+            }
+        });
+    }
+    let mut client = client.clone();
+    let large = timeout(PATIENCE, client.embed(long_texts(100))).await.expect("it is not starved");
+    assert_eq!(large.expect("embeddings").into_inner().embeddings.len(), 100);
+    small.shutdown().await;
 }

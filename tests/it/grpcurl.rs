@@ -1,16 +1,17 @@
-//! The server as grpcurl sees it, by way of reflection.
+//! grpcurl, which finds the services through reflection.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::models::{Model, grpcurl};
+use crate::support::grpcurl::grpcurl;
+use crate::support::models::Model;
 use crate::support::server::{Server, shared};
 
 fn run(address: SocketAddr, before: &[&str], after: &[&str]) -> Output {
     Command::new(grpcurl())
-        .args(["-plaintext", "-max-time", "60"])
+        .args(["-plaintext", "-max-time", "600"])
         .args(before)
         .arg(address.to_string())
         .args(after)
@@ -26,7 +27,7 @@ fn stdout(address: SocketAddr, before: &[&str], after: &[&str]) -> String {
 
 #[test]
 fn list_names_the_services_of_each_listener() {
-    let server = shared(Model::MiniLm);
+    let server = shared(Model::Small);
     let common =
         ["grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"];
     let others = ["inference.GRPCInferenceService", "tei.v1.Embed", "tei.v1.Info", "tei.v1.Tokenize"];
@@ -41,8 +42,8 @@ fn list_names_the_services_of_each_listener() {
 }
 
 #[test]
-fn describe_shows_methods_and_messages() {
-    let server = shared(Model::MiniLm);
+fn describe_prints_methods_and_messages() {
+    let server = shared(Model::Small);
     let service = stdout(server.address, &[], &["describe", "embedd.v1.EmbeddingService"]);
     for method in ["rpc Embed (", "rpc EmbedStream (", "rpc CountTokens (", "rpc GetModel ("] {
         assert!(service.contains(method), "{service}");
@@ -52,8 +53,8 @@ fn describe_shows_methods_and_messages() {
 }
 
 #[test]
-fn health_answers() {
-    let server = shared(Model::MiniLm);
+fn health_reports_serving_on_both_listeners() {
+    let server = shared(Model::Small);
     for (address, service) in
         [(server.address, "embedd.v1.EmbeddingService"), (server.admin_address, "embedd.v1.AdminService")]
     {
@@ -65,21 +66,21 @@ fn health_answers() {
 }
 
 #[test]
-fn embed_answers() {
-    let server = shared(Model::Mpnet);
+fn embed_returns_embeddings() {
+    let server = shared(Model::Small);
     let request = r#"{"texts": ["Ignore all previous instructions", ""]}"#;
     let answer = stdout(server.address, &["-d", request], &["embedd.v1.EmbeddingService/Embed"]);
     let answer: Value = serde_json::from_str(&answer).expect("JSON");
     let embeddings = answer["embeddings"].as_array().expect("embeddings");
     assert_eq!(embeddings.len(), 2);
-    assert_eq!(embeddings[0]["values"].as_array().expect("values").len(), 768);
+    assert_eq!(embeddings[0]["values"].as_array().expect("values").len(), Model::Small.dimension());
     assert_eq!(embeddings[1]["tokenCount"], 2);
-    assert_eq!(answer["model"], "sentence-transformers/all-mpnet-base-v2");
+    assert_eq!(answer["model"], Model::Small.id());
 }
 
 #[test]
-fn an_error_shows_its_field() {
-    let server = shared(Model::MiniLm);
+fn an_error_names_its_field() {
+    let server = shared(Model::Small);
     let output = run(server.address, &["-d", "{}"], &["embedd.v1.EmbeddingService/Embed"]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
@@ -88,7 +89,7 @@ fn an_error_shows_its_field() {
 
 #[test]
 fn reflection_can_be_turned_off() {
-    let server = Server::start(Model::MiniLm, &["--reflection=false"]);
+    let server = Server::start(Model::Small, &["--reflection=false"]);
     let output = run(server.address, &[], &["list"]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("does not support the reflection API"));

@@ -1,16 +1,23 @@
-//! Nonsense gets INVALID_ARGUMENT with the field, and nothing else happens.
+//! Invalid requests get INVALID_ARGUMENT with the names of the fields, and have no other effect.
 
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use embedd_proto::open_inference::model_infer_request::InferInputTensor;
+use embedd_proto::open_inference::{InferTensorContents, ModelInferRequest};
 use embedd_proto::{CountTokensRequest, EmbedRequest};
+use serde_json::{Value, json};
 use tonic::Code;
+use tonic::transport::Endpoint;
 use tonic_types::StatusExt;
 
 use crate::support::fields;
+use crate::support::http::post;
 use crate::support::models::Model;
-use crate::support::server::{Server, embed, shared};
+use crate::support::server::{Server, embed, long_texts, request, shared};
 
 #[tokio::test]
-async fn each_wrong_field_is_named_in_the_details() {
-    let server = shared(Model::MiniLm);
+async fn every_invalid_field_is_named_in_the_details() {
+    let server = shared(Model::Small);
     let mut client = server.client().await;
     let good = EmbedRequest { texts: vec!["a".to_owned()], ..Default::default() };
     let too_long = "x".repeat(64 * 1024 + 1);
@@ -19,7 +26,7 @@ async fn each_wrong_field_is_named_in_the_details() {
         (EmbedRequest { texts: vec!["a".to_owned(); 257], ..good.clone() }, vec!["texts"]),
         (EmbedRequest { texts: vec!["a".to_owned(), too_long.clone()], ..good.clone() }, vec!["texts[1]"]),
         (EmbedRequest { dimensions: Some(0), ..good.clone() }, vec!["dimensions"]),
-        (EmbedRequest { dimensions: Some(385), ..good.clone() }, vec!["dimensions"]),
+        (EmbedRequest { dimensions: Some(33), ..good.clone() }, vec!["dimensions"]),
         (EmbedRequest { truncation: 4, ..good.clone() }, vec!["truncation"]),
         (EmbedRequest { truncation: -1, ..good.clone() }, vec!["truncation"]),
         (EmbedRequest { encoding: 3, ..good.clone() }, vec!["encoding"]),
@@ -38,26 +45,22 @@ async fn each_wrong_field_is_named_in_the_details() {
 }
 
 #[tokio::test]
-async fn the_limits_are_inclusive() {
-    let server = shared(Model::MiniLm);
+async fn requests_at_the_limits_are_accepted() {
+    let server = shared(Model::Small);
     let mut client = server.client().await;
     let longest = "x".repeat(64 * 1024);
     let response = embed(&mut client, &[&longest]).await;
-    assert_eq!(response.embeddings[0].values.len(), 384);
-    let most = vec!["a"; 256];
-    assert_eq!(embed(&mut client, &most).await.embeddings.len(), 256);
+    assert_eq!(response.embeddings[0].values.len(), 32);
+    let largest = vec!["a"; 256];
+    assert_eq!(embed(&mut client, &largest).await.embeddings.len(), 256);
 }
 
 #[tokio::test]
-async fn limits_follow_their_flags() {
+async fn flags_set_the_limits() {
     let flags = ["--max-texts", "2", "--max-text-bytes", "10", "--max-message-bytes", "1KiB"];
-    let server = Server::start(Model::MiniLm, &flags);
+    let server = Server::start(Model::Small, &flags);
     let mut client = server.client().await;
     embed(&mut client, &["0123456789", "b"]).await;
-    let request = |texts: &[&str]| EmbedRequest {
-        texts: texts.iter().map(|&text| text.to_owned()).collect(),
-        ..Default::default()
-    };
     assert_eq!(fields(&client.embed(request(&["a", "b", "c"])).await.expect_err("too many")), ["texts"]);
     assert_eq!(fields(&client.embed(request(&["0123456789a"])).await.expect_err("too long")), ["texts[0]"]);
     let status = client.embed(request(&["x".repeat(2000).as_str()])).await.expect_err("too large");
@@ -65,24 +68,67 @@ async fn limits_follow_their_flags() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_with_the_time_to_wait() {
-    let server = Server::start(Model::MiniLm, &["--queue-requests", "8", "--max-texts", "8", "--sessions", "1"]);
-    let mut calls = Vec::new();
-    for _ in 0..24 {
-        let mut client = server.client().await;
-        let texts = vec!["word ".repeat(250); 8];
-        calls.push(tokio::spawn(async move { client.embed(EmbedRequest { texts, ..Default::default() }).await }));
+async fn every_client_can_receive_the_error_of_a_request_with_hundreds_of_faults() {
+    let server = Server::start(Model::Small, &["--max-text-bytes", "10"]);
+    let texts = vec!["longer than ten bytes".to_owned(); 256];
+    let rest = "; and 246 more";
+
+    // No more than gRPC's core library accepts.
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).expect("an address");
+    let channel = endpoint.http2_max_header_list_size(8 << 10).connect().await.expect("a connection");
+    let mut client = EmbeddingServiceClient::new(channel.clone());
+    let embed = client.embed(EmbedRequest { texts: texts.clone(), ..Default::default() }).await;
+    let count = client.count_tokens(CountTokensRequest { texts: texts.clone() }).await;
+    let infer = GrpcInferenceServiceClient::new(channel).model_infer(infer_request(&texts)).await;
+    for (status, field) in [
+        (embed.expect_err("invalid"), "texts"),
+        (count.expect_err("invalid"), "texts"),
+        (infer.expect_err("invalid"), "text"),
+    ] {
+        assert_eq!(fields(&status), (0..10).map(|index| format!("{field}[{index}]")).collect::<Vec<_>>());
+        assert!(status.message().ends_with(rest), "{status}");
+        assert!(status.get_details_request_info().is_some(), "{status}");
     }
-    let (mut answered, mut refused) = (0, 0);
+
+    let body = json!({"model": Model::Small.name(), "input": texts}).to_string();
+    let answer = post(server.http(), "/v1/embeddings", &[("content-type", "application/json")], &body);
+    let error: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let message = error["error"]["message"].as_str().expect("a message");
+    assert!(answer.status == 400 && message.len() <= 1024 && message.ends_with(rest), "{answer:?}");
+}
+
+fn infer_request(texts: &[String]) -> ModelInferRequest {
+    let bytes_contents = texts.iter().map(|text| text.clone().into_bytes()).collect();
+    let input = InferInputTensor {
+        name: "text".to_owned(),
+        datatype: "BYTES".to_owned(),
+        shape: vec![texts.len() as i64],
+        contents: Some(InferTensorContents { bytes_contents, ..Default::default() }),
+        ..Default::default()
+    };
+    ModelInferRequest { model_name: Model::Small.name().to_owned(), inputs: vec![input], ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_full_queue_rejects_calls_and_says_when_to_retry() {
+    let server = Server::start(Model::MiniLm, &["--queue-requests", "8", "--max-texts", "8", "--sessions", "1"]);
+    let mut clients = Vec::new();
+    for _ in 0..24 {
+        clients.push(server.client().await);
+    }
+    let calls: Vec<_> =
+        clients.into_iter().map(|mut client| tokio::spawn(async move { client.embed(long_texts(8)).await })).collect();
+    let mut answered = 0;
+    let mut rejected = 0;
     for call in calls {
         match call.await.expect("no panic") {
             Ok(_) => answered += 1,
             Err(status) => {
                 assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
                 assert!(status.get_details_retry_info().and_then(|info| info.retry_delay).is_some());
-                refused += 1;
+                rejected += 1;
             }
         }
     }
-    assert!(answered >= 1 && refused >= 1, "{answered} answered, {refused} refused");
+    assert!(answered >= 1 && rejected >= 1, "{answered} answered, {rejected} rejected");
 }

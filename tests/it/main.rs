@@ -1,9 +1,13 @@
-//! The program as its users meet it: the real binary, real models, real sockets, a real client.
+//! The program from outside: the real binary, real models, real sockets, real clients.
 //!
 //! What the tests need is fetched to the cache folder (`EMBEDD_HOME`) by the program's own code.
+//!
+//! No test measures time, because the machine may be busy. Tests wait for events: a log line, a metric, a reply. Limits on
+//! waiting only end tests that hang.
 
 mod support;
 
+mod access;
 mod accuracy;
 mod admin;
 mod admin_command;
@@ -11,16 +15,17 @@ mod api_reference;
 mod architecture;
 mod batch_invariance;
 mod caching;
+mod checkpoints;
 mod client;
 mod cold_start;
 mod command_line;
 mod deadlines;
 mod deploy;
 mod detector;
-mod doors;
 mod embed_command;
 mod embedding;
 mod fairness;
+mod fetch_command;
 mod grpcurl;
 mod health;
 mod invalid_requests;

@@ -1,27 +1,29 @@
-//! What Prometheus and probes are told: exact counts of known traffic, and nothing that is not documented.
+//! Metrics and readiness: exact counts of known traffic, and only documented metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use embedd_proto::{
     ClearCacheRequest, CountTokensRequest, EmbedRequest, EmbedResponse, GetModelRequest, ReloadModelRequest,
 };
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_prost::ProstCodec;
 
-use crate::support::authority::write;
+use crate::support::bare;
+use crate::support::busy::Busy;
 use crate::support::exposition::Exposition;
 use crate::support::http::get;
+use crate::support::loading::Loading;
 use crate::support::models::Model;
-use crate::support::server::{HTTP, Server, embed, temporary_folder};
-use crate::support::{PATIENCE, until_late};
+use crate::support::server::{Client, Server, embed, long_texts, temporary_folder};
+use crate::support::tls::write;
 
 const EMBED: &str = "embedd.v1.EmbeddingService/Embed";
 const CALLS: &str = "grpc_server_call_duration_seconds_count";
@@ -38,11 +40,6 @@ fn all_calls(metrics: &Exposition) -> BTreeMap<(String, String), f64> {
         .collect()
 }
 
-async fn channel(server: &Server) -> Channel {
-    let address = format!("http://{}", server.address);
-    Endpoint::from_shared(address).expect("an address").connect().await.expect("a connection")
-}
-
 /// Any message to any method.
 async fn send<M: prost::Message + Default + 'static>(channel: Channel, method: &str, message: M) -> Result<(), Status> {
     let mut grpc = Grpc::new(channel);
@@ -52,61 +49,45 @@ async fn send<M: prost::Message + Default + 'static>(channel: Channel, method: &
     grpc.unary(Request::new(message), path, codec).await.map(drop)
 }
 
-/// What the server tells once a metric has this value.
-async fn wait_for(server: &Server, value: impl Fn(&Exposition) -> f64, expected: f64) -> Exposition {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let metrics = server.metrics();
-        let found = value(&metrics);
-        if found == expected {
-            return metrics;
-        }
-        assert!(Instant::now() < until, "{found}, not {expected}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readiness_is_told_from_loading_to_the_end_of_the_drain() {
-    let _bundle = Model::Mpnet.bundle();
-    let server = Server::launch(Model::Mpnet, &[&HTTP[..], &["--shutdown-grace", "300ms"]].concat());
+async fn readiness_is_reported_from_loading_to_the_end_of_the_drain() {
+    let loading = Loading::start(Model::MiniLm, &["--shutdown-grace", "300ms", "--sessions", "1", "--threads", "1"]);
+    let server = &loading.server;
     let http = server.http();
     let ready = || get(http, "/readyz");
-    let (alive, loading) = (get(http, "/healthz"), ready());
-    assert_eq!((alive.status, loading.status), (200, 503));
-    assert!(loading.body.contains("the model is being loaded"), "{}", loading.body);
+    let not_ready = ready();
+    assert_eq!((get(http, "/healthz").status, not_ready.status), (200, 503));
+    assert!(not_ready.body.contains("the model is being loaded"), "{}", not_ready.body);
     let metrics = server.metrics();
     assert_eq!((metrics.value("embedd_model_ready", &[]), metrics.samples("embedd_model_info").len()), (0.0, 0));
     assert_eq!(metrics.samples("embedd_queue_texts").len(), 0);
 
-    server.wait_for_line("ready");
+    loading.finish();
     assert_eq!((ready().status, ready().body.as_str()), (200, "SERVING\n"));
     assert_eq!(server.metrics().value("embedd_model_ready", &[]), 1.0);
 
-    let mut client = server.client().await;
-    let texts = vec!["word ".repeat(250); 40];
-    let call = tokio::spawn(async move { client.embed(EmbedRequest { texts, ..Default::default() }).await });
-    wait_for(&server, |metrics| metrics.value("embedd_sessions_busy", &[]), 1.0).await;
+    // The drain lasts for as long as these calls.
+    let busy = Busy::keep(server, &server.client().await).await;
     server.signal("TERM");
     for line in ["stopping: health is NOT_SERVING", "draining"] {
         server.wait_for_line(line);
-        let (alive, stopping) = (get(http, "/healthz"), ready());
-        assert_eq!((alive.status, stopping.status), (200, 503), "{line}");
+        let stopping = ready();
+        assert_eq!((get(http, "/healthz").status, stopping.status), (200, 503), "{line}");
         assert!(stopping.body.contains("the server is stopping"), "{}", stopping.body);
         assert_eq!(server.metrics().value("embedd_model_ready", &[]), 0.0);
     }
-    call.await.expect("no panic").expect("an accepted request is answered");
-    assert_eq!(server.wait().code(), Some(0));
+    busy.end().await;
+    assert_eq!(server.exit().await.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn known_traffic_gives_exact_counts() {
     let flags =
         ["--sessions", "1", "--cache-bytes", "1MiB", "--max-message-bytes", "64KiB", "--max-text-bytes", "1KiB"];
-    let server = Server::start(Model::MiniLm, &[&HTTP[..], &flags].concat());
+    let server = Server::start(Model::Small, &flags);
     let before = server.metrics();
-    assert_eq!(all_calls(&before), BTreeMap::new(), "nobody has called");
-    // At its start, each session answers once.
+    assert_eq!(all_calls(&before), BTreeMap::new(), "no calls yet");
+    // Each session has computed one text at its start.
     let warm_up = before.value("embedd_batch_texts_sum", &[]);
 
     let mut client = server.client().await;
@@ -122,11 +103,11 @@ async fn known_traffic_gives_exact_counts() {
     ]);
     let mut replies = client.embed_stream(stream).await.expect("a stream").into_inner();
     while replies.message().await.expect("no end by an error").is_some() {}
-    let channel = channel(&server).await;
+    let channel = server.channel().await;
     let large = EmbedRequest { texts: vec!["x".repeat(100 << 10)], ..Default::default() };
     let unreadable = EmbedResponse { model: "where EmbedRequest has a bool".to_owned(), ..Default::default() };
     send(channel.clone(), EMBED, large).await.expect_err("too large");
-    send(channel.clone(), EMBED, unreadable).await.expect_err("not to be read");
+    send(channel.clone(), EMBED, unreadable).await.expect_err("unreadable");
     for number in 0..20 {
         let method = format!("nobody.Knows{number}/Me{number}");
         assert_eq!(
@@ -137,7 +118,8 @@ async fn known_traffic_gives_exact_counts() {
     send(channel.clone(), "embedd.v1.EmbeddingService/Other", EmbedRequest::default()).await.expect_err("none");
     HealthClient::new(channel).check(HealthCheckRequest::default()).await.expect("a status");
 
-    let metrics = wait_for(&server, |metrics| calls(metrics, "grpc.health.v1.Health/Check", "OK"), 1.0).await;
+    let all_ended = |metrics: &Exposition| calls(metrics, "grpc.health.v1.Health/Check", "OK") == 1.0;
+    let metrics = server.until("the last call has ended", all_ended).await;
     let service = |method: &str| format!("embedd.v1.EmbeddingService/{method}");
     let expected = [
         (EMBED.to_owned(), "OK", 3.0),
@@ -166,72 +148,85 @@ async fn known_traffic_gives_exact_counts() {
     assert_eq!((metrics.value("embedd_sessions", &[]), metrics.value("embedd_queue_texts", &[])), (1.0, 0.0));
 }
 
+fn with_token<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", "Bearer the-token".parse().expect("metadata"));
+    request
+}
+
+/// Begins a call of 200 long texts, and abandons it when all of them wait in the queue or are computed.
+async fn abandon_a_call(server: &Server, client: &Client) {
+    let mut client = client.clone();
+    let call = tokio::spawn(async move { client.embed(with_token(long_texts(200))).await });
+    server.until("texts are queued", |metrics| metrics.value("embedd_queue_texts", &[]) > 100.0).await;
+    call.abort();
+    server.until("the call has ended", |metrics| calls(metrics, EMBED, "CANCELLED") == 1.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_who_leave_or_come_without_a_token_are_counted() {
+async fn abandoned_late_and_unauthenticated_calls_are_counted_by_their_status() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "the-token\n");
-    let server = Server::start(Model::MiniLm, &[&HTTP[..], &["--token-file", &file]].concat());
+    let server = Server::start(Model::MiniLm, &["--token-file", &file, "--sessions", "1", "--threads", "1"]);
     let mut client = server.client().await;
-    let with_token = |message| {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", "Bearer the-token".parse().expect("metadata"));
-        request
-    };
     client.embed(EmbedRequest::default()).await.expect_err("no token");
     client.embed(with_token(EmbedRequest::default())).await.expect_err("no texts");
-    let long = || EmbedRequest { texts: vec!["word ".repeat(250); 200], ..Default::default() };
-    let leaving = client.embed(with_token(long()));
-    tokio::time::timeout(Duration::from_millis(100), leaving).await.expect_err("it takes longer");
-    let late = until_late(async || {
-        let mut request = with_token(long());
-        request.set_timeout(Duration::from_millis(300));
-        client.embed(request).await.expect_err("it takes longer")
-    })
-    .await as f64;
+    abandon_a_call(&server, &client).await;
+    let mut late = with_token(long_texts(200));
+    late.set_timeout(Duration::from_millis(300));
+    assert_eq!(bare::call(&server, EMBED, late).await.code(), Code::DeadlineExceeded);
 
-    let ended = |metrics: &Exposition| ["CANCELLED", "DEADLINE_EXCEEDED"].map(|status| calls(metrics, EMBED, status));
-    let metrics = wait_for(&server, |metrics| ended(metrics).iter().sum(), late + 1.0).await;
-    let [cancelled, deadline_exceeded] = ended(&metrics);
-    assert!(cancelled >= 1.0 && deadline_exceeded >= 1.0, "{cancelled} {deadline_exceeded}");
-    for (status, count) in [("UNAUTHENTICATED", 1.0), ("INVALID_ARGUMENT", 1.0), ("OK", 0.0)] {
+    let all_ended = |metrics: &Exposition| {
+        metrics.value("embedd_queue_texts", &[]) == 0.0 && calls(metrics, EMBED, "DEADLINE_EXCEEDED") == 1.0
+    };
+    let metrics = server.until("the queue is empty", all_ended).await;
+    for (status, count) in [
+        ("UNAUTHENTICATED", 1.0),
+        ("INVALID_ARGUMENT", 1.0),
+        ("CANCELLED", 1.0),
+        ("DEADLINE_EXCEEDED", 1.0),
+        ("OK", 0.0),
+    ] {
         assert_eq!(calls(&metrics, EMBED, status), count, "{status}");
     }
-    // Calls of 200 texts; what ran when they ended was computed.
-    let metrics = wait_for(&server, |metrics| metrics.value("embedd_queue_texts", &[]), 0.0).await;
+    // Texts that were being computed when their call ended are not among them.
     let abandoned = metrics.value("embedd_texts_abandoned_total", &[]);
-    assert!((200.0..200.0 * (late + 1.0)).contains(&abandoned), "{abandoned}");
+    assert!((2.0..400.0).contains(&abandoned), "{abandoned}");
 }
 
 #[tokio::test]
-async fn a_new_model_takes_the_place_of_the_old_one_in_all_series() {
-    let server = Server::start(Model::MiniLm, &HTTP);
+async fn a_new_model_replaces_the_old_one_in_all_series() {
+    let server = Server::start(Model::Small, &[]);
     let mut client = server.client().await;
     embed(&mut client, &["counted by the first model"]).await;
-    for (model, reload) in [(Model::MiniLm, false), (Model::Mpnet, true)] {
+    for (model, reload) in [(Model::Small, false), (Model::MiniLm, true)] {
         if reload {
             let bundle = model.bundle().to_str().expect("text").to_owned();
             server.admin().await.reload_model(ReloadModelRequest { bundle }).await.expect("reloaded");
         }
-        let (metrics, told) =
-            (server.metrics(), client.get_model(GetModelRequest {}).await.expect("a model").into_inner());
+        let metrics = server.metrics();
+        let served = client.get_model(GetModelRequest {}).await.expect("a model").into_inner();
         let [info] = &metrics.samples("embedd_model_info")[..] else { panic!("one model") };
         let label = |name: &str| info.labels[name].as_str();
-        assert_eq!((label("model"), label("revision")), (model.id(), told.revision.as_str()));
-        assert_eq!((label("engine"), label("instruction_set")), (told.engine.as_str(), told.instruction_set.as_str()));
-        assert_eq!(label("quantization"), told.quantization);
+        assert_eq!((label("model"), label("revision")), (model.id(), served.revision.as_str()));
+        assert_eq!(
+            (label("engine"), label("instruction_set")),
+            (served.engine.as_str(), served.instruction_set.as_str())
+        );
+        assert_eq!(label("quantization"), served.quantization);
         assert_eq!(label("fingerprint").len(), 64);
-        let accuracy = told.accuracy.expect("it was compared");
+        let accuracy = served.accuracy.expect("it was compared");
         let cosine = |statistic| metrics.value("embedd_model_accuracy_cosine", &[("statistic", statistic)]);
         assert_eq!((cosine("min"), cosine("mean")), (accuracy.min_cosine, accuracy.mean_cosine));
         let [build] = &metrics.samples("embedd_build_info")[..] else { panic!("one program") };
-        let runtime = told.runtime.expect("it is told");
+        let runtime = served.runtime.expect("a runtime");
         assert_eq!(build.labels["onnxruntime_version"], runtime.onnxruntime_version);
         assert_eq!(build.labels["version"], runtime.version);
-        assert_eq!(calls(&metrics, EMBED, "OK"), 1.0, "counters go on");
+        assert_eq!(calls(&metrics, EMBED, "OK"), 1.0, "counters keep their values");
     }
 }
 
-/// The table of docs/OPERATING.md: names, with type and labels.
+/// The metrics of docs/OPERATING.md: names, with type and labels.
 fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/OPERATING.md");
     let page = fs::read_to_string(path).expect("the page");
@@ -246,9 +241,10 @@ fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
 }
 
 #[tokio::test]
-async fn what_a_server_tells_is_what_the_page_says() {
-    let server = Server::start(Model::MiniLm, &HTTP);
-    let (mut client, mut admin) = (server.client().await, server.admin().await);
+async fn the_metrics_of_a_server_are_those_of_the_documentation() {
+    let server = Server::start(Model::Small, &[]);
+    let mut client = server.client().await;
+    let mut admin = server.admin().await;
     embed(&mut client, &["some traffic"]).await;
     client.embed(EmbedRequest::default()).await.expect_err("no texts");
     admin.clear_cache(ClearCacheRequest {}).await.expect("done");
@@ -259,14 +255,14 @@ async fn what_a_server_tells_is_what_the_page_says() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     let metrics = Exposition::parse(&answer.body);
-    let told: BTreeMap<String, (String, BTreeSet<String>)> = metrics
+    let exported: BTreeMap<String, (String, BTreeSet<String>)> = metrics
         .families()
         .map(|(name, family)| {
             let labels = family.labels().into_iter().map(str::to_owned).collect();
             (name, (family.kind.clone(), labels))
         })
         .collect();
-    assert_eq!(told, documented());
+    assert_eq!(exported, documented());
     let process = |name: &str| metrics.value(name, &[]);
     assert!(process("process_cpu_seconds_total") > 0.0 && process("process_threads") > 2.0);
     assert!(process("process_resident_memory_bytes") > f64::from(1 << 20));

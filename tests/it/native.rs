@@ -1,4 +1,4 @@
-//! The native INT8 engine itself: bits, errors, damaged files.
+//! The native INT8 engine in this process: bits, errors, damaged files.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -10,18 +10,19 @@ use embedd_model::bundle::{Bundle, NATIVE_FILE, NATIVE_WEIGHTS_FILE, Variant};
 use embedd_model::engine::{Session, SessionOptions, TokenIds};
 use embedd_model::tokenize::Tokenizer;
 use embedd_model::tokenize::Truncation;
+use fastrand::Rng;
 
 use crate::support::models::{Model, copy_of, runtime};
-use crate::support::numbers::Numbers;
 use crate::support::reference;
 use crate::support::server::temporary_folder;
+use crate::support::skips::cpu_has;
 
-/// all-MiniLM-L6-v2's words, and the positions that it has.
+/// The words and the positions of all-MiniLM-L6-v2.
 const VOCABULARY: u32 = 30_522;
 const POSITIONS: usize = 512;
 
-fn random_text(numbers: &mut Numbers, tokens: usize) -> TokenIds {
-    TokenIds::new((0..tokens).map(|_| numbers.below(VOCABULARY as usize) as u32).collect::<Vec<_>>())
+fn random_text(random: &mut Rng, tokens: usize) -> TokenIds {
+    TokenIds::new((0..tokens).map(|_| random.u32(..VOCABULARY)).collect::<Vec<_>>())
 }
 
 fn sessions(set: Option<InstructionSet>, count: usize, threads: usize) -> Vec<Box<dyn Session>> {
@@ -44,30 +45,31 @@ fn floats(session: &mut dyn Session, text: &TokenIds) -> Vec<f32> {
 }
 
 #[test]
-fn a_text_has_the_same_bits_alone_and_in_any_place_of_any_batch_whatever_the_session_and_its_threads() {
-    let mut numbers = Numbers::new(7);
+fn a_text_has_the_same_bits_at_every_position_of_every_batch_in_every_session() {
+    let mut random = Rng::with_seed(7);
     let lengths = [1, 2, 3, 5, 7, 11, 12, 13, 16, 17, 24, 31, 33, 48, 65, 130];
-    let texts: Vec<TokenIds> = lengths.iter().map(|&tokens| random_text(&mut numbers, tokens)).collect();
+    let texts: Vec<TokenIds> = lengths.iter().map(|&tokens| random_text(&mut random, tokens)).collect();
     let mut pool: Vec<_> = [1, 2, 3].into_iter().flat_map(|threads| sessions(None, 2, threads)).collect();
     let alone: Vec<_> = texts.iter().map(|text| bits(pool[0].as_mut(), &[text]).remove(0)).collect();
 
     for round in 0..18 {
-        let batch: Vec<usize> = (0..1 + numbers.below(6)).map(|_| numbers.below(texts.len())).collect();
+        let batch: Vec<usize> = (0..random.usize(1..=6)).map(|_| random.usize(..texts.len())).collect();
         let together: Vec<&TokenIds> = batch.iter().map(|&text| &texts[text]).collect();
         let session = round % pool.len();
-        for (place, found) in bits(pool[session].as_mut(), &together).into_iter().enumerate() {
-            let text = batch[place];
-            assert!(found == alone[text], "text {text} at {place} of {batch:?}, session {session}");
+        for (position, found) in bits(pool[session].as_mut(), &together).into_iter().enumerate() {
+            let text = batch[position];
+            assert!(found == alone[text], "text {text} at {position} of {batch:?}, session {session}");
         }
     }
-    // First, in the middle and last, among others that are longer and shorter.
-    let (short, long) = (&texts[1], random_text(&mut numbers, 200));
+    // First, in the middle and last, among longer and shorter texts.
+    let short = &texts[1];
+    let long = random_text(&mut random, 200);
     for (text, alone) in texts.iter().zip(&alone) {
-        for (place, batch) in [[text, &long, short], [short, text, &long], [&long, short, text]].iter().enumerate() {
-            assert!(bits(pool[place].as_mut(), batch)[place] == *alone, "{} tokens at {place}", text.len());
+        for (at, batch) in [[text, &long, short], [short, text, &long], [&long, short, text]].iter().enumerate() {
+            assert!(bits(pool[at].as_mut(), batch)[at] == *alone, "{} tokens at {at}", text.len());
         }
     }
-    // After many calls, too; and all at once.
+    // All at once, after many calls.
     let all: Vec<&TokenIds> = texts.iter().collect();
     for (number, session) in pool.iter_mut().enumerate() {
         assert!(bits(session.as_mut(), &all) == alone, "session {number}");
@@ -75,9 +77,9 @@ fn a_text_has_the_same_bits_alone_and_in_any_place_of_any_batch_whatever_the_ses
 }
 
 #[test]
-fn sessions_that_run_at_the_same_time_do_not_disturb_each_other() {
-    let mut numbers = Numbers::new(11);
-    let texts: Vec<TokenIds> = (0..12).map(|_| random_text(&mut numbers, 20)).collect();
+fn concurrent_sessions_do_not_disturb_each_other() {
+    let mut random = Rng::with_seed(11);
+    let texts: Vec<TokenIds> = (0..12).map(|_| random_text(&mut random, 20)).collect();
     let mut pool = sessions(None, 3, 2);
     let alone: Vec<_> = texts.iter().map(|text| bits(pool[0].as_mut(), &[text]).remove(0)).collect();
     std::thread::scope(|scope| {
@@ -92,11 +94,11 @@ fn sessions_that_run_at_the_same_time_do_not_disturb_each_other() {
 }
 
 #[test]
-fn every_instruction_set_of_this_cpu_says_the_same_up_to_rounding() {
-    let mut numbers = Numbers::new(13);
-    let texts: Vec<TokenIds> = [1, 4, 13, 40].map(|tokens| random_text(&mut numbers, tokens)).into();
+fn every_instruction_set_of_this_cpu_gives_the_same_vectors_up_to_rounding() {
+    let mut random = Rng::with_seed(13);
+    let texts: Vec<TokenIds> = [1, 4, 13, 40].map(|tokens| random_text(&mut random, tokens)).into();
     let mut plain = sessions(Some(InstructionSet::Plain), 1, 1).remove(0);
-    let here: Vec<InstructionSet> = InstructionSet::ALL.into_iter().filter(|set| set.is_available()).collect();
+    let here: Vec<InstructionSet> = InstructionSet::ALL.into_iter().filter(|&set| cpu_has(set)).collect();
     assert!(here.contains(&InstructionSet::Plain));
     for set in here {
         let mut session = sessions(Some(set), 1, 2).remove(0);
@@ -107,39 +109,39 @@ fn every_instruction_set_of_this_cpu_says_the_same_up_to_rounding() {
     }
 }
 
-/// The kernels for every CPU are too slow for the whole reference set; `proof` has the others on all of it.
+/// The plain kernels are too slow for the whole reference set. The tests of `proof` run the others on all of it.
 #[test]
 fn kernels_without_vector_instructions_are_near_pytorch() {
     let bundle = Bundle::open(Model::MiniLm.bundle()).expect("a bundle");
     let set = reference::load(Model::MiniLm);
-    let tokenizer = Tokenizer::load(&bundle, Some(set.max_tokens)).expect("a tokeniser");
+    let tokenizer = Tokenizer::load(&bundle, Some(set.max_tokens)).expect("a tokenizer");
     let mut session = sessions(Some(InstructionSet::Plain), 1, 2).remove(0);
     let short: Vec<_> = set.texts.iter().filter(|text| text.token_count <= 24).step_by(8).collect();
     assert!(short.len() >= 8, "{} texts", short.len());
     for text in short {
         let ids = tokenizer.tokenize(&text.text, Truncation::End).expect("tokens").ids;
         let cosine = cosine(&floats(session.as_mut(), &ids), &text.embedding);
-        assert!(cosine >= reference::LEAST, "{}: {cosine}", text.id);
+        assert!(cosine >= reference::MIN_COSINE, "{}: {cosine}", text.id);
     }
 }
 
 #[test]
-fn a_batch_that_cannot_be_embedded_is_an_error_and_the_session_goes_on() {
+fn a_batch_that_cannot_be_embedded_is_an_error_and_the_session_stays_usable() {
     let mut session = sessions(None, 1, 2).remove(0);
     let text = TokenIds::new([101, 7592, 102]);
     let before = bits(session.as_mut(), &[&text]);
     let unknown = TokenIds::new([101, VOCABULARY, 102]);
-    let error = session.infer(&[&text, &unknown]).expect_err("no such word").to_string();
+    let error = session.infer(&[&text, &unknown]).expect_err("an unknown word").to_string();
     assert!(error.contains("the token 30522 at position 1"), "{error}");
     let long = TokenIds::new(vec![101; POSITIONS + 1]);
-    let error = session.infer(&[&long]).expect_err("no such position").to_string();
+    let error = session.infer(&[&long]).expect_err("too many positions").to_string();
     assert!(error.contains("position 512"), "{error}");
     assert!(session.infer(&[]).is_err());
     assert_eq!(bits(session.as_mut(), &[&text]), before);
 }
 
 #[test]
-fn damaged_files_are_refused() {
+fn damaged_files_are_rejected() {
     let options = SessionOptions { threads: NonZeroUsize::MIN };
     let load = |folder: &Path| {
         let bundle = Bundle::open(folder).expect("a bundle");
@@ -163,7 +165,7 @@ fn damaged_files_are_refused() {
 }
 
 #[test]
-fn weights_of_another_graph_are_refused_with_the_tensor_that_is_missing() {
+fn weights_of_another_graph_are_rejected_with_the_name_of_the_missing_tensor() {
     let options = SessionOptions { threads: NonZeroUsize::MIN };
     let load = |model: Model, weights: &Path| {
         let graph = model.bundle().join(NATIVE_FILE);
@@ -175,7 +177,7 @@ fn weights_of_another_graph_are_refused_with_the_tensor_that_is_missing() {
     let error = load(Model::MiniLm, &Model::Mpnet.bundle().join(NATIVE_WEIGHTS_FILE));
     assert!(error.contains("tensor"), "{error}");
     let (_folder, folder) = temporary_folder();
-    fs::write(folder.join("x"), "no weights").expect("written");
+    fs::write(folder.join("x"), "not weights").expect("written");
     let error = load(Model::MiniLm, &folder.join("x"));
     assert!(error.contains("no safetensors file"), "{error}");
 }

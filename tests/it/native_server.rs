@@ -1,88 +1,89 @@
-//! The native INT8 engine behind the API; and what keeps a model from serving that computes something else than what
-//! was proven.
+//! The native INT8 engine over gRPC, and the self-check, which rejects a model that does not compute what was proven.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use embedd_kernels::CpuInstructions;
 use embedd_kernels::InstructionSet;
 use embedd_model::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
-use embedd_model::engine::CpuInstructions;
 use embedd_proto::GetModelRequest;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::support::models::{Model, copy_of, fetcher};
+use crate::support::models::{Model, copy_of};
 use crate::support::reference;
-use crate::support::server::{Server, command, embed, refused, temporary_folder};
+use crate::support::server::{Server, embed, fails_to_serve, serve, shared_native, temporary_folder};
+use crate::support::skips::cpu_has;
 
 #[tokio::test]
-async fn native_is_near_pytorch_over_grpc_and_the_same_bits_in_every_batch_mpnet() {
+async fn vectors_are_near_pytorch_and_have_the_same_bits_in_every_batch_mpnet() {
     check(Model::Mpnet).await;
 }
 
 #[tokio::test]
-async fn native_is_near_pytorch_over_grpc_and_the_same_bits_in_every_batch_minilm() {
+async fn vectors_are_near_pytorch_and_have_the_same_bits_in_every_batch_minilm() {
     check(Model::MiniLm).await;
 }
 
 async fn check(model: Model) {
-    let server = Server::start(model, &["--engine", "native"]);
-    reference::near_pytorch(&server, model, |alone, together| alone == together).await;
+    let server = shared_native(model);
+    reference::assert_near_pytorch(server, model, |alone, together| alone == together).await;
 }
 
 #[tokio::test]
-async fn the_engine_and_the_instruction_set_of_its_kernels_are_told() {
-    let server = Server::start(Model::MiniLm, &["--engine", "auto"]);
-    let told = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
-    // Which engine is the fastest of a CPU is told, and tested, where it is chosen.
-    let expected = match told.engine.as_str() {
+async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
+    let server = Server::start(Model::Small, &["--engine", "auto", "--allow-inaccurate"]);
+    let model = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    // Which engine is the fastest is tested with the code that chooses it.
+    let expected = match model.engine.as_str() {
         "native" => InstructionSet::best().to_string(),
         _ => CpuInstructions::widest().to_string(),
     };
-    assert_eq!(told.instruction_set, expected, "{}", told.engine);
+    assert_eq!(model.instruction_set, expected, "{}", model.engine);
     if InstructionSet::best() == InstructionSet::Avx512Vnni {
-        assert_eq!(told.engine, "native");
+        assert_eq!(model.engine, "native");
     }
     for set in InstructionSet::ALL {
-        let flags = ["--engine", "native", "--instruction-set", set.name()];
-        if set.is_available() {
-            let server = Server::launch(Model::MiniLm, &flags);
+        let flags = ["--engine", "native", "--instruction-set", set.name(), "--allow-inaccurate"];
+        if cpu_has(set) {
+            let server = Server::launch(Model::Small, &flags);
             let logged = server.wait_for_line("model loaded");
             assert_eq!((&logged["engine"], &logged["instruction_set"]), (&"native".into(), &set.name().into()));
             server.wait_for_line("ready");
-            let told = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
-            assert_eq!((told.engine.as_str(), told.instruction_set.as_str()), ("native", set.name()));
+            let model = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+            assert_eq!((model.engine.as_str(), model.instruction_set.as_str()), ("native", set.name()));
         } else {
-            let error = refused(Model::MiniLm.bundle(), &flags);
+            let error = fails_to_serve(Model::Small.bundle(), &flags);
             assert!(error.contains(set.name()) && error.contains("--instruction-set"), "{error}");
         }
     }
 }
 
-/// Clock ticks (10 ms) that the process has used.
+/// The CPU time of the process in ticks of 10 ms.
 #[cfg(target_os = "linux")]
 fn ticks(server: &Server) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", server.id())).expect("a process");
-    let (_, behind_name) = stat.rsplit_once(')').expect("a name");
-    behind_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    let (_, after_name) = stat.rsplit_once(')').expect("a name");
+    after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_server_without_work_uses_no_cpu() {
-    let server = Server::start(Model::MiniLm, &["--engine", "native", "--sessions", "2", "--threads", "2"]);
+async fn an_idle_server_uses_no_cpu() {
+    let flags = ["--engine", "native", "--sessions", "2", "--threads", "2", "--allow-inaccurate"];
+    let server = Server::start(Model::Small, &flags);
     let mut client = server.client().await;
     embed(&mut client, &["some work", "for every thread", "of the pool"]).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.until("the batch has ended", |metrics| metrics.value("embedd_sessions_busy", &[]) == 0.0).await;
     let before = ticks(&server);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let used = ticks(&server) - before;
     assert!(used <= 2, "{used} of 200 ticks");
 }
 
-/// A copy of the bundle with a reference set that says the opposite, its checksums right.
-fn contradict(folder: &Path) {
+/// A copy of the bundle whose reference set has the opposite vectors, with the right checksums.
+fn copy_with_opposite_vectors(folder: &Path) {
     copy_of(Model::MiniLm, folder, &[REFERENCE_FILE, MANIFEST_FILE]);
     let bytes = fs::read(Model::MiniLm.bundle().join(REFERENCE_FILE)).expect("the reference set");
     let file = SafeTensors::deserialize(&bytes).expect("safetensors");
@@ -100,16 +101,14 @@ fn contradict(folder: &Path) {
 }
 
 #[test]
-fn a_model_that_does_not_say_what_pytorch_said_does_not_serve() {
+fn a_model_that_fails_the_self_check_is_not_served_unless_inaccurate_models_are_allowed() {
     let (_folder, folder) = temporary_folder();
-    contradict(&folder);
+    copy_with_opposite_vectors(&folder);
     for engine in ["native", "portable", "fp32"] {
-        let error = refused(&folder, &["--engine", engine]);
+        let error = fails_to_serve(&folder, &["--engine", engine]);
         for part in ["self-check", engine, "cosine -", "--engine fp32"] {
             assert!(error.contains(part), "{part}: {error}");
         }
     }
-    let mut insists = command();
-    insists.arg("serve").arg("--bundle").arg(folder).args(["--engine", "fp32", "--allow-inaccurate"]);
-    Server::spawn(insists.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime"))).wait_for_line("ready");
+    Server::spawn(&mut serve(&folder, &["--allow-inaccurate"])).wait_for_line("ready");
 }

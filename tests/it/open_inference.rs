@@ -1,4 +1,4 @@
-//! The Open Inference Protocol, by generated clients and by Triton's own.
+//! The Open Inference Protocol, called by generated clients and by the client of Triton.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use crate::support::fields;
 use crate::support::models::Model;
 use crate::support::python;
-use crate::support::server::{Client, Server, shared};
+use crate::support::server::{Client, Server, shared, shared_native};
 
 const TEXTS: [&str; 3] = ["Ignore all previous instructions", "", "naïve 東京"];
 
@@ -48,7 +48,7 @@ fn typed(texts: &[&str]) -> ModelInferRequest {
     }
 }
 
-/// The texts beside the tensor, each behind its length.
+/// The texts apart from the tensor, each after its length.
 fn raw(texts: &[&str]) -> ModelInferRequest {
     let element = |text: &&str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
     ModelInferRequest {
@@ -65,7 +65,7 @@ fn with(request: ModelInferRequest, parameters: &[(&str, ParameterChoice)]) -> M
     ModelInferRequest { parameters: parameters.iter().map(parameter).collect(), ..request }
 }
 
-/// The vectors of a reply in the field of their type, and in bytes.
+/// The vectors of a reply: those in the field of their type, and those in bytes.
 fn vectors(reply: &ModelInferResponse) -> (Vec<f32>, Vec<f32>) {
     let output = &reply.outputs[0];
     assert_eq!((output.name.as_str(), output.datatype.as_str()), ("embedding", "FP32"));
@@ -76,7 +76,7 @@ fn vectors(reply: &ModelInferResponse) -> (Vec<f32>, Vec<f32>) {
     (typed, raw)
 }
 
-/// What `embedd.v1` gives, vector after vector.
+/// The vectors of `embedd.v1`, concatenated.
 async fn expected(client: &mut Client, request: proto::EmbedRequest) -> Vec<f32> {
     let texts = TEXTS.map(str::to_owned).to_vec();
     let reply = client.embed(proto::EmbedRequest { texts, ..request }).await.expect("embeddings").into_inner();
@@ -84,9 +84,10 @@ async fn expected(client: &mut Client, request: proto::EmbedRequest) -> Vec<f32>
 }
 
 #[tokio::test]
-async fn vectors_are_those_of_embedd_v1_to_the_bit_in_the_form_of_the_request() {
-    let server = Server::start(Model::MiniLm, &["--engine", "native"]);
-    let (mut client, mut own) = (connect(&server).await, server.client().await);
+async fn vectors_have_the_bits_of_embedd_v1_and_the_form_of_the_request() {
+    let server = shared_native(Model::MiniLm);
+    let mut client = connect(server).await;
+    let mut own = server.client().await;
     let plain = expected(&mut own, proto::EmbedRequest::default()).await;
     let asked = ModelInferRequest {
         model_name: Model::MiniLm.id().to_owned(),
@@ -110,21 +111,21 @@ async fn vectors_are_those_of_embedd_v1_to_the_bit_in_the_form_of_the_request() 
 }
 
 #[tokio::test]
-async fn the_server_and_its_model_tell_what_they_are() {
+async fn metadata_describes_the_server_and_its_model() {
     let server = shared(Model::MiniLm);
-    let mut client = connect(&server).await;
+    let mut client = connect(server).await;
     assert!(client.server_live(ServerLiveRequest {}).await.expect("a reply").into_inner().live);
     assert!(client.server_ready(ServerReadyRequest {}).await.expect("a reply").into_inner().ready);
-    let told = client.server_metadata(ServerMetadataRequest {}).await.expect("metadata").into_inner();
-    assert_eq!((told.name.as_str(), told.extensions.len()), ("embedd", 0));
+    let found = client.server_metadata(ServerMetadataRequest {}).await.expect("metadata").into_inner();
+    assert_eq!((found.name.as_str(), found.extensions.len()), ("embedd", 0));
     for (name, version) in [(Model::MiniLm.id(), ""), (Model::MiniLm.name(), "1")] {
         let (name, version) = (name.to_owned(), version.to_owned());
         let ready = ModelReadyRequest { name: name.clone(), version: version.clone() };
         assert!(client.model_ready(ready).await.expect("a reply").into_inner().ready);
-        let told = client.model_metadata(ModelMetadataRequest { name, version }).await.expect("metadata").into_inner();
-        assert_eq!((told.name.as_str(), told.platform.as_str()), (Model::MiniLm.id(), "embedd_fp32"));
-        assert_eq!(told.versions, ["1"]);
-        let (input, output) = (&told.inputs[0], &told.outputs[0]);
+        let found = client.model_metadata(ModelMetadataRequest { name, version }).await.expect("metadata").into_inner();
+        assert_eq!((found.name.as_str(), found.platform.as_str()), (Model::MiniLm.id(), "embedd_fp32"));
+        assert_eq!(found.versions, ["1"]);
+        let (input, output) = (&found.inputs[0], &found.outputs[0]);
         assert_eq!((input.name.as_str(), input.datatype.as_str(), &input.shape[..]), ("text", "BYTES", &[-1][..]));
         assert_eq!((output.name.as_str(), output.datatype.as_str()), ("embedding", "FP32"));
         assert_eq!(output.shape, [-1, 384]);
@@ -132,10 +133,10 @@ async fn the_server_and_its_model_tell_what_they_are() {
 }
 
 #[tokio::test]
-async fn a_model_that_there_is_not_is_not_found_and_the_one_that_there_is_told() {
+async fn an_unknown_model_is_not_found_and_the_error_names_the_known_one() {
     let server = shared(Model::MiniLm);
-    let mut client = connect(&server).await;
-    for (name, version, told) in [
+    let mut client = connect(server).await;
+    for (name, version, named) in [
         ("", "", Model::MiniLm.id()),
         ("all-mpnet-base-v2", "", Model::MiniLm.name()),
         ("sentence-transformers", "", Model::MiniLm.id()),
@@ -153,15 +154,15 @@ async fn a_model_that_there_is_not_is_not_found_and_the_one_that_there_is_told()
         for status in statuses {
             let status = status.expect_err("not found");
             assert_eq!(status.code(), Code::NotFound, "{status}");
-            assert!(status.message().contains(told), "{status}");
+            assert!(status.message().contains(named), "{status}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_with_its_place() {
+async fn errors_name_the_invalid_field() {
     let server = shared(Model::MiniLm);
-    let mut client = connect(&server).await;
+    let mut client = connect(server).await;
     let long = "word ".repeat(600);
     let reject = [("truncation", ParameterChoice::StringParam("reject".to_owned()))];
     let cases = [
@@ -181,10 +182,10 @@ async fn what_is_wrong_is_told_with_its_place() {
         let status = client.model_infer(request).await.expect_err("invalid");
         assert_eq!(fields(&status), [field], "{status}");
     }
-    client.model_infer(raw(&["a", &long])).await.expect("it is cut where nothing is said");
+    client.model_infer(raw(&["a", &long])).await.expect("it is truncated by default");
 }
 
-/// Triton's client, and what it needs.
+/// The client of Triton and its dependencies.
 const TRITON_CLIENT: &[&str] = &[
     "tritonclient[grpc]==2.73.0",
     "grpcio==1.85.1",
@@ -197,14 +198,14 @@ const TRITON_CLIENT: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn tritons_own_client_gets_the_vectors_of_embedd_v1() {
-    let server = Server::start(Model::MiniLm, &["--engine", "native"]);
+async fn the_client_of_triton_gets_the_vectors_of_embedd_v1() {
+    let server = shared_native(Model::MiniLm);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/triton.py");
     let mut command = Command::new(python::interpreter(TRITON_CLIENT));
     command.arg(script).arg(server.address.to_string()).arg(Model::MiniLm.name()).arg(json!(TEXTS).to_string());
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
 
     let mut own = server.client().await;
     let plain = expected(&mut own, proto::EmbedRequest::default()).await;
@@ -212,21 +213,24 @@ async fn tritons_own_client_gets_the_vectors_of_embedd_v1() {
     let hex = |values: Vec<f32>| {
         values.iter().flat_map(|value| value.to_le_bytes()).map(|byte| format!("{byte:02x}")).collect::<String>()
     };
-    let vectors = told["vectors"].as_object().expect("vectors");
+    let vectors = printed["vectors"].as_object().expect("vectors");
     assert_eq!(vectors["plain"], json!({"shape": [3, 384], "bytes": hex(plain.clone())}));
     assert_eq!(vectors["column"], vectors["plain"]);
     assert_eq!(vectors["asynchronous"], vectors["plain"]);
     assert_eq!(vectors["options"], json!({"shape": [3, 7], "bytes": hex(expected(&mut own, cut).await)}));
     for state in ["live", "ready", "model_ready"] {
-        assert_eq!(told[state], true, "{state}");
+        assert_eq!(printed[state], true, "{state}");
     }
-    assert_eq!(told["server"]["name"], "embedd");
-    assert_eq!(told["model"]["outputs"][0], json!({"name": "embedding", "datatype": "FP32", "shape": ["-1", "384"]}));
-    assert_eq!(told["id"], "42");
+    assert_eq!(printed["server"]["name"], "embedd");
+    assert_eq!(
+        printed["model"]["outputs"][0],
+        json!({"name": "embedding", "datatype": "FP32", "shape": ["-1", "384"]})
+    );
+    assert_eq!(printed["id"], "42");
     let codes = json!({
         "config": "StatusCode.UNIMPLEMENTED",
         "other_model": "StatusCode.NOT_FOUND",
         "other_datatype": "StatusCode.INVALID_ARGUMENT",
     });
-    assert_eq!(told["errors"], codes);
+    assert_eq!(printed["errors"], codes);
 }

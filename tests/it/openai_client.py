@@ -31,13 +31,13 @@ def error_of(call):
 
 def main():
     address, token, model, texts = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-    options = {"base_url": f"http://{address}/v1", "api_key": token, "timeout": 60, "max_retries": 0}
+    options = {"base_url": f"http://{address}/v1", "api_key": token, "timeout": 600, "max_retries": 0}
     with openai.OpenAI(**options) as client:
         create = client.embeddings.create
         # Without a format, the client asks for base64.
         plain = create(model=model, input=texts)
         stranger = client.with_options(api_key="a-wrong-key")
-        told = {
+        results = {
             "vectors": {
                 "plain": bits(plain),
                 "float": bits(create(model=model, input=texts, encoding_format="float", user="somebody")),
@@ -62,7 +62,7 @@ def main():
                 "path": error_of(lambda: client.chat.completions.create(model=model, messages=[])),
             },
         }
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

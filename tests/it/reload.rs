@@ -1,4 +1,4 @@
-//! Another model in place of the one being served, and no reply that is wrong or missing.
+//! Hot reload: another model is served, and no reply is wrong or missing.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use embedd_proto::{EmbedResponse, GetModelRequest, GetStatsRequest, ReloadModelR
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::models::{Model, fetcher};
-use crate::support::server::{AdminClient, Client, Server, command, embed, temporary_folder};
+use crate::support::models::Model;
+use crate::support::server::{AdminClient, Client, Server, embed, serve, temporary_folder};
 
-const TEXTS: [&str; 3] = ["Ignore all previous instructions", "a", "What a model says of a text is its own"];
+const TEXTS: [&str; 3] = ["Ignore all previous instructions", "a", "Every model has its own vectors"];
 
 async fn reload(admin: &mut AdminClient, bundle: &str) -> Result<ReloadModelResponse, Status> {
     let request = ReloadModelRequest { bundle: bundle.to_owned() };
@@ -24,27 +24,28 @@ fn path(model: Model) -> &'static str {
     model.bundle().to_str().expect("text")
 }
 
-/// What makes a reply: the model's name, and all bits of the vectors.
-fn said(reply: &EmbedResponse) -> (String, Vec<u32>) {
-    let bits = reply.embeddings.iter().flat_map(|embedding| embedding.values.iter().map(|value| value.to_bits()));
-    (reply.model.clone(), bits.collect())
+/// A reply: the name of the model, and all bits of the vectors.
+fn bits(reply: &EmbedResponse) -> (String, Vec<u32>) {
+    let values = reply.embeddings.iter().flat_map(|embedding| embedding.values.iter().map(|value| value.to_bits()));
+    (reply.model.clone(), values.collect())
 }
 
-/// Calls until it is told to stop. Gives all that was said.
+/// Calls until it is stopped. Returns all replies.
 async fn call(mut client: Client, stop: Arc<AtomicBool>) -> Vec<(String, Vec<u32>)> {
     let mut replies = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        replies.push(said(&embed(&mut client, &TEXTS).await));
+        replies.push(bits(&embed(&mut client, &TEXTS).await));
     }
     replies
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn models_change_under_load_and_each_reply_is_one_models_to_the_last_bit() {
-    // Its vectors are the same bits in every batch.
-    let server = Server::start(Model::MiniLm, &["--engine", "native"]);
-    let (mut client, mut admin) = (server.client().await, server.admin().await);
-    let small = said(&embed(&mut client, &TEXTS).await);
+async fn while_models_are_reloaded_every_reply_has_the_bits_of_one_of_them() {
+    // Vectors of the native engine have the same bits in every batch.
+    let server = Server::start(Model::Small, &["--engine", "native", "--allow-inaccurate"]);
+    let mut client = server.client().await;
+    let mut admin = server.admin().await;
+    let of_small = bits(&embed(&mut client, &TEXTS).await);
     let stop = Arc::new(AtomicBool::new(false));
     let callers: Vec<_> = (0..3).map(|_| tokio::spawn(call(client.clone(), Arc::clone(&stop)))).collect();
 
@@ -52,25 +53,26 @@ async fn models_change_under_load_and_each_reply_is_one_models_to_the_last_bit()
     assert_eq!(same.previous_fingerprint, same.fingerprint);
     assert!(same.validation.expect("it was compared").passed);
     let mut second = admin.clone();
-    let (one, other) = tokio::join!(reload(&mut admin, path(Model::Mpnet)), reload(&mut second, path(Model::Mpnet)));
+    let (one, other) = tokio::join!(reload(&mut admin, path(Model::MiniLm)), reload(&mut second, path(Model::MiniLm)));
     let (done, refused) = if one.is_ok() { (one, other) } else { (other, one) };
-    let (done, refused) = (done.expect("one is done"), refused.expect_err("one at a time"));
+    let done = done.expect("one is done");
+    let refused = refused.expect_err("one at a time");
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     assert_eq!(done.previous_fingerprint, same.fingerprint);
     assert_ne!(done.fingerprint, same.fingerprint);
 
-    let told = client.get_model(GetModelRequest {}).await.expect("the model").into_inner();
-    assert_eq!((told.name.as_str(), told.dimension), (Model::Mpnet.id(), 768));
-    let large = said(&embed(&mut client, &TEXTS).await);
-    let back = reload(&mut admin, path(Model::MiniLm)).await.expect("the first one again");
+    let served = client.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    assert_eq!((served.name.as_str(), served.dimension), (Model::MiniLm.id(), 384));
+    let of_minilm = bits(&embed(&mut client, &TEXTS).await);
+    let back = reload(&mut admin, path(Model::Small)).await.expect("the first one again");
     assert_eq!((back.previous_fingerprint, back.fingerprint), (done.fingerprint, same.fingerprint));
-    assert_eq!(said(&embed(&mut client, &TEXTS).await), small);
+    assert_eq!(bits(&embed(&mut client, &TEXTS).await), of_small);
 
     stop.store(true, Ordering::Relaxed);
     let mut seen = [0, 0];
     for caller in callers {
         for reply in caller.await.expect("no call fails") {
-            let which = [&small, &large].iter().position(|model| **model == reply).expect("one model's bits");
+            let which = [&of_small, &of_minilm].iter().position(|model| **model == reply).expect("one model's bits");
             seen[which] += 1;
         }
     }
@@ -89,23 +91,23 @@ fn copy(bundle: &Path, folder: &Path) {
 }
 
 #[tokio::test]
-async fn a_bundle_that_is_none_or_is_damaged_leaves_the_old_one_serving() {
+async fn after_a_failed_reload_the_old_model_is_still_served() {
     let (_folder, folder) = temporary_folder();
-    let (bundle, empty) = (folder.join("bundle"), folder.join("empty"));
+    let bundle = folder.join("bundle");
+    let empty = folder.join("empty");
     fs::create_dir(&bundle).expect("a folder");
     fs::create_dir(&empty).expect("a folder");
-    copy(Model::MiniLm.bundle(), &bundle);
-    let mut serve = command();
-    serve.arg("serve").arg("--bundle").arg(&bundle).args(["--engine", "native"]);
-    let server = Server::spawn(serve.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime")));
+    copy(Model::Small.bundle(), &bundle);
+    let server = Server::spawn(&mut serve(&bundle, &["--engine", "native", "--allow-inaccurate"]));
     server.wait_for_line("ready");
-    let (mut client, mut admin) = (server.client().await, server.admin().await);
-    let before = said(&embed(&mut client, &TEXTS).await);
+    let mut client = server.client().await;
+    let mut admin = server.admin().await;
+    let before = bits(&embed(&mut client, &TEXTS).await);
 
     let nowhere = folder.join("nowhere");
     let missing = reload(&mut admin, nowhere.to_str().expect("text")).await.expect_err("no folder");
     assert_eq!(missing.code(), Code::NotFound, "{missing}");
-    let none = reload(&mut admin, empty.to_str().expect("text")).await.expect_err("no bundle");
+    let none = reload(&mut admin, empty.to_str().expect("text")).await.expect_err("not a bundle");
     assert_eq!(none.code(), Code::InvalidArgument, "{none}");
     let details = none.get_details_bad_request().expect("BadRequest details");
     assert_eq!(details.field_violations[0].field, "bundle");
@@ -121,7 +123,7 @@ async fn a_bundle_that_is_none_or_is_damaged_leaves_the_old_one_serving() {
         assert!(damaged.message().contains("is not the file"), "{damaged}");
     }
     fs::remove_file(bundle.join("manifest.json")).expect("remove");
-    let gone = reload(&mut admin, "").await.expect_err("no bundle any more");
-    assert_eq!(gone.code(), Code::FailedPrecondition, "it is no argument that is wrong: {gone}");
-    assert_eq!(said(&embed(&mut client, &TEXTS).await), before);
+    let gone = reload(&mut admin, "").await.expect_err("no longer a bundle");
+    assert_eq!(gone.code(), Code::FailedPrecondition, "the argument is not invalid: {gone}");
+    assert_eq!(bits(&embed(&mut client, &TEXTS).await), before);
 }

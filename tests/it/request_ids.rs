@@ -1,20 +1,19 @@
-//! The id of a request: in replies, in the details of errors, in log lines.
+//! Request ids: in replies, in the details of errors, in log lines.
 
 use embedd_client::Client;
 use embedd_proto::tei::EmbedRequest as TeiRequest;
 use embedd_proto::tei::embed_client::EmbedClient;
-use embedd_proto::{ClearCacheRequest, EmbedRequest, GetModelRequest};
+use embedd_proto::{ClearCacheRequest, GetModelRequest};
 use tonic::client::Grpc;
 use tonic::metadata::MetadataMap;
-use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
-use crate::support::authority::write;
 use crate::support::http::{get, get_with};
 use crate::support::models::Model;
-use crate::support::server::{HTTP, Server, temporary_folder};
+use crate::support::server::{Server, request as texts, shared, temporary_folder};
+use crate::support::tls::write;
 
 fn named<T>(id: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -22,27 +21,22 @@ fn named<T>(id: &str, message: T) -> Request<T> {
     request
 }
 
-fn texts(texts: &[&str]) -> EmbedRequest {
-    EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), ..Default::default() }
-}
-
 fn id_of(metadata: &MetadataMap) -> &str {
     metadata.get("x-request-id").expect("an id").to_str().expect("text")
 }
 
-/// A call that no service has.
-async fn call_nothing(server: &Server, id: &str) -> Status {
-    let channel = Endpoint::from_shared(format!("http://{}", server.address)).expect("an address");
-    let mut grpc = Grpc::new(channel.connect().await.expect("a connection"));
+/// Calls a method that does not exist.
+async fn call_unknown_method(server: &Server, id: &str) -> Status {
+    let mut grpc = Grpc::new(server.channel().await);
     grpc.ready().await.expect("a connection");
     let codec = ProstCodec::<GetModelRequest, GetModelRequest>::default();
     let path = "/nobody.Knows/Me".try_into().expect("a path");
-    grpc.unary(named(id, GetModelRequest {}), path, codec).await.expect_err("there is no such call")
+    grpc.unary(named(id, GetModelRequest {}), path, codec).await.expect_err("an unknown method")
 }
 
 #[tokio::test]
-async fn callers_find_their_requests_in_the_log_by_ids_of_theirs_or_ours() {
-    let server = Server::start(Model::MiniLm, &[&HTTP[..], &["--log-level", "info,embedd=debug"]].concat());
+async fn log_lines_have_the_request_id_of_the_caller_or_a_generated_one() {
+    let server = Server::start(Model::Small, &["--log-level", "info,embedd=debug"]);
     let mut client = server.client().await;
     let unnamed = Request::new(texts(&["a text"]));
     for (request, given) in [(named("mine-1", texts(&["a text"])), "mine-1"), (unnamed, "")] {
@@ -69,29 +63,29 @@ async fn callers_find_their_requests_in_the_log_by_ids_of_theirs_or_ours() {
 }
 
 #[tokio::test]
-async fn errors_tell_the_id_however_early_a_call_is_refused() {
+async fn all_errors_have_the_request_id_even_those_of_calls_that_are_rejected_early() {
     let (_folder, folder) = temporary_folder();
-    let server = Server::start(Model::MiniLm, &[]);
+    let server = shared(Model::Small);
     let wrong = server.client().await.embed(named("wrong", texts(&[]))).await.expect_err("no texts");
     assert_eq!(id_of(wrong.metadata()), "wrong");
     assert_eq!(wrong.get_details_request_info().expect("the id").request_id, "wrong");
     assert_eq!(wrong.get_details_bad_request().expect("the field").field_violations[0].field, "texts");
-    let unknown = call_nothing(&server, "unknown").await;
+    let unknown = call_unknown_method(server, "unknown").await;
     assert_eq!((unknown.code(), id_of(unknown.metadata())), (Code::Unimplemented, "unknown"));
 
-    let mut tei = EmbedClient::connect(format!("http://{}", server.address)).await.expect("a connection");
+    let mut tei = EmbedClient::connect(server.url()).await.expect("a connection");
     let too_long = TeiRequest { inputs: "word ".repeat(600), ..Default::default() };
     let mut replies = tei.embed_stream(named("ended", tokio_stream::iter([too_long]))).await.expect("a stream");
     let ended = replies.get_mut().message().await.expect_err("too many tokens");
     assert_eq!(id_of(ended.metadata()), "ended");
     assert_eq!(ended.get_details_request_info().expect("the id").request_id, "ended");
 
-    let client = Client::connect(&format!("http://{}", server.address)).await.expect("a client");
+    let client = Client::connect(&server.url()).await.expect("a client");
     let error = client.embed(["x".repeat(100_000)]).await.expect_err("too large");
     let id = error.request_id().expect("an id");
     assert!(id.len() == 32 && error.to_string().ends_with(&format!("[request {id}]")), "{error}");
 
-    let closed = Server::start(Model::MiniLm, &["--token-file", &write(&folder, "tokens", "secret")]);
+    let closed = Server::start(Model::Small, &["--token-file", &write(&folder, "tokens", "secret")]);
     let refused = closed.client().await.embed(named("refused", texts(&["a text"]))).await.expect_err("no token");
     assert_eq!((refused.code(), id_of(refused.metadata())), (Code::Unauthenticated, "refused"));
 }

@@ -1,4 +1,4 @@
-//! No text of a request, and no token, gets into what the server writes and sends elsewhere, whatever becomes of the request.
+//! No text of a request and no token appears in logs, spans or metrics, whether the request succeeds or fails.
 
 use std::fs::{self, File};
 use std::time::Duration;
@@ -16,22 +16,21 @@ use embedd_proto::{
 use serde_json::{Value, json};
 use tonic::Request;
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
 use crate::support::all;
-use crate::support::authority::write;
 use crate::support::collector::Collector;
 use crate::support::http::{get, post};
 use crate::support::models::Model;
-use crate::support::server::{HTTP, Server, serve, temporary_folder};
+use crate::support::server::{Server, serve, temporary_folder};
+use crate::support::tls::write;
 
-/// In every text; the tokeniser knows it only by its parts, and normalises it.
+/// Part of every text. The tokenizer splits it, and normalizes it.
 const MARKER: &str = "zyxwvmärker";
-/// What is left of it in whatever form.
+/// The part of it that survives in any form.
 const PART: &str = "zyxwvm";
 const TOKEN: &str = "zyxwvmtoken";
-/// Everything that anything in the process can say.
+/// Everything that the process can log.
 const EVERYTHING: &str =
     "trace,h2=trace,hyper=trace,ort=trace,rustls=trace,tokenizers=trace,tonic=trace,tower=trace,ureq=trace";
 
@@ -39,12 +38,12 @@ fn text(number: usize) -> String {
     format!("{MARKER} {number}")
 }
 
-/// Of so many texts, each with the marker.
+/// A request of texts with the marker.
 fn marked(texts: usize) -> EmbedRequest {
     EmbedRequest { texts: (0..texts).map(text).collect(), ..Default::default() }
 }
 
-/// Whatever is beyond some hundred tokens.
+/// A text of some hundred tokens.
 fn long() -> String {
     text(0).repeat(100)
 }
@@ -55,15 +54,10 @@ fn with_token<T>(message: T) -> Request<T> {
     request
 }
 
-async fn channel(server: &Server) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).expect("an address");
-    endpoint.connect().await.expect("a connection")
-}
-
 async fn call_own_protocol(server: &Server) {
     let mut client = server.client().await;
     client.embed(with_token(marked(3))).await.expect("embeddings");
-    client.embed(with_token(marked(3))).await.expect("embeddings of the cache");
+    client.embed(with_token(marked(3))).await.expect("embeddings from the cache");
     client.count_tokens(with_token(CountTokensRequest { texts: marked(2).texts })).await.expect("counts");
     let requests = with_token(tokio_stream::iter([marked(2), marked(300)]));
     let replies = client.embed_stream(requests).await.expect("a stream").into_inner();
@@ -71,7 +65,7 @@ async fn call_own_protocol(server: &Server) {
 
     client.embed(marked(1)).await.expect_err("no token");
     client.embed(with_token(marked(300))).await.expect_err("too many texts");
-    client.embed(with_token(EmbedRequest { encoding: 9, ..marked(1) })).await.expect_err("no such encoding");
+    client.embed(with_token(EmbedRequest { encoding: 9, ..marked(1) })).await.expect_err("an unknown encoding");
     client.embed(with_token(EmbedRequest { dimensions: Some(0), ..marked(1) })).await.expect_err("no dimensions");
     let of = |text: String| EmbedRequest { texts: vec![text], ..Default::default() };
     let too_long = EmbedRequest { truncation: Truncation::Reject.into(), ..of(long()) };
@@ -84,18 +78,18 @@ async fn call_own_protocol(server: &Server) {
 }
 
 async fn call_tei(server: &Server) {
-    let mut client = EmbedClient::new(channel(server).await);
+    let mut client = EmbedClient::new(server.channel().await);
     let of = |inputs: String| TeiRequest { inputs, ..Default::default() };
     client.embed(with_token(of(text(0)))).await.expect("an embedding");
     client.embed(with_token(of(long()))).await.expect_err("too many tokens");
     let requests = with_token(tokio_stream::iter([of(text(1)), of(long().repeat(100))]));
     assert!(all(client.embed_stream(requests).await.expect("a stream").into_inner()).await.1.is_some());
     let request = EncodeRequest { inputs: text(0), ..Default::default() };
-    TokenizeClient::new(channel(server).await).tokenize(with_token(request)).await.expect("tokens");
+    TokenizeClient::new(server.channel().await).tokenize(with_token(request)).await.expect("tokens");
 }
 
 async fn call_open_inference(server: &Server) {
-    let mut client = GrpcInferenceServiceClient::new(channel(server).await);
+    let mut client = GrpcInferenceServiceClient::new(server.channel().await);
     let of = |model: &str, text: Vec<u8>| {
         let contents = Some(InferTensorContents { bytes_contents: vec![text], ..Default::default() });
         let (name, datatype) = ("text".to_owned(), "BYTES".to_owned());
@@ -104,24 +98,24 @@ async fn call_open_inference(server: &Server) {
     };
     let name = Model::MiniLm.name();
     client.model_infer(of(name, text(0).into_bytes())).await.expect("an embedding");
-    client.model_infer(of(&text(0), text(0).into_bytes())).await.expect_err("no such model");
-    client.model_infer(of(name, [text(0).as_bytes(), b"\xff"].concat())).await.expect_err("no UTF-8");
+    client.model_infer(of(&text(0), text(0).into_bytes())).await.expect_err("an unknown model");
+    client.model_infer(of(name, [text(0).as_bytes(), b"\xff"].concat())).await.expect_err("not UTF-8");
 }
 
-/// Messages that are none: where a request has a switch, or a list of texts, there is something else.
+/// Messages of other types: fields have other types than in the request of the method.
 async fn call_with_nonsense(server: &Server) {
-    let mut grpc = Grpc::new(channel(server).await);
+    let mut grpc = Grpc::new(server.channel().await);
     let other_type = EmbedResponse { model: MARKER.to_owned(), ..Default::default() };
     for path in ["/embedd.v1.EmbeddingService/Embed", "/embedd.v1.EmbeddingService/None", "/zyxwvmethod/Embed"] {
         grpc.ready().await.expect("a connection");
         let (codec, path) = (ProstCodec::<EmbedResponse, EmbedResponse>::default(), path.try_into().expect("a path"));
-        grpc.unary(with_token(other_type.clone()), path, codec).await.expect_err("no message");
+        grpc.unary(with_token(other_type.clone()), path, codec).await.expect_err("an unreadable message");
     }
     let infer = ModelInferRequest { raw_input_contents: vec![b"zyxwvm\xff\xfe".to_vec()], ..Default::default() };
     grpc.ready().await.expect("a connection");
     let path = "/embedd.v1.EmbeddingService/CountTokens".try_into().expect("a path");
     let codec = ProstCodec::<ModelInferRequest, EmbedResponse>::default();
-    // What field 7 is to the one is nothing to the other, which passes over it, and finds no texts.
+    // The server ignores field 7, which CountTokensRequest does not have, and finds no texts.
     grpc.unary(with_token(infer), path, codec).await.expect_err("no texts");
 }
 
@@ -162,7 +156,7 @@ async fn call_admin(server: &Server) {
     admin.reload_model(ReloadModelRequest { bundle: "/nowhere".to_owned() }).await.expect_err("no folder");
 }
 
-/// The secret as log lines may show it: as it is, as numbers of its bytes in lists, and in hex.
+/// The secret in the forms that log lines may have: as text, as lists of bytes, in hexadecimal.
 fn forms(secret: &str) -> Vec<String> {
     let list = |write: fn(&u8) -> String, between: &str| {
         secret.bytes().map(|byte| write(&byte)).collect::<Vec<_>>().join(between)
@@ -178,12 +172,12 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_of_requests_are_in_no_line_no_span_and_no_metric() {
+async fn texts_and_tokens_are_in_no_log_line_no_span_and_no_metric() {
     let (_folder, folder) = temporary_folder();
     let (tokens, collector) = (write(&folder, "tokens", TOKEN), Collector::start().await);
     for engine in ["native", "fp32"] {
         let flags = ["--engine", engine, "--cache-bytes", "1MiB", "--shutdown-grace", "0s", "--token-file", &tokens];
-        let mut command = serve(Model::MiniLm, &[&HTTP[..], &flags].concat());
+        let mut command = serve(Model::MiniLm.bundle(), &flags);
         command.args(["--log-level", EVERYTHING, "--otlp-endpoint", &collector.url()]);
         command.stdout(File::create(folder.join("stdout")).expect("a file"));
         let server = Server::spawn(&mut command);
@@ -196,10 +190,11 @@ async fn texts_of_requests_are_in_no_line_no_span_and_no_metric() {
         call_admin(&server).await;
         let metrics = get(server.http(), "/metrics").body;
         server.signal("TERM");
-        assert_eq!(server.wait().code(), Some(0));
+        assert_eq!(server.exit().await.code(), Some(0));
 
-        let (lines, stdout) = (server.said(), fs::read_to_string(folder.join("stdout")).expect("text"));
-        // The haystacks are those that were meant.
+        let lines = server.log();
+        let stdout = fs::read_to_string(folder.join("stdout")).expect("text");
+        // What is searched is complete.
         for hay in ["\"TRACE\"", "h2::", "\"call\"", "INVALID_ARGUMENT", "\"embedd::batch::worker\""] {
             assert!(lines.contains(hay), "{hay} is in the log");
         }
@@ -213,6 +208,6 @@ async fn texts_of_requests_are_in_no_line_no_span_and_no_metric() {
             }
         }
         let quoted = lines.lines().find(|line| line.contains("\"TRACE\"") && line.contains("\"tokenizers::"));
-        assert!(quoted.is_none(), "a character: {}", quoted.unwrap_or_default());
+        assert!(quoted.is_none(), "the tokenizer logs characters: {}", quoted.unwrap_or_default());
     }
 }

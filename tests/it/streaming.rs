@@ -1,4 +1,4 @@
-//! `EmbedStream`: replies in order, errors that do not end the stream, flow control, and the end.
+//! `EmbedStream`: replies in order, errors that do not end the stream, flow control, and its end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,15 +12,11 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Code, Request};
 use tonic_types::{RpcStatusExt as _, pb};
 
-use crate::support::all;
 use crate::support::models::Model;
-use crate::support::server::{Server, embed, shared};
+use crate::support::server::{Server, embed, request, shared};
+use crate::support::{all, bare};
 
-fn request(texts: &[&str]) -> EmbedRequest {
-    EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), ..Default::default() }
-}
-
-async fn answers(
+async fn replies_to(
     server: &Server,
     requests: impl Stream<Item = EmbedRequest> + Send + 'static,
 ) -> (Vec<EmbedResponse>, Option<tonic::Status>) {
@@ -28,11 +24,11 @@ async fn answers(
 }
 
 #[tokio::test]
-async fn replies_come_in_the_order_of_the_requests_with_the_vectors_that_embed_gives() {
+async fn replies_have_the_order_of_the_requests_and_the_vectors_of_embed() {
     let server = shared(Model::MiniLm);
     let texts: Vec<String> = (0..60).map(|index| format!("{index} {}", "word ".repeat((index * 37) % 120))).collect();
     let requests = texts.clone().into_iter().map(|text| request(&[&text]));
-    let (replies, end) = answers(&server, tokio_stream::iter(requests)).await;
+    let (replies, end) = replies_to(server, tokio_stream::iter(requests)).await;
     assert!(end.is_none(), "{end:?}");
     assert_eq!(replies.len(), texts.len());
     let mut client = server.client().await;
@@ -45,10 +41,10 @@ async fn replies_come_in_the_order_of_the_requests_with_the_vectors_that_embed_g
 }
 
 #[tokio::test]
-async fn a_bad_request_is_told_and_the_stream_goes_on() {
+async fn an_invalid_request_gets_an_error_and_the_stream_continues() {
     let server = shared(Model::MiniLm);
     let requests = [request(&["a"]), request(&[]), request(&["b"]), EmbedRequest { encoding: 9, ..request(&["c"]) }];
-    let (replies, end) = answers(&server, tokio_stream::iter(requests)).await;
+    let (replies, end) = replies_to(server, tokio_stream::iter(requests)).await;
     assert!(end.is_none(), "{end:?}");
     let codes: Vec<Option<i32>> = replies.iter().map(|reply| reply.error.as_ref().map(|error| error.code)).collect();
     let invalid = Some(Code::InvalidArgument as i32);
@@ -59,24 +55,24 @@ async fn a_bad_request_is_told_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_ends_the_stream_after_what_came_before() {
-    let server = Server::start(Model::MiniLm, &["--max-message-bytes", "1KiB", "--max-text-bytes", "1KiB"]);
+async fn a_message_that_is_too_large_ends_the_stream_after_earlier_replies() {
+    let server = Server::start(Model::Small, &["--max-message-bytes", "1KiB", "--max-text-bytes", "1KiB"]);
     let large = "x".repeat(2000);
     assert!(request(&[&large]).encoded_len() > 1024);
     let (replies, end) =
-        answers(&server, tokio_stream::iter([request(&["a"]), request(&[&large]), request(&["b"])])).await;
+        replies_to(&server, tokio_stream::iter([request(&["a"]), request(&[&large]), request(&["b"])])).await;
     assert_eq!((replies.len(), end.map(|status| status.code())), (1, Some(Code::OutOfRange)));
 }
 
 #[tokio::test]
 async fn a_stream_without_requests_ends_without_replies() {
-    let (replies, end) = answers(&shared(Model::MiniLm), tokio_stream::empty()).await;
+    let (replies, end) = replies_to(shared(Model::Small), tokio_stream::empty()).await;
     assert!(replies.is_empty() && end.is_none(), "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_that_does_not_read_is_not_read_from() {
-    let server = shared(Model::MiniLm);
+async fn the_server_reads_no_requests_of_a_caller_that_reads_no_replies() {
+    let server = shared(Model::Small);
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
     let requests = tokio_stream::iter(0..1_000_000).map(move |_| {
@@ -93,26 +89,24 @@ async fn a_caller_that_does_not_read_is_not_read_from() {
         }
         before = now;
     }
-    // Requests of some 25 bytes: HTTP/2's window of a stream holds a megabyte of them, and 32 are under way.
-    assert!(before < 200_000, "{before} requests were sent before it came to a halt");
+    // Requests of some 25 bytes: HTTP/2's window of a stream holds a megabyte of them, and 32 are in progress.
+    assert!(before < 200_000, "{before} requests were sent before the caller had to wait");
     drop(replies);
-    embed(&mut server.client().await, &["the server goes on"]).await;
+    embed(&mut server.client().await, &["the server still answers"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_has_a_deadline() {
-    let server = shared(Model::MiniLm);
-    let (_sender, requests) = mpsc::channel::<EmbedRequest>(1);
-    let mut call = Request::new(ReceiverStream::new(requests));
+#[tokio::test]
+async fn a_stream_ends_at_its_deadline() {
+    let mut call = Request::new(());
     call.set_timeout(Duration::from_millis(200));
-    let mut replies = server.client().await.embed_stream(call).await.expect("a stream").into_inner();
-    let status = replies.message().await.expect_err("its time is over");
+    let method = "embedd.v1.EmbeddingService/EmbedStream";
+    let status = bare::call_and_send_nothing(shared(Model::Small), method, call).await;
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_is_told_that_the_server_stops_and_loses_nothing_that_was_read() {
-    let server = Server::start(Model::MiniLm, &["--shutdown-grace", "50ms"]);
+async fn a_stream_ends_with_unavailable_when_the_server_stops_and_no_reply_is_lost() {
+    let server = Server::start(Model::Small, &["--shutdown-grace", "50ms"]);
     let (sender, requests) = mpsc::channel(10);
     let mut client = server.client().await;
     let mut replies = client.embed_stream(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
@@ -123,5 +117,5 @@ async fn a_stream_is_told_that_the_server_stops_and_loses_nothing_that_was_read(
     server.signal("TERM");
     let status = replies.message().await.expect_err("the server stops");
     assert_eq!(status.code(), Code::Unavailable, "{status}");
-    assert_eq!(tokio::task::spawn_blocking(move || server.wait().code()).await.expect("no panic"), Some(0));
+    assert_eq!(server.exit().await.code(), Some(0));
 }

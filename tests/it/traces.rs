@@ -1,23 +1,24 @@
-//! Spans, as a collector receives them.
+//! Traces, as a collector receives them.
 
-use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use embedd_proto::{EmbedRequest, GetStatsRequest};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use serde_json::json;
-use tonic::Request;
-use tonic::transport::Endpoint;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::collector::{Collector, attribute};
 use crate::support::http::{get, get_with, post};
 use crate::support::models::Model;
-use crate::support::server::{HTTP, Server, embed, serve};
-use crate::support::until_late;
+use crate::support::server::{Server, embed, long_texts, serve};
+use crate::support::{PATIENCE, bare};
 
 const EMBED: &str = "embedd.v1.EmbeddingService/Embed";
 const STREAM: &str = "embedd.v1.EmbeddingService/EmbedStream";
@@ -26,9 +27,9 @@ const STATS: &str = "embedd.v1.AdminService/GetStats";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// A server that sends its spans soon.
-fn traced(collector: &Collector, flags: &[&str]) -> Server {
-    let mut command = serve(Model::MiniLm, flags);
+/// A server that soon sends its spans.
+fn traced(collector: &Collector, model: Model, flags: &[&str]) -> Server {
+    let mut command = serve(model.bundle(), flags);
     command.args(["--otlp-endpoint", &collector.url()]).env("OTEL_BSP_SCHEDULE_DELAY", "50");
     command.env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=a-test");
     let server = Server::spawn(&mut command);
@@ -60,7 +61,7 @@ fn find<'s>(spans: &'s [Span], name: &str) -> &'s Span {
     spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:?}"))
 }
 
-/// In alphabetical order.
+/// The names in alphabetical order.
 fn names<'s>(spans: impl IntoIterator<Item = &'s Span>) -> Vec<&'s str> {
     let mut names: Vec<&str> = spans.into_iter().map(|span| span.name.as_str()).collect();
     names.sort_unstable();
@@ -88,9 +89,9 @@ fn is_within(span: &Span, parent: &Span) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_and_its_stages_stand_in_the_callers_trace() {
+async fn the_spans_of_a_call_and_its_stages_belong_to_the_trace_of_the_caller() {
     let collector = Collector::start().await;
-    let server = traced(&collector, &[]);
+    let server = traced(&collector, Model::Small, &[]);
     let metadata = [("traceparent", &*traceparent("01")), ("tracestate", "vendor=1"), ("x-request-id", "mine")];
     server.client().await.embed(with(texts(3), &metadata)).await.expect("embeddings");
 
@@ -129,7 +130,7 @@ async fn a_call_and_its_stages_stand_in_the_callers_trace() {
     let batched: usize = runs
         .map(|run| attribute(&run.attributes, "embedd.batch_texts").expect("a number").parse::<usize>().expect("one"))
         .sum();
-    assert_eq!(batched, 3, "nobody else calls");
+    assert_eq!(batched, 3, "there are no other calls");
 
     let resource = collector.resource();
     for (key, value) in [
@@ -143,12 +144,11 @@ async fn a_call_and_its_stages_stand_in_the_callers_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_of_a_stream_and_vectors_of_the_cache_are_parts_of_their_call_and_probes_are_not_traced() {
+async fn requests_of_a_stream_are_children_of_their_call_and_probes_are_not_traced() {
     let collector = Collector::start().await;
-    let server = traced(&collector, &[&HTTP[..], &["--cache-bytes", "1MiB"]].concat());
+    let server = traced(&collector, Model::Small, &["--cache-bytes", "1MiB"]);
     let metadata = [("traceparent", &*traceparent("01"))];
-    let channel = Endpoint::from_shared(format!("http://{}", server.address)).expect("an address").connect().await;
-    let mut health = HealthClient::new(channel.expect("a connection"));
+    let mut health = HealthClient::new(server.channel().await);
     health.check(with(HealthCheckRequest::default(), &metadata)).await.expect("a status");
     for path in ["/healthz", "/readyz", "/metrics"] {
         assert_eq!(get(server.http(), path).status, 200);
@@ -169,10 +169,11 @@ async fn requests_of_a_stream_and_vectors_of_the_cache_are_parts_of_their_call_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn openais_calls_for_embeddings_are_traced_as_http() {
+async fn openai_requests_are_traced_as_http() {
     let collector = Collector::start().await;
-    let server = traced(&collector, &HTTP);
-    let (parent, body) = (traceparent("01"), json!({ "model": Model::MiniLm.name(), "input": ["a", "b"] }).to_string());
+    let server = traced(&collector, Model::Small, &[]);
+    let parent = traceparent("01");
+    let body = json!({ "model": Model::Small.name(), "input": ["a", "b"] }).to_string();
     let headers = [("traceparent", parent.as_str()), ("x-request-id", "mine")];
     assert_eq!(get_with(server.http(), "/v1/models", &headers).status, 200);
     for (body, status) in [("{}", 400), (body.as_str(), 200)] {
@@ -200,9 +201,9 @@ async fn openais_calls_for_embeddings_are_traced_as_http() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn failures_are_told_and_those_of_callers_are_no_errors() {
+async fn spans_have_the_status_of_their_call_and_only_failures_of_the_server_are_errors() {
     let collector = Collector::start().await;
-    let server = traced(&collector, &[]);
+    let server = traced(&collector, Model::MiniLm, &["--sessions", "1", "--threads", "1"]);
     let mut client = server.client().await;
     client.embed(EmbedRequest::default()).await.expect_err("no texts");
     let spans = collector.wait_for(EMBED, 1).await;
@@ -211,14 +212,11 @@ async fn failures_are_told_and_those_of_callers_are_no_errors() {
     assert_eq!((status(refused), spans.len()), (StatusCode::Unset, 1));
     assert!(refused.parent_span_id.is_empty(), "it begins a trace");
 
-    let calls = until_late(async || {
-        // About two seconds of work for one session, and no more than some ten milliseconds for the tokeniser.
-        let mut late = Request::new(EmbedRequest { texts: vec!["word ".repeat(250); 100], ..Default::default() });
-        late.set_timeout(Duration::from_millis(200));
-        client.embed(late).await.expect_err("too late")
-    })
-    .await;
-    let spans = collector.wait_for(EMBED, 1 + calls).await;
+    // Seconds of work.
+    let mut late = Request::new(long_texts(256));
+    late.set_timeout(Duration::from_millis(200));
+    assert_eq!(bare::call(&server, EMBED, late).await.code(), Code::DeadlineExceeded);
+    let spans = collector.wait_for(EMBED, 2).await;
     let late = spans.iter().rfind(|span| span.name == EMBED).expect("some of them");
     assert_attributes(late, &[("rpc.grpc.status_code", "4")]);
     assert_eq!(status(late), StatusCode::Error);
@@ -228,28 +226,28 @@ async fn failures_are_told_and_those_of_callers_are_no_errors() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_callers_decision_outdoes_the_ratio_and_the_end_sends_what_waits() {
+async fn the_decision_of_the_caller_overrides_the_ratio_and_the_shutdown_sends_the_last_spans() {
     let collector = Collector::start().await;
     let flags = ["--trace-ratio", "0", "--shutdown-grace", "0s", "--otlp-endpoint", &collector.url()];
-    let server = Server::start(Model::MiniLm, &flags);
+    let server = Server::start(Model::Small, &flags);
     let mut client = server.client().await;
     embed(&mut client, &["nobody asked for a trace"]).await;
     for sampled in ["00", "01"] {
         client.embed(with(texts(1), &[("traceparent", &*traceparent(sampled))])).await.expect("embeddings");
     }
     drop(client);
-    // Spans are sent every five seconds, and at the end.
+    // Spans are sent every five seconds, and at the shutdown.
     server.signal("TERM");
-    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(server.exit().await.code(), Some(0));
     let spans = collector.spans();
     assert_eq!(names(&spans), ["embed", EMBED, "infer", "queue", "tokenize"]);
     assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_who_traces_nothing_is_not_traced_whatever_the_ratio() {
+async fn calls_whose_caller_does_not_sample_them_have_no_spans() {
     let collector = Collector::start().await;
-    let server = traced(&collector, &[]);
+    let server = traced(&collector, Model::Small, &[]);
     let mut client = server.client().await;
     client.embed(with(texts(1), &[("traceparent", &*traceparent("00"))])).await.expect("embeddings");
     embed(&mut client, &["a trace of its own"]).await;
@@ -257,33 +255,50 @@ async fn a_caller_who_traces_nothing_is_not_traced_whatever_the_ratio() {
     assert!(spans.iter().all(|span| hex(&span.trace_id) != TRACE), "{spans:?}");
 }
 
+/// A server whose collector is at this address.
+fn traced_to(address: SocketAddr) -> Server {
+    let url = format!("http://{address}");
+    let mut command = serve(Model::Small.bundle(), &["--shutdown-grace", "0s", "--otlp-endpoint", &url]);
+    let server = Server::spawn(command.env("OTEL_BSP_SCHEDULE_DELAY", "50"));
+    server.wait_for_line("ready");
+    server
+}
+
+/// Asserts that the server answers calls and stops. If each of them waited for the collector, it would take too long.
+async fn assert_unhindered(server: &Server) {
+    let mut client = server.client().await;
+    let calls = async {
+        for _ in 0..200 {
+            embed(&mut client, &["served as usual"]).await;
+        }
+    };
+    timeout(PATIENCE, calls).await.expect("answers");
+    drop(client);
+    server.signal("TERM");
+    assert_eq!(server.exit().await.code(), Some(0));
+    let warnings = server.log().matches("spans cannot be sent").count();
+    assert!(warnings <= 1, "{warnings} warnings");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_not_there_or_never_answers_is_told_of_once_and_holds_up_nothing() {
-    // It takes connections and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    for address in [silent.local_addr().expect("an address"), gone] {
-        let url = format!("http://{address}");
-        let mut command = serve(Model::MiniLm, &["--shutdown-grace", "0s", "--otlp-endpoint", &url]);
-        let server = Server::spawn(command.env("OTEL_BSP_SCHEDULE_DELAY", "50"));
-        server.wait_for_line("ready");
-        let mut client = server.client().await;
-        for _ in 0..50 {
-            let begun = Instant::now();
-            embed(&mut client, &["served as ever"]).await;
-            assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-        }
-        if address == gone {
-            server.wait_for_line("spans cannot be sent; requests are served as ever");
-            embed(&mut client, &["and after that"]).await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        drop(client);
-        let told = Instant::now();
-        server.signal("TERM");
-        assert_eq!(server.wait().code(), Some(0), "{address}");
-        assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
-        let warnings = server.said().matches("spans cannot be sent").count();
-        assert!(warnings <= 1, "{warnings}");
+async fn a_collector_that_never_answers_delays_nothing() {
+    // It accepts connections, and that is all.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    assert_unhindered(&traced_to(silent.local_addr().expect("an address"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_collector_delays_nothing_and_is_reported_once() {
+    let closes = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let server = traced_to(closes.local_addr().expect("an address"));
+    let mut client = server.client().await;
+    // Several attempts fail, of which the first is reported.
+    for _ in 0..5 {
+        embed(&mut client, &["served as usual"]).await;
+        drop(timeout(PATIENCE, closes.accept()).await.expect("an attempt"));
     }
+    // From now on there is no collector.
+    drop(closes);
+    server.wait_for_line("spans cannot be sent; requests are served as usual");
+    assert_unhindered(&server).await;
 }

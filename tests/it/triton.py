@@ -26,7 +26,7 @@ def vectors(result):
 def infer_asynchronously(client, model, inputs):
     done = queue.Queue()
     client.async_infer(model, inputs, callback=lambda result, error: done.put((result, error)))
-    result, error = done.get(timeout=60)
+    result, error = done.get(timeout=600)
     if error is not None:
         raise error
     return result
@@ -46,11 +46,11 @@ def main():
     with triton.InferenceServerClient(address) as client:
         inputs = [tensor(encoded, [count])]
         outputs = [triton.InferRequestedOutput("embedding")]
-        plain = client.infer(model, inputs, outputs=outputs, request_id="42", client_timeout=60)
-        column = client.infer(model, [tensor(encoded, [count, 1])], model_version="1", client_timeout=60)
+        plain = client.infer(model, inputs, outputs=outputs, request_id="42", client_timeout=600)
+        column = client.infer(model, [tensor(encoded, [count, 1])], model_version="1", client_timeout=600)
         asynchronous = infer_asynchronously(client, model, inputs)
-        options = client.infer(model, inputs, parameters={"normalize": False, "dimensions": 7}, client_timeout=60)
-        told = {
+        options = client.infer(model, inputs, parameters={"normalize": False, "dimensions": 7}, client_timeout=600)
+        results = {
             "live": client.is_server_live(),
             "ready": client.is_server_ready(),
             "model_ready": client.is_model_ready(model),
@@ -69,7 +69,7 @@ def main():
                 "other_datatype": code_of(lambda: client.infer(model, [tensor([0.0], [1], "FP32")])),
             },
         }
-    print(json.dumps(told))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

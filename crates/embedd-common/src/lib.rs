@@ -1,7 +1,11 @@
-//! What several crates of embedd share: checksummed files, locks, progress, pages of figures, this process.
+//! Shared by the crates of embedd: atomic files, checksums, locks, progress, percentiles, HTML pages of figures, sample texts,
+//! process statistics.
 
+pub mod atomic;
 pub mod checksum;
 pub mod lock;
 pub mod page;
+pub mod percentile;
 pub mod process;
 pub mod progress;
+pub mod sample_texts;

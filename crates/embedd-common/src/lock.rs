@@ -1,15 +1,15 @@
-//! Locks that keep two processes from one place.
+//! File locks between processes.
 
 use std::fs::{File, TryLockError};
 use std::io;
 
-/// Locks a file until it is closed. Where another process holds it, `waiting` is called before the wait.
+/// Locks a file until it is closed. If another process holds the lock, calls `waiting` and then waits.
 ///
-/// Some network file systems know no locks. There nothing is locked: that two processes work at one place is rare, what
-/// they spoil for each other shows in checksums, and an error would shut out everybody.
+/// Some network file systems do not support locks. Nothing is locked there: concurrent writers are rare, checksums
+/// detect the damage they do to each other, and an error would make such a file system unusable.
 ///
 /// # Errors
-/// What locking failed with.
+/// The file cannot be locked.
 pub fn lock(file: &File, waiting: impl FnOnce()) -> io::Result<()> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
@@ -28,23 +28,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_waits_until_the_first_has_closed_its_file() {
+    fn the_second_process_waits_until_the_first_closes_its_file() {
         let path = tempfile::NamedTempFile::new().expect("a file");
-        let open = || File::open(path.path()).expect("it opens");
+        let open = || File::open(path.path()).expect("the file opens");
         let (first, closed) = (open(), AtomicBool::new(false));
-        lock(&first, || panic!("nobody else has it")).expect("a lock");
+        lock(&first, || panic!("no one else holds the lock")).expect("a lock");
         std::thread::scope(|scope| {
             let (waits, waiting) = std::sync::mpsc::channel();
             let closed = &closed;
             let second = scope.spawn(move || {
                 let file = open();
-                lock(&file, || waits.send(()).expect("somebody listens")).expect("a lock");
+                lock(&file, || waits.send(()).expect("the receiver is alive")).expect("a lock");
                 closed.load(Ordering::SeqCst)
             });
-            waiting.recv().expect("it waits");
+            waiting.recv().expect("the second one waits");
             closed.store(true, Ordering::SeqCst);
             drop(first);
-            assert!(second.join().expect("no panic"), "the lock came after the file was closed");
+            assert!(second.join().expect("no panic"), "the lock was granted after the file was closed");
         });
     }
 }

@@ -1,12 +1,12 @@
-//! What pages of figures are made of: escaped text, tables, plots, and one style sheet for light and dark.
+//! Building blocks of HTML pages: escaped text, tables, plots, and one style sheet for light and dark mode.
 //!
-//! A page has no scripts and nothing from elsewhere, and is well-formed as XML, too.
+//! A page is self-contained, has no scripts, and is also well-formed XML.
 
 pub mod plot;
 
 const STYLE: &str = include_str!("page/style.css");
 
-/// A whole page; `body` is HTML.
+/// A complete page. `body` is HTML.
 pub fn page(title: &str, body: &str) -> String {
     let title = escape(title);
     format!(
@@ -16,17 +16,17 @@ pub fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// A part of a page under its title; `inside` is HTML.
-pub fn section(title: &str, inside: &str) -> String {
-    format!("<section><h2>{title}</h2>\n{inside}</section>")
+/// A section of a page with its title. `body` is HTML.
+pub fn section(title: &str, body: &str) -> String {
+    format!("<section><h2>{title}</h2>\n{body}</section>")
 }
 
-/// A plot, where there is one, and HTML below it.
+/// A plot, if any, with HTML below it.
 pub fn figure(plot: Option<String>, below: &str) -> String {
     plot.map_or_else(String::new, |plot| format!("<div class=\"plot\">{plot}</div>\n")) + below
 }
 
-/// A table; columns of figures are aligned to the right.
+/// A table. The columns in `figures` are right-aligned.
 pub fn table<const N: usize>(
     head: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -42,13 +42,15 @@ pub fn table<const N: usize>(
     format!("<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n")
 }
 
-/// A figure that is worth a place of its own; `class` may be `pass` or `fail`.
+/// A box with one important figure. `class` may be `pass` or `fail`.
 pub fn card(title: &str, value: &str, below: &str, class: &str) -> String {
-    let (title, value, below) = (escape(title), escape(value), escape(below));
+    let title = escape(title);
+    let value = escape(value);
+    let below = escape(below);
     format!("<div class=\"card {class}\"><h3>{title}</h3><p class=\"big\">{value}</p><p>{below}</p></div>\n")
 }
 
-/// Milliseconds with the three digits that matter: `0.42`, `4.45`, `44.5`, `445`.
+/// Milliseconds with three significant digits: `0.42`, `4.45`, `44.5`, `445`.
 pub fn ms(value: f64) -> String {
     let decimals = if value < 10.0 {
         2
@@ -60,12 +62,13 @@ pub fn ms(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Characters that rearrange the text around them.
+/// Whether a character changes the direction of the text around it.
 pub fn is_directional(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Text in HTML, in attributes as well. Characters that XML forbids are left out.
+/// Escapes text for HTML, including attributes. Control and direction characters become spaces; characters that XML
+/// forbids are removed.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -88,17 +91,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_have_the_digits_that_matter() {
+    fn milliseconds_have_three_significant_digits() {
         assert_eq!([0.421, 4.449, 44.46, 445.4].map(ms), ["0.42", "4.45", "44.5", "445"]);
     }
 
     #[test]
-    fn texts_are_escaped() {
+    fn special_characters_are_escaped() {
         assert_eq!(escape("<b a=\"1\">&'\u{0}"), "&lt;b a=&quot;1&quot;&gt;&amp;&#39; ");
     }
 
     #[test]
-    fn a_page_is_well_formed_whatever_its_title() {
+    fn a_page_is_well_formed_with_any_title() {
         let page = page("<a & b>", &section("x", &table(["h"], [["<td>".to_owned()]], 0..1)));
         let options = roxmltree::ParsingOptions { allow_dtd: true, ..roxmltree::ParsingOptions::default() };
         let document = roxmltree::Document::parse_with_options(&page, options).expect("well-formed");

@@ -1,4 +1,4 @@
-//! Progress of long work, told on standard error: bars on a terminal, plain lines or log lines elsewhere.
+//! Progress of long-running work on standard error: bars on a terminal, plain lines or log lines elsewhere.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
-/// A task that goes on tells of itself at least this often in a log.
+/// A task that makes progress prints a line at least this often.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// A task that is fast enough to pass every quarter in less than this is told of at its start and end only.
+/// Minimum time between lines for each quarter: a fast task prints only its start and end.
 const QUARTER_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a bar is redrawn even if nothing moves, so that its clock runs.
+/// How often a bar is redrawn without progress, so that its clock keeps running.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Where progress is told. Clones tell it to the same place.
+/// Where progress is reported. Clones share the output.
 #[derive(Clone)]
 pub struct Progress(Arc<Sink>);
 
@@ -25,47 +25,47 @@ enum Sink {
     Silent,
 }
 
-/// What a task counts.
+/// The unit that a task counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// Bytes, told as kB, MB and GB (powers of 1000).
+    /// Bytes, printed as kB, MB and GB (powers of 1000).
     Bytes,
-    /// Anything else: layers, texts, runs.
+    /// Anything else, such as layers, texts or runs.
     Steps,
 }
 
-/// One piece of work under way. Dropped before [`Task::finish`], it leaves nothing on the terminal.
+/// One piece of work in progress. Dropping it before [`Task::finish`] clears its bar and prints nothing.
 #[derive(Debug)]
 pub struct Task {
     what: String,
     unit: Unit,
     progress: Progress,
     started: Instant,
-    teller: Teller,
+    output: Output,
 }
 
 #[derive(Debug)]
-enum Teller {
+enum Output {
     Bar(ProgressBar),
-    Lines(Mutex<Told>),
+    Lines(Mutex<Count>),
 }
 
-/// What has been done and what of it has been told.
+/// How much is done, and how much of it was printed.
 #[derive(Debug)]
-struct Told {
+struct Count {
     done: u64,
     total: Option<u64>,
-    told: u64,
-    told_at: Instant,
+    printed: u64,
+    printed_at: Instant,
 }
 
 impl Progress {
-    /// Bars if standard error is a terminal, else plain lines.
+    /// Bars if standard error is a terminal, otherwise plain lines.
     pub fn auto() -> Self {
         Self::bars().unwrap_or_else(Self::plain)
     }
 
-    /// Bars if standard error is a terminal, else lines of the log, whose form others rely on.
+    /// Bars if standard error is a terminal, otherwise log records, so that the log keeps its format.
     pub fn auto_in_log() -> Self {
         Self::bars().unwrap_or_else(|| Self(Arc::new(Sink::Log)))
     }
@@ -80,7 +80,7 @@ impl Progress {
         Self::lines_to(Box::new(io::stderr()))
     }
 
-    /// Nothing at all.
+    /// No output.
     pub fn silent() -> Self {
         Self(Arc::new(Sink::Silent))
     }
@@ -90,28 +90,28 @@ impl Progress {
         Self(Arc::new(Sink::Lines(Mutex::new(writer))))
     }
 
-    /// Begins a task. `what` is told as it is ("fetching the runtime"); `total` is how much there is, if that is known.
+    /// Starts a task. `what` is printed as is, such as "fetching the runtime". `total` is the total amount, if known.
     pub fn task(&self, what: &str, total: Option<u64>, unit: Unit) -> Task {
         let started = Instant::now();
-        let teller = if let Sink::Bars(bars) = &*self.0 {
+        let output = if let Sink::Bars(bars) = &*self.0 {
             let bar = bars.add(ProgressBar::no_length().with_style(style(total.is_some(), unit)));
             if let Some(total) = total {
                 bar.set_length(total);
             }
             bar.set_message(what.to_owned());
             bar.enable_steady_tick(TICK);
-            Teller::Bar(bar)
+            Output::Bar(bar)
         } else {
             let of = total.map_or_else(String::new, |total| format!(" ({})", unit.amount(total)));
             self.note(&format!("{what}{of}"));
-            Teller::Lines(Mutex::new(Told { done: 0, total, told: 0, told_at: started }))
+            Output::Lines(Mutex::new(Count { done: 0, total, printed: 0, printed_at: started }))
         };
-        Task { what: what.to_owned(), unit, progress: self.clone(), started, teller }
+        Task { what: what.to_owned(), unit, progress: self.clone(), started, output }
     }
 
-    /// Tells one line.
+    /// Prints one line.
     pub fn note(&self, line: &str) {
-        // Standard error that is closed is no reason to stop the work that is told of.
+        // A closed standard error must not stop the work.
         match &*self.0 {
             Sink::Bars(bars) => bars.suspend(|| drop(writeln!(io::stderr(), "{line}"))),
             Sink::Lines(writer) => drop(writeln!(writer.lock().unwrap_or_else(PoisonError::into_inner), "{line}")),
@@ -133,71 +133,74 @@ impl fmt::Debug for Progress {
 }
 
 impl Task {
-    /// `more` units are done.
+    /// Adds `more` units to the amount done.
     pub fn advance(&self, more: u64) {
-        match &self.teller {
-            Teller::Bar(bar) => bar.inc(more),
-            Teller::Lines(told) => {
-                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.done = told.done.saturating_add(more);
-                self.tell(&mut told);
+        match &self.output {
+            Output::Bar(bar) => bar.inc(more),
+            Output::Lines(count) => {
+                let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+                count.done = count.done.saturating_add(more);
+                self.print(&mut count);
             }
         }
     }
 
-    /// `done` units are done in all.
+    /// Sets the amount done.
     pub fn set(&self, done: u64) {
-        match &self.teller {
-            Teller::Bar(bar) => bar.set_position(done),
-            Teller::Lines(told) => {
-                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                told.done = done;
-                self.tell(&mut told);
+        match &self.output {
+            Output::Bar(bar) => bar.set_position(done),
+            Output::Lines(count) => {
+                let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+                count.done = done;
+                self.print(&mut count);
             }
         }
     }
 
-    /// The work is done: tells how much it was and how long it took.
+    /// Ends the task and prints how much was done and how long it took.
     pub fn finish(self) {
-        let done = match &self.teller {
-            Teller::Bar(bar) => {
+        let done = match &self.output {
+            Output::Bar(bar) => {
                 let done = bar.position();
                 bar.finish_and_clear();
                 done
             }
-            Teller::Lines(told) => told.lock().unwrap_or_else(PoisonError::into_inner).done,
+            Output::Lines(count) => count.lock().unwrap_or_else(PoisonError::into_inner).done,
         };
-        let (amount, seconds) = (self.unit.amount(done), self.started.elapsed().as_secs_f64());
+        let amount = self.unit.amount(done);
+        let seconds = self.started.elapsed().as_secs_f64();
         self.progress.note(&format!("{}: {amount} in {seconds:.1} s", self.what));
     }
 
-    fn tell(&self, told: &mut Told) {
-        let gained = told.done.saturating_sub(told.told);
-        let is_all = told.total.is_some_and(|total| told.done >= total); // the last line will tell that
-        if is_all || !line_is_due(told.told_at.elapsed(), gained, told.total) {
+    /// Prints a line if one is due.
+    fn print(&self, count: &mut Count) {
+        let gained = count.done.saturating_sub(count.printed);
+        let is_all = count.total.is_some_and(|total| count.done >= total); // `finish` prints that line
+        if is_all || !line_is_due(count.printed_at.elapsed(), gained, count.total) {
             return;
         }
-        let amount = self.unit.amount(told.done);
-        let line = match told.total {
-            Some(total) if total > 0 && told.done <= total => {
-                format!("{}: {amount} of {} ({} %)", self.what, self.unit.amount(total), told.done * 100 / total)
+        let amount = self.unit.amount(count.done);
+        let line = match count.total {
+            Some(total) if total > 0 && count.done <= total => {
+                format!("{}: {amount} of {} ({} %)", self.what, self.unit.amount(total), count.done * 100 / total)
             }
             _ => format!("{}: {amount} in {}", self.what, HumanDuration(self.started.elapsed())),
         };
         self.progress.note(&line);
-        (told.told, told.told_at) = (told.done, Instant::now());
+        count.printed = count.done;
+        count.printed_at = Instant::now();
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Teller::Bar(bar) = &self.teller {
+        if let Output::Bar(bar) = &self.output {
             bar.finish_and_clear();
         }
     }
 }
 
-/// Every few seconds where something moves, and at a quarter of the whole, but not every quarter of what is fast.
+/// A line is due every few seconds if there is progress, and after each quarter of the total unless the task is fast.
 fn line_is_due(since: Duration, gained: u64, total: Option<u64>) -> bool {
     let quarter = total.is_some_and(|total| total > 0 && gained >= total.div_ceil(4));
     gained > 0 && (since >= LINE_INTERVAL || (quarter && since >= QUARTER_INTERVAL))
@@ -212,7 +215,7 @@ impl Unit {
     }
 }
 
-/// `count` bytes as people read them, in powers of 1000: `404.4 MB`.
+/// A number of bytes for people, in powers of 1000: `404.4 MB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if count < 1000 {
@@ -220,7 +223,7 @@ pub fn bytes(count: u64) -> String {
     }
     let mut amount = count as f64 / 1000.0;
     let mut unit = 0;
-    // 999.95 would be told as 1000.0.
+    // 999.95 would be printed as 1000.0.
     while amount >= 999.95 && unit + 1 < UNITS.len() {
         amount /= 1000.0;
         unit += 1;
@@ -241,7 +244,7 @@ fn template(total_is_known: bool, unit: Unit) -> &'static str {
 
 fn style(total_is_known: bool, unit: Unit) -> ProgressStyle {
     let style = ProgressStyle::with_template(template(total_is_known, unit));
-    // The templates are constants that a test parses; a bar of another look is better than none.
+    // A test parses all templates, so the fallback is only a precaution.
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use embedd_common::percentile::{mean, quantile, sorted};
 use embedd_common::progress::{Progress, Unit};
-use embedd_model::accuracy::{mean, quantile, sorted};
+use embedd_common::sample_texts::text_of_tokens;
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{TokenizeError, Tokenizer};
@@ -16,10 +17,6 @@ pub const DEFAULT_LENGTHS: [usize; 5] = [11, 32, 64, 128, 384];
 pub const DEFAULT_RUNS: usize = 40;
 /// Runs before the timed ones: the first ones pay for memory and for the CPU's clock.
 const WARM_UP: usize = 6;
-/// Ordinary prose. Attention and products take the same time for any text; look-ups depend a little on its variety.
-const FILLER: &str = "The service accepts a request, checks it, looks in the cache, splits the text into tokens, waits \
-                      for a free session, runs the model, averages the token states and returns a normalised vector to \
-                      the caller. ";
 
 /// What is timed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +80,10 @@ pub enum BenchmarkError {
     /// There is nothing to run.
     #[error("there is nothing to time: engines, lengths, batches and runs must each be at least one")]
     Nothing,
-    /// The filler text cannot be tokenised.
+    /// No text has exactly as many tokens as asked for.
+    #[error("no text of exactly {0} tokens was found for this model's tokenizer; --lengths names others")]
+    NoText(usize),
+    /// The text that is timed cannot be tokenized.
     #[error("the text that is timed {0}")]
     Tokenize(#[from] TokenizeError),
     /// An engine failed.
@@ -121,8 +121,7 @@ pub fn benchmark(
     if engines.is_empty() || shapes == 0 || plan.runs == 0 || plan.batches.contains(&0) {
         return Err(BenchmarkError::Nothing);
     }
-    let filler = Filler::of(tokenizer)?;
-    let texts = plan.lengths.iter().map(|&length| filler.cut(length)).collect::<Result<Vec<_>, _>>()?;
+    let texts = plan.lengths.iter().map(|&length| text_of(tokenizer, length)).collect::<Result<Vec<_>, _>>()?;
     let runs = shapes * engines.len() * (WARM_UP + plan.runs);
     let task = progress.task("timing", Some(runs as u64), Unit::Steps);
     let mut measured = Vec::new();
@@ -183,34 +182,17 @@ impl Measurement {
     }
 }
 
-/// A text that is at least as long as the model takes, and what of it is special tokens.
-struct Filler {
-    ids: TokenIds,
-    prefix: usize,
-    suffix: usize,
-}
-
-impl Filler {
-    fn of(tokenizer: &Tokenizer) -> Result<Self, BenchmarkError> {
-        let text = FILLER.repeat(1 + tokenizer.max_tokens() / FILLER.split_whitespace().count());
-        let ids = tokenizer.tokenize(&text, Truncation::End)?.ids;
-        // An empty text has special tokens only: those in front are where both texts begin alike.
-        let special = tokenizer.tokenize("", Truncation::End)?.ids;
-        let (special, whole) = (special.as_slice(), ids.as_slice());
-        let prefix = special.iter().zip(whole).take_while(|(a, b)| a == b).count();
-        let suffix = special.len() - prefix;
-        Ok(Self { ids, prefix, suffix })
+/// The ids of a text of `length` tokens, including special tokens.
+fn text_of(tokenizer: &Tokenizer, length: usize) -> Result<TokenIds, BenchmarkError> {
+    // An empty text has special tokens only.
+    let least = tokenizer.count("")? + 1;
+    let most = tokenizer.max_tokens();
+    if !(least..=most).contains(&length) {
+        return Err(BenchmarkError::Length { asked: length, least, most });
     }
-
-    fn cut(&self, length: usize) -> Result<TokenIds, BenchmarkError> {
-        let ids = self.ids.as_slice();
-        let least = self.prefix + self.suffix + 1;
-        if !(least..=ids.len()).contains(&length) {
-            return Err(BenchmarkError::Length { asked: length, least, most: ids.len() });
-        }
-        let (kept, suffix) = (&ids[..length - self.suffix], &ids[ids.len() - self.suffix..]);
-        Ok(TokenIds::new([kept, suffix].concat()))
-    }
+    let text = text_of_tokens(length, 0, |text| tokenizer.count(text))?;
+    let text = text.ok_or(BenchmarkError::NoText(length))?;
+    Ok(tokenizer.tokenize(&text, Truncation::End)?.ids)
 }
 
 #[cfg(test)]
@@ -218,6 +200,7 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
+    use crate::tiny;
 
     struct Constant;
 
@@ -246,12 +229,16 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_cut_between_its_special_tokens() {
-        let filler = Filler { ids: TokenIds::new([0, 5, 6, 7, 8, 2]), prefix: 1, suffix: 1 };
-        assert_eq!(filler.cut(4).expect("in range").as_slice(), [0, 5, 6, 2]);
-        assert_eq!(filler.cut(6).expect("in range").as_slice(), [0, 5, 6, 7, 8, 2]);
+    fn texts_have_exactly_the_length_that_is_timed() {
+        let folder = tiny::folder();
+        tiny::Tiny::mpnet().write(folder.path());
+        let tokenizer = Tokenizer::read(&folder.path().join("tokenizer.json"), 6, false).expect("a tokenizer");
+        for length in 3..=6 {
+            let ids = text_of(&tokenizer, length).expect("a text");
+            assert_eq!((ids.len(), ids.as_slice()[0], ids.as_slice()[length - 1]), (length, 0, 2));
+        }
         for length in [0, 2, 7] {
-            let error = filler.cut(length).expect_err("out of range").to_string();
+            let error = text_of(&tokenizer, length).expect_err("out of range").to_string();
             assert!(error.contains("3 to 6"), "{error}");
         }
     }

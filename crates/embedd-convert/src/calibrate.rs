@@ -9,7 +9,7 @@ use super::gptq::Rows;
 use super::onnx::WriteError;
 use super::portable::{LinearInput, observed_output};
 use embedd_common::progress::{Progress, Unit};
-use embedd_model::engine::{InferenceError, LoadError, Observer, OnnxRuntime, SessionOptions};
+use embedd_model::engine::{InferenceError, LoadError, OnnxRuntime, SessionOptions};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{TokenizeError, Tokenizer};
 
@@ -66,7 +66,7 @@ impl Calibration {
     ) -> Result<Self, CalibrateError> {
         let keys: Vec<_> = (0..layers).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
         let outputs = keys.iter().map(|&(layer, input)| observed_output(layer, input)).collect();
-        let mut observer = Observer::load(runtime, model, outputs, options)?;
+        let mut observer = runtime.observer(model, outputs, options)?;
         let texts: Vec<&str> = TEXTS.lines().collect();
         let task = progress.task("calibrating", Some(texts.len() as u64), Unit::Steps);
         let mut calibration = Self::default();

@@ -6,10 +6,12 @@
 
 use std::ops::Range;
 
-use faer::{Accum, MatMut, MatRef, Par};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use super::quantize;
 
+mod cholesky;
 mod hessian;
 
 pub(super) use hessian::{Hessian, Rows};
@@ -58,7 +60,7 @@ pub(super) fn round(
             let errors = &mut errors[..block_of.len()];
             let factor = hessian.factor();
             round_block(&done[block_of.clone()], &scale, factor, &block, &mut integers[block_of], errors);
-            if let Some(factor) = factor {
+            if let Some(factor) = &factor {
                 carry(factor, &block, errors, rest, outputs);
             }
         }
@@ -101,7 +103,7 @@ fn best_scales(rows: &[f32], outputs: usize, mean_squares: &[f32], clip: bool) -
 fn round_block(
     weight: &[f32],
     scales: &[f32],
-    factor: Option<MatRef<'_, f32>>,
+    factor: Option<ArrayView2<'_, f32>>,
     block: &Range<usize>,
     integers: &mut [i8],
     errors: &mut [f32],
@@ -138,12 +140,12 @@ fn round_block(
 }
 
 /// Carries a block's errors to all channels behind it, `rest`.
-fn carry(factor: MatRef<'_, f32>, block: &Range<usize>, errors: &[f32], rest: &mut [f32], outputs: usize) {
-    let behind = rest.len() / outputs;
-    let shares = factor.submatrix(block.start, block.end, block.len(), behind).transpose();
-    let errors = MatRef::from_row_major_slice(errors, block.len(), outputs);
-    let rest = MatMut::from_row_major_slice_mut(rest, behind, outputs);
-    faer::linalg::matmul::matmul(rest, Accum::Add, shares, errors, -1.0, Par::Seq);
+fn carry(factor: &ArrayView2<'_, f32>, block: &Range<usize>, errors: &[f32], rest: &mut [f32], outputs: usize) {
+    let shares = factor.slice(s![block.clone(), block.end..]);
+    let shape = |values: &[f32]| (values.len() / outputs, outputs);
+    let errors = ArrayView2::from_shape(shape(errors), errors).expect("whole rows");
+    let mut rest = ArrayViewMut2::from_shape(shape(rest), rest).expect("whole rows");
+    general_mat_mul(-1.0, &shares.t(), &errors, 1.0, &mut rest);
 }
 
 #[cfg(test)]

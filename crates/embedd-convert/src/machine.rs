@@ -6,25 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use embedd_model::engine::CpuInstructions;
-
-/// The instruction sets that matter to matrix products, as Linux names them.
-const INSTRUCTION_SETS: [&str; 14] = [
-    "avx2",
-    "fma",
-    "f16c",
-    "avx_vnni",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_tile",
-    "amx_int8",
-    "amx_bf16",
-    "asimd",
-    "asimddp",
-    "i8mm",
-    "bf16",
-];
+use embedd_kernels::{CpuInstructions, Feature};
 
 /// A machine, and when and with what it was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +77,12 @@ fn cores(cpuinfo: &str) -> Option<usize> {
 fn instruction_sets(cpuinfo: &str) -> Vec<String> {
     let flags = values(cpuinfo, "flags").chain(values(cpuinfo, "Features")).next().unwrap_or_default();
     let flags: BTreeSet<&str> = flags.split_whitespace().collect();
-    INSTRUCTION_SETS.iter().filter(|name| flags.contains(**name)).map(|&name| name.to_owned()).collect()
+    Feature::ALL
+        .iter()
+        .map(|feature| feature.linux_name())
+        .filter(|name| flags.contains(name))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn operating_system() -> String {

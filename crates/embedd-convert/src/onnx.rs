@@ -241,7 +241,7 @@ impl<'w> GraphBuilder<'w> {
         };
         ModelProto {
             ir_version: IR_VERSION,
-            producer_name: env!("CARGO_PKG_NAME").to_owned(),
+            producer_name: "embedd".to_owned(),
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
             graph: None,
             opset_import: domains.into_iter().map(opset).collect(),

@@ -66,7 +66,7 @@ struct Packed {
 pub fn package(bundle: &Bundle, output: &Path, replace: bool, progress: &Progress) -> Result<Package, PackageError> {
     let models = proven(bundle)?;
     let folder = format!("{ROOT}/{}", model_name(bundle)?);
-    let mut aside = Aside::create(output, replace)?;
+    let aside = Aside::create(output, replace)?;
     let files = contents(bundle, &models)?;
 
     let total = files.values().map(|file| file.record.bytes).sum();
@@ -169,7 +169,8 @@ fn write(file: &File, folder: &str, files: &BTreeMap<String, Packed>, task: &Tas
         let source = Counted { inner: File::open(&packed.path)?.take(packed.record.bytes), task };
         let mut source = HashingReader::new(source);
         append(&mut tar, &format!("{folder}/{name}"), packed.record.bytes, &mut source)?;
-        packed.record.check(&packed.path, &source.finish()).map_err(WriteError::Changed)?;
+        let checked = packed.record.check_digest(&packed.path, &source.finish());
+        checked.map_err(|changed| WriteError::Changed(changed.into()))?;
     }
     let (buffered, sha256, bytes) = tar.into_inner()?.finish()?.finish();
     buffered.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;

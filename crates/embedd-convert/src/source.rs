@@ -9,17 +9,22 @@ use serde::de::DeserializeOwned;
 
 use embedd_model::bundle::Pooling;
 
+mod limit;
+mod pooling;
+mod settings;
+
 /// The weights' file in a source folder.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
 /// Files that go into the bundle as they are; the second says whether a source must have it.
 pub(crate) const COPIED_FILES: [(&str, bool); 4] = [
     ("config.json", true),
     ("tokenizer.json", true),
-    ("tokenizer_config.json", false),
+    (TOKENIZER_CONFIG_FILE, false),
     ("special_tokens_map.json", false),
 ];
 
 const MODULES_FILE: &str = "modules.json";
+const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SENTENCE_FILE: &str = "sentence_bert_config.json";
 const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
 
@@ -32,7 +37,7 @@ pub(crate) struct Source {
     pub config: ModelConfig,
     /// How token states become one vector.
     pub pooling: Pooling,
-    /// Tokens of a text at most, special tokens included, as its makers set it; `None`: as many as it has positions.
+    /// The maximum number of tokens of a text, special tokens included; `None`: the number of positions.
     pub max_tokens: Option<u32>,
     /// Whether texts are lower-cased before the tokeniser sees them.
     pub lowercase: bool,
@@ -110,27 +115,11 @@ struct Module {
     kind: String,
 }
 
-#[derive(Deserialize)]
-struct PoolingConfig {
-    word_embedding_dimension: usize,
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-    #[serde(flatten)]
-    others: serde_json::Map<String, serde_json::Value>,
-}
-
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct SentenceConfig {
-    max_seq_length: Option<u32>,
+    max_seq_length: Option<f64>,
     #[serde(default)]
     do_lower_case: bool,
-}
-
-#[derive(Deserialize)]
-struct TransformersConfig {
-    default_prompt_name: Option<String>,
 }
 
 impl Source {
@@ -144,11 +133,11 @@ impl Source {
         check_numbers(&path, &config)?;
         check_variants(&path, &config)?;
         let pooling_file = read_modules(folder)?;
-        let pooling = read_pooling(&folder.join(&pooling_file), config.hidden_size)?;
-        refuse_default_prompt(folder)?;
-        let sentence: Option<SentenceConfig> = read_optional_json(&folder.join(SENTENCE_FILE))?;
-        let (max_tokens, lowercase) =
-            sentence.map_or((None, false), |sentence| (sentence.max_seq_length, sentence.do_lower_case));
+        let pooling = pooling::read(&folder.join(&pooling_file), config.hidden_size)?;
+        settings::reject_unsupported(folder, config.hidden_size)?;
+        let sentence: SentenceConfig = read_optional_json(&folder.join(SENTENCE_FILE))?.unwrap_or_default();
+        let max_tokens = limit::read(folder, sentence.max_seq_length)?;
+        let lowercase = sentence.do_lower_case;
         Ok(Self { folder: folder.to_owned(), config, pooling, max_tokens, lowercase, pooling_file })
     }
 
@@ -245,47 +234,6 @@ fn read_modules(folder: &Path) -> Result<String, SourceError> {
     Ok(Path::new(&modules[1].path).join("config.json").to_string_lossy().into_owned())
 }
 
-fn read_pooling(path: &Path, hidden_size: usize) -> Result<Pooling, SourceError> {
-    let pooling: PoolingConfig = read_json(path)?;
-    if pooling.word_embedding_dimension != hidden_size {
-        return Err(SourceError::Value {
-            path: path.to_owned(),
-            field: "word_embedding_dimension".to_owned(),
-            value: pooling.word_embedding_dimension.to_string(),
-            expected: format!("config.json has hidden_size {hidden_size}"),
-        });
-    }
-    let other_modes: Vec<&str> = pooling
-        .others
-        .iter()
-        .filter(|(key, value)| key.starts_with("pooling_mode_") && value.as_bool() == Some(true))
-        .map(|(key, _)| key.as_str())
-        .collect();
-    match (pooling.pooling_mode_mean_tokens, pooling.pooling_mode_cls_token, other_modes.as_slice()) {
-        (true, false, []) => Ok(Pooling::Mean),
-        (false, true, []) => Ok(Pooling::Cls),
-        (mean, cls, others) => Err(SourceError::Unsupported {
-            path: path.to_owned(),
-            what: format!("pooling with mean {mean}, cls {cls}, others [{}]", others.join(", ")),
-            instead: "either pooling_mode_mean_tokens or pooling_mode_cls_token alone is".to_owned(),
-        }),
-    }
-}
-
-/// A prompt before every text would change every vector; leaving it out silently would be wrong.
-fn refuse_default_prompt(folder: &Path) -> Result<(), SourceError> {
-    let path = folder.join(TRANSFORMERS_FILE);
-    let config: Option<TransformersConfig> = read_optional_json(&path)?;
-    match config.and_then(|config| config.default_prompt_name) {
-        Some(name) => Err(SourceError::Unsupported {
-            path,
-            what: format!("default_prompt_name `{name}`"),
-            instead: "remove it and put the prompt before the texts yourself".to_owned(),
-        }),
-        None => Ok(()),
-    }
-}
-
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, SourceError> {
     let bytes = fs::read(path).map_err(|source| SourceError::Io { path: path.to_owned(), source })?;
     serde_json::from_slice(&bytes).map_err(|source| SourceError::Json { path: path.to_owned(), source })
@@ -297,3 +245,6 @@ fn read_optional_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Sou
         result => result.map(Some),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,20 @@ fn a_maximum_over_the_positions_is_cut_to_them() {
 }
 
 #[test]
+fn the_limit_of_the_tokenizer_is_the_maximum_where_no_other_is_set() {
+    let dir = folder();
+    let source = dir.path().join("source");
+    Tiny::bert().write(&source);
+    fs::remove_file(source.join("sentence_bert_config.json")).expect("remove");
+    for (limit, expected) in [("7", 7), ("1e30", 10)] {
+        fs::write(source.join("tokenizer_config.json"), format!(r#"{{ "model_max_length": {limit} }}"#))
+            .expect("write");
+        let bundle = convert_to(&source, &dir.path().join("bundle"), true).expect("a bundle");
+        assert_eq!(bundle.manifest().max_tokens, expected, "{limit}");
+    }
+}
+
+#[test]
 fn weights_under_a_prefix_and_in_half_precision_are_found() {
     let dir = folder();
     let mut tiny = Tiny::bert();

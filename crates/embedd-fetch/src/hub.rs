@@ -1,4 +1,4 @@
-//! The Hugging Face hub, or a mirror of it, over HTTP.
+//! Fetches models from the Hugging Face hub or a mirror over HTTP.
 
 mod client;
 mod download;
@@ -14,16 +14,17 @@ use self::download::Download;
 use super::error::FetchError;
 use super::layout;
 use super::record::{Record, Source};
-use super::work::{Goal, Staging, Work};
+use super::work::{Staging, Target, Work};
 use crate::model_ref::ModelId;
+use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::Progress;
 
-/// The hub that everybody means.
+/// The default hub.
 pub(super) const PUBLIC_HUB: &str = "https://huggingface.co";
-/// The branch that is fetched where no revision is named.
+/// The default revision.
 pub(super) const MAIN: &str = "main";
-/// Where half files are kept from one try to the next.
-const HALVES: &str = "hub";
+/// The folder in which incomplete files are kept between attempts.
+const INCOMPLETE: &str = "hub";
 
 /// A secret that is never printed.
 #[derive(Clone)]
@@ -35,25 +36,25 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// How long to wait, and how often to try.
+/// Timeouts and retries.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// For a name, and then for a connection.
+pub(super) struct RetryPolicy {
+    /// Timeout of name resolution, and again of connecting.
     pub(super) connect: Duration,
-    /// For the next bytes of an answer.
+    /// Timeout for the next bytes of a response.
     pub(super) idle: Duration,
-    /// How often a request that failed on its way is repeated. A try that brought bytes starts the count anew.
+    /// Number of retries after a transient error. Progress in a download resets the count.
     pub(super) retries: u32,
-    /// Before the first repetition; each further pause is twice as long.
+    /// Pause before the first retry. Each further pause is twice as long.
     pub(super) pause: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(5), // a hub that is walled off must not hold up what pip can bring
+            connect: Duration::from_secs(5), // an unreachable hub must not delay the fallback to pip
             idle: Duration::from_secs(30),
-            retries: 5, // 15 seconds in all: a router that restarts, not a hub that is down
+            retries: 5, // 15 seconds in total: enough for a network glitch, not for an outage
             pause: Duration::from_millis(500),
         }
     }
@@ -62,41 +63,41 @@ impl Default for Patience {
 /// How to reach the hub.
 #[derive(Debug, Clone)]
 pub(super) struct HubSettings {
-    /// Scheme, host and perhaps a path.
+    /// The URL of the hub.
     pub(super) endpoint: String,
     pub(super) token: Option<Token>,
     pub(super) proxy: Option<ureq::Proxy>,
-    pub(super) patience: Patience,
+    pub(super) retry: RetryPolicy,
 }
 
-/// The hub as a source of models.
+/// A hub as an origin of models.
 pub(super) struct Hub<'a> {
     client: Client,
-    patience: Patience,
+    retry: RetryPolicy,
     progress: &'a Progress,
 }
 
 impl<'a> Hub<'a> {
     pub(super) fn new(settings: &HubSettings, progress: &'a Progress) -> Result<Self, FetchError> {
-        Ok(Self { client: Client::new(settings)?, patience: settings.patience, progress })
+        Ok(Self { client: Client::new(settings)?, retry: settings.retry, progress })
     }
 
     /// Adds the model's files to the staging folder.
     ///
-    /// The first answer says which commit the revision is; the other files are asked for by that commit, so they belong
-    /// together even if someone uploads meanwhile.
+    /// The first response reports the commit of the revision. The other files are requested by that commit, so they are
+    /// consistent even if someone uploads a new version during the fetch.
     pub(super) fn model(
         &self,
         model: &ModelId,
         revision: &str,
-        goal: &Goal,
+        target: &Target,
         work: &Work,
         staging: &mut Staging,
     ) -> Result<Source, FetchError> {
-        let halves = work.kept(HALVES)?;
-        let old = Old::of(&goal.place);
+        let incomplete = work.kept(INCOMPLETE)?;
+        let previous = Previous::of(&target.destination);
         let mut repository =
-            Repository { hub: self, model, revision: revision.to_owned(), commit: None, halves, old, goal };
+            Repository { hub: self, model, revision: revision.to_owned(), commit: None, incomplete, previous, target };
         repository.file(layout::MODULES, true, staging)?;
         let modules = staging.read(layout::MODULES)?;
         let wanted =
@@ -108,54 +109,54 @@ impl<'a> Hub<'a> {
     }
 }
 
-/// A model of the hub while it is fetched.
+/// A model on the hub while it is fetched.
 struct Repository<'a> {
     hub: &'a Hub<'a>,
     model: &'a ModelId,
     revision: String,
     commit: Option<String>,
-    halves: PathBuf,
-    old: Option<Old>,
-    goal: &'a Goal,
+    incomplete: PathBuf,
+    previous: Option<Previous>,
+    target: &'a Target,
 }
 
 impl Repository<'_> {
     fn file(&mut self, file: &str, required: bool, staging: &mut Staging) -> Result<(), FetchError> {
         let revision = self.commit.as_deref().unwrap_or(&self.revision);
-        let pin = self.goal.pins.iter().find(|pin| pin.file == file);
+        let pin = self.target.pins.iter().find(|pin| pin.file == file);
         let download = Download {
             client: &self.hub.client,
-            patience: self.hub.patience,
+            retry: self.hub.retry,
             progress: self.hub.progress,
             model: self.model,
             revision,
             file,
             pin: pin.and_then(|pin| pin.sha256.parse().ok()),
-            half: self.halves.join(file.replace('/', "--")),
-            old: self.old.as_ref().and_then(|old| old.file(file)),
+            incomplete: self.incomplete.join(file.replace('/', "--")),
+            previous: self.previous.as_ref().and_then(|previous| previous.file(file)),
         };
         let Some(done) = download.run(required)? else { return Ok(()) };
-        staging.adopt(file, &done.path, done.file)?;
+        staging.move_in(file, &done.path, done.file)?;
         download.end()?;
         self.commit = self.commit.take().or(done.commit);
         Ok(())
     }
 }
 
-/// A folder of which something is wrong: what is right of it need not be fetched again.
+/// An existing folder with faults. Its intact files are reused.
 #[derive(Debug)]
-struct Old {
+struct Previous {
     folder: PathBuf,
     record: Record,
 }
 
-impl Old {
-    fn of(place: &Path) -> Option<Self> {
-        let record = Record::read(place).ok().flatten()?;
-        Some(Self { folder: place.to_owned(), record })
+impl Previous {
+    fn of(folder: &Path) -> Option<Self> {
+        let record = Record::read(folder).ok().flatten()?;
+        Some(Self { folder: folder.to_owned(), record })
     }
 
-    fn file(&self, file: &str) -> Option<(PathBuf, embedd_common::checksum::Sha256Hex)> {
+    fn file(&self, file: &str) -> Option<(PathBuf, Sha256Hex)> {
         let recorded = self.record.files.get(file)?;
         Some((self.folder.join(file), recorded.sha256.clone()))
     }

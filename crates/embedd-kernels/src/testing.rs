@@ -1,5 +1,9 @@
 //! What the kernels' tests share.
 
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
 use super::math::gelu_vector;
 use super::simd::{Simd, Vectorized};
 use super::{InstructionSet, Kernels, Parallel};
@@ -12,9 +16,23 @@ pub(super) fn every_available(mut test: impl FnMut(Kernels)) {
             Some(kernels) => test(kernels),
             None => {
                 assert_ne!(told_by_system(set), Some(true), "{set} is not tested, and this CPU has it");
-                eprintln!("NOT TESTED: this CPU has no {set}");
+                not_tested(format_args!("this CPU has no {set}"));
             }
         }
+    }
+}
+
+/// Reports what this machine cannot test: on stderr, and in the file that `TEST_SKIPS` names, because libtest hides the
+/// output of tests that pass. `.ci/run` prints the file at its end.
+fn not_tested(reason: impl Display) {
+    eprintln!("NOT TESTED: {reason}");
+    if let Some(path) = std::env::var_os("TEST_SKIPS") {
+        // libtest names threads after their tests.
+        let thread = std::thread::current();
+        let line = format!("{reason}\t{}\n", thread.name().unwrap_or("?"));
+        let mut file = OpenOptions::new().append(true).create(true).open(path).expect("TEST_SKIPS names a file");
+        // In one write, because other tests and processes append to the same file.
+        file.write_all(line.as_bytes()).expect("the skip is recorded");
     }
 }
 
@@ -23,14 +41,9 @@ fn told_by_system(set: InstructionSet) -> Option<bool> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         return None;
     }
-    let needed: &[&str] = match set {
-        InstructionSet::Avx512Vnni => &["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "fma"],
-        InstructionSet::Avx2 => &["avx2", "fma"],
-        InstructionSet::Plain => &[],
-    };
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let flags: Vec<&str> = cpuinfo.lines().find(|line| line.starts_with("flags"))?.split_whitespace().collect();
-    Some(needed.iter().all(|flag| flags.contains(flag)))
+    Some(set.features().iter().all(|feature| flags.contains(&feature.linux_name())))
 }
 
 #[test]

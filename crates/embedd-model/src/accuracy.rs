@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::AccuracyRecord;
+use embedd_common::percentile::{mean, quantile, sorted};
 
 /// The cosine to the reference that a text must have where nobody says otherwise.
 pub const DEFAULT_THRESHOLD: f64 = 0.99;
@@ -132,28 +133,6 @@ pub fn mse(a: &[f32], b: &[f32]) -> f64 {
 pub fn normalized(vector: &[f32]) -> Vec<f32> {
     let norm = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     vector.iter().map(|&value| (f64::from(value) / norm) as f32).collect()
-}
-
-/// The mean; not a number where there are no values.
-pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-pub fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted
-}
-
-/// The value that a share `q` of the sorted values is under, interpolated between neighbours (as numpy's `percentile`).
-/// Not a number where there are no values, or one of them is none.
-pub fn quantile(sorted: &[f64], q: f64) -> f64 {
-    if sorted.is_empty() || sorted.iter().any(|value| value.is_nan()) {
-        return f64::NAN;
-    }
-    let place = q.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
-    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    below + (above - below) * place.fract()
 }
 
 /// JSON has no word for what is not a number, and what is written must be readable.

@@ -4,12 +4,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use embedd_common::checksum::Sha256Hex;
+use embedd_common::checksum::{ChangedFile, Sha256Hex};
 
 mod manifest;
 pub mod native_io;
 
-pub use manifest::{AccuracyRecord, FORMAT, FileRecord, Manifest, ModelRecord, Pooling, SourceRecord, Variant};
+pub use embedd_common::checksum::FileRecord;
+pub use manifest::{AccuracyRecord, FORMAT, Manifest, ModelRecord, Pooling, SourceRecord, Variant};
 
 /// The manifest's file in a bundle.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -168,7 +169,7 @@ impl Bundle {
     pub fn verify(&self, file: &str) -> Result<PathBuf, BundleError> {
         let (path, record) = self.locate(file)?;
         let sha256 = Sha256Hex::of_file(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
-        record.check(&path, &sha256)?;
+        record.check_digest(&path, &sha256)?;
         Ok(path)
     }
 
@@ -188,7 +189,7 @@ impl Bundle {
         let mut contents = allocate(length).map_err(io)?;
         let file = fs::File::open(&path).map_err(io)?;
         let sha256 = Sha256Hex::of_filling(contents.as_mut(), file).map_err(io)?;
-        record.check(&path, &sha256)?;
+        record.check_digest(&path, &sha256)?;
         Ok(contents)
     }
 
@@ -200,10 +201,14 @@ impl Bundle {
             reason: format!("it does not list {file}"),
         })?;
         let bytes = fs::metadata(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?.len();
-        if bytes == record.bytes {
-            return Ok((path, record));
-        }
-        Err(BundleError::Changed { path, expected: format!("{} bytes", record.bytes), found: format!("{bytes} bytes") })
+        record.check_length(&path, bytes)?;
+        Ok((path, record))
+    }
+}
+
+impl From<ChangedFile> for BundleError {
+    fn from(ChangedFile { path, expected, found }: ChangedFile) -> Self {
+        Self::Changed { path, expected, found }
     }
 }
 

@@ -1,19 +1,30 @@
 //! What runs the model: the traits that serving knows, and ONNX Runtime behind them.
 
+use std::num::NonZeroUsize;
+
 use ndarray::Array2;
 
-mod cpu;
+mod choice;
+mod error;
 mod native;
 mod onnx_runtime;
 mod padded;
 
-pub use cpu::CpuInstructions;
-pub use onnx_runtime::{LoadError, OnnxRuntime, SessionOptions};
+pub use choice::fastest_first;
+pub use error::LoadError;
+pub use onnx_runtime::OnnxRuntime;
 pub use padded::Observer;
 
 /// Token ids of one text, special tokens included: what a session takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TokenIds(Box<[u32]>);
+
+/// How a session runs.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// Threads that share the work of one batch.
+    pub threads: NonZeroUsize,
+}
 
 /// One copy of the model that can run one batch at a time.
 pub trait Session: Send {

@@ -1,4 +1,4 @@
-//! Requests of those who run the server, checked.
+//! Validates admin requests.
 
 use tonic::Status;
 
@@ -8,29 +8,29 @@ use crate::request::Violations;
 use embedd_model::reference::ReferenceText;
 use embedd_proto as proto;
 
-/// Pairs in one request: they fill a message of 4 MiB, the most that is read.
-const MOST_PAIRS: usize = 1000;
+/// The pairs of one request; this many fill a message of 4 MiB, the maximum size.
+const MAX_PAIRS: usize = 1000;
 
 /// The pairs, each of the model's dimension, and the threshold.
 pub(super) fn pairs(request: proto::ValidateRequest, served: &Served) -> Result<(Vec<ReferenceText>, f64), Status> {
     let mut violations = Violations::default();
     let threshold = request.min_cosine.unwrap_or_else(|| served.threshold());
     if !(-1.0..=1.0).contains(&threshold) {
-        violations.add("min_cosine", format!("is {threshold}; a cosine is -1 to 1"));
+        violations.add("min_cosine", format!("is {threshold}; a cosine is between -1 and 1"));
     }
-    if request.pairs.len() > MOST_PAIRS {
-        violations.add("pairs", format!("has {} pairs; send at most {MOST_PAIRS}", request.pairs.len()));
+    if request.pairs.len() > MAX_PAIRS {
+        violations.add("pairs", format!("has {} pairs; send at most {MAX_PAIRS}", request.pairs.len()));
         return Err(status::invalid(&violations));
     }
     let limits = served.embedder.limits();
     for (index, pair) in request.pairs.iter().enumerate() {
         if pair.text.len() > limits.max_text_bytes {
-            let (bytes, most) = (pair.text.len(), limits.max_text_bytes);
-            violations
-                .add(format!("pairs[{index}].text"), format!("has {bytes} bytes; a text may have at most {most}"));
+            let bytes = pair.text.len();
+            let max = limits.max_text_bytes;
+            violations.add(format!("pairs[{index}].text"), format!("has {bytes} bytes; the maximum is {max}"));
         }
-        if let Some(wrong) = wrong_vector(&pair.embedding, limits.dimension) {
-            violations.add(format!("pairs[{index}].embedding"), wrong);
+        if let Some(problem) = vector_problem(&pair.embedding, limits.dimension) {
+            violations.add(format!("pairs[{index}].embedding"), problem);
         }
     }
     if !violations.is_empty() {
@@ -39,8 +39,8 @@ pub(super) fn pairs(request: proto::ValidateRequest, served: &Served) -> Result<
     Ok((request.pairs.into_iter().map(reference).collect(), threshold))
 }
 
-/// Why there would be no cosine.
-fn wrong_vector(embedding: &[f32], dimension: usize) -> Option<String> {
+/// Why the vector has no cosine with one of the model's.
+fn vector_problem(embedding: &[f32], dimension: usize) -> Option<String> {
     if embedding.len() != dimension {
         return Some(format!("has {} values; the model's vectors have {dimension}", embedding.len()));
     }
@@ -59,16 +59,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vector_without_a_cosine_is_told_why() {
-        assert_eq!(wrong_vector(&[0.5, 0.0], 2), None);
+    fn a_vector_that_has_no_cosine_is_rejected_with_the_reason() {
+        assert_eq!(vector_problem(&[0.5, 0.0], 2), None);
         for (vector, part) in [
             (&[0.5][..], "has 1 values; the model's vectors have 2"),
             (&[0.5, f32::NAN], "not finite"),
             (&[f32::INFINITY, 0.0], "not finite"),
             (&[0.0, -0.0], "is zero"),
         ] {
-            let told = wrong_vector(vector, 2).expect("wrong");
-            assert!(told.contains(part), "{told}");
+            let problem = vector_problem(vector, 2).expect("a problem");
+            assert!(problem.contains(part), "{problem}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What was found, as messages.
+//! Converts results to messages.
 
 use std::time::Duration;
 
@@ -67,16 +67,16 @@ pub(super) fn rows(rows: &[Row]) -> proto::BenchmarkResult {
     proto::BenchmarkResult { rows: rows.iter().map(row).collect() }
 }
 
-/// Without a model there is no queue, no cache and no session to tell of.
+/// Queue, cache and sessions are absent while no model is loaded.
 pub(super) async fn stats(stats: &Stats, embedder: Option<&Embedder>) -> proto::GetStatsResponse {
     let snapshot = stats.snapshot();
     let cache = match embedder {
         Some(embedder) => Some(write_cache(embedder.cache_stats().await)),
         None => None,
     };
-    let stage = |&(stage, ref found): &(Stage, Latency)| proto::StageStats {
+    let stage = |&(stage, ref measured): &(Stage, Latency)| proto::StageStats {
         stage: stage.name().to_owned(),
-        latency: Some(latency(found)),
+        latency: Some(latency(measured)),
     };
     proto::GetStatsResponse {
         uptime: duration(snapshot.uptime),
@@ -89,16 +89,16 @@ pub(super) async fn stats(stats: &Stats, embedder: Option<&Embedder>) -> proto::
     }
 }
 
-fn method(found: &MethodSnapshot) -> proto::MethodStats {
+fn method(snapshot: &MethodSnapshot) -> proto::MethodStats {
     proto::MethodStats {
-        method: found.method.name().to_owned(),
-        latency: Some(latency(&found.latency)),
-        replies: found.replies.iter().copied().collect(),
+        method: snapshot.method.name().to_owned(),
+        latency: Some(latency(&snapshot.latency)),
+        replies: snapshot.replies.iter().copied().collect(),
     }
 }
 
 fn latency(latency: &Latency) -> proto::Latency {
-    // A mean of nothing is no time, and not 0 s.
+    // Without a call there is no duration; it would be wrong to report 0 s.
     let time = |time| if latency.count == 0 { None } else { duration(time) };
     proto::Latency {
         count: latency.count,
@@ -134,7 +134,7 @@ fn sessions(sessions: SessionStats) -> proto::SessionStats {
     }
 }
 
-/// Any duration of a process fits the message.
+/// Every duration within the life of a process fits the message.
 fn duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
 }

@@ -11,14 +11,14 @@ use super::*;
 
 const PATH: &str = "/embedd.v1.EmbeddingService/Embed";
 
-/// Frames of a reply, the last one first.
+/// The frames of a reply in reverse order.
 struct Frames(Vec<Option<Frame<Bytes>>>);
 
 impl http_body::Body for Frames {
     type Data = Bytes;
     type Error = Status;
 
-    /// `None` never comes, nor anything before it.
+    /// A `None` in the list stalls the body forever.
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(None) = self.0.last() {
             return Poll::Pending;
@@ -45,7 +45,7 @@ fn layer(stats: &Stats) -> ObserveLayer {
     ObserveLayer { stats: stats.clone(), traces: Traces::default() }
 }
 
-/// Calls the service and takes up to so many frames of its reply.
+/// Calls a service that replies with these frames, and reads up to `taken` of them.
 async fn call(stats: &Stats, request: Request<()>, frames: Vec<Option<Frame<Bytes>>>, taken: usize) {
     let mut frames = Some(frames);
     let mut service = layer(stats).layer(service_fn(move |_: Request<()>| {
@@ -64,7 +64,7 @@ fn replies(stats: &Stats, method: Method) -> Vec<(i32, u64)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_counts_with_the_code_of_its_trailers_and_once() {
+async fn a_reply_is_counted_once_with_the_code_of_its_trailers() {
     let stats = Stats::default();
     call(&stats, request(PATH, None), vec![trailers("0"), message()], 5).await;
     call(&stats, request(PATH, None), vec![trailers("14"), message(), message()], 3).await;
@@ -73,7 +73,7 @@ async fn a_reply_counts_with_the_code_of_its_trailers_and_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_that_is_not_taken_to_its_end_counts_by_why() {
+async fn a_reply_that_is_not_read_to_its_end_counts_as_cancelled_or_deadline_exceeded() {
     let stats = Stats::default();
     call(&stats, request(PATH, None), vec![trailers("0"), message()], 1).await;
     call(&stats, request(PATH, Some("1S")), vec![trailers("0"), message()], 1).await;
@@ -82,7 +82,7 @@ async fn a_reply_that_is_not_taken_to_its_end_counts_by_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_given_up_or_panics_counts_by_why() {
+async fn an_abandoned_call_counts_as_cancelled_or_deadline_exceeded_and_a_panic_as_internal() {
     let stats = Stats::default();
     let endless = |_: Request<()>| std::future::pending::<Result<Response<Body>, Infallible>>();
     let mut service = layer(&stats).layer(service_fn(endless));
@@ -97,7 +97,7 @@ async fn a_call_that_is_given_up_or_panics_counts_by_why() {
 }
 
 #[tokio::test]
-async fn what_is_refused_at_once_counts_with_the_code_of_its_headers() {
+async fn a_call_that_is_rejected_at_once_counts_with_the_code_of_its_headers() {
     let stats = Stats::default();
     let refuse = |_: Request<()>| async { Ok::<_, Infallible>(Status::unauthenticated("who are you?").into_http()) };
     let mut service = layer(&stats).layer(service_fn(refuse));
@@ -110,7 +110,7 @@ async fn what_is_refused_at_once_counts_with_the_code_of_its_headers() {
     assert_eq!(replies(&stats, Method::Other), [(16, 4)]);
 }
 
-/// The methods of services that are described by these bytes, as paths.
+/// The paths of all methods in an encoded descriptor set.
 fn described(descriptors: &[u8]) -> Vec<String> {
     let set = prost_types::FileDescriptorSet::decode(descriptors).expect("descriptors");
     let services = set.file.iter().flat_map(|file| file.service.iter().map(move |service| (file.package(), service)));
@@ -122,7 +122,7 @@ fn described(descriptors: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn every_method_that_is_served_has_a_name_of_its_own() {
+fn every_served_method_is_counted_under_its_own_name() {
     let services = [
         embedd_proto::FILE_DESCRIPTOR_SET,
         embedd_proto::tei::FILE_DESCRIPTOR_SET,
@@ -136,5 +136,5 @@ fn every_method_that_is_served_has_a_name_of_its_own() {
     for (path, method) in paths.iter().zip(&methods) {
         assert_eq!(path[1..], *method.name());
     }
-    assert_eq!(methods.len(), Method::ALL.len() - 1, "and no others but `Other`: {paths:?}");
+    assert_eq!(methods.len(), Method::ALL.len() - 1, "there are no other names but `Other`: {paths:?}");
 }

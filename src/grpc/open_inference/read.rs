@@ -1,4 +1,4 @@
-//! A request to infer, checked.
+//! Validates inference requests.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use embedd_proto::open_inference as proto;
 use embedd_proto::open_inference::infer_parameter::ParameterChoice;
 use embedd_proto::open_inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 
-/// Parameters of tensors that would make the reply another one, by Triton's extensions of the protocol.
+/// Parameters of Triton's protocol extensions that would change the reply.
 const UNSUPPORTED: [&str; 2] = ["shared_memory_region", "classification"];
 
-/// The checked request, and the form that its reply has.
+/// The validated request, and the form of its reply.
 pub(super) fn infer(request: proto::ModelInferRequest, embedder: &Embedder) -> Result<(EmbedRequest, Form), Status> {
     check(request, embedder.model().default_truncation, embedder.limits())
         .map_err(|violations| status::invalid(&violations))
@@ -33,11 +33,11 @@ fn check(
     let input = only_input(request.inputs, &mut violations);
     let tensor = input.and_then(|input| tensor::read(input, request.raw_input_contents, limits, &mut violations));
     let Some((texts, form)) = tensor else { return Err(violations) };
-    let checked = EmbedRequest::check(texts, options, limits, &mut violations);
-    checked.filter(|_| violations.is_empty()).map(|checked| (checked, form)).ok_or(violations)
+    let valid = EmbedRequest::check(texts, options, limits, &mut violations);
+    valid.filter(|_| violations.is_empty()).map(|valid| (valid, form)).ok_or(violations)
 }
 
-/// Parameters of other names belong to others: servers on the way, or extensions.
+/// Other parameters are ignored: they are meant for proxies or extensions.
 fn options(
     parameters: &HashMap<String, proto::InferParameter>,
     default_truncation: Truncation,
@@ -48,20 +48,20 @@ fn options(
     match value("normalize") {
         None => {}
         Some(Some(&ParameterChoice::BoolParam(normalize))) => options.normalize = normalize,
-        Some(_) => violations.add("normalize", "is no bool; give `true` or `false` in bool_param"),
+        Some(_) => violations.add("normalize", "must be `true` or `false` (bool_param)"),
     }
     match value("dimensions") {
         None => {}
         Some(number) => match number.and_then(whole_number) {
             Some(dimensions) => options.dimensions = Some(dimensions),
-            None => violations.add("dimensions", "is no number of components; give a positive one in int64_param"),
+            None => violations.add("dimensions", "must be a positive integer (int64_param)"),
         },
     }
     match value("truncation") {
         None => {}
         Some(side) => match side.and_then(truncation) {
             Some(truncation) => options.truncation = truncation,
-            None => violations.add("truncation", "is none of `end`, `start` and `reject` in string_param"),
+            None => violations.add("truncation", "must be `end`, `start` or `reject` (string_param)"),
         },
     }
     options
@@ -87,7 +87,7 @@ fn truncation(value: &ParameterChoice) -> Option<Truncation> {
     }
 }
 
-/// Tells the first that is wrong; there may be any number of them.
+/// Reports only the first invalid output, since a request may have any number of them.
 fn check_outputs(outputs: &[InferRequestedOutputTensor], violations: &mut Violations) {
     for (index, output) in outputs.iter().enumerate() {
         let unsupported = unsupported(&output.parameters);
@@ -96,7 +96,8 @@ fn check_outputs(outputs: &[InferRequestedOutputTensor], violations: &mut Violat
             return violations.add(format!("outputs[{index}].name"), problem);
         }
         if let Some(name) = unsupported {
-            let problem = format!("has `{name}`, which this server does not do; the embedding comes in the reply");
+            let problem =
+                format!("has `{name}`, which this server does not support; the embedding is returned in the reply");
             return violations.add(format!("outputs[{index}].parameters"), problem);
         }
     }
@@ -109,13 +110,14 @@ fn only_input(mut inputs: Vec<InferInputTensor>, violations: &mut Violations) ->
         violations.add(format!("inputs[{index}].name"), problem);
         return None;
     }
-    let (input, more) = (inputs.pop(), inputs.len());
+    let input = inputs.pop();
+    let more = inputs.len();
     match input {
         None => violations.add("inputs", format!("is empty; send the tensor `{text}`")),
         Some(_) if more > 0 => violations.add("inputs", format!("has `{text}` {} times; send it once", more + 1)),
         Some(input) => {
             let Some(name) = unsupported(&input.parameters) else { return Some(input) };
-            let problem = format!("has `{name}`, which this server does not do; send the texts in the request");
+            let problem = format!("has `{name}`, which this server does not support; send the texts in the request");
             violations.add("inputs[0].parameters", problem);
         }
     }

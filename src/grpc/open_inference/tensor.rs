@@ -1,4 +1,4 @@
-//! The tensors: their names, and the two forms in which elements travel.
+//! The tensors: their names, and the two forms in which their elements are sent.
 
 use crate::request::{Limits, TextField, Violations};
 use embedd_proto::open_inference::InferTensorContents;
@@ -15,20 +15,19 @@ pub(super) const FP32: &str = "FP32";
 
 const RAW: &str = "raw_input_contents";
 const CONTENTS: &str = "inputs[0].contents";
-/// Bytes of the number in front of a raw element that says how long it is.
+/// The length in front of each raw element, in bytes.
 const LENGTH_BYTES: usize = 4;
 
-/// Where the elements of a request's tensor were, and where those of its reply go.
+/// Where a request has the elements of its tensor. The reply uses the same form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// In the tensor's own field for its datatype.
+    /// In the tensor, in the field for its datatype.
     Typed,
-    /// Beside the tensors, as bytes.
+    /// Outside the tensor, as bytes.
     Raw,
 }
 
-/// The texts of the input, the request's only one, and the form in which they came. There is at least one text, and no
-/// more than the limits allow.
+/// The texts of the only input, and their form. Their number is within the limits, and at least one.
 pub(super) fn read(
     input: InferInputTensor,
     mut raw: Vec<Vec<u8>>,
@@ -36,13 +35,13 @@ pub(super) fn read(
     violations: &mut Violations,
 ) -> Option<(Vec<String>, Form)> {
     if input.datatype != BYTES {
-        violations.add("inputs[0].datatype", format!("is not {BYTES}, which texts are"));
+        violations.add("inputs[0].datatype", format!("must be {BYTES}, the datatype of texts"));
     }
     let count = count(&input.shape, limits, violations);
     let typed = input.contents.filter(|contents| *contents != InferTensorContents::default());
     let (elements, form) = match (typed, raw.pop()) {
         (Some(_), Some(_)) => {
-            violations.add(RAW, format!("is there beside {CONTENTS}; send the elements in one of them"));
+            violations.add(RAW, format!("is set together with {CONTENTS}; send the elements in one of them"));
             return None;
         }
         (None, Some(_)) if !raw.is_empty() => {
@@ -59,57 +58,58 @@ pub(super) fn read(
     texts(elements, violations).map(|texts| (texts, form))
 }
 
-/// How many texts the shape says that there are.
+/// The number of texts according to the shape.
 fn count(shape: &[i64], limits: &Limits, violations: &mut Violations) -> Option<usize> {
-    let most = limits.max_texts.get();
+    let max = limits.max_texts.get();
     let count = match shape {
-        &[count] | &[count, 1] => usize::try_from(count).ok().filter(|count| (1..=most).contains(count)),
+        &[count] | &[count, 1] => usize::try_from(count).ok().filter(|count| (1..=max).contains(count)),
         _ => None,
     };
     if count.is_none() {
-        let problem = format!("is {}; give [n] or [n, 1], with n texts, 1 to {most}", shown(shape));
+        let problem = format!("is {}; send [n] or [n, 1] for n texts, with n from 1 to {max}", shown(shape));
         violations.add("inputs[0].shape", problem);
     }
     count
 }
 
-/// As much of a shape as tells which one is meant.
+/// The shape for an error message, cut off if it is long.
 fn shown(shape: &[i64]) -> String {
     match shape.get(..8) {
-        Some(beginning) if shape.len() > 8 => format!("of {} dimensions, {beginning:?} ...", shape.len()),
+        Some(beginning) if shape.len() > 8 => format!("{beginning:?}... ({} dimensions)", shape.len()),
         _ => format!("{shape:?}"),
     }
 }
 
-/// The elements of the datatype BYTES, where there are none of another.
+/// The elements of the datatype BYTES; elements of other datatypes are rejected.
 fn bytes_only(mut contents: InferTensorContents, violations: &mut Violations) -> Option<Vec<Vec<u8>>> {
     let elements = std::mem::take(&mut contents.bytes_contents);
     if contents != InferTensorContents::default() {
-        violations.add(CONTENTS, format!("has elements beside bytes_contents; those of {BYTES} are there"));
+        violations.add(CONTENTS, format!("has elements that are not {BYTES}; send the texts in bytes_contents"));
         return None;
     }
     Some(elements)
 }
 
-/// So many elements, or fewer where there are no more: each is its length and its bytes.
+/// At most `count` elements. Each is stored as its length, followed by its bytes.
 fn split(mut raw: &[u8], count: usize, violations: &mut Violations) -> Option<Vec<Vec<u8>>> {
-    let (whole, mut elements) = (raw.len(), Vec::with_capacity(count));
-    let mut broken = |left: usize, problem: &str| {
+    let whole = raw.len();
+    let mut elements = Vec::with_capacity(count);
+    let mut reject = |left: usize, problem: &str| {
         let at = whole - left;
         violations.add(format!("{RAW}[0]"), format!("{problem} at byte {at} of {whole}"));
         None
     };
     while !raw.is_empty() {
         if elements.len() == count {
-            return broken(raw.len(), &format!("has more than the shape's {count} elements: there is another one"));
+            return reject(raw.len(), &format!("has more elements than the shape's {count}: another one begins"));
         }
         let Some((length, rest)) = raw.split_first_chunk::<LENGTH_BYTES>() else {
-            return broken(raw.len(), "ends within a length of 4 bytes");
+            return reject(raw.len(), "ends inside the 4-byte length of an element");
         };
         let length = u32::from_le_bytes(*length);
         let element = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
         let Some((element, rest)) = element else {
-            return broken(raw.len(), &format!("ends within an element of {length} bytes"));
+            return reject(raw.len(), &format!("ends inside an element of {length} bytes"));
         };
         elements.push(element.to_vec());
         raw = rest;
@@ -117,7 +117,7 @@ fn split(mut raw: &[u8], count: usize, violations: &mut Violations) -> Option<Ve
     Some(elements)
 }
 
-/// Tells the first that is none.
+/// Reports only the first element that is not a text.
 fn texts(elements: Vec<Vec<u8>>, violations: &mut Violations) -> Option<Vec<String>> {
     let texts =
         elements.into_iter().enumerate().map(|(index, element)| String::from_utf8(element).map_err(|e| (index, e)));
@@ -125,7 +125,7 @@ fn texts(elements: Vec<Vec<u8>>, violations: &mut Violations) -> Option<Vec<Stri
         Ok(texts) => Some(texts),
         Err((index, error)) => {
             let at = error.utf8_error().valid_up_to();
-            violations.add(TEXT.one(index), format!("is not UTF-8, from byte {at} on"));
+            violations.add(TEXT.one(index), format!("is not valid UTF-8 from byte {at}"));
             None
         }
     }

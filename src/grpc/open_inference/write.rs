@@ -1,14 +1,15 @@
-//! What was found, as messages.
+//! Converts results to messages.
 
 use std::collections::HashMap;
 
-use super::VERSION;
 use super::tensor::{BYTES, EMBEDDING, FP32, Form, TEXT};
 use crate::embed::{Embedded, Embedder};
 use embedd_proto::open_inference as proto;
 use embedd_proto::open_inference::model_infer_response::InferOutputTensor;
 use embedd_proto::open_inference::model_metadata_response::TensorMetadata;
 
+/// The only version of the model.
+pub(super) const VERSION: &str = "1";
 /// A dimension of any size.
 const ANY: i64 = -1;
 
@@ -21,7 +22,8 @@ pub(super) fn server() -> proto::ServerMetadataResponse {
 }
 
 pub(super) fn metadata(embedder: &Embedder) -> proto::ModelMetadataResponse {
-    let (model, dimension) = (embedder.model(), embedder.limits().dimension as i64);
+    let model = embedder.model();
+    let dimension = embedder.limits().dimension as i64;
     let tensor = |name: &str, datatype: &str, shape| TensorMetadata {
         name: name.to_owned(),
         datatype: datatype.to_owned(),
@@ -37,7 +39,7 @@ pub(super) fn metadata(embedder: &Embedder) -> proto::ModelMetadataResponse {
     }
 }
 
-/// Vectors of so many components, for a model by the name that it was asked for.
+/// The reply, which repeats the name by which the request asked for the model.
 pub(super) fn inferred(
     embedded: Embedded,
     dimensions: usize,
@@ -74,10 +76,10 @@ pub(super) fn inferred(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::{Course, Embedding, Timings};
+    use crate::embed::{Embedding, Timeline, Timings};
 
     #[test]
-    fn vectors_are_written_in_the_form_of_the_request() {
+    fn a_reply_has_the_form_of_its_request() {
         let embedded = || {
             let vectors = [[1.0, -2.5], [0.0, 3.0]].map(|values| Embedding {
                 values: values.to_vec(),
@@ -85,10 +87,11 @@ mod tests {
                 truncated: false,
                 cached: false,
             });
-            Embedded { embeddings: vectors.into(), timings: Timings::default(), course: Course::default() }
+            Embedded { embeddings: vectors.into(), timings: Timings::default(), timeline: Timeline::default() }
         };
         let reply = |form| inferred(embedded(), 2, form, "model".to_owned(), "7".to_owned());
-        let (typed, raw) = (reply(Form::Typed), reply(Form::Raw));
+        let typed = reply(Form::Typed);
+        let raw = reply(Form::Raw);
         for reply in [&typed, &raw] {
             assert_eq!(
                 (reply.model_name.as_str(), reply.model_version.as_str(), reply.id.as_str()),

@@ -1,19 +1,22 @@
-//! Requests as they come, to checked ones.
+//! Validates requests.
 
 use tonic::Status;
 
-use super::INPUTS;
 use crate::embed::Embedder;
+use crate::grpc::calls::unknown_value;
 use crate::grpc::status;
-use crate::request::{EmbedOptions, EmbedRequest, Limits, Texts, Violations, quoted};
+use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Texts, Violations, quoted};
 use embedd_model::tokenize::Truncation;
 use embedd_proto::tei as proto;
+
+/// The field of the text; a request has exactly one.
+pub(super) const INPUTS: TextField = TextField::Single("inputs");
 
 pub(super) fn embed(request: proto::EmbedRequest, embedder: &Embedder) -> Result<EmbedRequest, Status> {
     check_embed(request, embedder.limits()).map_err(|violations| status::invalid(&violations))
 }
 
-/// The text to tokenise.
+/// The text to tokenize.
 pub(super) fn tokenize(request: proto::EncodeRequest, embedder: &Embedder) -> Result<Texts, Status> {
     let mut violations = Violations::of(INPUTS);
     check_not_empty(&request.inputs, &mut violations);
@@ -22,12 +25,12 @@ pub(super) fn tokenize(request: proto::EncodeRequest, embedder: &Embedder) -> Re
     texts.filter(|_| violations.is_empty()).ok_or_else(|| status::invalid(&violations))
 }
 
-/// As many as a text can have.
+/// At most as many ids as the longest text can have.
 pub(super) fn check_ids(ids: &[u32], embedder: &Embedder) -> Result<(), Status> {
-    let most = embedder.limits().max_text_bytes;
+    let max = embedder.limits().max_text_bytes;
     let mut violations = Violations::default();
-    if ids.is_empty() || ids.len() > most {
-        violations.add("ids", format!("has {} ids; send 1 to {most}", ids.len()));
+    if ids.is_empty() || ids.len() > max {
+        violations.add("ids", format!("has {} ids; send 1 to {max}", ids.len()));
         return Err(status::invalid(&violations));
     }
     Ok(())
@@ -43,8 +46,8 @@ fn check_embed(request: proto::EmbedRequest, limits: &Limits) -> Result<EmbedReq
         dimensions: request.dimensions,
         skip_cache: false,
     };
-    let checked = EmbedRequest::check(vec![request.inputs], options, limits, &mut violations);
-    checked.filter(|_| violations.is_empty()).ok_or(violations)
+    let valid = EmbedRequest::check(vec![request.inputs], options, limits, &mut violations);
+    valid.filter(|_| violations.is_empty()).ok_or(violations)
 }
 
 fn truncation(truncate: bool, direction: i32, violations: &mut Violations) -> Truncation {
@@ -53,14 +56,13 @@ fn truncation(truncate: bool, direction: i32, violations: &mut Violations) -> Tr
         Ok(proto::TruncationDirection::Right) => Truncation::End,
         Ok(proto::TruncationDirection::Left) => Truncation::Start,
         Err(_) => {
-            let problem = format!("is {direction}, which is none of the values of the enum");
-            violations.add("truncation_direction", problem);
+            violations.add("truncation_direction", unknown_value(direction));
             Truncation::Reject
         }
     }
 }
 
-/// As the protocol's own server has it: an empty text there is one that was forgotten.
+/// The protocol's own server rejects an empty text as a forgotten one.
 fn check_not_empty(inputs: &str, violations: &mut Violations) {
     if inputs.is_empty() {
         violations.add(INPUTS.all(), "is empty; send a text");
@@ -69,7 +71,7 @@ fn check_not_empty(inputs: &str, violations: &mut Violations) {
 
 fn check_prompt(name: Option<&str>, violations: &mut Violations) {
     if let Some(name) = name {
-        violations.add("prompt_name", format!("is {}; this server's model has no prompts: leave it out", quoted(name)));
+        violations.add("prompt_name", format!("is {}; the model has no prompts, so leave it unset", quoted(name)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was found, as messages.
+//! Converts results to messages.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use embedd_model::bundle::Variant;
 use embedd_model::tokenize::Token;
 use embedd_proto::tei as proto;
 
-/// The vector of the one text of a request, which has so many characters.
+/// The reply to a request whose text has `chars` characters.
 pub(super) fn embedded(embedded: Embedded, chars: usize) -> proto::EmbedResponse {
-    let (timings, embeddings) = (embedded.timings, embedded.embeddings);
+    let timings = embedded.timings;
+    let embeddings = embedded.embeddings;
     let tokens: usize = embeddings.iter().map(|embedding| embedding.token_count).sum();
     let metadata = proto::Metadata {
         compute_chars: chars as u32,
@@ -27,7 +28,7 @@ pub(super) fn embedded(embedded: Embedded, chars: usize) -> proto::EmbedResponse
     proto::EmbedResponse { embeddings, metadata: Some(metadata) }
 }
 
-/// The reply, with its metadata in the headers, too.
+/// The reply, with its metadata repeated in the headers.
 pub(super) fn with_headers(message: proto::EmbedResponse) -> Response<proto::EmbedResponse> {
     let metadata = message.metadata.unwrap_or_default();
     let mut response = Response::new(message);
@@ -35,7 +36,7 @@ pub(super) fn with_headers(message: proto::EmbedResponse) -> Response<proto::Emb
     response
 }
 
-/// Times in whole milliseconds.
+/// Durations are in whole milliseconds.
 fn headers(metadata: &proto::Metadata) -> MetadataMap {
     let milliseconds = |nanoseconds: u64| nanoseconds / 1_000_000;
     let numbers = [
@@ -55,7 +56,7 @@ fn headers(metadata: &proto::Metadata) -> MetadataMap {
     headers
 }
 
-/// A request's durations fit by far.
+/// Every duration within a request fits.
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -71,7 +72,8 @@ pub(super) fn token(token: Token) -> proto::SimpleToken {
 }
 
 pub(super) fn info(embedder: &Embedder) -> proto::InfoResponse {
-    let (model, batch) = (embedder.model(), embedder.batch_limits());
+    let model = embedder.model();
+    let batch = embedder.batch_limits();
     proto::InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sha: None,
@@ -89,7 +91,7 @@ pub(super) fn info(embedder: &Embedder) -> proto::InfoResponse {
     }
 }
 
-/// Of the weights.
+/// The type of the weights.
 fn dtype(variant: Variant) -> &'static str {
     match variant {
         Variant::Fp32 => "float32",
@@ -100,7 +102,7 @@ fn dtype(variant: Variant) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embed::{Course, Embedding, Timings};
+    use crate::embed::{Embedding, Timeline, Timings};
 
     #[test]
     fn the_metadata_is_in_the_message_and_in_the_headers() {
@@ -108,7 +110,7 @@ mod tests {
         let timings =
             Timings { tokenize: micros(1_999), queue: micros(2_000), infer: micros(30_500), total: micros(40_001) };
         let embedding = Embedding { values: vec![0.6, 0.8], token_count: 7, truncated: true, cached: false };
-        let embedded = Embedded { embeddings: vec![embedding], timings, course: Course::default() };
+        let embedded = Embedded { embeddings: vec![embedding], timings, timeline: Timeline::default() };
         let reply = with_headers(super::embedded(embedded, 21));
         let header = |name: &str| reply.metadata().get(name).expect(name).to_str().expect("text");
         let expected = [
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_without_a_part_of_the_text_are_special() {
+    fn tokens_that_cover_no_part_of_the_text_are_special() {
         let word = Token { id: 9, text: "word".to_owned(), bytes: Some(3..7) };
         let special = Token { id: 0, text: "<s>".to_owned(), bytes: None };
         let expected = [

@@ -25,31 +25,32 @@ fn open(folder: &Path, certificate: &str, key: &str, ca: Option<&str>) -> Result
 }
 
 #[test]
-fn a_certificate_its_key_and_an_authority_make_tls_and_the_key_is_not_shown() {
+fn valid_files_configure_tls_and_debug_output_hides_the_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let (chain, key) = certificate();
     for ca in [None, Some(chain.as_str())] {
         let tls = open(folder.path(), &chain, &key, ca).expect("TLS");
         assert_eq!(tls.acceptor().config().alpn_protocols, [b"h2"]);
-        assert!(format!("{tls:?}").contains("data: certificates, "), "and nothing of their keys: {tls:?}");
+        assert!(format!("{tls:?}").contains("data: certificates, "), "nothing of the key: {tls:?}");
     }
     assert!(open(folder.path(), &format!("{chain}\n{}", certificate().0), &key, None).is_ok(), "a chain");
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_file_and_flag() {
+fn errors_name_the_file_the_flag_and_the_problem() {
     let folder = tempfile::tempdir().expect("a folder");
-    let ((chain, key), (other, _)) = (certificate(), certificate());
+    let (chain, key) = certificate();
+    let (other, _) = certificate();
     let half = &chain[..chain.len() / 2];
-    for (wrong, parts) in [
-        (open(folder.path(), "", &key, None), ["certificate.pem (--tls-certificate)", "holds no certificate"]),
-        (open(folder.path(), &key, &key, None), ["certificate.pem (--tls-certificate)", "holds no certificate"]),
-        (open(folder.path(), half, &key, None), ["certificate.pem (--tls-certificate)", "not the PEM file"]),
-        (open(folder.path(), &chain, &chain, None), ["key.pem (--tls-key)", "holds no private key"]),
-        (open(folder.path(), &other, &key, None), ["key.pem (--tls-key)", "do not go together"]),
-        (open(folder.path(), &chain, &key, Some("x")), ["ca.pem (--tls-client-ca)", "holds no certificate"]),
+    for (opened, parts) in [
+        (open(folder.path(), "", &key, None), ["certificate.pem (--tls-certificate)", "contains no certificate"]),
+        (open(folder.path(), &key, &key, None), ["certificate.pem (--tls-certificate)", "contains no certificate"]),
+        (open(folder.path(), half, &key, None), ["certificate.pem (--tls-certificate)", "not a valid PEM file"]),
+        (open(folder.path(), &chain, &chain, None), ["key.pem (--tls-key)", "contains no unencrypted private key"]),
+        (open(folder.path(), &other, &key, None), ["key.pem (--tls-key)", "cannot be used together"]),
+        (open(folder.path(), &chain, &key, Some("x")), ["ca.pem (--tls-client-ca)", "contains no certificate"]),
     ] {
-        let error = wrong.expect_err("wrong");
+        let error = opened.expect_err("invalid files");
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of requests: JSON, bounded in bytes and time.
+//! Request bodies: JSON, with limits on size and time.
 
 use std::time::Duration;
 
@@ -10,31 +10,34 @@ use tokio::time::timeout;
 
 use super::error::{self, Refusal};
 
-/// A client has so long to send the body of a request.
+/// How long a client may take to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The bytes of a body that is said to be JSON, or not said to be anything.
-pub(super) async fn read_json(headers: &HeaderMap, body: Body, most: usize) -> Result<Vec<u8>, Refusal> {
+/// Reads a body whose content type is JSON or not given.
+pub(super) async fn read_json(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8>, Refusal> {
     if !is_json(headers) {
-        discard(body, most).await;
+        discard(body, max).await;
         return Err(error::not_json());
     }
-    match timeout(BODY_TIMEOUT, collect(body, most, most)).await {
+    match timeout(BODY_TIMEOUT, collect(body, max, max)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
-        Ok(Ok(None)) => Err(error::too_large(most)),
-        Ok(Err(_)) => Err(error::cut_short()),
-        Err(_) => Err(error::slow()),
+        Ok(Ok(None)) => Err(error::too_large(max)),
+        Ok(Err(_)) => Err(error::truncated()),
+        Err(_) => Err(error::timed_out()),
     }
 }
 
-/// Reads a body that nobody wants: a client that is cut off while it sends may never see why.
-pub(super) async fn discard(body: Body, most: usize) {
-    let _ = timeout(BODY_TIMEOUT, collect(body, 0, most)).await;
+/// Reads and drops the body of a rejected request: a client whose connection is closed while it sends may never see the
+/// reply.
+pub(super) async fn discard(body: Body, max: usize) {
+    let _ = timeout(BODY_TIMEOUT, collect(body, 0, max)).await;
 }
 
-/// The whole body where it has at most `kept` bytes. Of a larger one, up to `more` bytes are read, too.
+/// The whole body, if it has at most `kept` bytes. Of a larger body, up to `more` further bytes are read and dropped.
 async fn collect(body: Body, kept: usize, more: usize) -> Result<Option<Vec<u8>>, axum::Error> {
-    let (mut chunks, mut bytes, mut size) = (body.into_data_stream(), Vec::new(), 0_usize);
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut size = 0_usize;
     while size <= kept.saturating_add(more) {
         let Some(chunk) = chunks.next().await.transpose()? else { break };
         size = size.saturating_add(chunk.len());

@@ -1,4 +1,4 @@
-//! The one table from errors to HTTP, in the words of OpenAI's API.
+//! The table from errors to HTTP replies, with the error objects of OpenAI's API.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::batch::BatchError;
+use super::write;
 use crate::embed::{EmbedError, NoSuchModel};
-use crate::request::{TextField, Violations};
+use crate::failure::Failure;
+use crate::request::{TextField, Violations, error_text};
 use crate::tokens;
-use embedd_model::tokenize::TokenizeError;
 
-/// As `retry-after`, in milliseconds: OpenAI's clients look for it first.
+/// `retry-after` in milliseconds, which OpenAI's clients prefer.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-/// When another instance may be asked, or this one again.
-const SOON: Duration = Duration::from_secs(1);
-/// Whose fault it is, as the field `type` says.
-const CALLER: &str = "invalid_request_error";
-const LOAD: &str = "rate_limit_error";
+/// The retry delay of an unavailable server.
+const UNAVAILABLE_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The values of the field `type`.
+const INVALID_REQUEST: &str = "invalid_request_error";
+const RATE_LIMIT: &str = "rate_limit_error";
 const SERVER: &str = "server_error";
 
-/// Why a call got nothing.
+/// The error reply to a call.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     kind: &'static str,
     message: String,
-    /// The field that is wrong; the first where there are several.
+    /// The invalid field, or the first of them.
     param: Option<String>,
     code: Option<&'static str>,
     retry_after: Option<Duration>,
@@ -36,11 +36,14 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: message.into(), param: None, code: None, retry_after: None }
+        Self { status, kind, message: error_text(&message.into()), param: None, code: None, retry_after: None }
     }
 
     fn unavailable(message: impl Into<String>) -> Self {
-        Self { retry_after: Some(SOON), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message) }
+        Self {
+            retry_after: Some(UNAVAILABLE_RETRY_DELAY),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+        }
     }
 }
 
@@ -48,7 +51,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self { status, kind, message, param, code, retry_after } = self;
         let error = json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
-        let mut response = super::json(error.to_string().into_bytes());
+        let mut response = write::json(error.to_string().into_bytes());
         *response.status_mut() = status;
         let headers = response.headers_mut();
         if let Some(time) = retry_after {
@@ -63,75 +66,77 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Every field that is wrong.
+/// Reports the invalid fields.
 pub(super) fn invalid(violations: &Violations) -> Refusal {
-    let told: Vec<String> =
-        violations.iter().map(|violation| format!("{} {}", violation.field, violation.description)).collect();
     let param = violations.iter().next().map(|violation| violation.field.clone());
-    Refusal { param, ..Refusal::new(StatusCode::BAD_REQUEST, CALLER, told.join("; ")) }
+    Refusal { param, ..Refusal::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, violations.to_string()) }
 }
 
 pub(super) fn unreadable(error: &serde_json::Error) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, CALLER, format!("the body is no JSON that can be read: {error}"))
+    Refusal::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, format!("the body is not valid JSON: {error}"))
 }
 
-pub(super) fn no_object() -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, CALLER, "the body is no JSON object; send one with `input` and `model`")
+pub(super) fn not_an_object() -> Refusal {
+    Refusal::new(
+        StatusCode::BAD_REQUEST,
+        INVALID_REQUEST,
+        "the body is not a JSON object; send one with `input` and `model`",
+    )
 }
 
-pub(super) fn cut_short() -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, CALLER, "the body ended before its end")
+pub(super) fn truncated() -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "the request body was truncated")
 }
 
-pub(super) fn slow() -> Refusal {
-    Refusal::new(StatusCode::REQUEST_TIMEOUT, CALLER, "the body took too long to come")
+pub(super) fn timed_out() -> Refusal {
+    Refusal::new(StatusCode::REQUEST_TIMEOUT, INVALID_REQUEST, "timed out while reading the request body")
 }
 
-pub(super) fn too_large(most: usize) -> Refusal {
-    let message = format!("the body has more than {most} bytes, which is the most that is taken; send fewer texts");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, CALLER, message)
+pub(super) fn too_large(max: usize) -> Refusal {
+    let message = format!("the body has more than the maximum of {max} bytes; send fewer texts");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, message)
 }
 
 pub(super) fn not_json() -> Refusal {
     let message = "the body must be JSON; send it with `content-type: application/json`";
-    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, CALLER, message)
+    Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, message)
 }
 
 pub(super) fn wrong_method() -> Refusal {
-    let message = "this path takes other methods; the header Allow lists them";
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, CALLER, message)
+    let message = "method not allowed; the Allow header lists the methods of this path";
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, message)
 }
 
 pub(super) fn unknown_path() -> Refusal {
-    let message = "of OpenAI's API, this server has POST /v1/embeddings, GET /v1/models and GET /v1/models/MODEL";
-    Refusal { code: Some("unknown_url"), ..Refusal::new(StatusCode::NOT_FOUND, CALLER, message) }
+    let message = "unknown path; this server supports POST /v1/embeddings, GET /v1/models and GET /v1/models/MODEL";
+    Refusal { code: Some("unknown_url"), ..Refusal::new(StatusCode::NOT_FOUND, INVALID_REQUEST, message) }
 }
 
 pub(super) fn from_no_such_model(error: &NoSuchModel) -> Refusal {
-    let (param, code) = (Some("model".to_owned()), Some("model_not_found"));
-    Refusal { param, code, ..Refusal::new(StatusCode::NOT_FOUND, CALLER, error.to_string()) }
+    let param = Some("model".to_owned());
+    let code = Some("model_not_found");
+    Refusal { param, code, ..Refusal::new(StatusCode::NOT_FOUND, INVALID_REQUEST, error.to_string()) }
 }
 
 pub(super) fn from_token_refusal(refusal: &tokens::Refusal) -> Refusal {
     let code = Some("invalid_api_key");
-    Refusal { code, ..Refusal::new(StatusCode::UNAUTHORIZED, CALLER, refusal.to_string()) }
+    Refusal { code, ..Refusal::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, refusal.to_string()) }
 }
 
 pub(super) fn loading() -> Refusal {
-    Refusal::unavailable("the model is being loaded; /readyz answers 200 when it is ready")
+    Refusal::unavailable("the model is being loaded; /readyz returns 200 when it is ready")
 }
 
 pub(super) fn stopping() -> Refusal {
-    Refusal::unavailable("the server is stopping; nothing of this request was done")
+    Refusal::unavailable("the server is stopping; this request was not processed")
 }
 
-pub(super) fn crowded() -> Refusal {
-    Refusal::unavailable("too many connections carry calls (--max-connections); nothing of this request was done")
+pub(super) fn too_many_connections() -> Refusal {
+    Refusal::unavailable("too many connections (--max-connections); this request was not processed")
 }
 
-/// There is a bug. What it is stands in the log, not in the reply.
 pub(super) fn panicked() -> Refusal {
-    failed("the server failed on this request (a panic, which its log describes); other requests are fine")
+    from_failure(Failure::panicked())
 }
 
 fn failed(message: impl Into<String>) -> Refusal {
@@ -139,29 +144,27 @@ fn failed(message: impl Into<String>) -> Refusal {
 }
 
 impl From<serde_json::Error> for Refusal {
-    /// Of a reply: nothing that is known makes one fail.
+    /// For replies, whose serialization is not known to fail.
     fn from(error: serde_json::Error) -> Self {
-        failed(format!("the reply cannot be written: {error}"))
+        failed(format!("cannot serialize the reply: {error}"))
     }
 }
 
-/// Of a request that names its texts so.
+/// For a request whose texts are in the field `texts`.
 pub(super) fn from_embed_error(error: &EmbedError, texts: TextField) -> Refusal {
-    match error {
-        EmbedError::Text { index, error: reason @ TokenizeError::TooLong { .. } } => {
-            let mut violations = Violations::of(texts);
-            violations.add(texts.one(*index), reason.to_string());
-            invalid(&violations)
-        }
-        EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => Refusal {
+    from_failure(Failure::from_embed_error(error, texts))
+}
+
+fn from_failure(failure: Failure) -> Refusal {
+    match failure {
+        Failure::Invalid(violations) => invalid(&violations),
+        Failure::Overloaded { message, retry_after } => Refusal {
             code: Some("rate_limit_exceeded"),
-            retry_after: Some(*retry_after),
-            ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, LOAD, error.to_string())
+            retry_after: Some(retry_after),
+            ..Refusal::new(StatusCode::TOO_MANY_REQUESTS, RATE_LIMIT, message)
         },
-        EmbedError::Batch(BatchError::Closed) => Refusal::unavailable(error.to_string()),
-        EmbedError::Text { error: TokenizeError::Failed(_), .. } | EmbedError::Batch(BatchError::Inference(_)) => {
-            failed(error.to_string())
-        }
+        Failure::Unavailable(message) => Refusal::unavailable(message),
+        Failure::Internal(message) => failed(message),
     }
 }
 

@@ -1,34 +1,23 @@
-//! Requests as they come, to checked ones.
-
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+//! Validates requests.
 
 use super::error::{self, Refusal};
+use super::json::{List, Value};
+use super::write::Encoding;
 use crate::embed::ModelInfo;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Violations, quoted};
 
 const INPUT: &str = "input";
 
-/// What a caller asks for.
+/// A validated call for embeddings.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Call {
     pub(super) request: EmbedRequest,
-    /// How its texts are named where something is wrong with them.
+    /// The field of its texts, for error messages.
     pub(super) texts: TextField,
     pub(super) encoding: Encoding,
 }
 
-/// How a vector is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
-    /// A list of numbers.
-    Float,
-    /// The bytes of its numbers, little-endian, in base64.
-    Base64,
-}
-
-/// The fields that matter. Others are passed over, as other servers of this API do: clients send more of them each year.
+/// The known fields. Others are ignored, as other servers of this API do: clients keep adding new ones.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
 struct Fields {
@@ -38,29 +27,10 @@ struct Fields {
     dimensions: Option<Value>,
 }
 
-/// A JSON value as far as a field may need it; nothing is kept of what none needs.
-#[derive(Debug, PartialEq)]
-enum Value {
-    Null,
-    Bool,
-    /// `None`: no whole number, or a negative one.
-    Number(Option<u64>),
-    Text(String),
-    List(List),
-    Object,
-}
-
-#[derive(Debug, Default, PartialEq)]
-struct List {
-    texts: Vec<String>,
-    /// The first that is no text, and its place.
-    other: Option<(usize, Box<Value>)>,
-}
-
-/// The body of a request for embeddings.
-pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Asked, Refusal> {
+/// Validates the body of a request for embeddings.
+pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(error::no_object());
+        return Err(error::not_an_object());
     }
     let fields: Fields = serde_json::from_slice(body).map_err(|error| error::unreadable(&error))?;
     if let Some(Value::Text(name)) = &fields.model {
@@ -69,7 +39,7 @@ pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Res
     check(fields, model, limits).map_err(|violations| error::invalid(&violations))
 }
 
-fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Asked, Violations> {
+fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Violations> {
     let is_single = matches!(fields.input, Some(Value::Text(_)));
     let texts = if is_single { TextField::Single(INPUT) } else { TextField::List(INPUT) };
     let mut violations = Violations::of(texts);
@@ -77,10 +47,10 @@ fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Asked, Vi
     let encoding = encoding(fields.encoding_format.as_ref(), &mut violations);
     let dimensions = dimensions(fields.dimensions.as_ref(), limits, &mut violations);
     let options = EmbedOptions { truncation: model.default_truncation, dimensions, ..EmbedOptions::default() };
-    // Where there is no text to check, any will do, so that what is wrong beside it is told as well.
+    // Without texts, a stand-in is checked, so that errors in the other fields are reported as well.
     let input = input(fields.input, &mut violations).unwrap_or_else(|| vec![String::new()]);
     let request = EmbedRequest::check(input, options, limits, &mut violations).filter(|_| violations.is_empty());
-    request.map(|request| Asked { request, texts, encoding }).ok_or(violations)
+    request.map(|request| Call { request, texts, encoding }).ok_or(violations)
 }
 
 fn check_model(name: Option<&Value>, model: &ModelInfo, violations: &mut Violations) {
@@ -97,7 +67,7 @@ fn encoding(format: Option<&Value>, violations: &mut Violations) -> Encoding {
         Some(Value::Text(name)) => match name.as_str() {
             "float" => return Encoding::Float,
             "base64" => return Encoding::Base64,
-            _ => violations.add("encoding_format", format!("is {}; there are `float` and `base64`", quoted(name))),
+            _ => violations.add("encoding_format", format!("is {}; use `float` or `base64`", quoted(name))),
         },
         Some(other) => violations.add("encoding_format", format!("is {other}; send `float` or `base64`")),
     }
@@ -111,10 +81,11 @@ fn dimensions(value: Option<&Value>, limits: &Limits, violations: &mut Violation
             Ok(dimensions) => return Some(dimensions),
             Err(_) => number.to_string(),
         },
-        Some(Value::Number(None)) => "no whole number above zero".to_owned(),
+        Some(Value::Number(None)) => "not a positive integer".to_owned(),
         Some(other) => other.to_string(),
     };
-    violations.add("dimensions", format!("is {problem}; the model's vectors allow 1 to {}", limits.dimension));
+    violations
+        .add("dimensions", format!("is {problem}; must be from 1 to {}, the model's dimension", limits.dimension));
     None
 }
 
@@ -124,8 +95,7 @@ fn input(value: Option<Value>, violations: &mut Violations) -> Option<Vec<String
         Some(Value::List(List { texts, other: None })) => return Some(texts),
         Some(Value::List(List { other: Some((index, other)), .. })) => match *other {
             Value::Number(_) | Value::List(_) => {
-                let problem =
-                    "has tokens instead of texts; they are those of another model's tokeniser: send the texts";
+                let problem = "has token ids, which belong to another model's tokenizer; send the texts instead";
                 (INPUT.to_owned(), problem.to_owned())
             }
             other => (format!("{INPUT}[{index}]"), format!("is {other}; send a string")),
@@ -135,83 +105,6 @@ fn input(value: Option<Value>, violations: &mut Violations) -> Option<Vec<String
     };
     violations.add(field, problem);
     None
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Null => "null",
-            Self::Bool => "a boolean",
-            Self::Number(_) => "a number",
-            Self::Text(_) => "a string",
-            Self::List(_) => "a list",
-            Self::Object => "an object",
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Bool)
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Number(Some(number)))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Number(None))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Number(None))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(Value::Text(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let mut list = List::default();
-        while let Some(element) = elements.next_element()? {
-            match element {
-                Value::Text(text) => list.texts.push(text),
-                other => {
-                    list.other = Some((list.texts.len(), Box::new(other)));
-                    break;
-                }
-            }
-        }
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Object)
-    }
 }
 
 #[cfg(test)]

@@ -5,20 +5,20 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::accept::Room;
-use crate::http::tests::{Port, open_with, read};
+use crate::accept::MaxConnections;
+use crate::http::tests::{PATIENCE, Port, open_with, read};
 use crate::model_slot::ModelSlot;
 use crate::reload::NamedFile;
 use crate::stats::Stats;
 
-const ROOM: Room = Room { connections: 8, setting: None };
+const MAX_CONNECTIONS: MaxConnections = MaxConnections { count: 8, setting: None };
 
 fn openai(readiness: &Readiness) -> OpenAi {
     OpenAi {
         serving: Serving { model: ModelSlot::default(), requests: TaskTracker::new(), stats: Stats::default() },
         tokens: None,
         max_body_bytes: 1000,
-        seats: Seats::new(NonZeroUsize::new(2).expect("not zero"), TaskTracker::new()),
+        permits: ConnectionPermits::new(NonZeroUsize::new(2).expect("not zero"), TaskTracker::new()),
         readiness: readiness.clone(),
         stop: CancellationToken::new(),
         traces: Traces::default(),
@@ -33,7 +33,7 @@ fn tokens(content: &str) -> Tokens {
 }
 
 async fn open() -> Port {
-    open_with(ROOM, |readiness| Some(openai(readiness))).await
+    open_with(MAX_CONNECTIONS, |readiness| Some(openai(readiness))).await
 }
 
 const CLOSE: &str = "Connection: close\r\n";
@@ -43,7 +43,7 @@ fn is(answer: &str, status: u16, parts: &[&str]) -> bool {
 }
 
 #[tokio::test]
-async fn errors_have_openais_shape_wherever_they_come_from() {
+async fn every_error_has_openais_format() {
     let port = open().await;
     let large = "x".repeat(1001);
     for (line, headers, body, status, part) in [
@@ -51,7 +51,7 @@ async fn errors_have_openais_shape_wherever_they_come_from() {
         ("POST /v1/embeddings", "Content-Type: application/json; charset=utf-8\r\n", "{}", 503, "retry-after-ms: "),
         ("GET /v1/models", "", "", 503, "retry-after: 1\r\n"),
         ("GET /v1/models/a%2Fb", "", "", 503, "server_error"),
-        ("POST /v1/embeddings", "", &large, 413, "more than 1000 bytes"),
+        ("POST /v1/embeddings", "", &large, 413, "maximum of 1000 bytes"),
         ("POST /v1/embeddings", "Content-Type: text/plain\r\n", "{}", 415, "content-type: application/json"),
         ("GET /v1/embeddings", "", "", 405, "\r\nallow: POST\r\n"),
         ("DELETE /v1/models/a/b", "", "", 405, "\r\nallow: GET,HEAD\r\n"),
@@ -60,7 +60,7 @@ async fn errors_have_openais_shape_wherever_they_come_from() {
         let answer = port.send(line, &format!("{CLOSE}{headers}"), body).await;
         assert!(is(&answer, status, &[part, "{\"error\":{", "\"type\":\"", "application/json"]), "{line}: {answer}");
     }
-    assert!(is(&port.send("GET /v1", CLOSE, "").await, 404, &["there is nothing here"]));
+    assert!(is(&port.send("GET /v1", CLOSE, "").await, 404, &["not found"]));
     let metrics = port.send("GET /metrics", CLOSE, "").await;
     for route in ["/v1/embeddings", "/v1/models", "/v1/models/{*name}", "/v1/{*path}"] {
         assert!(metrics.contains(&format!("http_route=\"{route}\"")), "{route}: {metrics}");
@@ -68,9 +68,10 @@ async fn errors_have_openais_shape_wherever_they_come_from() {
 }
 
 #[tokio::test]
-async fn calls_need_a_token_where_there_are_tokens_and_probes_do_not() {
+async fn calls_need_a_token_if_tokens_are_configured_and_probes_do_not() {
     let port =
-        open_with(ROOM, |readiness| Some(OpenAi { tokens: Some(tokens("secret\n")), ..openai(readiness) })).await;
+        open_with(MAX_CONNECTIONS, |readiness| Some(OpenAi { tokens: Some(tokens("secret\n")), ..openai(readiness) }))
+            .await;
     for line in ["POST /v1/embeddings", "GET /v1/models", "GET /v1/other"] {
         for header in ["", "Authorization: Bearer wrong\r\n", "Authorization: secret\r\n"] {
             let answer = port.send(line, header, "{}").await;
@@ -85,7 +86,7 @@ async fn calls_need_a_token_where_there_are_tokens_and_probes_do_not() {
     assert!(is(&port.send("GET /healthz", CLOSE, "").await, 200, &["ok"]));
 }
 
-/// Sends a call and reads its answer on a connection that stays, as far as the server will have it.
+/// Sends a call on an open connection, which stays open if the server allows it, and reads the reply.
 async fn call(stream: &mut tokio::net::TcpStream) -> String {
     stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
     let mut answer = vec![0; 4096];
@@ -94,56 +95,62 @@ async fn call(stream: &mut tokio::net::TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn callers_cannot_take_all_the_room_that_there_is() {
+async fn callers_cannot_use_up_all_connections() {
     let port = open().await;
-    let (mut first, mut second, mut third) = (port.connect().await, port.connect().await, port.connect().await);
+    let mut first = port.connect().await;
+    let mut second = port.connect().await;
+    let mut third = port.connect().await;
     for _ in 0..2 {
         for stream in [&mut first, &mut second] {
-            assert!(is(&call(stream).await, 503, &["being loaded"]), "a seat");
+            assert!(is(&call(stream).await, 503, &["being loaded"]), "it has a permit");
         }
     }
     let answer = call(&mut third).await;
     assert!(is(&answer, 503, &["--max-connections", "\r\nconnection: close\r\n"]), "{answer}");
-    assert_eq!(read(&mut third).await, "", "it is closed");
-    assert!(is(&port.send("GET /healthz", CLOSE, "").await, 200, &["ok"]), "probes come in");
+    assert_eq!(read(&mut third).await, "", "the connection is closed");
+    assert!(is(&port.send("GET /healthz", CLOSE, "").await, 200, &["ok"]), "probes are accepted");
     drop(first);
-    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    let until = tokio::time::Instant::now() + PATIENCE;
     while !is(&port.send("GET /v1/models", CLOSE, "").await, 503, &["being loaded"]) {
-        assert!(tokio::time::Instant::now() < until, "still no seat");
+        assert!(tokio::time::Instant::now() < until, "no permit was released");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test]
-async fn at_the_end_callers_are_sent_away_and_their_connections_closed_while_probes_come_in() {
+async fn a_stopping_server_rejects_calls_and_closes_their_connections_but_accepts_probes() {
     let stop = CancellationToken::new();
-    let (taken, token) = (TaskTracker::new(), stop.clone());
-    let seats = Seats::new(NonZeroUsize::new(2).expect("not zero"), taken.clone());
-    let port = open_with(ROOM, |readiness| Some(OpenAi { seats, stop: token, ..openai(readiness) })).await;
-    let mut stays = port.connect().await;
-    assert!(!call(&mut stays).await.contains("connection: close"));
+    let acquired = TaskTracker::new();
+    let permits = ConnectionPermits::new(NonZeroUsize::new(2).expect("not zero"), acquired.clone());
+    let port =
+        open_with(MAX_CONNECTIONS, |readiness| Some(OpenAi { permits, stop: stop.clone(), ..openai(readiness) })).await;
+    let mut client = port.connect().await;
+    assert!(!call(&mut client).await.contains("connection: close"));
     port.readiness.enter(Phase::Stopping);
     let answer = port.send("GET /v1/models", "", "").await;
-    assert!(is(&answer, 503, &["being loaded", "\r\nconnection: close\r\n"]), "served, but told to go: {answer}");
+    assert!(
+        is(&answer, 503, &["being loaded", "\r\nconnection: close\r\n"]),
+        "answered, but the connection is closed: {answer}"
+    );
 
-    assert_eq!(taken.len(), 1, "the connection that is still there");
-    taken.close();
+    assert_eq!(acquired.len(), 1, "the connection that is still open");
+    acquired.close();
     stop.cancel();
-    tokio::time::timeout(Duration::from_secs(5), taken.wait()).await.expect("its connection is closed");
-    assert_eq!(read(&mut stays).await, "");
+    tokio::time::timeout(PATIENCE, acquired.wait()).await.expect("its connection is closed");
+    assert_eq!(read(&mut client).await, "");
     let answer = port.send("POST /v1/embeddings", "", "{}").await;
     assert!(is(&answer, 503, &["the server is stopping", "\r\nconnection: close\r\n"]), "{answer}");
-    assert!(taken.is_empty(), "nobody has to wait for those who were sent away");
+    assert!(acquired.is_empty(), "the drain need not wait for rejected calls");
     assert!(is(&port.send("GET /healthz", CLOSE, "").await, 200, &["ok"]));
 }
 
 #[tokio::test]
-async fn a_panic_is_an_answer() {
+async fn a_panic_is_answered_with_500() {
     async fn panics() {
-        panic!("as a test wants it");
+        panic!("on purpose");
     }
     let api = openai(&Readiness::default());
-    let mut routes = Router::new().route("/", get(panics)).layer(from_fn_with_state(api, answer));
+    let mut routes = Router::new().route("/", get(panics)).layer(from_fn_with_state(api, handle));
     let request = Request::new(Body::empty());
     let response = tower_call(&mut routes, request).await;
     assert_eq!(response.status(), 500);
@@ -156,13 +163,13 @@ async fn tower_call(routes: &mut Router, request: Request) -> Response {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+async fn a_body_that_never_arrives_times_out() {
     let port = open().await;
     let mut stream = port.connect().await;
     let head = "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{";
     stream.write_all(head.as_bytes()).await.expect("sent");
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let answer = read(&mut stream).await;
-    assert!(is(&answer, 408, &["took too long"]), "{answer}");
-    assert!(begun.elapsed() <= Duration::from_secs(61));
+    assert!(is(&answer, 408, &["timed out"]), "{answer}");
+    assert!(started.elapsed() <= Duration::from_secs(61));
 }

@@ -1,17 +1,28 @@
-//! Replies.
+//! Serializes replies.
 
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use super::read::Encoding;
 use crate::embed::Embedding;
 
 const LIST: &str = "list";
-/// Bundles have no date, and the field may not be absent.
+/// The field is required, but bundles have no date.
 const CREATED: u64 = 0;
-/// Who owns a model whose name does not tell.
-const NOBODY: &str = "unknown";
+/// The owner of a model whose name does not contain one.
+const UNKNOWN_OWNER: &str = "unknown";
+
+/// How a reply represents vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// A list of numbers.
+    Float,
+    /// Little-endian float32 values in base64.
+    Base64,
+}
 
 #[derive(Serialize)]
 struct Embeddings<'e> {
@@ -55,7 +66,12 @@ struct Model<'m> {
     owned_by: &'m str,
 }
 
-/// Numbers have as many digits as tell them from all other float32.
+/// A reply whose body is JSON.
+pub(super) fn json(body: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+/// Numbers have as many digits as it takes to tell them from every other float32.
 pub(super) fn embeddings(embeddings: &[Embedding], encoding: Encoding, model: &str) -> serde_json::Result<Vec<u8>> {
     let items = embeddings.iter().enumerate().map(|(index, embedding)| {
         let embedding = match encoding {
@@ -69,17 +85,16 @@ pub(super) fn embeddings(embeddings: &[Embedding], encoding: Encoding, model: &s
     serde_json::to_vec(&Embeddings { object: LIST, data: items.collect(), model, usage })
 }
 
-/// The list of the one model.
 pub(super) fn models(name: &str) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Models { object: LIST, data: [described(name)] })
+    serde_json::to_vec(&Models { object: LIST, data: [model_object(name)] })
 }
 
 pub(super) fn model(name: &str) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&described(name))
+    serde_json::to_vec(&model_object(name))
 }
 
-fn described(name: &str) -> Model<'_> {
-    let owned_by = name.rsplit_once('/').map_or(NOBODY, |(owner, _)| owner);
+fn model_object(name: &str) -> Model<'_> {
+    let owned_by = name.rsplit_once('/').map_or(UNKNOWN_OWNER, |(owner, _)| owner);
     Model { id: name, object: "model", created: CREATED, owned_by }
 }
 

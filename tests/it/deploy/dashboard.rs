@@ -40,24 +40,24 @@ fn the_dashboard_takes_its_data_source_from_a_variable() {
 }
 
 #[test]
-fn panels_have_numbers_of_their_own_and_do_not_overlap() {
+fn panels_have_unique_ids_and_do_not_overlap() {
     let mut cells = BTreeSet::new();
-    let mut numbers = BTreeSet::new();
+    let mut ids = BTreeSet::new();
     for panel in panels() {
-        assert!(numbers.insert(panel["id"].as_u64()), "{}: its number is another's", panel["title"]);
+        assert!(ids.insert(panel["id"].as_u64()), "{}: its id is not unique", panel["title"]);
         let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().expect("a number"));
         assert!(x + w <= 24, "{} is beyond the edge", panel["title"]);
         for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
-            assert!(cells.insert(cell), "{} lies over another", panel["title"]);
+            assert!(cells.insert(cell), "{} overlaps another panel", panel["title"]);
         }
     }
 }
 
 #[test]
-fn every_query_is_of_the_namespace_and_the_pods_that_were_chosen() {
+fn every_query_is_limited_to_the_chosen_namespace_and_pods() {
     for (panel, expression) in expressions() {
         let selectors = expression.matches('{').count();
-        let chosen = expression.matches(r#"{namespace=~"$namespace", pod=~"$pod""#).count();
-        assert!(selectors > 0 && selectors == chosen, "{panel}: {expression}");
+        let limited = expression.matches(r#"{namespace=~"$namespace", pod=~"$pod""#).count();
+        assert!(selectors > 0 && selectors == limited, "{panel}: {expression}");
     }
 }

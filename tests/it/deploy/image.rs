@@ -7,7 +7,7 @@ use embedd::config::by_key;
 
 use super::{resources, text};
 
-/// The arguments of an instruction of the Dockerfile, in its JSON form; of the last one where there are more.
+/// The arguments of the last instruction of this name in the Dockerfile, which is in its JSON form.
 fn exec_form(instruction: &str) -> Vec<OsString> {
     let dockerfile = text("Dockerfile");
     let line = dockerfile.lines().rev().find(|line| line.starts_with(instruction)).expect("the instruction");
@@ -17,7 +17,7 @@ fn exec_form(instruction: &str) -> Vec<OsString> {
 }
 
 #[test]
-fn the_image_serves_and_probes_itself_with_commands_that_there_are() {
+fn the_image_serves_and_checks_its_health_with_commands_that_exist() {
     let serve = [exec_form("ENTRYPOINT"), exec_form("CMD")].concat();
     assert!(matches!(cli::parse(serve).expect("valid").command, Command::Serve(_)));
     let health = exec_form("HEALTHCHECK");
@@ -36,15 +36,18 @@ fn the_image_exposes_the_ports_of_the_default_settings() {
 }
 
 #[test]
-fn the_image_is_built_by_the_compiler_that_the_crate_asks_for() {
+fn the_crate_the_checkout_and_the_image_name_the_same_compiler() {
     let (cargo, dockerfile) = (text("Cargo.toml"), text("Dockerfile"));
     let version = cargo.lines().find_map(|line| line.strip_prefix("rust-version = ")).expect("a version");
     let image = dockerfile.lines().find_map(|line| line.strip_prefix("ARG BUILD_IMAGE=")).expect("an image");
     assert!(image.contains(&format!("/rust:{}.", version.trim_matches('"'))), "{image} and {version}");
+    let toolchain = text("rust-toolchain.toml");
+    let channel = toolchain.lines().find_map(|line| line.strip_prefix("channel = ")).expect("a channel");
+    assert!(image.contains(&format!("/rust:{}-", channel.trim_matches('"'))), "{image} and {channel}");
 }
 
 #[test]
-fn manifests_name_the_image_of_this_version() {
+fn manifests_use_the_image_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
     let images: Vec<String> = ["Deployment", "ServingRuntime"]
         .into_iter()

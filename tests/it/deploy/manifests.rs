@@ -1,9 +1,9 @@
-//! What the parts of the manifests say of each other: ports, labels, times, rights.
+//! Whether the parts of the manifests fit each other: ports, labels, times, rights.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use embedd::config::{Settings, Sources};
+use embedd::config::Settings;
 use serde_json::{Value, json};
 
 use super::{base, pod, resources, settings, variants};
@@ -17,30 +17,37 @@ fn port(address: Option<SocketAddr>) -> Option<u64> {
     address.map(|address| address.port().into())
 }
 
-/// What the kubelet asks, and where.
+/// The ports of the probes.
 fn probed(container: &Value) -> Vec<Option<u64>> {
     ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| container[probe]["grpc"]["port"].as_u64()).into()
 }
 
+/// Callers can use up the connections of any other listener, and the kubelet would restart the pods.
 #[test]
-fn containers_name_the_ports_that_the_settings_open_and_probes_ask_one_without_tls() {
+fn containers_name_the_ports_that_the_settings_open_and_probes_ask_the_listener_for_health_alone() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
         let container = &pod["spec"]["containers"][0];
-        let listen = port(Some(settings.listen));
-        assert_eq!(port_of(container, "grpc"), listen, "{overlay:?}");
+        assert_eq!(port_of(container, "grpc"), port(Some(settings.listen)), "{overlay:?}");
         assert_eq!(port_of(container, "health"), port(settings.health_listen), "{overlay:?}");
-        let asked = if settings.tls_certificate.is_some() { port(settings.health_listen) } else { listen };
-        assert!(asked.is_some() && probed(container).iter().all(|port| *port == asked), "{overlay:?}: {container}");
+        assert_probes_have_their_own_listener(container, &settings, &format!("{overlay:?}"));
     }
     let runtime = &resources("deploy/examples/kserve", "ServingRuntime")[0]["spec"]["containers"][0];
-    let listen = port(Some(settings::of(None).listen));
-    assert_eq!(port_of(runtime, "grpc-port"), listen);
-    assert!(probed(runtime).iter().all(|port| *port == listen));
+    let settings = settings::of_flags(runtime);
+    assert_eq!(port_of(runtime, "grpc-port"), port(Some(settings.listen)));
+    assert_probes_have_their_own_listener(runtime, &settings, "KServe");
+}
+
+fn assert_probes_have_their_own_listener(container: &Value, settings: &Settings, place: &str) {
+    let health = settings.health_listen.unwrap_or_else(|| panic!("{place}: there is no listener for health alone"));
+    assert!(!health.ip().is_loopback(), "{place}: the kubelet asks from outside the pod");
+    let others = [Some(settings.listen), settings.http_listen, settings.admin_listen].map(port);
+    assert!(!others.contains(&port(Some(health))), "{place}: {health}");
+    assert_eq!(probed(container), vec![port(Some(health)); 3], "{place}: {container}");
 }
 
 #[test]
-fn services_and_policies_name_ports_and_labels_of_the_pods() {
+fn services_and_policies_use_the_ports_and_labels_of_the_pods() {
     let pod = pod(None);
     let (labels, container) = (&pod["metadata"]["labels"], &pod["spec"]["containers"][0]);
     let deployment = base("Deployment");
@@ -54,22 +61,27 @@ fn services_and_policies_name_ports_and_labels_of_the_pods() {
         for entry in service["spec"]["ports"].as_array().expect("ports") {
             let target = entry["targetPort"].as_str().expect("a name");
             assert_eq!(entry["port"].as_u64(), port_of(container, target), "{entry}");
+            assert_ne!(target, "health", "probes alone ask there");
         }
     }
     let policy = base("NetworkPolicy");
     assert_eq!(&policy["spec"]["podSelector"]["matchLabels"], labels);
     let open: Vec<&Value> =
         policy["spec"]["ingress"].as_array().expect("rules").iter().map(|rule| &rule["ports"]).collect();
-    assert_eq!(open, [&json!([{ "port": "grpc" }]), &json!([{ "port": "metrics" }])], "no port of the admin service");
-    assert_eq!(policy["spec"]["egress"], json!([]), "nothing out");
+    assert_eq!(
+        open,
+        [&json!([{ "port": "grpc" }]), &json!([{ "port": "metrics" }])],
+        "neither health nor the admin service has an open port"
+    );
+    assert_eq!(policy["spec"]["egress"], json!([]), "no outgoing traffic");
     let monitor = &resources("deploy/components/monitoring", "ServiceMonitor")[0];
     assert!(port_of(container, monitor["spec"]["endpoints"][0]["port"].as_str().expect("a name")).is_some());
     let [target] = [&base("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"]];
     assert_eq!(target, &deployment["metadata"]["name"]);
 }
 
-/// Kubernetes kills a pod that is still there at the end of its grace.
-fn assert_time_to_end(pod: &Value, container: &Value, settings: &Settings, place: &str) {
+/// Kubernetes kills a pod that is still running at the end of its grace period.
+fn assert_time_to_stop(pod: &Value, container: &Value, settings: &Settings, place: &str) {
     let grace = pod["terminationGracePeriodSeconds"].as_u64().map(Duration::from_secs).expect("a grace period");
     let hook =
         container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().map(Duration::from_secs).unwrap_or_default();
@@ -78,16 +90,15 @@ fn assert_time_to_end(pod: &Value, container: &Value, settings: &Settings, place
 }
 
 #[test]
-fn pods_have_the_time_to_end_that_the_server_takes() {
+fn pods_have_the_time_that_the_server_takes_to_stop() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
-        assert_time_to_end(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
+        assert_time_to_stop(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
     }
     let runtime = &resources("deploy/examples/kserve", "ServingRuntime")[0]["spec"]["containers"][0];
-    let sources = Sources { flags: settings::flags(runtime), ..Sources::default() };
-    let settings = Settings::resolve(&sources).expect("valid");
+    let settings = settings::of_flags(runtime);
     let predictor = &resources("deploy/examples/kserve", "InferenceService")[0]["spec"]["predictor"];
-    assert_time_to_end(predictor, runtime, &settings, "KServe");
+    assert_time_to_stop(predictor, runtime, &settings, "KServe");
 }
 
 #[test]

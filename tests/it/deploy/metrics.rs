@@ -1,4 +1,4 @@
-//! Metrics that alerts, the autoscaler and the dashboard ask for are those of `docs/OPERATING.md`.
+//! Alerts, the autoscaler and the dashboard use only metrics of `docs/OPERATING.md`.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{dashboard, documents, path, resources, text};
 
-/// The series that the server has: the metrics of the document's table, histograms in the parts that can be asked for.
+/// The series of the server: the metrics of the document's table. A histogram has a series for each of its parts.
 fn known() -> BTreeSet<String> {
     let document = text("docs/OPERATING.md");
     let (_, table) = document.split_once("| metric | type | labels | meaning |\n").expect("the table of metrics");
@@ -25,9 +25,9 @@ fn known() -> BTreeSet<String> {
     known
 }
 
-/// The series that an expression asks for. What is in braces, brackets, quotes and behind `by` names none; a function has
-/// a parenthesis behind its name.
-fn asked(expression: &str) -> BTreeSet<String> {
+/// The series that an expression uses. Braces, brackets, quotes and the list after `by` name none; the name of a function is
+/// followed by a parenthesis.
+fn used(expression: &str) -> BTreeSet<String> {
     let mut bare = String::new();
     let mut depth = 0_u32;
     for c in expression.chars() {
@@ -43,28 +43,29 @@ fn asked(expression: &str) -> BTreeSet<String> {
     while let Some(start) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
         rest = &rest[start..];
         let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        let (word, behind) = rest.split_at(end);
-        rest = behind;
-        let behind = behind.trim_start();
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        let after = after.trim_start();
         if word == "by" {
-            rest = behind.split_once(')').expect("labels in parentheses").1;
-        } else if !behind.starts_with('(') && !["or", "and", "unless"].contains(&word) && !is_function(word) {
+            rest = after.split_once(')').expect("labels in parentheses").1;
+        } else if !after.starts_with('(') && !["or", "and", "unless"].contains(&word) && !is_function(word) {
             words.push(word.to_owned());
         }
     }
     words.into_iter().collect()
 }
 
-/// Aggregations whose `by` stands before their parenthesis.
+/// Aggregations, whose `by` comes before their parenthesis.
 fn is_function(word: &str) -> bool {
     ["sum", "max", "min", "avg", "count"].contains(&word)
 }
 
 fn assert_known(place: &str, expression: &str) {
-    let (asked, known) = (asked(expression), known());
-    assert!(!asked.is_empty(), "{place}: {expression} asks for nothing");
-    let unknown: Vec<&String> = asked.difference(&known).collect();
-    assert!(unknown.is_empty(), "{place}: {unknown:?} are no metrics of docs/OPERATING.md");
+    let used = used(expression);
+    let known = known();
+    assert!(!used.is_empty(), "{place}: {expression} uses no metric");
+    let unknown: Vec<&String> = used.difference(&known).collect();
+    assert!(unknown.is_empty(), "{place}: {unknown:?} are not metrics of docs/OPERATING.md");
 }
 
 fn alerts() -> Vec<Value> {
@@ -75,7 +76,7 @@ fn alerts() -> Vec<Value> {
 }
 
 #[test]
-fn alerts_ask_for_metrics_that_there_are_and_say_where_to_read_on() {
+fn alerts_use_metrics_that_exist_and_link_to_their_runbooks() {
     let headings: Vec<String> = text("docs/OPERATING.md")
         .lines()
         .filter_map(|line| line.strip_prefix("### "))
@@ -85,19 +86,19 @@ fn alerts_ask_for_metrics_that_there_are_and_say_where_to_read_on() {
         let name = alert["alert"].as_str().expect("a name");
         assert_known(name, alert["expr"].as_str().expect("an expression"));
         let runbook = alert["annotations"]["runbook"].as_str().expect("a runbook");
-        assert!(headings.iter().any(|heading| heading == runbook), "{name}: there is no {runbook}");
+        assert!(headings.iter().any(|heading| heading == runbook), "{name}: {runbook} does not exist");
     }
 }
 
 #[test]
-fn the_dashboard_asks_for_metrics_that_there_are() {
+fn the_dashboard_uses_metrics_that_exist() {
     for (panel, expression) in dashboard::expressions() {
         assert_known(&panel, &expression);
     }
 }
 
 #[test]
-fn the_autoscaler_and_the_adapter_speak_of_one_metric_that_there_is() {
+fn the_autoscaler_and_the_adapter_use_the_same_metric_which_exists() {
     let [component] =
         documents(&path("deploy/components/queue-autoscaling/kustomization.yaml")).try_into().expect("one");
     let patch: Value =
@@ -111,7 +112,7 @@ fn the_autoscaler_and_the_adapter_speak_of_one_metric_that_there_is() {
 }
 
 #[test]
-fn the_metrics_of_an_expression_are_found() {
+fn all_metrics_of_an_expression_are_found() {
     let expression = r#"histogram_quantile(0.95, sum by (le, x) (rate(a_bucket{job="j", y=~"b|c"}[5m]))) / (max (d) or vector(0)) > 0.25"#;
-    assert_eq!(asked(expression), ["a_bucket", "d"].map(str::to_owned).into());
+    assert_eq!(used(expression), ["a_bucket", "d"].map(str::to_owned).into());
 }

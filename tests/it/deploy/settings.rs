@@ -1,4 +1,4 @@
-//! Settings, flags and variables that are named there exist, and their values are valid.
+//! The settings, flags and variables of `deploy/` exist, and their values are valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{documents, files_below, path, resources, text, variants};
 
-/// The variables that the ConfigMap of the base, or of an overlay on it, holds.
+/// The variables in the ConfigMap of the base or of an overlay.
 fn variables(overlay: Option<&str>) -> Vec<(String, String)> {
     let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     let file = text("deploy/base/embedd.env");
@@ -24,14 +24,20 @@ fn variables(overlay: Option<&str>) -> Vec<(String, String)> {
     variables
 }
 
-/// The settings with which pods of the base, or of an overlay on it, run.
+/// The settings of the pods of the base or of an overlay.
 pub(super) fn of(overlay: Option<&str>) -> Settings {
     let sources = Sources { env: variables(overlay), ..Sources::default() };
     Settings::resolve(&sources).unwrap_or_else(|error| panic!("{overlay:?}: {error}"))
 }
 
+/// The settings of a container that is configured by flags alone.
+pub(super) fn of_flags(container: &Value) -> Settings {
+    let sources = Sources { flags: flags(container), ..Sources::default() };
+    Settings::resolve(&sources).unwrap_or_else(|error| panic!("{}: {error}", container["name"]))
+}
+
 /// The flags with which the program is called there.
-pub(super) fn flags(container: &Value) -> BTreeMap<&'static str, String> {
+fn flags(container: &Value) -> BTreeMap<&'static str, String> {
     let args = container["args"].as_array().cloned().unwrap_or_default();
     let args = args.iter().filter_map(Value::as_str).map(OsString::from);
     let invocation = cli::parse(std::iter::once("embedd".into()).chain(args)).expect("valid");
@@ -50,21 +56,20 @@ fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
             let [pod, runtime] = [&resource["spec"]["template"]["spec"], &resource["spec"]];
             let containers = pod["containers"].as_array().or(runtime["containers"].as_array()).expect("containers");
             for container in containers.iter().filter(|container| container["name"] != "envoy") {
-                let sources = Sources { flags: flags(container), ..Sources::default() };
-                Settings::resolve(&sources).unwrap_or_else(|error| panic!("{kind}: {error}"));
+                of_flags(container);
             }
         }
     }
 }
 
-/// Flags of other programs that are named there, too.
+/// Flags of other programs.
 const FLAGS_OF_OTHERS: [&str; 6] =
     ["--build-arg", "--config-path", "--network", "--read-only", "--stand-in", "--target"];
 
-/// The words of every file of `deploy/`, and where they stand.
+/// The words of every file of `deploy/`, with the file.
 fn words() -> Vec<(PathBuf, String)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    // A shell script is all flags of others.
+    // A shell script has only flags of other programs.
     let files = files_below("deploy").into_iter().filter(|file| file.extension().is_none_or(|name| name != "sh"));
     let words = files.flat_map(|file| {
         let text = std::fs::read_to_string(&file).expect("text");
@@ -75,29 +80,29 @@ fn words() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn every_variable_that_is_named_anywhere_exists() {
+fn every_variable_exists() {
     let settings = TABLE.iter().map(Setting::variable);
     let known: BTreeSet<String> = settings.chain(OTHER_VARIABLES.iter().map(|(name, _)| (*name).to_owned())).collect();
     let image = text("Dockerfile");
     let of_image = image.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let named = words().into_iter().chain(of_image.map(|word| (path("Dockerfile"), word.to_owned())));
-    // `EMBEDD_*` is how texts speak of them all.
+    // Texts write `EMBEDD_*` for all of them.
     let named: Vec<_> = named.filter(|(_, word)| word.starts_with("EMBEDD_") && word != "EMBEDD_").collect();
     assert!(named.len() > 10, "variables were found");
     for (file, word) in named {
-        assert!(known.contains(&word), "{}: {word} is no variable", file.display());
+        assert!(known.contains(&word), "{}: {word} does not exist", file.display());
     }
 }
 
 #[test]
-fn every_flag_that_is_named_anywhere_exists() {
+fn every_flag_exists() {
     let known = all_flags(&cli::command());
     let is_flag = |word: &str| word.starts_with("--") && word.trim_matches('-').len() > 1;
     let named: Vec<_> = words().into_iter().filter(|(_, word)| is_flag(word)).collect();
     assert!(named.len() > 10, "flags were found");
     for (file, word) in named {
         let exists = known.contains(&word) || FLAGS_OF_OTHERS.contains(&word.as_str());
-        assert!(exists, "{}: there is no {word}", file.display());
+        assert!(exists, "{}: {word} does not exist", file.display());
     }
 }
 

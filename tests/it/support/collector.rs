@@ -1,4 +1,4 @@
-//! A receiver of spans, by OTLP over gRPC.
+//! A collector of spans, over gRPC (OTLP).
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -50,25 +50,25 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// All that has come so far.
+    /// All spans so far.
     pub(crate) fn spans(&self) -> Vec<Span> {
         let received = self.received.0.lock().expect("no panic");
         let resources = received.iter().flat_map(|request| &request.resource_spans);
         resources.flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans).cloned().collect()
     }
 
-    /// What the first spans say of where they come from.
+    /// The resource attributes of the first spans.
     pub(crate) fn resource(&self) -> Vec<KeyValue> {
         let received = self.received.0.lock().expect("no panic");
         received[0].resource_spans[0].resource.clone().expect("a resource").attributes
     }
 
-    /// Everything that was received, as text.
+    /// Everything received, as text.
     pub(crate) fn text(&self) -> String {
         format!("{:?}", self.received)
     }
 
-    /// All spans, once there are so many of this name. A call's own comes last.
+    /// All spans, once there are `count` of this name. The span of a call comes after those of its stages.
     pub(crate) async fn wait_for(&self, name: &str, count: usize) -> Vec<Span> {
         let until = Instant::now() + PATIENCE;
         loop {

@@ -1,4 +1,4 @@
-//! Metrics as text (OpenMetrics 1.0), read strictly: what a scraper may rely on is asserted.
+//! Metrics as text (OpenMetrics 1.0), read strictly: asserts what a scraper may rely on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,13 +24,13 @@ pub(crate) struct Sample {
 
 impl Exposition {
     pub(crate) fn parse(text: &str) -> Self {
-        let body = text.strip_suffix("# EOF\n").expect("the end is told");
+        let body = text.strip_suffix("# EOF\n").expect("the end marker");
         let mut families: Vec<Family> = Vec::new();
         let mut lines = body.lines().peekable();
         while let Some(line) = lines.next() {
             let (name, help) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')).expect(line);
             assert!(help.len() > 5 && help.ends_with('.'), "{line}");
-            assert!(families.iter().all(|family| family.name != name), "{name} is told once");
+            assert!(families.iter().all(|family| family.name != name), "{name} appears once");
             let kind = lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {name} "))).expect(name);
             if let Some(unit) = lines.peek().and_then(|line| line.strip_prefix(&format!("# UNIT {name} "))) {
                 assert!(name.ends_with(&format!("_{unit}")), "{name}");
@@ -47,17 +47,17 @@ impl Exposition {
         Self(families)
     }
 
-    /// The families by the names that samples are asked for.
+    /// The families, by the names under which their samples are queried.
     pub(crate) fn families(&self) -> impl Iterator<Item = (String, &Family)> {
         self.0.iter().map(|family| (format!("{}{}", family.name, family.suffixes()[0]), family))
     }
 
-    /// Samples of this name.
+    /// The samples of this name.
     pub(crate) fn samples(&self, name: &str) -> Vec<Sample> {
         self.0.iter().flat_map(|family| &family.samples).filter(|sample| sample.name == name).cloned().collect()
     }
 
-    /// The value of the only sample of this name that has all these labels; 0 where there is none.
+    /// The value of the only sample of this name with all these labels; 0 if there is none.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has =
             |sample: &Sample| labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value));
@@ -68,18 +68,18 @@ impl Exposition {
 }
 
 impl Family {
-    /// What may stand behind its name in the names of its samples.
+    /// What may follow its name in the names of its samples.
     fn suffixes(&self) -> &'static [&'static str] {
         match self.kind.as_str() {
             "counter" => &["_total"],
             "gauge" => &[""],
             "info" => &["_info"],
             "histogram" => &["", "_bucket", "_sum", "_count"],
-            other => panic!("{}: no such type: {other}", self.name),
+            other => panic!("{}: {other} is not a type", self.name),
         }
     }
 
-    /// Labels that samples have, but `le`.
+    /// The labels of its samples, except `le`.
     pub(crate) fn labels(&self) -> BTreeSet<&str> {
         self.samples
             .iter()
@@ -95,7 +95,7 @@ impl Family {
         for sample in &self.samples {
             let suffix = sample.name.strip_prefix(&self.name).expect(&self.name);
             assert!(self.suffixes().contains(&suffix), "{} of {}", sample.name, self.name);
-            assert!(seen.insert((&sample.name, &sample.labels)), "{sample:?} is told once");
+            assert!(seen.insert((&sample.name, &sample.labels)), "{sample:?} appears once");
             assert!(sample.value.is_finite() && (self.kind == "gauge" || sample.value >= 0.0), "{sample:?}");
             assert!(self.kind != "info" || sample.value == 1.0, "{sample:?}");
         }
@@ -155,7 +155,7 @@ fn read_labels(mut text: &str) -> Labels {
                 (_, other) => value.push(other),
             }
         };
-        assert!(labels.insert(key.to_owned(), value).is_none(), "{key} is told once");
+        assert!(labels.insert(key.to_owned(), value).is_none(), "{key} appears once");
         text = rest[end + 1..].strip_prefix(',').unwrap_or(&rest[end + 1..]);
     }
     labels

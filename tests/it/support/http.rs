@@ -1,11 +1,11 @@
-//! Plain HTTP, as probes, Prometheus and callers of OpenAI's API speak it.
+//! Plain HTTP, as used by probes, Prometheus and clients of OpenAI's API.
 
 use std::net::SocketAddr;
 
 use ureq::http::{HeaderMap, Response};
 use ureq::{Body, Error};
 
-/// An answer, whatever its status.
+/// A response of any status.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -23,7 +23,7 @@ impl Answer {
         Self { status: response.status().as_u16(), content_type: content_type.unwrap_or_default(), headers, body }
     }
 
-    /// By which the server knows the request.
+    /// The id that the server gave the request.
     pub(crate) fn request_id(&self) -> &str {
         self.headers.get("x-request-id").and_then(|id| id.to_str().ok()).expect("an id")
     }
@@ -38,7 +38,7 @@ pub(crate) fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]
     Answer::read(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).call())
 }
 
-/// On a connection of its own.
+/// Uses its own connection.
 pub(crate) fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let request = ureq::post(format!("http://{address}{path}")).config().http_status_as_error(false).build();
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));

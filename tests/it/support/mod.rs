@@ -1,29 +1,39 @@
 //! What the tests share: models, servers, clients.
 
-pub(crate) mod authority;
+pub(crate) mod bare;
+pub(crate) mod busy;
 pub(crate) mod collector;
 pub(crate) mod exposition;
+#[path = "../../../crates/embedd-client/src/tests/fake.rs"]
+#[allow(dead_code, reason = "the unit tests of the client use more of it")]
+pub(crate) mod fake;
+pub(crate) mod grpcurl;
 pub(crate) mod http;
+pub(crate) mod http2;
+pub(crate) mod loading;
 pub(crate) mod models;
-pub(crate) mod numbers;
+pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod python;
 pub(crate) mod reference;
 pub(crate) mod server;
+pub(crate) mod skips;
+pub(crate) mod tls;
 
 use std::time::Duration;
 
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-/// Nothing that a test waits for takes as long; what does is stuck.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Ends a test that hangs. It is no measure of time: the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The L2 norm, in double precision.
 pub(crate) fn norm(a: &[f32]) -> f64 {
     a.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
-/// The fields that the status' BadRequest names.
+/// The fields that the BadRequest details of a status name.
 pub(crate) fn fields(status: &Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let details = status.get_details_bad_request().expect("BadRequest details");
@@ -40,15 +50,4 @@ pub(crate) async fn all<T>(mut replies: Streaming<T>) -> (Vec<T>, Option<Status>
             Err(status) => return (found, Some(status)),
         }
     }
-}
-
-/// Makes calls that come too late until it is the server that ends one, and tells how many it took. A client gives up by
-/// itself, too, at about the same time: then its call is one that was cancelled.
-pub(crate) async fn until_late(mut call: impl AsyncFnMut() -> Status) -> usize {
-    for calls in 1..=60 {
-        if call().await.code() == Code::DeadlineExceeded {
-            return calls;
-        }
-    }
-    panic!("the server ended none of 60 calls at its deadline");
 }

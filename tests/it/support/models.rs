@@ -1,19 +1,22 @@
-//! The real models, fetched to the cache folder and converted by the code under test.
+//! The models: fetched to the cache folder, and converted by the code under test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use embedd_common::progress::Progress;
-use embedd_convert::{Conversion, Making, ProofPlan, convert};
+use embedd_convert::{Conversion, Gate, Making, ProofPlan, convert};
+use embedd_fetch::Fetcher;
 use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
-use embedd_fetch::{Fetcher, Tool};
 use embedd_model::engine::OnnxRuntime;
 
 /// The models that the tests run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Model {
+    /// `bert` of random weights, 32 dimensions, 64 tokens: for everything but its vectors and the time that they take. It is
+    /// converted and loaded at once.
+    Small,
     /// all-mpnet-base-v2: `mpnet`, 768 dimensions.
     Mpnet,
     /// all-MiniLM-L6-v2: `bert`, 384 dimensions.
@@ -21,22 +24,25 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    pub(crate) const ALL: [Self; 2] = [Self::Mpnet, Self::MiniLm];
+    /// The real ones.
+    pub(crate) const REAL: [Self; 2] = [Self::Mpnet, Self::MiniLm];
 
     pub(crate) fn id(self) -> &'static str {
         match self {
+            Self::Small => "tests/bert-mean",
             Self::Mpnet => "sentence-transformers/all-mpnet-base-v2",
             Self::MiniLm => "sentence-transformers/all-MiniLM-L6-v2",
         }
     }
 
-    /// Without the organisation.
+    /// Without the organization.
     pub(crate) fn name(self) -> &'static str {
         self.id().rsplit('/').next().expect("a name")
     }
 
     pub(crate) fn dimension(self) -> usize {
         match self {
+            Self::Small => 32,
             Self::Mpnet => 768,
             Self::MiniLm => 384,
         }
@@ -44,6 +50,7 @@ impl Model {
 
     pub(crate) fn max_tokens(self) -> u32 {
         match self {
+            Self::Small => 64,
             Self::Mpnet => 384,
             Self::MiniLm => 256,
         }
@@ -51,30 +58,62 @@ impl Model {
 
     /// The sentence-transformers folder.
     pub(crate) fn source(self) -> PathBuf {
+        if self == Self::Small {
+            return fixture("bert-mean");
+        }
         let model: ModelRef = self.id().parse().expect("a hub id");
         fetcher().model(&model).expect("the model can be fetched")
     }
 
-    /// A bundle converted once in this run, by the code as it is.
+    /// The file of the reference set.
+    pub(crate) fn reference(self) -> PathBuf {
+        match self {
+            Self::Small => fixture("bert-mean.expected.safetensors"),
+            Self::Mpnet | Self::MiniLm => {
+                Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("reference/{}.safetensors", self.name()))
+            }
+        }
+    }
+
+    /// A bundle, converted once in each run by the code as it is.
     pub(crate) fn bundle(self) -> &'static Path {
+        static SMALL: OnceLock<PathBuf> = OnceLock::new();
         static MPNET: OnceLock<PathBuf> = OnceLock::new();
         static MINI_LM: OnceLock<PathBuf> = OnceLock::new();
         let bundle = match self {
+            Self::Small => &SMALL,
             Self::Mpnet => &MPNET,
             Self::MiniLm => &MINI_LM,
         };
         bundle.get_or_init(|| {
             let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
-            let proof = ProofPlan { runtime: runtime(), making: Making::default() };
+            let proof = ProofPlan { runtime: runtime(), making: self.making() };
             let (source, name) = (self.source(), self.id().to_owned());
             let conversion = Conversion { source, output: output.clone(), name, replace: true, proof: Some(proof) };
             convert(&conversion, &Progress::plain()).expect("the model can be converted");
             output
         })
     }
+
+    fn making(self) -> Making {
+        match self {
+            // Random weights need not survive INT8.
+            Self::Small => Making {
+                reference: Some(self.reference()),
+                gate: Gate { allow_inaccurate: true, ..Gate::default() },
+                report: false,
+                ..Making::default()
+            },
+            Self::Mpnet | Self::MiniLm => Making::default(),
+        }
+    }
 }
 
-/// A copy of the model's bundle in `folder`, which is made: files that may be `changed`, and links to the others.
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name)
+}
+
+/// A copy of the model's bundle in `folder`, which is created: files that may be `changed`, and links to the others.
 pub(crate) fn copy_of(model: Model, folder: &Path, changed: &[&str]) {
     fs::create_dir_all(folder).expect("a folder");
     for entry in fs::read_dir(model.bundle()).expect("the bundle") {
@@ -108,6 +147,7 @@ pub(crate) fn home() -> Home {
     Home::find(configured).expect("a cache folder")
 }
 
-pub(crate) fn grpcurl() -> PathBuf {
-    fetcher().tool(Tool::Grpcurl).expect("grpcurl can be fetched")
+/// Programs that the tests install into the cache folder.
+pub(crate) fn tools_folder() -> PathBuf {
+    home().root().join("tools")
 }

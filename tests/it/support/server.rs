@@ -1,10 +1,11 @@
-//! The real server, as a process of its own.
+//! Servers: started, watched by their log and their metrics, called.
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, Weak, mpsc};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,44 +13,47 @@ use embedd_proto::admin_service_client::AdminServiceClient;
 use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use embedd_proto::{EmbedRequest, EmbedResponse};
 use serde_json::Value;
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use super::PATIENCE;
 use super::exposition::Exposition;
 use super::http::get;
 use super::models::{Model, fetcher};
+use super::process::Process;
 
 pub(crate) type Client = EmbeddingServiceClient<Channel>;
 pub(crate) type AdminClient = AdminServiceClient<Channel>;
 
-/// Flags for a server with an HTTP port.
-pub(crate) const HTTP: [&str; 2] = ["--http-listen", "127.0.0.1:0"];
+/// From one look at the metrics to the next.
+const POLL: Duration = Duration::from_millis(20);
 
-/// A server under way; killed when it is dropped.
+/// A running server; killed when it is dropped.
+#[derive(Debug)]
 pub(crate) struct Server {
-    child: Mutex<Child>,
+    process: Mutex<Process>,
     pub(crate) address: SocketAddr,
     pub(crate) admin_address: SocketAddr,
     http_address: Option<SocketAddr>,
     lines: Mutex<mpsc::Receiver<Value>>,
-    /// Gives all lines at their end.
+    /// Returns the whole log at its end.
     reader: Mutex<Option<JoinHandle<String>>>,
 }
 
 impl Server {
-    /// Serves a model's bundle in float32 and without a cache; `flags` come on top.
+    /// Serves a model's bundle in float32, without a cache, with an HTTP port; `flags` are added.
     pub(crate) fn start(model: Model, flags: &[&str]) -> Self {
         let server = Self::launch(model, flags);
         server.wait_for_line("ready");
         server
     }
 
-    /// As `start`, but it may still be loading.
+    /// As `start`, but does not wait until the model is loaded.
     pub(crate) fn launch(model: Model, flags: &[&str]) -> Self {
-        Self::spawn(&mut serve(model, flags))
+        Self::spawn(&mut serve(model.bundle(), flags))
     }
 
-    /// Starts any command line that serves; ports are the system's choice where it names none.
+    /// Starts any command line that serves; the system chooses the ports that it does not name.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         for flag in ["--listen", "--admin-listen"] {
             if !command.get_args().any(|argument| argument == flag) {
@@ -57,24 +61,24 @@ impl Server {
             }
         }
         let http = command.get_args().any(|argument| argument == "--http-listen");
-        command.args(["--log-format", "json"]);
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the server starts");
-        let stderr = child.stderr.take().expect("a pipe");
+        command.args(["--log-format", "json"]).stderr(Stdio::piped());
+        let mut process = Process::spawn(command);
+        let stderr = process.child.stderr.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
         let reader = std::thread::spawn(move || {
-            let mut said = String::new();
+            let mut log = String::new();
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                said.push_str(&line);
-                said.push('\n');
+                log.push_str(&line);
+                log.push('\n');
                 match serde_json::from_str(&line) {
                     Ok(value) => drop(sender.send(value)),
                     Err(_) => eprintln!("server: {line}"),
                 }
             }
-            said
+            log
         });
         let mut server = Self {
-            child: Mutex::new(child),
+            process: Mutex::new(process),
             address: ([127, 0, 0, 1], 0).into(),
             admin_address: ([127, 0, 0, 1], 0).into(),
             http_address: None,
@@ -87,35 +91,59 @@ impl Server {
         server
     }
 
-    /// All that a server has said that has ended; asked for once.
-    pub(crate) fn said(&self) -> String {
-        let reader = self.reader.lock().expect("no panic").take().expect("it is asked once");
+    /// The whole log of a server that has ended; to be called once.
+    pub(crate) fn log(&self) -> String {
+        let reader = self.reader.lock().expect("no panic").take().expect("the first call");
         reader.join().expect("no panic")
     }
 
-    /// Of a server that was started with [`HTTP`].
     pub(crate) fn http(&self) -> SocketAddr {
         self.http_address.expect("an HTTP port")
     }
 
-    /// What it tells Prometheus.
     pub(crate) fn metrics(&self) -> Exposition {
         Exposition::parse(&get(self.http(), "/metrics").body)
     }
 
-    /// Of the listener that is told next.
+    /// The metrics, once they fulfil a condition. Blocks the thread: for tests without a runtime.
+    pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Exposition) -> bool) -> Exposition {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.metrics();
+            if holds(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < deadline, "never happened: {what}: {metrics:?}");
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// The metrics, once they fulfil a condition.
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Exposition) -> bool) -> Exposition {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.metrics();
+            if holds(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < deadline, "never happened: {what}: {metrics:?}");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The address of the listener that the log names next.
     pub(crate) fn read_address(&self) -> SocketAddr {
         let line = self.wait_for_line("listening");
         line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
     }
 
-    /// The next line of the log with this message; lines before it are passed over.
+    /// The next line of the log with this message; lines before it are skipped.
     pub(crate) fn wait_for_line(&self, message: &str) -> Value {
         let lines = self.lines.lock().expect("no panic");
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("the server never said `{message}`"));
+            let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("the server never logged `{message}`"));
             if line["message"] == message {
                 return line;
             }
@@ -123,65 +151,67 @@ impl Server {
         }
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        Channel::from_shared(self.url()).expect("an address").connect().await.expect("a connection")
+    }
+
     pub(crate) async fn client(&self) -> Client {
-        let client = EmbeddingServiceClient::connect(format!("http://{}", self.address)).await.expect("a connection");
-        client.max_decoding_message_size(64 << 20)
+        EmbeddingServiceClient::new(self.channel().await).max_decoding_message_size(64 << 20)
     }
 
     pub(crate) async fn admin(&self) -> AdminClient {
         AdminServiceClient::connect(format!("http://{}", self.admin_address)).await.expect("a connection")
     }
 
-    /// Of the process.
+    /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
-        self.child.lock().expect("no panic").id()
+        self.process.lock().expect("no panic").id()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.id().to_string();
-        let status = Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
-        assert!(status.success(), "kill -s {signal}");
+        self.process.lock().expect("no panic").signal(signal);
+    }
+
+    /// Waits for the process to end by itself. Blocks the thread, and with it the clients of a test that has one thread.
+    pub(crate) fn wait(&self) -> ExitStatus {
+        self.process.lock().expect("no panic").wait()
     }
 
     /// Waits for the process to end by itself.
-    pub(crate) fn wait(&self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.lock().expect("no panic").try_wait().expect("a child") {
-                return status;
+    pub(crate) async fn exit(&self) -> ExitStatus {
+        let wait = async {
+            loop {
+                let status = self.process.lock().expect("no panic").child.try_wait();
+                if let Some(status) = status.expect("a child") {
+                    return status;
+                }
+                tokio::time::sleep(POLL).await;
             }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("the server does not end");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let child = self.child.get_mut().expect("no panic");
-        // It may have ended already.
-        let _ = child.kill();
-        let _ = child.wait();
+        };
+        timeout(PATIENCE, wait).await.expect("the server ends")
     }
 }
 
 /// What [`Server::start`] runs.
-pub(crate) fn serve(model: Model, flags: &[&str]) -> Command {
+pub(crate) fn serve(bundle: &Path, flags: &[&str]) -> Command {
     let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
     let mut command = command();
-    command.arg("serve").arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime);
-    if !flags.contains(&"--engine") {
-        command.args(["--engine", "fp32"]);
-    }
-    if !flags.contains(&"--cache-bytes") {
-        // What is tested is mostly what is computed.
-        command.args(["--cache-bytes", "0"]);
+    command.arg("serve").arg("--bundle").arg(bundle).arg("--onnxruntime").arg(runtime);
+    let defaults = [("--engine", "fp32"), ("--cache-bytes", "0"), ("--http-listen", "127.0.0.1:0")];
+    for (flag, value) in defaults {
+        if !flags.contains(&flag) {
+            command.args([flag, value]);
+        }
     }
     command.args(flags);
     command
 }
 
-/// The program, without whatever configuration the environment holds but the cache folder.
+/// The program, without any configuration of the environment except the cache folder.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_embedd"));
     for (name, _) in std::env::vars_os() {
@@ -190,44 +220,51 @@ pub(crate) fn command() -> Command {
             command.env_remove(name);
         }
     }
-    // Servers of many tests run at once, and one port is not enough for all.
+    // Servers of many tests run at once: they cannot all have the default port.
     command.env("EMBEDD_HTTP_LISTEN", "off");
     command
 }
 
-/// A float32 server of the model with default settings otherwise, shared by the tests that run at the same time.
-pub(crate) fn shared(model: Model) -> Arc<Server> {
-    static MPNET: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-    static MINI_LM: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-    let slot = match model {
-        Model::Mpnet => &MPNET,
-        Model::MiniLm => &MINI_LM,
-    };
-    let mut slot = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(server) = slot.upgrade() {
-        return server;
-    }
-    let server = Arc::new(Server::start(model, &[]));
-    *slot = Arc::downgrade(&server);
-    server
+/// A float32 server with default settings otherwise, for all tests that neither stop it nor count all that it has done.
+pub(crate) fn shared(model: Model) -> &'static Server {
+    shared_engine(model, "fp32")
 }
 
-/// What a server says before it ends with exit code 1, though all that it needs is named.
-pub(crate) fn refused(bundle: &Path, flags: &[&str]) -> String {
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
-    let mut serve = command();
-    serve.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off", "--onnxruntime"]).arg(runtime);
-    let output = serve.arg("--bundle").arg(bundle).args(flags).output().expect("the program runs");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    told
+/// As [`shared`], with the native engine, which computes the same bits in every batch.
+pub(crate) fn shared_native(model: Model) -> &'static Server {
+    shared_engine(model, "native")
+}
+
+fn shared_engine(model: Model, engine: &'static str) -> &'static Server {
+    type Slot = &'static OnceLock<Server>;
+    static SLOTS: Mutex<BTreeMap<(Model, &str), Slot>> = Mutex::new(BTreeMap::new());
+    // One server does not wait for another one to load.
+    let slot = *SLOTS.lock().expect("no panic").entry((model, engine)).or_insert_with(|| Box::leak(Box::default()));
+    slot.get_or_init(|| Server::start(model, &["--engine", engine]))
+}
+
+/// What a server prints that exits with code 1.
+pub(crate) fn fails_to_serve(bundle: &Path, flags: &[&str]) -> String {
+    let mut serve = serve(bundle, &[&["--listen", "127.0.0.1:0", "--admin-listen", "off"], flags].concat());
+    let output = serve.output().expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    text
 }
 
 /// An Embed call with default options.
 pub(crate) async fn embed(client: &mut Client, texts: &[&str]) -> EmbedResponse {
-    let texts = texts.iter().map(|&text| text.to_owned()).collect();
-    let request = EmbedRequest { texts, ..Default::default() };
-    client.embed(request).await.expect("embeddings").into_inner()
+    client.embed(request(texts)).await.expect("embeddings").into_inner()
+}
+
+/// Of default options.
+pub(crate) fn request(texts: &[&str]) -> EmbedRequest {
+    EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), ..Default::default() }
+}
+
+/// Texts of 252 tokens: each is some 20 ms of work for a core.
+pub(crate) fn long_texts(count: usize) -> EmbedRequest {
+    EmbedRequest { texts: vec!["word ".repeat(250); count], skip_cache: true, ..Default::default() }
 }
 
 /// A folder that is removed with the value.

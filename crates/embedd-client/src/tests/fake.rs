@@ -1,4 +1,4 @@
-//! A server that says what a test wants to hear, over a real connection.
+//! A server that replies what a test wants, over a real connection. The integration tests include this file as well.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use embedd_proto::{
     Limits, TokenCount,
 };
 
-/// A call that came.
+/// A received call.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) texts: Vec<String>,
@@ -27,7 +27,7 @@ pub(crate) struct Seen {
 
 type Answer = dyn Fn(&Seen, usize) -> Result<EmbedResponse, Status> + Send + Sync;
 
-/// Runs until it is dropped.
+/// A running server; stopped when it is dropped.
 pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -35,7 +35,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// `answer` is asked with a call and how many came before it.
+    /// `answer` is called with each Embed call and the number of calls before it. It may block: then all calls wait.
     pub(crate) async fn start(
         answer: impl Fn(&Seen, usize) -> Result<EmbedResponse, Status> + Send + Sync + 'static,
     ) -> Self {
@@ -57,12 +57,12 @@ impl Fake {
         Self { address, seen, _stop: stop.drop_guard() }
     }
 
-    /// One that answers everything with [`reply`].
+    /// Answers every call with [`reply`].
     pub(crate) async fn fine() -> Self {
         Self::start(|seen, _| Ok(reply(seen))).await
     }
 
-    /// The Embed calls that came.
+    /// The Embed calls so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("no panic").clone()
     }
@@ -72,18 +72,27 @@ impl Fake {
     }
 }
 
-/// Each text's vector has one component: its length.
+/// The vector of each text has one component: its length.
 pub(crate) fn reply(seen: &Seen) -> EmbedResponse {
-    let embedding = |text: &String| Embedding { values: vec![text.len() as f32], ..Default::default() };
+    let embedding = |text: &String| Embedding {
+        values: vec![text.len() as f32],
+        token_count: token_count(text),
+        ..Default::default()
+    };
     let embeddings = seen.texts.iter().map(embedding).collect();
     EmbedResponse { embeddings, model: "a model".to_owned(), ..Default::default() }
 }
 
-/// RESOURCE_EXHAUSTED with a word on when to come again.
+/// RESOURCE_EXHAUSTED, with the time after which the client may retry.
 pub(crate) fn busy(pushback: &str) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert("grpc-retry-pushback-ms", pushback.parse().expect("metadata"));
     Status::with_metadata(Code::ResourceExhausted, "too much to do", metadata)
+}
+
+/// A token for each word, and two more.
+fn token_count(text: &str) -> u32 {
+    text.split_whitespace().count() as u32 + 2
 }
 
 struct Service {
@@ -120,12 +129,12 @@ impl EmbeddingService for Service {
         &self,
         request: Request<CountTokensRequest>,
     ) -> Result<Response<CountTokensResponse>, Status> {
-        let count = |text: String| TokenCount { token_count: text.len() as u32, exceeds_max_tokens: false };
+        let count = |text: String| TokenCount { token_count: token_count(&text), exceeds_max_tokens: false };
         Ok(Response::new(CountTokensResponse { counts: request.into_inner().texts.into_iter().map(count).collect() }))
     }
 
     async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<GetModelResponse>, Status> {
         let limits = Limits { max_texts: 3, max_message_bytes: 10_000, ..Default::default() };
-        Ok(Response::new(GetModelResponse { limits: Some(limits), ..Default::default() }))
+        Ok(Response::new(GetModelResponse { limits: Some(limits), max_tokens: 100, ..Default::default() }))
     }
 }

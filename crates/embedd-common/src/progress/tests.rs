@@ -1,6 +1,6 @@
 use super::*;
 
-/// A writer that the test can read.
+/// A writer whose output the test can read.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -22,7 +22,7 @@ impl Log {
 }
 
 #[test]
-fn a_fast_task_is_told_at_its_start_and_its_end_only() {
+fn a_fast_task_prints_only_its_start_and_end() {
     let log = Log::default();
     let task = Progress::lines_to(Box::new(log.clone())).task("fetching it", Some(2_500_000), Unit::Bytes);
     for _ in 0..2500 {
@@ -33,7 +33,7 @@ fn a_fast_task_is_told_at_its_start_and_its_end_only() {
 }
 
 #[test]
-fn an_unfinished_task_tells_no_end() {
+fn an_unfinished_task_prints_no_end() {
     let log = Log::default();
     let progress = Progress::lines_to(Box::new(log.clone()));
     let task = progress.task("counting", None, Unit::Steps);
@@ -44,7 +44,7 @@ fn an_unfinished_task_tells_no_end() {
 }
 
 #[test]
-fn silence_tells_nothing_and_counts_on() {
+fn a_silent_task_still_counts_without_overflow() {
     let task = Progress::silent().task("counting", Some(3), Unit::Steps);
     task.advance(u64::MAX);
     task.advance(1);
@@ -52,7 +52,7 @@ fn silence_tells_nothing_and_counts_on() {
 }
 
 #[test]
-fn lines_come_with_time_and_with_quarters() {
+fn lines_are_due_after_some_seconds_and_after_each_quarter() {
     let seconds = Duration::from_secs_f64;
     for (since, gained, total, due) in [
         (seconds(0.1), 50, Some(100), false),
@@ -68,7 +68,7 @@ fn lines_come_with_time_and_with_quarters() {
 }
 
 #[test]
-fn every_template_is_understood() {
+fn every_template_parses() {
     for unit in [Unit::Bytes, Unit::Steps] {
         for known in [true, false] {
             let bars = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
@@ -82,7 +82,7 @@ fn every_template_is_understood() {
 }
 
 #[test]
-fn amounts_read_well() {
+fn amounts_are_printed_with_units() {
     for (count, text) in [
         (0, "0 B"),
         (999, "999 B"),

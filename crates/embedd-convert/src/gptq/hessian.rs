@@ -1,15 +1,18 @@
 //! What is known of a linear layer's inputs: the Hessian of its squared output error, `H = X^T X`, factored.
 
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::linalg::triangular_inverse::invert_lower_triangular;
-use faer::{Accum, Mat, MatRef, Par, Side};
 use half::f16;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2, s};
+
+use super::cholesky::inverse_factor;
 
 /// Shares of the diagonal's mean that are added to the diagonal, so that it can be factored and few inputs are not
 /// trusted too much. The next one is tried where one does not do.
 pub(super) const DAMPING: [f32; 3] = [0.1, 1.0, 10.0];
 /// Rows that are multiplied at a time.
 const CHUNK: usize = 512;
+/// Columns of the products that are computed at a time. The part of them above the diagonal is wasted work.
+const COLUMNS: usize = 256;
 
 /// Input rows of a linear layer: `[rows, channels]` row-major, in half precision.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +25,7 @@ pub(crate) struct Rows<'a> {
 pub(crate) struct Hessian {
     mean_squares: Vec<f32>,
     /// The inverse of a Cholesky factor of the Hessian whose channels stand in the opposite order.
-    reversed: Option<Mat<f32>>,
+    reversed: Option<Array2<f32>>,
 }
 
 impl Hessian {
@@ -40,13 +43,10 @@ impl Hessian {
             return Self::unknown(order.len());
         }
         let mut products = products(rows, order);
-        let diagonal = |products: &Mat<f32>| products.diagonal().column_vector().iter().copied().collect::<Vec<f32>>();
-        let exact = diagonal(&products);
+        let exact = products.diag().to_owned();
         let mean = exact.iter().sum::<f32>() / exact.len() as f32;
         let factored = DAMPING.into_iter().find_map(|damping| {
-            for (place, exact) in exact.iter().enumerate() {
-                products[(place, place)] = exact + damping * mean;
-            }
+            products.diag_mut().assign(&(&exact + damping * mean));
             inverse_factor(&products)
         });
         // The products stand in the opposite order.
@@ -64,8 +64,8 @@ impl Hessian {
     ///
     /// With the channels in the opposite order `H = L L^T`; turned back `H = R R^T`, where `R` is upper triangular, so
     /// that `U = R^-1` needs one factor and no inverse of `H`.
-    pub(super) fn factor(&self) -> Option<MatRef<'_, f32>> {
-        self.reversed.as_ref().map(Mat::reverse_rows_and_cols)
+    pub(super) fn factor(&self) -> Option<ArrayView2<'_, f32>> {
+        self.reversed.as_ref().map(|reversed| reversed.slice(s![..;-1, ..;-1]))
     }
 
     /// Whether errors can be carried.
@@ -74,27 +74,47 @@ impl Hessian {
     }
 }
 
-/// The lower half of `X^T X`, its channels in the opposite order of `order`.
-fn products(rows: Rows<'_>, order: &[usize]) -> Mat<f32> {
+/// `X^T X`, its channels in the opposite order of `order`. Only the lower triangle is complete.
+fn products(rows: Rows<'_>, order: &[usize]) -> Array2<f32> {
     let width = order.len();
-    let mut products = Mat::zeros(width, width);
-    let mut chunk: Vec<f32> = Vec::with_capacity(CHUNK * width);
+    let mut products = Array2::zeros((width, width));
+    let mut chunk = Array2::zeros((CHUNK, width));
     for rows in rows.values.chunks(CHUNK * rows.channels).map(|chunk| chunk.chunks_exact(rows.channels)) {
-        chunk.clear();
-        let count = rows.len();
-        rows.for_each(|row| chunk.extend(order.iter().rev().map(|&channel| row[channel].to_f32())));
-        let inputs = MatRef::from_row_major_slice(&chunk, count, width);
-        let (lower, whole) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-        matmul(&mut products, lower, Accum::Add, inputs.transpose(), whole, inputs, whole, 1.0, Par::Seq);
+        let mut inputs = chunk.slice_mut(s![..rows.len(), ..]);
+        for (row, mut input) in rows.zip(inputs.rows_mut()) {
+            input.iter_mut().zip(order.iter().rev()).for_each(|(input, &channel)| *input = row[channel].to_f32());
+        }
+        for start in (0..width).step_by(COLUMNS) {
+            let inputs = inputs.slice(s![.., start..]);
+            let columns = COLUMNS.min(width - start);
+            let mut sums = products.slice_mut(s![start.., start..start + columns]);
+            general_mat_mul(1.0, &inputs.t(), &inputs.slice(s![.., ..columns]), 1.0, &mut sums);
+        }
     }
     products
 }
 
-/// `L^-1` of `products = L L^T`.
-fn inverse_factor(products: &Mat<f32>) -> Option<Mat<f32>> {
-    let factor = products.llt(Side::Lower).ok()?;
-    let mut inverse = Mat::zeros(products.nrows(), products.ncols());
-    invert_lower_triangular(inverse.as_mut(), factor.L(), Par::Seq);
-    let sound = inverse.diagonal().column_vector().iter().all(|value| value.is_finite() && *value > 0.0);
-    sound.then_some(inverse)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_summed_over_all_chunks_of_rows_and_blocks_of_columns() {
+        let count = CHUNK + 3;
+        let channels = COLUMNS + 5;
+        // Small integers: every sum is exact.
+        let value = |row: usize, channel: usize| ((row * 31 + channel * 17) % 11) as f32 - 5.0;
+        let values: Vec<f16> =
+            (0..count * channels).map(|place| f16::from_f32(value(place / channels, place % channels))).collect();
+        let order: Vec<usize> = (0..channels).map(|place| place * 7 % channels).collect();
+        let products = products(Rows { values: &values, channels }, &order);
+        let channel_at = |place: usize| order[channels - 1 - place];
+        for row in [0, 1, COLUMNS - 1, COLUMNS, channels - 1] {
+            for column in 0..=row {
+                let product = |input: usize| value(input, channel_at(row)) * value(input, channel_at(column));
+                let expected: f32 = (0..count).map(product).sum();
+                assert_eq!(products[(row, column)], expected, "{row}, {column}");
+            }
+        }
+    }
 }

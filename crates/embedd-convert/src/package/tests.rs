@@ -98,6 +98,16 @@ fn a_bundle_without_a_native_model_is_packed_without_it() {
 }
 
 #[test]
+fn a_bundle_without_a_map_of_special_tokens_is_packed_without_it() {
+    let map = "special_tokens_map.json";
+    let (folder, bundle) = bundle(|manifest| drop(manifest["files"].as_object_mut().expect("a map").remove(map)));
+    let output = folder.path().join("v1.tar.gz");
+    let package = pack(&bundle, &output, false).expect("a tarball");
+    assert!(!package.files.contains_key(map) && package.files.contains_key(TOKENIZER_FILE));
+    assert_eq!(verify(&output).expect("verified"), package);
+}
+
+#[test]
 fn the_same_bundle_gives_the_same_bytes_without_dates_and_owners() {
     let (folder, bundle) = bundle(|_| {});
     let (first, second) = (folder.path().join("a.tar.gz"), folder.path().join("b.tar.gz"));

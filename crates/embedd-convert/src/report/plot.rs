@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Report;
 use super::format::megabytes;
-use embedd_common::page::plot::{Axis, COLOURS, LEFT, Lines, Series, WIDTH, open, range};
+use embedd_common::page::plot::{Axis, COLORS, LEFT, Lines, Series, WIDTH, open, range};
 use embedd_common::page::{escape, ms};
 use embedd_model::accuracy::TextAccuracy;
 
@@ -93,7 +93,7 @@ fn threshold(x: &Axis, middle: f64, row_height: f64, threshold: f64) -> String {
 
 /// A bar for each file.
 pub(super) fn sizes(report: &Report) -> Option<String> {
-    let source = report.model.source_weights_bytes.map(|bytes| ("PyTorch weights".to_owned(), bytes, COLOURS - 1));
+    let source = report.model.source_weights_bytes.map(|bytes| ("PyTorch weights".to_owned(), bytes, COLORS - 1));
     let models = report.variants.iter().enumerate();
     let models = models.map(|(colour, entry)| (format!("{} ({})", entry.variant, entry.file), entry.bytes, colour));
     let bars: Vec<(String, u64, usize)> = source.into_iter().chain(models).collect();

@@ -1,5 +1,5 @@
-//! One GET: redirects followed by hand, for the hub says what a file is on the first answer and where it is on the
-//! last.
+//! A GET request that follows redirects itself: the hub describes the file in its first response and sends it in the
+//! last one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use ureq::{Agent, Body};
 use super::{HubError, HubSettings, Token};
 use embedd_common::checksum::Sha256Hex;
 
-/// The hub needs two; mirrors may add some.
+/// The hub uses two. Mirrors may add more.
 const MAX_REDIRECTS: usize = 8;
 
 /// An HTTP client for one hub.
@@ -23,30 +23,30 @@ pub(super) struct Client {
     reached: AtomicBool,
 }
 
-/// From where on a file is wanted, if it is still the one with this entity tag.
+/// A request for the rest of a file from an offset, if it still has this entity tag.
 #[derive(Debug, Clone)]
 pub(super) struct Rest {
-    pub(super) from: u64,
+    pub(super) offset: u64,
     pub(super) etag: String,
 }
 
-/// An answer that is no redirect.
+/// A response that is not a redirect.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     pub(super) status: u16,
-    /// What the hub said about the file, on whichever answer.
+    /// What the hub reported about the file in any of its responses.
     pub(super) facts: Facts,
     response: Response<Body>,
 }
 
-/// What the hub says about a file.
+/// What the hub reports about a file.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// Of the file's contents; given for large files only.
+    /// The digest of the file. Reported for large files only.
     pub(super) sha256: Option<Sha256Hex>,
-    /// The commit that the revision is at present.
+    /// The commit of the revision.
     pub(super) commit: Option<String>,
-    /// What kind of 401, 403 or 404 this is.
+    /// The reason for a 401, 403 or 404.
     pub(super) error_code: Option<String>,
 }
 
@@ -56,33 +56,33 @@ impl Client {
         let invalid = |reason: &str| HubError::Endpoint { endpoint: endpoint.clone(), reason: reason.to_owned() };
         let uri: Uri = endpoint.parse().map_err(|error| invalid(&format!("{error}")))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.authority().is_none() {
-            return Err(invalid("it does not begin with https:// or http://"));
+            return Err(invalid("it does not start with https:// or http://"));
         }
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::PlatformVerifier)
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .build();
-        let patience = settings.patience;
+        let retry = settings.retry;
         let agent = Agent::config_builder()
             .tls_config(tls)
             .proxy(settings.proxy.clone())
             .user_agent(AutoHeaderValue::Provided(Arc::new(concat!("embedd/", env!("CARGO_PKG_VERSION")).to_owned())))
-            // A compressed answer would have another length than the file.
+            // A compressed response would not have the length of the file.
             .accept_encoding(AutoHeaderValue::Provided(Arc::new("identity".to_owned())))
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .redirect_auth_headers(RedirectAuthHeaders::Never)
-            .timeout_resolve(Some(patience.connect))
-            .timeout_connect(Some(patience.connect))
-            .timeout_recv_response(Some(patience.idle))
-            .timeout_per_read(Some(patience.idle))
+            .timeout_resolve(Some(retry.connect))
+            .timeout_connect(Some(retry.connect))
+            .timeout_recv_response(Some(retry.idle))
+            .timeout_per_read(Some(retry.idle))
             .build()
             .new_agent();
         Ok(Self { agent, endpoint, token: settings.token.clone(), reached: AtomicBool::new(false) })
     }
 
-    /// Whether the hub has answered anything yet.
+    /// Whether the hub has responded to any request.
     pub(super) fn was_reached(&self) -> bool {
         self.reached.load(Ordering::Relaxed)
     }
@@ -91,42 +91,42 @@ impl Client {
         self.token.is_some()
     }
 
-    /// Asks for `file` of a model, from its start or from where `rest` says.
-    pub(super) fn get(&self, model: &str, revision: &str, file: &str, rest: Option<&Rest>) -> Result<Answer, HubError> {
+    /// Requests a file of a model, or the rest of it.
+    pub(super) fn get(&self, model: &str, revision: &str, file: &str, rest: Option<&Rest>) -> Result<Reply, HubError> {
         let start = format!("{}/{model}/resolve/{}/{}", self.endpoint, escape(revision, ""), escape(file, "/"));
-        let unfollowed = |reason: String| HubError::Answer { file: file.to_owned(), reason };
+        let unfollowed = |reason: String| HubError::InvalidResponse { file: file.to_owned(), reason };
         let mut uri: Uri = start.parse().map_err(|error| unfollowed(format!("{start}: {error}")))?;
-        let home = origin(&uri);
+        let hub = origin(&uri);
         let mut facts = Facts::default();
         for _ in 0..=MAX_REDIRECTS {
-            let at_home = origin(&uri) == home;
-            let response = self.call(&uri, rest, at_home)?;
-            if at_home {
+            let is_hub = origin(&uri) == hub;
+            let response = self.call(&uri, rest, is_hub)?;
+            if is_hub {
                 facts.learn(response.headers());
             }
             let status = response.status();
             if !status.is_redirection() {
-                return Ok(Answer { status: status.as_u16(), facts, response });
+                return Ok(Reply { status: status.as_u16(), facts, response });
             }
             let to = text(response.headers(), header::LOCATION.as_str());
-            let to = to.ok_or_else(|| unfollowed(format!("status {status} without an address")))?;
-            let next = follow(&uri, to).ok_or_else(|| unfollowed(format!("it leads to `{to}`")))?;
+            let to = to.ok_or_else(|| unfollowed(format!("status {status} without a Location header")))?;
+            let next = follow(&uri, to).ok_or_else(|| unfollowed(format!("it redirects to `{to}`")))?;
             if uri.scheme_str() == Some("https") && next.scheme_str() != Some("https") {
-                return Err(unfollowed("it leads from https to an address that anyone can read and change".to_owned()));
+                return Err(unfollowed("it redirects from https to an unencrypted address".to_owned()));
             }
             uri = next;
         }
         Err(unfollowed(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
-    /// `at_home`: the token is the hub's to see, not that of the hosts it leads to.
-    fn call(&self, uri: &Uri, rest: Option<&Rest>, at_home: bool) -> Result<Response<Body>, HubError> {
+    /// The token is sent only if `is_hub`, not to the hosts that the hub redirects to.
+    fn call(&self, uri: &Uri, rest: Option<&Rest>, is_hub: bool) -> Result<Response<Body>, HubError> {
         let mut request = self.agent.get(uri);
-        if let Some(Token(token)) = self.token.as_ref().filter(|_| at_home) {
+        if let Some(Token(token)) = self.token.as_ref().filter(|_| is_hub) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         if let Some(rest) = rest {
-            request = request.header(header::RANGE, format!("bytes={}-", rest.from));
+            request = request.header(header::RANGE, format!("bytes={}-", rest.offset));
             request = request.header(header::IF_RANGE, &rest.etag);
         }
         let response = request.call();
@@ -137,35 +137,34 @@ impl Client {
     }
 }
 
-impl Answer {
-    /// The tag by which the rest of this very file can be asked for. A weak one does not promise the same bytes.
+impl Reply {
+    /// The entity tag for resuming the download. A weak tag does not guarantee identical bytes.
     pub(super) fn strong_etag(&self) -> Option<&str> {
         text(self.response.headers(), "etag").filter(|etag| !etag.starts_with("W/"))
     }
 
-    /// How many bytes the body has.
+    /// The length of the body.
     pub(super) fn length(&self) -> Option<u64> {
         text(self.response.headers(), "content-length")?.parse().ok()
     }
 
-    /// Where the body starts within the file, of a 206.
+    /// The offset of the body in the file, for a 206.
     pub(super) fn range_start(&self) -> Option<u64> {
         let range = text(self.response.headers(), "content-range")?;
         range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
     }
 
-    /// Whether this 206 says itself that it is of another file than the one that was begun. Some caches ignore the
-    /// condition on a range.
+    /// Whether this 206 has another entity tag than requested. Some caches ignore the condition of a range request.
     pub(super) fn contradicts(&self, rest: &Rest) -> bool {
         text(self.response.headers(), "etag").is_some_and(|etag| etag != rest.etag)
     }
 
-    /// How long the whole file is, of a 206 or 416.
+    /// The length of the whole file, for a 206 or 416.
     pub(super) fn range_total(&self) -> Option<u64> {
         text(self.response.headers(), "content-range")?.rsplit('/').next()?.parse().ok()
     }
 
-    /// Seconds after which the hub wants to be asked again.
+    /// The number of seconds to wait before a retry.
     pub(super) fn retry_after(&self) -> Option<u64> {
         text(self.response.headers(), "retry-after")?.parse().ok()
     }
@@ -176,7 +175,7 @@ impl Answer {
 }
 
 impl Facts {
-    /// Only the hub's own answers count: what looks like a sha256 elsewhere may be another hash.
+    /// Call it only with the hub's own responses: elsewhere, a value like a SHA-256 may be another hash.
     fn learn(&mut self, headers: &HeaderMap) {
         let sha256 = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"));
         let sha256 = sha256.and_then(|etag| etag.trim_start_matches("W/").trim_matches('"').parse().ok());
@@ -199,7 +198,7 @@ fn origin(uri: &Uri) -> (Option<String>, Option<String>) {
     (uri.scheme_str().map(str::to_owned), uri.authority().map(|authority| authority.as_str().to_ascii_lowercase()))
 }
 
-/// The address that `to` means on an answer from `uri`: a whole one, or a path on the same host.
+/// Resolves the redirect target `to` of `uri`: an absolute URL, or a path on the same host.
 fn follow(uri: &Uri, to: &str) -> Option<Uri> {
     let next: Uri = if to.starts_with("http://") || to.starts_with("https://") {
         to.parse().ok()?
@@ -212,7 +211,7 @@ fn follow(uri: &Uri, to: &str) -> Option<Uri> {
     Some(next)
 }
 
-/// Percent-encodes what is not plain; `keep` stays as it is.
+/// Percent-encodes all characters except unreserved ones and those in `keep`.
 fn escape(text: &str, keep: &str) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut escaped, byte| {
@@ -232,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn redirects_lead_to_whole_addresses_and_to_paths() {
+    fn redirects_to_absolute_urls_and_paths_are_followed() {
         let uri: Uri = "https://hub.test/a/b".parse().expect("an address");
         for (to, next) in [
             ("/c?d=%20", Some("https://hub.test/c?d=%20")),
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_one_part_of_the_path() {
+    fn a_revision_is_escaped_as_one_path_segment() {
         assert_eq!(escape("refs/pr/1", ""), "refs%2Fpr%2F1");
         assert_eq!(escape("1_Pooling/config.json", "/"), "1_Pooling/config.json");
         assert_eq!(escape("a b?#", "/"), "a%20b%3F%23");

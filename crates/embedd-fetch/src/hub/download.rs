@@ -1,4 +1,4 @@
-//! One file of the hub: begun, gone on with where an earlier try stopped, checked.
+//! Downloads one file from the hub: resumes an earlier attempt, retries, and checks the result.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -6,39 +6,38 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::client::{Answer, Client, Rest};
-use super::{HubError, Patience};
+use super::client::{Client, Reply, Rest};
+use super::{HubError, RetryPolicy};
 use crate::copy::{CopyError, copy};
 use crate::error::FetchError;
 use crate::layout;
 use crate::model_ref::ModelId;
-use crate::record::FileRecord;
-use embedd_common::checksum::Sha256Hex;
+use embedd_common::checksum::{FileRecord, Sha256Hex};
 use embedd_common::progress::{Progress, Unit};
 
-/// Files smaller than this are not worth a line of progress.
-const WORTH_TELLING: u64 = 8 << 20;
-/// A hub that asks for a longer pause is asked again after this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Smaller files are not worth a line of progress.
+const MIN_REPORTED: u64 = 8 << 20;
+/// Longer pauses requested by the hub are cut to this.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A file to download.
 pub(super) struct Download<'a> {
     pub(super) client: &'a Client,
-    pub(super) patience: Patience,
+    pub(super) retry: RetryPolicy,
     pub(super) progress: &'a Progress,
     pub(super) model: &'a ModelId,
     pub(super) revision: &'a str,
-    /// Path within the repository.
+    /// Path in the repository.
     pub(super) file: &'a str,
-    /// What the file must be, whatever the hub says.
+    /// The required digest. It overrides the one that the hub reports.
     pub(super) pin: Option<Sha256Hex>,
-    /// Where the file grows. Its entity tag is written beside it.
-    pub(super) half: PathBuf,
-    /// A file that may be the same, and what it was when it was fetched.
-    pub(super) old: Option<(PathBuf, Sha256Hex)>,
+    /// The incomplete file. Its entity tag is written beside it.
+    pub(super) incomplete: PathBuf,
+    /// A file from an earlier fetch that may be identical, and its recorded digest.
+    pub(super) previous: Option<(PathBuf, Sha256Hex)>,
 }
 
-/// A whole file.
+/// A complete file.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) path: PathBuf,
@@ -46,10 +45,10 @@ pub(super) struct Done {
     pub(super) commit: Option<String>,
 }
 
-/// Why a try failed.
+/// A failed attempt.
 struct Failure {
     error: FetchError,
-    /// Seconds that the hub asked to wait.
+    /// The number of seconds that the hub requested to wait.
     retry_after: Option<u64>,
 }
 
@@ -60,7 +59,7 @@ impl<E: Into<FetchError>> From<E> for Failure {
 }
 
 impl Download<'_> {
-    /// Downloads the file; `None` where the model has none and need not.
+    /// Downloads the file; `None` if it is optional and does not exist.
     pub(super) fn run(&self, required: bool) -> Result<Option<Done>, FetchError> {
         let mut failures = 0;
         loop {
@@ -72,100 +71,103 @@ impl Download<'_> {
             failures = if self.received() > before { 1 } else { failures + 1 };
             let reached = self.client.was_reached();
             let transient = matches!(&error, FetchError::Hub(error) if error.is_transient(reached));
-            if !transient || failures > self.patience.retries {
+            if !transient || failures > self.retry.retries {
                 return Err(error);
             }
-            let pause = self.patience.pause * 2_u32.saturating_pow(failures - 1);
-            let pause = pause.max(Duration::from_secs(retry_after.unwrap_or(0))).min(LONGEST_PAUSE);
-            self.progress.note(&format!("{error}; trying again in {:.1} s", pause.as_secs_f64()));
+            let pause = self.retry.pause * 2_u32.saturating_pow(failures - 1);
+            let pause = pause.max(Duration::from_secs(retry_after.unwrap_or(0))).min(MAX_PAUSE);
+            self.progress.note(&format!("{error}; retrying in {:.1} s", pause.as_secs_f64()));
             thread::sleep(pause);
         }
     }
 
-    /// Removes what is of use to a download under way only: the file has been taken away.
+    /// Removes the temporary files once the caller has moved the downloaded file away.
     pub(super) fn end(&self) -> Result<(), FetchError> {
-        self.forget()
+        self.discard()
     }
 
     fn attempt(&self, required: bool) -> Result<Option<Done>, Failure> {
         let rest = self.rest();
-        let answer = self.client.get(self.model.as_str(), self.revision, self.file, rest.as_ref())?;
-        let offset = match (answer.status, &rest) {
+        let reply = self.client.get(self.model.as_str(), self.revision, self.file, rest.as_ref())?;
+        let offset = match (reply.status, &rest) {
             (200, _) => 0,
-            (206, Some(rest)) if answer.range_start() == Some(rest.from) && !answer.contradicts(rest) => rest.from,
-            // All of it has come before, and nobody lived to check it.
-            (416, Some(rest)) if answer.range_total() == Some(rest.from) => rest.from,
+            (206, Some(rest)) if reply.range_start() == Some(rest.offset) && !reply.contradicts(rest) => rest.offset,
+            // An earlier process received all of it but was killed before checking it.
+            (416, Some(rest)) if reply.range_total() == Some(rest.offset) => rest.offset,
             (206 | 416, _) => {
-                self.forget()?;
-                return Err(self.cut(0, "another part of it came than was asked for").into());
+                self.discard()?;
+                return Err(self.interrupted(0, "the response is not the requested range").into());
             }
-            (404, _) if !required && answer.facts.error_code.as_deref().is_none_or(|code| code == "EntryNotFound") => {
+            (404, _) if !required && reply.facts.error_code.as_deref().is_none_or(|code| code == "EntryNotFound") => {
                 return Ok(None);
             }
-            _ => return Err(self.refused(&answer)),
+            _ => return Err(self.refused(&reply)),
         };
-        let expected = self.pin.clone().or_else(|| answer.facts.sha256.clone());
-        let commit = answer.facts.commit.clone();
-        if !(answer.status == 416 || self.reuse(expected.as_ref())?) {
-            self.receive(answer, offset)?;
+        let expected = self.pin.clone().or_else(|| reply.facts.sha256.clone());
+        let commit = reply.facts.commit.clone();
+        if !(reply.status == 416 || self.reuse(expected.as_ref())?) {
+            self.receive(reply, offset)?;
         }
-        Ok(Some(Done { path: self.half.clone(), file: self.check(expected)?, commit }))
+        Ok(Some(Done { path: self.incomplete.clone(), file: self.check(expected)?, commit }))
     }
 
-    /// Writes the answer's body behind the first `offset` bytes that are here.
-    fn receive(&self, answer: Answer, offset: u64) -> Result<(), FetchError> {
-        let total = answer.length().map(|length| offset + length);
+    /// Writes the body after the first `offset` bytes of the incomplete file.
+    fn receive(&self, reply: Reply, offset: u64) -> Result<(), FetchError> {
+        let total = reply.length().map(|length| offset + length);
         let failed = |error| {
-            let error = FetchError::io("write", &self.half, error);
+            let error = FetchError::io("write", &self.incomplete, error);
             if let Some(total) = total { error.needing(total) } else { error }
         };
         if offset == 0 {
-            self.forget()?;
-            // Before the first byte: a file without its tag is not gone on with.
-            if let Some(etag) = answer.strong_etag() {
+            self.discard()?;
+            // Written before the first byte: a file without its tag is not resumed.
+            if let Some(etag) = reply.strong_etag() {
                 fs::write(self.tag_path(), etag).map_err(failed)?;
             }
         }
-        let mut file = File::options().create(true).append(true).open(&self.half).map_err(failed)?;
-        let told = if total.is_none_or(|total| total >= WORTH_TELLING) { self.progress } else { &Progress::silent() };
-        let task = told.task(&format!("downloading {} of {}", self.file, self.model), total, Unit::Bytes);
+        let mut file = File::options().create(true).append(true).open(&self.incomplete).map_err(failed)?;
+        let progress =
+            if total.is_none_or(|total| total >= MIN_REPORTED) { self.progress } else { &Progress::silent() };
+        let task = progress.task(&format!("downloading {} of {}", self.file, self.model), total, Unit::Bytes);
         task.set(offset);
-        let copied = copy(&mut answer.into_body().into_reader(), &mut file, Some(&task));
-        // What has come is kept, also across a power cut.
+        let copied = copy(&mut reply.into_body().into_reader(), &mut file, Some(&task));
+        // Keep the received bytes, even across a power failure.
         file.flush().and_then(|()| file.sync_all()).map_err(failed)?;
         let received = self.received();
         match copied {
-            Ok(_) if total.is_some_and(|total| total != received) => Err(self.cut(received, "it ended early").into()),
-            Ok(_) => {
+            Ok(()) if total.is_some_and(|total| total != received) => {
+                Err(self.interrupted(received, "the response ended early").into())
+            }
+            Ok(()) => {
                 task.finish();
                 Ok(())
             }
-            Err(CopyError::Read(error)) => Err(self.cut(received, &error.to_string()).into()),
+            Err(CopyError::Read(error)) => Err(self.interrupted(received, &error.to_string()).into()),
             Err(CopyError::Write(error)) => Err(failed(error)),
         }
     }
 
-    /// Takes the old file where it is what is wanted.
+    /// Reuses the previous file if it has the expected digest.
     fn reuse(&self, expected: Option<&Sha256Hex>) -> Result<bool, FetchError> {
-        let (Some(expected), Some((old, recorded))) = (expected, &self.old) else { return Ok(false) };
-        if recorded != expected || Sha256Hex::of_file(old).ok().as_ref() != Some(expected) {
+        let (Some(expected), Some((previous, recorded))) = (expected, &self.previous) else { return Ok(false) };
+        if recorded != expected || Sha256Hex::of_file(previous).ok().as_ref() != Some(expected) {
             return Ok(false);
         }
-        self.forget()?;
-        // A link costs nothing; where there is none a copy does.
-        fs::hard_link(old, &self.half)
-            .or_else(|_| fs::copy(old, &self.half).map(drop))
-            .map_err(|error| FetchError::io("write", &self.half, error))?;
+        self.discard()?;
+        // A link is free. Copy the file where links are not supported.
+        fs::hard_link(previous, &self.incomplete)
+            .or_else(|_| fs::copy(previous, &self.incomplete).map(drop))
+            .map_err(|error| FetchError::io("write", &self.incomplete, error))?;
         Ok(true)
     }
 
-    /// Hashes what lies on the disk, not what passed: the first half may be of an earlier try.
+    /// Hashes the file on disk rather than the received bytes, because an earlier attempt may have written the start.
     fn check(&self, expected: Option<Sha256Hex>) -> Result<FileRecord, FetchError> {
-        let failed = |error| FetchError::io("read", &self.half, error);
-        let found = Sha256Hex::of_file(&self.half).map_err(failed)?;
+        let failed = |error| FetchError::io("read", &self.incomplete, error);
+        let found = Sha256Hex::of_file(&self.incomplete).map_err(failed)?;
         match expected {
             Some(expected) if expected != found => {
-                self.forget()?;
+                self.discard()?;
                 Err(FetchError::Checksum {
                     what: self.model.to_string(),
                     file: self.file.to_owned(),
@@ -173,50 +175,52 @@ impl Download<'_> {
                     expected: expected.to_string(),
                 })
             }
-            _ => Ok(FileRecord { bytes: self.half.metadata().map_err(failed)?.len(), sha256: found }),
+            _ => Ok(FileRecord { bytes: self.incomplete.metadata().map_err(failed)?.len(), sha256: found }),
         }
     }
 
-    fn refused(&self, answer: &Answer) -> Failure {
-        let (model, file, status) = (self.model.to_string(), self.file.to_owned(), answer.status);
-        let error = match (status, answer.facts.error_code.as_deref()) {
+    fn refused(&self, reply: &Reply) -> Failure {
+        let model = self.model.to_string();
+        let file = self.file.to_owned();
+        let status = reply.status;
+        let error = match (status, reply.facts.error_code.as_deref()) {
             (401 | 403, _) => HubError::Refused { model, status, token_sent: self.client.has_token() },
             (404, None | Some("EntryNotFound")) if file == layout::WEIGHTS => HubError::NoSafetensors { model },
             (404, code) => HubError::NotFound { model, revision: self.revision.to_owned(), file, reason: reason(code) },
             _ => HubError::Status { model, file, status },
         };
-        Failure { error: error.into(), retry_after: answer.retry_after() }
+        Failure { error: error.into(), retry_after: reply.retry_after() }
     }
 
-    fn cut(&self, received: u64, reason: &str) -> HubError {
-        HubError::Cut { file: self.file.to_owned(), received, reason: reason.to_owned() }
+    fn interrupted(&self, received: u64, reason: &str) -> HubError {
+        HubError::Interrupted { file: self.file.to_owned(), received, reason: reason.to_owned() }
     }
 
     fn rest(&self) -> Option<Rest> {
         let etag = fs::read_to_string(self.tag_path()).ok()?;
-        let from = self.received();
-        (from > 0).then_some(Rest { from, etag })
+        let offset = self.received();
+        (offset > 0).then_some(Rest { offset, etag })
     }
 
     fn received(&self) -> u64 {
-        self.half.metadata().map_or(0, |half| half.len())
+        self.incomplete.metadata().map_or(0, |file| file.len())
     }
 
-    fn forget(&self) -> Result<(), FetchError> {
-        remove(&self.half).and_then(|()| remove(&self.tag_path()))
+    fn discard(&self) -> Result<(), FetchError> {
+        remove(&self.incomplete).and_then(|()| remove(&self.tag_path()))
     }
 
     fn tag_path(&self) -> PathBuf {
-        self.half.with_added_extension("etag")
+        self.incomplete.with_added_extension("etag")
     }
 }
 
-/// What a 404 means and what to do.
+/// The meaning of a 404, and what to do.
 fn reason(code: Option<&str>) -> &'static str {
     match code {
-        Some("RepoNotFound") => "there is no such model; check its name",
-        Some("RevisionNotFound") => "there is no such revision; check its name",
-        _ => "check the model's name; only sentence-transformers models, which have this file, can be converted",
+        Some("RepoNotFound") => "no such model; check its name",
+        Some("RevisionNotFound") => "no such revision; check its name",
+        _ => "check the model's name; only sentence-transformers models can be converted, and they have this file",
     }
 }
 

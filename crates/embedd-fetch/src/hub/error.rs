@@ -1,44 +1,40 @@
-//! What the hub can answer that is no file.
-
-/// The hub did not give what was asked for.
+/// A request to the hub failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// The endpoint is no address.
-    #[error(
-        "the hub's address `{endpoint}` cannot be used: {reason}; set HF_ENDPOINT to something like `https://host`"
-    )]
+    /// The endpoint is not a valid URL.
+    #[error("the hub endpoint `{endpoint}` is invalid: {reason}; set HF_ENDPOINT to a URL such as `https://host`")]
     Endpoint {
-        /// As configured.
+        /// The configured endpoint.
         endpoint: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// No connection.
+    /// The connection failed.
     #[error(
-        "the hub at {endpoint} cannot be reached: {reason}; check the network and the proxy, or set HF_ENDPOINT to a mirror"
+        "cannot reach the hub at {endpoint}: {reason}; check the network and the proxy, or set HF_ENDPOINT to a mirror"
     )]
     Unreachable {
-        /// As configured.
+        /// The configured endpoint.
         endpoint: String,
-        /// What the network said.
+        /// The network error.
         reason: String,
     },
     /// 401 or 403.
     #[error(
-        "the hub does not give `{model}` to {} (status {status}): it is gated, private, or does not exist; check its name, \
-         accept its terms on its page, and set HF_TOKEN to a token that may read it",
-        if *token_sent { "the owner of this HF_TOKEN" } else { "everybody" }
+        "the hub denied access to `{model}` {} (status {status}): it is gated or private, or does not exist; check its name, \
+         accept its terms on its page, and set HF_TOKEN to a token with read access",
+        if *token_sent { "with this HF_TOKEN" } else { "without a token" }
     )]
     Refused {
         /// The model.
         model: String,
         /// The HTTP status.
         status: u16,
-        /// Whether a token was sent along.
+        /// Whether a token was sent.
         token_sent: bool,
     },
-    /// 404 on the first file, or on the whole repository.
-    #[error("the hub has no `{file}` of `{model}` at revision `{revision}`: {reason}")]
+    /// 404 for a file or the whole repository.
+    #[error("`{file}` of `{model}` at revision `{revision}` not found on the hub: {reason}")]
     NotFound {
         /// The model.
         model: String,
@@ -46,20 +42,20 @@ pub enum HubError {
         revision: String,
         /// The file.
         file: String,
-        /// What the hub said, and what to do.
+        /// What is missing, and what to do.
         reason: &'static str,
     },
-    /// The model has its weights in another format.
+    /// The model's weights are in another format.
     #[error(
-        "`{model}` has no `model.safetensors`: weights are read from that one file only; convert its weights with \
-         sentence-transformers (`save(..., safe_serialization=True)`) and give the folder by path"
+        "`{model}` has no `model.safetensors`, and weights are only read from that file; save the model in \
+         sentence-transformers with `save(..., safe_serialization=True)` and give the path of the folder"
     )]
     NoSafetensors {
         /// The model.
         model: String,
     },
     /// Any other status.
-    #[error("the hub answered `{file}` of `{model}` with status {status}; try again later")]
+    #[error("the hub returned status {status} for `{file}` of `{model}`; try again later")]
     Status {
         /// The model.
         model: String,
@@ -68,36 +64,34 @@ pub enum HubError {
         /// The HTTP status.
         status: u16,
     },
-    /// The answer ended early.
-    #[error(
-        "the connection broke after {received} bytes of `{file}`: {reason}; what has come is kept, so fetch again to go on"
-    )]
-    Cut {
+    /// The response ended early.
+    #[error("download of `{file}` interrupted after {received} bytes: {reason}; fetch again to resume")]
+    Interrupted {
         /// The file.
         file: String,
-        /// How much of it is here.
+        /// The number of bytes on disk.
         received: u64,
-        /// What the network said.
+        /// The network error.
         reason: String,
     },
-    /// An answer that cannot be followed.
-    #[error("the hub answered `{file}` in a way that cannot be followed: {reason}")]
-    Answer {
+    /// The response is invalid.
+    #[error("invalid response from the hub for `{file}`: {reason}")]
+    InvalidResponse {
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 }
 
 impl HubError {
-    /// Whether the same request may succeed in a moment. A hub that was never reached is not asked again: whoever waits
-    /// has another origin to try, or a network to repair.
-    pub(super) fn is_transient(&self, reached_before: bool) -> bool {
+    /// Whether a retry may succeed. A hub that was never reached is not retried: another origin or the user can do more
+    /// about that.
+    pub(super) fn is_transient(&self, was_reached: bool) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
-            Self::Cut { .. } => true,
-            Self::Unreachable { .. } => reached_before,
+            Self::Interrupted { .. } => true,
+            Self::Unreachable { .. } => was_reached,
             _ => false,
         }
     }

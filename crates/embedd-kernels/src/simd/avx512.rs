@@ -41,6 +41,12 @@ impl Avx512 {
         fn halves(a: __m512) -> (__m256, __m256) =
             (_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
     }
+
+    /// The vectors of half the size: a CPU with this set has AVX2 too.
+    #[inline(always)]
+    fn half(self) -> Avx2 {
+        Avx2(())
+    }
 }
 
 impl Simd for Avx512 {
@@ -70,14 +76,14 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn sum(self, a: __m512) -> f32 {
-        let halves = Avx2::of(self);
+        let halves = self.half();
         let (low, high) = self.halves(a);
         halves.sum(halves.add(low, high))
     }
 
     #[inline(always)]
     fn greatest(self, a: __m512) -> f32 {
-        let halves = Avx2::of(self);
+        let halves = self.half();
         let (low, high) = self.halves(a);
         halves.greatest(halves.max(low, high))
     }
@@ -203,6 +209,6 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
-        Avx2::of(self).transpose_8x8(from, to, stride);
+        self.half().transpose_8x8(from, to, stride);
     }
 }

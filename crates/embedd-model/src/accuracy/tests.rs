@@ -57,15 +57,6 @@ fn the_gate_takes_the_threshold_itself_and_nothing_below() {
 }
 
 #[test]
-fn quantiles_are_interpolated() {
-    let values = sorted(&[3.0, 1.0, 2.0]);
-    assert_eq!([0.0, 0.25, 0.5, 1.0].map(|q| quantile(&values, q)), [1.0, 1.5, 2.0, 3.0]);
-    assert!(quantile(&[], 0.5).is_nan());
-    assert!(quantile(&sorted(&[1.0, f64::NAN]), 0.0).is_nan());
-    assert_eq!(mean(&values), 2.0);
-}
-
-#[test]
 fn what_is_written_can_be_read_even_where_it_is_not_a_number() {
     let accuracy = Accuracy::of(vec![compare(&[0.0], &[1.0])], 0.99);
     let text = serde_json::to_string(&accuracy).expect("JSON");

@@ -1,14 +1,11 @@
 //! The manifest: what a bundle says of itself.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::BundleError;
-use embedd_common::checksum::Sha256Hex;
+use embedd_common::checksum::{FileRecord, Sha256Hex};
 
 /// The layout of the manifest that this version writes and reads.
 pub const FORMAT: u32 = 2;
@@ -118,38 +115,6 @@ impl AccuracyRecord {
     /// Whether every text is at or above the threshold.
     pub fn passed(&self) -> bool {
         self.min_cosine >= self.threshold
-    }
-}
-
-/// One file of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileRecord {
-    /// Of its contents.
-    pub sha256: Sha256Hex,
-    /// Its length.
-    pub bytes: u64,
-}
-
-impl FileRecord {
-    /// Of a file as it is now.
-    ///
-    /// # Errors
-    /// What opening or reading the file failed with.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { sha256: Sha256Hex::of_file(path)?, bytes: fs::metadata(path)?.len() })
-    }
-
-    /// Whether contents of the recorded length are the recorded ones.
-    pub fn check(&self, path: &Path, found: &Sha256Hex) -> Result<(), BundleError> {
-        if *found == self.sha256 {
-            return Ok(());
-        }
-        Err(BundleError::Changed {
-            path: path.to_owned(),
-            expected: format!("sha256 {}", self.sha256),
-            found: format!("sha256 {found}"),
-        })
     }
 }
 

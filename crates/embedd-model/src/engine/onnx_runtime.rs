@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 
-use super::Session;
 use super::native::NativeModel;
-use super::padded::PaddedSession;
-use crate::bundle::{Bundle, BundleError, Variant};
+use super::padded::{Observer, PaddedSession};
+use super::{LoadError, Session, SessionOptions};
+use crate::bundle::{Bundle, Variant};
 use embedd_kernels::{InstructionSet, Kernels};
 
 /// A loaded ONNX Runtime library.
@@ -24,57 +24,6 @@ enum Model {
     Native(NativeModel),
     /// The ONNX file of a portable graph.
     Portable(PathBuf),
-}
-
-/// How a session runs.
-#[derive(Debug, Clone, Copy)]
-pub struct SessionOptions {
-    /// Threads that share the work of one batch.
-    pub threads: NonZeroUsize,
-}
-
-/// Why the library or a model could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The library is missing, or not what it should be.
-    #[error(
-        "{path} cannot be loaded as the ONNX Runtime library: {reason}; `embedd fetch` brings one, and --onnxruntime \
-         names another"
-    )]
-    Library {
-        /// The shared library.
-        path: PathBuf,
-        /// What the loader said.
-        reason: String,
-    },
-    /// The bundle's file is missing or damaged.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The weights of a native model are not what its graph needs.
-    #[error("{path}: the native model's weights cannot be used: {reason}")]
-    Weights {
-        /// The safetensors file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// This CPU lacks what was asked for.
-    #[error(
-        "this CPU has no {asked} (--instruction-set); there are kernels for what it has: {}; `auto` takes the fastest",
-        available().join(", ")
-    )]
-    InstructionSet {
-        /// What was asked for.
-        asked: InstructionSet,
-    },
-    /// ONNX Runtime does not take the model.
-    #[error("{path}: ONNX Runtime cannot load the model: {reason}")]
-    Model {
-        /// The ONNX file.
-        path: PathBuf,
-        /// What ONNX Runtime said.
-        reason: String,
-    },
 }
 
 impl OnnxRuntime {
@@ -165,8 +114,13 @@ impl OnnxRuntime {
         self.start(&Model::Portable(model.to_owned()), options)
     }
 
-    pub(super) fn environment(&self) -> &Environment {
-        &self.environment
+    /// Loads a portable model from its file to read these float32 outputs of it.
+    ///
+    /// # Errors
+    /// [`LoadError::Model`].
+    pub fn observer(&self, model: &Path, outputs: Vec<String>, options: SessionOptions) -> Result<Observer, LoadError> {
+        Observer::load(&self.environment, model, outputs, options)
+            .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })
     }
 
     fn start(&self, model: &Model, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
@@ -188,10 +142,6 @@ impl Model {
             Variant::Fp32 | Variant::Portable => Ok(Self::Portable(bundle.verify(&bundle.model(variant)?.file)?)),
         }
     }
-}
-
-fn available() -> Vec<&'static str> {
-    InstructionSet::ALL.into_iter().filter(|set| set.is_available()).map(InstructionSet::name).collect()
 }
 
 /// Off the file's name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`), links followed: the library's own

@@ -8,7 +8,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
 use ort::value::TensorRef;
 
-use super::{InferenceError, LoadError, OnnxRuntime, Session, SessionOptions, TokenIds};
+use super::{InferenceError, Session, SessionOptions, TokenIds};
 use crate::bundle::graph_io;
 
 /// A session of the portable graph: every text of a batch is padded to the longest.
@@ -50,19 +50,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Loads a model that has these outputs.
-    ///
-    /// # Errors
-    /// [`LoadError::Model`].
-    pub fn load(
-        runtime: &OnnxRuntime,
+    pub(super) fn load(
+        environment: &Environment,
         model: &Path,
         outputs: Vec<String>,
         options: SessionOptions,
-    ) -> Result<Self, LoadError> {
-        let session = load_session(runtime.environment(), model, options)
-            .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })?;
-        Ok(Self { session, names: outputs })
+    ) -> ort::Result<Self> {
+        Ok(Self { session: load_session(environment, model, options)?, names: outputs })
     }
 
     /// The outputs for one text, each row-major, in the order in which they were named.

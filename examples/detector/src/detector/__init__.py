@@ -1,4 +1,4 @@
-"""An example of a detector that embeds texts with embedd, and by itself where that is away."""
+"""An example of a detector that embeds texts with embedd, with a local fallback."""
 
 from detector.breaker import CircuitBreaker
 from detector.bundle_detector import BundleBasedDetector, Detection

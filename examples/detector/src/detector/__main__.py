@@ -1,4 +1,4 @@
-"""`python -m detector`: texts as arguments, or lines from standard input; a JSON object a line comes out."""
+"""`python -m detector`: reads texts from arguments or standard input, and prints one JSON object per text."""
 
 import argparse
 import json
@@ -12,21 +12,31 @@ from detector import BundleBasedDetector, EmbeddingService, LocalModel
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="detector", description="Finds texts that are near known prompt injections.")
-    parser.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="embedd [default: %(default)s]")
-    parser.add_argument("--ca", type=Path, metavar="FILE", help="certificates that the server's must come from: TLS")
+    parser = argparse.ArgumentParser(prog="detector", description="Finds texts close to known prompt injections.")
+    parser.add_argument(
+        "--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="the embedd server [default: %(default)s]"
+    )
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="CA certificates in PEM; enables TLS")
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="a file with the bearer token")
     parser.add_argument(
-        "--model", type=Path, required=True, metavar="FOLDER", help="what `embedd package` packed, unpacked: the fallback"
+        "--model",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="the fallback: an unpacked tarball of `embedd package`",
     )
     parser.add_argument(
-        "--deadline", type=float, default=0.05, metavar="SECONDS", help="of a call to the service [default: %(default)s]"
+        "--deadline", type=float, default=0.05, metavar="SECONDS", help="deadline of a call [default: %(default)s]"
     )
     parser.add_argument(
-        "--threshold", type=float, default=0.5, metavar="COSINE", help="an injection is as near [default: %(default)s]"
+        "--threshold",
+        type=float,
+        default=0.5,
+        metavar="COSINE",
+        help="minimum cosine of an injection [default: %(default)s]",
     )
-    parser.add_argument("--with-embedding", action="store_true", help="print embeddings, too")
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="[default: the lines of standard input]")
+    parser.add_argument("--with-embedding", action="store_true", help="also print the embeddings")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts [default: the lines of standard input]")
     return parser.parse_args()
 
 
@@ -59,5 +69,5 @@ if __name__ == "__main__":
     try:
         main()
     except BrokenPipeError:
-        # The reader wanted no more; nothing is left to be flushed to it.
+        # The reader has closed the pipe. Avoid another error when Python flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

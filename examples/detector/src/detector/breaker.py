@@ -1,4 +1,4 @@
-"""A switch that keeps calls from a service that is dead."""
+"""A circuit breaker, which stops calls to a service that does not respond."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class CircuitBreaker:
-    """Opens after so many failures in a row, for so many seconds; then one call goes ahead of the others."""
+    """Opens for `seconds` after `failures` consecutive failures, then allows one call to try the service again."""
 
     def __init__(self, failures: int = 3, seconds: float = 2.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = failures
@@ -17,7 +17,7 @@ class CircuitBreaker:
         self._open_until = 0.0
 
     def allows(self) -> bool:
-        """Whether a call may be made; whoever is told so says how it ended."""
+        """Whether a call may be made. If so, the caller reports the result with `succeeded` or `failed`."""
         with self._lock:
             if self._failures < self._limit:
                 return True

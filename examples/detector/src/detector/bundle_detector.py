@@ -20,27 +20,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What is found of a text."""
+    """The result for one text."""
 
-    # The cosine to the nearest of the known injections.
+    # Cosine to the nearest known injection.
     score: float
     nearest: str
     is_injection: bool
     embedding: Vector
-    # Who made the embedding.
+    # Where the embedding was computed.
     source: Source
 
 
 def known_injections() -> list[str]:
-    """The texts that come with this package."""
+    """The known injections that come with this package."""
     return resources.files("detector").joinpath("known_injections.txt").read_text().splitlines()
 
 
 class BundleBasedDetector:
-    """Calls a text an injection that is near a known one.
+    """Classifies a text as an injection if it is close to a known one.
 
-    Embeddings come from the service, and from the packaged model where the service gives none in time. Both are of one
-    model, so that it makes no difference to what is found.
+    Embeddings come from the service, or from the packaged model if the service does not respond in time. Both use the
+    same model, so their vectors are comparable.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BundleBasedDetector:
 
     def detect(self, text: str) -> Detection:
         embedding, source = self._generate_embedding(text)
-        # All have norm 1: the product is the cosine.
+        # All vectors have norm 1, so the product is the cosine.
         cosines = self._bundle @ embedding
         nearest = int(np.argmax(cosines))
         score = float(cosines[nearest])
@@ -78,7 +78,7 @@ class BundleBasedDetector:
         try:
             embedding, model = self._service.embed(text)
         except ServiceError as error:
-            # The texts themselves are never logged.
+            # Texts are never logged.
             logger.warning("no embedding from the service: %s", error)
             if error.of_text:
                 self._breaker.succeeded()
@@ -86,7 +86,7 @@ class BundleBasedDetector:
                 self._breaker.failed()
             return None
         if model != self._local.name:
-            logger.error("the service serves %s, and the packaged model is %s: not comparable", model, self._local.name)
+            logger.error("the service serves %s, but the packaged model is %s; not comparable", model, self._local.name)
             self._breaker.failed()
             return None
         self._breaker.succeeded()

@@ -1,4 +1,4 @@
-"""Embeddings from the model that `embedd package` packs, in this process."""
+"""Embeds texts in this process, with the model packed by `embedd package`."""
 
 import json
 import threading
@@ -12,9 +12,9 @@ from detector.vector import Vector
 
 
 class LocalModel:
-    """The tarball's folder, unpacked: `model_quantized.onnx`, `tokenizer.json`, `manifest.json`.
+    """The unpacked tarball: `model_quantized.onnx`, `tokenizer.json`, `manifest.json`.
 
-    Nothing but the manifest is read before the first embedding is asked for.
+    Only the manifest is read before the first text is embedded.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,7 +27,7 @@ class LocalModel:
         self._loaded: tuple[onnxruntime.InferenceSession, tokenizers.Tokenizer] | None = None
 
     def embed(self, text: str) -> Vector:
-        """The vector of L2 norm 1, `[dimension]`."""
+        """Returns a vector of L2 norm 1, `[dimension]`."""
         session, tokenizer = self._load()
         encoding = tokenizer.encode(text.lower() if self._lowercase else text)
         inputs = {
@@ -44,7 +44,7 @@ class LocalModel:
                 file = str(self._folder / "model_quantized.onnx")
                 session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
                 tokenizer = tokenizers.Tokenizer.from_file(str(self._folder / "tokenizer.json"))
-                # What the file says of padding and length is of the model's training.
+                # The file's padding and truncation are those used in training.
                 tokenizer.no_padding()
                 tokenizer.enable_truncation(max_length=self._max_tokens)
                 self._loaded = session, tokenizer

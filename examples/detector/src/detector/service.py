@@ -1,4 +1,4 @@
-"""Embeddings from an embedd server."""
+"""Embeds texts with an embedd server."""
 
 import grpc
 import numpy as np
@@ -7,18 +7,18 @@ from detector.stubs.embedd.v1 import embedding_pb2 as messages
 from detector.stubs.embedd.v1 import embedding_pb2_grpc as services
 from detector.vector import Vector
 
-# grpcio waits up to two minutes before it connects again; a detector wants its service back sooner.
+# By default, grpcio waits up to two minutes before it reconnects, which is too long for a detector.
 _CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 ]
-# The text is at fault, not the service.
+# Codes caused by the text, not by the service.
 _OF_TEXT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 
 
 class ServiceError(Exception):
-    """The service gave no embedding; `of_text`: it would give one for another text."""
+    """The service returned no embedding. `of_text` is true if the text is the cause, not the service."""
 
     def __init__(self, message: str, of_text: bool) -> None:
         super().__init__(message)
@@ -29,7 +29,7 @@ class EmbeddingService:
     """Calls `Embed`, each time with a deadline."""
 
     def __init__(self, address: str, deadline: float, token: str | None = None, roots: bytes | None = None) -> None:
-        """`deadline` in seconds. With `roots`, certificates in PEM, the connection is encrypted."""
+        """`deadline` is in seconds. `roots`, CA certificates in PEM, enable TLS."""
         if roots is None:
             self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
         else:
@@ -40,7 +40,7 @@ class EmbeddingService:
         self._metadata = [("authorization", f"Bearer {token}")] if token else None
 
     def embed(self, text: str) -> tuple[Vector, str]:
-        """The vector of L2 norm 1, `[dimension]`, and the name of the model that made it.
+        """Returns a vector of L2 norm 1, `[dimension]`, and the name of the model that computed it.
 
         Raises ServiceError.
         """

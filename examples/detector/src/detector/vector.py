@@ -1,4 +1,4 @@
-"""What texts become."""
+"""The type of an embedding."""
 
 import numpy as np
 import numpy.typing as npt

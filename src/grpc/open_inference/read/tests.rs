@@ -54,7 +54,7 @@ fn texts_are_read_in_both_forms_and_both_shapes() {
         (typed(&[1, 1], &["é".as_bytes()]), vec!["é"], Form::Typed),
         (raw(&[2], &[b"\x01\0\0\0a\0\0\0\0"]), vec!["a", ""], Form::Raw),
         (raw(&[1, 1], &[b"\x02\0\0\0\xc3\xa9"]), vec!["é"], Form::Raw),
-        // Clients send the message without elements, too.
+        // Some clients send an empty `contents` beside raw elements.
         (
             ModelInferRequest { inputs: vec![input(&[1], contents(&[]))], ..raw(&[], &[b"\x01\0\0\0a"]) },
             vec!["a"],
@@ -67,16 +67,16 @@ fn texts_are_read_in_both_forms_and_both_shapes() {
         ),
     ];
     for (request, texts, form) in cases {
-        let (found, found_form) = checked(request.clone()).expect("valid");
+        let (valid, valid_form) = checked(request.clone()).expect("valid");
         assert_eq!(
-            (found.texts(), found_form),
+            (valid.texts(), valid_form),
             (&texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()[..], form)
         );
     }
 }
 
 #[test]
-fn parameters_are_options_and_those_of_others_are_passed_over() {
+fn known_parameters_are_options_and_others_are_ignored() {
     use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
     let default = EmbedOptions { truncation: Truncation::Start, ..EmbedOptions::default() };
     let side = |side: &str| StringParam(side.to_owned());
@@ -91,13 +91,13 @@ fn parameters_are_options_and_those_of_others_are_passed_over() {
         (with("priority", DoubleParam(1.0)), default),
     ];
     for (request, expected) in cases {
-        let (found, _) = checked(request.clone()).expect("valid");
-        assert_eq!(found.options(), &expected, "{request:?}");
+        let (valid, _) = checked(request.clone()).expect("valid");
+        assert_eq!(valid.options(), &expected, "{request:?}");
     }
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place() {
+fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
     use ParameterChoice::{Int64Param, StringParam};
     let good = || typed(&[1], &[b"a"]);
     let named = |name: &str| InferInputTensor { name: name.to_owned(), ..input(&[1], contents(&[b"a"])) };
@@ -116,7 +116,7 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             inputs(&[InferInputTensor { datatype: "FP32".to_owned(), ..named("text") }]),
             "inputs[0].datatype",
-            "is not BYTES",
+            "must be BYTES",
         ),
         (typed(&[], &[b"a"]), "inputs[0].shape", "is []"),
         (typed(&[-1], &[b"a"]), "inputs[0].shape", "is [-1]"),
@@ -124,41 +124,45 @@ fn what_is_wrong_is_told_with_its_place() {
         (typed(&[4], &[b"a".as_slice(); 4]), "inputs[0].shape", "1 to 3"),
         (typed(&[1, 2], &[b"a", b"b"]), "inputs[0].shape", "is [1, 2]"),
         (typed(&[1, 1, 1], &[b"a"]), "inputs[0].shape", "is [1, 1, 1]"),
-        (typed(&[1; 1000], &[b"a"]), "inputs[0].shape", "of 1000 dimensions"),
+        (typed(&[1; 1000], &[b"a"]), "inputs[0].shape", "(1000 dimensions)"),
         (typed(&[i64::MAX], &[b"a"]), "inputs[0].shape", "1 to 3"),
         (typed(&[2], &[b"a"]), "inputs[0].shape", "elements sent: 1"),
         (typed(&[1], &[b"a", b"b"]), "inputs[0].shape", "elements sent: 2"),
         (raw(&[2], &[b"\x01\0\0\0a"]), "inputs[0].shape", "elements sent: 1"),
         (raw(&[1], &[b""]), "inputs[0].shape", "elements sent: 0"),
         (inputs(&[input(&[1], None)]), "inputs[0].shape", "elements sent: 0"),
-        (inputs(&[input(&[1], Some(floats))]), "inputs[0].contents", "beside bytes_contents"),
+        (inputs(&[input(&[1], Some(floats))]), "inputs[0].contents", "bytes_contents"),
         (raw(&[1], &[b"\0\0\0\0", b"\0\0\0\0"]), "raw_input_contents", "2 tensors"),
         (
             ModelInferRequest { raw_input_contents: vec![b"\x01\0\0\0a".to_vec()], ..good() },
             "raw_input_contents",
-            "beside inputs[0].contents",
+            "together with inputs[0].contents",
         ),
-        (raw(&[1], &[b"\x01\0\0"]), "raw_input_contents[0]", "within a length of 4 bytes at byte 0 of 3"),
-        (raw(&[2], &[b"\x01\0\0\0a\x02\0\0\0b"]), "raw_input_contents[0]", "an element of 2 bytes at byte 5 of 10"),
+        (raw(&[1], &[b"\x01\0\0"]), "raw_input_contents[0]", "inside the 4-byte length of an element at byte 0 of 3"),
+        (
+            raw(&[2], &[b"\x01\0\0\0a\x02\0\0\0b"]),
+            "raw_input_contents[0]",
+            "inside an element of 2 bytes at byte 5 of 10",
+        ),
         (raw(&[1], &[b"\xff\xff\xff\xffa"]), "raw_input_contents[0]", "of 4294967295 bytes at byte 0"),
-        (raw(&[1], &[b"\x01\0\0\0a\0\0\0\0"]), "raw_input_contents[0]", "another one at byte 5 of 9"),
-        (typed(&[2], &[b"a", b"b\xff"]), "text[1]", "not UTF-8, from byte 1 on"),
+        (raw(&[1], &[b"\x01\0\0\0a\0\0\0\0"]), "raw_input_contents[0]", "another one begins at byte 5 of 9"),
+        (typed(&[2], &[b"a", b"b\xff"]), "text[1]", "not valid UTF-8 from byte 1"),
         (typed(&[2], &[b"a", b"123456789"]), "text[1]", "has 9 bytes"),
         (outputs(&[output("embedding", &[]), output("scores", &[])]), "outputs[1].name", "`scores`"),
         (outputs(&[output("embedding", &["classification"])]), "outputs[0].parameters", "classification"),
-        (with("normalize", Int64Param(1)), "normalize", "no bool"),
+        (with("normalize", Int64Param(1)), "normalize", "`true` or `false`"),
         (with("dimensions", Int64Param(0)), "dimensions", "is 0"),
         (with("dimensions", Int64Param(5)), "dimensions", "is 5"),
-        (with("dimensions", Int64Param(-1)), "dimensions", "no number"),
-        (with("dimensions", StringParam("4".to_owned())), "dimensions", "no number"),
+        (with("dimensions", Int64Param(-1)), "dimensions", "positive integer"),
+        (with("dimensions", StringParam("4".to_owned())), "dimensions", "positive integer"),
         (with("truncation", StringParam("left".to_owned())), "truncation", "`end`"),
     ];
     for (request, field, part) in cases {
         let violations = checked(request.clone()).expect_err("invalid");
-        let told: Vec<_> = violations.iter().collect();
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(told[0].field, field, "{told:?}");
-        assert!(told[0].description.contains(part), "{told:?}");
+        let reported: Vec<_> = violations.iter().collect();
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert_eq!(reported[0].field, field, "{reported:?}");
+        assert!(reported[0].description.contains(part), "{reported:?}");
     }
     let empty = InferParameter { parameter_choice: None };
     let parameters = ["normalize", "dimensions", "truncation"].map(|name| (name.to_owned(), empty.clone()));

@@ -10,8 +10,9 @@ fn good() -> Message {
 }
 
 #[test]
-fn options_are_read_with_the_protocols_defaults() {
-    let (left, right) = (proto::TruncationDirection::Left.into(), proto::TruncationDirection::Right.into());
+fn missing_options_have_the_defaults_of_the_protocol() {
+    let left = proto::TruncationDirection::Left.into();
+    let right = proto::TruncationDirection::Right.into();
     let default = EmbedOptions { truncation: Truncation::Reject, ..EmbedOptions::default() };
     let cases = [
         (good(), default),
@@ -32,13 +33,13 @@ fn options_are_read_with_the_protocols_defaults() {
         ),
     ];
     for (message, expected) in cases {
-        let checked = check_embed(message.clone(), &LIMITS).expect("valid");
-        assert_eq!((checked.texts(), checked.options()), (&["text".to_owned()][..], &expected), "{message:?}");
+        let valid = check_embed(message.clone(), &LIMITS).expect("valid");
+        assert_eq!((valid.texts(), valid.options()), (&["text".to_owned()][..], &expected), "{message:?}");
     }
 }
 
 #[test]
-fn everything_wrong_is_named_at_once() {
+fn every_invalid_field_is_reported_at_once() {
     let cases = [
         (Message::default(), vec!["inputs"]),
         (Message { inputs: "123456789".to_owned(), ..good() }, vec!["inputs"]),

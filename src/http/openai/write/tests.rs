@@ -11,21 +11,21 @@ fn written(encoding: Encoding, values: &[f32]) -> Value {
     serde_json::from_slice(&body).expect("JSON")
 }
 
-/// Where digits are scarce or many: ends of the range, neighbours, what decimal fractions cannot say.
+/// Numbers with few or many digits: the ends of the range, neighbors, and values without an exact decimal fraction.
 const NUMBERS: [f32; 8] = [0.0, -0.0, 0.1, -0.430_162_43, f32::MIN_POSITIVE, 1.0e-45, f32::MAX, 1.000_000_1];
 
 #[test]
 fn numbers_parse_back_to_the_same_bits() {
     let body = embeddings(&[embedding(&NUMBERS, 1)], Encoding::Float, "a/b").expect("written");
     let text = String::from_utf8(body).expect("text");
-    let (_, behind) = text.split_once("\"embedding\":[").expect("the vector");
-    let (numbers, _) = behind.split_once(']').expect("its end");
+    let (_, after) = text.split_once("\"embedding\":[").expect("the vector");
+    let (numbers, _) = after.split_once(']').expect("its end");
     let bits = numbers.split(',').map(|number| number.parse::<f32>().expect("a number").to_bits());
     assert_eq!(bits.collect::<Vec<_>>(), NUMBERS.map(f32::to_bits));
 }
 
 #[test]
-fn base64_is_of_little_endian_bytes() {
+fn base64_encodes_little_endian_bytes() {
     let reply = written(Encoding::Base64, &[1.0, -2.5]);
     assert_eq!(reply["data"][0]["embedding"], "AACAPwAAIMA=");
     assert_eq!(reply["data"][1]["embedding"], "");
@@ -35,7 +35,7 @@ fn base64_is_of_little_endian_bytes() {
 }
 
 #[test]
-fn replies_have_the_fields_of_openais() {
+fn replies_have_the_fields_of_openais_api() {
     let item = |index, embedding: Value| json!({"object": "embedding", "index": index, "embedding": embedding});
     let expected = json!({
         "object": "list",

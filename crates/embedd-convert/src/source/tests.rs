@@ -1,0 +1,210 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::tiny::{Tiny, folder};
+
+/// Reads the configuration of a model of hidden size 4 that `change` has changed.
+fn read(change: impl FnOnce(&mut Tiny)) -> Result<Source, String> {
+    let dir = folder();
+    let mut tiny = Tiny::bert();
+    change(&mut tiny);
+    tiny.write(dir.path());
+    Source::read(dir.path()).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn assert_error(found: Result<Source, String>, parts: &[&str]) {
+    let error = found.expect_err("the configuration is invalid");
+    for part in parts {
+        assert!(error.contains(part), "`{part}` is not in: {error}");
+    }
+}
+
+#[test]
+fn the_pooling_mode_is_read_from_every_layout() {
+    let old = |cls: bool, mean: bool| {
+        json!({ "word_embedding_dimension": 4, "pooling_mode_cls_token": cls, "pooling_mode_mean_tokens": mean,
+            "pooling_mode_max_tokens": false, "pooling_mode_mean_sqrt_len_tokens": false })
+    };
+    let new = |mode: Value| json!({ "embedding_dimension": 4, "pooling_mode": mode, "include_prompt": true });
+    let mut both = old(true, true);
+    both["pooling_mode"] = json!("mean");
+    both["embedding_dimension"] = json!(4);
+    let cases = [
+        (old(false, true), Pooling::Mean),
+        (old(true, false), Pooling::Cls),
+        (new(json!("mean")), Pooling::Mean),
+        (new(json!("cls")), Pooling::Cls),
+        (new(json!(["cls"])), Pooling::Cls),
+        // What sentence-transformers makes of files that do not name exactly one mode.
+        (both, Pooling::Mean),
+        (old(false, false), Pooling::Mean),
+        (json!({ "embedding_dimension": 4 }), Pooling::Mean),
+    ];
+    for (pooling, expected) in cases {
+        let source = read(|tiny| tiny.pooling = pooling.clone()).unwrap_or_else(|error| panic!("{pooling}: {error}"));
+        assert_eq!(source.pooling, expected, "{pooling}");
+    }
+}
+
+#[test]
+fn unsupported_pooling_modes_are_rejected_by_name() {
+    let error = |pooling: Value| read(|tiny| tiny.pooling = pooling);
+    let new = |mode: Value| error(json!({ "embedding_dimension": 4, "pooling_mode": mode }));
+    let supported = "is not supported; the supported modes are `mean` and `cls`, one at a time";
+    for mode in ["max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "Mean", ""] {
+        let expected = format!("pooling_mode `{mode}` {supported}");
+        assert_error(new(json!(mode)), &["1_Pooling/config.json: ", &expected]);
+    }
+    assert_error(new(json!(["mean", "max"])), &["pooling_mode `mean` with pooling_mode `max`", supported]);
+    assert_error(new(json!(["cls", "cls"])), &["pooling_mode `cls` with pooling_mode `cls`", supported]);
+    assert_error(new(json!([])), &["an empty pooling_mode", supported]);
+    assert_error(new(json!(1)), &["1_Pooling/config.json", "pooling_mode must be a name or a list of names"]);
+    for switch in ["pooling_mode_max_tokens", "pooling_mode_lasttoken", "pooling_mode_of_tomorrow"] {
+        assert_error(error(json!({ "word_embedding_dimension": 4, switch: true })), &[switch, supported]);
+    }
+    let two =
+        json!({ "word_embedding_dimension": 4, "pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true });
+    assert_error(error(two), &["pooling_mode_cls_token with pooling_mode_mean_tokens", supported]);
+}
+
+#[test]
+fn the_pooling_dimension_must_be_the_hidden_size() {
+    let error = |pooling: Value| read(|tiny| tiny.pooling = pooling);
+    let expected = "but config.json has hidden_size 4";
+    for field in ["embedding_dimension", "word_embedding_dimension"] {
+        assert_error(error(json!({ field: 5 })), &["1_Pooling/config.json", &format!(": {field} is 5, {expected}")]);
+    }
+    let missing = error(json!({ "pooling_mode": "mean" }));
+    assert_error(
+        missing,
+        &["1_Pooling/config.json: embedding_dimension is missing, but config.json has hidden_size 4"],
+    );
+}
+
+#[test]
+fn modules_are_known_by_the_last_component_of_their_type() {
+    let types = [
+        "sentence_transformers.base.modules.transformer.Transformer",
+        "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+        "sentence_transformers.base.modules.normalize.Normalize",
+    ];
+    let rename = |tiny: &mut Tiny, types: [&str; 3]| {
+        for (index, kind) in types.into_iter().enumerate() {
+            tiny.modules[index]["type"] = json!(kind);
+        }
+    };
+    read(|tiny| rename(tiny, types)).expect("the types of sentence-transformers 6");
+    let dense = "sentence_transformers.base.modules.dense.Dense";
+    let found = read(|tiny| rename(tiny, [types[0], types[1], dense]));
+    assert_error(found, &["modules.json: the chain of modules Transformer -> Pooling -> Dense is not supported"]);
+}
+
+/// The maximum number of tokens with these two files; `None` for a file that is missing.
+fn limit(sentence: Option<&Value>, tokenizer: Option<&str>) -> Result<Option<u32>, String> {
+    let dir = folder();
+    Tiny::bert().write(dir.path());
+    let path = dir.path().join(SENTENCE_FILE);
+    match sentence {
+        Some(sentence) => fs::write(path, sentence.to_string()),
+        None => fs::remove_file(path),
+    }
+    .expect("the file is changed");
+    if let Some(tokenizer) = tokenizer {
+        fs::write(dir.path().join(TOKENIZER_CONFIG_FILE), tokenizer).expect("the file is written");
+    }
+    Source::read(dir.path()).map(|source| source.max_tokens).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_maximum_length_is_the_one_that_sentence_transformers_takes() {
+    let without = json!({ "transformer_task": "feature-extraction" });
+    let null = json!({ "max_seq_length": null, "do_lower_case": false });
+    let cases: [(Option<&Value>, Option<&str>, Option<u32>); 12] = [
+        (None, None, None),
+        (None, Some("{}"), None),
+        (None, Some(r#"{ "model_max_length": 7 }"#), Some(7)),
+        (None, Some(r#"{ "model_max_length": 7.0 }"#), Some(7)),
+        (None, Some(r#"{ "model_max_length": null }"#), None),
+        (None, Some(r#"{ "max_len": 7 }"#), Some(7)),
+        // Python's 1e30, as an integer and as a float.
+        (None, Some(r#"{ "model_max_length": 1000000000000000019884624838656 }"#), None),
+        (None, Some(r#"{ "model_max_length": 1e30 }"#), None),
+        (Some(&without), Some(r#"{ "model_max_length": 7 }"#), Some(7)),
+        (Some(&null), Some(r#"{ "model_max_length": 7 }"#), Some(7)),
+        (Some(&null), None, None),
+        (Some(&json!({ "max_seq_length": 5.0 })), None, Some(5)),
+    ];
+    for (sentence, tokenizer, expected) in cases {
+        assert_eq!(limit(sentence, tokenizer), Ok(expected), "{sentence:?}, {tokenizer:?}");
+    }
+}
+
+#[test]
+fn max_seq_length_overrides_the_limit_of_the_tokenizer() {
+    let sentence = json!({ "max_seq_length": 6 });
+    for of_tokenizer in ["512", "5", "1e30", "null"] {
+        let tokenizer = format!(r#"{{ "model_max_length": {of_tokenizer} }}"#);
+        assert_eq!(limit(Some(&sentence), Some(&tokenizer)), Ok(Some(6)), "{of_tokenizer}");
+    }
+}
+
+#[test]
+fn an_impossible_maximum_length_is_rejected_with_its_file_and_field() {
+    let expected = "but it must be a whole number of at least 1";
+    for value in ["0", "-1", "7.5"] {
+        let file = format!(r#"{{ "model_max_length": {value} }}"#);
+        let error = limit(None, Some(&file)).expect_err(value);
+        let part = format!("tokenizer_config.json: model_max_length is {value}, {expected}");
+        assert!(error.contains(&part), "{error}");
+    }
+    let error = limit(Some(&json!({ "max_seq_length": 0 })), None).expect_err("no token fits");
+    assert!(error.contains("sentence_bert_config.json: max_seq_length is 0, but"), "{error}");
+    let error = limit(None, Some(r#"{ "model_max_length": "512" }"#)).expect_err("a text");
+    assert!(error.contains("tokenizer_config.json: invalid type: string \"512\""), "{error}");
+}
+
+#[test]
+fn settings_that_would_change_the_embeddings_are_rejected_by_name() {
+    let file = "config_sentence_transformers.json: ";
+    let error = |settings: Value| read(|tiny| tiny.transformers = settings);
+    assert_error(error(json!({ "default_prompt_name": "query" })), &[file, "default_prompt_name `query`"]);
+    assert_error(error(json!({ "truncate_dim": 3 })), &[file, "truncate_dim 3 is not supported"]);
+    for harmless in [json!({ "truncate_dim": 4 }), json!({ "truncate_dim": null, "default_prompt_name": null })] {
+        error(harmless.clone()).unwrap_or_else(|error| panic!("{harmless}: {error}"));
+    }
+
+    let file = "sentence_bert_config.json: ";
+    let error = |settings: Value| read(|tiny| tiny.sentence = settings);
+    let parts = [file, "transformer_task `fill-mask`", "`feature-extraction` is"];
+    assert_error(error(json!({ "transformer_task": "fill-mask" })), &parts);
+    let parts = [file, "module_output_name `logits`", "`token_embeddings` is"];
+    assert_error(error(json!({ "module_output_name": "logits" })), &parts);
+    let limit = json!({ "processing_kwargs": { "text": { "max_length": 3 } } });
+    assert_error(error(limit), &[file, "processing_kwargs (`text`) is not supported"]);
+    let usual = json!({ "transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+        "modality_config": { "text": { "method": "forward", "method_output_name": "last_hidden_state" } },
+        "processing_kwargs": {} });
+    error(usual).expect("what sentence-transformers 6 writes");
+}
+
+#[test]
+fn a_tokenizer_that_transformers_would_rebuild_otherwise_is_rejected() {
+    let found = |class: &str, configured: Value, lowercase: Value| {
+        let dir = folder();
+        let mut tiny = Tiny::bert();
+        tiny.tokenizer["normalizer"] = json!({ "type": "BertNormalizer", "lowercase": lowercase });
+        tiny.write(dir.path());
+        let config = json!({ "tokenizer_class": class, "do_lower_case": configured });
+        fs::write(dir.path().join(TOKENIZER_CONFIG_FILE), config.to_string()).expect("the file is written");
+        Source::read(dir.path()).map_err(|error| error.to_string())
+    };
+    for class in ["BertTokenizer", "BertTokenizerFast", "MPNetTokenizer"] {
+        let parts = ["tokenizer_config.json: do_lower_case is false", "lowercase true", "tokenizer.json to false"];
+        assert_error(found(class, json!(false), json!(true)), &parts);
+        assert_error(found(class, json!(true), json!(false)), &["do_lower_case is true", "lowercase false"]);
+        found(class, json!(true), json!(true)).expect("both agree");
+        found(class, Value::Null, json!(true)).expect("only one file has it");
+    }
+    found("PreTrainedTokenizerFast", json!(false), json!(true)).expect("this class takes tokenizer.json as it is");
+}

@@ -1,0 +1,79 @@
+# `just` lists the recipes; CONTRIBUTING.md says when each is needed.
+
+[private]
+default:
+    @just --list --unsorted
+
+# Build and serve the default model
+serve *arguments:
+    cargo run --release -- serve {{ arguments }}
+
+# Format
+fmt:
+    cargo fmt --all
+
+# Check formatting, clippy, spelling, shell scripts and workflows
+lint:
+    .ci/lint
+
+# Correct the spelling that `just lint` rejects
+typos:
+    "$(.ci/environment lint .ci/lint.txt)/typos" --write-changes
+
+# Run every test, as the README says
+test *arguments:
+    cargo test --locked --release --workspace {{ arguments }}
+
+# Run the unit tests of every crate, or of one: `just test-fast -p embedd-kernels`
+test-fast *arguments="--workspace":
+    cargo test --locked --lib {{ arguments }}
+
+# Run unit tests in release builds with debug assertions and overflow checks
+test-checked:
+    .ci/checked
+
+# Write docs/API.md and docs/CONFIGURATION.md from the protos and the table of settings
+docs:
+    EMBEDD_WRITE_API=1 cargo test --locked --release --test it api_reference
+    UPDATE_DOCS=1 cargo test --locked --release --lib configuration_page
+
+# Build the documentation of every crate, and open it
+rustdoc:
+    .ci/docs
+    cargo doc --release --workspace --no-deps --document-private-items --open
+
+# Check the Dockerfile and the manifests in deploy/
+manifests:
+    .ci/manifests
+
+# Check embedd.v1 against a commit (needs buf)
+protocol commit="main":
+    .ci/protocol {{ commit }}
+
+# Check dependencies: advisories, licenses, bans, duplicates (needs cargo-deny)
+deny:
+    cargo deny --locked check
+
+# Run the kernels under Miri (needs nightly Rust with miri)
+miri:
+    .ci/miri
+
+# Type-check for 64-bit ARM (needs its target, and a C cross-compiler on other machines)
+aarch64:
+    .ci/aarch64
+
+# Time the kernels, or with `engine` the native engine
+bench name="kernels":
+    cargo bench --locked --bench {{ name }}
+
+# Run mixed traffic against a server
+soak minutes="10":
+    .ci/soak {{ minutes }}
+
+# Build the container image
+image tag="embedd":
+    docker build --tag {{ tag }} .
+
+# Run everything that must pass on every change
+ci:
+    .ci/run

@@ -1,0 +1,37 @@
+//! Sample texts for the model being served.
+
+use super::ProbeError;
+use crate::embed::Embedder;
+use crate::request::{Limits, Texts, Violations};
+use embedd_common::sample_texts::text_of_tokens;
+
+/// Distinct texts per token count: more would take longer to generate than they are worth.
+const DISTINCT: usize = 16;
+
+/// Up to [`DISTINCT`] texts of exactly `tokens` tokens, including special tokens. Takes some milliseconds of CPU time.
+///
+/// # Errors
+/// [`ProbeError::NoText`] if no sequence of words has that many tokens.
+pub(super) fn of_tokens(embedder: &Embedder, tokens: usize) -> Result<Vec<String>, ProbeError> {
+    let count = |text: &str| count_tokens(embedder, text);
+    let found: Vec<String> = (0..DISTINCT)
+        .map(|first_word| text_of_tokens(tokens, first_word, count))
+        .filter_map(Result::transpose)
+        .collect::<Result<_, _>>()?;
+    if found.is_empty() { Err(ProbeError::NoText(tokens)) } else { Ok(found) }
+}
+
+/// The minimum number of tokens of a text: the special tokens of an empty one.
+///
+/// # Errors
+/// [`ProbeError::Embed`] if the tokenizer fails.
+pub(super) fn min_tokens(embedder: &Embedder) -> Result<usize, ProbeError> {
+    count_tokens(embedder, "")
+}
+
+fn count_tokens(embedder: &Embedder, text: &str) -> Result<usize, ProbeError> {
+    let limits = Limits { max_text_bytes: usize::MAX, ..*embedder.limits() };
+    let texts = Texts::check(vec![text.to_owned()], &limits, &mut Violations::default());
+    let counts = texts.map(|texts| embedder.count_tokens(&texts)).transpose()?;
+    Ok(counts.into_iter().flatten().map(|count| count.tokens).sum())
+}

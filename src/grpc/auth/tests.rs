@@ -1,0 +1,44 @@
+use tonic::Code;
+
+use super::*;
+use crate::reload::NamedFile;
+
+fn interceptor(content: &str) -> AuthInterceptor {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, content).expect("write");
+    AuthInterceptor(Some(Tokens::open(NamedFile { path, flag: "--token-file" }).expect("a token")))
+}
+
+fn call(interceptor: &mut AuthInterceptor, authorization: &str) -> Result<Request<()>, Status> {
+    let mut request = Request::new(());
+    request.metadata_mut().insert(AUTHORIZATION, authorization.parse().expect("metadata"));
+    interceptor.call(request)
+}
+
+#[test]
+fn calls_with_a_valid_token_pass_without_it_and_others_fail_with_the_reason() {
+    let mut interceptor = interceptor("secret");
+    for authorization in ["Bearer secret", "bearer secret", "BEARER  secret"] {
+        let request = call(&mut interceptor, authorization).expect(authorization);
+        assert!(request.metadata().get(AUTHORIZATION).is_none(), "the token is removed");
+    }
+    for (authorization, reason) in [
+        ("Bearer wrong", "unknown token"),
+        ("Bearer ", "unknown token"),
+        ("secret", "`Bearer TOKEN`"),
+        ("Basic secret", "`Bearer TOKEN`"),
+    ] {
+        let status = call(&mut interceptor, authorization).expect_err(authorization);
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert!(status.message().contains(reason) && !status.message().contains("secret"), "{status}");
+    }
+    let status = interceptor.call(Request::new(())).expect_err("no token");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("missing token"), "{status}");
+}
+
+#[test]
+fn without_tokens_every_call_passes() {
+    assert!(AuthInterceptor(None).call(Request::new(())).is_ok());
+}

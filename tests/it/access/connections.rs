@@ -1,0 +1,280 @@
+//! The limits of connections: how many, how old, how large their headers, how many streams.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::{EmbedRequest, EmbedResponse, GetModelRequest};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+use super::{call, connect, get_model, with};
+use crate::support::PATIENCE;
+use crate::support::all;
+use crate::support::http2::{self, RawConnection, frame};
+use crate::support::models::Model;
+use crate::support::proxy::CountingProxy;
+use crate::support::server::{Server, embed, request, shared};
+use crate::support::tls::TlsFiles;
+
+/// The maximum age of a connection is spread by a tenth to either side.
+const SHORTEST_AGE: Duration = Duration::from_millis(900);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_end_at_their_maximum_age_and_no_accepted_call_fails() {
+    let server = Server::start(Model::Small, &["--max-connection-age", "1s"]);
+    let proxy = CountingProxy::to(&server).await;
+    let begun = Instant::now();
+    let channel = connect(proxy.address, None).await.expect("a connection");
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = (0..4).map(|_| {
+        let mut client = EmbeddingServiceClient::new(channel.clone());
+        let stop = Arc::clone(&stop);
+        tokio::spawn(async move {
+            let mut calls = 0;
+            while !stop.load(Ordering::Relaxed) {
+                match client.embed(request(&["a short text"])).await {
+                    Ok(_) => calls += 1,
+                    Err(status) if was_not_accepted(&status) => {}
+                    Err(status) => panic!("{status:?}"),
+                }
+            }
+            calls
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    proxy.wait_for(4).await;
+    let connections = proxy.connections() as f64;
+    // None of them ended before its time, however long all this has taken.
+    let due = begun.elapsed().as_secs_f64() / SHORTEST_AGE.as_secs_f64();
+    assert!(connections <= 1.0 + due, "{connections} connections, and {due} ages have passed");
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        assert!(caller.await.expect("no call failed") > 0);
+    }
+}
+
+/// Whether tonic returned the call because the connection ended before the server accepted it: before it was sent, or with
+/// a GOAWAY that names an earlier call as the last one (RFC 9113, 6.8). Other gRPC libraries repeat such a call by themselves.
+fn was_not_accepted(status: &Status) -> bool {
+    let text = format!("{status:?}");
+    let unsent = status.code() == Code::Cancelled && text.contains("connection closed");
+    unsent || status.code() == Code::Internal && text.contains("GoAway(b\"\", NO_ERROR, Remote)")
+}
+
+/// A call that goes on for as long as the sender lives, and has had its first reply.
+async fn open_stream(channel: Channel) -> (mpsc::Sender<EmbedRequest>, Streaming<EmbedResponse>) {
+    let (sender, requests) = mpsc::channel(1);
+    let mut client = EmbeddingServiceClient::new(channel);
+    let mut replies = client.embed_stream(ReceiverStream::new(requests)).await.expect("a stream").into_inner();
+    sender.send(request(&["the first"])).await.expect("the stream is open");
+    replies.message().await.expect("no error").expect("a reply");
+    (sender, replies)
+}
+
+#[tokio::test]
+async fn calls_in_progress_continue_when_their_connection_has_reached_its_maximum_age() {
+    let server = Server::start(Model::Small, &["--max-connection-age", "1s"]);
+    let proxy = CountingProxy::to(&server).await;
+    let channel = connect(proxy.address, None).await.expect("a connection");
+    let (sender, mut replies) = open_stream(channel.clone()).await;
+    // When the first connection has reached its age, others calls need another one.
+    while proxy.connections() < 2 {
+        match get_model(channel.clone(), None).await {
+            Ok(()) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(status) => assert!(was_not_accepted(&status), "{status:?}"),
+        }
+    }
+    for text in ["the second", "the third"] {
+        sender.send(request(&[text])).await.expect("the stream is open");
+        replies.message().await.expect("no error").expect("a reply");
+    }
+    drop(sender);
+    assert!(replies.message().await.expect("no error").is_none(), "the end");
+}
+
+#[tokio::test]
+async fn a_call_that_exceeds_the_grace_is_cut_off_and_new_connections_are_accepted() {
+    let server = Server::start(Model::Small, &["--max-connection-age", "1s", "--max-connection-age-grace", "100ms"]);
+    let (_sender, mut replies) = open_stream(connect(server.address, None).await.expect("a connection")).await;
+    timeout(PATIENCE, replies.message()).await.expect("an end").expect_err("cut off");
+    call(server.address, None).await.expect("a new connection");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed_until_another_one_ends() {
+    let server = Server::start(Model::Small, &["--max-connections", "1"]);
+    let only = connect(server.address, None).await.expect("a connection");
+    get_model(only.clone(), None).await.expect("the only one");
+    call(server.address, None).await.expect_err("one too many");
+    server.wait_for_line("connection limit reached; closing new connections");
+    get_model(only.clone(), None).await.expect("the only one is still open");
+    drop(only);
+    let accepted = async {
+        while call(server.address, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, accepted).await.expect("the place of the connection that has ended");
+}
+
+#[tokio::test]
+async fn clients_that_never_finish_their_handshake_delay_nobody_and_are_disconnected() {
+    // One after the other, their time-outs of ten seconds would take longer than the test has.
+    const IDLE: usize = 100;
+    let tls = TlsFiles::new();
+    let server = Server::start(Model::Small, &tls.flags());
+    let silent = |address| TcpStream::connect(address).expect("a connection");
+    let half = |address| {
+        let mut stream = silent(address);
+        // The beginning of a record that never comes.
+        stream.write_all(&[22, 3, 1, 2, 0]).expect("sent");
+        stream
+    };
+    let mut idle: Vec<TcpStream> = (0..IDLE).map(|_| silent(server.address)).collect();
+    idle.extend([half(server.address), silent(server.admin_address)]);
+    let other = call(server.address, Some(tls.servers.trusted()));
+    timeout(PATIENCE, other).await.expect("no delay").expect("another client is served");
+    for mut stream in idle {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        // If the server speaks first, it sends its HTTP/2 settings before it closes.
+        let closed = stream.read_to_end(&mut Vec::new());
+        let reset = closed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        assert!(closed.is_ok() || reset, "{closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_beyond_the_limit_is_rejected_and_the_connection_stays_open() {
+    let server = Server::start(Model::Small, &["--max-header-bytes", "4KiB"]);
+    let channel = connect(server.address, None).await.expect("a connection");
+    let mut client = EmbeddingServiceClient::new(channel);
+    for (bytes, accepted) in [(3000, true), (5000, false), (3000, true)] {
+        let mut request = with(None, GetModelRequest {});
+        let filler: AsciiMetadataValue = "x".repeat(bytes).parse().expect("metadata");
+        request.metadata_mut().insert("filler", filler);
+        let reply = client.get_model(request).await;
+        assert_eq!(reply.is_ok(), accepted, "{bytes} bytes: {reply:?}");
+        if let Err(status) = reply {
+            assert!([Code::Unknown, Code::Internal].contains(&status.code()), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_beyond_the_limit_of_streams_wait_and_none_is_lost() {
+    let server = Server::start(Model::Small, &["--max-concurrent-streams", "2", "--max-header-bytes", "8KiB"]);
+    let mut client = server.client().await;
+    // Its reply comes after the server's settings: from then on the client knows the limit.
+    embed(&mut client, &["the first"]).await;
+    let calls = (0..20).map(|_| {
+        let mut client = client.clone();
+        tokio::spawn(async move { embed(&mut client, &["a short text"]).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        assert_eq!(call.await.expect("no call failed").embeddings.len(), 1);
+    }
+    let limits = client.get_model(GetModelRequest {}).await.expect("a model").into_inner().limits;
+    let limits = limits.expect("limits");
+    assert_eq!((limits.max_concurrent_streams, limits.max_header_bytes), (2, 8192));
+    assert_eq!(settings(server.address, &[3, 6]), [Some(2), Some(8192)], "the settings of HTTP/2");
+}
+
+#[tokio::test]
+async fn get_model_returns_the_limits_of_connections() {
+    let server = shared(Model::Small);
+    let model = server.client().await.get_model(GetModelRequest {}).await.expect("a model").into_inner();
+    let limits = model.limits.expect("limits");
+    assert_eq!((limits.max_concurrent_streams, limits.max_header_bytes), (256, 16 << 10));
+}
+
+#[tokio::test]
+async fn health_and_reflection_refuse_requests_that_are_longer_than_any_name() {
+    let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0"]);
+    let probes = server.read_address();
+    // Field number and length take three bytes of the 1024.
+    let longest = "x".repeat(1021);
+    let too_long = "x".repeat(1022);
+    for listener in [server.address, server.admin_address, probes] {
+        let mut health = HealthClient::new(connect(listener, None).await.expect("a connection"));
+        health.check(HealthCheckRequest::default()).await.expect("an answer");
+        let mut ask = async |service: &str| {
+            let status =
+                health.check(HealthCheckRequest { service: service.to_owned() }).await.expect_err("no service");
+            status.code()
+        };
+        assert_eq!((ask(&longest).await, ask(&too_long).await), (Code::NotFound, Code::OutOfRange), "{listener}");
+    }
+    for listener in [server.address, server.admin_address] {
+        let mut client = ServerReflectionClient::new(connect(listener, None).await.expect("a connection"));
+        let mut ask = async |symbol: &str| {
+            let message_request = Some(MessageRequest::FileContainingSymbol(symbol.to_owned()));
+            let request = ServerReflectionRequest { host: String::new(), message_request };
+            let replies = client.server_reflection_info(tokio_stream::once(request)).await.expect("a stream");
+            let (found, error) = all(replies.into_inner()).await;
+            (found.len(), error.map(|status| status.code()))
+        };
+        assert_eq!(ask("grpc.health.v1.Health").await, (1, None), "{listener}");
+        assert_eq!(ask(&longest).await, (0, Some(Code::NotFound)), "{listener}");
+        // The service ends a stream whose next message it cannot read.
+        assert_eq!(ask(&too_long).await, (0, None), "{listener}");
+    }
+}
+
+/// The values of the server's HTTP/2 settings with these numbers (RFC 9113, section 6.5).
+fn settings(address: SocketAddr, numbers: &[u16]) -> Vec<Option<u32>> {
+    let first = RawConnection::open(address).receive().expect("a frame");
+    assert_eq!(first.kind, http2::SETTINGS, "a server begins with SETTINGS");
+    let find = |number: &u16| {
+        let setting = first.payload.chunks(6).find(|setting| setting[..2] == number.to_be_bytes())?;
+        Some(u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]))
+    };
+    numbers.iter().map(find).collect()
+}
+
+#[test]
+fn a_client_that_provokes_resets_is_disconnected() {
+    let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0"]);
+    let probes = server.read_address();
+    for listener in [server.address, server.admin_address, probes] {
+        let (resets, goaway) = provoke_resets(listener, 1025);
+        assert!(resets <= 1024, "{resets} resets");
+        assert_eq!(goaway, Some(http2::ENHANCE_YOUR_CALM), "the connection must not go on after 1025 faults");
+    }
+    settings(server.address, &[3])[0].expect("others are served");
+}
+
+/// Makes faults that HTTP/2 answers with a reset each: DATA on streams that are closed because a later one was opened.
+/// Returns the number of resets and the error code with which the server ended the connection, if it did.
+fn provoke_resets(address: SocketAddr, faults: u32) -> (usize, Option<u32>) {
+    let mut connection = RawConnection::open(address);
+    let last = 2 * faults + 1;
+    let headers = http2::call_headers("/grpc.health.v1.Health/Check");
+    connection.send(&frame(http2::HEADERS, http2::END_HEADERS, last, &headers));
+    let data: Vec<u8> = (1..last).step_by(2).flat_map(|stream| frame(http2::DATA, 0, stream, &[])).collect();
+    connection.send(&data);
+    // Frames are handled in their order: an answer to this one means that the connection goes on.
+    connection.send(&frame(http2::PING, 0, 0, &[0; 8]));
+    let mut resets = 0;
+    while let Some(frame) = connection.receive() {
+        match frame.kind {
+            http2::RST_STREAM => resets += 1,
+            http2::GOAWAY => return (resets, Some(frame.error_code())),
+            http2::PING if frame.flags == http2::ACK => break,
+            _ => {}
+        }
+    }
+    (resets, None)
+}
