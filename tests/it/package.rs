@@ -104,7 +104,7 @@ fn the_command_packs_verifies_replaces_with_force_and_has_an_exit_code_for_the_g
     fs::write(folder.join("cut.tar.gz"), &first[..first.len() - 1]).expect("write");
     let cut = in_folder(&["--verify", "cut.tar.gz"]);
     assert_eq!(cut.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&cut.stderr).contains("cut.tar.gz is not to be used"));
+    assert!(String::from_utf8_lossy(&cut.stderr).contains("cut.tar.gz is invalid"));
 
     fs::remove_dir_all(bundle).expect("remove");
     altered(Model::MiniLm, &folder, 0.98);

@@ -1,4 +1,4 @@
-//! Latency: engines side by side in one process, run by run in turn, so that what slows the machine slows all of them.
+//! Measures latency. The engines take turns in one process, so that any slowdown of the machine affects all of them.
 
 use std::time::{Duration, Instant};
 
@@ -10,104 +10,105 @@ use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{TokenizeError, Tokenizer};
 
-/// The token counts that are timed where nothing else is said: 11 are those of a short prompt.
+/// Default token counts; 11 is a short prompt.
 pub const DEFAULT_LENGTHS: [usize; 5] = [11, 32, 64, 128, 384];
-/// Runs of each shape where nothing else is said.
+/// Default number of timed runs of each shape.
 pub const DEFAULT_RUNS: usize = 40;
-/// Runs before the timed ones: the first ones pay for memory and for the CPU's clock.
+/// Untimed runs: the first runs also allocate memory and raise the CPU's clock.
 const WARM_UP: usize = 6;
-/// Ordinary prose. Attention and products take the same time for any text; look-ups depend a little on its variety.
+/// Ordinary prose. Attention and matrix products take the same time for any text; embedding lookups depend slightly on
+/// how many distinct tokens it has.
 const FILLER: &str = "The service accepts a request, checks it, looks in the cache, splits the text into tokens, waits \
-                      for a free session, runs the model, averages the token states and returns a normalised vector to \
+                      for a free session, runs the model, averages the token states and returns a normalized vector to \
                       the caller. ";
 
-/// What is timed.
+/// What to time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Tokens of a text, special tokens included.
+    /// Tokens per text, including special tokens.
     pub lengths: Vec<usize>,
-    /// Texts of a batch.
+    /// Texts per batch.
     pub batches: Vec<usize>,
-    /// Timed runs of every engine for each length and batch.
+    /// Timed runs of each engine for each length and batch size.
     pub runs: usize,
 }
 
-/// One of the things that are compared.
+/// An engine to time.
 pub struct Engine {
-    /// What it is called in the result.
+    /// Its name in the results.
     pub name: String,
-    /// What runs.
+    /// The session that is timed.
     pub session: Box<dyn Session>,
 }
 
-/// Latency of one engine for one shape of input. Times are in ms, of inference alone: token ids in, embeddings out.
+/// Latency of one engine for one input shape. Times cover inference only: token ids in, embeddings out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The engine.
+    /// The engine's name.
     pub engine: String,
-    /// Tokens of each text, special tokens included.
+    /// Tokens per text, including special tokens.
     pub tokens: usize,
-    /// Texts of the batch.
+    /// Texts per batch.
     pub batch: usize,
-    /// How often it ran.
+    /// Timed runs.
     pub runs: usize,
     /// The mean.
     pub mean_ms: f64,
     /// The median.
     pub p50_ms: f64,
-    /// What 95 % of the runs were faster than.
+    /// The 95th percentile.
     pub p95_ms: f64,
-    /// What 99 % of the runs were faster than; below 100 runs interpolated from the slowest two.
+    /// The 99th percentile; with fewer than 100 runs interpolated between the slowest two.
     pub p99_ms: f64,
     /// The fastest run.
     pub min_ms: f64,
-    /// By the mean.
+    /// Throughput, from the mean.
     pub texts_per_s: f64,
-    /// By the mean.
+    /// Throughput, from the mean.
     pub tokens_per_s: f64,
 }
 
-/// Why nothing was measured.
+/// Why a benchmark failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchmarkError {
-    /// A length that the model does not take.
-    #[error("a text of {asked} tokens cannot be timed: the model takes {least} to {most}; --lengths names others")]
+    /// A length outside the model's range.
+    #[error("cannot time texts of {asked} tokens: the model accepts {min} to {max}; set other --lengths")]
     Length {
-        /// What was asked for.
+        /// The requested length.
         asked: usize,
         /// The special tokens and one more.
-        least: usize,
-        /// The tokeniser's maximum.
-        most: usize,
+        min: usize,
+        /// The tokenizer's maximum.
+        max: usize,
     },
-    /// There is nothing to run.
-    #[error("there is nothing to time: engines, lengths, batches and runs must each be at least one")]
+    /// The plan is empty.
+    #[error("nothing to time: at least one engine, length, batch size and run is required")]
     Nothing,
-    /// The filler text cannot be tokenised.
-    #[error("the text that is timed {0}")]
+    /// The filler text cannot be tokenized.
+    #[error("the benchmark text {0}")]
     Tokenize(#[from] TokenizeError),
     /// An engine failed.
     #[error("{engine}, {batch} texts of {tokens} tokens: {source}")]
     Inference {
         /// The engine.
         engine: String,
-        /// Texts of the batch.
+        /// Texts per batch.
         batch: usize,
-        /// Tokens of each text.
+        /// Tokens per text.
         tokens: usize,
-        /// What it said.
+        /// The cause.
         source: InferenceError,
     },
 }
 
-/// The default lengths as far as the model takes them, and the model's maximum in place of the longer ones.
+/// The default lengths, with the model's maximum in place of longer ones.
 pub fn default_lengths(max_tokens: usize) -> Vec<usize> {
     let mut lengths: Vec<usize> = DEFAULT_LENGTHS.iter().map(|&length| length.min(max_tokens)).collect();
     lengths.dedup();
     lengths
 }
 
-/// Times every engine for every length and batch.
+/// Times each engine for each length and batch size.
 ///
 /// # Errors
 /// [`BenchmarkError`].
@@ -150,7 +151,8 @@ fn time_in_turn(
             let result = engine.session.infer(batch);
             let elapsed = started.elapsed();
             result.map_err(|source| {
-                let (engine, tokens) = (engine.name.clone(), batch.first().map_or(0, |text| text.len()));
+                let engine = engine.name.clone();
+                let tokens = batch.first().map_or(0, |text| text.len());
                 BenchmarkError::Inference { engine, batch: batch.len(), tokens, source }
             })?;
             if run >= WARM_UP {
@@ -165,7 +167,8 @@ fn time_in_turn(
 impl Measurement {
     fn of(engine: &str, tokens: usize, batch: usize, times: &[Duration]) -> Self {
         let ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
-        let (mean_ms, sorted) = (mean(&ms), sorted(&ms));
+        let mean_ms = mean(&ms);
+        let sorted = sorted(&ms);
         let texts_per_s = batch as f64 * 1e3 / mean_ms;
         Self {
             engine: engine.to_owned(),
@@ -183,7 +186,7 @@ impl Measurement {
     }
 }
 
-/// A text that is at least as long as the model takes, and what of it is special tokens.
+/// A text of the model's maximum length, and the numbers of special tokens at its ends.
 struct Filler {
     ids: TokenIds,
     prefix: usize,
@@ -194,9 +197,10 @@ impl Filler {
     fn of(tokenizer: &Tokenizer) -> Result<Self, BenchmarkError> {
         let text = FILLER.repeat(1 + tokenizer.max_tokens() / FILLER.split_whitespace().count());
         let ids = tokenizer.tokenize(&text, Truncation::End)?.ids;
-        // An empty text has special tokens only: those in front are where both texts begin alike.
+        // An empty text consists of special tokens only; the prefix is what it shares with the filler.
         let special = tokenizer.tokenize("", Truncation::End)?.ids;
-        let (special, whole) = (special.as_slice(), ids.as_slice());
+        let special = special.as_slice();
+        let whole = ids.as_slice();
         let prefix = special.iter().zip(whole).take_while(|(a, b)| a == b).count();
         let suffix = special.len() - prefix;
         Ok(Self { ids, prefix, suffix })
@@ -204,11 +208,12 @@ impl Filler {
 
     fn cut(&self, length: usize) -> Result<TokenIds, BenchmarkError> {
         let ids = self.ids.as_slice();
-        let least = self.prefix + self.suffix + 1;
-        if !(least..=ids.len()).contains(&length) {
-            return Err(BenchmarkError::Length { asked: length, least, most: ids.len() });
+        let min = self.prefix + self.suffix + 1;
+        if !(min..=ids.len()).contains(&length) {
+            return Err(BenchmarkError::Length { asked: length, min, max: ids.len() });
         }
-        let (kept, suffix) = (&ids[..length - self.suffix], &ids[ids.len() - self.suffix..]);
+        let kept = &ids[..length - self.suffix];
+        let suffix = &ids[ids.len() - self.suffix..];
         Ok(TokenIds::new([kept, suffix].concat()))
     }
 }
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_those_of_the_times() {
+    fn statistics_are_computed_from_the_times() {
         let times: Vec<Duration> = (1..=101).map(Duration::from_millis).collect();
         let figures = Measurement::of("a", 10, 2, &times);
         assert_eq!((figures.runs, figures.tokens, figures.batch), (101, 10, 2));
@@ -257,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn lengths_end_at_the_maximum_of_the_model() {
+    fn default_lengths_end_at_the_models_maximum() {
         assert_eq!(default_lengths(384), DEFAULT_LENGTHS);
         assert_eq!(default_lengths(256), [11, 32, 64, 128, 256]);
         assert_eq!(default_lengths(64), [11, 32, 64]);
     }
 
     #[test]
-    fn warm_up_is_not_timed_and_every_engine_runs_as_often() {
+    fn warm_up_is_not_timed_and_all_engines_run_equally_often() {
         let engine = |name: &str| Engine { name: name.to_owned(), session: Box::new(Constant) };
         let mut engines = [engine("a"), engine("b")];
         let text = TokenIds::new([0, 1, 2]);

@@ -1,4 +1,4 @@
-//! Writes a bundle aside and puts it in place when it is whole.
+//! Writes a bundle in a staging folder and moves it to its destination when it is complete.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -11,19 +11,19 @@ use embedd_model::bundle::{
     AccuracyRecord, FORMAT, FileRecord, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant,
 };
 
-/// A bundle under construction, in a folder beside its place. Dropped, it leaves nothing behind; what a killed one
-/// left, the next one for the same place removes.
+/// A bundle under construction, in a staging folder next to its destination. Dropping it removes the staging folder;
+/// remains of a killed process are removed by the next conversion to the same destination.
 #[derive(Debug)]
 pub(super) struct BundleWriter {
     output: PathBuf,
     staging: PathBuf,
-    /// Held as long as the writer lives, so that two never write to one place.
+    /// Locked, so that only one process writes to the destination.
     _lock: File,
     files: BTreeMap<String, FileRecord>,
     models: BTreeMap<Variant, ModelRecord>,
 }
 
-/// What the manifest says beside the files.
+/// The manifest without the files and models.
 #[derive(Debug)]
 pub(super) struct Description {
     pub(super) name: String,
@@ -39,17 +39,17 @@ pub(super) struct Description {
 /// Why a bundle could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
-    /// The output is there already.
-    #[error("{0} exists already; `--force` replaces it, `--output` writes elsewhere")]
+    /// The output exists.
+    #[error("{0} already exists; replace it with `--force` or choose another `--output`")]
     OutputExists(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {source}{advice}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
-        /// What the reader may do.
+        /// What to do about it; may be empty.
         advice: &'static str,
     },
     /// A model could not be written.
@@ -57,7 +57,7 @@ pub enum WriterError {
     Model {
         /// The ONNX file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: WriteError,
     },
 }
@@ -66,15 +66,15 @@ pub(super) fn io_error(path: &Path) -> impl Fn(io::Error) -> WriterError + '_ {
     |source| {
         let advice = advice(
             &source,
-            "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model takes as much \
-             as the source's weights)",
+            "; free some space, or choose another disk with --output or EMBEDD_HOME (the float32 model is as large as \
+             the source's weights)",
             "; choose another folder with --output or EMBEDD_HOME",
         );
         WriterError::Io { path: path.to_owned(), source, advice }
     }
 }
 
-/// What a reader may do where a disk is full or a folder is not theirs.
+/// Advice for a full disk and for missing permissions; empty for other errors.
 pub(super) fn advice(error: &io::Error, full: &'static str, denied: &'static str) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull => full,
@@ -84,9 +84,9 @@ pub(super) fn advice(error: &io::Error, full: &'static str, denied: &'static str
 }
 
 impl BundleWriter {
-    /// Makes the folder aside; on the same file system as `output`, so that it can be renamed.
+    /// Creates the staging folder, on the same file system as `output`, so that it can be renamed.
     ///
-    /// Waits for another writer to the same place; what that one wrote is replaced only where `replace` says so.
+    /// Waits for other writers to the same destination. Replaces an existing bundle only if `replace` is set.
     pub(super) fn create(output: &Path, replace: bool) -> Result<Self, WriterError> {
         let output = std::path::absolute(output).map_err(io_error(output))?;
         let parent = output.parent().unwrap_or(&output);
@@ -105,7 +105,7 @@ impl BundleWriter {
         Ok(Self { output, staging, _lock: lock, files: BTreeMap::new(), models: BTreeMap::new() })
     }
 
-    /// Copies a file of the source; one that is not required may be missing.
+    /// Copies a file of the source. It may be missing unless it is `required`.
     pub(super) fn copy(&mut self, from: &Path, name: &str, required: bool) -> Result<(), WriterError> {
         let mut reader = match File::open(from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(()),
@@ -114,16 +114,16 @@ impl BundleWriter {
         self.stream(name, |out| Ok(io::copy(&mut reader, out).map(|_| ())?))
     }
 
-    /// Writes a file by way of `write`.
-    pub(super) fn stream(
+    /// Writes a file with `write` and returns its result.
+    pub(super) fn stream<T>(
         &mut self,
         name: &str,
-        write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<(), WriteError>,
-    ) -> Result<(), WriterError> {
+        write: impl FnOnce(&mut HashingWriter<BufWriter<File>>) -> Result<T, WriteError>,
+    ) -> Result<T, WriterError> {
         let path = self.staging.join(name);
         let file = File::create(&path).map_err(io_error(&path))?;
         let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
-        write(&mut out).map_err(|error| match error {
+        let result = write(&mut out).map_err(|error| match error {
             WriteError::Io(source) => io_error(&path)(source),
             source => WriterError::Model { path: path.clone(), source },
         })?;
@@ -131,42 +131,40 @@ impl BundleWriter {
         let file = buffered.into_inner().map_err(|error| io_error(&path)(error.into_error()))?;
         file.sync_all().map_err(io_error(&path))?;
         self.files.insert(name.to_owned(), FileRecord { sha256, bytes });
-        Ok(())
+        Ok(result)
     }
 
-    /// Where a file is until the bundle is in place.
+    /// The path of a file in the staging folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.staging.join(name)
     }
 
-    /// The length of a file that was written.
+    /// The length of a written file.
     pub(super) fn bytes(&self, name: &str) -> u64 {
         self.files.get(name).map_or(0, |record| record.bytes)
     }
 
-    /// The length of a model's files.
+    /// The total length of a model's files.
     pub(super) fn model_bytes(&self, model: &ModelRecord) -> u64 {
         model.files().map(|file| self.bytes(file)).sum()
     }
 
-    /// The models that were entered.
     pub(super) fn models(&self) -> &BTreeMap<Variant, ModelRecord> {
         &self.models
     }
 
-    /// Removes a file that the bundle shall not have.
+    /// Removes a temporary file from the bundle.
     pub(super) fn discard(&mut self, name: &str) -> Result<(), WriterError> {
         let path = self.path(name);
         self.files.remove(name);
         fs::remove_file(&path).map_err(io_error(&path))
     }
 
-    /// Writes a file of these bytes.
     pub(super) fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), WriterError> {
         self.stream(name, |out| Ok(out.write_all(bytes)?))
     }
 
-    /// Enters files that were written as a model.
+    /// Records written files as a model.
     pub(super) fn add_model(&mut self, variant: Variant, file: &str, weights: Option<&str>, quantization: &str) {
         let record = ModelRecord {
             file: file.to_owned(),
@@ -177,14 +175,14 @@ impl BundleWriter {
         self.models.insert(variant, record);
     }
 
-    /// Enters how near a model is to the reference.
+    /// Records the accuracy of a model.
     pub(super) fn add_accuracy(&mut self, variant: Variant, accuracy: AccuracyRecord) {
         if let Some(record) = self.models.get_mut(&variant) {
             record.accuracy = Some(accuracy);
         }
     }
 
-    /// Enters a file that another hand wrote at its path.
+    /// Records a file that was written to its path without this writer.
     pub(super) fn adopt(&mut self, name: &str) -> Result<(), WriterError> {
         let path = self.path(name);
         let record = FileRecord::of(&path).map_err(io_error(&path))?;
@@ -192,7 +190,7 @@ impl BundleWriter {
         Ok(())
     }
 
-    /// The manifest as it stands.
+    /// The manifest of the current contents.
     pub(super) fn manifest(&self, description: &Description) -> Manifest {
         Manifest {
             format: FORMAT,
@@ -210,7 +208,7 @@ impl BundleWriter {
         }
     }
 
-    /// Writes the manifest and puts the folder in its place; a folder that is there already gives way.
+    /// Writes the manifest and moves the folder to its destination, where it replaces an existing one.
     pub(super) fn finish(mut self, description: &Description) -> Result<(), WriterError> {
         let manifest = self.manifest(description);
         let json = serde_json::to_vec_pretty(&manifest).map_err(|error| io_error(&self.output)(error.into()))?;
@@ -223,14 +221,14 @@ impl BundleWriter {
         if !output.exists() {
             return fs::rename(&self.staging, output).map_err(io_error(output));
         }
-        // Two renames: a reader sees the old bundle, for a moment none, then the new one; never half of each.
+        // Two renames: readers see the old bundle, briefly none, then the new one, but never a mixture.
         let replaced = beside(output, "replaced");
         fs::rename(output, &replaced).map_err(io_error(output))?;
         if let Err(error) = fs::rename(&self.staging, output) {
             fs::rename(&replaced, output).map_err(io_error(&replaced))?;
             return Err(io_error(output)(error));
         }
-        // The new bundle is in place; what stays of the old one is removed by the next conversion.
+        // The new bundle is complete. The next conversion removes what may remain of the old one.
         let _ = remove(&replaced);
         Ok(())
     }
@@ -238,18 +236,18 @@ impl BundleWriter {
 
 impl Drop for BundleWriter {
     fn drop(&mut self) {
-        // Gone already where it was moved in place; otherwise the next conversion tries again.
+        // Does nothing after a move. If it fails, the next conversion tries again.
         let _ = remove(&self.staging);
     }
 }
 
-/// A hidden neighbour of the output.
+/// A hidden path next to the output.
 fn beside(output: &Path, suffix: &str) -> PathBuf {
     let name = output.file_name().unwrap_or_default().to_string_lossy();
     output.with_file_name(format!(".{name}.{suffix}"))
 }
 
-/// Removes a folder, which may be missing.
+/// Removes a folder if it exists.
 fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -137,6 +137,11 @@ impl Tokenizer {
         self.max_tokens
     }
 
+    /// The largest token id, special tokens included.
+    pub fn max_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
     /// The tokens that the model sees of a text.
     ///
     /// # Errors

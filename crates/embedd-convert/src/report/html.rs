@@ -76,7 +76,7 @@ fn latency(report: &Report) -> String {
         if let Some(timing) = baseline.pytorch_encode_short {
             let p50 = ms(timing.p50);
             about +=
-                &format!(" PyTorch’s <code>encode()</code> of 11 tokens, tokeniser included, took {p50} ms there.");
+                &format!(" PyTorch’s <code>encode()</code> of 11 tokens, tokenizer included, took {p50} ms there.");
         }
     }
     let below = format!("<details><summary>All figures</summary>\n{}</details>", table(head, rows, 1..10));

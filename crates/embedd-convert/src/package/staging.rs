@@ -1,4 +1,4 @@
-//! A file that is written beside its place and moved there when it is whole.
+//! A file that is written next to its destination and moved there when it is complete.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 
 use super::error::PackageError;
 
-/// Dropped before it was moved, it leaves nothing behind; what a killed process left, the next one takes up.
+/// Dropping it without [`persist`](Self::persist) removes the file. Remains of a killed process are reused.
 #[derive(Debug)]
-pub(super) struct Aside {
+pub(super) struct StagedFile {
     output: PathBuf,
     path: PathBuf,
-    /// Locked, so that two never write to one place.
+    /// Locked, so that only one process writes to the destination.
     file: File,
-    moved: bool,
+    persisted: bool,
 }
 
-impl Aside {
-    /// Waits for another writer to the same place; what that one wrote is replaced only where `replace` says so.
+impl StagedFile {
+    /// Waits for other writers to the same destination. Replaces an existing file only if `replace` is set.
     pub(super) fn create(output: &Path, replace: bool) -> Result<Self, PackageError> {
         let output = std::path::absolute(output).map_err(|error| PackageError::io(output, error))?;
         let (Some(parent), Some(name)) = (output.parent(), output.file_name()) else {
@@ -27,47 +27,47 @@ impl Aside {
         fs::create_dir_all(parent).map_err(|error| PackageError::io(parent, error))?;
         let path = output.with_file_name(format!(".{}.partial", name.to_string_lossy()));
         let file = lock(&path).map_err(|error| PackageError::io(&path, error))?;
-        // From here on the file is removed with the value.
-        let aside = Self { output, path, file, moved: false };
-        if aside.output.is_dir() {
-            return Err(PackageError::OutputIsFolder(aside.output.clone()));
+        // From here on, dropping the value removes the file.
+        let staged = Self { output, path, file, persisted: false };
+        if staged.output.is_dir() {
+            return Err(PackageError::OutputIsFolder(staged.output.clone()));
         }
-        if aside.output.exists() && !replace {
-            return Err(PackageError::OutputExists(aside.output.clone()));
+        if staged.output.exists() && !replace {
+            return Err(PackageError::OutputExists(staged.output.clone()));
         }
-        aside.file.set_len(0).map_err(|error| PackageError::io(&aside.path, error))?;
-        Ok(aside)
+        staged.file.set_len(0).map_err(|error| PackageError::io(&staged.path, error))?;
+        Ok(staged)
     }
 
-    /// Where the file will be.
+    /// The destination.
     pub(super) fn output(&self) -> &Path {
         &self.output
     }
 
-    /// Empty at first.
+    /// The file, initially empty.
     pub(super) fn file(&mut self) -> &File {
         &self.file
     }
 
-    /// Puts the file, which must be synced, in its place. Returns the place.
-    pub(super) fn move_in_place(mut self) -> Result<PathBuf, PackageError> {
+    /// Moves the file, which must be synced, to its destination, and returns that path.
+    pub(super) fn persist(mut self) -> Result<PathBuf, PackageError> {
         fs::rename(&self.path, &self.output).map_err(|error| PackageError::io(&self.output, error))?;
-        self.moved = true;
+        self.persisted = true;
         Ok(self.output.clone())
     }
 }
 
-impl Drop for Aside {
+impl Drop for StagedFile {
     fn drop(&mut self) {
-        if !self.moved {
-            // What cannot be removed is taken up by the next one.
+        if !self.persisted {
+            // If this fails, the next process reuses the file.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Opens and locks the file at `path`. Whoever waited for the lock may hold a file that was moved meanwhile: only the
-/// one that is still at `path` will do.
+/// Opens and locks the file at `path`. Retries if the file was moved while this process waited for the lock: only the
+/// one that is still at `path` is valid.
 fn lock(path: &Path) -> io::Result<File> {
     loop {
         let file = File::options().write(true).create(true).truncate(false).open(path)?;
