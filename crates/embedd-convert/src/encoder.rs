@@ -22,26 +22,26 @@ pub(crate) const ARCHITECTURES: [&str; 2] = ["mpnet", "bert"];
 #[derive(Debug)]
 pub(crate) struct Encoder<'w> {
     /// The `model_type`.
-    pub architecture: &'static str,
+    pub(crate) architecture: &'static str,
     /// Channels of a token's hidden state.
-    pub hidden_size: usize,
+    pub(crate) hidden_size: usize,
     /// Attention heads of `hidden_size / heads` channels each.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Maximum number of tokens that the position embeddings allow, including special tokens.
-    pub position_limit: usize,
+    pub(crate) position_limit: usize,
     /// Epsilon of all layer norms.
-    pub layer_norm_eps: f32,
+    pub(crate) layer_norm_eps: f32,
     /// Float32 `[vocabulary, hidden_size]`.
-    pub word_embeddings: Tensor<'w>,
-    pub positions: Positions<'w>,
+    pub(crate) word_embeddings: Tensor<'w>,
+    pub(crate) positions: Positions<'w>,
     /// Applied to the sum of the embeddings.
-    pub embedding_norm: LayerNorm<'w>,
+    pub(crate) embedding_norm: LayerNorm<'w>,
     /// The relative position bias, if the architecture has one.
-    pub relative_attention: Option<RelativeAttention<'w>>,
+    pub(crate) relative_attention: Option<RelativeAttention<'w>>,
     /// In order, starting at the input.
-    pub layers: Vec<Layer<'w>>,
+    pub(crate) layers: Vec<Layer<'w>>,
     /// How the hidden states of the tokens become one vector.
-    pub pooling: Pooling,
+    pub(crate) pooling: Pooling,
 }
 
 /// Absolute position embeddings.
@@ -69,41 +69,41 @@ pub(crate) enum Positions<'w> {
 #[derive(Debug)]
 pub(crate) struct RelativeAttention<'w> {
     /// `[buckets, heads]`.
-    pub table: Tensor<'w>,
+    pub(crate) table: Tensor<'w>,
     /// Number of buckets: distance ranges that share a row.
-    pub buckets: usize,
+    pub(crate) buckets: usize,
 }
 
 /// `weight x + bias`.
 #[derive(Debug)]
 pub(crate) struct Linear<'w> {
     /// `[out, in]`.
-    pub weight: Tensor<'w>,
+    pub(crate) weight: Tensor<'w>,
     /// `[out]`.
-    pub bias: Tensor<'w>,
+    pub(crate) bias: Tensor<'w>,
 }
 
 /// Layer norm over a token's channels.
 #[derive(Debug)]
 pub(crate) struct LayerNorm<'w> {
     /// `[hidden_size]`.
-    pub weight: Tensor<'w>,
+    pub(crate) weight: Tensor<'w>,
     /// `[hidden_size]`.
-    pub bias: Tensor<'w>,
+    pub(crate) bias: Tensor<'w>,
 }
 
 /// One layer: attention, then a feed-forward network with GELU; each followed by a residual and a layer norm.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are the parts of a transformer layer")]
 pub(crate) struct Layer<'w> {
-    pub query: Linear<'w>,
-    pub key: Linear<'w>,
-    pub value: Linear<'w>,
-    pub attention_output: Linear<'w>,
-    pub attention_norm: LayerNorm<'w>,
-    pub intermediate: Linear<'w>,
-    pub output: Linear<'w>,
-    pub output_norm: LayerNorm<'w>,
+    pub(crate) query: Linear<'w>,
+    pub(crate) key: Linear<'w>,
+    pub(crate) value: Linear<'w>,
+    pub(crate) attention_output: Linear<'w>,
+    pub(crate) attention_norm: LayerNorm<'w>,
+    pub(crate) intermediate: Linear<'w>,
+    pub(crate) output: Linear<'w>,
+    pub(crate) output_norm: LayerNorm<'w>,
 }
 
 /// Why a source cannot be described as an encoder.

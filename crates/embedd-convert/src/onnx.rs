@@ -1,18 +1,20 @@
 //! Builds an ONNX graph and writes it to a stream, one weight in memory at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use half::f16;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::weights::WeightsError;
-use crate::onnx_proto::tensor_proto::{DataLocation, DataType};
+use crate::onnx_proto::tensor_proto::DataType;
 use crate::onnx_proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 
+mod initializer;
 mod parts;
 
+pub(crate) use initializer::WeightLocations;
+use initializer::{Fill, Initializer, WeightLocation, field_start, write_field_start};
 use parts::value_info;
 pub(crate) use parts::{Attribute, Dim};
 
@@ -25,39 +27,13 @@ const DOMAIN_OPSET: i64 = 1;
 pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// Protobuf readers reject larger messages.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
-/// Larger weights are external in a model that is written without its weights.
-const MAX_INLINE_BYTES: u64 = 1024;
 
-/// Field numbers of the parts that are not encoded by prost.
+/// The number of the field that is not encoded by prost.
 const MODEL_GRAPH: u32 = 7;
-const GRAPH_INITIALIZER: u32 = 5;
-const TENSOR_RAW_DATA: u32 = 9;
 
 /// The unique name of a value in the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Value(String);
-
-/// Produces a weight's values when it is written.
-pub(crate) type Fill<'w> = Box<dyn Fn() -> Result<Vec<u8>, WeightsError> + 'w>;
-
-/// A weight of the graph.
-struct Initializer<'w> {
-    /// Without `raw_data`.
-    header: TensorProto,
-    raw_bytes: u64,
-    fill: Fill<'w>,
-}
-
-/// Where a written weight's values are in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct WeightLocation {
-    /// From the start of the file, in bytes.
-    offset: u64,
-    bytes: u64,
-}
-
-/// The locations of a file's weights by name.
-pub(crate) type WeightLocations = BTreeMap<String, WeightLocation>;
 
 /// A graph under construction. Each method adds one element and returns its value.
 #[derive(Default)]
@@ -301,70 +277,6 @@ impl<'w> GraphBuilder<'w> {
                 .collect(),
         }
     }
-}
-
-impl Initializer<'_> {
-    /// The tensor, whose data is in `file`.
-    fn external(&self, file: &str, locations: &WeightLocations) -> Result<TensorProto, WriteError> {
-        let name = &self.header.name;
-        // ONNX Runtime reads small tensors, such as axes and shapes, while it infers shapes.
-        if self.raw_bytes <= MAX_INLINE_BYTES {
-            return Ok(TensorProto { raw_data: (self.fill)()?.into(), ..self.header.clone() });
-        }
-        let location = locations
-            .get(name)
-            .filter(|location| location.bytes == self.raw_bytes)
-            .ok_or_else(|| WriteError::NotInFile { name: name.clone(), file: file.to_owned() })?;
-        let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_owned(), value };
-        Ok(TensorProto {
-            data_location: DataLocation::External.into(),
-            external_data: vec![
-                entry("location", file.to_owned()),
-                entry("offset", location.offset.to_string()),
-                entry("length", location.bytes.to_string()),
-            ],
-            ..self.header.clone()
-        })
-    }
-
-    /// Bytes of the TensorProto.
-    fn message_bytes(&self) -> u64 {
-        self.header.encoded_len() as u64 + field_bytes(TENSOR_RAW_DATA, self.raw_bytes)
-    }
-
-    /// Bytes of the TensorProto as a field of the graph.
-    fn field_bytes(&self) -> u64 {
-        field_bytes(GRAPH_INITIALIZER, self.message_bytes())
-    }
-
-    fn write(&self, out: &mut impl Write) -> Result<(), WriteError> {
-        write_field_start(GRAPH_INITIALIZER, self.message_bytes(), out)?;
-        out.write_all(&self.header.encode_to_vec())?;
-        write_field_start(TENSOR_RAW_DATA, self.raw_bytes, out)?;
-        let raw = (self.fill)()?;
-        if raw.len() as u64 != self.raw_bytes {
-            let what = format!("weight `{}` has {} bytes instead of {}", self.header.name, raw.len(), self.raw_bytes);
-            return Err(WriteError::Io(io::Error::other(what)));
-        }
-        Ok(out.write_all(&raw)?)
-    }
-}
-
-/// Bytes of a length-delimited field whose contents take `length` bytes.
-fn field_bytes(field: u32, length: u64) -> u64 {
-    (key_len(field) + encoded_len_varint(length)) as u64 + length
-}
-
-fn write_field_start(field: u32, length: u64, out: &mut impl Write) -> io::Result<()> {
-    out.write_all(&field_start(field, length))
-}
-
-/// What precedes the contents of a length-delimited field.
-fn field_start(field: u32, length: u64) -> Vec<u8> {
-    let mut start = Vec::with_capacity(16);
-    encode_key(field, WireType::LengthDelimited, &mut start);
-    encode_varint(length, &mut start);
-    start
 }
 
 #[cfg(test)]

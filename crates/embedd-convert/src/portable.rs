@@ -75,7 +75,7 @@ fn lower_with<'w>(
 
 /// Inputs of attention that all layers share.
 struct AttentionInputs {
-    /// int32 `[batch, sequence]`, 1 where there is a token.
+    /// int32 `[batch, sequence]`, 1 for tokens, 0 for padding.
     padding: Value,
     /// float32 `[1, heads, sequence, sequence]`, or absent.
     bias: Value,

@@ -31,13 +31,13 @@ const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
 /// The configuration of a sentence-transformers folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    pub folder: PathBuf,
-    pub config: ModelConfig,
-    pub pooling: Pooling,
+    pub(crate) folder: PathBuf,
+    pub(crate) config: ModelConfig,
+    pub(crate) pooling: Pooling,
     /// The maximum number of tokens of a text, including special tokens; `None`: the number of positions.
-    pub max_tokens: Option<u32>,
+    pub(crate) max_tokens: Option<u32>,
     /// Whether texts are lowercased before tokenization.
-    pub lowercase: bool,
+    pub(crate) lowercase: bool,
     /// The pooling's configuration file, relative to the folder.
     pooling_file: String,
 }
@@ -46,19 +46,19 @@ pub(crate) struct Source {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the file's own")]
 pub(crate) struct ModelConfig {
-    pub model_type: String,
-    pub hidden_size: usize,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: usize,
-    pub intermediate_size: usize,
-    pub vocab_size: usize,
-    pub max_position_embeddings: usize,
-    pub layer_norm_eps: f32,
-    pub hidden_act: String,
+    pub(crate) model_type: String,
+    pub(crate) hidden_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) vocab_size: usize,
+    pub(crate) max_position_embeddings: usize,
+    pub(crate) layer_norm_eps: f32,
+    pub(crate) hidden_act: String,
     #[serde(default)]
-    pub type_vocab_size: usize,
-    pub relative_attention_num_buckets: Option<usize>,
-    pub position_embedding_type: Option<String>,
+    pub(crate) type_vocab_size: usize,
+    pub(crate) relative_attention_num_buckets: Option<usize>,
+    pub(crate) position_embedding_type: Option<String>,
 }
 
 /// Why a folder cannot be converted.

@@ -16,11 +16,11 @@ fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, Con
     convert(&conversion, &Progress::silent())
 }
 
-/// The error of converting a model that `spoil` has changed. Asserts that no files remain.
-fn error_of(spoil: impl FnOnce(&mut Tiny)) -> String {
+/// The error of converting a model that `change` has changed. Asserts that no files remain.
+fn error_of(change: impl FnOnce(&mut Tiny)) -> String {
     let dir = folder();
     let mut tiny = Tiny::mpnet();
-    spoil(&mut tiny);
+    change(&mut tiny);
     tiny.write(&dir.path().join("source"));
     let output = dir.path().join("out/bundle");
     let error = convert_to(&dir.path().join("source"), &output, false).expect_err("an invalid model").to_string();
@@ -186,7 +186,8 @@ fn truncated_weights_are_rejected() {
 #[test]
 fn a_bundle_is_current_until_its_source_changes() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     let mut tiny = Tiny::mpnet();
     tiny.write(&source);
     let bundle = convert_to(&source, &output, false).expect("a bundle");
@@ -203,7 +204,8 @@ fn a_bundle_is_current_until_its_source_changes() {
 #[test]
 fn an_existing_bundle_is_unchanged_after_a_failed_conversion() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     Tiny::mpnet().write(&source);
     let before = convert_to(&source, &output, false).expect("a bundle").fingerprint().clone();
     fs::remove_file(source.join("model.safetensors")).expect("remove");
@@ -214,7 +216,8 @@ fn an_existing_bundle_is_unchanged_after_a_failed_conversion() {
 #[test]
 fn a_conversion_removes_the_remains_of_a_killed_one() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     Tiny::mpnet().write(&source);
     let stale = dir.path().join(".bundle.converting");
     fs::create_dir(&stale).expect("create");
@@ -226,7 +229,8 @@ fn a_conversion_removes_the_remains_of_a_killed_one() {
 #[test]
 fn concurrent_conversions_to_one_output_leave_one_intact_bundle() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     Tiny::mpnet().write(&source);
     let results = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| convert_to(&source, &output, false))).collect();

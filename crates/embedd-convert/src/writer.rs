@@ -91,14 +91,14 @@ impl BundleWriter {
         let output = std::path::absolute(output).map_err(io_error(output))?;
         let parent = output.parent().unwrap_or(&output);
         fs::create_dir_all(parent).map_err(io_error(parent))?;
-        let lock_path = beside(&output, "lock");
+        let lock_path = sibling(&output, "lock");
         let lock = File::create(&lock_path).map_err(io_error(&lock_path))?;
         embedd_common::lock::lock(&lock, || {}).map_err(io_error(&lock_path))?;
         if output.exists() && !replace {
             return Err(WriterError::OutputExists(output));
         }
-        let staging = beside(&output, "converting");
-        for stale in [&staging, &beside(&output, "replaced")] {
+        let staging = sibling(&output, "converting");
+        for stale in [&staging, &sibling(&output, "replaced")] {
             remove(stale).map_err(io_error(stale))?;
         }
         fs::create_dir(&staging).map_err(io_error(&staging))?;
@@ -222,7 +222,7 @@ impl BundleWriter {
             return fs::rename(&self.staging, output).map_err(io_error(output));
         }
         // Two renames: readers see the old bundle, briefly none, then the new one, but never a mixture.
-        let replaced = beside(output, "replaced");
+        let replaced = sibling(output, "replaced");
         fs::rename(output, &replaced).map_err(io_error(output))?;
         if let Err(error) = fs::rename(&self.staging, output) {
             fs::rename(&replaced, output).map_err(io_error(&replaced))?;
@@ -242,7 +242,7 @@ impl Drop for BundleWriter {
 }
 
 /// A hidden path next to the output.
-fn beside(output: &Path, suffix: &str) -> PathBuf {
+fn sibling(output: &Path, suffix: &str) -> PathBuf {
     let name = output.file_name().unwrap_or_default().to_string_lossy();
     output.with_file_name(format!(".{name}.{suffix}"))
 }

@@ -16,7 +16,7 @@ mod oracle;
 
 use evaluate::Evaluator;
 
-/// With special tokens, with the id of padding, and a text of one token.
+/// Texts with special tokens, with the padding token, and of a single token.
 const TEXTS: [&[i64]; 4] = [&[0, 4, 5, 2], &[0, 5, 1, 4, 4, 2], &[3], &[0, 5, 4, 2]];
 
 /// One channel per group: nearly exact except for the word embeddings.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::onnx_proto::tensor_proto::DataLocation;
 
 #[test]
 fn a_streamed_model_can_be_decoded() {

@@ -20,8 +20,8 @@ const FILES: [(&str, &str); 8] = [
     ("model.onnx", "not for the tarball"),
 ];
 
-/// A bundle with dummy files; `spoil` changes its manifest.
-fn bundle(spoil: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
+/// A bundle with dummy files; `change` edits its manifest.
+fn bundle(change: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut files = serde_json::Map::new();
     for (name, contents) in FILES {
@@ -43,7 +43,7 @@ fn bundle(spoil: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
         },
         "files": files,
     });
-    spoil(&mut manifest);
+    change(&mut manifest);
     fs::write(folder.path().join(MANIFEST_FILE), manifest.to_string()).expect("write");
     let bundle = Bundle::open(folder.path()).expect("a bundle");
     (folder, bundle)
@@ -110,7 +110,8 @@ fn a_bundle_without_a_map_of_special_tokens_is_packed_without_it() {
 #[test]
 fn the_same_bundle_gives_the_same_bytes_without_dates_and_owners() {
     let (folder, bundle) = bundle(|_| {});
-    let (first, second) = (folder.path().join("a.tar.gz"), folder.path().join("b.tar.gz"));
+    let first = folder.path().join("a.tar.gz");
+    let second = folder.path().join("b.tar.gz");
     pack(&bundle, &first, false).expect("a tarball");
     let touched = File::options().write(true).open(folder.path().join("config.json")).expect("open");
     touched.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("a new date");
@@ -128,23 +129,23 @@ fn the_same_bundle_gives_the_same_bytes_without_dates_and_owners() {
 
 #[test]
 fn a_model_that_did_not_pass_the_accuracy_gate_is_rejected() {
-    let refusal = |spoil: fn(&mut Value)| {
-        let (folder, bundle) = bundle(spoil);
+    let rejection = |change: fn(&mut Value)| {
+        let (folder, bundle) = bundle(change);
         let error = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect_err("rejected");
         assert!(!names(folder.path()).iter().any(|name| name.contains("v1")), "no file remains");
         (error.is_gate(), error.to_string())
     };
-    let (gate, text) = refusal(|manifest| manifest["models"]["portable"]["accuracy"]["min_cosine"] = json!(0.98));
+    let (gate, text) = rejection(|manifest| manifest["models"]["portable"]["accuracy"]["min_cosine"] = json!(0.98));
     assert!(gate && text.contains("0.980000") && text.contains("0.990000") && text.contains("253 texts"), "{text}");
     let (gate, text) =
-        refusal(|manifest| drop(manifest["models"]["portable"].as_object_mut().expect("a map").remove("accuracy")));
+        rejection(|manifest| drop(manifest["models"]["portable"].as_object_mut().expect("a map").remove("accuracy")));
     assert!(gate && text.contains("embedd validate"), "{text}");
-    let (gate, text) = refusal(|manifest| manifest["models"]["native"]["accuracy"]["min_cosine"] = json!(0.97));
+    let (gate, text) = rejection(|manifest| manifest["models"]["native"]["accuracy"]["min_cosine"] = json!(0.97));
     assert!(gate && text.contains("the native model") && text.contains("0.970000"), "{text}");
-    let (gate, text) = refusal(|manifest| manifest["models"] = json!({}));
+    let (gate, text) = rejection(|manifest| manifest["models"] = json!({}));
     assert!(!gate && text.contains("no portable model") && text.contains("embedd convert"), "{text}");
     let (gate, text) =
-        refusal(|manifest| drop(manifest["files"].as_object_mut().expect("a map").remove(TOKENIZER_FILE)));
+        rejection(|manifest| drop(manifest["files"].as_object_mut().expect("a map").remove(TOKENIZER_FILE)));
     assert!(!gate && text.contains("does not list tokenizer.json"), "{text}");
     for name in ["org/..", "", "org/a\nb", "org/"] {
         let (folder, bundle) = bundle(|manifest| manifest["name"] = json!(name));
@@ -161,7 +162,7 @@ fn a_changed_file_is_not_packed() {
     let error = pack(&bundle, &output, false).expect_err("changed");
     assert!(matches!(&error, PackageError::Bundle(BundleError::Changed { .. })), "{error}");
 
-    // What changes between the check and the packing is found as well.
+    // A change between verification and packing is detected, too.
     let record = FileRecord { sha256: Sha256Hex::of(b"weights"), bytes: 7 };
     let packed =
         BTreeMap::from([(PORTABLE_FILE.to_owned(), Packed { path: folder.path().join(PORTABLE_FILE), record })]);
@@ -206,19 +207,20 @@ fn a_tarball_truncated_or_changed_anywhere_is_rejected() {
     let output = folder.path().join("v1.tar.gz");
     pack(&bundle, &output, false).expect("a tarball");
     let whole = fs::read(&output).expect("read");
-    let refused = |bytes: &[u8], what: &str| {
+    let rejected = |bytes: &[u8], what: &str| {
         fs::write(&output, bytes).expect("write");
         let error = verify(&output).expect_err(what).to_string();
         assert!(error.contains("v1.tar.gz is invalid"), "{what}: {error}");
     };
     for length in 0..whole.len() {
-        refused(&whole[..length], &format!("truncated to {length} bytes"));
+        rejected(&whole[..length], &format!("truncated to {length} bytes"));
     }
     let contents = |bytes: &[u8]| {
         let mut contents = Vec::new();
         flate2::read::GzDecoder::new(bytes).read_to_end(&mut contents).map(|_| contents).ok()
     };
-    let (expected, mut harmless) = (contents(&whole), 0);
+    let expected = contents(&whole);
+    let mut harmless = 0;
     // Some bytes of the gzip header do not affect the contents.
     for at in 10..whole.len() {
         let mut bytes = whole.clone();
@@ -227,12 +229,12 @@ fn a_tarball_truncated_or_changed_anywhere_is_rejected() {
         if contents(&bytes) == expected {
             harmless += 1;
         } else {
-            refused(&bytes, &format!("byte {at} changed"));
+            rejected(&bytes, &format!("byte {at} changed"));
         }
     }
     assert!(harmless < whole.len() / 20, "{harmless} changes had no effect");
-    refused(&[&whole[..], b"more"].concat(), "trailing data");
-    refused(&[&whole[..], &whole[..]].concat(), "two archives");
+    rejected(&[&whole[..], b"more"].concat(), "trailing data");
+    rejected(&[&whole[..], &whole[..]].concat(), "two archives");
 }
 
 /// The result of verifying an archive with these entries: paths, types and contents.

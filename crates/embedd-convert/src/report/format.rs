@@ -31,7 +31,7 @@ pub(super) fn verdict(passed: bool) -> &'static str {
 
 /// The start of a text on one line, without characters that could rearrange the text around it.
 pub(super) fn excerpt(text: &str, max: usize) -> String {
-    let visible = |c: char| if c.is_control() || is_directional(c) { ' ' } else { c };
+    let visible = |c: char| if c.is_control() || is_directional(c) || is_not_xml(c) { ' ' } else { c };
     let flat = text.chars().map(visible).collect::<String>();
     let flat = flat.split_whitespace().collect::<Vec<_>>().join(" ");
     if flat.chars().count() <= max {
@@ -46,6 +46,11 @@ pub(super) fn code(text: &str) -> String {
     excerpt(text, usize::MAX).chars().map(plain).collect()
 }
 
+/// Characters, besides control characters, that XML forbids.
+fn is_not_xml(c: char) -> bool {
+    matches!(c, '\u{fffe}' | '\u{ffff}')
+}
+
 /// Text in Markdown, tables included.
 pub(super) fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -55,7 +60,7 @@ pub(super) fn markdown(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '&' => escaped.push_str("&amp;"),
-            c if c.is_control() || is_directional(c) => escaped.push(' '),
+            c if c.is_control() || is_directional(c) || is_not_xml(c) => escaped.push(' '),
             c => escaped.push(c),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::format::{code, cosine, error, markdown as escape, megabytes, percent, verdict};
 use super::{LatencyRow, Report, VariantReport};
 use crate::baseline::PYTORCH;
+use crate::machine::Machine;
 use embedd_common::page::ms;
 
 pub(super) fn render(report: &Report) -> String {
@@ -103,18 +104,18 @@ fn sizes(report: &Report, variant: &VariantReport) -> String {
     out + "\n"
 }
 
-fn models(report: &Report) -> String {
+pub(super) fn models(report: &Report) -> String {
     let model = &report.model;
     let mut out = format!(
         "## Models\n\n{}: `{}`, {} dimensions, at most {} tokens, {} pooling. Source weights: sha256 `{}`.\n\n",
         escape(&model.name),
-        model.architecture.replace('`', ""),
+        code(&model.architecture),
         model.dimension,
         model.max_tokens,
         model.pooling,
         model.source_weights_sha256
     );
-    out += "| model | file | recipe | precision | size | reduction vs. fp32 |\n|---|---|---|---|---|---|\n";
+    out += "| model | file | recipe | precision | size | reduction vs. fp32 |\n|---|---|---|---|---:|---:|\n";
     for variant in &report.variants {
         let cells = [
             variant.variant.to_string(),
@@ -129,12 +130,12 @@ fn models(report: &Report) -> String {
     out
 }
 
-fn accuracy(report: &Report) -> String {
+pub(super) fn accuracy(report: &Report) -> String {
     let Some(reference) = &report.reference else { return "## Accuracy\n\nNot measured.\n".to_owned() };
     let mut out = format!(
         "## Accuracy\n\nCosine to PyTorch's embeddings of {} texts ({}), each text alone. Batch agreement: the \
          minimum cosine between a text alone and in a padded batch.\n\n| model | min cosine | P1 | mean | max \
-         MSE | mean MSE | threshold | status | batch agreement |\n|---|---|---|---|---|---|---|---|---|\n",
+         MSE | mean MSE | threshold | status | batch agreement |\n|---|---:|---:|---:|---:|---:|---:|---|---:|\n",
         reference.texts,
         escape(&reference.origin)
     );
@@ -157,12 +158,12 @@ fn accuracy(report: &Report) -> String {
     out
 }
 
-fn worst(report: &Report) -> String {
+pub(super) fn worst(report: &Report) -> String {
     let mut out = String::new();
     for variant in report.variants.iter().filter(|variant| !variant.worst.is_empty()) {
         let count = variant.worst.len();
         write(&mut out, format_args!("### Worst {count} texts of {}\n\n", variant.variant));
-        out += "| text | tokens | cosine | MSE | excerpt |\n|---|---|---|---|---|\n";
+        out += "| text | tokens | cosine | MSE | excerpt |\n|---|---:|---:|---:|---|\n";
         for text in &variant.worst {
             let id = escape(&text.figures.id);
             let tokens = text.figures.tokens;
@@ -176,12 +177,12 @@ fn worst(report: &Report) -> String {
     out.trim_end_matches('\n').to_owned() + if out.is_empty() { "" } else { "\n" }
 }
 
-fn recipes(report: &Report) -> String {
+pub(super) fn recipes(report: &Report) -> String {
     if report.recipes.is_empty() {
         return String::new();
     }
     let mut out = "## Recipes tried\n\n| recipe | precision | size | min cosine | mean | accepted | reason |\n\
-                   |---|---|---|---|---|---|---|\n"
+                   |---|---|---:|---:|---:|---|---|\n"
         .to_owned();
     for tried in &report.recipes {
         let cells = [
@@ -206,8 +207,10 @@ pub(super) fn latency(report: &Report) -> String {
     if let Some(threads) = report.threads {
         write(&mut out, format_args!(" {threads} threads. Engines without a source took turns in one process."));
     }
-    out += "\n\n| engine | source | tokens | batch | runs | mean | P50 | P95 | P99 | min | texts/s | tokens/s | speedup vs. \
-            PyTorch |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+    out.push('\n');
+    out += &baselines(report);
+    out += "\n### All measurements\n\n| engine | source | tokens | batch | runs | mean | P50 | P95 | P99 | min | texts/s | tokens/s | speedup vs. \
+            PyTorch |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
     for row in &report.latency {
         let measured = row.measured.as_ref();
         let cells = [
@@ -227,7 +230,7 @@ pub(super) fn latency(report: &Report) -> String {
         ];
         write(&mut out, format_args!("| {} |\n", cells.join(" | ")));
     }
-    out + &baselines(report)
+    out
 }
 
 fn baselines(report: &Report) -> String {
@@ -253,13 +256,27 @@ fn baselines(report: &Report) -> String {
     out
 }
 
-fn machine(report: &Report) -> String {
-    let rows = super::html::machine_rows(&report.machine);
+pub(super) fn machine(report: &Report) -> String {
     let mut out = "## Machine\n\n| property | value |\n|---|---|\n".to_owned();
-    for (what, value) in rows {
-        write(&mut out, format_args!("| {what} | {} |\n", escape(&value)));
+    for (property, value) in machine_rows(&report.machine) {
+        write(&mut out, format_args!("| {property} | {} |\n", escape(&value)));
     }
     out
+}
+
+fn machine_rows(machine: &Machine) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("CPU", machine.cpu_name().to_owned())];
+    rows.extend(machine.cores.map(|cores| ("cores", cores.to_string())));
+    rows.push(("CPUs available", machine.cpus_available.to_string()));
+    rows.push(("instruction set", machine.instruction_set.clone()));
+    if !machine.instruction_sets.is_empty() {
+        rows.push(("CPU flags", machine.instruction_sets.join(" ")));
+    }
+    rows.push(("system", machine.os.clone()));
+    rows.push(("embedd", machine.embedd.clone()));
+    rows.push(("ONNX Runtime", machine.onnxruntime.clone()));
+    rows.push(("date", machine.date.clone()));
+    rows
 }
 
 fn write(out: &mut String, text: std::fmt::Arguments<'_>) {

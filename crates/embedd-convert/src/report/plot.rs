@@ -36,7 +36,8 @@ pub(super) fn cosines(report: &Report) -> Option<String> {
     let all = rows.iter().flat_map(|(_, accuracy)| &accuracy.texts).map(|text| text.cosine);
     let thresholds = rows.iter().map(|(_, accuracy)| accuracy.summary.threshold);
     let (low, high) = range(all.chain(thresholds).filter(|cosine| cosine.is_finite()).map(distance))?;
-    let (low, high) = (10f64.powf((low * 0.7).log10().floor()), (high * 2.0).min(2.0));
+    let low = 10f64.powf((low * 0.7).log10().floor());
+    let high = (high * 2.0).min(2.0);
     let row_height = 84.0;
     let height = 30.0 + row_height * rows.len() as f64 + 44.0;
     let x = Axis { low, high, from: LEFT + 30.0, to: WIDTH - 20.0 };

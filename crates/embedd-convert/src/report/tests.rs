@@ -2,7 +2,7 @@ use super::*;
 use embedd_model::bundle::{FORMAT, FileRecord, ModelRecord, Pooling, SourceRecord};
 use embedd_model::reference::ReferenceText;
 
-const HOSTILE: &str = "<script>alert('&\"|`*\u{1}\u{202e}";
+const HOSTILE: &str = "<script>alert('&\"|`*\u{1}\u{202e}\u{ffff}";
 
 fn record(text: &str, bytes: u64) -> FileRecord {
     FileRecord { sha256: Sha256Hex::of(text.as_bytes()), bytes }
@@ -116,6 +116,23 @@ fn the_page_is_well_formed_for_hostile_texts() {
     assert_well_formed(&report);
     assert_eq!(report.to_html().matches("<svg").count(), 3);
     assert!(!report.to_html().contains("NaN"));
+}
+
+/// The page's tables are those of the Markdown, with texts unchanged except for characters that XML forbids.
+#[test]
+fn the_page_has_the_tables_of_the_markdown() {
+    let report = full();
+    let html = report.to_html();
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let page = roxmltree::Document::parse_with_options(&html, options).expect("well-formed");
+    let rows = page.descendants().filter(|node| node.has_tag_name("tr")).count();
+    let lines = report.to_markdown().lines().filter(|line| line.starts_with("| ")).count();
+    assert_eq!(rows, lines);
+    let mut cells = page.descendants().filter(|node| node.has_tag_name("td")).filter_map(|cell| cell.text());
+    assert!(cells.any(|cell| cell == "<script>alert('&\"|`*"), "{html}");
+    let collapsed = page.descendants().filter(|node| node.has_tag_name("summary")).filter_map(|node| node.text());
+    let expected = ["All measurements", "Worst 1 texts of fp32", "Worst 2 texts of portable"];
+    assert_eq!(collapsed.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -206,5 +206,5 @@ fn a_tokenizer_that_transformers_would_rebuild_differently_is_rejected() {
         found(class, json!(true), json!(true)).expect("both agree");
         found(class, Value::Null, json!(true)).expect("only one file has it");
     }
-    found("PreTrainedTokenizerFast", json!(false), json!(true)).expect("this class takes tokenizer.json as it is");
+    found("PreTrainedTokenizerFast", json!(false), json!(true)).expect("this class uses tokenizer.json unchanged");
 }
