@@ -101,7 +101,7 @@ fn package_packs_verifies_replaces_only_with_force_and_exits_with_2_when_the_gat
     fs::write(folder.join("cut.tar.gz"), &first[..first.len() - 1]).expect("write");
     let cut = in_folder(&["--verify", "cut.tar.gz"]);
     assert_eq!(cut.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&cut.stderr).contains("cut.tar.gz is not to be used"));
+    assert!(String::from_utf8_lossy(&cut.stderr).contains("cut.tar.gz is invalid"));
 
     fs::remove_dir_all(bundle).expect("remove");
     bundle_with_min_cosine(Model::Small, &folder, 0.94);

@@ -1,4 +1,4 @@
-//! Latency: engines side by side in one process, run by run in turn, so that what slows the machine slows all of them.
+//! Measures latency. The engines take turns in one process, so that any slowdown of the machine affects all of them.
 
 use std::time::{Duration, Instant};
 
@@ -11,103 +11,103 @@ use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{TokenizeError, Tokenizer};
 
-/// The token counts that are timed where nothing else is said: 11 are those of a short prompt.
+/// Default token counts; 11 is a short prompt.
 pub const DEFAULT_LENGTHS: [usize; 5] = [11, 32, 64, 128, 384];
-/// Runs of each shape where nothing else is said.
+/// Default number of timed runs of each shape.
 pub const DEFAULT_RUNS: usize = 40;
-/// Runs before the timed ones: the first ones pay for memory and for the CPU's clock.
+/// Untimed runs: the first runs also allocate memory and raise the CPU's clock.
 const WARM_UP: usize = 6;
 
-/// What is timed.
+/// What to time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Tokens of a text, special tokens included.
+    /// Tokens per text, including special tokens.
     pub lengths: Vec<usize>,
-    /// Texts of a batch.
+    /// Texts per batch.
     pub batches: Vec<usize>,
-    /// Timed runs of every engine for each length and batch.
+    /// Timed runs of each engine for each length and batch size.
     pub runs: usize,
 }
 
-/// One of the things that are compared.
+/// An engine to time.
 pub struct Engine {
-    /// What it is called in the result.
+    /// Its name in the results.
     pub name: String,
-    /// What runs.
+    /// The session that is timed.
     pub session: Box<dyn Session>,
 }
 
-/// Latency of one engine for one shape of input. Times are in ms, of inference alone: token ids in, embeddings out.
+/// Latency of one engine for one input shape. Times cover inference only: token ids in, embeddings out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// The engine.
+    /// The engine's name.
     pub engine: String,
-    /// Tokens of each text, special tokens included.
+    /// Tokens per text, including special tokens.
     pub tokens: usize,
-    /// Texts of the batch.
+    /// Texts per batch.
     pub batch: usize,
-    /// How often it ran.
+    /// Timed runs.
     pub runs: usize,
     /// The mean.
     pub mean_ms: f64,
     /// The median.
     pub p50_ms: f64,
-    /// What 95 % of the runs were faster than.
+    /// The 95th percentile.
     pub p95_ms: f64,
-    /// What 99 % of the runs were faster than; below 100 runs interpolated from the slowest two.
+    /// The 99th percentile; with fewer than 100 runs interpolated between the slowest two.
     pub p99_ms: f64,
     /// The fastest run.
     pub min_ms: f64,
-    /// By the mean.
+    /// Throughput, from the mean.
     pub texts_per_s: f64,
-    /// By the mean.
+    /// Throughput, from the mean.
     pub tokens_per_s: f64,
 }
 
-/// Why nothing was measured.
+/// Why a benchmark failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchmarkError {
-    /// A length that the model does not take.
-    #[error("a text of {asked} tokens cannot be timed: the model takes {least} to {most}; --lengths names others")]
+    /// A length outside the model's range.
+    #[error("cannot time texts of {asked} tokens: the model accepts {min} to {max}; set other --lengths")]
     Length {
-        /// What was asked for.
+        /// The requested length.
         asked: usize,
         /// The special tokens and one more.
-        least: usize,
-        /// The tokeniser's maximum.
-        most: usize,
+        min: usize,
+        /// The tokenizer's maximum.
+        max: usize,
     },
-    /// There is nothing to run.
-    #[error("there is nothing to time: engines, lengths, batches and runs must each be at least one")]
+    /// The plan is empty.
+    #[error("nothing to time: at least one engine, length, batch size and run is required")]
     Nothing,
-    /// No text has exactly as many tokens as asked for.
-    #[error("no text of exactly {0} tokens was found for this model's tokenizer; --lengths names others")]
+    /// No text has exactly as many tokens as requested.
+    #[error("no text of exactly {0} tokens was found for this model's tokenizer; set other --lengths")]
     NoText(usize),
-    /// The text that is timed cannot be tokenized.
-    #[error("the text that is timed {0}")]
+    /// The benchmark text cannot be tokenized.
+    #[error("the benchmark text {0}")]
     Tokenize(#[from] TokenizeError),
     /// An engine failed.
     #[error("{engine}, {batch} texts of {tokens} tokens: {source}")]
     Inference {
         /// The engine.
         engine: String,
-        /// Texts of the batch.
+        /// Texts per batch.
         batch: usize,
-        /// Tokens of each text.
+        /// Tokens per text.
         tokens: usize,
-        /// What it said.
+        /// The cause.
         source: InferenceError,
     },
 }
 
-/// The default lengths as far as the model takes them, and the model's maximum in place of the longer ones.
+/// The default lengths, with the model's maximum in place of longer ones.
 pub fn default_lengths(max_tokens: usize) -> Vec<usize> {
     let mut lengths: Vec<usize> = DEFAULT_LENGTHS.iter().map(|&length| length.min(max_tokens)).collect();
     lengths.dedup();
     lengths
 }
 
-/// Times every engine for every length and batch.
+/// Times each engine for each length and batch size.
 ///
 /// # Errors
 /// [`BenchmarkError`].
@@ -149,7 +149,8 @@ fn time_in_turn(
             let result = engine.session.infer(batch);
             let elapsed = started.elapsed();
             result.map_err(|source| {
-                let (engine, tokens) = (engine.name.clone(), batch.first().map_or(0, |text| text.len()));
+                let engine = engine.name.clone();
+                let tokens = batch.first().map_or(0, |text| text.len());
                 BenchmarkError::Inference { engine, batch: batch.len(), tokens, source }
             })?;
             if run >= WARM_UP {
@@ -164,7 +165,8 @@ fn time_in_turn(
 impl Measurement {
     fn of(engine: &str, tokens: usize, batch: usize, times: &[Duration]) -> Self {
         let ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
-        let (mean_ms, sorted) = (mean(&ms), sorted(&ms));
+        let mean_ms = mean(&ms);
+        let sorted = sorted(&ms);
         let texts_per_s = batch as f64 * 1e3 / mean_ms;
         Self {
             engine: engine.to_owned(),
@@ -185,10 +187,10 @@ impl Measurement {
 /// The ids of a text of `length` tokens, including special tokens.
 fn text_of(tokenizer: &Tokenizer, length: usize) -> Result<TokenIds, BenchmarkError> {
     // An empty text has special tokens only.
-    let least = tokenizer.count("")? + 1;
-    let most = tokenizer.max_tokens();
-    if !(least..=most).contains(&length) {
-        return Err(BenchmarkError::Length { asked: length, least, most });
+    let min = tokenizer.count("")? + 1;
+    let max = tokenizer.max_tokens();
+    if !(min..=max).contains(&length) {
+        return Err(BenchmarkError::Length { asked: length, min, max });
     }
     let text = text_of_tokens(length, 0, |text| tokenizer.count(text))?;
     let text = text.ok_or(BenchmarkError::NoText(length))?;
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_those_of_the_times() {
+    fn statistics_are_computed_from_the_times() {
         let times: Vec<Duration> = (1..=101).map(Duration::from_millis).collect();
         let figures = Measurement::of("a", 10, 2, &times);
         assert_eq!((figures.runs, figures.tokens, figures.batch), (101, 10, 2));
@@ -244,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn lengths_end_at_the_maximum_of_the_model() {
+    fn default_lengths_end_at_the_models_maximum() {
         assert_eq!(default_lengths(384), DEFAULT_LENGTHS);
         assert_eq!(default_lengths(256), [11, 32, 64, 128, 256]);
         assert_eq!(default_lengths(64), [11, 32, 64]);
     }
 
     #[test]
-    fn warm_up_is_not_timed_and_every_engine_runs_as_often() {
+    fn warm_up_is_not_timed_and_all_engines_run_equally_often() {
         let engine = |name: &str| Engine { name: name.to_owned(), session: Box::new(Constant) };
         let mut engines = [engine("a"), engine("b")];
         let text = TokenIds::new([0, 1, 2]);

@@ -1,39 +1,38 @@
-//! Looks at the inputs of linear layers, by running the float32 model on texts that are not the reference set.
+//! Observes the inputs of linear layers by running the float32 model on texts that are not in the reference set.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use half::f16;
 
+use super::encoder::{LinearInput, observed_output};
 use super::gptq::Rows;
-use super::onnx::WriteError;
-use super::portable::{LinearInput, observed_output};
 use embedd_common::progress::{Progress, Unit};
 use embedd_model::engine::{InferenceError, LoadError, OnnxRuntime, SessionOptions};
-use embedd_model::tokenize::Truncation;
-use embedd_model::tokenize::{TokenizeError, Tokenizer};
+use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
 
-/// A few texts of every kind that detectors see; one a line. Written for this project.
+/// A few texts of every kind that detectors see, one per line. Written for this project.
 const TEXTS: &str = include_str!("calibrate/texts.txt");
 
-/// The first texts: they say which channels are large. All 205 would choose other exact channels for the portable
-/// model, and its least cosine would be 0.99405 instead of 0.99533.
+/// The number of texts, from the start, that determine which channels are large. Using all 205 texts would choose other
+/// exact channels for the portable model and lower its minimum cosine from 0.99533 to 0.99405.
 const TEXTS_FOR_CHANNELS: usize = 41;
-/// Tokens whose inputs are kept: with the usual tokenisers there are no more. One of all-mpnet-base-v2 takes 129 kB.
-const MOST_TOKENS: usize = 4096;
-/// Tokens of one text whose inputs are kept: a few long texts are not to outweigh many short ones.
-const MOST_TOKENS_OF_TEXT: usize = 48;
+/// Maximum number of tokens whose inputs are kept; common tokenizers do not reach it. A token of all-mpnet-base-v2 takes
+/// 129 kB.
+const MAX_TOKENS: usize = 4096;
+/// Maximum number of tokens per text, so that a few long texts do not outweigh many short ones.
+const MAX_TOKENS_PER_TEXT: usize = 48;
 
-/// What was seen of the inputs of every linear layer.
+/// Observations of the inputs of all linear layers.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Calibration(BTreeMap<(usize, LinearInput), Seen>);
+pub(crate) struct Calibration(BTreeMap<(usize, LinearInput), Observed>);
 
-/// What was seen of one input.
+/// Observations of one input.
 #[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    /// The largest magnitude of every channel, in all tokens of some texts.
+struct Observed {
+    /// The largest magnitude of each channel over all tokens of some texts.
     largest: Vec<f32>,
-    /// `[tokens, channels]`, of some tokens.
+    /// `[tokens, channels]` of some tokens.
     rows: Vec<f16>,
 }
 
@@ -41,18 +40,16 @@ struct Seen {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "each variant is the error of one step")]
 pub enum CalibrateError {
-    #[error("the model for calibration: {0}")]
-    Write(#[from] WriteError),
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error("a text for calibration {0}")]
+    #[error("a calibration text {0}")]
     Tokenize(#[from] TokenizeError),
-    #[error("calibration: {0}")]
+    #[error("calibration failed: {0}")]
     Inference(#[from] InferenceError),
 }
 
 impl Calibration {
-    /// Runs an observed graph's model.
+    /// Runs `model`, whose graph is observed.
     ///
     /// # Errors
     /// [`CalibrateError`].
@@ -85,7 +82,7 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// Takes in the magnitudes of a text's `rows` of an input, `[tokens, channels]` row-major.
+    /// Adds the magnitudes in `rows` of an input, `[tokens, channels]` row-major, of one text.
     pub(super) fn measure_channels(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32]) {
         let largest = &mut self.of(layer, input, channels).largest;
         for row in rows.chunks_exact(channels.max(1)) {
@@ -93,24 +90,24 @@ impl Calibration {
         }
     }
 
-    /// Keeps some of a text's `rows` of an input, `[tokens, channels]` row-major.
+    /// Keeps some of the `rows` of an input, `[tokens, channels]` row-major, of one text.
     pub(super) fn keep(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32]) {
         let kept = &mut self.of(layer, input, channels).rows;
         let rows = rows.chunks_exact(channels.max(1));
-        let step = rows.len().div_ceil(MOST_TOKENS_OF_TEXT).max(1);
-        let room = MOST_TOKENS * channels - kept.len();
-        // What is beyond half precision's range is as good as its largest number here, and can be added up.
+        let step = rows.len().div_ceil(MAX_TOKENS_PER_TEXT).max(1);
+        let capacity = MAX_TOKENS * channels - kept.len();
+        // Values beyond the range of half precision are clamped: infinities would spoil sums.
         let half = |value: &f32| f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
-        kept.extend(rows.step_by(step).flatten().take(room).map(half));
+        kept.extend(rows.step_by(step).flatten().take(capacity).map(half));
     }
 
-    fn of(&mut self, layer: usize, input: LinearInput, channels: usize) -> &mut Seen {
-        // All at once, so that growing leaves no holes in memory.
-        let rows = || Vec::with_capacity(MOST_TOKENS * channels);
-        self.0.entry((layer, input)).or_insert_with(|| Seen { largest: vec![0.0; channels], rows: rows() })
+    fn of(&mut self, layer: usize, input: LinearInput, channels: usize) -> &mut Observed {
+        // Allocated at full capacity: growing would fragment memory.
+        let rows = || Vec::with_capacity(MAX_TOKENS * channels);
+        self.0.entry((layer, input)).or_insert_with(|| Observed { largest: vec![0.0; channels], rows: rows() })
     }
 
-    /// The `count` largest channels of an input, at most a quarter of all, in ascending order.
+    /// The `count` largest channels of an input, but at most a quarter of all, in ascending order.
     pub(super) fn largest_channels(&self, layer: usize, input: LinearInput, count: usize) -> Vec<usize> {
         let largest = self.largest(layer, input);
         let mut order: Vec<usize> = (0..largest.len()).collect();
@@ -120,19 +117,19 @@ impl Calibration {
         order
     }
 
-    /// Channels of an input.
+    /// The number of channels of an input.
     pub(super) fn width(&self, layer: usize, input: LinearInput) -> usize {
         self.largest(layer, input).len()
     }
 
-    /// The largest magnitude of every channel of an input.
+    /// The largest magnitude of each channel of an input.
     pub(super) fn largest(&self, layer: usize, input: LinearInput) -> &[f32] {
-        self.0.get(&(layer, input)).map_or(&[], |seen| &seen.largest)
+        self.0.get(&(layer, input)).map_or(&[], |observed| &observed.largest)
     }
 
-    /// The rows of an input that were kept.
+    /// The kept rows of an input.
     pub(super) fn rows(&self, layer: usize, input: LinearInput) -> Rows<'_> {
-        let values = self.0.get(&(layer, input)).map_or(&[][..], |seen| &seen.rows);
+        let values = self.0.get(&(layer, input)).map_or(&[][..], |observed| &observed.rows);
         Rows { values, channels: self.width(layer, input) }
     }
 }

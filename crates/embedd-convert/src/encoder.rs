@@ -1,6 +1,6 @@
-//! The encoder as every supported architecture has it, described once; lowering turns it into a graph.
+//! One description of an encoder for all supported architectures. Lowering turns it into a graph.
 //!
-//! An architecture is a table from its tensors' names to this description.
+//! Each architecture maps its tensor names to this description.
 
 use embedd_model::bundle::Pooling;
 
@@ -8,148 +8,150 @@ use super::source::Source;
 use super::weights::{Tensor, Weights, WeightsError};
 
 mod bert;
+mod linear_input;
 mod mpnet;
 pub(crate) mod relative_position;
 
+pub(crate) use linear_input::{LinearInput, observed_output};
 use relative_position::bucket;
 
-/// The `model_type`s that can be converted.
+/// The supported values of `model_type`.
 pub(crate) const ARCHITECTURES: [&str; 2] = ["mpnet", "bert"];
 
-/// A transformer encoder with post-layer normalisation, and the pooling behind it.
+/// A transformer encoder with post-layer normalization, and its pooling.
 #[derive(Debug)]
 pub(crate) struct Encoder<'w> {
     /// The `model_type`.
-    pub architecture: &'static str,
-    /// Components of a token's state.
-    pub hidden_size: usize,
-    /// Attention heads; each has `hidden_size / heads` components.
-    pub heads: usize,
-    /// Tokens of a text that the position embeddings allow, special tokens included.
-    pub position_limit: usize,
-    /// The epsilon of every layer normalisation.
-    pub layer_norm_eps: f32,
+    pub(crate) architecture: &'static str,
+    /// Channels of a token's hidden state.
+    pub(crate) hidden_size: usize,
+    /// Attention heads of `hidden_size / heads` channels each.
+    pub(crate) heads: usize,
+    /// Maximum number of tokens that the position embeddings allow, including special tokens.
+    pub(crate) position_limit: usize,
+    /// Epsilon of all layer norms.
+    pub(crate) layer_norm_eps: f32,
     /// Float32 `[vocabulary, hidden_size]`.
-    pub word_embeddings: Tensor<'w>,
-    /// Where a token's position embedding comes from.
-    pub positions: Positions<'w>,
-    /// Over the sum of the embeddings.
-    pub embedding_norm: LayerNorm<'w>,
-    /// Attention by distance, where the architecture has it.
-    pub relative_attention: Option<RelativeAttention<'w>>,
-    /// From the input on.
-    pub layers: Vec<Layer<'w>>,
-    /// How token states become one vector.
-    pub pooling: Pooling,
+    pub(crate) word_embeddings: Tensor<'w>,
+    pub(crate) positions: Positions<'w>,
+    /// Applied to the sum of the embeddings.
+    pub(crate) embedding_norm: LayerNorm<'w>,
+    /// The relative position bias, if the architecture has one.
+    pub(crate) relative_attention: Option<RelativeAttention<'w>>,
+    /// In order, starting at the input.
+    pub(crate) layers: Vec<Layer<'w>>,
+    /// How the hidden states of the tokens become one vector.
+    pub(crate) pooling: Pooling,
 }
 
 /// Absolute position embeddings.
 #[derive(Debug)]
 pub(crate) enum Positions<'w> {
-    /// The n-th token has row n; `token_type` is added to each (every token is of the first type).
+    /// Token n uses row n. The first row of `token_types` is added to each (all tokens are of the first type).
     Sequential {
         /// `[positions, hidden_size]`.
         table: Tensor<'w>,
-        /// `[types, hidden_size]`, of which row 0 is used.
+        /// `[types, hidden_size]`; only row 0 is used.
         token_types: Tensor<'w>,
     },
-    /// The n-th token that is not padding has row `padding + n`, counted from 1; padding has row `padding`.
+    /// The n-th token that is not padding, counted from 1, uses row `padding + n`; padding uses row `padding`.
     ///
-    /// A text can contain the padding token: it takes no position then, as in the model's own code.
+    /// A text can contain the padding token. It takes no position then, as in the original implementation.
     SkippingPadding {
         /// `[positions, hidden_size]`.
         table: Tensor<'w>,
-        /// The padding token's id, and its row.
+        /// The padding token's id, which is also its row.
         padding: usize,
     },
 }
 
-/// A bias to the attention scores that depends on the distance of two tokens.
+/// A bias of the attention scores that depends on the distance between two tokens.
 #[derive(Debug)]
 pub(crate) struct RelativeAttention<'w> {
     /// `[buckets, heads]`.
-    pub table: Tensor<'w>,
-    /// Ranges of distances that share a row.
-    pub buckets: usize,
+    pub(crate) table: Tensor<'w>,
+    /// Number of buckets: distance ranges that share a row.
+    pub(crate) buckets: usize,
 }
 
-/// `weight x + bias`: weight `[out, in]`, bias `[out]`.
+/// `weight x + bias`.
 #[derive(Debug)]
 pub(crate) struct Linear<'w> {
     /// `[out, in]`.
-    pub weight: Tensor<'w>,
+    pub(crate) weight: Tensor<'w>,
     /// `[out]`.
-    pub bias: Tensor<'w>,
+    pub(crate) bias: Tensor<'w>,
 }
 
-/// Normalisation over a token's components.
+/// Layer norm over a token's channels.
 #[derive(Debug)]
 pub(crate) struct LayerNorm<'w> {
     /// `[hidden_size]`.
-    pub weight: Tensor<'w>,
+    pub(crate) weight: Tensor<'w>,
     /// `[hidden_size]`.
-    pub bias: Tensor<'w>,
+    pub(crate) bias: Tensor<'w>,
 }
 
-/// One layer: attention, then a feed-forward network with GELU; each followed by residual and normalisation.
+/// One layer: attention, then a feed-forward network with GELU; each followed by a residual and a layer norm.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are the parts of a transformer layer")]
 pub(crate) struct Layer<'w> {
-    pub query: Linear<'w>,
-    pub key: Linear<'w>,
-    pub value: Linear<'w>,
-    pub attention_output: Linear<'w>,
-    pub attention_norm: LayerNorm<'w>,
-    pub intermediate: Linear<'w>,
-    pub output: Linear<'w>,
-    pub output_norm: LayerNorm<'w>,
+    pub(crate) query: Linear<'w>,
+    pub(crate) key: Linear<'w>,
+    pub(crate) value: Linear<'w>,
+    pub(crate) attention_output: Linear<'w>,
+    pub(crate) attention_norm: LayerNorm<'w>,
+    pub(crate) intermediate: Linear<'w>,
+    pub(crate) output: Linear<'w>,
+    pub(crate) output_norm: LayerNorm<'w>,
 }
 
-/// Why a source cannot be described as an [`Encoder`].
+/// Why a source cannot be described as an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
-    /// No table for this `model_type`.
+    /// The `model_type` is not supported.
     #[error(
-        "{path}: model_type `{model_type}` is not supported; the supported ones are: {}",
+        "{path}: model_type `{model_type}` is not supported; supported types are {}",
         ARCHITECTURES.join(", ")
     )]
     UnknownArchitecture {
         /// The config.json.
         path: std::path::PathBuf,
-        /// What it says.
+        /// The value of the field.
         model_type: String,
     },
-    /// The configuration and the weights speak of different models.
+    /// The configuration does not match the weights.
     #[error("{config} and {weights} disagree: {what}")]
     Disagreement {
         /// The config.json.
         config: std::path::PathBuf,
         /// The safetensors file.
         weights: std::path::PathBuf,
-        /// In what.
+        /// The difference.
         what: String,
     },
-    /// A tensor is missing or not as it should be.
+    /// A tensor is missing or has the wrong shape or type.
     #[error(transparent)]
     Weights(#[from] WeightsError),
 }
 
 impl Positions<'_> {
-    /// The table that a token's row is looked up in.
+    /// The position embeddings.
     pub(crate) fn table(&self) -> &Tensor<'_> {
         match self {
             Self::Sequential { table, .. } | Self::SkippingPadding { table, .. } => table,
         }
     }
 
-    /// The table's values, `[positions, hidden_size]`. Every token is of type 0, so that type's row is in them.
+    /// The table's values, `[positions, hidden_size]`, with the first token type's row added.
     ///
     /// # Errors
     /// [`WeightsError`].
     pub(crate) fn rows(&self) -> Result<Vec<f32>, WeightsError> {
         let mut rows = self.table().read()?;
         if let Self::Sequential { table, token_types } = self {
-            let (types, width) = (token_types.read()?, table.shape()[1]);
+            let types = token_types.read()?;
+            let width = table.shape()[1];
             for row in rows.chunks_exact_mut(width) {
                 row.iter_mut().zip(&types[..width]).for_each(|(value, kind)| *value += kind);
             }
@@ -159,12 +161,13 @@ impl Positions<'_> {
 }
 
 impl RelativeAttention<'_> {
-    /// Row-major `[heads, 2 farthest + 1]`: column `c` is for keys at distance `c - farthest`.
+    /// Row-major `[heads, 2 * farthest + 1]`: column `c` is for keys at distance `c - farthest`.
     ///
     /// # Errors
     /// [`WeightsError`].
     pub(crate) fn by_distance(&self, farthest: usize) -> Result<Vec<f32>, WeightsError> {
-        let (table, heads) = (self.table.read()?, self.table.shape()[1]);
+        let table = self.table.read()?;
+        let heads = self.table.shape()[1];
         let farthest = farthest as i32;
         let columns: Vec<usize> = (-farthest..=farthest).map(|distance| bucket(distance, self.buckets)).collect();
         Ok((0..heads)
@@ -175,7 +178,7 @@ impl RelativeAttention<'_> {
 }
 
 impl<'w> Encoder<'w> {
-    /// Describes the source's encoder; every tensor that it needs is there and has its shape.
+    /// Describes the source's encoder and checks that all its tensors exist with the right shapes.
     ///
     /// # Errors
     /// [`EncoderError`].
@@ -192,22 +195,17 @@ impl<'w> Encoder<'w> {
         }
     }
 
-    /// How far apart two tokens of a text can be.
+    /// The maximum distance between two tokens of a text.
     pub(crate) fn farthest(&self) -> usize {
         self.position_limit - 1
     }
-
-    /// Components of a head.
-    pub(crate) fn head_size(&self) -> usize {
-        self.hidden_size / self.heads
-    }
 }
 
-/// Looks tensors up under the prefix that the file uses.
+/// Finds tensors under the prefix that the file uses.
 struct Reader<'s, 'w> {
     source: &'s Source,
     weights: &'w Weights,
-    /// Some checkpoints put everything under the name of the model within a larger one, such as `bert.`.
+    /// Checkpoints of larger models have a prefix such as `bert.`.
     prefix: String,
 }
 
@@ -260,7 +258,7 @@ impl<'s, 'w> Reader<'s, 'w> {
         self.tensor("embeddings.position_embeddings.weight", &shape, "max_position_embeddings and hidden_size")
     }
 
-    /// Weights of more layers than the configuration has would be left out silently: a different model.
+    /// Silently ignoring layers that only the weights have would give a different model.
     fn check_layer_count(&self) -> Result<(), EncoderError> {
         let start = format!("{}encoder.layer.", self.prefix);
         let highest = self
@@ -275,7 +273,7 @@ impl<'s, 'w> Reader<'s, 'w> {
             return Err(EncoderError::Disagreement {
                 config: self.source.path("config.json"),
                 weights: self.weights.path().to_owned(),
-                what: format!("num_hidden_layers is {in_config}, but there are tensors of {in_weights} layers"),
+                what: format!("num_hidden_layers is {in_config}, but the weights have {in_weights} layers"),
             });
         }
         Ok(())

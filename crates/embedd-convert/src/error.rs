@@ -1,4 +1,4 @@
-//! Why a conversion failed.
+//! Errors of a conversion.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use embedd_model::engine::LoadError;
 use embedd_model::reference::ReferenceError;
 use embedd_model::tokenize::TokenizerError;
 
-/// Why a conversion failed. Nothing is left behind, and an older bundle stays as it was.
+/// Why a conversion failed. No partial bundle remains, and an existing bundle is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
     /// The source's configuration cannot be read.
@@ -26,24 +26,24 @@ pub enum ConvertError {
     /// The source's weights cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The source's weights and configuration do not make an encoder.
+    /// The source's weights and configuration do not describe a supported encoder.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
-    /// The tokeniser does not fit the model.
+    /// The tokenizer does not fit the model.
     #[error("{path}: {reason}")]
     Tokenizer {
         /// The tokenizer.json.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// The tokeniser cannot be used.
+    /// The tokenizer cannot be loaded.
     #[error(transparent)]
     TokenizerFile(#[from] TokenizerError),
-    /// The inputs of linear layers could not be looked at.
+    /// The inputs of linear layers could not be observed.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),
-    /// A model that was written cannot be run.
+    /// A converted model cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The reference set cannot be used.
@@ -52,7 +52,7 @@ pub enum ConvertError {
     /// The models could not be timed.
     #[error(transparent)]
     Benchmark(#[from] BenchmarkError),
-    /// The times of other programs cannot be used.
+    /// The latency file of other programs cannot be used.
     #[error(transparent)]
     Baseline(#[from] BaselineError),
     /// The report could not be written.
@@ -67,26 +67,26 @@ pub enum ConvertError {
     /// The bundle could not be written.
     #[error(transparent)]
     Write(#[from] WriterError),
-    /// The bundle that was written cannot be read.
-    #[error("the bundle that was written cannot be read: {0}")]
+    /// The new bundle cannot be read.
+    #[error("cannot read the new bundle: {0}")]
     Bundle(#[from] BundleError),
 }
 
 /// A model that is too far from the reference.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
-    "the {variant} model ({recipe}) is too far from the reference: least cosine {:.5}, mean {:.5} over {} texts, and \
-     the gate is {:.5}; worst: {}. Another --recipe may do better; --min-cosine moves the gate; --allow-inaccurate \
-     writes the bundle all the same",
+    "the {variant} model ({recipe}) failed the accuracy gate: minimum cosine {:.5}, mean {:.5} over {} texts, threshold \
+     {:.5}; worst: {}. Try another --recipe, change the threshold with --min-cosine, or write the bundle anyway with \
+     --allow-inaccurate",
     accuracy.summary.min_cosine, accuracy.summary.mean_cosine, accuracy.summary.texts, accuracy.summary.threshold,
     worst_texts(accuracy)
 )]
 pub struct GateFailure {
-    /// Which of the bundle's models.
+    /// The model.
     pub variant: Variant,
-    /// How it was quantised.
+    /// Its recipe.
     pub recipe: String,
-    /// The figures.
+    /// Its accuracy.
     pub accuracy: Accuracy,
 }
 

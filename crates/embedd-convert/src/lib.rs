@@ -1,4 +1,4 @@
-//! The conversion path: a sentence-transformers folder in, a proven bundle out.
+//! Converts a sentence-transformers folder into a bundle whose accuracy is proven.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use embedd_model::bundle::{
     Bundle, FP32_FILE, FileRecord, NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE, SourceRecord, Variant,
 };
 use embedd_model::engine::OnnxRuntime;
+use embedd_model::tokenize::Tokenizer;
 
 pub mod baseline;
 pub mod benchmark;
@@ -34,6 +35,7 @@ use calibrate::Calibration;
 use encoder::Encoder;
 pub use error::{ConvertError, GateFailure};
 use native::NativeRecipe;
+use onnx::WeightLocations;
 use portable::Scheme;
 use proof::Proof;
 use recipe::Recipe;
@@ -43,51 +45,51 @@ use weights::Weights;
 pub use writer::WriterError;
 use writer::{BundleWriter, Description, io_error};
 
-/// What the manifest calls the recipe of a model that is not quantised.
+/// The recipe that the manifest records for a model that is not quantized.
 const UNQUANTIZED: &str = "none";
-/// A model that is there only while the bundle is made.
+/// Exists only while the bundle is made.
 const OBSERVED_FILE: &str = "observed.onnx";
-/// As `OBSERVED_FILE`.
+/// Exists only while the bundle is made.
 const TRIED_FILE: &str = "tried.onnx";
-/// What everybody does: the report shows its figures beside ours.
+/// The usual way to quantize: the report shows its figures for comparison.
 const STOCK_RECIPE: Recipe = Recipe::DynamicPerTensor;
 
-/// What to convert, and where to.
+/// What to convert, and where to write it.
 #[derive(Debug, Clone)]
 pub struct Conversion {
-    /// A sentence-transformers folder.
+    /// The sentence-transformers folder.
     pub source: PathBuf,
-    /// The folder that becomes the bundle.
+    /// The folder of the new bundle.
     pub output: PathBuf,
-    /// What the model is called.
+    /// The name of the model, which the manifest records.
     pub name: String,
-    /// Whether a bundle in `output` is replaced.
+    /// Whether to replace an existing bundle in `output`.
     pub replace: bool,
-    /// How the quantised models are made and proven; `None`: there is only the float32 model, and nothing is run.
+    /// How to make the quantized models and measure all of them; `None`: write the float32 model only and run nothing.
     pub proof: Option<ProofPlan>,
 }
 
-/// How the models are made and proven, and what runs them.
+/// How to make and measure the models, and the runtime that runs them.
 #[derive(Debug, Clone)]
 pub struct ProofPlan {
-    /// Runs the models.
+    /// The runtime.
     pub runtime: OnnxRuntime,
-    /// What is made.
+    /// What to make.
     pub making: Making,
 }
 
-/// How the models are quantised, compared, timed and reported on.
+/// How to quantize, compare, time and report the models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Making {
-    /// How the portable model is quantised; `None`: there is none. A native model is made beside an INT8 one.
+    /// How to quantize the portable model; `None`: make no quantized model. An INT8 recipe also makes the native model.
     pub recipe: Option<Recipe>,
-    /// What the models must fulfil.
+    /// The accuracy that the models must reach.
     pub gate: Gate,
-    /// The reference set to compare with; `None`: the one that comes with embedd, where there is one for these weights.
+    /// The reference set to compare with; `None`: the built-in one for these weights, if it exists.
     pub reference: Option<PathBuf>,
-    /// The times of other programs, for the report: what the `baseline` module reads.
+    /// A file with the latency of other programs, for the report; see [`baseline`].
     pub baseline: Option<PathBuf>,
-    /// Whether the models are timed, the stock recipe is tried beside ours, and the report is written.
+    /// Whether to time the models, try the stock recipe for comparison, and write the report.
     pub report: bool,
 }
 
@@ -97,12 +99,12 @@ impl Default for Making {
     }
 }
 
-/// What a model must fulfil to be served and packaged.
+/// The accuracy gate: what a model must reach to be served and packaged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gate {
-    /// The least cosine to PyTorch that a text may have.
+    /// The minimum cosine to PyTorch of every text.
     pub min_cosine: f64,
-    /// Whether a model that fails is written all the same, and marked.
+    /// Whether to write a model that fails, marked as inaccurate.
     pub allow_inaccurate: bool,
 }
 
@@ -112,10 +114,10 @@ impl Default for Gate {
     }
 }
 
-/// Converts: read, describe, lower, write, calibrate, quantise, compare, time, report.
+/// Converts a model: read, describe, lower, write, calibrate, quantize, compare, time, report.
 ///
 /// # Errors
-/// [`ConvertError`], naming the file and the tensor.
+/// [`ConvertError`], with the file and the tensor.
 pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, ConvertError> {
     let mut writer = BundleWriter::create(&conversion.output, conversion.replace)?;
     let source = Source::read(&conversion.source)?;
@@ -126,10 +128,10 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
         writer.copy(&source.path(file), file, required)?;
     }
     let description = describe(conversion, &source, &encoder)?;
-    write_model(&encoder, Scheme::Float32, FP32_FILE, &mut writer, progress)?;
+    let fp32_weights = write_model(&encoder, Scheme::Float32, FP32_FILE, &mut writer, progress)?;
     writer.add_model(Variant::Fp32, FP32_FILE, None, UNQUANTIZED);
     if let Some(plan) = &conversion.proof {
-        prove(plan, &encoder, &source, &description, &mut writer, progress)?;
+        prove(plan, &encoder, &fp32_weights, &source, &description, &mut writer, progress)?;
     }
     writer.finish(&description)?;
     Ok(Bundle::open(&conversion.output)?)
@@ -138,6 +140,7 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
 fn prove(
     plan: &ProofPlan,
     encoder: &Encoder<'_>,
+    fp32_weights: &WeightLocations,
     source: &Source,
     description: &Description,
     writer: &mut BundleWriter,
@@ -146,11 +149,11 @@ fn prove(
     let mut proof = Proof::begin(plan, description, source, progress)?;
     proof.check(Variant::Fp32, writer)?;
     if let Some(recipe) = plan.making.recipe {
-        let calibration = calibrate(encoder, &proof, writer, progress)?;
+        let calibration = calibrate(encoder, fp32_weights, &proof, writer)?;
         write_model(encoder, scheme(recipe, &calibration), PORTABLE_FILE, writer, progress)?;
         writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
         proof.check(Variant::Portable, writer)?;
-        // Who asks for half precision has no use for INT8.
+        // The native model is INT8: pointless for a bundle in half precision.
         if recipe != Recipe::Fp16 {
             write_native(encoder, calibration, writer, progress)?;
             writer.add_model(Variant::Native, NATIVE_FILE, Some(NATIVE_WEIGHTS_FILE), native::RECIPE);
@@ -168,14 +171,18 @@ fn prove(
     proof.report(description, writer)
 }
 
-/// How large the inputs of linear layers become, and some rows of them.
+/// Runs the float32 model to observe the inputs of its linear layers.
+///
+/// The observed graph reads its weights from the float32 model's file.
 fn calibrate(
     encoder: &Encoder<'_>,
+    fp32_weights: &WeightLocations,
     proof: &Proof<'_>,
     writer: &mut BundleWriter,
-    progress: &Progress,
 ) -> Result<Calibration, ConvertError> {
-    write_model(encoder, Scheme::Observed, OBSERVED_FILE, writer, progress)?;
+    let graph = portable::lower_observed(encoder)?;
+    writer
+        .stream(OBSERVED_FILE, |out| graph.write_without_weights(&metadata(encoder), FP32_FILE, fp32_weights, out))?;
     let calibration = proof.calibrate(&writer.path(OBSERVED_FILE), encoder.layers.len())?;
     writer.discard(OBSERVED_FILE)?;
     Ok(calibration)
@@ -195,12 +202,12 @@ fn write_model(
     file: &str,
     writer: &mut BundleWriter,
     progress: &Progress,
-) -> Result<(), ConvertError> {
+) -> Result<WeightLocations, ConvertError> {
     let graph = portable::lower(encoder, scheme)?;
     let task = progress.task(&format!("writing {file}"), Some(graph.weight_bytes()), Unit::Bytes);
-    writer.stream(file, |out| graph.write(&metadata(encoder), out, |bytes| task.advance(bytes)))?;
+    let weights = writer.stream(file, |out| graph.write(&metadata(encoder), out, |bytes| task.advance(bytes)))?;
     task.finish();
-    Ok(())
+    Ok(weights)
 }
 
 fn write_native(
@@ -211,7 +218,7 @@ fn write_native(
 ) -> Result<(), ConvertError> {
     let recipe = NativeRecipe::default();
     let rounded = native::round(encoder, &calibration, &recipe, progress)?;
-    // Hundreds of megabytes that nothing needs any more.
+    // Hundreds of megabytes that are no longer needed.
     drop(calibration);
     let native = native::lower(encoder, &rounded, &recipe);
     let task = progress.task(&format!("writing {NATIVE_WEIGHTS_FILE}"), Some(native.weights.bytes()), Unit::Bytes);
@@ -221,7 +228,7 @@ fn write_native(
     Ok(())
 }
 
-/// What a graph says of itself.
+/// The metadata of an ONNX file.
 fn metadata(encoder: &Encoder<'_>) -> [(&'static str, String); 2] {
     [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())]
 }
@@ -250,32 +257,26 @@ fn record(source: &Source) -> Result<SourceRecord, ConvertError> {
     Ok(SourceRecord { weights_sha256, files })
 }
 
-/// Whether a bundle was converted from the folder as it is now.
+/// Whether a bundle was converted from the folder's current contents.
 ///
 /// # Errors
-/// What reading one of the folder's files failed with.
+/// [`ConvertError`] if one of the folder's files cannot be read.
 pub fn is_current(bundle: &Bundle, folder: &Path) -> Result<bool, ConvertError> {
     Ok(record(&Source::read(folder)?)? == bundle.manifest().source)
 }
 
-/// A token id beyond the embedding table would make the server fail on some texts only.
+/// A token id beyond the embedding table would make inference fail, but only for some texts.
 fn check_tokenizer(source: &Source) -> Result<(), ConvertError> {
     let path = source.path("tokenizer.json");
-    let wrong = |reason: String| ConvertError::Tokenizer { path: path.clone(), reason };
-    let tokenizer = load_tokenizer(&path).map_err(wrong)?;
+    let tokenizer = Tokenizer::read(&path, 0, source.lowercase)?;
     let rows = source.config.vocab_size;
-    let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
+    let highest = tokenizer.max_id() as usize;
     if highest >= rows {
-        return Err(wrong(format!(
-            "it has the token id {highest}, but vocab_size in config.json allows 0 to {}",
-            rows - 1
-        )));
+        let reason =
+            format!("the largest token id is {highest}, but vocab_size in config.json allows 0 to {}", rows - 1);
+        return Err(ConvertError::Tokenizer { path, reason });
     }
     Ok(())
-}
-
-fn load_tokenizer(path: &Path) -> Result<tokenizers::Tokenizer, String> {
-    tokenizers::Tokenizer::from_file(path).map_err(|error| format!("it is no tokeniser: {error}"))
 }
 
 #[cfg(test)]

@@ -1,27 +1,28 @@
-//! The machine that figures were measured on. What cannot be found out is left out.
+//! Describes the machine that measurements were made on. Unknown properties are omitted.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use embedd_kernels::{CpuInstructions, Feature};
 
-/// A machine, and when and with what it was measured.
+/// A machine, the software versions, and the date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The CPU's name.
+    /// The CPU model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
-    /// Cores of the machine, without their second threads.
+    /// Physical cores of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<usize>,
     /// CPUs that this process may use.
     pub cpus_available: usize,
-    /// The widest instruction set that matters, as the server names it.
+    /// The widest supported instruction set, by the server's name for it.
     pub instruction_set: String,
-    /// All instruction sets that matter, as the system names them.
+    /// All relevant instruction sets, by the operating system's names for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub instruction_sets: Vec<String>,
     /// The operating system and the architecture.
@@ -30,12 +31,12 @@ pub struct Machine {
     pub embedd: String,
     /// Version of ONNX Runtime.
     pub onnxruntime: String,
-    /// When this was recorded, in UTC: `2026-01-31T12:00:00Z`.
+    /// Date and time in UTC, such as `2026-01-31T12:00:00Z`.
     pub date: String,
 }
 
 impl Machine {
-    /// This machine, now.
+    /// The current machine and date.
     pub fn now(onnxruntime: &str) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         Self {
@@ -51,7 +52,7 @@ impl Machine {
         }
     }
 
-    /// The CPU's name, or that it is not known.
+    /// The CPU model, or `unknown`.
     pub fn cpu_name(&self) -> &str {
         self.cpu.as_deref().unwrap_or("unknown")
     }
@@ -68,7 +69,7 @@ fn cpu_name(cpuinfo: &str) -> Option<String> {
     named.map(str::to_owned).or_else(part)
 }
 
-/// Pairs of socket and core: the threads of one core share them.
+/// Counts pairs of socket and core, which the threads of one core share.
 fn cores(cpuinfo: &str) -> Option<usize> {
     let pairs: BTreeSet<_> = values(cpuinfo, "physical id").zip(values(cpuinfo, "core id")).collect();
     (!pairs.is_empty()).then_some(pairs.len())
@@ -94,30 +95,17 @@ fn operating_system() -> String {
     format!("{name}{kernel}, {}", std::env::consts::ARCH)
 }
 
-/// A time as `2026-01-31T12:00:00Z`; times before 1970 are told as its beginning.
 fn utc(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let time = OffsetDateTime::from(time);
+    let (year, month, day) = time.to_calendar_date();
+    let month = u8::from(month);
+    let (hour, minute, second) = time.to_hms();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of a day counted from 1970-01-01, after Howard Hinnant's `civil_from_days`: years begin in
-/// March, so that a leap day is the last of its year.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
@@ -126,7 +114,7 @@ mod tests {
                            0\ncore id\t\t: 0\nflags\t\t: fpu avx2\n";
 
     #[test]
-    fn a_cpu_is_described_by_what_the_system_tells() {
+    fn the_cpu_is_described_from_cpuinfo() {
         assert_eq!(cpu_name(CPUINFO).as_deref(), Some("A CPU @ 2 GHz"));
         assert_eq!(cores(CPUINFO), Some(1));
         assert_eq!(instruction_sets(CPUINFO), ["avx2", "avx512f", "avx512_vnni"]);
@@ -136,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn days_are_those_of_the_calendar() {
+    fn dates_are_formatted_in_utc() {
         let at = |seconds| utc(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(at(0), "1970-01-01T00:00:00Z");
         assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");

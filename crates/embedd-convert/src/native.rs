@@ -1,18 +1,16 @@
-//! Lowers the encoder to embedd's own operators: a small graph without weights, and the packed weights in a file of
-//! their own.
+//! Lowers the encoder to embedd's own operators: a small graph without weights, and a second file with the packed
+//! weights.
 //!
-//! The graph's operators are of the domain `embedd`; each finds its tensors in the weights' file by their names
-//! ([`native_io`]). Between them the channels of the states are in an order of their own (see [`order`]), which is
-//! undone at the end.
+//! The graph's operators are in the domain `embedd`; each finds its tensors in the weights file by name ([`native_io`]).
+//! Inside the graph the channels of the hidden states are reordered (see [`order`]), which is undone at the end.
 
 use std::sync::Arc;
 
 use safetensors::Dtype;
 
-use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions};
+use super::encoder::{Encoder, Layer, LayerNorm, Linear, LinearInput, Positions};
 use super::gptq::Rounded;
 use super::onnx::{Attribute, Dim, GraphBuilder, Value};
-use super::portable::LinearInput;
 use super::quantize;
 use crate::onnx_proto::tensor_proto::DataType;
 use embedd_kernels::RowLayout;
@@ -32,27 +30,28 @@ pub(super) use recipe::NativeRecipe;
 use rounding::linears;
 pub(super) use rounding::{RoundedLayers, round};
 
-/// What the manifest calls the recipe.
+/// The recipe's name in the manifest.
 pub(super) const RECIPE: &str = "int8-groups";
-/// Of its weights.
+/// Type of most of its weights.
 pub(super) const PRECISION: &str = "int8";
 
-/// The two files of the native model, not yet written.
+/// The contents of the native model's two files.
 pub(super) struct NativeModel<'w> {
     /// Inputs `input_ids` `[tokens]` and `text_offsets` `[texts + 1]`, int64; output `pooled_embedding`, float32
     /// `[texts, hidden]`.
     pub(super) graph: GraphBuilder<'w>,
-    /// The tensors that the graph's operators name.
+    /// The tensors that the graph's operators refer to.
     pub(super) weights: TensorFile<'w>,
 }
 
-/// The native model of weights that [`round`] has rounded by the same recipe.
+/// The native model of weights that [`round`] has rounded with the same recipe.
 pub(super) fn lower<'w>(
     encoder: &'w Encoder<'w>,
     rounded: &'w RoundedLayers,
     recipe: &'w NativeRecipe,
 ) -> NativeModel<'w> {
-    let (graph, weights) = (GraphBuilder::new(encoder.architecture), TensorFile::default());
+    let graph = GraphBuilder::new(encoder.architecture);
+    let weights = TensorFile::default();
     let mut lowering = Lowering { graph, weights, encoder, recipe, rounded, orders: &rounded.orders };
     let ids = lowering.graph.input(graph_io::INPUT_IDS, DataType::Int64, &[Dim::Named("tokens")]);
     let offsets = lowering.graph.input(graph_io::TEXT_OFFSETS, DataType::Int64, &[Dim::Named("offsets")]);
@@ -62,7 +61,7 @@ pub(super) fn lower<'w>(
         states = lowering.layer(index, layer, &states, &offsets);
     }
     let pooled = lowering.pool(&states, &offsets);
-    let pooled = lowering.in_the_models_order(pooled);
+    let pooled = lowering.restore_channel_order(pooled);
 
     let Lowering { mut graph, weights, .. } = lowering;
     let shape = [Dim::Named("texts"), Dim::Fixed(encoder.hidden_size)];
@@ -79,7 +78,7 @@ struct Lowering<'w> {
     orders: &'w Orders,
 }
 
-/// What a linear layer is made of. Several linear layers of one input are one whose outputs stand one behind the other.
+/// A fused linear layer: the linear layers that share an input, with concatenated outputs.
 struct LinearLayer<'w> {
     prefix: String,
     linears: Vec<&'w Linear<'w>>,
@@ -88,19 +87,19 @@ struct LinearLayer<'w> {
     outputs: Arc<ChannelOrder>,
 }
 
-/// What follows a product in the same operator.
-enum Behind<'a, 'w> {
-    Nothing,
+/// What the operator applies to the product.
+enum Epilogue<'a, 'w> {
+    None,
     Gelu,
-    /// The sum with a residual, normalised.
+    /// Adds a residual and applies a layer norm.
     Norm(&'a Value, &'w LayerNorm<'w>),
 }
 
-impl Behind<'_, '_> {
+impl Epilogue<'_, '_> {
     fn activation(&self) -> &'static str {
         match self {
             Self::Gelu => activation::GELU,
-            Self::Nothing | Self::Norm(..) => activation::NONE,
+            Self::None | Self::Norm(..) => activation::NONE,
         }
     }
 }
@@ -109,7 +108,8 @@ impl<'w> Lowering<'w> {
     /// `[tokens, hidden]`
     fn embed(&mut self, ids: &Value, offsets: &Value) -> Value {
         let Encoder { word_embeddings, positions, hidden_size, .. } = self.encoder;
-        let (vocabulary, hidden) = (word_embeddings.shape()[0], *hidden_size);
+        let vocabulary = word_embeddings.shape()[0];
+        let hidden = *hidden_size;
         let order = self.orders.hidden();
         let group = self.recipe.word_group;
         let shapes = [
@@ -141,26 +141,27 @@ impl<'w> Lowering<'w> {
     }
 
     fn layer(&mut self, index: usize, layer: &'w Layer<'w>, states: &Value, offsets: &Value) -> Value {
-        let (hidden, inner) = (self.orders.hidden(), self.orders.inner(index));
+        let hidden = self.orders.hidden();
+        let inner = self.orders.inner(index);
         let linear = |kind: LinearInput, part: &str, outputs| {
             let linears = linears(layer, kind);
             let input = self.recipe.input(kind).layout(linears[0].weight.shape()[1]);
             let prefix = format!("layer.{index}/{part}");
             LinearLayer { prefix, linears, input, weights: &self.rounded.weights[&(index, kind)], outputs }
         };
-        let qkv = linear(LinearInput::Attention, "attention/qkv", Arc::new(ChannelOrder::Models));
+        let qkv = linear(LinearInput::Attention, "attention/qkv", Arc::new(ChannelOrder::Source));
         let context = linear(LinearInput::AttentionOutput, "attention_output", Arc::clone(&hidden));
         let intermediate = linear(LinearInput::Intermediate, "intermediate", inner);
         let output = linear(LinearInput::Output, "output", hidden);
 
-        let qkv = self.linear(qkv, states, &Behind::Nothing);
+        let qkv = self.linear(qkv, states, &Epilogue::None);
         let attended = self.attention(&format!("layer.{index}/attention"), &qkv, offsets);
-        let states = self.linear(context, &attended, &Behind::Norm(states, &layer.attention_norm));
-        let inner = self.linear(intermediate, &states, &Behind::Gelu);
-        self.linear(output, &inner, &Behind::Norm(&states, &layer.output_norm))
+        let states = self.linear(context, &attended, &Epilogue::Norm(states, &layer.attention_norm));
+        let inner = self.linear(intermediate, &states, &Epilogue::Gelu);
+        self.linear(output, &inner, &Epilogue::Norm(&states, &layer.output_norm))
     }
 
-    fn linear(&mut self, layer: LinearLayer<'w>, input: &Value, behind: &Behind<'_, 'w>) -> Value {
+    fn linear(&mut self, layer: LinearLayer<'w>, input: &Value, epilogue: &Epilogue<'_, 'w>) -> Value {
         let LinearLayer { prefix, linears, input: layout, weights, outputs } = layer;
         let count = weights.outputs;
         let shapes = layout.packed_shapes(count);
@@ -182,10 +183,10 @@ impl<'w> Lowering<'w> {
             number(attribute::OUTPUTS, count),
             number(attribute::SPLIT, layout.split),
             number(attribute::GROUP, layout.group),
-            Attribute::Text(attribute::ACTIVATION, behind.activation()),
+            Attribute::Text(attribute::ACTIVATION, epilogue.activation()),
         ];
         let mut operands = vec![input];
-        if let Behind::Norm(residual, norm) = behind {
+        if let Epilogue::Norm(residual, norm) = epilogue {
             operands.push(residual);
             attributes.push(Attribute::Float(attribute::EPSILON, self.encoder.layer_norm_eps));
             self.norm(&prefix, norm);
@@ -206,20 +207,20 @@ impl<'w> Lowering<'w> {
         self.graph.node_in(native_io::DOMAIN, name, operator::ATTENTION, &[qkv, offsets], &attributes)
     }
 
-    /// One vector a text, not normalised: `[texts, hidden]`.
+    /// One vector per text, not normalized: `[texts, hidden]`.
     fn pool(&mut self, states: &Value, offsets: &Value) -> Value {
         let attributes = [Attribute::Text(attribute::POOLING, self.encoder.pooling.name())];
         self.graph.node_in(native_io::DOMAIN, "pooled", operator::POOL, &[states, offsets], &attributes)
     }
 
-    fn in_the_models_order(&mut self, pooled: Value) -> Value {
-        let Some(places) = self.orders.hidden().places() else { return pooled };
-        let places: Vec<i64> = places.into_iter().map(|place| place as i64).collect();
-        let places = self.graph.integers(&places, &[places.len()]);
-        self.graph.node("pooled/ordered", "Gather", &[&pooled, &places], &[Attribute::Int("axis", 1)])
+    fn restore_channel_order(&mut self, pooled: Value) -> Value {
+        let Some(positions) = self.orders.hidden().positions() else { return pooled };
+        let positions: Vec<i64> = positions.into_iter().map(|position| position as i64).collect();
+        let positions = self.graph.integers(&positions, &[positions.len()]);
+        self.graph.node("pooled/ordered", "Gather", &[&pooled, &positions], &[Attribute::Int("axis", 1)])
     }
 
-    /// The tensors of a normalisation of the states, behind what `prefix` names.
+    /// Adds the tensors of the layer norm that follows the operator `prefix`.
     fn norm(&mut self, prefix: &str, norm: &'w LayerNorm<'w>) {
         for (part, source) in [(tensor::NORM_WEIGHT, &norm.weight), (tensor::NORM_BIAS, &norm.bias)] {
             let order = self.orders.hidden();

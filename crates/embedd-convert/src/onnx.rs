@@ -5,48 +5,37 @@ use std::io::{self, Write};
 
 use half::f16;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::weights::WeightsError;
 use crate::onnx_proto::tensor_proto::DataType;
 use crate::onnx_proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 
+mod initializer;
 mod parts;
 
+pub(crate) use initializer::WeightLocations;
+use initializer::{Fill, Initializer, WeightLocation, field_start, write_field_start};
 use parts::value_info;
 pub(crate) use parts::{Attribute, Dim};
 
-/// IR version 8 is the first that knows opset 17, whose LayerNormalization is the newest thing needed.
+/// The first IR version for opset 17, which adds LayerNormalization.
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
-/// The version of every domain but the standard one.
+/// The version of all domains except the standard one.
 const DOMAIN_OPSET: i64 = 1;
-/// The domain of ONNX Runtime's own fused operators.
+/// The domain of ONNX Runtime's fused operators.
 pub(crate) const MICROSOFT: &str = "com.microsoft";
-/// Protobuf readers refuse messages from here on.
+/// Protobuf readers reject larger messages.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
-/// Field numbers of the format, for what is written by hand.
+/// The number of the field that is not encoded by prost.
 const MODEL_GRAPH: u32 = 7;
-const GRAPH_INITIALIZER: u32 = 5;
-const TENSOR_RAW_DATA: u32 = 9;
 
-/// A value in the graph, by its unique name.
+/// The unique name of a value in the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Value(String);
 
-/// A weight's values, made when it is written.
-pub(crate) type Fill<'w> = Box<dyn Fn() -> Result<Vec<u8>, WeightsError> + 'w>;
-
-/// A weight of the graph.
-struct Initializer<'w> {
-    /// Without `raw_data`.
-    header: TensorProto,
-    raw_bytes: u64,
-    fill: Fill<'w>,
-}
-
-/// A graph under construction: every method adds one thing and gives back the value that it makes.
+/// A graph under construction. Each method adds one element and returns its value.
 #[derive(Default)]
 pub(crate) struct GraphBuilder<'w> {
     graph: GraphProto,
@@ -57,15 +46,23 @@ pub(crate) struct GraphBuilder<'w> {
 /// Why a model could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The stream failed.
+    /// Writing failed.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// A weight could not be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The format has a limit.
-    #[error("the model would take {0} bytes, and an ONNX file may have {MAX_MODEL_BYTES} at most")]
+    /// The model exceeds the format's limit.
+    #[error("the model is too large: {0} bytes; an ONNX file can have at most {MAX_MODEL_BYTES}")]
     TooLarge(u64),
+    /// A weight is not in the file that it should be read from.
+    #[error("{file} has no weight `{name}` of the same size")]
+    NotInFile {
+        /// The weight.
+        name: String,
+        /// The ONNX file.
+        file: String,
+    },
 }
 
 impl<'w> GraphBuilder<'w> {
@@ -74,7 +71,7 @@ impl<'w> GraphBuilder<'w> {
         Self { graph: GraphProto { name: name.to_owned(), ..Default::default() }, ..Self::default() }
     }
 
-    /// An input; [`Dim::Named`] stands for a dimension that varies.
+    /// An input.
     pub(crate) fn input(&mut self, name: &str, data_type: DataType, dims: &[Dim<'_>]) -> Value {
         self.graph.input.push(value_info(name, data_type, dims));
         Value(name.to_owned())
@@ -93,7 +90,7 @@ impl<'w> GraphBuilder<'w> {
         self.graph.output.push(value_info(name, data_type, dims));
     }
 
-    /// A float32 weight whose values `fill` makes when they are written.
+    /// A float32 weight. `fill` is called when the weight is written.
     pub(crate) fn weight(
         &mut self,
         name: &str,
@@ -104,7 +101,8 @@ impl<'w> GraphBuilder<'w> {
         self.initializer(name, DataType::Float, dims, size_of::<f32>(), Box::new(bytes))
     }
 
-    /// A weight in half precision, as the graph reads it: widened to float32, which ONNX Runtime does once, on loading.
+    /// A weight that is stored in half precision and used in float32. ONNX Runtime converts it once, when it loads the
+    /// model.
     pub(crate) fn half_weight(
         &mut self,
         name: &str,
@@ -123,14 +121,14 @@ impl<'w> GraphBuilder<'w> {
         self.initializer(name, DataType::Int8, dims, size_of::<i8>(), Box::new(bytes))
     }
 
-    /// An unsigned 8-bit scalar.
+    /// A uint8 scalar.
     pub(crate) fn byte(&mut self, value: u8) -> Value {
         self.constants += 1;
         let name = format!("constant_{}", self.constants);
         self.initializer(&name, DataType::Uint8, &[], size_of::<u8>(), Box::new(move || Ok(vec![value])))
     }
 
-    /// An int64 constant, a scalar where `dims` is empty.
+    /// An int64 constant; a scalar if `dims` is empty.
     pub(crate) fn integers(&mut self, values: &[i64], dims: &[usize]) -> Value {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         self.constants += 1;
@@ -145,7 +143,7 @@ impl<'w> GraphBuilder<'w> {
         self.weight(&name, &[], move || Ok(vec![value]))
     }
 
-    /// A standard operator with one output, which is also the node's name.
+    /// A standard operator with one output; `name` names both the node and its output.
     pub(crate) fn node(
         &mut self,
         name: &str,
@@ -156,7 +154,7 @@ impl<'w> GraphBuilder<'w> {
         self.node_in("", name, operator, inputs, attributes)
     }
 
-    /// An operator of a domain with one output.
+    /// An operator of `domain` with one output.
     pub(crate) fn node_in(
         &mut self,
         domain: &str,
@@ -176,7 +174,7 @@ impl<'w> GraphBuilder<'w> {
         Value(name.to_owned())
     }
 
-    /// An input that an operator may have and that is left out.
+    /// Stands for an omitted optional input.
     pub(crate) fn absent() -> Value {
         Value(String::new())
     }
@@ -200,12 +198,12 @@ impl<'w> GraphBuilder<'w> {
         Value(name.to_owned())
     }
 
-    /// Bytes of all weights together.
+    /// Total size of the weights in bytes.
     pub(crate) fn weight_bytes(&self) -> u64 {
         self.initializers.iter().map(|initializer| initializer.raw_bytes).sum()
     }
 
-    /// Writes the model. `written` is told the bytes of each weight as it is written.
+    /// Writes the model and returns where its weights are. Calls `written` with the size of each written weight.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -214,8 +212,8 @@ impl<'w> GraphBuilder<'w> {
         metadata: &[(&str, String)],
         out: &mut impl Write,
         mut written: impl FnMut(u64),
-    ) -> Result<(), WriteError> {
-        // Protobuf lets a message's fields come in any order, and a nested message only needs its length beforehand.
+    ) -> Result<WeightLocations, WriteError> {
+        // Protobuf allows any order of fields, and a nested message only requires its length in advance.
         let model = self.model_without_graph(metadata).encode_to_vec();
         let nodes = self.graph.encode_to_vec();
         let graph_bytes = nodes.len() as u64 + self.initializers.iter().map(Initializer::field_bytes).sum::<u64>();
@@ -226,10 +224,38 @@ impl<'w> GraphBuilder<'w> {
         out.write_all(&model)?;
         write_field_start(MODEL_GRAPH, graph_bytes, out)?;
         out.write_all(&nodes)?;
+        let mut locations = WeightLocations::new();
+        let mut end = total - graph_bytes + field_start(MODEL_GRAPH, graph_bytes).len() as u64 + nodes.len() as u64;
         for initializer in &self.initializers {
             initializer.write(out)?;
             written(initializer.raw_bytes);
+            // The raw data is the last field.
+            end += initializer.field_bytes();
+            let location = WeightLocation { offset: end - initializer.raw_bytes, bytes: initializer.raw_bytes };
+            locations.insert(initializer.header.name.clone(), location);
         }
+        out.flush()?;
+        Ok(locations)
+    }
+
+    /// Writes the model without its large weights: they are read from `file`, which is in the same folder and has them
+    /// at `locations`.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub(crate) fn write_without_weights(
+        &self,
+        metadata: &[(&str, String)],
+        file: &str,
+        locations: &WeightLocations,
+        out: &mut impl Write,
+    ) -> Result<(), WriteError> {
+        let mut graph = self.graph.clone();
+        for initializer in &self.initializers {
+            graph.initializer.push(initializer.external(file, locations)?);
+        }
+        let model = ModelProto { graph: Some(graph), ..self.model_without_graph(metadata) };
+        out.write_all(&model.encode_to_vec())?;
         Ok(out.flush()?)
     }
 
@@ -251,42 +277,6 @@ impl<'w> GraphBuilder<'w> {
                 .collect(),
         }
     }
-}
-
-impl Initializer<'_> {
-    /// Bytes of the TensorProto.
-    fn message_bytes(&self) -> u64 {
-        self.header.encoded_len() as u64 + field_bytes(TENSOR_RAW_DATA, self.raw_bytes)
-    }
-
-    /// Bytes of the TensorProto as a field of the graph.
-    fn field_bytes(&self) -> u64 {
-        field_bytes(GRAPH_INITIALIZER, self.message_bytes())
-    }
-
-    fn write(&self, out: &mut impl Write) -> Result<(), WriteError> {
-        write_field_start(GRAPH_INITIALIZER, self.message_bytes(), out)?;
-        out.write_all(&self.header.encode_to_vec())?;
-        write_field_start(TENSOR_RAW_DATA, self.raw_bytes, out)?;
-        let raw = (self.fill)()?;
-        if raw.len() as u64 != self.raw_bytes {
-            let what = format!("`{}` has {} bytes instead of {}", self.header.name, raw.len(), self.raw_bytes);
-            return Err(WriteError::Io(io::Error::other(what)));
-        }
-        Ok(out.write_all(&raw)?)
-    }
-}
-
-/// Bytes of a length-delimited field whose contents take `length` bytes.
-fn field_bytes(field: u32, length: u64) -> u64 {
-    (key_len(field) + encoded_len_varint(length)) as u64 + length
-}
-
-fn write_field_start(field: u32, length: u64, out: &mut impl Write) -> io::Result<()> {
-    let mut start = Vec::with_capacity(16);
-    encode_key(field, WireType::LengthDelimited, &mut start);
-    encode_varint(length, &mut start);
-    out.write_all(&start)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! The tarball for programs that run the model themselves: the proven portable model, the tokeniser's files, the
-//! report, and checksums; and for another embedd, which serves it unpacked, the manifest and the native model. The same
+//! Packs a bundle into a tarball.
+//!
+//! For programs that run the model themselves, the tarball has the portable model, the tokenizer's files, the report and
+//! checksums. With the manifest and the native model, which it also has, embedd can serve the unpacked folder. The same
 //! bundle gives the same bytes on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,69 +18,69 @@ use embedd_model::bundle::{
     Bundle, BundleError, FileRecord, MANIFEST_FILE, ModelRecord, PORTABLE_FILE, TOKENIZER_FILE, Variant,
 };
 
-mod aside;
 mod error;
+mod staging;
 mod verify;
 
-use aside::Aside;
 pub use error::PackageError;
+use staging::StagedTarball;
 pub use verify::verify;
 
-/// The checksums' file, in the form that `sha256sum -c` reads.
+/// The file with the checksums, in the format of `sha256sum -c`.
 pub const SUMS_FILE: &str = "SHA256SUMS";
 
-/// The folder in the tarball that holds the model's folder.
+/// The top-level folder in the tarball; it contains the model's folder.
 const ROOT: &str = "onnx_models";
-/// What a detector cannot do without.
+/// Files that every tarball has.
 const REQUIRED: [&str; 3] = [PORTABLE_FILE, "config.json", TOKENIZER_FILE];
-/// What is packed where the bundle has it.
+/// Files that are packed if the bundle has them.
 const OPTIONAL: [&str; 5] =
     ["tokenizer_config.json", "special_tokens_map.json", "report.md", "report.json", "report.html"];
-/// Weights hardly shrink, at any level; more effort would only take longer.
+/// Weights hardly compress at any level; higher levels only take longer.
 const COMPRESSION: u32 = 6;
-/// "Unknown" in a gzip header, so that it does not tell where it was made.
+/// "Unknown" in a gzip header, so that the bytes do not depend on the machine.
 const NO_OPERATING_SYSTEM: u8 = 255;
 
-/// A tarball, whole and checked.
+/// A complete and verified tarball.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Of the tarball.
+    /// Checksum and length of the tarball.
     pub record: FileRecord,
-    /// The folder in it that holds everything, without a slash at the end.
+    /// The folder in the tarball that contains the files, without a trailing slash.
     pub folder: String,
-    /// Its files but [`SUMS_FILE`], by their names in the folder.
+    /// The files by name, except [`SUMS_FILE`].
     pub files: BTreeMap<String, FileRecord>,
 }
 
-/// A file on its way into the tarball.
+/// A file to pack.
 struct Packed {
     path: PathBuf,
     record: FileRecord,
 }
 
-/// Packs the bundle's quantised models, if their accuracy was measured and passed, into a tarball at `output`. One that
-/// is there already is replaced only where `replace` says so.
+/// Packs the bundle's quantized models into a tarball at `output`, provided that they passed the accuracy gate. Replaces
+/// an existing tarball only if `replace` is set.
 ///
 /// # Errors
-/// Every [`PackageError`] but `Archive`. Nothing is left behind, and an older tarball stays as it was.
+/// Any [`PackageError`] except `Archive`. No partial tarball remains, and an existing one is unchanged.
 pub fn package(bundle: &Bundle, output: &Path, replace: bool, progress: &Progress) -> Result<Package, PackageError> {
     let models = proven(bundle)?;
     let folder = format!("{ROOT}/{}", model_name(bundle)?);
-    let aside = Aside::create(output, replace)?;
+    let staged = StagedTarball::create(output, replace)?;
     let files = contents(bundle, &models)?;
 
     let total = files.values().map(|file| file.record.bytes).sum();
-    let task = progress.task(&format!("packing {}", aside.output().display()), Some(total), Unit::Bytes);
-    let record = write(aside.file(), &folder, &files, &task).map_err(|error| error.at(aside.output()))?;
+    let task = progress.task(&format!("packing {}", staged.output().display()), Some(total), Unit::Bytes);
+    let record = write(staged.file(), &folder, &files, &task).map_err(|error| error.at(staged.output()))?;
     task.finish();
-    let path = aside.move_in_place()?;
+    let path = staged.persist()?;
     let files = files.into_iter().map(|(name, file)| (name, file.record)).collect();
     Ok(Package { path, record, folder, files })
 }
 
-/// The models that are packed, once they have passed the gate: the portable one, and the native one where there is one.
+/// The models to pack, which must have passed the accuracy gate: the portable one and, if present, the native one.
 fn proven(bundle: &Bundle) -> Result<Vec<&ModelRecord>, PackageError> {
     let folder = || bundle.folder().to_owned();
     let models = &bundle.manifest().models;
@@ -97,25 +99,25 @@ fn proven(bundle: &Bundle) -> Result<Vec<&ModelRecord>, PackageError> {
         .collect()
 }
 
-/// The last part of the model's name, if it can be a folder.
+/// The last component of the model's name, if it is a valid folder name.
 fn model_name(bundle: &Bundle) -> Result<&str, PackageError> {
     let name = &bundle.manifest().name;
     let last = name.rsplit('/').next().unwrap_or(name);
     if is_file_name(last) { Ok(last) } else { Err(PackageError::Name { name: name.clone() }) }
 }
 
-/// Whether a text is a name without a way out of its folder, or out of its line in [`SUMS_FILE`].
+/// Whether the text is a plain file name: it cannot lead out of its folder or break a line of [`SUMS_FILE`].
 fn is_file_name(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && !text.contains(['/', '\\']) && !text.chars().any(char::is_control)
 }
 
-/// What goes into the tarball, each file's checksum compared with the manifest's.
+/// The files to pack. Their checksums are verified.
 fn contents(bundle: &Bundle, models: &[&ModelRecord]) -> Result<BTreeMap<String, Packed>, PackageError> {
     let files = &bundle.manifest().files;
     if let Some(file) = REQUIRED.into_iter().find(|file| !files.contains_key(*file)) {
         return Err(PackageError::MissingFile { manifest: bundle.folder().join(MANIFEST_FILE), file });
     }
-    // One of the models' files is required by its name, too: nothing is read twice.
+    // A set: the portable model is also a required file, and must not be read twice.
     let of_models = models.iter().flat_map(|model| model.files());
     let names: BTreeSet<&str> = of_models.chain(REQUIRED).chain(OPTIONAL).collect();
     let mut contents = BTreeMap::new();
@@ -132,11 +134,11 @@ fn contents(bundle: &Bundle, models: &[&ModelRecord]) -> Result<BTreeMap<String,
     Ok(contents)
 }
 
-/// Why packing stopped.
+/// Why packing failed.
 enum WriteError {
-    /// The tarball, or a file on its way into it.
+    /// The tarball could not be written or a file not read.
     Io(io::Error),
-    /// A file is no longer the one that was checked.
+    /// A file has changed since it was verified.
     Changed(BundleError),
 }
 
@@ -157,7 +159,7 @@ impl From<io::Error> for WriteError {
 
 type Tar<'f> = tar::Builder<GzEncoder<HashingWriter<BufWriter<&'f File>>>>;
 
-/// Writes the tarball, [`SUMS_FILE`] first, the others by name.
+/// Writes the tarball: [`SUMS_FILE`] first, then the files by name.
 fn write(file: &File, folder: &str, files: &BTreeMap<String, Packed>, task: &Task) -> Result<FileRecord, WriteError> {
     let out = HashingWriter::new(BufWriter::with_capacity(1 << 20, file));
     let gzip =
@@ -188,12 +190,12 @@ fn append(tar: &mut Tar<'_>, path: &str, bytes: u64, source: impl Read) -> io::R
     tar.append_data(&mut header, path, source)
 }
 
-/// A line for each file, as `sha256sum` writes it.
+/// The contents of [`SUMS_FILE`].
 fn sums(files: &BTreeMap<String, Packed>) -> String {
     files.iter().map(|(name, file)| format!("{}  {name}\n", file.record.sha256)).collect()
 }
 
-/// Tells a task how much was read.
+/// Reports to a task how much was read.
 struct Counted<'t, R> {
     inner: R,
     task: &'t Task,

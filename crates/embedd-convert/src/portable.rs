@@ -1,28 +1,51 @@
-//! Lowers the encoder to a graph of standard and `com.microsoft` operators: any stock ONNX Runtime runs it.
+//! Lowers the encoder to a graph of standard and `com.microsoft` operators, which any stock ONNX Runtime can run.
 
 mod product;
 
-pub(crate) use product::{LinearInput, Scheme, observed_output};
+pub(crate) use product::Scheme;
 use product::{Prepared, Product};
 
-use super::encoder::{Encoder, Layer, LayerNorm, Linear, Positions, RelativeAttention};
+use super::encoder::{Encoder, Layer, LayerNorm, Linear, LinearInput, Positions, RelativeAttention};
 use super::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
 use super::weights::{Tensor, WeightsError};
 use crate::onnx_proto::tensor_proto::DataType;
 use embedd_model::bundle::{Pooling, graph_io};
 
-/// The smallest norm that is divided by, as PyTorch's `normalize` has it.
+/// The lower bound of the norm, as in PyTorch's `normalize`.
 const MIN_NORM: f32 = 1e-12;
 
-/// The graph, its linear layers computed as `scheme` says.
+/// The graph, with its linear layers computed by `scheme`.
 ///
 /// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`. Outputs, float32: `last_hidden_state`
-/// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, hidden]` of L2 norm 1, and `pooled_embedding`,
-/// the same before it is normalised.
+/// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, hidden]` with an L2 norm of 1, and `pooled_embedding`, the
+/// same before normalization.
 ///
 /// # Errors
-/// [`WeightsError`] where weights must be read to be quantised.
+/// [`WeightsError`] if weights that must be read for quantization cannot be.
 pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
+    lower_with(encoder, scheme, Observation::Off)
+}
+
+/// The float32 graph, with the input of each linear layer as an additional output; see [`observed_output`](super::encoder::observed_output).
+///
+/// # Errors
+/// [`WeightsError`]; the weights are not read yet.
+pub(crate) fn lower_observed<'w>(encoder: &'w Encoder<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
+    lower_with(encoder, Scheme::Float32, Observation::On)
+}
+
+/// Whether the inputs of linear layers are outputs of the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Observation {
+    Off,
+    On,
+}
+
+fn lower_with<'w>(
+    encoder: &'w Encoder<'w>,
+    scheme: Scheme<'w>,
+    observation: Observation,
+) -> Result<GraphBuilder<'w>, WeightsError> {
     let mut graph = GraphBuilder::new(encoder.architecture);
     let per_token = [Dim::Named("batch"), Dim::Named("sequence")];
     let ids = graph.input(graph_io::INPUT_IDS, DataType::Int64, &per_token);
@@ -37,7 +60,7 @@ pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<
     let mut states = embed(&mut graph, encoder, scheme, &ids, &sequence)?;
     for (index, layer) in encoder.layers.iter().enumerate() {
         let prefix = format!("layer.{index}");
-        let product = Product { graph: &mut graph, scheme, layer: index, prefix: prefix.clone() };
+        let product = Product { graph: &mut graph, scheme, observation, layer: index, prefix: prefix.clone() };
         states = Lowering { product, encoder, prefix }.layer(layer, &states, &attention)?;
     }
     let pooled = pool(&mut graph, encoder.pooling, &states, &mask);
@@ -50,9 +73,9 @@ pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<
     Ok(graph)
 }
 
-/// What attention needs beside the states, the same in every layer.
+/// Inputs of attention that all layers share.
 struct AttentionInputs {
-    /// int32 `[batch, sequence]`, 1 where there is a token.
+    /// int32 `[batch, sequence]`, 1 for tokens, 0 for padding.
     padding: Value,
     /// float32 `[1, heads, sequence, sequence]`, or absent.
     bias: Value,
@@ -65,7 +88,8 @@ fn sequence_length(graph: &mut GraphBuilder<'_>, ids: &Value) -> Value {
 
 /// int64 `[sequence]`: 0, 1, 2 ...
 fn counting(graph: &mut GraphBuilder<'_>, name: &str, sequence: &Value) -> Value {
-    let (zero, one) = (graph.integers(&[0], &[]), graph.integers(&[1], &[]));
+    let zero = graph.integers(&[0], &[]);
+    let one = graph.integers(&[1], &[]);
     let end = graph.node(&format!("{name}/end"), "Squeeze", &[sequence], &[]);
     graph.node(name, "Range", &[&zero, &end, &one], &[])
 }
@@ -82,7 +106,8 @@ fn relative_bias<'w>(
     let by_distance =
         graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || relative.by_distance(farthest));
     let position = counting(graph, "position", sequence);
-    let (first, second) = (graph.integers(&[0], &[1]), graph.integers(&[1], &[1]));
+    let first = graph.integers(&[0], &[1]);
+    let second = graph.integers(&[1], &[1]);
     let keys = graph.node("key_position", "Unsqueeze", &[&position, &first], &[]);
     let queries = graph.node("query_position", "Unsqueeze", &[&position, &second], &[]);
     let distance = graph.node("distance", "Sub", &[&keys, &queries], &[]);
@@ -92,7 +117,7 @@ fn relative_bias<'w>(
     graph.node("attention_bias", "Unsqueeze", &[&bias, &first], &[])
 }
 
-/// Normalised sum of word and position embeddings: `[batch, sequence, hidden]`.
+/// The sum of word and position embeddings, normalized: `[batch, sequence, hidden]`.
 fn embed<'w>(
     graph: &mut GraphBuilder<'w>,
     encoder: &'w Encoder<'w>,
@@ -131,7 +156,7 @@ fn rows_skipping_padding(graph: &mut GraphBuilder<'_>, ids: &Value, padding: usi
     graph.node("position_row", "Add", &[&number, &padding], &[])
 }
 
-/// One vector a text, not normalised: `[batch, hidden]`.
+/// One vector per text, not normalized: `[batch, hidden]`.
 fn pool(graph: &mut GraphBuilder<'_>, pooling: Pooling, states: &Value, mask: &Value) -> Value {
     match pooling {
         Pooling::Cls => {
@@ -141,7 +166,8 @@ fn pool(graph: &mut GraphBuilder<'_>, pooling: Pooling, states: &Value, mask: &V
         Pooling::Mean => {
             let float = Attribute::Int("to", DataType::Float as i64);
             let mask = graph.node("pooling/mask", "Cast", &[mask], &[float]);
-            let (axis, one) = (graph.integers(&[1], &[1]), graph.float(1.0));
+            let axis = graph.integers(&[1], &[1]);
+            let one = graph.float(1.0);
             let row = graph.node("pooling/row", "Unsqueeze", &[&mask, &axis], &[]);
             let sum = graph.node("pooling/sum/row", "MatMul", &[&row, states], &[]);
             let sum = graph.node("pooling/sum", "Squeeze", &[&sum, &axis], &[]);
@@ -155,12 +181,12 @@ fn pool(graph: &mut GraphBuilder<'_>, pooling: Pooling, states: &Value, mask: &V
 fn normalize(graph: &mut GraphBuilder<'_>, pooled: &Value) -> Value {
     let attributes = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", 1)];
     let norm = graph.node("norm/l2", "ReduceL2", &[pooled], &attributes);
-    let least = graph.float(MIN_NORM);
-    let norm = graph.node("norm", "Max", &[&norm, &least], &[]);
+    let min = graph.float(MIN_NORM);
+    let norm = graph.node("norm", "Max", &[&norm, &min], &[]);
     graph.node("normalized", "Div", &[pooled, &norm], &[])
 }
 
-/// One layer being lowered; names of its nodes and weights begin with `prefix`.
+/// The lowering of one layer. The names of its nodes and weights start with `prefix`.
 struct Lowering<'g, 'w> {
     product: Product<'g, 'w>,
     encoder: &'w Encoder<'w>,
@@ -253,7 +279,7 @@ fn copy<'w>(graph: &mut GraphBuilder<'w>, name: &str, tensor: &'w Tensor<'w>) ->
 fn transpose(values: &[f32], columns: usize) -> Vec<f32> {
     let rows = values.len() / columns;
     let view = ndarray::ArrayView2::from_shape((rows, columns), values);
-    // A tensor's values fill its shape: `Tensor::read` reads as many as the shape has.
+    // Cannot fail: `Tensor::read` returns as many values as the shape has.
     view.map_or_else(|_| Vec::new(), |view| view.t().iter().copied().collect())
 }
 

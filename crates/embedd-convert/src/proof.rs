@@ -1,4 +1,4 @@
-//! Runs the models that a conversion writes: compares them with the reference, times them, reports.
+//! Compares the converted models with the reference, times them and writes the report.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -21,14 +21,14 @@ use embedd_model::reference::{ReferenceError, ReferenceSet, built_in};
 use embedd_model::threads::default_threads;
 use embedd_model::tokenize::Tokenizer;
 
-/// Runs of each engine and length in the report's benchmark.
+/// Timed runs of each engine and length.
 const RUNS: usize = 20;
 
-/// What models are compared with, what it takes to run them, and what was found.
+/// The reference, the means to run models, and the results so far.
 pub(super) struct Proof<'p> {
     plan: &'p ProofPlan,
     progress: &'p Progress,
-    /// For all but the timings: as many threads as there are CPUs.
+    /// One thread per CPU; timings use the server's default instead.
     options: SessionOptions,
     tokenizer: Tokenizer,
     reference: Option<Reference>,
@@ -37,14 +37,14 @@ pub(super) struct Proof<'p> {
     tried: Vec<RecipeTried>,
 }
 
-/// A reference set, and the bytes of its file.
+/// A reference set and the bytes of its file, which become part of the bundle.
 struct Reference {
     set: ReferenceSet,
     bytes: Vec<u8>,
     origin: String,
 }
 
-/// One of the bundle's models against the reference.
+/// A model's accuracy.
 struct Compared {
     variant: Variant,
     comparison: Comparison,
@@ -61,8 +61,8 @@ impl<'p> Proof<'p> {
         match &reference {
             Some(reference) => check_dimension(&reference.set, description.dimension as usize)?,
             None => progress.note(
-                "there is no reference set for this model: nothing is compared with PyTorch; \
-                 reference/make_reference.py makes one, and --reference names it",
+                "no reference set for this model: accuracy is not measured; create one with \
+                 reference/make_reference.py and pass it with --reference",
             ),
         }
         let max_tokens = reference.as_ref().map_or(description.max_tokens, |reference| reference.set.max_tokens);
@@ -73,8 +73,7 @@ impl<'p> Proof<'p> {
         if let Some(baseline) = &baseline {
             baseline.check_model(&description.name)?;
         }
-        let (compared, tried) = (Vec::new(), Vec::new());
-        Ok(Self { plan, progress, options, tokenizer, reference, baseline, compared, tried })
+        Ok(Self { plan, progress, options, tokenizer, reference, baseline, compared: Vec::new(), tried: Vec::new() })
     }
 
     pub(super) fn has_reference(&self) -> bool {
@@ -86,12 +85,12 @@ impl<'p> Proof<'p> {
         Ok(Calibration::measure(&plan.runtime, model, layers, tokenizer, *options, progress)?)
     }
 
-    /// The gate. The reference set becomes part of the bundle.
+    /// The accuracy gate. Adds the reference set to the bundle.
     pub(super) fn check(&mut self, variant: Variant, writer: &mut BundleWriter) -> Result<(), ConvertError> {
         let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
         let recipe = &model.quantization;
-        // Float32 does not depend on its neighbours beyond rounding, and is slow.
-        let batches = if variant == Variant::Fp32 { Batches::LeftOut } else { Batches::Compared };
+        // In float32, batching changes a text by rounding only; checking it would be slow.
+        let batches = if variant == Variant::Fp32 { Batches::Skipped } else { Batches::Compared };
         let session = || self.session(&model, writer, self.options);
         let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
         let accuracy = &comparison.accuracy;
@@ -110,23 +109,23 @@ impl<'p> Proof<'p> {
         Ok(())
     }
 
-    /// Compares a model that does not become part of the bundle.
+    /// Measures a model that does not become part of the bundle.
     pub(super) fn try_recipe(&mut self, recipe: Recipe, file: &str, writer: &BundleWriter) -> Result<(), ConvertError> {
         let session = || self.plan.runtime.session(&writer.path(file), self.options);
-        if let Some(Comparison { accuracy, .. }) = self.compare(recipe.name(), session, Batches::LeftOut)? {
+        if let Some(Comparison { accuracy, .. }) = self.compare(recipe.name(), session, Batches::Skipped)? {
             self.note_recipe(recipe.name(), &accuracy, writer.bytes(file), false);
         }
         Ok(())
     }
 
-    /// One session of a model that was written.
     fn session(
         &self,
         model: &ModelRecord,
         writer: &BundleWriter,
         options: SessionOptions,
     ) -> Result<Box<dyn Session>, LoadError> {
-        let (runtime, graph) = (&self.plan.runtime, writer.path(&model.file));
+        let runtime = &self.plan.runtime;
+        let graph = writer.path(&model.file);
         let Some(weights) = &model.weights else { return runtime.session(&graph, options) };
         runtime.native_session(&graph, &writer.path(weights), options)
     }
@@ -141,11 +140,11 @@ impl<'p> Proof<'p> {
         let mut session = session()?;
         let texts = ReferenceTexts::of(set, &self.tokenizer)?;
         let recipe = if recipe == UNQUANTIZED { "float32" } else { recipe };
-        let least = self.plan.making.gate.min_cosine;
-        let comparison = validate(session.as_mut(), recipe, &texts, least, batches, self.progress)?;
+        let threshold = self.plan.making.gate.min_cosine;
+        let comparison = validate(session.as_mut(), recipe, &texts, threshold, batches, self.progress)?;
         let summary = &comparison.accuracy.summary;
         self.progress.note(&format!(
-            "{recipe}: cosine to the reference at least {:.5}, mean {:.5}, {} texts: {}",
+            "{recipe}: minimum cosine to the reference {:.5}, mean {:.5}, {} texts: {}",
             summary.min_cosine,
             summary.mean_cosine,
             summary.texts,
@@ -157,14 +156,14 @@ impl<'p> Proof<'p> {
     fn note_recipe(&mut self, recipe: &str, accuracy: &Accuracy, bytes: u64, accepted: bool) {
         let Some(Reference { set, .. }) = &self.reference else { return };
         let summary = &accuracy.summary;
-        let verdict = if summary.passed { "passes the gate" } else { "fails the gate" };
+        let verdict = if summary.passed { "passed" } else { "failed" };
         self.tried.push(RecipeTried {
             recipe: recipe.to_owned(),
             precision: precision_of(recipe).map(str::to_uppercase),
             bytes: Some(bytes),
             worst: worst(accuracy, set),
             accepted,
-            reason: Some(format!("{verdict} of {}", summary.threshold)),
+            reason: Some(format!("{verdict} the accuracy gate of {}", summary.threshold)),
             accuracy: Some(summary.clone()),
         });
     }
@@ -176,10 +175,13 @@ impl<'p> Proof<'p> {
             for Compared { variant, comparison } in &self.compared {
                 report.add_comparison(*variant, comparison.clone(), set);
             }
-            let (texts, provenance) = (set.texts.len(), set.provenance.clone());
-            report.reference = Some(ReferenceSummary { origin: origin.clone(), texts, provenance });
+            report.reference = Some(ReferenceSummary {
+                origin: origin.clone(),
+                texts: set.texts.len(),
+                provenance: set.provenance.clone(),
+            });
         }
-        // As `embedd bench` times them.
+        // The settings of `embedd bench`.
         let options = SessionOptions { threads: default_threads(self.options.threads) };
         let mut engines = Vec::new();
         for (variant, model) in writer.models() {
@@ -203,7 +205,7 @@ impl<'p> Proof<'p> {
 }
 
 impl Reference {
-    /// The set that is named, else the one that comes with embedd for these weights.
+    /// The given set, or else the built-in one for these weights.
     fn find(named: Option<&Path>, weights_sha256: &str) -> Result<Option<Self>, ReferenceError> {
         let (path, bytes, origin) = match named {
             Some(path) => {
@@ -214,7 +216,7 @@ impl Reference {
             }
             None => match built_in(weights_sha256) {
                 Some(bytes) => {
-                    let origin = "the reference set that comes with embedd";
+                    let origin = "the built-in reference set";
                     (Path::new(REFERENCE_FILE), bytes.to_vec(), origin.to_owned())
                 }
                 None => return Ok(None),

@@ -1,27 +1,27 @@
-//! The named ways to make the portable model smaller and faster than float32.
+//! The named ways to quantize the portable model.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::{UNQUANTIZED, native};
 
-/// A way to quantise. What each gains and costs is in `docs/QUANTIZATION.md`.
+/// A way to quantize. `docs/QUANTIZATION.md` compares size, speed and accuracy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Recipe {
-    /// INT8 weights with a scale for each output channel; activations INT8 with a scale for each token; the input
-    /// channels that are largest stay exact. A token's result depends on that token alone.
+    /// INT8 weights with a scale per output channel, and INT8 activations with a scale per token; the largest input
+    /// channels stay exact. Quantizing a token does not depend on other tokens.
     #[default]
     PerToken,
-    /// INT8 weights and activations with one scale for a whole tensor, as the stock tool does by default. Fast and
-    /// wrong for models with outlier channels; here to be measured and refused.
+    /// INT8 weights and activations with one scale per tensor, the default of the stock tool. Fast, but inaccurate for
+    /// models with outlier channels; included for comparison.
     DynamicPerTensor,
-    /// Half-precision weights, computed with in float32.
+    /// Half-precision weights; computation in float32.
     Fp16,
 }
 
-/// Text that names no recipe.
+/// The text is not the name of a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no recipe; there are {}", Recipe::ALL.map(|recipe| format!("`{recipe}`")).join(", "))]
+#[error("unknown recipe `{text}`; valid recipes are {}", Recipe::ALL.map(|recipe| format!("`{recipe}`")).join(", "))]
 pub struct InvalidRecipe {
     text: String,
 }
@@ -30,7 +30,7 @@ impl Recipe {
     /// Every recipe, the default first.
     pub const ALL: [Self; 3] = [Self::PerToken, Self::DynamicPerTensor, Self::Fp16];
 
-    /// As it is recorded and asked for.
+    /// The name on the command line and in the manifest.
     pub fn name(self) -> &'static str {
         match self {
             Self::PerToken => "int8-per-token",
@@ -39,7 +39,7 @@ impl Recipe {
         }
     }
 
-    /// Of the weights: `int8` or `fp16`.
+    /// Type of most weights: `int8` or `fp16`.
     pub fn precision(self) -> &'static str {
         match self {
             Self::PerToken | Self::DynamicPerTensor => "int8",
@@ -48,8 +48,8 @@ impl Recipe {
     }
 }
 
-/// What most weights of a model are stored as, by the name of its recipe in the manifest: `fp32`, `fp16` or `int8`;
-/// `None` where no recipe of this version has the name.
+/// Type of most weights (`fp32`, `fp16` or `int8`) by the recipe's name in a manifest; `None` if this version does not
+/// know the recipe.
 pub fn precision_of(name: &str) -> Option<&'static str> {
     match name {
         UNQUANTIZED => Some("fp32"),
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recipes_and_what_they_make_of_weights_are_found_by_their_names() {
+    fn recipes_and_their_precision_are_found_by_name() {
         for recipe in Recipe::ALL {
             assert_eq!(recipe.name().parse(), Ok(recipe));
         }
@@ -94,7 +94,7 @@ mod tests {
         ] {
             assert_eq!(precision_of(name), precision, "{name}");
         }
-        let error = "magic".parse::<Recipe>().expect_err("no recipe").to_string();
+        let error = "magic".parse::<Recipe>().expect_err("an unknown recipe").to_string();
         assert!(error.contains("`int8-per-token`"), "{error}");
     }
 }

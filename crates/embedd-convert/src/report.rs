@@ -1,6 +1,6 @@
-//! The report: what is known of a bundle's models, as JSON, Markdown and one HTML page.
+//! The report on a bundle's models, as JSON, Markdown and an HTML page.
 //!
-//! It holds what was measured and nothing else: what was not is absent.
+//! It contains measured values only; values that were not measured are absent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -28,39 +28,39 @@ mod plot;
 use entries::variants;
 pub use entries::worst;
 
-/// The layout of report.json that this version writes and reads.
+/// The version of the layout of report.json.
 pub const SCHEMA: u32 = 1;
-/// The report for programs.
+/// The report for programs, as JSON.
 pub const JSON_FILE: &str = "report.json";
-/// The report for people, as text.
+/// The report for people, as Markdown.
 pub const MARKDOWN_FILE: &str = "report.md";
-/// The report for people, with plots.
+/// The report for people, as a page with plots.
 pub const HTML_FILE: &str = "report.html";
-/// How many of the worst texts are told.
+/// The number of worst texts in the report.
 pub const WORST_TEXTS: usize = 10;
 
-/// Everything that is known.
+/// All measurements of a bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`SCHEMA`] of the version that wrote it.
+    /// The [`SCHEMA`] of the version that wrote the report.
     pub schema: u32,
     /// The model that was converted.
     pub model: ModelSummary,
     /// The models of the bundle.
     pub variants: Vec<VariantReport>,
-    /// Every recipe that conversion tried, refused ones, too. Empty where that was not recorded.
+    /// All recipes that the conversion tried, including rejected ones. Empty if that was not recorded.
     pub recipes: Vec<RecipeTried>,
-    /// What accuracy was measured against.
+    /// The reference for accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferenceSummary>,
-    /// Threads of every engine that was timed here.
+    /// Threads of each engine that was timed in this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// Latency of every engine, those of baselines behind those timed here.
+    /// Latency of all engines: first those of this run, then baselines.
     pub latency: Vec<LatencyRow>,
-    /// Where the rows that were not measured here come from.
+    /// The sources of rows that were not measured in this run.
     pub baselines: Vec<BaselineSummary>,
-    /// Where and when.
+    /// Machine, versions and date.
     pub machine: Machine,
 }
 
@@ -74,7 +74,7 @@ pub struct ModelSummary {
     pub max_tokens: u32,
     pub pooling: String,
     pub source_weights_sha256: Sha256Hex,
-    /// Bytes of the source's weights; absent where the manifest does not list the file.
+    /// Bytes of the source's weights; absent if the manifest does not list the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_weights_bytes: Option<u64>,
 }
@@ -82,82 +82,82 @@ pub struct ModelSummary {
 /// One model of the bundle.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VariantReport {
-    /// Which one.
+    /// The model.
     pub variant: Variant,
-    /// Its file.
+    /// Its ONNX file.
     pub file: String,
-    /// The recipe of its weights; `none` where they were not quantised.
+    /// The recipe of its weights; `none` if they are not quantized.
     pub recipe: String,
-    /// What most of its weights are stored as, as far as the recipe's name tells.
+    /// Type of most of its weights; absent for an unknown recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
-    /// Length of its file.
+    /// Total length of its files.
     pub bytes: u64,
-    /// The share of the float32 model's bytes that it saves: 0.75 where a quarter is left.
+    /// Size reduction relative to the float32 model: 0.75 means a quarter of the size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<f64>,
-    /// Against the reference.
+    /// Accuracy against the reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Accuracy>,
-    /// The worst texts, the worst first.
+    /// The worst texts, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub worst: Vec<WorstText>,
-    /// The least cosine between a text alone and in a padded batch.
+    /// The minimum cosine between a text alone and in a padded batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_agreement: Option<f64>,
 }
 
-/// A recipe that conversion tried.
+/// A recipe that the conversion tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecipeTried {
     /// Its name.
     pub recipe: String,
-    /// What most weights are stored as.
+    /// Type of most weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<String>,
-    /// Length of the file that it made.
+    /// Total length of the model's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Against the reference; absent where it was not measured.
+    /// Accuracy against the reference; absent if not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Summary>,
-    /// The worst texts, the worst first.
+    /// The worst texts, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub worst: Vec<WorstText>,
-    /// Whether it became the bundle's.
+    /// Whether the bundle uses it.
     pub accepted: bool,
-    /// Why, or why not.
+    /// The reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// A text that is far from its reference.
+/// A text with low accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorstText {
-    /// Its figures.
+    /// Its accuracy.
     #[serde(flatten)]
     pub figures: TextAccuracy,
-    /// Its beginning.
+    /// The start of the text.
     pub excerpt: String,
 }
 
-/// What accuracy was measured against.
+/// The reference for accuracy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReferenceSummary {
-    /// The file's name, or that it comes with embedd.
+    /// The file's name, or that the set is built in.
     pub origin: String,
-    /// How many texts.
+    /// Number of texts.
     pub texts: usize,
-    /// What the set says of itself.
+    /// The metadata of the set.
     pub provenance: BTreeMap<String, String>,
 }
 
-/// Latency of one engine for one shape of input, in ms.
+/// Latency of one engine for one input shape, in ms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in `Measurement`")]
 pub struct LatencyRow {
     pub engine: String,
-    /// Where a row comes from that was not measured in this run: a file's name, or a command.
+    /// The source of a row that was not measured in this run: a file's name or a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     pub tokens: usize,
@@ -165,52 +165,52 @@ pub struct LatencyRow {
     pub p50_ms: f64,
     pub p95_ms: f64,
     pub min_ms: f64,
-    /// What a baseline does not have: runs, mean, P99, rates.
+    /// Values that baselines lack: runs, mean, P99, rates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measurement>,
-    /// How many times PyTorch's P50 for the same tokens is this P50.
+    /// PyTorch's P50 for the same shape divided by this P50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speed_up: Option<f64>,
 }
 
-/// Where rows come from that were not measured in this run.
+/// A source of rows that were not measured in this run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaselineSummary {
-    /// A file's name, or a command.
+    /// A file's name or a command.
     pub origin: String,
-    /// Threads of its engines.
+    /// Threads of each of its engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
-    /// PyTorch as its users call it, tokeniser included, on a text of 11 tokens.
+    /// PyTorch's `encode()`, including tokenization, for a text of 11 tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pytorch_encode_short: Option<Timing>,
-    /// The least cosine to PyTorch of each engine that has one.
+    /// The minimum cosine to PyTorch by engine, where known.
     pub min_cosines: BTreeMap<String, f64>,
 }
 
 /// Why a report could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// A file or folder.
+    /// A file or folder could not be read or written.
     #[error("{path}: {source}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// It is no report, or one of another version.
-    #[error("{path} is no report of schema {SCHEMA}: {reason}; `embedd report` writes one")]
+    /// The file is not a report of this version.
+    #[error("{path} is not a report of schema {SCHEMA}: {reason}; create one with `embedd report`")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
 }
 
 impl Report {
-    /// What a manifest tells; nothing is measured yet.
+    /// The report of a manifest, without measurements.
     pub fn of(manifest: &Manifest, machine: Machine) -> Self {
         let weights = &manifest.source.weights_sha256;
         let source = manifest.source.files.values().find(|file| file.sha256 == *weights);
@@ -236,13 +236,13 @@ impl Report {
         }
     }
 
-    /// Whether every model that was compared passed, and at least one was.
+    /// Whether at least one model was compared and all of them passed.
     pub fn passed(&self) -> bool {
         let mut compared = self.variants.iter().filter_map(|variant| variant.accuracy.as_ref()).peekable();
         compared.peek().is_some() && compared.all(|accuracy| accuracy.summary.passed)
     }
 
-    /// Adds what a comparison of one of the models with a reference set found.
+    /// Adds the comparison of a model with a reference set.
     pub fn add_comparison(&mut self, variant: Variant, comparison: Comparison, reference: &ReferenceSet) {
         if let Some(entry) = self.variants.iter_mut().find(|entry| entry.variant == variant) {
             entry.worst = worst(&comparison.accuracy, reference);
@@ -251,25 +251,26 @@ impl Report {
         }
     }
 
-    /// Adds the engines that were timed.
+    /// Adds measurements of this run.
     pub fn add_latency(&mut self, measured: Vec<Measurement>, threads: usize) {
         self.threads = Some(threads);
         self.latency.extend(measured.into_iter().map(LatencyRow::from));
         self.compare_with_pytorch();
     }
 
-    /// Adds engines that were timed elsewhere.
+    /// Adds measurements of another run.
     pub fn add_baseline(&mut self, baseline: &Baseline) {
         for (name, engine) in &baseline.engines {
             let row = |(&tokens, timing)| LatencyRow::from_elsewhere(name, &baseline.origin, tokens, timing);
             self.latency.extend(engine.lengths.iter().map(row));
         }
-        let least = |(name, engine): (&String, &super::baseline::BaselineEngine)| Some((name.clone(), engine.cos_min?));
+        let min_cosine =
+            |(name, engine): (&String, &super::baseline::BaselineEngine)| Some((name.clone(), engine.cos_min?));
         self.baselines.push(BaselineSummary {
             origin: baseline.origin.clone(),
             threads: baseline.threads,
             pytorch_encode_short: baseline.pytorch_encode_short,
-            min_cosines: baseline.engines.iter().filter_map(least).collect(),
+            min_cosines: baseline.engines.iter().filter_map(min_cosine).collect(),
         });
         self.compare_with_pytorch();
     }

@@ -1,4 +1,4 @@
-//! Reads what a sentence-transformers folder says of itself: its JSON files, checked and typed.
+//! Reads and checks the configuration files of a sentence-transformers folder.
 
 use std::fs;
 use std::io;
@@ -13,9 +13,9 @@ mod limit;
 mod pooling;
 mod settings;
 
-/// The weights' file in a source folder.
+/// The file with the weights.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
-/// Files that go into the bundle as they are; the second says whether a source must have it.
+/// Files that are copied into the bundle, and whether they are required.
 pub(crate) const COPIED_FILES: [(&str, bool); 4] = [
     ("config.json", true),
     ("tokenizer.json", true),
@@ -28,81 +28,78 @@ const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
 const SENTENCE_FILE: &str = "sentence_bert_config.json";
 const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
 
-/// A sentence-transformers folder, its configuration read.
+/// The configuration of a sentence-transformers folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
-    /// The folder.
-    pub folder: PathBuf,
-    /// `config.json`.
-    pub config: ModelConfig,
-    /// How token states become one vector.
-    pub pooling: Pooling,
-    /// The maximum number of tokens of a text, special tokens included; `None`: the number of positions.
-    pub max_tokens: Option<u32>,
-    /// Whether texts are lower-cased before the tokeniser sees them.
-    pub lowercase: bool,
-    /// Where the pooling's configuration is, in the folder.
+    pub(crate) folder: PathBuf,
+    pub(crate) config: ModelConfig,
+    pub(crate) pooling: Pooling,
+    /// The maximum number of tokens of a text, including special tokens; `None`: the number of positions.
+    pub(crate) max_tokens: Option<u32>,
+    /// Whether texts are lowercased before tokenization.
+    pub(crate) lowercase: bool,
+    /// The pooling's configuration file, relative to the folder.
     pooling_file: String,
 }
 
-/// The parts of `config.json` that shape the graph. Names are those of the file.
+/// The fields of `config.json` that determine the graph.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[allow(missing_docs, reason = "the fields are the file's own")]
 pub(crate) struct ModelConfig {
-    pub model_type: String,
-    pub hidden_size: usize,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: usize,
-    pub intermediate_size: usize,
-    pub vocab_size: usize,
-    pub max_position_embeddings: usize,
-    pub layer_norm_eps: f32,
-    pub hidden_act: String,
+    pub(crate) model_type: String,
+    pub(crate) hidden_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) vocab_size: usize,
+    pub(crate) max_position_embeddings: usize,
+    pub(crate) layer_norm_eps: f32,
+    pub(crate) hidden_act: String,
     #[serde(default)]
-    pub type_vocab_size: usize,
-    pub relative_attention_num_buckets: Option<usize>,
-    pub position_embedding_type: Option<String>,
+    pub(crate) type_vocab_size: usize,
+    pub(crate) relative_attention_num_buckets: Option<usize>,
+    pub(crate) position_embedding_type: Option<String>,
 }
 
-/// Why a folder is no source that can be converted.
+/// Why a folder cannot be converted.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A file could not be read.
-    #[error("{path}: {source}; a sentence-transformers folder must hold it")]
+    #[error("{path}: {source}; a sentence-transformers folder must contain this file")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// A JSON file is not JSON, or lacks a field.
+    /// A file is not valid JSON or lacks a field.
     #[error("{path}: {source}")]
     Json {
         /// The file.
         path: PathBuf,
-        /// What the parser said, with line and column.
+        /// The cause, with line and column.
         source: serde_json::Error,
     },
-    /// A value that no model can have.
+    /// A field has an impossible value.
     #[error("{path}: {field} is {value}, but {expected}")]
     Value {
         /// The file.
         path: PathBuf,
-        /// The field in it.
+        /// The field.
         field: String,
-        /// What it says.
+        /// Its value.
         value: String,
-        /// What it may say.
+        /// What is expected, as the end of the sentence.
         expected: String,
     },
-    /// Something that sentence-transformers knows and embedd does not.
+    /// A feature of sentence-transformers that embedd does not support.
     #[error("{path}: {what} is not supported; {instead}")]
     Unsupported {
         /// The file.
         path: PathBuf,
         /// The feature.
         what: String,
-        /// What is supported.
+        /// What is supported instead, as the end of the sentence.
         instead: String,
     },
 }
@@ -123,10 +120,10 @@ struct SentenceConfig {
 }
 
 impl Source {
-    /// Reads and checks the folder's configuration. The weights are not touched.
+    /// Reads and checks the folder's configuration. Does not read the weights.
     ///
     /// # Errors
-    /// [`SourceError`], naming the file and the field.
+    /// [`SourceError`], with the file and the field.
     pub(crate) fn read(folder: &Path) -> Result<Self, SourceError> {
         let path = folder.join("config.json");
         let config: ModelConfig = read_json(&path)?;
@@ -146,19 +143,12 @@ impl Source {
         self.folder.join(file)
     }
 
-    /// The files of the folder that the conversion depends on; those that it may lack, only where they are there.
+    /// The existing files of the folder that the conversion depends on.
     pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         let copied = COPIED_FILES.map(|(file, _)| file);
         let always = [WEIGHTS_FILE, MODULES_FILE, self.pooling_file.as_str()];
         let optional = [SENTENCE_FILE, TRANSFORMERS_FILE];
         always.into_iter().chain(copied).chain(optional).filter(|file| self.path(file).exists())
-    }
-}
-
-impl ModelConfig {
-    /// Components of one attention head.
-    pub(crate) fn head_size(&self) -> usize {
-        self.hidden_size / self.num_attention_heads
     }
 }
 
@@ -187,12 +177,12 @@ fn check_numbers(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
         return Err(wrong("hidden_size", config.hidden_size.to_string(), &heads));
     }
     if !(config.layer_norm_eps > 0.0 && config.layer_norm_eps < 1.0) {
-        return Err(wrong("layer_norm_eps", config.layer_norm_eps.to_string(), "it must lie between 0 and 1"));
+        return Err(wrong("layer_norm_eps", config.layer_norm_eps.to_string(), "it must be between 0 and 1"));
     }
     Ok(())
 }
 
-/// Some architectures have variants that nothing here computes.
+/// Rejects variants of the architectures that the graph does not implement.
 fn check_variants(path: &Path, config: &ModelConfig) -> Result<(), SourceError> {
     let positions = config.position_embedding_type.as_deref().unwrap_or("absolute");
     let fields =
@@ -207,8 +197,8 @@ fn check_variants(path: &Path, config: &ModelConfig) -> Result<(), SourceError> 
     }
 }
 
-/// The modules must be a transformer, a pooling and at most a normalisation, in this order. Gives the file of the
-/// pooling's configuration.
+/// The modules must be a transformer, a pooling and optionally a normalization, in this order. Returns the pooling's
+/// configuration file.
 fn read_modules(folder: &Path) -> Result<String, SourceError> {
     let path = folder.join(MODULES_FILE);
     let modules: Vec<Module> = read_json(&path)?;
@@ -219,7 +209,7 @@ fn read_modules(folder: &Path) -> Result<String, SourceError> {
         _ => {
             return Err(SourceError::Unsupported {
                 path,
-                what: format!("the chain of modules {}", kinds.join(" -> ")),
+                what: format!("the module chain {}", kinds.join(" -> ")),
                 instead: "Transformer -> Pooling and Transformer -> Pooling -> Normalize are".to_owned(),
             });
         }
@@ -227,8 +217,8 @@ fn read_modules(folder: &Path) -> Result<String, SourceError> {
     if !modules[0].path.is_empty() {
         return Err(SourceError::Unsupported {
             path,
-            what: format!("a transformer in a folder of its own (`{}`)", modules[0].path),
-            instead: "config.json and model.safetensors must lie beside modules.json".to_owned(),
+            what: format!("a transformer in its own folder (`{}`)", modules[0].path),
+            instead: "config.json and model.safetensors must be in the same folder as modules.json".to_owned(),
         });
     }
     Ok(Path::new(&modules[1].path).join("config.json").to_string_lossy().into_owned())

@@ -16,31 +16,31 @@ fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, Con
     convert(&conversion, &Progress::silent())
 }
 
-/// The error of converting a model that `spoil` has changed; nothing may be left of the attempt.
-fn error_of(spoil: impl FnOnce(&mut Tiny)) -> String {
+/// The error of converting a model that `change` has changed. Asserts that no files remain.
+fn error_of(change: impl FnOnce(&mut Tiny)) -> String {
     let dir = folder();
     let mut tiny = Tiny::mpnet();
-    spoil(&mut tiny);
+    change(&mut tiny);
     tiny.write(&dir.path().join("source"));
     let output = dir.path().join("out/bundle");
-    let error = convert_to(&dir.path().join("source"), &output, false).expect_err("a spoilt model").to_string();
+    let error = convert_to(&dir.path().join("source"), &output, false).expect_err("an invalid model").to_string();
     let left: Vec<_> = fs::read_dir(dir.path().join("out"))
         .expect("the parent")
         .map(|entry| entry.expect("an entry").file_name())
         .filter(|name| name != ".bundle.lock")
         .collect();
-    assert!(left.is_empty(), "{left:?} is left");
+    assert!(left.is_empty(), "{left:?} remain");
     error
 }
 
-fn assert_says(error: &str, parts: &[&str]) {
+fn assert_contains(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "`{part}` is not in: {error}");
     }
 }
 
 #[test]
-fn both_architectures_become_bundles() {
+fn both_architectures_are_converted() {
     for (tiny, positions) in [(Tiny::mpnet(), 8), (Tiny::bert(), 10)] {
         let dir = folder();
         tiny.write(&dir.path().join("source"));
@@ -55,7 +55,7 @@ fn both_architectures_become_bundles() {
 }
 
 #[test]
-fn a_maximum_over_the_positions_is_cut_to_them() {
+fn the_maximum_length_is_capped_at_the_number_of_positions() {
     let dir = folder();
     let mut tiny = Tiny::mpnet();
     tiny.sentence["max_seq_length"] = json!(512);
@@ -65,7 +65,7 @@ fn a_maximum_over_the_positions_is_cut_to_them() {
 }
 
 #[test]
-fn the_limit_of_the_tokenizer_is_the_maximum_where_no_other_is_set() {
+fn the_tokenizers_limit_applies_if_no_other_is_set() {
     let dir = folder();
     let source = dir.path().join("source");
     Tiny::bert().write(&source);
@@ -89,27 +89,27 @@ fn weights_under_a_prefix_and_in_half_precision_are_found() {
 }
 
 #[test]
-fn an_unknown_architecture_is_told_with_the_known_ones() {
+fn the_error_for_an_unknown_architecture_lists_the_supported_ones() {
     let error = error_of(|tiny| tiny.config["model_type"] = json!("xlnet"));
-    assert_says(&error, &["config.json", "xlnet", "mpnet, bert"]);
+    assert_contains(&error, &["config.json", "xlnet", "mpnet, bert"]);
 }
 
 #[test]
-fn a_missing_tensor_is_told_with_its_shape() {
+fn the_error_for_a_missing_tensor_has_its_name_and_shape() {
     let name = "encoder.layer.1.intermediate.dense.weight";
     let error = error_of(|tiny| drop(tiny.tensors.remove(name)));
-    assert_says(&error, &["model.safetensors", name, "[8, 4]"]);
+    assert_contains(&error, &["model.safetensors", name, "[8, 4]"]);
 }
 
 #[test]
-fn a_tensor_of_another_shape_is_told_with_both_shapes() {
+fn the_error_for_a_wrong_shape_has_both_shapes() {
     let name = "encoder.layer.0.attention.attn.q.weight";
     let error = error_of(|tiny| drop(tiny.tensors.insert(name.to_owned(), vec![4, 5])));
-    assert_says(&error, &["model.safetensors", name, "[4, 5]", "[4, 4]"]);
+    assert_contains(&error, &["model.safetensors", name, "[4, 5]", "[4, 4]"]);
 }
 
 #[test]
-fn a_configuration_that_disagrees_with_the_weights_is_told() {
+fn a_configuration_that_disagrees_with_the_weights_is_rejected() {
     type Case = (&'static str, Value, &'static [&'static str]);
     let cases: [Case; 6] = [
         ("vocab_size", json!(99), &["word_embeddings", "[6, 4]", "[99, 4]", "vocab_size"]),
@@ -120,12 +120,12 @@ fn a_configuration_that_disagrees_with_the_weights_is_told() {
         ("relative_attention_num_buckets", json!(64), &["relative_attention_bias", "[32, 2]", "[64, 2]"]),
     ];
     for (field, value, parts) in cases {
-        assert_says(&error_of(|tiny| tiny.config[field] = value), parts);
+        assert_contains(&error_of(|tiny| tiny.config[field] = value), parts);
     }
 }
 
 #[test]
-fn a_configuration_that_no_model_can_have_is_told_with_its_field() {
+fn an_impossible_configuration_is_rejected_with_its_field() {
     type Case = (&'static str, Value, &'static [&'static str]);
     let cases: [Case; 6] = [
         ("hidden_size", json!(0), &["hidden_size is 0"]),
@@ -136,57 +136,58 @@ fn a_configuration_that_no_model_can_have_is_told_with_its_field() {
         ("intermediate_size", json!("many"), &["config.json", "line"]),
     ];
     for (field, value, parts) in cases {
-        assert_says(&error_of(|tiny| tiny.config[field] = value), &[&["config.json"], parts].concat());
+        assert_contains(&error_of(|tiny| tiny.config[field] = value), &[&["config.json"], parts].concat());
     }
 }
 
 #[test]
-fn modules_and_poolings_that_are_not_supported_are_told() {
+fn unsupported_modules_and_poolings_are_rejected() {
     let dense = json!({ "idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense" });
     let error = error_of(|tiny| tiny.modules.as_array_mut().expect("modules").push(dense));
-    assert_says(&error, &["modules.json", "Dense"]);
+    assert_contains(&error, &["modules.json", "Dense"]);
     let error = error_of(|tiny| tiny.pooling["pooling_mode_max_tokens"] = json!(true));
-    assert_says(&error, &["1_Pooling", "pooling_mode_max_tokens"]);
+    assert_contains(&error, &["1_Pooling", "pooling_mode_max_tokens"]);
     let error = error_of(|tiny| tiny.pooling["word_embedding_dimension"] = json!(5));
-    assert_says(&error, &["word_embedding_dimension is 5", "hidden_size 4"]);
+    assert_contains(&error, &["word_embedding_dimension is 5", "hidden_size 4"]);
     let error = error_of(|tiny| tiny.transformers = json!({ "default_prompt_name": "query" }));
-    assert_says(&error, &["config_sentence_transformers.json", "query"]);
+    assert_contains(&error, &["config_sentence_transformers.json", "query"]);
 }
 
 #[test]
-fn a_token_beyond_the_embedding_table_is_told() {
+fn a_token_beyond_the_embedding_table_is_rejected() {
     let error = error_of(|tiny| tiny.tokenizer["model"]["vocab"]["extra"] = json!(77));
-    assert_says(&error, &["tokenizer.json", "77", "0 to 5"]);
+    assert_contains(&error, &["tokenizer.json", "77", "0 to 5"]);
 }
 
 #[test]
-fn files_that_are_missing_are_told() {
+fn the_error_for_a_missing_file_has_its_name() {
     for file in ["config.json", "modules.json", "1_Pooling/config.json", "model.safetensors", "tokenizer.json"] {
         let dir = folder();
         let source = dir.path().join("source");
         Tiny::mpnet().write(&source);
         fs::remove_file(source.join(file)).expect("remove");
         let error = convert_to(&source, &dir.path().join("bundle"), false).expect_err("a file is missing").to_string();
-        assert_says(&error, &[file.rsplit('/').next().expect("a name")]);
+        assert_contains(&error, &[file.rsplit('/').next().expect("a name")]);
     }
 }
 
 #[test]
-fn weights_cut_short_are_told() {
+fn truncated_weights_are_rejected() {
     let dir = folder();
     let source = dir.path().join("source");
     Tiny::mpnet().write(&source);
     let weights = source.join("model.safetensors");
     let bytes = fs::read(&weights).expect("read");
     fs::write(&weights, &bytes[..bytes.len() - 4]).expect("write");
-    let error = convert_to(&source, &dir.path().join("bundle"), false).expect_err("cut short").to_string();
-    assert_says(&error, &["model.safetensors", "cut short"]);
+    let error = convert_to(&source, &dir.path().join("bundle"), false).expect_err("truncated weights").to_string();
+    assert_contains(&error, &["model.safetensors", "truncated"]);
 }
 
 #[test]
 fn a_bundle_is_current_until_its_source_changes() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     let mut tiny = Tiny::mpnet();
     tiny.write(&source);
     let bundle = convert_to(&source, &output, false).expect("a bundle");
@@ -201,9 +202,10 @@ fn a_bundle_is_current_until_its_source_changes() {
 }
 
 #[test]
-fn an_older_bundle_stays_as_it_was_when_a_conversion_fails() {
+fn an_existing_bundle_is_unchanged_after_a_failed_conversion() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     Tiny::mpnet().write(&source);
     let before = convert_to(&source, &output, false).expect("a bundle").fingerprint().clone();
     fs::remove_file(source.join("model.safetensors")).expect("remove");
@@ -212,9 +214,10 @@ fn an_older_bundle_stays_as_it_was_when_a_conversion_fails() {
 }
 
 #[test]
-fn what_a_killed_conversion_left_is_removed_by_the_next() {
+fn a_conversion_removes_the_remains_of_a_killed_one() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     Tiny::mpnet().write(&source);
     let stale = dir.path().join(".bundle.converting");
     fs::create_dir(&stale).expect("create");
@@ -224,9 +227,10 @@ fn what_a_killed_conversion_left_is_removed_by_the_next() {
 }
 
 #[test]
-fn conversions_to_one_place_at_once_leave_one_whole_bundle() {
+fn concurrent_conversions_to_one_output_leave_one_intact_bundle() {
     let dir = folder();
-    let (source, output) = (dir.path().join("source"), dir.path().join("bundle"));
+    let source = dir.path().join("source");
+    let output = dir.path().join("bundle");
     Tiny::mpnet().write(&source);
     let results = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| convert_to(&source, &output, false))).collect();
@@ -236,5 +240,5 @@ fn conversions_to_one_place_at_once_leave_one_whole_bundle() {
     for error in results.into_iter().filter_map(Result::err) {
         assert!(matches!(error, ConvertError::Write(WriterError::OutputExists(_))), "{error}");
     }
-    Bundle::open(&output).expect("whole").verify(FP32_FILE).expect("whole");
+    Bundle::open(&output).expect("a bundle").verify(FP32_FILE).expect("an intact file");
 }

@@ -1,4 +1,4 @@
-//! Models of a few weights, whole enough to be converted, for the tests to spoil.
+//! Complete models with few weights, which tests modify and convert.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ const LAYERS: usize = 2;
 const VOCABULARY: usize = 6;
 const POSITIONS: usize = 10;
 
-/// A sentence-transformers folder, not yet written.
+/// The contents of a sentence-transformers folder.
 pub(super) struct Tiny {
     pub(super) config: Value,
     pub(super) modules: Value,
@@ -24,7 +24,7 @@ pub(super) struct Tiny {
     pub(super) sentence: Value,
     pub(super) transformers: Value,
     pub(super) tokenizer: Value,
-    /// Names and shapes; values are made up from them. Of a normalisation's channels some are outlying.
+    /// Names and shapes, which determine the values. Some channels of layer norms are outliers.
     pub(super) tensors: BTreeMap<String, Vec<usize>>,
     pub(super) half_precision: bool,
 }
@@ -120,7 +120,7 @@ struct LayerNames {
     attention_norm: &'static str,
 }
 
-/// Between -0.5 and 0.5, but for the scales of a normalisation, which are near 1 or far from it.
+/// From -0.5 to 0.5; weights of layer norms are near 1, those of outlier channels near 12.
 fn values(name: &str, shape: &[usize]) -> Vec<f32> {
     let seed = name
         .bytes()

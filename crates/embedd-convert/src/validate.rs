@@ -1,4 +1,4 @@
-//! The accuracy gate: a model's embeddings against PyTorch's, or against those of another model.
+//! The accuracy gate: compares a model's embeddings with PyTorch's or with another model's.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,7 @@ use embedd_common::progress::{Progress, Unit};
 use embedd_model::accuracy::{Accuracy, TextAccuracy, cosine};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::reference::ReferenceSet;
-use embedd_model::tokenize::Truncation;
-use embedd_model::tokenize::{TokenizeError, Tokenizer};
+use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
 
 pub use embedd_model::accuracy::DEFAULT_THRESHOLD;
 
@@ -15,82 +14,82 @@ mod texts;
 
 pub use texts::{NamedText, parse_texts};
 
-/// Texts of a padded batch in `batch_agreement`: enough that most are padded, few enough to be quick.
+/// Texts per padded batch in `batch_agreement`: enough that most are padded, few enough to be fast.
 const BATCH: usize = 8;
-/// Texts, sorted by length, that batches are formed among.
+/// Texts, sorted by length, that batches are formed from.
 const WINDOW: usize = 4 * BATCH;
 
-/// Why a model could not be compared.
+/// Why a comparison failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ValidateError {
-    /// The reference set is another model's.
+    /// The reference set was made with a different model.
     #[error(
-        "the model's embeddings have {model} components and those of the reference set {reference}: it was made of \
-         another model; reference/make_reference.py makes one of this model"
+        "the model's embeddings have {model} dimensions, those of the reference set {reference}: it was made with a \
+         different model; create one for this model with reference/make_reference.py"
     )]
     Dimension {
-        /// Of the model.
+        /// The model's.
         model: usize,
-        /// Of the reference set.
+        /// The reference set's.
         reference: usize,
     },
-    /// A text is not tokenised as it was when the reference set was made.
+    /// A text has a different number of tokens than in the reference set.
     #[error(
-        "text {index} ({id}) has {found} tokens here and {expected} in the reference set: the tokeniser or the maximum \
-         of tokens is another one; reference/make_reference.py makes a set of this model"
+        "text {index} ({id}) has {found} tokens, but {expected} in the reference set, which was made with a different \
+         tokenizer or maximum length; create one for this model with reference/make_reference.py"
     )]
     TokenCount {
-        /// The text's place.
+        /// The text's index.
         index: usize,
-        /// The text's name.
+        /// The text's id.
         id: String,
         /// In the reference set.
         expected: u32,
-        /// As the bundle's tokeniser has it.
+        /// By the bundle's tokenizer.
         found: usize,
     },
-    /// A text cannot be tokenised.
+    /// A text cannot be tokenized.
     #[error("text {index} ({id}) {source}")]
     Tokenize {
-        /// The text's place.
+        /// The text's index.
         index: usize,
-        /// The text's name.
+        /// The text's id.
         id: String,
-        /// What the tokeniser said.
+        /// The cause.
         source: TokenizeError,
     },
     /// The model failed on a text.
     #[error("text {index} ({id}): {source}")]
     Inference {
-        /// The text's place.
+        /// The text's index.
         index: usize,
-        /// The text's name.
+        /// The text's id.
         id: String,
-        /// What the model said.
+        /// The cause.
         source: InferenceError,
     },
-    /// A file of texts has none, or a line that is no text.
-    #[error("{path}{}: {reason}; expected one text a line, plain or as {{\"text\": ...}}", place(*.line))]
+    /// A file of texts is empty or has an invalid line.
+    #[error("{path}{}: {reason}; expected one text per line, plain or as {{\"text\": ...}}", position(*.line))]
     Texts {
         /// The file.
         path: PathBuf,
-        /// Counted from 1; 0 where the whole file is meant.
+        /// Counted from 1; 0 for the whole file.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }
 
-fn place(line: usize) -> String {
+fn position(line: usize) -> String {
     if line == 0 { String::new() } else { format!(", line {line}") }
 }
 
-/// The texts of a set as a model sees them.
+/// Tokenized texts with their ids.
 #[derive(Debug)]
 pub struct TokenizedSet<'s>(Vec<(&'s str, TokenIds)>);
 
 impl<'s> TokenizedSet<'s> {
-    /// Tokenises texts, each with its name; those that are too long lose their end.
+    /// Tokenizes texts, given with their ids. Long texts are truncated at the end.
     ///
     /// # Errors
     /// [`ValidateError::Tokenize`].
@@ -106,7 +105,7 @@ impl<'s> TokenizedSet<'s> {
     }
 }
 
-/// A reference set with its texts as a model sees them.
+/// A reference set and its tokenized texts.
 #[derive(Debug)]
 pub struct ReferenceTexts<'r> {
     reference: &'r ReferenceSet,
@@ -114,7 +113,7 @@ pub struct ReferenceTexts<'r> {
 }
 
 impl<'r> ReferenceTexts<'r> {
-    /// The texts must have the tokens that they had when the set was made.
+    /// Tokenizes the texts and checks that each has the same number of tokens as in the reference set.
     ///
     /// # Errors
     /// [`ValidateError::Tokenize`], [`ValidateError::TokenCount`].
@@ -123,34 +122,38 @@ impl<'r> ReferenceTexts<'r> {
         let set = TokenizedSet::of(texts, tokenizer)?;
         for (index, (text, (id, ids))) in reference.texts.iter().zip(&set.0).enumerate() {
             if ids.len() != text.token_count as usize {
-                let (id, expected, found) = ((*id).to_owned(), text.token_count, ids.len());
-                return Err(ValidateError::TokenCount { index, id, expected, found });
+                return Err(ValidateError::TokenCount {
+                    index,
+                    id: (*id).to_owned(),
+                    expected: text.token_count,
+                    found: ids.len(),
+                });
             }
         }
         Ok(Self { reference, set })
     }
 }
 
-/// Whether texts are also embedded in padded batches with others.
+/// Whether texts are also embedded in padded batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batches {
-    /// They are.
+    /// Compare each text's embedding in a batch with its embedding alone.
     Compared,
-    /// Each text alone.
-    LeftOut,
+    /// Only embed each text alone.
+    Skipped,
 }
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// Of every text alone.
+    /// Accuracy with each text alone.
     pub accuracy: Accuracy,
-    /// The least cosine between a text alone and in a padded batch; absent where batches were left out.
+    /// The minimum cosine between a text alone and in a padded batch; `None` if batches were skipped.
     pub batch_agreement: Option<f64>,
 }
 
-/// Whether a reference set can be a model's. To be asked before the set's texts are tokenised: their counts would be
-/// wrong as well, and tell less.
+/// Checks that a reference set fits a model. Call it before tokenizing the set's texts: token counts would be wrong as
+/// well, but their error is less helpful.
 ///
 /// # Errors
 /// [`ValidateError::Dimension`].
@@ -161,7 +164,7 @@ pub fn check_dimension(reference: &ReferenceSet, model: usize) -> Result<(), Val
     }
 }
 
-/// The pooled embedding of every text alone, not normalised.
+/// The pooled embedding of each text alone, not normalized.
 ///
 /// # Errors
 /// [`ValidateError::Inference`].
@@ -183,10 +186,10 @@ fn embed_alone(
     Ok(embeddings)
 }
 
-/// Compares a model, which is called `name`, with a reference set.
+/// Compares a model with a reference set; `name` is for progress reports.
 ///
 /// # Errors
-/// [`ValidateError`]; a text below the threshold is none.
+/// [`ValidateError`]. A text below the threshold is not an error.
 pub fn validate(
     session: &mut dyn Session,
     name: &str,
@@ -202,7 +205,7 @@ pub fn validate(
     let accuracy = compare(&alone, expected, set, threshold);
     let batch_agreement = match batches {
         Batches::Compared => Some(batch_agreement(session, set, &alone, progress)?),
-        Batches::LeftOut => None,
+        Batches::Skipped => None,
     };
     Ok(Comparison { accuracy, batch_agreement })
 }
@@ -210,7 +213,7 @@ pub fn validate(
 /// Compares two models on texts, each text alone.
 ///
 /// # Errors
-/// [`ValidateError`]; a text below the threshold is none.
+/// [`ValidateError`]. A text below the threshold is not an error.
 pub fn validate_against(
     session: &mut dyn Session,
     other: &mut dyn Session,
@@ -239,11 +242,11 @@ fn compare<'e>(
     Accuracy::of(texts.collect(), threshold)
 }
 
-/// The least cosine between a text's embedding alone and in a padded batch with others; not a number where an embedding
-/// is none. `alone` comes from [`embed_alone`].
+/// The minimum cosine between a text's embedding alone and in a padded batch; NaN if any cosine is. `alone` comes from
+/// [`embed_alone`].
 ///
 /// # Errors
-/// [`ValidateError::Inference`], naming the first text of the batch.
+/// [`ValidateError::Inference`], with the first text of the batch.
 fn batch_agreement(
     session: &mut dyn Session,
     set: &TokenizedSet<'_>,
@@ -253,7 +256,7 @@ fn batch_agreement(
     let lengths: Vec<usize> = set.0.iter().map(|(_, ids)| ids.len()).collect();
     let batches = mixed_batches(&lengths);
     let task = progress.task("comparing padded batches", Some(batches.len() as u64), Unit::Steps);
-    let mut least = 1.0f64;
+    let mut min = 1.0f64;
     for batch in batches {
         let ids: Vec<&TokenIds> = batch.iter().map(|&index| &set.0[index].1).collect();
         let first = batch[0];
@@ -261,27 +264,27 @@ fn batch_agreement(
         let rows = session.infer(&ids).map_err(error)?;
         for (&index, row) in batch.iter().zip(rows.outer_iter()) {
             let cosine = cosine(&row.to_vec(), &alone[index]);
-            // `min` would pass over what is not a number.
-            least = if cosine.is_nan() || least.is_nan() { f64::NAN } else { least.min(cosine) };
+            // `f64::min` ignores NaN.
+            min = if cosine.is_nan() || min.is_nan() { f64::NAN } else { min.min(cosine) };
         }
         task.advance(1);
     }
     task.finish();
-    Ok(least)
+    Ok(min)
 }
 
-/// Every place in one batch with texts of about its length, so that most are padded and none costs much, and then one
-/// batch of all lengths, most of which is padding.
+/// Batches of indices: each index is in one batch of texts of similar length, so that most are padded at little cost.
+/// One more batch covers all lengths and is mostly padding.
 fn mixed_batches(lengths: &[usize]) -> Vec<Vec<usize>> {
     let mut by_length: Vec<usize> = (0..lengths.len()).collect();
-    by_length.sort_by_key(|&place| lengths[place]);
+    by_length.sort_by_key(|&index| lengths[index]);
     let mut batches = Vec::new();
     for window in by_length.chunks(WINDOW) {
         let count = window.len().div_ceil(BATCH);
         batches.extend((0..count).map(|first| window.iter().skip(first).step_by(count).copied().collect()));
     }
     let step = lengths.len().div_ceil(BATCH).max(1);
-    // The longest comes first.
+    // From the longest text.
     let spread: Vec<usize> = by_length.iter().rev().step_by(step).copied().collect();
     batches.extend((!spread.is_empty()).then_some(spread));
     batches

@@ -1,4 +1,4 @@
-//! Reads tensors from a safetensors file, one at a time: a model never has to fit in memory twice.
+//! Reads tensors from a safetensors file, one at a time, so that the model need not fit in memory.
 
 use std::fs::File;
 use std::io;
@@ -9,12 +9,12 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-/// Bytes before the header: its length as a little-endian u64.
+/// Bytes of the header's length, a little-endian u64 at the start of the file.
 const LENGTH_BYTES: u64 = 8;
-/// The format's own bound on the header, against files that are something else.
+/// The format's limit for the header. Files of other formats exceed it.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// An open safetensors file whose header agrees with its length.
+/// An open safetensors file whose header matches its length.
 #[derive(Debug)]
 pub(crate) struct Weights {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(crate) struct Weights {
     data_start: u64,
 }
 
-/// A floating-point tensor of the file, not yet read.
+/// A floating-point tensor of the file, read on demand.
 #[derive(Debug, Clone)]
 pub(crate) struct Tensor<'w> {
     weights: &'w Weights,
@@ -43,41 +43,41 @@ pub enum WeightsError {
     Io {
         /// The safetensors file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
     },
-    /// The file is shorter than its own header says.
-    #[error("{path} is cut short: it has {actual} bytes, but its header describes {expected}; fetch the model again")]
+    /// The file is shorter than its header requires.
+    #[error("{path} is truncated: it has {actual} bytes, but its header describes {expected}; fetch the model again")]
     Truncated {
         /// The safetensors file.
         path: PathBuf,
-        /// Bytes that the file should have.
+        /// Expected length in bytes.
         expected: u64,
-        /// Bytes that it has.
+        /// Actual length in bytes.
         actual: u64,
     },
-    /// The file is no safetensors file, or its header contradicts itself.
-    #[error("{path} is not a sound safetensors file: {reason}; fetch the model again")]
+    /// The file is not a safetensors file, or its header is inconsistent.
+    #[error("{path} is not a valid safetensors file: {reason}; fetch the model again")]
     Malformed {
         /// The safetensors file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// A tensor that the architecture needs is not there.
+    /// A tensor that the architecture needs is missing.
     #[error("{path} has no tensor `{tensor}` (expected with shape {expected:?}){hint}")]
     Missing {
         /// The safetensors file.
         path: PathBuf,
         /// The tensor's full name.
         tensor: String,
-        /// The shape that it should have.
+        /// The expected shape.
         expected: Vec<usize>,
-        /// What the reader may look at.
+        /// The tensor with the most similar name, if any.
         hint: String,
     },
-    /// A tensor has another shape than the configuration says.
-    #[error("{path}: tensor `{tensor}` has shape {actual:?}, but {because} asks for {expected:?}")]
+    /// A tensor's shape does not match the configuration.
+    #[error("{path}: tensor `{tensor}` has shape {actual:?}, but {because} requires {expected:?}")]
     Shape {
         /// The safetensors file.
         path: PathBuf,
@@ -85,13 +85,13 @@ pub enum WeightsError {
         tensor: String,
         /// The shape in the file.
         actual: Vec<usize>,
-        /// The shape that it should have.
+        /// The expected shape.
         expected: Vec<usize>,
         /// Where the expected shape comes from.
         because: String,
     },
-    /// A tensor holds something else than 16- or 32-bit floating-point numbers.
-    #[error("{path}: tensor `{tensor}` holds {dtype:?}; expected F32, F16 or BF16")]
+    /// A tensor's element type is not supported.
+    #[error("{path}: tensor `{tensor}` has type {dtype:?}; expected F32, F16 or BF16")]
     Type {
         /// The safetensors file.
         path: PathBuf,
@@ -100,14 +100,14 @@ pub enum WeightsError {
         /// The element type in the file.
         dtype: Dtype,
     },
-    /// A tensor holds NaN or an infinity.
-    #[error("{path}: tensor `{tensor}` holds a value that is not finite (element {index}); the weights are damaged")]
+    /// A tensor contains NaN or infinity.
+    #[error("{path}: tensor `{tensor}` has a non-finite value (element {index}); the weights are damaged")]
     NotFinite {
         /// The safetensors file.
         path: PathBuf,
         /// The tensor's full name.
         tensor: String,
-        /// Place of the first such value, in row-major order.
+        /// Index of the first such value, in row-major order.
         index: usize,
     },
 }
@@ -123,13 +123,13 @@ impl Weights {
         let file = File::open(path).map_err(io)?;
         let actual = file.metadata().map_err(io)?.len();
         if actual < LENGTH_BYTES {
-            return Err(malformed(format!("it has {actual} bytes, fewer than a header's length takes")));
+            return Err(malformed(format!("its {actual} bytes are too few for a header")));
         }
         let mut length = [0; LENGTH_BYTES as usize];
         file.read_exact_at(&mut length, 0).map_err(io)?;
         let length = u64::from_le_bytes(length);
         if length > MAX_HEADER_BYTES {
-            return Err(malformed(format!("it announces a header of {length} bytes")));
+            return Err(malformed(format!("a header of {length} bytes is too long")));
         }
         let data_start = LENGTH_BYTES + length;
         if actual < data_start {
@@ -143,13 +143,12 @@ impl Weights {
         match actual.cmp(&expected) {
             std::cmp::Ordering::Less => Err(WeightsError::Truncated { path: path.to_owned(), expected, actual }),
             std::cmp::Ordering::Greater => {
-                Err(malformed(format!("{} bytes follow the last tensor of its header", actual - expected)))
+                Err(malformed(format!("{} bytes follow the last tensor", actual - expected)))
             }
             std::cmp::Ordering::Equal => Ok(Self { path: path.to_owned(), file, metadata, data_start }),
         }
     }
 
-    /// The file that was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -159,12 +158,7 @@ impl Weights {
         self.metadata.offset_keys()
     }
 
-    /// The shape of a tensor, or `None` where the file has none of that name.
-    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.metadata.info(name).map(|info| info.shape.as_slice())
-    }
-
-    /// A tensor that must be there with this shape; `because` says in the error where the shape comes from.
+    /// A required tensor of this shape. `because` tells the reader of an error where the shape comes from.
     ///
     /// # Errors
     /// [`WeightsError::Missing`], [`WeightsError::Shape`] or [`WeightsError::Type`].
@@ -202,7 +196,7 @@ impl Weights {
         })
     }
 
-    /// The tensor whose name shares the longest ending with `name`: it tells a prefix that was not expected.
+    /// The tensor whose name shares the longest suffix with `name`: it reveals an unexpected prefix.
     fn nearest(&self, name: &str) -> Option<String> {
         let shared = |other: &str| name.bytes().rev().zip(other.bytes().rev()).take_while(|(a, b)| a == b).count();
         self.names().into_iter().max_by_key(|other| shared(other)).filter(|other| shared(other) > 8)
@@ -210,17 +204,12 @@ impl Weights {
 }
 
 impl Tensor<'_> {
-    /// Its name in the file.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its dimensions, outermost first.
+    /// The dimensions, outermost first.
     pub(crate) fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Its values in row-major order.
+    /// The values in row-major order.
     ///
     /// # Errors
     /// [`WeightsError::Io`] or [`WeightsError::NotFinite`].
@@ -239,7 +228,7 @@ impl Tensor<'_> {
     }
 }
 
-/// `dtype` is one of the three that [`Weights::tensor`] lets through.
+/// `dtype` is one of the three that [`Weights::tensor`] accepts.
 fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
     let pairs = || bytes.as_chunks::<2>().0.iter().copied();
     match dtype {

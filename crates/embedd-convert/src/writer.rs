@@ -111,20 +111,23 @@ impl BundleWriter {
         self.stream(name, |out| Ok(io::copy(&mut reader, out).map(|_| ())?))
     }
 
-    /// Writes a file with `write`.
-    pub(super) fn stream(
+    /// Writes a file with `write` and returns its result.
+    pub(super) fn stream<T>(
         &mut self,
         name: &str,
-        write: impl FnOnce(&mut FileWriter) -> Result<(), WriteError>,
-    ) -> Result<(), WriterError> {
+        write: impl FnOnce(&mut FileWriter) -> Result<T, WriteError>,
+    ) -> Result<T, WriterError> {
         let path = self.path(name);
+        let mut result = None;
         self.staging.write(name, |out| {
-            write(out).map_err(|error| match error {
+            let written = write(out).map_err(|error| match error {
                 WriteError::Io(source) => io_error(&path)(source),
                 source => WriterError::Model { path: path.clone(), source },
-            })
+            })?;
+            result = Some(written);
+            Ok::<_, WriterError>(())
         })?;
-        Ok(())
+        Ok(result.expect("`write` was called"))
     }
 
     /// The path of a file until the bundle is finished.
@@ -132,7 +135,7 @@ impl BundleWriter {
         self.staging.path(name)
     }
 
-    /// The length of a file that was written.
+    /// The length of a written file.
     pub(super) fn bytes(&self, name: &str) -> u64 {
         self.staging.files().get(name).map_or(0, |record| record.bytes)
     }

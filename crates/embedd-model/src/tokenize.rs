@@ -121,6 +121,11 @@ impl Tokenizer {
         self.max_tokens
     }
 
+    /// The largest token id, including special tokens.
+    pub fn max_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
     /// Tokenizes a text for the model: adds special tokens and truncates.
     ///
     /// # Errors

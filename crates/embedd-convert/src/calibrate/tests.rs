@@ -7,31 +7,31 @@ const REFERENCES: [&[u8]; 2] = [
 ];
 
 #[test]
-fn the_largest_channels_are_found_and_are_few() {
+fn the_largest_channels_are_at_most_a_quarter() {
     let mut calibration = Calibration::default();
     calibration.measure_channels(0, LinearInput::Output, 8, &[0.5, 1.0, -1.0, 8.0, 0.0, 2.0, 3.0, 0.1]);
     calibration.measure_channels(0, LinearInput::Output, 8, &[0.5, -9.0, 1.0, 1.0, 0.0, 2.0, 3.0, 0.1]);
     assert_eq!(calibration.largest_channels(0, LinearInput::Output, 1), [1]);
-    assert_eq!(calibration.largest_channels(0, LinearInput::Output, 32), [1, 3], "a quarter at most");
+    assert_eq!(calibration.largest_channels(0, LinearInput::Output, 32), [1, 3], "at most a quarter");
     assert_eq!(calibration.width(0, LinearInput::Output), 8);
 }
 
 #[test]
-fn rows_are_kept_up_to_a_number_of_tokens_and_stay_finite() {
+fn rows_are_kept_up_to_the_maximum_and_stay_finite() {
     let mut calibration = Calibration::default();
-    for _ in 0..MOST_TOKENS {
+    for _ in 0..MAX_TOKENS {
         calibration.keep(1, LinearInput::Attention, 2, &[-1e9, 0.5, 0.25, -0.5]);
     }
     let Rows { values, channels } = calibration.rows(1, LinearInput::Attention);
-    assert_eq!((values.len(), channels), (MOST_TOKENS * 2, 2));
+    assert_eq!((values.len(), channels), (MAX_TOKENS * 2, 2));
     assert_eq!(values[values.len() - 4..], [f16::MIN, f16::from_f32(0.5), f16::from_f32(0.25), f16::from_f32(-0.5)]);
     assert!(calibration.rows(0, LinearInput::Attention).values.is_empty());
 }
 
 #[test]
-fn a_long_text_is_kept_in_part() {
+fn long_texts_are_sampled() {
     let mut calibration = Calibration::default();
-    let rows: Vec<f32> = (0..MOST_TOKENS_OF_TEXT * 2 + 2).map(|token| token as f32).collect();
+    let rows: Vec<f32> = (0..MAX_TOKENS_PER_TEXT * 2 + 2).map(|token| token as f32).collect();
     calibration.keep(0, LinearInput::Output, 1, &rows);
     let kept: Vec<f32> = calibration.rows(0, LinearInput::Output).values.iter().map(|value| value.to_f32()).collect();
     assert_eq!(kept[..3], [0.0, 3.0, 6.0]);
@@ -39,13 +39,13 @@ fn a_long_text_is_kept_in_part() {
 }
 
 #[test]
-fn no_text_for_calibration_is_or_is_part_of_a_text_of_the_reference_sets() {
+fn calibration_texts_are_not_part_of_any_reference_text() {
     let texts: Vec<&str> = TEXTS.lines().collect();
     assert!(texts.len() > 150);
     for set in REFERENCES {
         let set = ReferenceSet::parse(set, Path::new("built in")).expect("a reference set");
         for text in texts.iter().filter(|text| !text.trim().is_empty()) {
-            // A short word may be anywhere, but not be a text by itself.
+            // A short word may occur in a reference text, but must not be one.
             let shared = |other: &str| if text.len() < 8 { other.trim() == *text } else { other.contains(text) };
             let found = set.texts.iter().find(|reference| shared(&reference.text));
             assert!(found.is_none(), "{text:?} is in {:?}", found.map(|reference| &reference.id));
@@ -54,7 +54,7 @@ fn no_text_for_calibration_is_or_is_part_of_a_text_of_the_reference_sets() {
 }
 
 #[test]
-fn no_text_for_calibration_is_there_twice() {
+fn calibration_texts_are_unique() {
     let texts: std::collections::BTreeSet<&str> = TEXTS.lines().collect();
     assert_eq!(texts.len(), TEXTS.lines().count());
 }

@@ -5,7 +5,8 @@ use crate::source::Source;
 
 pub(super) fn describe<'w>(source: &Source, reader: &Reader<'_, 'w>) -> Result<Encoder<'w>, EncoderError> {
     let config = &source.config;
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let hidden = config.hidden_size;
+    let inner = config.intermediate_size;
     let layer = |index: usize| -> Result<Layer<'w>, EncoderError> {
         let at = |part: &str| format!("encoder.layer.{index}.{part}");
         Ok(Layer {

@@ -3,14 +3,15 @@
 use super::{Encoder, EncoderError, Layer, Positions, Reader, RelativeAttention};
 use crate::source::Source;
 
-/// The padding token's id, fixed in the model's own code; its position row, too.
+/// The padding token's id and position row, fixed in the original implementation.
 const PADDING: usize = 1;
-/// The number of buckets where the configuration does not say.
+/// The number of buckets if the configuration does not set it.
 const DEFAULT_BUCKETS: usize = 32;
 
 pub(super) fn describe<'w>(source: &Source, reader: &Reader<'_, 'w>) -> Result<Encoder<'w>, EncoderError> {
     let config = &source.config;
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let hidden = config.hidden_size;
+    let inner = config.intermediate_size;
     let buckets = config.relative_attention_num_buckets.unwrap_or(DEFAULT_BUCKETS);
     let layer = |index: usize| -> Result<Layer<'w>, EncoderError> {
         let at = |part: &str| format!("encoder.layer.{index}.{part}");

@@ -1,12 +1,12 @@
-//! Which bucket a distance falls into: the bidirectional buckets of T5 (Raffel et al. 2020), which MPNet uses.
+//! Maps a distance to its bucket: the bidirectional buckets of T5 (Raffel et al. 2020), which MPNet uses.
 
-/// Distances from here on share the last bucket of their direction.
+/// This and larger distances share the last bucket of their direction.
 const MAX_DISTANCE: f32 = 128.0;
 
-/// The bucket of a key at `distance` behind the query (key position minus query position), of `buckets` in all.
+/// The bucket, of `buckets`, for `distance`: the key's position minus the query's.
 ///
-/// Half of the buckets are for keys behind the query. Of each half, the first half are for one distance each,
-/// the rest for ranges that grow with the logarithm.
+/// The second half of the buckets is for keys after the query. In each half, the first half of the buckets covers one
+/// distance each, the rest cover logarithmically growing ranges.
 pub(crate) fn bucket(distance: i32, buckets: usize) -> usize {
     let half = buckets / 2;
     let exact = half / 2;
@@ -15,7 +15,7 @@ pub(crate) fn bucket(distance: i32, buckets: usize) -> usize {
     if magnitude < exact {
         return base + magnitude;
     }
-    // In float32 and in this order, as PyTorch computes it: a boundary off by one would change the model.
+    // The same order of float32 operations as in PyTorch: a boundary that is off by one would change the model.
     let ratio = (magnitude as f32 / exact as f32).ln() / (f64::from(MAX_DISTANCE) / exact as f64).ln() as f32;
     let logarithmic = exact + (ratio * (half - exact) as f32) as usize;
     base + logarithmic.min(half - 1)
@@ -26,14 +26,14 @@ mod tests {
     use super::bucket;
 
     #[test]
-    fn near_distances_have_a_bucket_each() {
+    fn each_near_distance_has_its_own_bucket() {
         let near: Vec<usize> = (-7..=7).map(|distance| bucket(distance, 32)).collect();
         assert_eq!(near, [7, 6, 5, 4, 3, 2, 1, 0, 17, 18, 19, 20, 21, 22, 23]);
     }
 
-    /// The first distance of each bucket, as PyTorch's own computation of MPNet's buckets puts them.
+    /// The expected values are the first distance of each bucket, computed with PyTorch.
     #[test]
-    fn far_distances_share_buckets_with_the_boundaries_of_pytorch() {
+    fn far_distances_share_buckets_with_pytorchs_boundaries() {
         let starts = |sign: i32, base: usize| -> Vec<i32> {
             (base + 8..base + 16)
                 .map(|wanted| (1..512).find(|&d| bucket(sign * d, 32) == wanted).expect("every bucket is used"))

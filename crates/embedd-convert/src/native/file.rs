@@ -1,4 +1,4 @@
-//! Writes a safetensors file as a stream, one linear layer in memory at a time.
+//! Streams a safetensors file with one linear layer in memory at a time.
 
 use std::io::{self, Write};
 
@@ -8,15 +8,15 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use crate::onnx::WriteError;
 use crate::weights::WeightsError;
 
-/// Bytes of a cache line, and of the widest vector: every tensor whose length allows it begins at a multiple.
+/// Bytes of a cache line and of the widest vector. Tensors start at a multiple of it where lengths allow.
 const ALIGNMENT: usize = 64;
-/// Bytes before the header.
+/// Bytes of the header's length at the start of the file.
 const LENGTH_BYTES: usize = 8;
 
-/// Tensors that are made together.
+/// Tensors that are produced together.
 pub(super) struct Part<'w> {
     tensors: Vec<(String, Dtype, Vec<usize>)>,
-    /// Their bytes, one behind the other.
+    /// Returns their concatenated bytes.
     fill: Box<dyn Fn() -> Result<Vec<u8>, WeightsError> + 'w>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct TensorFile<'w> {
 }
 
 impl<'w> Part<'w> {
-    /// Tensors' names, types and shapes, and what makes all their bytes.
+    /// Tensors by name, type and shape, and a function that returns their concatenated bytes.
     pub(super) fn new(
         tensors: impl Into<Vec<(String, Dtype, Vec<usize>)>>,
         fill: impl Fn() -> Result<Vec<u8>, WeightsError> + 'w,
@@ -45,7 +45,7 @@ impl<'w> Part<'w> {
         Self::new([(name.to_owned(), dtype, shape.to_vec())], fill)
     }
 
-    /// One tensor of float32.
+    /// One float32 tensor.
     pub(super) fn of_floats(
         name: &str,
         shape: &[usize],
@@ -58,8 +58,8 @@ impl<'w> Part<'w> {
         self.tensors.iter().map(|(_, dtype, shape)| bytes(*dtype, shape)).sum()
     }
 
-    /// What ends at a multiple of the alignment comes first, so that what is behind begins at one; bytes come last, so
-    /// that floats begin at a multiple of their own length.
+    /// The position in the file: parts whose lengths are multiples of the alignment first, so that the next part stays
+    /// aligned; bytes last, so that floats stay aligned to their size.
     fn rank(&self) -> (bool, bool) {
         let aligned = self.tensors.iter().all(|(_, dtype, shape)| bytes(*dtype, shape).is_multiple_of(ALIGNMENT));
         (!aligned, !aligned && self.tensors.iter().any(|(_, dtype, _)| dtype.bitsize() == 8))
@@ -75,19 +75,19 @@ impl<'w> TensorFile<'w> {
         self.parts.push(part);
     }
 
-    /// Adds what is not there yet.
+    /// Adds a part unless the file already has its tensors.
     pub(super) fn add_once(&mut self, part: Part<'w>) {
         if self.parts.iter().all(|other| other.tensors != part.tensors) {
             self.parts.push(part);
         }
     }
 
-    /// Bytes of all tensors together.
+    /// Total size of the tensors in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes() as u64).sum()
     }
 
-    /// Writes the file. `written` is told the bytes of each part as it is written.
+    /// Writes the file. Calls `written` with the size of each written part.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -102,7 +102,7 @@ impl<'w> TensorFile<'w> {
             let bytes = (part.fill)()?;
             if bytes.len() != part.bytes() {
                 let (name, _, _) = &part.tensors[0];
-                let what = format!("`{name}` has {} bytes instead of {}", bytes.len(), part.bytes());
+                let what = format!("tensor `{name}` has {} bytes instead of {}", bytes.len(), part.bytes());
                 return Err(WriteError::Io(io::Error::other(what)));
             }
             out.write_all(&bytes)?;
@@ -131,29 +131,30 @@ mod tests {
     use super::*;
 
     fn written(file: &TensorFile<'_>) -> Vec<u8> {
-        let (mut out, mut told) = (Vec::new(), 0);
-        file.write(&mut out, |bytes| told += bytes).expect("to memory");
-        assert_eq!(told, file.bytes());
+        let mut out = Vec::new();
+        let mut reported = 0;
+        file.write(&mut out, |bytes| reported += bytes).expect("to memory");
+        assert_eq!(reported, file.bytes());
         out
     }
 
     #[test]
-    fn tensors_begin_at_cache_lines_where_lengths_allow_it_and_come_back() {
+    fn tensors_are_aligned_where_lengths_allow_and_are_read_back() {
         let mut file = TensorFile::default();
         file.add(Part::of("odd", Dtype::I8, &[3], || Ok(vec![1, 2, 3])));
         file.add(Part::of_floats("uneven", &[5], || Ok(vec![0.5; 5])));
         let both = [("a".to_owned(), Dtype::I8, vec![128]), ("b".to_owned(), Dtype::F32, vec![2, 8])];
         file.add(Part::new(both, || Ok((0..192).collect())));
         file.add(Part::of_floats("c", &[16], || Ok(vec![2.0; 16])));
-        file.add_once(Part::of_floats("c", &[16], || unreachable!("it is there")));
+        file.add_once(Part::of_floats("c", &[16], || unreachable!("already added")));
 
         let bytes = written(&file);
         let (length, _) = SafeTensors::read_metadata(&bytes).expect("a header");
         assert!((8 + length).is_multiple_of(64));
         let tensors = SafeTensors::deserialize(&bytes).expect("a safetensors file");
-        let place =
+        let offset =
             |name: &str| tensors.tensor(name).expect("there").data().as_ptr() as usize - bytes.as_ptr() as usize;
-        let begin: Vec<_> = ["a", "b", "c", "uneven", "odd"].map(place).into();
+        let begin: Vec<_> = ["a", "b", "c", "uneven", "odd"].map(offset).into();
         let expected: Vec<_> = [0, 128, 192, 256, 276].map(|offset| 8 + length + offset).into();
         assert_eq!(begin, expected);
         assert_eq!(tensors.tensor("b").expect("there").shape(), [2, 8]);
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_another_length_than_its_shape_is_an_error() {
+    fn a_part_whose_length_does_not_match_its_shape_is_an_error() {
         let mut file = TensorFile::default();
         file.add(Part::of("short", Dtype::I8, &[3], || Ok(vec![1])));
         let error = file.write(&mut Vec::new(), |_| {}).expect_err("too short").to_string();

@@ -1,29 +1,29 @@
-//! The order in which channels stand.
+//! The order of channels.
 //!
-//! The channels of the states can stand in any order, as long as every tensor that touches them follows: the columns
-//! of the embedding tables, normalisations, the inputs of some linear layers and the outputs of others. It costs
-//! nothing at run time, so outlying channels are put together, where 16 bits are, and the others with their like. The
-//! neurons between the two linear layers around GELU can stand in an order of their own in each layer.
+//! The channels of the hidden states can be in any order, provided that all tensors that touch them use the same order:
+//! the columns of the embedding tables, layer norms, the inputs of some linear layers and the outputs of others.
+//! Reordering costs nothing at run time. It puts the outlier channels together, which get 16 bits, and groups the other
+//! channels by magnitude. The neurons between the two linear layers around GELU have a separate order in each layer.
 
 use std::sync::Arc;
 
 use crate::calibrate::Calibration;
-use crate::portable::LinearInput;
+use crate::encoder::LinearInput;
 
-/// Which channel stands at each place.
+/// The channel at each position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ChannelOrder {
-    /// Each at its own, as in the source.
-    Models,
-    /// These.
+    /// The order of the source.
+    Source,
+    /// An explicit order.
     Channels(Vec<usize>),
 }
 
-/// The orders of one encoder: the largest channels in calibration first, those that need 16 bits, then groups of
-/// channels of like size.
+/// The orders of an encoder: by descending magnitude in calibration. Outlier channels, which need 16 bits, come first,
+/// and channels of similar magnitude share a group.
 pub(super) struct Orders {
     hidden: Arc<ChannelOrder>,
-    /// Of each layer.
+    /// By layer.
     inner: Vec<Arc<ChannelOrder>>,
 }
 
@@ -31,12 +31,12 @@ impl Orders {
     pub(super) fn of(calibration: &Calibration, layers: usize) -> Self {
         let descending = |numbers: &[f32]| Arc::new(ChannelOrder::descending(numbers));
         Self {
-            hidden: descending(&hidden_outlyingness(calibration, layers)),
+            hidden: descending(&relative_magnitudes(calibration, layers)),
             inner: (0..layers).map(|layer| descending(calibration.largest(layer, LinearInput::Output))).collect(),
         }
     }
 
-    /// Of the states.
+    /// Of the hidden states.
     pub(super) fn hidden(&self) -> Arc<ChannelOrder> {
         Arc::clone(&self.hidden)
     }
@@ -50,28 +50,27 @@ impl Orders {
     pub(super) fn of_input(&self, layer: usize, input: LinearInput) -> Arc<ChannelOrder> {
         match input {
             LinearInput::Attention | LinearInput::Intermediate => self.hidden(),
-            LinearInput::AttentionOutput => Arc::new(ChannelOrder::Models),
+            LinearInput::AttentionOutput => Arc::new(ChannelOrder::Source),
             LinearInput::Output => self.inner(layer),
         }
     }
 }
 
-/// How large a channel was in calibration, as a multiple of the median of all channels' largest magnitudes, in the
-/// layer where that is most.
-fn hidden_outlyingness(calibration: &Calibration, layers: usize) -> Vec<f32> {
-    let mut most: Vec<f32> = Vec::new();
+/// The largest magnitude of each channel in calibration relative to the median channel; the maximum over the layers.
+fn relative_magnitudes(calibration: &Calibration, layers: usize) -> Vec<f32> {
+    let mut maxima: Vec<f32> = Vec::new();
     for layer in 0..layers {
         for input in [LinearInput::Attention, LinearInput::Intermediate] {
             let largest = calibration.largest(layer, input);
             let median = median(largest);
-            most.resize(largest.len(), 0.0);
-            most.iter_mut().zip(largest).for_each(|(most, largest)| *most = most.max(largest / median));
+            maxima.resize(largest.len(), 0.0);
+            maxima.iter_mut().zip(largest).for_each(|(max, largest)| *max = max.max(largest / median));
         }
     }
-    most
+    maxima
 }
 
-/// The smallest positive number where most are 0, so that it can be divided by.
+/// At least the smallest positive number, so that it can be a divisor.
 fn median(values: &[f32]) -> f32 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f32::total_cmp);
@@ -79,42 +78,41 @@ fn median(values: &[f32]) -> f32 {
 }
 
 impl ChannelOrder {
-    /// Channels by these numbers, the greatest first; equals as they were.
+    /// Channels by descending number; a stable sort.
     pub(super) fn descending(numbers: &[f32]) -> Self {
         let mut channels: Vec<usize> = (0..numbers.len()).collect();
         channels.sort_by(|&a, &b| numbers[b].total_cmp(&numbers[a]));
-        if channels.is_sorted() { Self::Models } else { Self::Channels(channels) }
+        if channels.is_sorted() { Self::Source } else { Self::Channels(channels) }
     }
 
-    /// The channel at a place.
-    pub(super) fn channel(&self, place: usize) -> usize {
+    pub(super) fn channel(&self, position: usize) -> usize {
         match self {
-            Self::Models => place,
-            Self::Channels(channels) => channels[place],
+            Self::Source => position,
+            Self::Channels(channels) => channels[position],
         }
     }
 
-    /// The channels at the first `count` places.
+    /// The channels at the first `count` positions.
     pub(super) fn channels(&self, count: usize) -> Vec<usize> {
-        (0..count).map(|place| self.channel(place)).collect()
+        (0..count).map(|position| self.channel(position)).collect()
     }
 
-    /// Where each channel stands; `None`: at its own place.
-    pub(super) fn places(&self) -> Option<Vec<usize>> {
+    /// The position of each channel; `None` for the order of the source.
+    pub(super) fn positions(&self) -> Option<Vec<usize>> {
         let Self::Channels(channels) = self else { return None };
-        let mut places = vec![0; channels.len()];
-        channels.iter().enumerate().for_each(|(place, &channel)| places[channel] = place);
-        Some(places)
+        let mut positions = vec![0; channels.len()];
+        channels.iter().enumerate().for_each(|(position, &channel)| positions[channel] = position);
+        Some(positions)
     }
 
-    /// The values of rows that have all the channels, those of each row in this order.
+    /// The values of rows of all channels, with each row in this order.
     pub(super) fn apply_to_rows<T: Copy>(&self, rows: &[T]) -> impl Iterator<Item = T> {
         let width = match self {
-            Self::Models => rows.len(),
+            Self::Source => rows.len(),
             Self::Channels(channels) => channels.len(),
         };
         let rows = rows.chunks_exact(width.max(1));
-        rows.flat_map(move |row| (0..width).map(move |place| row[self.channel(place)]))
+        rows.flat_map(move |row| (0..width).map(move |position| row[self.channel(position)]))
     }
 }
 
@@ -123,20 +121,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_stand_in_descending_order_and_their_places_undo_it() {
+    fn channels_are_in_descending_order_and_their_positions_undo_it() {
         let order = ChannelOrder::descending(&[1.0, 5.0, 3.0, 5.0]);
         assert_eq!(order, ChannelOrder::Channels(vec![1, 3, 2, 0]));
         let row = [10, 11, 12, 13, 20, 21, 22, 23];
         let ordered: Vec<_> = order.apply_to_rows(&row).collect();
         assert_eq!(ordered, [11, 13, 12, 10, 21, 23, 22, 20]);
-        let back = ChannelOrder::Channels(order.places().expect("another order"));
+        let back = ChannelOrder::Channels(order.positions().expect("an explicit order"));
         assert_eq!(back.apply_to_rows(&ordered).collect::<Vec<_>>(), row);
     }
 
     #[test]
-    fn an_order_that_changes_nothing_is_the_models() {
-        assert_eq!(ChannelOrder::descending(&[3.0, 2.0, 2.0]), ChannelOrder::Models);
-        assert_eq!(ChannelOrder::Models.places(), None);
-        assert_eq!(ChannelOrder::Models.apply_to_rows(&[1, 2, 3]).collect::<Vec<_>>(), [1, 2, 3]);
+    fn an_order_that_changes_nothing_is_that_of_the_source() {
+        assert_eq!(ChannelOrder::descending(&[3.0, 2.0, 2.0]), ChannelOrder::Source);
+        assert_eq!(ChannelOrder::Source.positions(), None);
+        assert_eq!(ChannelOrder::Source.apply_to_rows(&[1, 2, 3]).collect::<Vec<_>>(), [1, 2, 3]);
     }
 }

@@ -1,10 +1,10 @@
-//! Lays a linear layer's rounded weights out as the kernels read them.
+//! Packs a linear layer's rounded weights in the layout of the kernels.
 
 use super::order::ChannelOrder;
 use crate::gptq::Rounded;
 use embedd_kernels::{LinearWeights, PANEL, RowLayout};
 
-/// A linear layer's tensors; their shapes and order are those of [`LinearWeights::new`].
+/// A linear layer's tensors, in the shapes and order that [`LinearWeights::new`] expects.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Packed {
     pub(super) weights: Vec<i8>,
@@ -13,17 +13,17 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// As they stand in the file, one behind the other.
+    /// The concatenated bytes, in the order of the file.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let floats = self.scales.iter().chain(&self.bias).flat_map(|value| value.to_le_bytes());
         self.weights.into_iter().map(i8::cast_unsigned).chain(floats).collect()
     }
 }
 
-/// Packs weights whose inputs stand in the packed order already, and `bias`, `[outputs]`; the outputs are to stand in
-/// the given order.
+/// Packs weights, whose inputs are already in the packed order, and `bias`, `[outputs]`; `outputs` is the order of the
+/// outputs.
 ///
-/// Those of split channels are the same integers twice, for both halves of a value.
+/// The integers of 16-bit channels appear twice, for the two halves of a value.
 pub(super) fn pack(weight: &Rounded, bias: &[f32], layout: RowLayout, outputs: &ChannelOrder) -> Packed {
     let groups = layout.groups();
     let row_bytes = layout.row_bytes();
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::gptq::{self, Hessian};
 
-    /// Each weight rounded by itself; `weight` is `[outputs, inputs]`, its inputs are to stand in the given order.
+    /// Rounds to nearest. `weight` is `[outputs, inputs]`; `order` is the order of the inputs.
     fn round(weight: &[f32], layout: RowLayout, order: &ChannelOrder) -> Rounded {
         let channels = order.channels(layout.inputs);
         let columns = |&channel: &usize| weight.iter().skip(channel).step_by(layout.inputs).copied();
@@ -69,7 +69,7 @@ mod tests {
         gptq::round(weight, outputs, &groups, &Hessian::unknown(layout.inputs), false)
     }
 
-    /// The weight that the packed tensors stand for, `[outputs, inputs]`, in the packed order.
+    /// The weight that the packed tensors represent, `[outputs, inputs]`, in the packed order.
     fn unpack(packed: &Packed, layout: RowLayout, outputs: usize) -> Vec<Vec<f32>> {
         let groups = layout.groups();
         let value = |output: usize, index: usize, byte: usize| {
@@ -82,7 +82,7 @@ mod tests {
                 for (offset, channel) in group.channels.clone().enumerate() {
                     for byte in group.places(offset) {
                         let value = value(output, index, byte);
-                        assert!(row[channel].is_nan() || row[channel] == value, "both halves have one weight");
+                        assert!(row[channel].is_nan() || row[channel] == value, "both halves have the same weight");
                         row[channel] = value;
                     }
                 }
@@ -92,7 +92,7 @@ mod tests {
         (0..outputs).map(row).collect()
     }
 
-    /// What fills the last panel adds nothing: no weight, no scale, no bias.
+    /// The padding of the last panel has no effect: weights, scales and bias are 0.
     fn assert_padding_is_zero(packed: &Packed, layout: RowLayout, outputs: usize) {
         let groups = layout.group_count();
         for output in outputs..outputs.next_multiple_of(PANEL) {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_come_back_from_their_places_whatever_the_order_and_the_shape() {
+    fn packed_weights_can_be_unpacked_for_any_order_and_shape() {
         for (inputs, outputs, split, group) in [(30, 5, 6, 16), (8, 33, 0, 8), (12, 64, 3, 128), (7, 1, 1, 4)] {
             let layout = RowLayout { inputs, split, group };
             let weight: Vec<f32> = (0..inputs * outputs).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
@@ -128,13 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn the_second_scale_is_what_a_zero_point_of_one_adds() {
+    fn the_second_scale_is_the_zero_point_term_for_a_zero_point_of_one() {
         let layout = RowLayout { inputs: 6, split: 2, group: 3 };
-        let weight = round(&[127.0, 3.0, -2.0, 0.5, 127.0, 254.0], layout, &ChannelOrder::Models);
-        let packed = pack(&weight, &[0.0], layout, &ChannelOrder::Models);
+        let weight = round(&[127.0, 3.0, -2.0, 0.5, 127.0, 254.0], layout, &ChannelOrder::Source);
+        let packed = pack(&weight, &[0.0], layout, &ChannelOrder::Source);
         let at = |group, row| packed.scales[LinearWeights::scale_index(3, group, 0) + row * PANEL];
         assert_eq!([0, 1, 2].map(|group| at(group, 0)), [1.0, 1.0, 2.0]);
-        // -2, 0.5 (to 0, which is even), 127; and 254 alone.
+        // Groups: 127 and 3; -2, 0.5 (rounds to even, 0) and 127; 254.
         assert_eq!([0, 1, 2].map(|group| at(group, 1)), [130.0, 125.0, 254.0]);
     }
 }

@@ -1,43 +1,42 @@
-//! The numbers of the native model's quantisation, in one place. What each gains and costs is in
-//! `docs/QUANTIZATION.md`.
+//! The parameters of the native model's quantization. `docs/QUANTIZATION.md` describes their effects.
 
-use crate::portable::LinearInput;
+use crate::encoder::LinearInput;
 use embedd_kernels::RowLayout;
 
-/// How the native model is quantised.
+/// How the native model is quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NativeRecipe {
     /// Of query, key and value.
     pub(super) attention: InputRecipe,
-    /// Of attention's output.
+    /// Of attention's output projection.
     pub(super) attention_output: InputRecipe,
-    /// Of the layer before GELU.
+    /// Of the linear layer before GELU.
     pub(super) intermediate: InputRecipe,
-    /// Of the layer behind GELU.
+    /// Of the linear layer after GELU.
     pub(super) output: InputRecipe,
-    /// Channels of a word's embedding that share a scale.
+    /// Channels of a word embedding that share a scale.
     pub(super) word_group: usize,
 }
 
-/// How the input of linear layers and their weights are quantised.
+/// How the weights and the input of linear layers are quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InputRecipe {
-    /// Channels that get 16 bits: the first ones, at most a quarter of all.
+    /// Number of 16-bit channels: the first ones, at most a quarter of all.
     pub(super) split: usize,
-    /// Channels of a group of the others.
+    /// Group size of the other channels.
     pub(super) group: usize,
-    /// Whether a few weights may be clipped where that leaves less error for all.
+    /// Whether to clip weights where that reduces the total error.
     pub(super) clip: bool,
 }
 
 impl Default for NativeRecipe {
     fn default() -> Self {
-        let outlying = InputRecipe { split: 16, group: 128, clip: true };
+        let with_outliers = InputRecipe { split: 16, group: 128, clip: true };
         Self {
-            attention: outlying,
-            attention_output: InputRecipe { split: 0, ..outlying },
-            intermediate: outlying,
-            output: outlying,
+            attention: with_outliers,
+            attention_output: InputRecipe { split: 0, ..with_outliers },
+            intermediate: with_outliers,
+            output: with_outliers,
             word_group: 64,
         }
     }
@@ -55,7 +54,7 @@ impl NativeRecipe {
 }
 
 impl InputRecipe {
-    /// For rows of so many channels.
+    /// The layout of activations with this number of channels.
     pub(super) fn layout(&self, inputs: usize) -> RowLayout {
         RowLayout { inputs, split: self.split.min(inputs / 4), group: self.group }
     }

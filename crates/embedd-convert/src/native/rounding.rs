@@ -1,4 +1,4 @@
-//! Rounds the weights of all linear layers, several at a time.
+//! Rounds the weights of all linear layers in parallel.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -8,26 +8,25 @@ use std::thread;
 use super::order::Orders;
 use super::recipe::NativeRecipe;
 use crate::calibrate::Calibration;
-use crate::encoder::{Encoder, Layer, Linear};
+use crate::encoder::{Encoder, Layer, Linear, LinearInput};
 use crate::gptq::{self, Hessian, Rounded};
-use crate::portable::LinearInput;
 use crate::weights::WeightsError;
 use embedd_common::progress::{Progress, Unit};
 
-/// Threads at most: each needs some 150 MB for the largest layer of a model like all-mpnet-base-v2.
-const MOST_THREADS: usize = 4;
+/// Maximum number of threads: each needs about 150 MB for the largest layer of a model like all-mpnet-base-v2.
+const MAX_THREADS: usize = 4;
 
-/// The linear layers of one input in one encoder layer.
-type Place = (usize, LinearInput);
+/// The linear layers that share an input in one encoder layer.
+type Key = (usize, LinearInput);
 
-/// The rounded weights of linear layers, and the orders in which channels stand: their inputs are in these orders,
-/// their outputs as in the source.
+/// The rounded weights of all linear layers. Their inputs are in the order given by `orders`, their outputs in the order
+/// of the source.
 pub(crate) struct RoundedLayers {
     pub(super) orders: Orders,
-    pub(super) weights: BTreeMap<Place, Rounded>,
+    pub(super) weights: BTreeMap<Key, Rounded>,
 }
 
-/// What every thread reads.
+/// What all threads read.
 struct Work<'a> {
     encoder: &'a Encoder<'a>,
     calibration: &'a Calibration,
@@ -46,10 +45,10 @@ pub(super) fn linears<'w>(layer: &'w Layer<'w>, input: LinearInput) -> Vec<&'w L
     }
 }
 
-/// Rounds the weights of an encoder. What comes out does not depend on the number of threads.
+/// Rounds the weights of an encoder. The result does not depend on the number of threads.
 ///
 /// # Errors
-/// [`WeightsError`] where weights cannot be read.
+/// [`WeightsError`] if weights cannot be read.
 pub(crate) fn round(
     encoder: &Encoder<'_>,
     calibration: &Calibration,
@@ -57,7 +56,7 @@ pub(crate) fn round(
     progress: &Progress,
 ) -> Result<RoundedLayers, WeightsError> {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    round_with(threads.min(MOST_THREADS), encoder, calibration, recipe, progress)
+    round_with(threads.min(MAX_THREADS), encoder, calibration, recipe, progress)
 }
 
 pub(super) fn round_with(
@@ -68,18 +67,19 @@ pub(super) fn round_with(
     progress: &Progress,
 ) -> Result<RoundedLayers, WeightsError> {
     let orders = Orders::of(calibration, encoder.layers.len());
-    let mut places: Vec<Place> =
+    let mut keys: Vec<Key> =
         (0..encoder.layers.len()).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
-    // The largest first, so that the threads end together; `pop` takes the last.
-    places.sort_by_key(|&(layer, input)| calibration.width(layer, input));
-    let task = progress.task("rounding the native model's weights", Some(places.len() as u64), Unit::Steps);
+    // `pop` takes the last: the largest first, so that the threads finish at about the same time.
+    keys.sort_by_key(|&(layer, input)| calibration.width(layer, input));
+    let task = progress.task("rounding the native model's weights", Some(keys.len() as u64), Unit::Steps);
     let work = Work { encoder, calibration, recipe, orders: &orders, progress };
-    let (places, rounded) = (Mutex::new(places), Mutex::new(BTreeMap::new()));
+    let keys = Mutex::new(keys);
+    let rounded = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
         let run = || {
-            while let Some(place) = lock(&places).pop() {
-                let weights = work.round(place);
-                lock(&rounded).insert(place, weights);
+            while let Some(key) = lock(&keys).pop() {
+                let weights = work.round(key);
+                lock(&rounded).insert(key, weights);
                 task.advance(1);
             }
         };
@@ -88,17 +88,17 @@ pub(super) fn round_with(
     });
     task.finish();
     let rounded = rounded.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let weights = rounded.into_iter().map(|(place, weights)| Ok((place, weights?))).collect::<Result<_, _>>()?;
+    let weights = rounded.into_iter().map(|(key, weights)| Ok((key, weights?))).collect::<Result<_, _>>()?;
     Ok(RoundedLayers { orders, weights })
 }
 
-/// A thread that panicked left nothing half done; its panic is told where the threads are joined.
+/// Ignores poisoning: the protected data is always consistent, and the scope propagates the panic.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Work<'_> {
-    fn round(&self, (layer, input): Place) -> Result<Rounded, WeightsError> {
+    fn round(&self, (layer, input): Key) -> Result<Rounded, WeightsError> {
         let linears = linears(&self.encoder.layers[layer], input);
         let inputs = linears[0].weight.shape()[1];
         let order = self.orders.of_input(layer, input).channels(inputs);
@@ -119,7 +119,9 @@ impl Work<'_> {
         let hessian = Hessian::of(rows, order);
         if !hessian.is_factored() {
             let part = input.part();
-            self.progress.note(&format!("layer {layer}, {part}: its inputs do not tell how to carry rounding errors"));
+            self.progress.note(&format!(
+                "layer {layer}, {part}: Hessian is not positive definite; falling back to round-to-nearest"
+            ));
         }
         hessian
     }

@@ -16,24 +16,24 @@ mod oracle;
 
 use evaluate::Evaluator;
 
-/// Special tokens, one that is padding by its id, and a text of one token.
+/// Texts with special tokens, with the padding token, and of a single token.
 const TEXTS: [&[i64]; 4] = [&[0, 4, 5, 2], &[0, 5, 1, 4, 4, 2], &[3], &[0, 5, 4, 2]];
 
-/// One channel a group: exact but for the words' embeddings.
+/// One channel per group: nearly exact except for the word embeddings.
 fn finest() -> NativeRecipe {
     let input = InputRecipe { split: 0, group: 1, clip: false };
     let inputs = NativeRecipe { attention: input, attention_output: input, ..NativeRecipe::default() };
     NativeRecipe { intermediate: input, output: input, ..inputs }
 }
 
-/// Groups that end within the tiny models.
+/// Groups that are smaller than the tiny models' layers.
 fn small_groups() -> NativeRecipe {
     let input = InputRecipe { split: 3, group: 16, clip: true };
     let whole = InputRecipe { split: 0, group: 20, clip: false };
     NativeRecipe { attention: input, attention_output: whole, intermediate: input, ..NativeRecipe::default() }
 }
 
-/// The native model of a tiny one, and what a plain float64 encoder makes of the texts.
+/// A native model, and the embeddings of the texts by the float64 oracle.
 struct Converted {
     graph: Vec<u8>,
     weights: Vec<u8>,
@@ -41,11 +41,11 @@ struct Converted {
 }
 
 fn convert(tiny: &Tiny, recipe: &NativeRecipe) -> Converted {
-    convert_after(tiny, recipe, |_| {})
+    convert_with(tiny, recipe, |_| {})
 }
 
-/// As [`convert`], with a calibration that `change` has changed.
-fn convert_after(tiny: &Tiny, recipe: &NativeRecipe, change: impl FnOnce(&mut Calibration)) -> Converted {
+/// [`convert`] with a calibration that `change` has changed.
+fn convert_with(tiny: &Tiny, recipe: &NativeRecipe, change: impl FnOnce(&mut Calibration)) -> Converted {
     let dir = folder();
     tiny.write(dir.path());
     with_encoder(dir.path(), |encoder| {
@@ -53,7 +53,8 @@ fn convert_after(tiny: &Tiny, recipe: &NativeRecipe, change: impl FnOnce(&mut Ca
         change(&mut oracle.calibration);
         let rounded = round(encoder, &oracle.calibration, recipe, &Progress::silent()).expect("weights");
         let native = lower(encoder, &rounded, recipe);
-        let (mut graph, mut weights) = (Vec::new(), Vec::new());
+        let mut graph = Vec::new();
+        let mut weights = Vec::new();
         native.graph.write(&[], &mut graph, |_| {}).expect("to memory");
         native.weights.write(&mut weights, |_| {}).expect("to memory");
         Converted { graph, weights, expected: oracle.pooled }
@@ -67,21 +68,21 @@ fn with_encoder<T>(folder: &Path, then: impl FnOnce(&Encoder<'_>) -> T) -> T {
 }
 
 #[test]
-fn the_native_model_says_what_a_plain_encoder_says() {
+fn the_native_model_agrees_with_the_oracle() {
     let mut cls = Tiny::bert_of(40, 72);
     cls.pooling["pooling_mode_mean_tokens"] = false.into();
     cls.pooling["pooling_mode_cls_token"] = true.into();
     for (name, tiny) in
         [("mpnet", Tiny::mpnet_of(40, 72)), ("bert", Tiny::bert_of(64, 128)), ("cls", cls), ("tiny", Tiny::mpnet())]
     {
-        for (recipe, least) in [(NativeRecipe::default(), 0.99), (small_groups(), 0.99), (finest(), 0.9995)] {
+        for (recipe, min) in [(NativeRecipe::default(), 0.99), (small_groups(), 0.99), (finest(), 0.9995)] {
             let Converted { graph, weights, expected } = convert(&tiny, &recipe);
             let mut evaluator = Evaluator::new(&graph, &weights);
             let together = evaluator.run(&TEXTS);
             for (index, (found, expected)) in together.iter().zip(&expected).enumerate() {
                 let cosine = cosine(found, expected);
-                println!("{name}, text {index}, at least {least}: {cosine}");
-                assert!(cosine > least, "{name}, text {index}: {cosine}\n{found:?}\n{expected:?}");
+                println!("{name}, text {index}, minimum {min}: {cosine}");
+                assert!(cosine > min, "{name}, text {index}: {cosine}\n{found:?}\n{expected:?}");
                 assert_eq!(*found, evaluator.run(&TEXTS[index..=index])[0], "{name}, text {index} alone");
             }
         }
@@ -89,10 +90,11 @@ fn the_native_model_says_what_a_plain_encoder_says() {
 }
 
 #[test]
-fn the_models_own_order_of_channels_needs_no_gather() {
-    let (tiny, recipe) = (Tiny::mpnet_of(40, 72), small_groups());
-    // No channel of the states is larger than another.
-    let even = convert_after(&tiny, &recipe, |calibration| {
+fn the_channel_order_of_the_source_needs_no_gather() {
+    let tiny = Tiny::mpnet_of(40, 72);
+    let recipe = small_groups();
+    // All channels of the hidden states are equally large.
+    let even = convert_with(&tiny, &recipe, |calibration| {
         for (layer, input) in [0, 1].into_iter().flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))) {
             let channels = calibration.width(layer, input);
             calibration.measure_channels(layer, input, channels, &vec![1e6; channels]);
@@ -106,7 +108,7 @@ fn the_models_own_order_of_channels_needs_no_gather() {
 }
 
 #[test]
-fn the_number_of_threads_changes_no_byte() {
+fn the_number_of_threads_does_not_affect_the_weights() {
     let dir = folder();
     Tiny::mpnet_of(64, 128).write(dir.path());
     with_encoder(dir.path(), |encoder| {
@@ -123,7 +125,7 @@ fn the_number_of_threads_changes_no_byte() {
 }
 
 #[test]
-fn the_weights_are_in_one_standard_file_with_their_names_shapes_and_places() {
+fn the_weights_file_is_a_safetensors_file_with_aligned_tensors() {
     let Converted { weights, .. } = convert(&Tiny::mpnet_of(64, 128), &small_groups());
     let tensors = SafeTensors::deserialize(&weights).expect("a safetensors file");
     let shape = |name: &str| {
@@ -135,7 +137,7 @@ fn the_weights_are_in_one_standard_file_with_their_names_shapes_and_places() {
     assert_eq!(shape("position_embeddings"), (Dtype::F32, vec![10, 64]));
     assert_eq!(shape("relative_attention_bias"), (Dtype::F32, vec![2, 15]));
     assert_eq!(shape("embeddings/norm/weight"), (Dtype::F32, vec![64]));
-    // 3 channels in a group of twice 4 bytes, and 61 in groups of 16, the last of 13 in 16 bytes.
+    // A group of 3 channels in 2 x 4 bytes, and 61 channels in groups of 16; the last group has 13 channels in 16 bytes.
     assert_eq!(shape("layer.1/attention/qkv/weight"), (Dtype::I8, vec![6, 18, 32, 4]));
     assert_eq!(shape("layer.1/attention/qkv/scale"), (Dtype::F32, vec![6, 5, 2, 32]));
     assert_eq!(shape("layer.1/attention/qkv/bias"), (Dtype::F32, vec![6, 32]));
@@ -143,8 +145,8 @@ fn the_weights_are_in_one_standard_file_with_their_names_shapes_and_places() {
     assert_eq!(shape("layer.0/output/norm/weight"), (Dtype::F32, vec![64]));
     assert_eq!(tensors.len(), 3 + 1 + 2 + 2 * (4 * 3 + 2 * 2));
     for (name, tensor) in tensors.tensors() {
-        let place = tensor.data().as_ptr() as usize - weights.as_ptr() as usize;
+        let offset = tensor.data().as_ptr() as usize - weights.as_ptr() as usize;
         let alignment = if name.starts_with("layer.") { 64 } else { 4 };
-        assert!(place.is_multiple_of(alignment), "{name} begins at {place}");
+        assert!(offset.is_multiple_of(alignment), "{name} starts at {offset}");
     }
 }

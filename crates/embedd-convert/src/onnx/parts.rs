@@ -1,4 +1,4 @@
-//! What nodes, inputs and outputs are described by.
+//! Attributes of nodes, and types of inputs and outputs.
 
 use crate::onnx_proto::attribute_proto::AttributeType;
 use crate::onnx_proto::tensor_proto::DataType;
@@ -8,7 +8,7 @@ use crate::onnx_proto::{AttributeProto, TensorShapeProto, TypeProto, ValueInfoPr
 /// A dimension of an input or output.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Dim<'a> {
-    /// Always this long.
+    /// Constant.
     Fixed(usize),
     /// Varies from call to call.
     Named(&'a str),
@@ -38,9 +38,9 @@ pub(crate) enum Attribute<'a> {
     Float(&'a str, f32),
     /// An int64.
     Int(&'a str, i64),
-    /// Several int64.
+    /// A list of int64.
     Ints(&'a str, &'a [i64]),
-    /// A text.
+    /// A string.
     Text(&'a str, &'a str),
 }
 

@@ -1,4 +1,4 @@
-//! Why there is no tarball, or none that can be trusted.
+//! Errors of writing and verifying tarballs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,50 +6,49 @@ use std::path::{Path, PathBuf};
 use crate::writer::advice;
 use embedd_model::bundle::{AccuracyRecord, BundleError, PORTABLE_FILE, Variant};
 
-/// Why a tarball could not be written or is not to be trusted.
+/// Why a tarball could not be written or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
-    /// The bundle cannot be read, or is not as it was converted.
+    /// The bundle cannot be read or is damaged.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// There is no model to pack.
+    /// The bundle has no portable model.
     #[error(
-        "{folder} has no portable model ({PORTABLE_FILE}), and a tarball must hold one; convert the model again with \
+        "{folder} has no portable model ({PORTABLE_FILE}), which a tarball requires; convert the model again with \
          `embedd convert --force`"
     )]
     NoPortable {
         /// The bundle.
         folder: PathBuf,
     },
-    /// The gate: the accuracy is not known.
+    /// The accuracy gate: the accuracy was not measured.
     #[error(
-        "the {variant} model in {folder} has not been compared with PyTorch: its manifest has no accuracy; compare it \
-         with `embedd validate`, or convert the model again with a reference set"
+        "the accuracy of the {variant} model in {folder} was not measured; measure it with `embedd validate`, or convert \
+         the model again with a reference set"
     )]
     Unproven {
         /// The bundle.
         folder: PathBuf,
-        /// Which of its models.
+        /// The model.
         variant: Variant,
     },
-    /// The gate: the accuracy is too low.
+    /// The accuracy gate: the accuracy is too low.
     #[error(
-        "the {variant} model in {folder} is not accurate enough: over {} texts, cosine to PyTorch at least {:.6}, \
-         1st percentile {:.6}, mean {:.6}; every text must reach {:.6}. Convert the model again with another \
-         quantisation",
-        accuracy.texts, accuracy.min_cosine, accuracy.p1_cosine, accuracy.mean_cosine, accuracy.threshold
+        "the {variant} model in {folder} failed the accuracy gate: minimum cosine to PyTorch {:.6}, 1st percentile {:.6}, \
+         mean {:.6} over {} texts, threshold {:.6}; convert the model again with another recipe",
+        accuracy.min_cosine, accuracy.p1_cosine, accuracy.mean_cosine, accuracy.texts, accuracy.threshold
     )]
     Inaccurate {
         /// The bundle.
         folder: PathBuf,
-        /// Which of its models.
+        /// The model.
         variant: Variant,
-        /// What was measured.
+        /// Its accuracy.
         accuracy: AccuracyRecord,
     },
-    /// The bundle lacks a file that a detector needs.
+    /// The bundle lacks a file that a tarball requires.
     #[error(
-        "{manifest} does not list {file}, which a tarball must have; convert the model again with \
+        "{manifest} does not list {file}, which a tarball requires; convert the model again with \
          `embedd convert --force`"
     )]
     MissingFile {
@@ -58,40 +57,40 @@ pub enum PackageError {
         /// The file.
         file: &'static str,
     },
-    /// The model's name cannot be that of a folder.
-    #[error("the model is called `{name}`, whose last part cannot be a folder's name; convert it under another name")]
+    /// The model's name is not a valid folder name.
+    #[error("the last part of the model's name `{name}` is not a valid folder name; convert it under another name")]
     Name {
         /// The model's name.
         name: String,
     },
-    /// The output is there already.
-    #[error("{0} exists already; `--force` replaces it, `--output` writes elsewhere")]
+    /// The output exists.
+    #[error("{0} already exists; replace it with `--force` or choose another `--output`")]
     OutputExists(PathBuf),
     /// The output is a folder.
-    #[error("{0} is a folder; `--output` takes the path of the tarball")]
+    #[error("{0} is a folder; `--output` must be the path of the tarball")]
     OutputIsFolder(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {source}{advice}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: io::Error,
-        /// What the reader may do.
+        /// What to do about it; may be empty.
         advice: &'static str,
     },
-    /// The archive is damaged, or not one that `embedd package` wrote.
-    #[error("{path} is not to be used: {reason}; fetch it again, or write a new one with `embedd package`")]
+    /// The archive is damaged or was not written by `embedd package`.
+    #[error("{path} is invalid: {reason}; download it again or create a new one with `embedd package`")]
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
 }
 
 impl PackageError {
-    /// Whether the model was refused for its accuracy, which has an exit code of its own.
+    /// Whether a model failed the accuracy gate, which has its own exit code.
     pub fn is_gate(&self) -> bool {
         matches!(self, Self::Unproven { .. } | Self::Inaccurate { .. })
     }

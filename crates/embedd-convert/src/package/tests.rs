@@ -20,8 +20,8 @@ const FILES: [(&str, &str); 8] = [
     ("model.onnx", "not for the tarball"),
 ];
 
-/// A bundle with made-up files; `spoil` changes its manifest.
-fn bundle(spoil: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
+/// A bundle with dummy files; `change` edits its manifest.
+fn bundle(change: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut files = serde_json::Map::new();
     for (name, contents) in FILES {
@@ -43,7 +43,7 @@ fn bundle(spoil: impl FnOnce(&mut Value)) -> (TempDir, Bundle) {
         },
         "files": files,
     });
-    spoil(&mut manifest);
+    change(&mut manifest);
     fs::write(folder.path().join(MANIFEST_FILE), manifest.to_string()).expect("write");
     let bundle = Bundle::open(folder.path()).expect("a bundle");
     (folder, bundle)
@@ -59,10 +59,10 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_tarball_holds_what_the_bundle_has_of_it_and_can_be_verified() {
+fn a_tarball_has_the_bundles_files_and_can_be_verified() {
     let (_folder, bundle) = bundle(|_| {});
-    let place = tempfile::tempdir().expect("a temporary folder");
-    let output = place.path().join("new/v1.tar.gz");
+    let destination = tempfile::tempdir().expect("a temporary folder");
+    let output = destination.path().join("new/v1.tar.gz");
     let package = pack(&bundle, &output, false).expect("a tarball");
     assert_eq!(package.path, output);
     assert_eq!(package.folder, "onnx_models/model");
@@ -73,7 +73,7 @@ fn a_tarball_holds_what_the_bundle_has_of_it_and_can_be_verified() {
     assert_eq!(packed, expected.concat(), "sorted, without the float32 model");
     assert_eq!(package.record, FileRecord::of(&output).expect("the file's record"));
     assert_eq!(verify(&output).expect("verified"), package);
-    assert_eq!(names(&place.path().join("new")), ["v1.tar.gz"], "nothing is left beside it");
+    assert_eq!(names(&destination.path().join("new")), ["v1.tar.gz"], "no other file remains");
 }
 
 #[test]
@@ -110,7 +110,8 @@ fn a_bundle_without_a_map_of_special_tokens_is_packed_without_it() {
 #[test]
 fn the_same_bundle_gives_the_same_bytes_without_dates_and_owners() {
     let (folder, bundle) = bundle(|_| {});
-    let (first, second) = (folder.path().join("a.tar.gz"), folder.path().join("b.tar.gz"));
+    let first = folder.path().join("a.tar.gz");
+    let second = folder.path().join("b.tar.gz");
     pack(&bundle, &first, false).expect("a tarball");
     let touched = File::options().write(true).open(folder.path().join("config.json")).expect("open");
     touched.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("a new date");
@@ -127,28 +128,28 @@ fn the_same_bundle_gives_the_same_bytes_without_dates_and_owners() {
 }
 
 #[test]
-fn a_model_that_is_not_proven_is_refused_with_its_figures() {
-    let refusal = |spoil: fn(&mut Value)| {
-        let (folder, bundle) = bundle(spoil);
-        let error = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect_err("refused");
-        assert!(!names(folder.path()).iter().any(|name| name.contains("v1")), "nothing is left behind");
+fn a_model_that_did_not_pass_the_accuracy_gate_is_rejected() {
+    let rejection = |change: fn(&mut Value)| {
+        let (folder, bundle) = bundle(change);
+        let error = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect_err("rejected");
+        assert!(!names(folder.path()).iter().any(|name| name.contains("v1")), "no file remains");
         (error.is_gate(), error.to_string())
     };
-    let (gate, text) = refusal(|manifest| manifest["models"]["portable"]["accuracy"]["min_cosine"] = json!(0.98));
+    let (gate, text) = rejection(|manifest| manifest["models"]["portable"]["accuracy"]["min_cosine"] = json!(0.98));
     assert!(gate && text.contains("0.980000") && text.contains("0.990000") && text.contains("253 texts"), "{text}");
     let (gate, text) =
-        refusal(|manifest| drop(manifest["models"]["portable"].as_object_mut().expect("a map").remove("accuracy")));
+        rejection(|manifest| drop(manifest["models"]["portable"].as_object_mut().expect("a map").remove("accuracy")));
     assert!(gate && text.contains("embedd validate"), "{text}");
-    let (gate, text) = refusal(|manifest| manifest["models"]["native"]["accuracy"]["min_cosine"] = json!(0.97));
+    let (gate, text) = rejection(|manifest| manifest["models"]["native"]["accuracy"]["min_cosine"] = json!(0.97));
     assert!(gate && text.contains("the native model") && text.contains("0.970000"), "{text}");
-    let (gate, text) = refusal(|manifest| manifest["models"] = json!({}));
+    let (gate, text) = rejection(|manifest| manifest["models"] = json!({}));
     assert!(!gate && text.contains("no portable model") && text.contains("embedd convert"), "{text}");
     let (gate, text) =
-        refusal(|manifest| drop(manifest["files"].as_object_mut().expect("a map").remove(TOKENIZER_FILE)));
+        rejection(|manifest| drop(manifest["files"].as_object_mut().expect("a map").remove(TOKENIZER_FILE)));
     assert!(!gate && text.contains("does not list tokenizer.json"), "{text}");
     for name in ["org/..", "", "org/a\nb", "org/"] {
         let (folder, bundle) = bundle(|manifest| manifest["name"] = json!(name));
-        let error = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect_err("refused");
+        let error = pack(&bundle, &folder.path().join("v1.tar.gz"), false).expect_err("rejected");
         assert!(matches!(error, PackageError::Name { .. }), "{error}");
     }
 }
@@ -161,7 +162,7 @@ fn a_changed_file_is_not_packed() {
     let error = pack(&bundle, &output, false).expect_err("changed");
     assert!(matches!(&error, PackageError::Bundle(BundleError::Changed { .. })), "{error}");
 
-    // What changes between the check and the packing is found as well.
+    // A change between verification and packing is detected, too.
     let record = FileRecord { sha256: Sha256Hex::of(b"weights"), bytes: 7 };
     let packed =
         BTreeMap::from([(PORTABLE_FILE.to_owned(), Packed { path: folder.path().join(PORTABLE_FILE), record })]);
@@ -171,11 +172,11 @@ fn a_changed_file_is_not_packed() {
 }
 
 #[test]
-fn an_output_is_replaced_only_where_that_was_said() {
+fn an_existing_output_is_replaced_only_on_request() {
     let (folder, bundle) = bundle(|_| {});
     let output = folder.path().join("v1.tar.gz");
     fs::write(&output, "older").expect("write");
-    // What a killed process left.
+    // The remains of a killed process.
     fs::write(folder.path().join(".v1.tar.gz.partial"), vec![7; 100_000]).expect("write");
     let error = pack(&bundle, &output, false).expect_err("exists").to_string();
     assert!(error.contains("--force"), "{error}");
@@ -183,12 +184,12 @@ fn an_output_is_replaced_only_where_that_was_said() {
     let before = fs::metadata(&output).expect("a file").ino();
     pack(&bundle, &output, true).expect("replaced");
     verify(&output).expect("verified");
-    assert_ne!(fs::metadata(&output).expect("a file").ino(), before, "moved in place, not written over");
+    assert_ne!(fs::metadata(&output).expect("a file").ino(), before, "replaced by a rename");
     assert!(matches!(pack(&bundle, folder.path(), true), Err(PackageError::OutputIsFolder(_))));
 }
 
 #[test]
-fn many_writers_to_one_place_leave_one_whole_tarball() {
+fn concurrent_writers_leave_one_intact_tarball() {
     let (folder, bundle) = bundle(|_| {});
     let output = folder.path().join("v1.tar.gz");
     std::thread::scope(|scope| {
@@ -201,46 +202,47 @@ fn many_writers_to_one_place_leave_one_whole_tarball() {
 }
 
 #[test]
-fn a_tarball_cut_or_changed_anywhere_is_refused() {
+fn a_tarball_truncated_or_changed_anywhere_is_rejected() {
     let (folder, bundle) = bundle(|_| {});
     let output = folder.path().join("v1.tar.gz");
     pack(&bundle, &output, false).expect("a tarball");
     let whole = fs::read(&output).expect("read");
-    let refused = |bytes: &[u8], what: &str| {
+    let rejected = |bytes: &[u8], what: &str| {
         fs::write(&output, bytes).expect("write");
         let error = verify(&output).expect_err(what).to_string();
-        assert!(error.contains("v1.tar.gz is not to be used"), "{what}: {error}");
+        assert!(error.contains("v1.tar.gz is invalid"), "{what}: {error}");
     };
     for length in 0..whole.len() {
-        refused(&whole[..length], &format!("cut to {length} bytes"));
+        rejected(&whole[..length], &format!("truncated to {length} bytes"));
     }
     let contents = |bytes: &[u8]| {
         let mut contents = Vec::new();
         flate2::read::GzDecoder::new(bytes).read_to_end(&mut contents).map(|_| contents).ok()
     };
-    let (expected, mut harmless) = (contents(&whole), 0);
-    // The header of gzip has bytes that mean nothing for the contents.
+    let expected = contents(&whole);
+    let mut harmless = 0;
+    // Some bytes of the gzip header do not affect the contents.
     for at in 10..whole.len() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x10;
-        // There is more than one way to compress the same contents, among runs of zeros for one.
+        // The same contents can be compressed in several ways, for example runs of zeros.
         if contents(&bytes) == expected {
             harmless += 1;
         } else {
-            refused(&bytes, &format!("byte {at} changed"));
+            rejected(&bytes, &format!("byte {at} changed"));
         }
     }
     assert!(harmless < whole.len() / 20, "{harmless} changes had no effect");
-    refused(&[&whole[..], b"more"].concat(), "more behind the end");
-    refused(&[&whole[..], &whole[..]].concat(), "two in one");
+    rejected(&[&whole[..], b"more"].concat(), "trailing data");
+    rejected(&[&whole[..], &whole[..]].concat(), "two archives");
 }
 
-/// An archive as someone else might make it: its entries' paths, kinds and contents.
+/// The result of verifying an archive with these entries: paths, types and contents.
 fn forged(entries: &[(&str, tar::EntryType, &str)]) -> String {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::new(1));
     for (path, kind, contents) in entries {
         let mut header = tar::Header::new_gnu();
-        // Not by way of `set_path`, which refuses what is tried here.
+        // `set_path` would reject some of these paths.
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(*kind);
         header.set_size(contents.len() as u64);
@@ -257,7 +259,7 @@ fn forged(entries: &[(&str, tar::EntryType, &str)]) -> String {
 }
 
 #[test]
-fn an_archive_that_lists_or_holds_something_else_is_refused() {
+fn an_archive_with_unexpected_contents_is_rejected() {
     use tar::EntryType::{Directory, Regular, Symlink};
     let line = |name: &str| format!("{}  {name}\n", Sha256Hex::of(b"x"));
     let sums = REQUIRED.map(line).concat();
@@ -268,19 +270,19 @@ fn an_archive_that_lists_or_holds_something_else_is_refused() {
         forged(&[&good[..], more, &[("onnx_models/m/SHA256SUMS", Regular, sums)]].concat())
     };
     assert_eq!(with(&sums, &[]), "accepted", "in any order");
-    assert!(forged(&good).contains("no SHA256SUMS"));
+    assert!(forged(&good).contains("SHA256SUMS is missing"));
     assert!(with(&sums, &[("onnx_models/m/more", Regular, "x")]).contains("does not list more"));
-    assert!(with(&(sums.clone() + &line("more")), &[]).contains("lists more, and it is not there"));
+    assert!(with(&(sums.clone() + &line("more")), &[]).contains("lists more, which is missing"));
     assert!(with(&line("config.json"), &[]).contains("does not list"));
-    assert!(with(&sums.replace("  ", " "), &[]).contains("no checksum and name"));
-    assert!(with(&(sums.clone() + &line("../up")), &[]).contains("no checksum and name"));
+    assert!(with(&sums.replace("  ", " "), &[]).contains("is not a checksum and a name"));
+    assert!(with(&(sums.clone() + &line("../up")), &[]).contains("is not a checksum and a name"));
     assert!(with(&sums, &[good[0]]).contains("twice"));
     for path in ["../up", "/etc/passwd", "onnx_models/m/../up", "onnx_models/m/a/b", "onnx_models/../up", "up"] {
-        assert!(with(&sums, &[(path, Regular, "x")]).contains("not in a model's folder"), "{path}");
+        assert!(with(&sums, &[(path, Regular, "x")]).contains("not in a folder onnx_models/MODEL"), "{path}");
     }
-    assert!(with(&sums, &[("onnx_models/n/x", Regular, "x")]).contains("as other files are"));
-    assert!(with(&sums, &[("onnx_models/m/link", Symlink, "")]).contains("no plain file"));
-    assert!(with(&sums, &[("onnx_models/m/folder/", Directory, "")]).contains("no plain file"));
+    assert!(with(&sums, &[("onnx_models/n/x", Regular, "x")]).contains("like the other files"));
+    assert!(with(&sums, &[("onnx_models/m/link", Symlink, "")]).contains("not a regular file"));
+    assert!(with(&sums, &[("onnx_models/m/folder/", Directory, "")]).contains("not a regular file"));
     let without = forged(&[("onnx_models/m/a", Regular, "x"), ("onnx_models/m/SHA256SUMS", Regular, &line("a"))]);
-    assert!(without.contains("it has no model_quantized.onnx"), "{without}");
+    assert!(without.contains("model_quantized.onnx is missing"), "{without}");
 }

@@ -1,4 +1,4 @@
-//! Checks a tarball from its first byte to its last, in one pass, without unpacking it.
+//! Verifies a whole tarball in one pass, without unpacking it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,64 +12,64 @@ use super::{Package, REQUIRED, ROOT, SUMS_FILE, is_file_name};
 use embedd_common::checksum::{HashingReader, Sha256Hex};
 use embedd_model::bundle::FileRecord;
 
-/// Far above what a tarball holds; below what would fill memory.
-const MOST_FILES: usize = 100;
-/// Far above what [`MOST_FILES`] lines take.
-const MOST_SUMS_BYTES: u64 = 64 << 10;
+/// Far more than a tarball has, and few enough to fit in memory.
+const MAX_FILES: usize = 100;
+/// Far more than [`MAX_FILES`] lines need.
+const MAX_SUMS_BYTES: u64 = 64 << 10;
 
-/// Checks that the file is a tarball as [`package`](super::package()) writes it: the files that [`SUMS_FILE`] lists are
-/// there with their checksums, nothing else is, all in one folder, and none that a detector needs is missing.
+/// Checks that the file is a tarball as written by [`package`](super::package()): it contains exactly the files that
+/// [`SUMS_FILE`] lists, with matching checksums, in one folder, including all required ones.
 ///
 /// # Errors
-/// [`PackageError::Archive`], or [`PackageError::Io`] where the file cannot be opened.
+/// [`PackageError::Archive`], or [`PackageError::Io`] if the file cannot be opened.
 pub fn verify(path: &Path) -> Result<Package, PackageError> {
     let io = |source| PackageError::Io { path: path.to_owned(), source, advice: "" };
     let file = File::open(path).map_err(io)?;
     let broken = |reason: String| PackageError::Archive { path: path.to_owned(), reason };
     let mut whole = BufReader::with_capacity(1 << 20, HashingReader::new(file));
-    let found = Found::read(&mut whole).map_err(broken)?;
-    let (folder, files) = found.check().map_err(broken)?;
+    let contents = Contents::read(&mut whole).map_err(broken)?;
+    let (folder, files) = contents.check().map_err(broken)?;
     let bytes = path.metadata().map_err(io)?.len();
     let record = FileRecord { sha256: whole.into_inner().finish(), bytes };
     Ok(Package { path: path.to_owned(), record, folder, files })
 }
 
-/// What is in an archive.
+/// The contents of an archive.
 #[derive(Default)]
-struct Found {
+struct Contents {
     folder: Option<String>,
     files: BTreeMap<String, FileRecord>,
     sums: Option<BTreeMap<String, Sha256Hex>>,
 }
 
-impl Found {
-    /// Reads to the end, so that damage anywhere is found.
+impl Contents {
+    /// Reads to the end of the file, to detect any damage.
     fn read(whole: &mut impl BufRead) -> Result<Self, String> {
-        let mut found = Self::default();
+        let mut contents = Self::default();
         let mut archive = tar::Archive::new(GzDecoder::new(whole));
         for entry in intact(archive.entries())? {
-            found.add(intact(entry)?)?;
+            contents.add(intact(entry)?)?;
         }
-        // The checksum of gzip stands behind the last file.
+        // Reading the rest verifies the checksum of gzip.
         let mut rest = archive.into_inner();
         if intact(has_more_than_zeros(&mut rest))? {
-            return Err("something stands behind the archive's end".to_owned());
+            return Err("trailing data after the end of the archive".to_owned());
         }
         if !intact(rest.into_inner().fill_buf())?.is_empty() {
-            return Err("something stands behind the compressed data's end".to_owned());
+            return Err("trailing data after the end of the compressed data".to_owned());
         }
-        Ok(found)
+        Ok(contents)
     }
 
     fn add(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), String> {
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         if !entry.header().entry_type().is_file() {
-            return Err(format!("`{path}` is no plain file"));
+            return Err(format!("`{path}` is not a regular file"));
         }
         let name = self.enter(&path)?;
         let known = self.files.contains_key(&name) || (name == SUMS_FILE && self.sums.is_some());
-        if known || self.files.len() == MOST_FILES {
-            return Err(format!("`{path}` is there twice, or there are more than {MOST_FILES} files"));
+        if known || self.files.len() == MAX_FILES {
+            return Err(format!("`{path}` appears twice, or there are more than {MAX_FILES} files"));
         }
         if name == SUMS_FILE {
             self.sums = Some(read_sums(&mut entry)?);
@@ -82,27 +82,27 @@ impl Found {
         Ok(())
     }
 
-    /// The name of a file in the folder that all of them are in.
+    /// The file name of an entry, which must be in the same folder as all others.
     fn enter(&mut self, path: &str) -> Result<String, String> {
         let parts: Vec<&str> = path.split('/').collect();
         let (model, file) = match parts[..] {
             [ROOT, model, file] if is_file_name(model) && is_file_name(file) => (model, file),
-            _ => return Err(format!("`{path}` is not in a model's folder, {ROOT}/MODEL")),
+            _ => return Err(format!("`{path}` is not in a folder {ROOT}/MODEL")),
         };
         let folder = self.folder.get_or_insert_with(|| format!("{ROOT}/{model}"));
         if *folder != format!("{ROOT}/{model}") {
-            return Err(format!("`{path}` is not in {folder}, as other files are"));
+            return Err(format!("`{path}` is not in {folder} like the other files"));
         }
         Ok(file.to_owned())
     }
 
     fn check(self) -> Result<(String, BTreeMap<String, FileRecord>), String> {
         let (Some(folder), Some(sums)) = (self.folder, self.sums) else {
-            return Err(format!("it has no {SUMS_FILE}"));
+            return Err(format!("{SUMS_FILE} is missing"));
         };
         for (name, expected) in &sums {
             match self.files.get(name) {
-                None => return Err(format!("{SUMS_FILE} lists {name}, and it is not there")),
+                None => return Err(format!("{SUMS_FILE} lists {name}, which is missing")),
                 Some(file) if file.sha256 != *expected => {
                     return Err(format!("{name} is damaged: expected sha256 {expected}, found {}", file.sha256));
                 }
@@ -113,15 +113,15 @@ impl Found {
             return Err(format!("{SUMS_FILE} does not list {name}"));
         }
         match REQUIRED.iter().find(|name| !sums.contains_key(**name)) {
-            Some(name) => Err(format!("it has no {name}")),
+            Some(name) => Err(format!("{name} is missing")),
             None => Ok((folder, self.files)),
         }
     }
 }
 
-/// What reading gave. It fails where the archive ends too early or is not one.
+/// Reading fails if the archive is truncated or is not an archive.
 fn intact<T>(read: io::Result<T>) -> Result<T, String> {
-    read.map_err(|error| format!("it is cut off or damaged ({error})"))
+    read.map_err(|error| format!("the archive is truncated or damaged ({error})"))
 }
 
 fn has_more_than_zeros(reader: &mut impl Read) -> io::Result<bool> {
@@ -137,13 +137,13 @@ fn has_more_than_zeros(reader: &mut impl Read) -> io::Result<bool> {
 
 fn read_sums(entry: &mut impl Read) -> Result<BTreeMap<String, Sha256Hex>, String> {
     let mut text = String::new();
-    let read = intact(entry.take(MOST_SUMS_BYTES + 1).read_to_string(&mut text))?;
-    if read as u64 > MOST_SUMS_BYTES {
+    let read = intact(entry.take(MAX_SUMS_BYTES + 1).read_to_string(&mut text))?;
+    if read as u64 > MAX_SUMS_BYTES {
         return Err(format!("{SUMS_FILE} is too long"));
     }
     let mut sums = BTreeMap::new();
     for line in text.lines() {
-        let wrong = || format!("`{line}` in {SUMS_FILE} is no checksum and name");
+        let wrong = || format!("`{line}` in {SUMS_FILE} is not a checksum and a name");
         let (sha256, name) = line.split_once("  ").ok_or_else(wrong)?;
         let sha256: Sha256Hex = sha256.parse().map_err(|_| wrong())?;
         if !is_file_name(name) || name == SUMS_FILE || sums.insert(name.to_owned(), sha256).is_some() {

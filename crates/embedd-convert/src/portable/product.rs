@@ -1,76 +1,41 @@
-//! The linear layers of the portable graph: plain, or quantised by a scheme.
+//! The linear layers of the portable graph: in float32, or quantized by a scheme.
 
-use super::{copy, transpose};
+use super::{Observation, copy, transpose};
 use crate::calibrate::Calibration;
-use crate::encoder::Linear;
+use crate::encoder::{Linear, LinearInput, observed_output};
 use crate::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
 use crate::onnx_proto::tensor_proto::DataType;
 use crate::quantize;
 use crate::weights::{Tensor, WeightsError};
 
-/// Input channels of each linear layer that stay exact. More cost time and size; fewer cost accuracy.
+/// Input channels of each linear layer that stay exact. More of them cost time and size, fewer cost accuracy.
 const EXACT_CHANNELS: usize = 32;
-/// Channels of a word's embedding that share a scale: an outlying one spoils no others than its neighbours.
+/// Channels of a word embedding that share a scale. An outlier reduces the precision of these channels only.
 const WORD_GROUP: usize = 64;
-/// GELU is above -0.17 everywhere.
-const LEAST_GELU: f32 = -0.17;
-/// What stands for 0 among the unsigned bytes behind GELU: the few steps that its small negative values need. 0 itself
-/// must be exact, because most values are near it.
-const GELU_ZERO: u8 = 32;
-/// What stands for 0 among unsigned bytes where both signs are alike.
-const MIDDLE: u8 = 128;
-/// The scale of a token whose channels are all 0.
-const LEAST_SCALE: f32 = 1e-9;
+/// A lower bound of GELU.
+const MIN_GELU: f32 = -0.17;
+/// The zero point after GELU: the few steps below it suffice for the small negative values. It makes 0 exact, which
+/// matters because most values are near 0.
+const GELU_ZERO_POINT: u8 = 32;
+/// The zero point of inputs that are symmetric around 0.
+const SYMMETRIC_ZERO_POINT: u8 = 128;
+/// The minimum scale: that of a token whose channels are all 0.
+const MIN_SCALE: f32 = 1e-9;
 
 /// How linear layers are computed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Scheme<'c> {
     /// In float32.
     Float32,
-    /// In float32, the weights kept in half precision.
+    /// In float32, with weights stored in half precision.
     Half,
-    /// As `Float32`; their inputs are outputs of the graph.
-    Observed,
-    /// In INT8 with one scale a tensor.
+    /// In INT8 with one scale per tensor.
     DynamicPerTensor,
-    /// In INT8 with a scale for each token, the largest channels exact.
+    /// In INT8 with a scale per token; the largest channels stay exact.
     PerToken(&'c Calibration),
 }
 
-/// The input of one or several linear layers of an encoder layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum LinearInput {
-    /// Of query, key and value.
-    Attention,
-    /// Of attention's output.
-    AttentionOutput,
-    /// Of the layer before GELU.
-    Intermediate,
-    /// Of the layer behind GELU.
-    Output,
-}
-
-impl LinearInput {
-    /// All of a layer, in order.
-    pub(crate) const ALL: [Self; 4] = [Self::Attention, Self::AttentionOutput, Self::Intermediate, Self::Output];
-
-    /// The part of a layer's names that it stands for.
-    pub(crate) fn part(self) -> &'static str {
-        match self {
-            Self::Attention => "attention",
-            Self::AttentionOutput => "attention/output",
-            Self::Intermediate => "intermediate",
-            Self::Output => "output",
-        }
-    }
-}
-
-/// The output of an [`Scheme::Observed`] graph that holds an input, float32 `[batch, sequence, channels]`.
-pub(crate) fn observed_output(layer: usize, input: LinearInput) -> String {
-    format!("observed/layer.{layer}/{}", input.part())
-}
-
-/// An input, ready for the layers that use it.
+/// An input in the form that the linear layers need.
 pub(super) enum Prepared {
     Plain(Value),
     PerToken(PerToken),
@@ -79,8 +44,8 @@ pub(super) enum Prepared {
 pub(super) struct PerToken {
     /// uint8 `[batch, sequence, channels]`.
     integers: Value,
-    /// What stands for 0 among them: a uint8 scalar.
-    zero: Value,
+    /// A uint8 scalar.
+    zero_point: Value,
     /// float32 `[batch, sequence, 1]`.
     scale: Value,
     /// float32 `[batch, sequence, exact channels]`.
@@ -92,18 +57,18 @@ pub(super) struct PerToken {
 pub(super) struct Product<'g, 'w> {
     pub(super) graph: &'g mut GraphBuilder<'w>,
     pub(super) scheme: Scheme<'w>,
+    pub(super) observation: Observation,
     pub(super) layer: usize,
     pub(super) prefix: String,
 }
 
 impl<'w> Product<'_, 'w> {
     pub(super) fn prepare(&mut self, kind: LinearInput, input: &Value) -> Prepared {
+        if self.observation == Observation::On {
+            self.observe(kind, input);
+        }
         match self.scheme {
             Scheme::Float32 | Scheme::Half | Scheme::DynamicPerTensor => Prepared::Plain(input.clone()),
-            Scheme::Observed => {
-                self.observe(kind, input);
-                Prepared::Plain(input.clone())
-            }
             Scheme::PerToken(calibration) => {
                 let channels = calibration.largest_channels(self.layer, kind, EXACT_CHANNELS);
                 let width = calibration.width(self.layer, kind);
@@ -119,7 +84,7 @@ impl<'w> Product<'_, 'w> {
         self.graph.output(&observed_output(self.layer, kind), &observed, DataType::Float, &dims);
     }
 
-    /// Each token's row by a scale of its own, so that no token depends on another.
+    /// Quantizes each token by its own scale, so that no token depends on another.
     fn quantize(&mut self, kind: LinearInput, input: &Value, channels: Vec<usize>, width: usize) -> PerToken {
         let names = ["keep", "kept", "magnitude", "largest", "step", "scale", "steps", "integers", "exact"];
         let [keep, kept, magnitude, largest, step, scale, steps, integers, exact] =
@@ -129,27 +94,33 @@ impl<'w> Product<'_, 'w> {
             (0..width).map(|channel| if channels.contains(&channel) { 0.0 } else { 1.0 }).collect();
         let keep = graph.weight(&keep, &[width], move || Ok(by_channel.clone()));
         let kept = graph.node(&kept, "Mul", &[input, &keep], &[]);
-        let (magnitudes, zero, steps_above_zero, least) = if kind == LinearInput::Output {
-            (kept.clone(), GELU_ZERO, u8::MAX - GELU_ZERO, -LEAST_GELU / f32::from(GELU_ZERO))
+        let (magnitudes, zero_point, steps_above_zero, min_scale) = if kind == LinearInput::Output {
+            (kept.clone(), GELU_ZERO_POINT, u8::MAX - GELU_ZERO_POINT, -MIN_GELU / f32::from(GELU_ZERO_POINT))
         } else {
-            (graph.node(&magnitude, "Abs", &[&kept], &[]), MIDDLE, u8::MAX - MIDDLE, LEAST_SCALE)
+            (
+                graph.node(&magnitude, "Abs", &[&kept], &[]),
+                SYMMETRIC_ZERO_POINT,
+                u8::MAX - SYMMETRIC_ZERO_POINT,
+                MIN_SCALE,
+            )
         };
         let last = [Attribute::Ints("axes", &[-1]), Attribute::Int("keepdims", 1)];
         let largest = graph.node(&largest, "ReduceMax", &[&magnitudes], &last);
-        let (share, least, one) =
-            (graph.float(1.0 / f32::from(steps_above_zero)), graph.float(least), graph.float(1.0));
+        let share = graph.float(1.0 / f32::from(steps_above_zero));
+        let min_scale = graph.float(min_scale);
+        let one = graph.float(1.0);
         let step = graph.node(&step, "Mul", &[&largest, &share], &[]);
-        let scale = graph.node(&scale, "Max", &[&step, &least], &[]);
+        let scale = graph.node(&scale, "Max", &[&step, &min_scale], &[]);
         let steps = graph.node(&steps, "Div", &[&kept, &scale], &[]);
-        let zero = graph.byte(zero);
-        let integers = graph.node(&integers, "QuantizeLinear", &[&steps, &one, &zero], &[]);
+        let zero_point = graph.byte(zero_point);
+        let integers = graph.node(&integers, "QuantizeLinear", &[&steps, &one, &zero_point], &[]);
         let indices: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
         let indices = graph.integers(&indices, &[channels.len()]);
         let exact = graph.node(&exact, "Gather", &[input, &indices], &[Attribute::Int("axis", 2)]);
-        PerToken { integers, zero, scale, exact, channels }
+        PerToken { integers, zero_point, scale, exact, channels }
     }
 
-    /// The product with the transposed weight, without the bias: the next operator adds it.
+    /// The product with the transposed weight, without the bias, which the next operator adds.
     pub(super) fn compute(
         &mut self,
         part: &str,
@@ -164,7 +135,8 @@ impl<'w> Product<'_, 'w> {
 
     fn plain(&mut self, part: &str, linear: &'w Linear<'w>, input: &Value) -> Result<Value, WeightsError> {
         let weight = &linear.weight;
-        let (outputs, inputs) = (weight.shape()[0], weight.shape()[1]);
+        let outputs = weight.shape()[0];
+        let inputs = weight.shape()[1];
         let name = self.name(&format!("{part}/weight"));
         let product = self.name(&format!("{part}/product"));
         let transposed = move || Ok(transpose(&weight.read()?, inputs));
@@ -177,16 +149,15 @@ impl<'w> Product<'_, 'w> {
                 return Ok(self.graph.node_in(MICROSOFT, &product, "DynamicQuantizeMatMul", &operands, &[]));
             }
             Scheme::Half => self.graph.half_weight(&name, &[inputs, outputs], transposed),
-            Scheme::Float32 | Scheme::Observed | Scheme::PerToken(_) => {
-                self.graph.weight(&name, &[inputs, outputs], transposed)
-            }
+            Scheme::Float32 | Scheme::PerToken(_) => self.graph.weight(&name, &[inputs, outputs], transposed),
         };
         Ok(self.graph.node(&product, "MatMul", &[input, &weight], &[]))
     }
 
-    /// INT8 for most channels, scaled back by token and output; float32 for the exact ones.
+    /// INT8 for most channels, rescaled by token and output; float32 for the exact channels.
     fn per_token(&mut self, part: &str, linear: &'w Linear<'w>, input: &PerToken) -> Result<Value, WeightsError> {
-        let (outputs, inputs) = (linear.weight.shape()[0], linear.weight.shape()[1]);
+        let outputs = linear.weight.shape()[0];
+        let inputs = linear.weight.shape()[1];
         let values = linear.weight.read()?;
         let matrix = quantize::by_output(&values, inputs, &input.channels);
         let exact_rows: Vec<f32> =
@@ -200,7 +171,7 @@ impl<'w> Product<'_, 'w> {
         let weight = graph.int8_weight(&weight, &[inputs, outputs], matrix.integers);
         let scale = graph.weight(&scale, &[outputs], move || Ok(matrix.scales.clone()));
         let one = graph.float(1.0);
-        let operands = [&input.integers, &weight, &one, &scale, &input.zero];
+        let operands = [&input.integers, &weight, &one, &scale, &input.zero_point];
         let integer = graph.node_in(MICROSOFT, &integer, "MatMulIntegerToFloat", &operands, &[]);
         let scaled = graph.node(&scaled, "Mul", &[&integer, &input.scale], &[]);
         let exact_dims = [input.channels.len(), outputs];
@@ -214,7 +185,7 @@ impl<'w> Product<'_, 'w> {
     }
 }
 
-/// The rows of `table` that `ids` name: `[batch, sequence, width]`.
+/// The rows of `table` for `ids`: `[batch, sequence, width]`.
 pub(super) fn look_up<'w>(
     graph: &mut GraphBuilder<'w>,
     scheme: Scheme<'w>,
@@ -222,9 +193,10 @@ pub(super) fn look_up<'w>(
     table: &'w Tensor<'w>,
     ids: &Value,
 ) -> Result<Value, WeightsError> {
-    let (rows, width) = (table.shape()[0], table.shape()[1]);
+    let rows = table.shape()[0];
+    let width = table.shape()[1];
     let floats = match scheme {
-        Scheme::Float32 | Scheme::Observed => copy(graph, name, table),
+        Scheme::Float32 => copy(graph, name, table),
         Scheme::Half => graph.half_weight(name, table.shape(), move || table.read()),
         Scheme::PerToken(_) => {
             let group = if width.is_multiple_of(WORD_GROUP) { WORD_GROUP } else { width };
@@ -239,7 +211,7 @@ pub(super) fn look_up<'w>(
     Ok(graph.node(&format!("{name}/found"), "Gather", &[&floats, ids], &[]))
 }
 
-/// As [`look_up`], in a table of INT8 with a scale for each group: `[rows, groups, channels of a group]`.
+/// [`look_up`] in an INT8 table with a scale per group: `[rows, groups, channels per group]`.
 fn look_up_int8<'w>(
     graph: &mut GraphBuilder<'w>,
     name: &str,
@@ -256,7 +228,7 @@ fn look_up_int8<'w>(
     let floats = graph.node(&format!("{found}/floats"), "Cast", &[&integers], &float);
     let scale = graph.node(&format!("{found}/scale"), "Gather", &[&scales, ids], &[]);
     let scaled = graph.node(&format!("{found}/scaled"), "Mul", &[&floats, &scale], &[]);
-    // 0 stands for a dimension that stays as it is: batch and sequence.
+    // 0 keeps a dimension: here batch and sequence.
     let shape = graph.integers(&[0, 0, (groups * group) as i64], &[3]);
     graph.node(&found, "Reshape", &[&scaled, &shape], &[])
 }

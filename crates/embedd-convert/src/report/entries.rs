@@ -6,7 +6,7 @@ use embedd_model::accuracy::{Accuracy, TextAccuracy};
 use embedd_model::bundle::{Manifest, ModelRecord, Variant};
 use embedd_model::reference::ReferenceSet;
 
-/// Characters of a text that are shown.
+/// Maximum number of characters of an excerpt.
 const EXCERPT: usize = 60;
 
 pub(super) fn variants(manifest: &Manifest) -> Vec<VariantReport> {
@@ -30,7 +30,7 @@ pub(super) fn variants(manifest: &Manifest) -> Vec<VariantReport> {
     manifest.models.iter().map(entry).collect()
 }
 
-/// The worst texts of a comparison, with their beginnings.
+/// The worst texts of a comparison, with excerpts.
 pub fn worst(accuracy: &Accuracy, reference: &ReferenceSet) -> Vec<WorstText> {
     let entry = |figures: &TextAccuracy| {
         let text = reference.texts.get(figures.index).map_or("", |text| text.text.as_str());

@@ -36,28 +36,28 @@ impl LatencyRow {
 }
 
 impl Report {
-    /// For programs.
+    /// The report as JSON.
     pub fn to_json(&self) -> String {
-        // Maps with keys that are no text are what cannot be written; there are none.
+        // Only maps with keys that are not strings cannot be serialized; there are none.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// For people, as text.
+    /// The report as Markdown.
     pub fn to_markdown(&self) -> String {
         markdown::render(self)
     }
 
-    /// For people: one page that needs no other file.
+    /// The report as a self-contained HTML page.
     pub fn to_html(&self) -> String {
         html::render(self)
     }
 
-    /// The latency alone, as lines for a terminal.
+    /// The latency section of the Markdown, for terminals.
     pub fn latency_table(&self) -> String {
         markdown::latency(self)
     }
 
-    /// Writes the three files into a folder, which is made where there is none.
+    /// Writes the three files to a folder, which is created if necessary.
     ///
     /// # Errors
     /// [`ReportError::Io`].

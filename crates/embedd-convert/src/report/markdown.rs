@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::format::{code, cosine, error, markdown as escape, megabytes, percent, verdict};
 use super::{LatencyRow, Report, VariantReport};
 use crate::baseline::PYTORCH;
+use crate::machine::Machine;
 use embedd_common::page::ms;
 
 pub(super) fn render(report: &Report) -> String {
@@ -20,10 +21,10 @@ pub(super) fn render(report: &Report) -> String {
     parts.iter().filter(|part| !part.is_empty()).map(String::as_str).collect::<Vec<_>>().join("\n")
 }
 
-/// What is asked first: the model that is served best, against PyTorch, at the shortest text that was timed.
+/// The summary: the model that is served by default, compared with PyTorch for the shortest timed text.
 fn headline(report: &Report) -> String {
     let mut out = format!("# ONNX Conversion Report\n\n{}\n\n```\n", escape(&report.model.name));
-    let Some(variant) = report.variants.last() else { return out + "the bundle has no model\n```\n" };
+    let Some(variant) = report.variants.last() else { return out + "The bundle has no models.\n```\n" };
     let precision = variant.precision.as_deref().unwrap_or("other");
     write(&mut out, format_args!("Model:        {}\n", code(&report.model.name)));
     write(&mut out, format_args!("Quantization: {} ({precision})\n", code(&variant.recipe)));
@@ -32,12 +33,13 @@ fn headline(report: &Report) -> String {
     out += &sizes(report, variant);
     match &variant.accuracy {
         Some(accuracy) => {
-            let (summary, least) = (&accuracy.summary, cosine(accuracy.summary.min_cosine));
+            let summary = &accuracy.summary;
+            let min = cosine(summary.min_cosine);
             let mean = cosine(summary.mean_cosine);
             write(
                 &mut out,
                 format_args!(
-                    "Accuracy ({} texts):\n  Cosine similarity: min {least}, mean {mean} (threshold: {})\n  Status: {}\n\n",
+                    "Accuracy ({} texts):\n  Cosine similarity: min {min}, mean {mean} (threshold: {})\n  Status: {}\n\n",
                     summary.texts,
                     summary.threshold,
                     verdict(summary.passed)
@@ -47,7 +49,8 @@ fn headline(report: &Report) -> String {
         None => out += "Accuracy:\n  not measured\n\n",
     }
     let cores = report.machine.cores.map_or(String::new(), |cores| format!("{cores}, "));
-    let (cpu, cpus) = (code(report.machine.cpu_name()), report.machine.cpus_available);
+    let cpu = code(report.machine.cpu_name());
+    let cpus = report.machine.cpus_available;
     write(&mut out, format_args!("CPU:\n  Model: {cpu}\n  Cores: {cores}{cpus} CPUs available\n```\n"));
     out
 }
@@ -56,11 +59,13 @@ fn performance(report: &Report, variant: &VariantReport) -> String {
     let name = variant.variant.to_string();
     let own = report.latency.iter().filter(|row| row.from.is_none() && row.batch == 1 && row.engine == name);
     let Some(own) = own.min_by_key(|row| row.tokens) else { return "Performance:\n  not measured\n\n".to_owned() };
-    let mut out = format!("Performance (P50, one text of {} tokens, inference alone):\n", own.tokens);
+    let mut out = format!("Performance (P50, one text of {} tokens, inference only):\n", own.tokens);
     let of_pytorch = |row: &&LatencyRow| row.engine == PYTORCH && row.tokens == own.tokens && row.batch == 1;
     let mut line = |label: &str, row: &LatencyRow| {
-        let from = row.from.as_ref().map_or_else(String::new, |from| format!("  [from {}: another run]", code(from)));
-        let (p50, p95) = (ms(row.p50_ms), ms(row.p95_ms));
+        let from =
+            row.from.as_ref().map_or_else(String::new, |from| format!("  [from {}, a separate run]", code(from)));
+        let p50 = ms(row.p50_ms);
+        let p95 = ms(row.p95_ms);
         write(&mut out, format_args!("  {label:14} {p50} ms (P95: {p95} ms){from}\n"));
     };
     let pytorch = report.latency.iter().find(of_pytorch);
@@ -70,9 +75,9 @@ fn performance(report: &Report, variant: &VariantReport) -> String {
     line(&format!("ONNX {}:", variant.precision.as_deref().unwrap_or(&name)), own);
     match own.speed_up {
         Some(speed_up) => {
-            write(&mut out, format_args!("  Speedup:       {speed_up:.1}x (P50 to P50, of two runs)\n\n"));
+            write(&mut out, format_args!("  Speedup:       {speed_up:.1}x (ratio of the P50s of two runs)\n\n"));
         }
-        None => out += "  Speedup:       not known: no baseline of PyTorch was given\n\n",
+        None => out += "  Speedup:       unknown: no PyTorch baseline\n\n",
     }
     out
 }
@@ -99,18 +104,18 @@ fn sizes(report: &Report, variant: &VariantReport) -> String {
     out + "\n"
 }
 
-fn models(report: &Report) -> String {
+pub(super) fn models(report: &Report) -> String {
     let model = &report.model;
     let mut out = format!(
-        "## Models\n\n{}: `{}`, {} dimensions, {} tokens at most, {} pooling. Source weights: sha256 `{}`.\n\n",
+        "## Models\n\n{}: `{}`, {} dimensions, at most {} tokens, {} pooling. Source weights: sha256 `{}`.\n\n",
         escape(&model.name),
-        model.architecture.replace('`', ""),
+        code(&model.architecture),
         model.dimension,
         model.max_tokens,
         model.pooling,
         model.source_weights_sha256
     );
-    out += "| model | file | recipe | precision | size | reduction against fp32 |\n|---|---|---|---|---|---|\n";
+    out += "| model | file | recipe | precision | size | reduction vs. fp32 |\n|---|---|---|---|---:|---:|\n";
     for variant in &report.variants {
         let cells = [
             variant.variant.to_string(),
@@ -125,12 +130,12 @@ fn models(report: &Report) -> String {
     out
 }
 
-fn accuracy(report: &Report) -> String {
+pub(super) fn accuracy(report: &Report) -> String {
     let Some(reference) = &report.reference else { return "## Accuracy\n\nNot measured.\n".to_owned() };
     let mut out = format!(
-        "## Accuracy\n\nAgainst PyTorch's embeddings of {} texts ({}), each text alone. Batch agreement: the least \
-         cosine between a text alone and in a padded batch.\n\n| model | least cosine | 1 % under | mean | greatest \
-         MSE | mean MSE | threshold | status | batch agreement |\n|---|---|---|---|---|---|---|---|---|\n",
+        "## Accuracy\n\nCosine to PyTorch's embeddings of {} texts ({}), each text alone. Batch agreement: the \
+         minimum cosine between a text alone and in a padded batch.\n\n| model | min cosine | P1 | mean | max \
+         MSE | mean MSE | threshold | status | batch agreement |\n|---|---:|---:|---:|---:|---:|---:|---|---:|\n",
         reference.texts,
         escape(&reference.origin)
     );
@@ -146,35 +151,38 @@ fn accuracy(report: &Report) -> String {
             error(summary.mean_mse),
             summary.threshold.to_string(),
             verdict(summary.passed).to_owned(),
-            variant.batch_agreement.map_or("none".to_owned(), cosine),
+            variant.batch_agreement.map_or("n/a".to_owned(), cosine),
         ];
         write(&mut out, format_args!("| {} |\n", cells.join(" | ")));
     }
     out
 }
 
-fn worst(report: &Report) -> String {
+pub(super) fn worst(report: &Report) -> String {
     let mut out = String::new();
     for variant in report.variants.iter().filter(|variant| !variant.worst.is_empty()) {
         let count = variant.worst.len();
-        write(&mut out, format_args!("### The {count} worst texts of {}\n\n", variant.variant));
-        out += "| text | tokens | cosine | MSE | begins |\n|---|---|---|---|---|\n";
+        write(&mut out, format_args!("### Worst {count} texts of {}\n\n", variant.variant));
+        out += "| text | tokens | cosine | MSE | excerpt |\n|---|---:|---:|---:|---|\n";
         for text in &variant.worst {
-            let (id, begins) = (escape(&text.figures.id), escape(&text.excerpt));
-            let (cosine, error) = (cosine(text.figures.cosine), error(text.figures.mse));
-            write(&mut out, format_args!("| {id} | {} | {cosine} | {error} | {begins} |\n", text.figures.tokens));
+            let id = escape(&text.figures.id);
+            let tokens = text.figures.tokens;
+            let cosine = cosine(text.figures.cosine);
+            let error = error(text.figures.mse);
+            let excerpt = escape(&text.excerpt);
+            write(&mut out, format_args!("| {id} | {tokens} | {cosine} | {error} | {excerpt} |\n"));
         }
         out.push('\n');
     }
     out.trim_end_matches('\n').to_owned() + if out.is_empty() { "" } else { "\n" }
 }
 
-fn recipes(report: &Report) -> String {
+pub(super) fn recipes(report: &Report) -> String {
     if report.recipes.is_empty() {
         return String::new();
     }
-    let mut out = "## Recipes tried\n\n| recipe | precision | size | least cosine | mean | taken | reason |\n\
-                   |---|---|---|---|---|---|---|\n"
+    let mut out = "## Recipes tried\n\n| recipe | precision | size | min cosine | mean | accepted | reason |\n\
+                   |---|---|---:|---:|---:|---|---|\n"
         .to_owned();
     for tried in &report.recipes {
         let cells = [
@@ -195,17 +203,19 @@ pub(super) fn latency(report: &Report) -> String {
     if report.latency.is_empty() {
         return "## Latency\n\nNot measured.\n".to_owned();
     }
-    let mut out = "## Latency\n\nms of inference alone: token ids in, embeddings out.".to_owned();
+    let mut out = "## Latency\n\nTimes in ms, for inference only: token ids in, embeddings out.".to_owned();
     if let Some(threads) = report.threads {
-        write(&mut out, format_args!(" {threads} threads. Rows without a source were timed in turn in one process."));
+        write(&mut out, format_args!(" {threads} threads. Engines without a source took turns in one process."));
     }
-    out += "\n\n| engine | from | tokens | batch | runs | mean | P50 | P95 | P99 | min | texts/s | tokens/s | times \
-            PyTorch |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+    out.push('\n');
+    out += &baselines(report);
+    out += "\n### All measurements\n\n| engine | source | tokens | batch | runs | mean | P50 | P95 | P99 | min | texts/s | tokens/s | speedup vs. \
+            PyTorch |\n|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
     for row in &report.latency {
         let measured = row.measured.as_ref();
         let cells = [
             escape(&row.engine),
-            row.from.as_deref().map(|from| format!("{}, another run", escape(from))).unwrap_or_default(),
+            row.from.as_deref().map(|from| format!("{}, separate run", escape(from))).unwrap_or_default(),
             row.tokens.to_string(),
             row.batch.to_string(),
             measured.map_or(String::new(), |measured| measured.runs.to_string()),
@@ -220,38 +230,53 @@ pub(super) fn latency(report: &Report) -> String {
         ];
         write(&mut out, format_args!("| {} |\n", cells.join(" | ")));
     }
-    out + &baselines(report)
+    out
 }
 
 fn baselines(report: &Report) -> String {
     let mut out = String::new();
     for baseline in &report.baselines {
         let threads = baseline.threads.map_or(String::new(), |threads| format!(", {threads} threads"));
-        write(&mut out, format_args!("\nFrom {}{threads}, not timed in this run.", escape(&baseline.origin)));
+        write(&mut out, format_args!("\nSource {}{threads}: a separate run.", escape(&baseline.origin)));
         if let Some(timing) = baseline.pytorch_encode_short {
-            let (p50, p95) = (ms(timing.p50), ms(timing.p95));
+            let p50 = ms(timing.p50);
+            let p95 = ms(timing.p95);
             write(
                 &mut out,
-                format_args!(" PyTorch's `encode()` of 11 tokens, tokeniser included: {p50} ms (P95 {p95})."),
+                format_args!(" PyTorch's `encode()` of 11 tokens, including tokenization: {p50} ms (P95 {p95})."),
             );
         }
-        let cosines = baseline.min_cosines.iter().map(|(name, least)| format!("{} {}", escape(name), cosine(*least)));
+        let cosines = baseline.min_cosines.iter().map(|(name, min)| format!("{} {}", escape(name), cosine(*min)));
         let cosines = cosines.collect::<Vec<_>>().join(", ");
         if !cosines.is_empty() {
-            write(&mut out, format_args!(" Least cosines to PyTorch there, on its own texts: {cosines}."));
+            write(&mut out, format_args!(" Minimum cosines to PyTorch on the texts of that run: {cosines}."));
         }
         out.push('\n');
     }
     out
 }
 
-fn machine(report: &Report) -> String {
-    let rows = super::html::machine_rows(&report.machine);
-    let mut out = "## Machine\n\n| what | value |\n|---|---|\n".to_owned();
-    for (what, value) in rows {
-        write(&mut out, format_args!("| {what} | {} |\n", escape(&value)));
+pub(super) fn machine(report: &Report) -> String {
+    let mut out = "## Machine\n\n| property | value |\n|---|---|\n".to_owned();
+    for (property, value) in machine_rows(&report.machine) {
+        write(&mut out, format_args!("| {property} | {} |\n", escape(&value)));
     }
     out
+}
+
+fn machine_rows(machine: &Machine) -> Vec<(&'static str, String)> {
+    let mut rows = vec![("CPU", machine.cpu_name().to_owned())];
+    rows.extend(machine.cores.map(|cores| ("cores", cores.to_string())));
+    rows.push(("CPUs available", machine.cpus_available.to_string()));
+    rows.push(("instruction set", machine.instruction_set.clone()));
+    if !machine.instruction_sets.is_empty() {
+        rows.push(("CPU flags", machine.instruction_sets.join(" ")));
+    }
+    rows.push(("system", machine.os.clone()));
+    rows.push(("embedd", machine.embedd.clone()));
+    rows.push(("ONNX Runtime", machine.onnxruntime.clone()));
+    rows.push(("date", machine.date.clone()));
+    rows
 }
 
 fn write(out: &mut String, text: std::fmt::Arguments<'_>) {

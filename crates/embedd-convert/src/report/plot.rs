@@ -8,10 +8,10 @@ use embedd_common::page::plot::{Axis, COLORS, LEFT, Lines, Series, WIDTH, open, 
 use embedd_common::page::{escape, ms};
 use embedd_model::accuracy::TextAccuracy;
 
-/// Cosines nearer to 1 than this are drawn here: that is what double precision leaves of a sum of hundreds of products.
-const NEAREST: f64 = 1e-14;
+/// The minimum of 1 − cosine in the plot: the precision of a sum of hundreds of products in float64.
+const MIN_DISTANCE: f64 = 1e-14;
 
-/// P50 by tokens, one line for each engine, batch 1, both axes logarithmic.
+/// P50 by number of tokens for batches of one text: one line per engine, logarithmic axes.
 pub(super) fn latency(report: &Report) -> Option<String> {
     let mut lines: BTreeMap<(bool, &str), Vec<(f64, f64)>> = BTreeMap::new();
     for row in report.latency.iter().filter(|row| row.batch == 1) {
@@ -19,8 +19,8 @@ pub(super) fn latency(report: &Report) -> Option<String> {
     }
     let series = |((elsewhere, name), points): ((bool, &str), _)| Series { name: name.to_owned(), elsewhere, points };
     let lines = Lines {
-        title: "P50 in ms by tokens of the text, one line for each engine",
-        x_caption: "tokens of the text",
+        title: "P50 in ms by number of tokens, one line per engine",
+        x_caption: "tokens per text",
         x_unit: "tokens",
         y_name: "P50",
         y_unit: "ms",
@@ -30,17 +30,18 @@ pub(super) fn latency(report: &Report) -> Option<String> {
     lines.svg()
 }
 
-/// A point for each text at 1 − cosine, on a logarithmic axis: a row for each model, and the threshold.
+/// 1 − cosine of each text on a logarithmic axis, with a row and the threshold for each model.
 pub(super) fn cosines(report: &Report) -> Option<String> {
     let rows: Vec<_> = report.variants.iter().filter_map(|entry| Some((entry, entry.accuracy.as_ref()?))).collect();
     let all = rows.iter().flat_map(|(_, accuracy)| &accuracy.texts).map(|text| text.cosine);
     let thresholds = rows.iter().map(|(_, accuracy)| accuracy.summary.threshold);
     let (low, high) = range(all.chain(thresholds).filter(|cosine| cosine.is_finite()).map(distance))?;
-    let (low, high) = (10f64.powf((low * 0.7).log10().floor()), (high * 2.0).min(2.0));
+    let low = 10f64.powf((low * 0.7).log10().floor());
+    let high = (high * 2.0).min(2.0);
     let row_height = 84.0;
     let height = 30.0 + row_height * rows.len() as f64 + 44.0;
     let x = Axis { low, high, from: LEFT + 30.0, to: WIDTH - 20.0 };
-    let mut out = open(height, "One minus cosine of every text, a row for each model, and the threshold");
+    let mut out = open(height, "1 minus cosine of each text, with a row and the threshold for each model");
     let bottom = height - 44.0;
     for exponent in low.log10().round() as i32..=high.log10().floor() as i32 {
         let at = x.at(10f64.powi(exponent));
@@ -58,23 +59,26 @@ pub(super) fn cosines(report: &Report) -> Option<String> {
         out += &dots(&x, number, middle, row_height, &accuracy.texts);
         out += &threshold(&x, middle, row_height, accuracy.summary.threshold);
     }
-    let caption = format!("1 − cosine to PyTorch: left is nearer (what is below {NEAREST:e} is drawn there)");
+    let caption =
+        format!("1 − cosine to PyTorch: further left is better (smaller values are drawn at {MIN_DISTANCE:e})");
     out += &format!("<text class=\"axis middle\" x=\"{:.1}\" y=\"{:.1}\">{caption}</text>", WIDTH / 2.0, bottom + 36.0);
     Some(out + "</svg>")
 }
 
 fn distance(cosine: f64) -> f64 {
-    (1.0 - cosine).max(NEAREST)
+    (1.0 - cosine).max(MIN_DISTANCE)
 }
 
-fn dots(x: &Axis, colour: usize, middle: f64, row_height: f64, texts: &[TextAccuracy]) -> String {
+fn dots(x: &Axis, color: usize, middle: f64, row_height: f64, texts: &[TextAccuracy]) -> String {
     let mut out = String::new();
     for text in texts.iter().filter(|text| text.cosine.is_finite()) {
-        // The golden ratio spreads neighbours, and the same report is drawn the same every time.
+        // The golden ratio spreads neighboring points deterministically.
         let spread = (text.index as f64 * 0.618_034).fract() - 0.5;
-        let (cx, cy) = (x.at(distance(text.cosine)), middle + spread * row_height * 0.7);
-        let (id, cosine) = (escape(&text.id), text.cosine);
-        out += &format!("<circle class=\"dot c{colour}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2.8\">");
+        let cx = x.at(distance(text.cosine));
+        let cy = middle + spread * row_height * 0.7;
+        let id = escape(&text.id);
+        let cosine = text.cosine;
+        out += &format!("<circle class=\"dot c{color}\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"2.8\">");
         out += &format!("<title>{id}: {cosine:.6}</title></circle>");
     }
     out
@@ -82,7 +86,8 @@ fn dots(x: &Axis, colour: usize, middle: f64, row_height: f64, texts: &[TextAccu
 
 fn threshold(x: &Axis, middle: f64, row_height: f64, threshold: f64) -> String {
     let at = x.at(distance(threshold));
-    let (top, bottom) = (middle - row_height / 2.0, middle + row_height / 2.0);
+    let top = middle - row_height / 2.0;
+    let bottom = middle + row_height / 2.0;
     format!(
         "<line class=\"threshold\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" y2=\"{bottom:.1}\"/><text class=\"limit \
          end\" x=\"{:.1}\" y=\"{:.1}\">threshold {threshold}</text>",
@@ -91,21 +96,21 @@ fn threshold(x: &Axis, middle: f64, row_height: f64, threshold: f64) -> String {
     )
 }
 
-/// A bar for each file.
+/// A bar per file.
 pub(super) fn sizes(report: &Report) -> Option<String> {
     let source = report.model.source_weights_bytes.map(|bytes| ("PyTorch weights".to_owned(), bytes, COLORS - 1));
     let models = report.variants.iter().enumerate();
-    let models = models.map(|(colour, entry)| (format!("{} ({})", entry.variant, entry.file), entry.bytes, colour));
+    let models = models.map(|(color, entry)| (format!("{} ({})", entry.variant, entry.file), entry.bytes, color));
     let bars: Vec<(String, u64, usize)> = source.into_iter().chain(models).collect();
-    let most = bars.iter().map(|bar| bar.1).max().filter(|&most| most > 0)?;
+    let max = bars.iter().map(|bar| bar.1).max().filter(|&max| max > 0)?;
     let height = 12.0 + 44.0 * bars.len() as f64;
-    let mut out = open(height, "Sizes of the files");
-    for (number, (label, bytes, colour)) in bars.iter().enumerate() {
+    let mut out = open(height, "File sizes");
+    for (number, (label, bytes, color)) in bars.iter().enumerate() {
         let top = 6.0 + 44.0 * number as f64;
-        let width = (*bytes as f64 / most as f64) * (WIDTH - 110.0);
+        let width = (*bytes as f64 / max as f64) * (WIDTH - 110.0);
         out += &format!("<text class=\"tick\" x=\"0\" y=\"{:.1}\">{}</text>", top + 11.0, escape(label));
         out += &format!(
-            "<rect class=\"c{colour}\" x=\"0\" y=\"{:.1}\" width=\"{width:.1}\" height=\"16\" rx=\"2\"/>",
+            "<rect class=\"c{color}\" x=\"0\" y=\"{:.1}\" width=\"{width:.1}\" height=\"16\" rx=\"2\"/>",
             top + 17.0
         );
         out += &format!(

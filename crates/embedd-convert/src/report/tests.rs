@@ -2,7 +2,7 @@ use super::*;
 use embedd_model::bundle::{FORMAT, FileRecord, ModelRecord, Pooling, SourceRecord};
 use embedd_model::reference::ReferenceText;
 
-const HOSTILE: &str = "<script>alert('&\"|`*\u{1}\u{202e}";
+const HOSTILE: &str = "<script>alert('&\"|`*\u{1}\u{202e}\u{ffff}";
 
 fn record(text: &str, bytes: u64) -> FileRecord {
     FileRecord { sha256: Sha256Hex::of(text.as_bytes()), bytes }
@@ -105,24 +105,41 @@ fn assert_well_formed(report: &Report) {
         roxmltree::Document::parse_with_options(&html, options).unwrap_or_else(|error| panic!("{error}: {html}"));
     assert!(page.descendants().all(|node| !node.has_tag_name("script")));
     for attribute in page.descendants().flat_map(|node| node.attributes()) {
-        assert!(!["src", "href"].contains(&attribute.name()), "nothing from elsewhere");
+        assert!(!["src", "href"].contains(&attribute.name()), "no external resources");
     }
     assert!(!html.contains("url(") && !html.contains("@import"));
 }
 
 #[test]
-fn the_page_is_well_formed_whatever_the_texts_are() {
+fn the_page_is_well_formed_for_hostile_texts() {
     let report = full();
     assert_well_formed(&report);
     assert_eq!(report.to_html().matches("<svg").count(), 3);
     assert!(!report.to_html().contains("NaN"));
 }
 
+/// The page's tables are those of the Markdown, with texts unchanged except for characters that XML forbids.
 #[test]
-fn what_was_not_measured_is_said_to_be_absent() {
+fn the_page_has_the_tables_of_the_markdown() {
+    let report = full();
+    let html = report.to_html();
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let page = roxmltree::Document::parse_with_options(&html, options).expect("well-formed");
+    let rows = page.descendants().filter(|node| node.has_tag_name("tr")).count();
+    let lines = report.to_markdown().lines().filter(|line| line.starts_with("| ")).count();
+    assert_eq!(rows, lines);
+    let mut cells = page.descendants().filter(|node| node.has_tag_name("td")).filter_map(|cell| cell.text());
+    assert!(cells.any(|cell| cell == "<script>alert('&\"|`*"), "{html}");
+    let collapsed = page.descendants().filter(|node| node.has_tag_name("summary")).filter_map(|node| node.text());
+    let expected = ["All measurements", "Worst 1 texts of fp32", "Worst 2 texts of portable"];
+    assert_eq!(collapsed.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn missing_measurements_are_reported() {
     let report = Report::of(&manifest(), machine());
     assert_well_formed(&report);
-    assert_eq!(report.to_html().matches("<svg").count(), 1, "sizes alone are known");
+    assert_eq!(report.to_html().matches("<svg").count(), 1, "only sizes are known");
     assert_eq!(report.to_html().matches("Not measured").count(), 2);
     let markdown = report.to_markdown();
     assert!(markdown.contains("Accuracy:\n  not measured"), "{markdown}");
@@ -131,7 +148,7 @@ fn what_was_not_measured_is_said_to_be_absent() {
 }
 
 #[test]
-fn the_summary_has_what_the_reader_asks_first() {
+fn the_summary_has_speed_size_and_accuracy() {
     let markdown = full().to_markdown();
     for line in [
         "Quantization: dynamic-per-tensor (INT8)\n",
@@ -141,14 +158,14 @@ fn the_summary_has_what_the_reader_asks_first() {
         "  Original:  440.0 MB",
         "  Quantized: 100.0 MB",
         "  Reduction: 75.0 %",
-        "min none, mean none (threshold: 0.99)\n  Status: FAIL",
+        "min n/a, mean n/a (threshold: 0.99)\n  Status: FAIL",
     ] {
         assert!(markdown.contains(line), "{line}\n{markdown}");
     }
 }
 
 #[test]
-fn tables_of_the_markdown_keep_their_columns() {
+fn markdown_tables_have_consistent_columns() {
     let markdown = full().to_markdown();
     let mut columns = None;
     for line in markdown.lines() {
@@ -158,13 +175,13 @@ fn tables_of_the_markdown_keep_their_columns() {
         }
         columns = found;
     }
-    let (_, behind_code) = markdown.rsplit_once("```").expect("a block of code");
-    assert!(!behind_code.contains("<script"));
-    assert_eq!(markdown.matches("```").count(), 2, "no text ends the block");
+    let (_, after_code) = markdown.rsplit_once("```").expect("a block of code");
+    assert!(!after_code.contains("<script"));
+    assert_eq!(markdown.matches("```").count(), 2, "no text ends the code block");
 }
 
 #[test]
-fn speed_up_is_told_only_where_pytorch_was_timed() {
+fn the_speed_up_needs_a_pytorch_timing() {
     let report = full();
     let speed_up = |engine: &str, tokens| {
         report.latency.iter().find(|row| row.engine == engine && row.tokens == tokens).and_then(|row| row.speed_up)
@@ -175,11 +192,11 @@ fn speed_up_is_told_only_where_pytorch_was_timed() {
 }
 
 #[test]
-fn a_report_is_read_as_it_was_written() {
+fn a_report_is_read_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let [json, ..] = full().write(&folder.path().join("new")).expect("written");
     let read = Report::read(&json).expect("a report");
-    // What is not a number is not equal to itself.
+    // Compared as JSON: NaN is not equal to itself.
     assert_eq!(read.to_json(), full().to_json());
     fs::write(&json, "{\"schema\": 2}").expect("written");
     assert!(Report::read(&json).expect_err("another schema").to_string().contains("schema"));

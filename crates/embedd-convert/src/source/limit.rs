@@ -1,4 +1,4 @@
-//! The maximum number of tokens of a text, which a folder may set in two files.
+//! Reads the maximum number of tokens of a text, which a folder can set in two files.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use super::{SENTENCE_FILE, SourceError, TOKENIZER_CONFIG_FILE, read_optional_jso
 
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
-    /// May be a float, and 1e30 for "no limit".
+    /// Can be a float; 1e30 means "no limit".
     model_max_length: Option<f64>,
     /// The name of `model_max_length` in transformers 2.
     max_len: Option<f64>,
 }
 
-/// The limit that sentence-transformers takes, special tokens included; `None`: only the positions limit a text.
+/// The limit that sentence-transformers uses, including special tokens; `None`: only the positions limit a text.
 ///
-/// `max_seq_length` of its own file comes first and overrides the tokenizer's limit, even with a larger one.
+/// `max_seq_length` in `sentence_bert_config.json` overrides the tokenizer's limit, even if it is larger.
 pub(super) fn read(folder: &Path, max_seq_length: Option<f64>) -> Result<Option<u32>, SourceError> {
     let path = folder.join(TOKENIZER_CONFIG_FILE);
     let tokenizer: TokenizerConfig = read_optional_json(&path)?.unwrap_or_default();
@@ -28,7 +28,7 @@ pub(super) fn read(folder: &Path, max_seq_length: Option<f64>) -> Result<Option<
     }
 }
 
-/// A limit beyond any model's positions means that there is none.
+/// A limit beyond any model's positions means "no limit".
 fn check(path: &Path, field: &str, limit: f64) -> Result<Option<u32>, SourceError> {
     if limit > f64::from(u32::MAX) {
         return Ok(None);

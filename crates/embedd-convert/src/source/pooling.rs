@@ -1,5 +1,4 @@
-//! How token states become one vector: the pooling module's `config.json`, in the layout of any version of
-//! sentence-transformers.
+//! Reads the pooling module's `config.json`, in the layout of any version of sentence-transformers.
 
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use serde::Deserialize;
 use super::{SourceError, read_json};
 use embedd_model::bundle::Pooling;
 
-/// The switches of versions before 5.4 for the supported modes.
+/// The supported modes and their switches before version 5.4.
 const SWITCHES: [(&str, Pooling); 2] =
     [("pooling_mode_mean_tokens", Pooling::Mean), ("pooling_mode_cls_token", Pooling::Cls)];
 
@@ -18,7 +17,7 @@ struct Config {
     /// The name of `embedding_dimension` before version 5.4.
     word_embedding_dimension: Option<usize>,
     pooling_mode: Option<Modes>,
-    /// Before version 5.4, `pooling_mode_*` switches are among them.
+    /// Includes the `pooling_mode_*` switches of versions before 5.4.
     #[serde(flatten)]
     others: serde_json::Map<String, serde_json::Value>,
 }
@@ -30,15 +29,15 @@ enum Modes {
     Several(Vec<String>),
 }
 
-/// A mode that the file asks for.
+/// A mode that the file selects.
 struct Mode {
-    /// As the file calls it.
+    /// Its name in the file.
     name: String,
     /// `None`: the mode is not supported.
     pooling: Option<Pooling>,
 }
 
-/// Reads the pooling of token states that have `hidden_size` components.
+/// Reads the pooling of hidden states with `hidden_size` channels.
 pub(super) fn read(path: &Path, hidden_size: usize) -> Result<Pooling, SourceError> {
     let config: Config = read_json(path)?;
     check_dimension(path, &config, hidden_size)?;
@@ -70,8 +69,8 @@ fn check_dimension(path: &Path, config: &Config, hidden_size: usize) -> Result<(
     })
 }
 
-/// The modes whose vectors sentence-transformers concatenates. `pooling_mode` overrides the switches, and without
-/// either it takes the mean.
+/// The selected modes; sentence-transformers concatenates their vectors. `pooling_mode` overrides the switches; without
+/// either, the mode is the mean.
 fn modes(config: Config) -> Vec<Mode> {
     let names = match config.pooling_mode {
         Some(Modes::One(name)) => vec![name],

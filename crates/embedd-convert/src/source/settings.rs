@@ -1,5 +1,4 @@
-//! Settings that change every embedding and are not supported. Ignoring them would give wrong embeddings without a
-//! warning.
+//! Rejects unsupported settings that change every embedding. Ignoring them would silently give wrong embeddings.
 
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{SENTENCE_FILE, SourceError, TOKENIZER_CONFIG_FILE, TRANSFORMERS_FILE, read_optional_json};
 
-/// Classes that make the normalizer from `tokenizer_config.json`, whatever `tokenizer.json` says.
+/// Classes that build the normalizer from `tokenizer_config.json` and ignore the one in `tokenizer.json`.
 const REBUILDING_CLASSES: [&str; 4] = ["BertTokenizer", "BertTokenizerFast", "MPNetTokenizer", "MPNetTokenizerFast"];
 
 #[derive(Default, Deserialize)]
@@ -40,7 +39,6 @@ struct Normalizer {
     lowercase: Option<bool>,
 }
 
-/// Rejects the folder of a model of this hidden size if one of its files has such a setting.
 pub(super) fn reject_unsupported(folder: &Path, hidden_size: usize) -> Result<(), SourceError> {
     reject_prompt_and_truncation(&folder.join(TRANSFORMERS_FILE), hidden_size)?;
     reject_other_outputs(&folder.join(SENTENCE_FILE))?;
@@ -53,20 +51,20 @@ fn reject_prompt_and_truncation(path: &Path, hidden_size: usize) -> Result<(), S
         return Err(unsupported(
             path,
             format!("default_prompt_name `{name}`"),
-            "remove it and put the prompt before the texts yourself",
+            "remove it and prepend the prompt to the texts yourself",
         ));
     }
     match config.truncate_dim {
         Some(dimension) if dimension < hidden_size => Err(unsupported(
             path,
             format!("truncate_dim {dimension}"),
-            "remove it and ask for that many dimensions in each request",
+            "remove it and request that many dimensions in each call",
         )),
         _ => Ok(()),
     }
 }
 
-/// The pooling must get the states of the last layer, of texts that are tokenized with the usual settings.
+/// The pooling must receive the hidden states of the last layer, for texts that are tokenized with default settings.
 fn reject_other_outputs(path: &Path) -> Result<(), SourceError> {
     let config: Transformer = read_optional_json(path)?.unwrap_or_default();
     let names = [
@@ -97,7 +95,7 @@ fn reject_other_lowercase(folder: &Path) -> Result<(), SourceError> {
             field: "do_lower_case".to_owned(),
             value: configured.to_string(),
             expected: format!(
-                "the normalizer in tokenizer.json has lowercase {lowercase}, and transformers takes the former; set \
+                "the normalizer in tokenizer.json has lowercase {lowercase}, and transformers uses the former; set \
                  lowercase in tokenizer.json to {configured}"
             ),
         }),

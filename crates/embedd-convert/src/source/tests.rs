@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::tiny::{Tiny, folder};
 
-/// Reads the configuration of a model of hidden size 4 that `change` has changed.
+/// Reads the configuration of a model of hidden size 4 after `change`.
 fn read(change: impl FnOnce(&mut Tiny)) -> Result<Source, String> {
     let dir = folder();
     let mut tiny = Tiny::bert();
@@ -36,7 +36,7 @@ fn the_pooling_mode_is_read_from_every_layout() {
         (new(json!("mean")), Pooling::Mean),
         (new(json!("cls")), Pooling::Cls),
         (new(json!(["cls"])), Pooling::Cls),
-        // What sentence-transformers makes of files that do not name exactly one mode.
+        // Files that do not name exactly one mode, as sentence-transformers reads them.
         (both, Pooling::Mean),
         (old(false, false), Pooling::Mean),
         (json!({ "embedding_dimension": 4 }), Pooling::Mean),
@@ -97,7 +97,7 @@ fn modules_are_known_by_the_last_component_of_their_type() {
     read(|tiny| rename(tiny, types)).expect("the types of sentence-transformers 6");
     let dense = "sentence_transformers.base.modules.dense.Dense";
     let found = read(|tiny| rename(tiny, [types[0], types[1], dense]));
-    assert_error(found, &["modules.json: the chain of modules Transformer -> Pooling -> Dense is not supported"]);
+    assert_error(found, &["modules.json: the module chain Transformer -> Pooling -> Dense is not supported"]);
 }
 
 /// The maximum number of tokens with these two files; `None` for a file that is missing.
@@ -189,7 +189,7 @@ fn settings_that_would_change_the_embeddings_are_rejected_by_name() {
 }
 
 #[test]
-fn a_tokenizer_that_transformers_would_rebuild_otherwise_is_rejected() {
+fn a_tokenizer_that_transformers_would_rebuild_differently_is_rejected() {
     let found = |class: &str, configured: Value, lowercase: Value| {
         let dir = folder();
         let mut tiny = Tiny::bert();
@@ -206,5 +206,5 @@ fn a_tokenizer_that_transformers_would_rebuild_otherwise_is_rejected() {
         found(class, json!(true), json!(true)).expect("both agree");
         found(class, Value::Null, json!(true)).expect("only one file has it");
     }
-    found("PreTrainedTokenizerFast", json!(false), json!(true)).expect("this class takes tokenizer.json as it is");
+    found("PreTrainedTokenizerFast", json!(false), json!(true)).expect("this class uses tokenizer.json unchanged");
 }

@@ -1,4 +1,4 @@
-//! A file of texts.
+//! Reads a file of texts.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use super::ValidateError;
 
-/// A text to compare two models on.
+/// A text for the comparison of two models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedText {
-    /// What it is called in the result.
+    /// Its id in the results.
     pub id: String,
     /// The text.
     pub text: String,
@@ -22,8 +22,8 @@ struct Line {
     text: String,
 }
 
-/// The texts of a file: one a line, plain or as JSON objects with `text` and perhaps `id`. The first line says which.
-/// Empty lines are passed over.
+/// The texts of a file: one per line, either plain or as JSON objects with `text` and optionally `id`. The first line
+/// determines the format. Empty lines are skipped.
 ///
 /// # Errors
 /// [`ValidateError::Texts`].
@@ -42,5 +42,5 @@ pub fn parse_texts(contents: &str, path: &Path) -> Result<Vec<NamedText>, Valida
         };
         texts.push(NamedText { id: id.unwrap_or_else(|| format!("line-{number}")), text });
     }
-    if texts.is_empty() { Err(wrong(0, "it has no texts".to_owned())) } else { Ok(texts) }
+    if texts.is_empty() { Err(wrong(0, "the file has no texts".to_owned())) } else { Ok(texts) }
 }

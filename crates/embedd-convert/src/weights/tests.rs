@@ -4,8 +4,8 @@ use safetensors::tensor::{TensorView, serialize_to_file};
 
 use super::*;
 
-/// A file with `a.weight`, float32 [2, 3], and `b.ids`, int64 [1].
-fn sound_file(dir: &Path) -> PathBuf {
+/// A file with `a.weight`, float32 `[2, 3]`, and `b.ids`, int64 `[1]`.
+fn valid_file(dir: &Path) -> PathBuf {
     let path = dir.join("model.safetensors");
     let a: Vec<u8> = [1.0f32, -2.0, 3.0, 4.0, 5.5, 6.0].iter().flat_map(|v| v.to_le_bytes()).collect();
     let b = 7i64.to_le_bytes();
@@ -22,9 +22,9 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_tensor_is_read_as_it_was_written() {
+fn a_tensor_is_read_back() {
     let dir = folder();
-    let weights = Weights::open(&sound_file(dir.path())).expect("open");
+    let weights = Weights::open(&valid_file(dir.path())).expect("open");
     let tensor = weights.tensor("a.weight", &[2, 3], "the test").expect("the tensor");
     assert_eq!(tensor.read().expect("read"), [1.0, -2.0, 3.0, 4.0, 5.5, 6.0]);
 }
@@ -46,21 +46,21 @@ fn half_precision_is_widened() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused() {
+fn a_file_truncated_anywhere_is_rejected() {
     let dir = folder();
-    let whole = fs::read(sound_file(dir.path())).expect("read");
+    let whole = fs::read(valid_file(dir.path())).expect("read");
     let cut = dir.path().join("cut.safetensors");
     for length in 0..whole.len() {
         fs::write(&cut, &whole[..length]).expect("write");
-        let error = Weights::open(&cut).expect_err("a cut file").to_string();
+        let error = Weights::open(&cut).expect_err("a truncated file").to_string();
         assert!(error.contains("cut.safetensors"), "{length}: {error}");
     }
 }
 
 #[test]
-fn bytes_behind_the_last_tensor_are_refused() {
+fn bytes_after_the_last_tensor_are_rejected() {
     let dir = folder();
-    let path = sound_file(dir.path());
+    let path = valid_file(dir.path());
     let mut bytes = fs::read(&path).expect("read");
     bytes.push(0);
     fs::write(&path, bytes).expect("write");
@@ -69,37 +69,37 @@ fn bytes_behind_the_last_tensor_are_refused() {
 }
 
 #[test]
-fn a_header_that_is_no_header_is_refused() {
+fn an_invalid_header_is_rejected() {
     let dir = folder();
     let path = dir.path().join("bad.safetensors");
     let with_header = |header: &[u8]| [&(header.len() as u64).to_le_bytes()[..], header].concat();
     let cases: [(Vec<u8>, &str); 4] = [
-        (vec![0xff; 64], "announces a header"),
+        (vec![0xff; 64], "bytes is too long"),
         (with_header(b"not json"), "expected"),
         (with_header(br#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#), "offset"),
         (with_header(br#"{"a":{"dtype":"F32","shape":[18446744073709551615,8],"data_offsets":[0,0]}}"#), ""),
     ];
     for (bytes, expected) in cases {
         fs::write(&path, bytes).expect("write");
-        let error = Weights::open(&path).expect_err("no safetensors").to_string();
-        assert!(error.contains("not a sound safetensors file") && error.contains(expected), "{error}");
+        let error = Weights::open(&path).expect_err("an invalid file").to_string();
+        assert!(error.contains("not a valid safetensors file") && error.contains(expected), "{error}");
     }
 }
 
 #[test]
-fn missing_misshapen_and_mistyped_tensors_are_named_with_what_was_expected() {
+fn errors_for_missing_misshapen_and_mistyped_tensors_have_the_expected_value() {
     let dir = folder();
-    let weights = Weights::open(&sound_file(dir.path())).expect("open");
+    let weights = Weights::open(&valid_file(dir.path())).expect("open");
     let missing = weights.tensor("encoder.a.weight", &[2, 3], "config.json").expect_err("missing").to_string();
     assert!(missing.contains("no tensor `encoder.a.weight`") && missing.contains("[2, 3]"), "{missing}");
     let shape = weights.tensor("a.weight", &[3, 2], "hidden_size of config.json").expect_err("shape").to_string();
-    assert!(shape.contains("[2, 3], but hidden_size of config.json asks for [3, 2]"), "{shape}");
+    assert!(shape.contains("[2, 3], but hidden_size of config.json requires [3, 2]"), "{shape}");
     let dtype = weights.tensor("b.ids", &[1], "config.json").expect_err("type").to_string();
     assert!(dtype.contains("I64"), "{dtype}");
 }
 
 #[test]
-fn values_that_are_not_finite_are_refused() {
+fn non_finite_values_are_rejected() {
     let dir = folder();
     let path = dir.path().join("nan.safetensors");
     let bytes: Vec<u8> = [0.0f32, f32::NAN].iter().flat_map(|v| v.to_le_bytes()).collect();

@@ -1,4 +1,4 @@
-//! Walks the native graph node by node with the plain kernels.
+//! Evaluates a native graph node by node with the plain kernels.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ impl<'f> Evaluator<'f> {
         tensor.data().iter().map(|byte| byte.cast_signed()).collect()
     }
 
-    /// Weight and bias of the normalisation behind what `prefix` names.
+    /// Weight and bias of the layer norm that follows the operator `prefix`.
     fn norm(&self, prefix: &str) -> [Vec<f32>; 2] {
         [tensor::NORM_WEIGHT, tensor::NORM_BIAS].map(|part| self.floats(&tensor::of(prefix, part)))
     }
@@ -93,14 +93,16 @@ impl<'f> Evaluator<'f> {
                 operator::ATTENTION => self.attention(&attributes, inputs[0], &offsets),
                 operator::POOL => self.pool(&attributes, inputs[0], &offsets),
                 "Gather" => {
-                    let places = &graph.initializer.iter().find(|tensor| tensor.name == node.input[1]).expect("there");
-                    let places: Vec<i64> =
-                        places.raw_data.as_chunks().0.iter().copied().map(i64::from_le_bytes).collect();
-                    let rows = inputs[0].chunks(places.len());
-                    rows.flat_map(|row| places.iter().map(|&at| row[usize::try_from(at).expect("a place")])).collect()
+                    let positions =
+                        &graph.initializer.iter().find(|tensor| tensor.name == node.input[1]).expect("there");
+                    let positions: Vec<i64> =
+                        positions.raw_data.as_chunks().0.iter().copied().map(i64::from_le_bytes).collect();
+                    let rows = inputs[0].chunks(positions.len());
+                    rows.flat_map(|row| positions.iter().map(|&at| row[usize::try_from(at).expect("a position")]))
+                        .collect()
                 }
                 "Identity" => inputs[0].to_vec(),
-                other => panic!("{other} is no operator of native graphs"),
+                other => panic!("unknown operator {other}"),
             };
             values.insert(&node.output[0], output);
         }
@@ -142,7 +144,7 @@ impl<'f> Evaluator<'f> {
             }
             (None, activation::NONE) => Epilogue::None,
             (None, activation::GELU) => Epilogue::Gelu,
-            (_, other) => panic!("{other} is no activation here"),
+            (_, other) => panic!("unexpected activation {other}"),
         };
         let mut output = vec![f32::NAN; inputs[0].len() / inputs_count * outputs];
         self.kernels.linear(&Serial, inputs[0], &weights, epilogue, &mut Scratch::default(), &mut output);
@@ -163,7 +165,7 @@ impl<'f> Evaluator<'f> {
         let rule = match attributes.text(attribute::POOLING).as_str() {
             pooling::MEAN => PoolingRule::Mean,
             pooling::CLS => PoolingRule::First,
-            other => panic!("{other} is no pooling"),
+            other => panic!("unknown pooling {other}"),
         };
         let mut output = vec![f32::NAN; states.len() / offsets.tokens() * offsets.texts().len()];
         self.kernels.pool(states, offsets, rule, &mut output);

@@ -1,4 +1,4 @@
-//! An encoder in float64, as its description says and no faster: one text at a time, one number after the other.
+//! A plain encoder in float64, written for clarity: one text at a time, one number at a time.
 
 use super::*;
 use crate::calibrate::Calibration;
@@ -6,11 +6,11 @@ use crate::encoder::relative_position::bucket;
 use crate::weights::Tensor;
 use embedd_model::bundle::Pooling;
 
-/// What it made of some texts.
+/// The results for some texts.
 pub(super) struct Oracle {
-    /// The pooled embedding of each.
+    /// The pooled embedding of each text.
     pub(super) pooled: Vec<Vec<f32>>,
-    /// What was seen of every linear layer's input.
+    /// The observed inputs of the linear layers.
     pub(super) calibration: Calibration,
 }
 
@@ -23,13 +23,15 @@ fn read(tensor: &Tensor<'_>) -> Rows {
 }
 
 fn linear(linear: &Linear<'_>, rows: &Rows) -> Rows {
-    let (weight, bias) = (read(&linear.weight), read(&linear.bias).remove(0));
+    let weight = read(&linear.weight);
+    let bias = read(&linear.bias).remove(0);
     let product = |row: &Vec<f64>, output: usize| -> f64 { row.iter().zip(&weight[output]).map(|(a, b)| a * b).sum() };
     rows.iter().map(|row| (0..bias.len()).map(|output| product(row, output) + bias[output]).collect()).collect()
 }
 
 fn norm(norm: &LayerNorm<'_>, epsilon: f32, rows: Rows) -> Rows {
-    let (weight, bias) = (read(&norm.weight).remove(0), read(&norm.bias).remove(0));
+    let weight = read(&norm.weight).remove(0);
+    let bias = read(&norm.bias).remove(0);
     let normalize = |row: Vec<f64>| {
         let count = row.len() as f64;
         let mean = row.iter().sum::<f64>() / count;
@@ -44,10 +46,11 @@ fn add(a: &Rows, b: &Rows) -> Rows {
     a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
 }
 
-/// `x / 2 (1 + erf(x / sqrt 2))`, the error function by its Taylor series.
+/// `x / 2 (1 + erf(x / sqrt 2))`, with the Taylor series of the error function.
 fn gelu(x: f64) -> f64 {
     let z = (x / std::f64::consts::SQRT_2).clamp(-5.0, 5.0);
-    let (mut term, mut sum) = (z, z);
+    let mut term = z;
+    let mut sum = z;
     for n in 1..200 {
         let n = f64::from(n);
         term *= -z * z / n;
@@ -74,7 +77,8 @@ impl Oracle {
     }
 
     fn encode(&mut self, encoder: &Encoder<'_>, ids: &[i64]) -> Rows {
-        let (words, table) = (read(&encoder.word_embeddings), read(encoder.positions.table()));
+        let words = read(&encoder.word_embeddings);
+        let table = read(encoder.positions.table());
         let mut seen = 0;
         let embedding = |(position, &id): (usize, &i64)| -> Vec<f64> {
             let word = &words[usize::try_from(id).expect("an id")];
@@ -116,7 +120,7 @@ impl Oracle {
 }
 
 fn attention(encoder: &Encoder<'_>, query: &Rows, key: &Rows, value: &Rows) -> Rows {
-    let size = encoder.head_size();
+    let size = encoder.hidden_size / encoder.heads;
     let mut context = vec![vec![0.0; encoder.hidden_size]; query.len()];
     for head in 0..encoder.heads {
         let part = head * size..(head + 1) * size;

@@ -8,9 +8,9 @@ use embedd_common::atomic::{PathError, StagedFile};
 
 /// A staging file that is renamed when it is complete, with the errors of `embedd package`.
 #[derive(Debug)]
-pub(super) struct Aside(StagedFile);
+pub(super) struct StagedTarball(StagedFile);
 
-impl Aside {
+impl StagedTarball {
     /// Waits while another process writes to the same output. Replaces an existing file only if `replace` is set.
     pub(super) fn create(output: &Path, replace: bool) -> Result<Self, PackageError> {
         if output.is_dir() || output.file_name().is_none() {
@@ -35,7 +35,7 @@ impl Aside {
     }
 
     /// Renames the file to the output, and returns the output's path.
-    pub(super) fn move_in_place(self) -> Result<PathBuf, PackageError> {
+    pub(super) fn persist(self) -> Result<PathBuf, PackageError> {
         Ok(self.0.commit()?)
     }
 }
