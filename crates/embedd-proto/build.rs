@@ -1,4 +1,4 @@
-//! Compiles the served protocols, each with its file descriptors for reflection.
+//! Generates code for each protocol, and its file descriptors for server reflection.
 
 use std::error::Error;
 use std::fs;
@@ -6,9 +6,8 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-/// The repository's `proto/`.
 const PROTO: &str = "../../proto";
-/// The name of the descriptor set, and its files.
+/// The name of each descriptor set, and the files in it.
 const PROTOCOLS: [(&str, &[&str]); 3] = [
     ("embedd_v1", &["embedd/v1/embedding.proto", "embedd/v1/admin.proto"]),
     ("tei_v1", &["tei/v1/tei.proto"]),
@@ -22,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, files) in PROTOCOLS {
         let protocol = protox::compile(files, [PROTO])?;
         fs::write(out.join(format!("{name}_descriptor.bin")), protocol.encode_to_vec())?;
-        // Our statuses and those of tonic-types share one type.
+        // Our statuses and tonic-types use the same type.
         tonic_prost_build::configure().extern_path(".google.rpc", "::tonic_types::pb").compile_fds(protocol)?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
@@ -29,6 +30,7 @@ pub(super) fn add_to(command: Command) -> Command {
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
+        .help_heading(Resettable::Reset)
         .help("A TOML file with settings [variable: EMBEDD_CONFIG]");
     command.arg(file).args(flags)
 }

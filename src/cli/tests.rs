@@ -162,12 +162,12 @@ fn load_has_a_closed_loop_or_an_open_one() {
     let callers: Vec<usize> = plain.steps.concurrency.iter().map(|callers| callers.get()).collect();
     assert_eq!(callers, [1, 2, 4, 8, 16, 32, 64]);
     assert!(plain.steps.rate.is_empty() && !plain.request.cache && !plain.request.verify);
-    assert_eq!((plain.texts.tokens, plain.server.as_str()), (Lengths { least: 11, most: 11 }, "127.0.0.1:50051"));
+    assert_eq!((plain.texts.tokens, plain.server.as_str()), (Lengths { min: 11, max: 11 }, "127.0.0.1:50051"));
     let open = load(&["--rate", "5,7.5", "--arrivals", "constant", "--max-in-flight", "9", "--cache", "--seed", "3"]);
     assert_eq!((open.steps.rate, open.steps.arrivals), (vec![5.0, 7.5], Arrivals::Constant));
     assert_eq!((open.steps.max_in_flight.get(), open.request.cache, open.texts.seed), (9, true, 3));
     let given = load(&["--tokens", "8-128", "--distinct", "5", "--verify", "--server", "https://a", "--ca", "c"]);
-    assert_eq!(given.texts.tokens, Lengths { least: 8, most: 128 });
+    assert_eq!(given.texts.tokens, Lengths { min: 8, max: 128 });
     assert_eq!(given.texts.distinct.map(|texts| texts.get()), Some(5));
     assert_eq!((given.server.as_str(), given.credentials.ca), ("https://a", Some("c".into())));
     for wrong in [

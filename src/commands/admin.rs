@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::client::connect;
+use super::client::{connect, name_flags};
 use super::outcome::Outcome;
 use crate::cli::{Admin, AdminAction, AdminBenchmark, AdminReload, AdminValidate};
-use embedd_client::{Connection, Refused};
+use embedd_client::{CallError, Connection};
 use embedd_common::progress::{Progress, Task, Unit};
 use embedd_model::reference::ReferenceSet;
 use embedd_proto::admin_service_client::AdminServiceClient;
@@ -26,7 +26,7 @@ pub(super) fn run(command: &Admin) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut client = AdminServiceClient::new(connect(&command.server, &command.credentials).await?);
-        act(command, &mut client).await
+        act(command, &mut client).await.map_err(name_flags)
     })
 }
 
@@ -49,17 +49,18 @@ async fn act(command: &Admin, client: &mut Client) -> anyhow::Result<Outcome> {
             print(json, || json::benchmark(&result), || table::benchmark(&result));
         }
         AdminAction::Stats => {
-            let stats = client.get_stats(GetStatsRequest {}).await.map_err(Refused::from)?.into_inner();
+            let stats = client.get_stats(GetStatsRequest {}).await.map_err(CallError::of("GetStats"))?.into_inner();
             print(json, || json::stats(&stats), || table::stats(&stats));
         }
         AdminAction::Reload(AdminReload { bundle }) => {
             let bundle = bundle.as_ref().map(|bundle| bundle.display().to_string()).unwrap_or_default();
             let request = ReloadModelRequest { bundle };
-            let reloaded = client.reload_model(request).await.map_err(Refused::from)?.into_inner();
+            let reloaded = client.reload_model(request).await.map_err(CallError::of("ReloadModel"))?.into_inner();
             print(json, || json::reload(&reloaded), || table::reload(&reloaded));
         }
         AdminAction::ClearCache => {
-            let cleared = client.clear_cache(ClearCacheRequest {}).await.map_err(Refused::from)?.into_inner();
+            let cleared =
+                client.clear_cache(ClearCacheRequest {}).await.map_err(CallError::of("ClearCache"))?.into_inner();
             print(json, || json::cleared(cleared), || format!("{} entries dropped\n", cleared.entries));
         }
     }
@@ -82,7 +83,7 @@ async fn validate(
     let set = reference.map(ReferenceSet::read).transpose()?;
     let ids: Vec<String> = set.iter().flat_map(|set| set.texts.iter().map(|text| text.id.clone())).collect();
     let request = ValidateRequest { pairs: set.map(pairs).unwrap_or_default(), min_cosine };
-    let mut found = client.validate(request).await.map_err(Refused::from)?.into_inner();
+    let mut found = client.validate(request).await.map_err(CallError::of("Validate"))?.into_inner();
     // The server does not know the ids of our texts.
     for text in &mut found.texts {
         if let Some(id) = ids.get(text.index as usize) {
@@ -98,9 +99,9 @@ fn pairs(set: ReferenceSet) -> Vec<ReferencePair> {
 
 /// If a signal ends this process, the server stops measuring.
 async fn benchmark(client: &mut Client, request: BenchmarkRequest) -> anyhow::Result<BenchmarkResult> {
-    let mut events = client.benchmark(request).await.map_err(Refused::from)?.into_inner();
+    let mut events = client.benchmark(request).await.map_err(CallError::of("Benchmark"))?.into_inner();
     let mut reporter = ProgressReporter::default();
-    while let Some(event) = events.message().await.map_err(Refused::from)? {
+    while let Some(event) = events.message().await.map_err(CallError::of("Benchmark"))? {
         match event.event {
             Some(Event::Progress(progress)) => reporter.report(&progress),
             Some(Event::Result(result)) => {

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 
 use crate::cli::Credentials;
-use embedd_client::{Client, ClientBuilder, ConnectError, Connection};
+use embedd_client::{CallError, CallErrorKind, Client, ClientBuilder, ConnectError, Connection};
 
 /// A builder for clients of `server`, with the contents of the files that `credentials` names.
 pub(super) fn builder(server: &str, credentials: &Credentials) -> anyhow::Result<ClientBuilder> {
@@ -36,6 +36,15 @@ pub(super) fn explain(error: ConnectError, credentials: &Credentials) -> anyhow:
     match (&error, &credentials.token_file) {
         (ConnectError::Token, Some(path)) => anyhow::Error::new(error).context(named("--token-file", path)),
         _ => error.into(),
+    }
+}
+
+/// If a call failed because of a flag, adds the flag to the error.
+pub(super) fn name_flags(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref().map(CallError::kind) {
+        Some(CallErrorKind::Denied) => anyhow!("{error} (see --token-file and --certificate)"),
+        Some(CallErrorKind::Failed("UNIMPLEMENTED")) => anyhow!("{error} (see --server)"),
+        _ => error,
     }
 }
 

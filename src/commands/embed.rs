@@ -9,7 +9,7 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{builder, explain};
+use super::client::{builder, explain, name_flags};
 use super::outcome::Outcome;
 use crate::cli::{Embed, RequestOptions};
 use embedd_client::{CallError, CallErrorKind, Client, EmbedOptions, Embedding, Truncation};
@@ -65,7 +65,7 @@ impl Failures {
 pub(super) fn run(command: &Embed) -> anyhow::Result<Outcome> {
     // The connection has a thread of its own, which keeps it alive while a slow reader holds up the output.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(embed(command))
+    runtime.block_on(embed(command)).map_err(name_flags)
 }
 
 async fn embed(command: &Embed) -> anyhow::Result<Outcome> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::client::connect;
+use super::client::{connect, name_flags};
 use super::outcome::Outcome;
 use crate::cli::{Credentials, Health};
 use crate::config::Settings;
@@ -27,7 +27,8 @@ pub(super) fn run(health: &Health, settings: &Settings) -> anyhow::Result<Outcom
 }
 
 async fn check(server: &str, credentials: &Credentials) -> anyhow::Result<bool> {
-    Ok(is_serving(connect(server, credentials).await?).await?)
+    let connection = connect(server, credentials).await?;
+    is_serving(connection).await.map_err(|error| name_flags(error.into()))
 }
 
 /// The server with these settings on this machine: its health listener, if it has one.

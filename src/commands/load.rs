@@ -17,7 +17,7 @@ use embedd_convert::machine::Machine;
 use embedd_convert::validate::parse_texts;
 use embedd_load::figures::{Client, Results};
 use embedd_load::plan::{Plan, Source, Step};
-use embedd_load::{LoadError, News, output};
+use embedd_load::{Event, LoadError, output};
 
 pub(super) fn run(command: &Load, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
@@ -99,10 +99,10 @@ fn this_machine() -> Client {
     }
 }
 
-fn report(news: News<'_>) {
-    print(&match news {
-        News::Begun(results) => output::header(results),
-        News::Step(step) => output::row(step),
+fn report(event: Event<'_>) {
+    print(&match event {
+        Event::Started(results) => output::header(results),
+        Event::StepDone(step) => output::row(step),
     });
 }
 

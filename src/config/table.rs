@@ -66,7 +66,7 @@ settings! {
     model: ModelRef = Model, Text "MODEL", DEFAULT_MODEL, parse::model;
 
     // Most users name a model; its bundle is in the cache folder.
-    /// Serve this bundle (the folder of a converted model) as it is; `none`: the bundle of `model` in the cache folder.
+    /// Use this bundle (the folder of a converted model) as it is; `none`: the bundle of `model` in the cache folder.
     bundle: Option<PathBuf> = Model, Text "FOLDER", "none", |text| parse::unless("none", text, parse::path);
 
     /// The cache folder, for fetched and converted files; `auto`: `embedd` in the user's cache folder.

@@ -54,7 +54,7 @@ impl Admin {
         operation: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Response<T>, Status> {
         let _in_flight = self.requests.token();
-        let request_id = RequestId::of(headers.as_ref());
+        let request_id = RequestId::from_headers_or_new(headers.as_ref());
         tokio::select! {
             biased;
             reply = operation.instrument(tracing::info_span!("call", request_id = request_id.as_str())) => reply,

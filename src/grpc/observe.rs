@@ -64,10 +64,10 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let deadline = Deadline::start(&mut request).map(|Deadline(deadline)| deadline);
         let call = self.layer.stats.call(Method::of_path(request.uri().path()), deadline);
-        let id = RequestId::of(request.headers());
+        let id = RequestId::from_headers_or_new(request.headers());
         let span = in_flight::begin_span(&self.layer.traces, call.method(), &id, request.headers());
         // For handlers that log or trace.
-        id.tell(request.headers_mut());
+        id.insert_into(request.headers_mut());
         span.enter(request.extensions_mut());
         let mut call = InFlightCall::begin(call, id, span);
         let reply = self.service.call(request);

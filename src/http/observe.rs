@@ -16,12 +16,12 @@ pub(super) async fn observe(State(stats): State<Stats>, mut request: Request, ne
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or(OTHER, MatchedPath::as_str);
     let method = method(request.method());
-    let id = RequestId::of(request.headers());
+    let id = RequestId::from_headers_or_new(request.headers());
     // For handlers that trace.
-    id.tell(request.headers_mut());
+    id.insert_into(request.headers_mut());
     let counted = stats.http_request(method, route);
     let mut response = next.run(request).await;
-    id.tell(response.headers_mut());
+    id.insert_into(response.headers_mut());
     let status = response.status().as_u16();
     log(method, route, status, &counted, &id);
     counted.end(status);

@@ -118,8 +118,8 @@ fn begin_span(traces: &Traces, request: &Request) -> Span {
         return Span::default();
     }
     traces.begin("POST /v1/embeddings", request.headers(), || {
-        let id =
-            RequestId::told(request.headers()).map(|id| Attribute::new("embedd.request_id", id.as_str().to_owned()));
+        let id = RequestId::from_headers(request.headers())
+            .map(|id| Attribute::new("embedd.request_id", id.as_str().to_owned()));
         let route = [("http.request.method", "POST"), ("http.route", EMBEDDINGS)];
         route.map(|(key, value)| Attribute::new(key, value)).into_iter().chain(id).collect()
     })

@@ -248,7 +248,7 @@ async fn certificates_and_tokens_give_access_through_each_form_of_address() {
     let token = ["--token-file", &tokens];
     assert_eq!(run(&[&["--ca", &trusted][..], &identity, &token].concat()), (Some(0), String::new()));
     for (flags, expected) in [
-        ([&["--ca", &trusted][..], &identity].concat(), "UNAUTHENTICATED"),
+        ([&["--ca", &trusted][..], &identity].concat(), "see --token-file"),
         ([&["--ca", &trusted][..], &token].concat(), ""),
         ([&["--ca", &tls.client_ca][..], &identity, &token].concat(), "certificate"),
     ] {

@@ -41,7 +41,7 @@ fn a_real_server_is_measured_and_verified_and_the_results_are_written() {
     let files = files.iter().flat_map(|(flag, path)| [*flag, path.to_str().expect("text")]);
     let output = load(&server.address.to_string(), &args.into_iter().chain(files).collect::<Vec<_>>());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("each has the bits of its text alone"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("each is identical to that of its text alone"), "{}", text(&output.stdout));
 
     let results = results(&json);
     assert_eq!((results.server.model.as_str(), results.server.engine.as_str()), (Model::MiniLm.id(), "native"));
@@ -109,7 +109,7 @@ fn failures_are_reported_and_exit_with_1() {
     let tls = TlsFiles::new();
     for (args, expected) in [
         (&["--tokens", "65"][..], "at most 64"),
-        (&["--tokens", "1"], "2 tokens already"),
+        (&["--tokens", "1"], "even an empty text has 2 tokens"),
         (&["--texts-per-request", "257"], "at most 256"),
         (&["--texts", "does/not/exist"], "does/not/exist"),
         (&["--ca", "does/not/exist"], "--ca does/not/exist"),

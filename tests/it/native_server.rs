@@ -33,7 +33,7 @@ async fn check(model: Model) {
 
 #[tokio::test]
 async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
-    let server = Server::start(Model::Small, &["--engine", "auto", "--allow-inaccurate"]);
+    let server = Server::start(Model::Small, &["--engine", "auto"]);
     let model = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
     // Which engine is the fastest is tested with the code that chooses it.
     let expected = match model.engine.as_str() {
@@ -45,7 +45,7 @@ async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
         assert_eq!(model.engine, "native");
     }
     for set in InstructionSet::ALL {
-        let flags = ["--engine", "native", "--instruction-set", set.name(), "--allow-inaccurate"];
+        let flags = ["--engine", "native", "--instruction-set", set.name()];
         if cpu_has(set) {
             let server = Server::launch(Model::Small, &flags);
             let logged = server.wait_for_line("model loaded");
@@ -71,7 +71,7 @@ fn ticks(server: &Server) -> u64 {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_idle_server_uses_no_cpu() {
-    let flags = ["--engine", "native", "--sessions", "2", "--threads", "2", "--allow-inaccurate"];
+    let flags = ["--engine", "native", "--sessions", "2", "--threads", "2"];
     let server = Server::start(Model::Small, &flags);
     let mut client = server.client().await;
     embed(&mut client, &["some work", "for every thread", "of the pool"]).await;
@@ -84,8 +84,8 @@ async fn an_idle_server_uses_no_cpu() {
 
 /// A copy of the bundle whose reference set has the opposite vectors, with the right checksums.
 fn copy_with_opposite_vectors(folder: &Path) {
-    copy_of(Model::MiniLm, folder, &[REFERENCE_FILE, MANIFEST_FILE]);
-    let bytes = fs::read(Model::MiniLm.bundle().join(REFERENCE_FILE)).expect("the reference set");
+    copy_of(Model::Small, folder, &[REFERENCE_FILE, MANIFEST_FILE]);
+    let bytes = fs::read(Model::Small.bundle().join(REFERENCE_FILE)).expect("the reference set");
     let file = SafeTensors::deserialize(&bytes).expect("safetensors");
     let embeddings = file.tensor("embeddings").expect("embeddings");
     let opposite: Vec<u8> = embeddings.data().chunks(4).flat_map(|f| [f[0], f[1], f[2], f[3] ^ 0x80]).collect();
@@ -95,7 +95,7 @@ fn copy_with_opposite_vectors(folder: &Path) {
     let metadata = SafeTensors::read_metadata(&bytes).expect("metadata").1.metadata().clone();
     let path = folder.join(REFERENCE_FILE);
     fs::write(&path, safetensors::serialize(tensors, metadata).expect("a file")).expect("written");
-    let mut manifest = Bundle::open(Model::MiniLm.bundle()).expect("a bundle").manifest().clone();
+    let mut manifest = Bundle::open(Model::Small.bundle()).expect("a bundle").manifest().clone();
     manifest.files.insert(REFERENCE_FILE.to_owned(), FileRecord::of(&path).expect("a file"));
     fs::write(folder.join(MANIFEST_FILE), serde_json::to_vec(&manifest).expect("JSON")).expect("written");
 }

@@ -78,7 +78,7 @@ fn ended_with(metrics: &Exposition, status: &str) -> f64 {
 async fn the_client_of_openai_gets_the_vectors_of_embedd_v1() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "the-token\n");
-    let flags = ["--engine", "native", "--allow-inaccurate", "--token-file", &file, "--max-message-bytes", "1MiB"];
+    let flags = ["--engine", "native", "--token-file", &file, "--max-message-bytes", "1MiB"];
     let server = Server::start(Model::Small, &flags);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openai_client.py");
     let mut command = Command::new(python::interpreter(OPENAI_CLIENT));
@@ -282,7 +282,8 @@ fn no_accepted_request_is_lost_when_the_server_stops() {
 #[test]
 fn the_drain_waits_until_a_reply_has_been_read() {
     const TEXTS: usize = 32_768;
-    let flags = ["--max-texts", "65536", "--cache-bytes", "1MiB", "--shutdown-grace", "0s", "--drain-timeout", "10m"];
+    let sizes = ["--max-texts", "65536", "--queue-total-texts", "65536", "--cache-bytes", "1MiB"];
+    let flags = [&sizes[..], &["--shutdown-grace", "0s", "--drain-timeout", "10m"]].concat();
     let server = Server::start(Model::Small, &flags);
     // The reply is larger than the system's buffers of the connection.
     let mut stream = sent(server.http(), Model::Small, &json!(vec!["the same text"; TEXTS]));

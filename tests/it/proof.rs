@@ -114,7 +114,7 @@ fn a_damaged_reference_set_and_one_of_another_model_are_rejected() {
     assert_eq!(code(&output), 1);
     let error = stderr(&output);
     assert!(
-        error.contains("damaged.safetensors is no reference set") && error.contains("make_reference.py"),
+        error.contains("damaged.safetensors is not a reference set") && error.contains("make_reference.py"),
         "{error}"
     );
 }

@@ -99,7 +99,7 @@ async fn errors_name_fields_of_the_protocol() {
         assert_eq!(fields(&status), expected, "{status}");
     }
     let status = client.embed(request(&long_text())).await.expect_err("too long");
-    assert!(status.message().contains("inputs has 604 tokens; the model takes at most 256"), "{status}");
+    assert!(status.message().contains("inputs has 604 tokens; the maximum is 256"), "{status}");
 }
 
 #[tokio::test]

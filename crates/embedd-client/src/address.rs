@@ -1,4 +1,4 @@
-//! Where servers are.
+//! Server addresses.
 
 use std::error::Error;
 use std::fmt;
@@ -7,24 +7,24 @@ use tonic::transport::Uri;
 
 use super::ConnectError;
 
-/// One server, or a name of which every address is one.
+/// One server, or a name that stands for several.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
-    /// `http://` or `https://`, and the host, with its port where it was given.
-    pub(super) uri: Uri,
-    /// Whether every address of the name is a server of its own.
-    pub(super) every: bool,
+pub(crate) struct Address {
+    /// `http://` or `https://`, the host, and the port if one was given.
+    pub(crate) uri: Uri,
+    /// Whether every address of the name is a separate server.
+    pub(crate) resolve_all: bool,
 }
 
 impl Address {
-    /// Reads addresses with commas between them: at least one.
-    pub(super) fn list(servers: &str) -> Result<Vec<Self>, ConnectError> {
-        servers.split(',').map(|server| Self::read(server.trim())).collect()
+    /// Parses a comma-separated list of at least one address.
+    pub(crate) fn list(servers: &str) -> Result<Vec<Self>, ConnectError> {
+        servers.split(',').map(|server| Self::parse(server.trim())).collect()
     }
 
-    fn read(server: &str) -> Result<Self, ConnectError> {
+    fn parse(server: &str) -> Result<Self, ConnectError> {
         let wrong = |reason: &str| ConnectError::Address { server: server.to_owned(), reason: reason.to_owned() };
-        let (every, text) = if let Some(name) = server.strip_prefix("dns:///") {
+        let (resolve_all, text) = if let Some(name) = server.strip_prefix("dns:///") {
             (true, format!("http://{name}"))
         } else if let Some(name) = server.strip_prefix("dns+https:///") {
             (true, format!("https://{name}"))
@@ -35,30 +35,30 @@ impl Address {
         };
         let uri: Uri = text.parse().map_err(|error| wrong(&reason(&error)))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(wrong("it begins with another protocol"));
+            return Err(wrong("unknown scheme"));
         }
         if uri.host().is_none_or(str::is_empty) {
-            return Err(wrong("it has no host"));
+            return Err(wrong("the host is missing"));
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(wrong("it has a path"));
+            return Err(wrong("unexpected path"));
         }
-        if (every || !server.contains("://")) && uri.port().is_none() {
-            return Err(wrong("it has no port"));
+        if (resolve_all || !server.contains("://")) && uri.port().is_none() {
+            return Err(wrong("the port is missing"));
         }
-        Ok(Self { uri, every })
+        Ok(Self { uri, resolve_all })
     }
 
-    pub(super) fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
 
     /// Without the brackets of an IPv6 address.
-    pub(super) fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.uri.host().unwrap_or_default().trim_matches(['[', ']'])
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 }
@@ -69,8 +69,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// What an error and those below it say; the outer ones of a transport alone say no more than `transport error`.
-pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+/// Joins the messages of an error and its causes. Skips `transport error`, which says nothing.
+pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
@@ -92,10 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_url_or_host_and_port_or_a_name_with_every_address_of_it() {
+    fn an_address_is_a_url_or_a_host_and_port_or_a_name_to_resolve() {
         let read = |server: &str| {
             let address = one(server);
-            (address.uri.to_string(), address.port(), address.every)
+            (address.uri.to_string(), address.port(), address.resolve_all)
         };
         assert_eq!(read("localhost:50051"), ("http://localhost:50051/".to_owned(), 50051, false));
         assert_eq!(read("http://a:1/"), ("http://a:1/".to_owned(), 1, false));
@@ -106,26 +106,26 @@ mod tests {
     }
 
     #[test]
-    fn several_stand_behind_commas() {
+    fn addresses_are_separated_by_commas() {
         let servers = Address::list("a:1, https://b:2,dns:///c:3").expect("addresses");
         assert_eq!(servers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b:2", "c:3"]);
     }
 
     #[test]
-    fn what_is_no_address_is_told_with_what_would_be_one() {
+    fn errors_name_the_invalid_address_and_the_valid_forms() {
         for (wrong, why) in [
-            ("localhost", "no port"),
-            ("ftp://a:1", "another protocol"),
-            ("dns://1.1.1.1/a:1", "another protocol"),
-            ("dns:///a", "no port"),
-            ("a:1/path", "a path"),
-            ("https://a:1/?q", "a path"),
+            ("localhost", "the port is missing"),
+            ("ftp://a:1", "unknown scheme"),
+            ("dns://1.1.1.1/a:1", "unknown scheme"),
+            ("dns:///a", "the port is missing"),
+            ("a:1/path", "unexpected path"),
+            ("https://a:1/?q", "unexpected path"),
             ("", "``"),
             ("a:1,", "``"),
             ("a b:1", "a b:1"),
             ("a:99999999", "a:99999999"),
         ] {
-            let message = Address::list(wrong).expect_err("no address").to_string();
+            let message = Address::list(wrong).expect_err("invalid").to_string();
             assert!(message.contains(why) && message.contains("host:port"), "{wrong}: {message}");
         }
     }

@@ -1,4 +1,4 @@
-//! The token that opens a server.
+//! Bearer tokens.
 
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -6,19 +6,19 @@ use tonic::{Request, Status};
 
 use super::ConnectError;
 
-/// Adds the token, where there is one, to every call.
+/// Adds the client's token, if it has one, to every call.
 #[derive(Debug, Clone, Default)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Bearer {
-    /// White space around the token is not part of it.
-    pub(super) fn new(token: &str) -> Result<Self, ConnectError> {
+    /// Whitespace around the token is removed.
+    pub(crate) fn new(token: &str) -> Result<Self, ConnectError> {
         let token = token.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(ConnectError::Token);
         }
         let mut value = MetadataValue::try_from(format!("Bearer {token}")).map_err(|_| ConnectError::Token)?;
-        // Nothing that prints a request prints it.
+        // Keeps the token out of debug output.
         value.set_sensitive(true);
         Ok(Self(Some(value)))
     }
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_goes_with_every_call_and_is_never_shown() {
+    fn a_token_is_sent_with_every_call_and_never_printed() {
         let mut bearer = Bearer::new(" secret-1\n").expect("a token");
         let request = bearer.call(Request::new(())).expect("a request");
         assert_eq!(request.metadata().get("authorization").expect("a header"), "Bearer secret-1");

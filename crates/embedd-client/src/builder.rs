@@ -1,4 +1,4 @@
-//! How a client comes to be.
+//! Settings of a client, and its construction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,9 @@ use super::connection::CONNECT_TIMEOUT;
 use super::pool::{Pool, Servers, resolve};
 use super::{Bearer, Client, ConnectError, Connection, RetryPolicy};
 
-/// A connection on which calls wait, and nothing comes, is asked after so long whether its server is still there.
+/// A connection with calls in flight is pinged after this much silence.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// And ends where there is no answer.
+/// If a ping is not answered within this time, the connection is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Settings of a [`Client`].
@@ -29,70 +29,69 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    pub(super) fn new(servers: String) -> Self {
+    pub(crate) fn new(servers: String) -> Self {
         let retries = RetryPolicy::default();
         Self { servers, roots: None, identity: None, token: None, deadline: None, retries }
     }
 
-    /// Certificates in PEM that the servers' must come from. Without them: those that the system trusts.
+    /// PEM certificates of the authorities that sign the servers' certificates. The default is the system's trusted roots.
     #[must_use]
     pub fn trust(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots = Some(pem.into());
         self
     }
 
-    /// The client's own certificate and its key, both in PEM.
+    /// The client's certificate and its private key, both in PEM.
     #[must_use]
     pub fn identity(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         self.identity = Some((certificate.into(), key.into()));
         self
     }
 
-    /// The bearer token that goes with every call.
+    /// The bearer token sent with every call.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// How long a call may take, its repetitions and the waits between them included. Without it a call has all the
-    /// time that there is.
+    /// The maximum time for a call, including its retries and the waits between them. The default is no deadline.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
         self
     }
 
-    /// When calls are repeated.
+    /// When calls are retried.
     #[must_use]
     pub fn retries(mut self, retries: RetryPolicy) -> Self {
         self.retries = retries;
         self
     }
 
-    /// Connects, and waits until a server has taken a connection or none has.
+    /// Connects. Returns as soon as one server has accepted a connection, or all have failed to.
     ///
     /// # Errors
-    /// [`ConnectError`], each saying what to do.
+    /// [`ConnectError`], which says what to do.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// If called outside a tokio runtime.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let servers = self.servers.clone();
         let client = self.connect_later()?;
-        match client.caller.pool.take().await {
+        match client.caller.pool.pick().await {
             Ok(_) => Ok(client),
             Err(reason) => Err(ConnectError::Unreachable { servers, reason }),
         }
     }
 
-    /// A client that connects while it is used: its servers need not be there yet.
+    /// Returns a client that connects in the background. Its servers do not have to be running yet.
     ///
     /// # Errors
-    /// Every [`ConnectError`] but `Unreachable`.
+    /// Every [`ConnectError`] except `Unreachable`.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// If called outside a tokio runtime.
     pub fn connect_later(self) -> Result<Client, ConnectError> {
         let servers = Address::list(&self.servers)?.into_iter().map(|address| {
             let endpoint = self.endpoint(&address)?;
@@ -103,15 +102,15 @@ impl ClientBuilder {
         Ok(Client { caller: Arc::new(caller), limits: Arc::default(), deadline: self.deadline })
     }
 
-    /// One plain connection to the one server, for calls of any kind: nothing is repeated, and the deadline is not used.
-    /// It is made again where it breaks.
+    /// Opens a plain connection to a single server, for calls of any kind. Calls are not retried, and the deadline does not
+    /// apply. If the connection breaks, the next call reopens it.
     ///
     /// # Errors
-    /// [`ConnectError`], each saying what to do.
+    /// [`ConnectError`], which says what to do.
     pub async fn connection(self) -> Result<Connection, ConnectError> {
         let addresses = Address::list(&self.servers)?;
         let [address] = addresses.as_slice() else { return Err(ConnectError::Several { servers: self.servers }) };
-        if address.every {
+        if address.resolve_all {
             return Err(ConnectError::Several { servers: self.servers });
         }
         let bearer = self.bearer()?;
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_plain_connection_goes_to_one_server() {
+    async fn a_plain_connection_needs_a_single_server() {
         for servers in ["a:1,b:1", "dns:///a:1"] {
             let error = Client::builder(servers).connection().await.expect_err("an error");
             assert!(error.to_string().contains("calls exactly one"), "{error}");
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_nothing_listens_the_error_says_so() {
+    async fn the_error_says_that_the_connection_was_refused() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address").to_string();
         drop(free);

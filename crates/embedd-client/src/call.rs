@@ -1,4 +1,4 @@
-//! One call: sent, and sent again where the rules say so.
+//! Makes a call, with retries and a deadline.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,61 +8,61 @@ use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
-use super::pool::{Pool, Taken};
+use super::pool::{Pool, PooledConnection};
 use super::retry::{Next, Retries};
 use super::verdict::{Verdict, judge};
 use super::{Bearer, CallError, CallErrorKind, Connection, RetryPolicy};
 
-/// How often a call was sent before (gRPC's retry design, A6).
+/// The metadata key for the number of earlier attempts (gRPC proposal A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
-/// When a call must have its answer.
+/// When a call must be answered, and the time that it was given.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline(Option<(Instant, Duration)>);
+pub(crate) struct Deadline(Option<(Instant, Duration)>);
 
-/// One sending of a call.
-pub(super) struct Attempt {
-    pub(super) connection: Connection,
+/// One attempt at a call.
+pub(crate) struct Attempt {
+    pub(crate) connection: Connection,
     number: u32,
-    left: Option<Duration>,
+    remaining: Option<Duration>,
 }
 
-/// What all calls of a client share.
+/// The state that all calls of a client share.
 #[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) pool: Pool,
+pub(crate) struct Caller {
+    pub(crate) pool: Pool,
     bearer: Bearer,
     retries: Retries,
 }
 
-/// How far a call has come.
-struct Course {
+/// The progress of a call.
+struct CallState {
     call: &'static str,
     attempts: u32,
     last: Option<CallError>,
 }
 
 impl Deadline {
-    /// From now on.
-    pub(super) fn after(time: Option<Duration>) -> Self {
-        // A time beyond what the clock can tell is no deadline.
+    /// A deadline `time` from now.
+    pub(crate) fn after(time: Option<Duration>) -> Self {
+        // A deadline beyond the clock's range is no deadline.
         Self(time.and_then(|time| Some((Instant::now().checked_add(time)?, time))))
     }
 
-    fn left(self) -> Option<Duration> {
+    fn remaining(self) -> Option<Duration> {
         self.0.map(|(at, _)| at.saturating_duration_since(Instant::now()))
     }
 
     fn allows(self, wait: Duration) -> bool {
-        self.left().is_none_or(|left| wait < left)
+        self.remaining().is_none_or(|remaining| wait < remaining)
     }
 }
 
 impl Attempt {
-    pub(super) fn request<M>(&self, message: M) -> Request<M> {
+    pub(crate) fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        if let Some(left) = self.left {
-            request.set_timeout(left);
+        if let Some(remaining) = self.remaining {
+            request.set_timeout(remaining);
         }
         if self.number > 1 {
             request.metadata_mut().insert(PREVIOUS_ATTEMPTS, MetadataValue::from(self.number - 1));
@@ -72,12 +72,12 @@ impl Attempt {
 }
 
 impl Caller {
-    pub(super) fn new(pool: Pool, bearer: Bearer, policy: RetryPolicy) -> Self {
+    pub(crate) fn new(pool: Pool, bearer: Bearer, policy: RetryPolicy) -> Self {
         Self { pool, bearer, retries: Retries::new(policy) }
     }
 
-    /// The answer, by the deadline.
-    pub(super) async fn call<T, F>(
+    /// Calls until there is an answer, the retry policy gives up, or the deadline passes.
+    pub(crate) async fn call<T, F>(
         &self,
         call: &'static str,
         deadline: Deadline,
@@ -86,19 +86,19 @@ impl Caller {
     where
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
-        let mut course = Course { call, attempts: 0, last: None };
-        let Some((at, given)) = deadline.0 else { return self.attempts(&mut course, deadline, send).await };
-        match tokio::time::timeout_at(at, self.attempts(&mut course, deadline, send)).await {
-            // The server and the transport may notice first.
+        let mut state = CallState { call, attempts: 0, last: None };
+        let Some((at, given)) = deadline.0 else { return self.attempts(&mut state, deadline, send).await };
+        match tokio::time::timeout_at(at, self.attempts(&mut state, deadline, send)).await {
+            // The server or the transport may notice the deadline first.
             Ok(Err(error)) if *error.kind() != CallErrorKind::Late => Err(error),
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(CallError::late(call, given, course.attempts, course.last)),
+            Ok(Err(_)) | Err(_) => Err(CallError::late(call, given, state.attempts, state.last)),
         }
     }
 
     async fn attempts<T, F>(
         &self,
-        course: &mut Course,
+        state: &mut CallState,
         deadline: Deadline,
         send: impl Fn(Attempt) -> F + Send,
     ) -> Result<T, CallError>
@@ -106,46 +106,46 @@ impl Caller {
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
         loop {
-            let taken = self.pool.take().await;
-            course.attempts += 1;
-            let (verdict, error) = match taken {
-                Ok(taken) => match send(self.attempt(&taken, course.attempts, deadline)).await {
+            let picked = self.pool.pick().await;
+            state.attempts += 1;
+            let (verdict, error) = match picked {
+                Ok(connection) => match send(self.attempt(&connection, state.attempts, deadline)).await {
                     Ok(response) => {
-                        taken.answered();
+                        connection.answered();
                         self.retries.succeeded();
                         return Ok(response.into_inner());
                     }
-                    Err(status) => self.failed(course, &taken, &status),
+                    Err(status) => self.failed(state, &connection, &status),
                 },
-                Err(reason) => (Verdict::Nowhere, CallError::nowhere(course.call, &reason, course.attempts)),
+                Err(reason) => (Verdict::NoServer, CallError::no_server(state.call, &reason, state.attempts)),
             };
-            let wait = match self.retries.next(verdict, course.attempts, self.pool.has_awake(), fastrand::f64()) {
-                Next::AtOnce => Duration::ZERO,
+            let wait = match self.retries.next(verdict, state.attempts, self.pool.has_healthy(), fastrand::f64()) {
+                Next::Immediately => Duration::ZERO,
                 Next::After(wait) if deadline.allows(wait) => wait,
                 Next::After(_) | Next::GiveUp => return Err(error),
             };
-            course.last = Some(error);
+            state.last = Some(error);
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
         }
     }
 
-    fn attempt(&self, taken: &Taken, number: u32, deadline: Deadline) -> Attempt {
-        let connection = InterceptedService::new(taken.channel.clone(), self.bearer.clone());
-        Attempt { connection, number, left: deadline.left() }
+    fn attempt(&self, connection: &PooledConnection, number: u32, deadline: Deadline) -> Attempt {
+        let connection = InterceptedService::new(connection.channel.clone(), self.bearer.clone());
+        Attempt { connection, number, remaining: deadline.remaining() }
     }
 
-    /// Notes what the failure says of the server.
-    fn failed(&self, course: &Course, taken: &Taken, status: &Status) -> (Verdict, CallError) {
+    /// Reports to the pool what the failure says about the server.
+    fn failed(&self, state: &CallState, connection: &PooledConnection, status: &Status) -> (Verdict, CallError) {
         let verdict = judge(status);
         match verdict {
-            Verdict::Lost { ended: true } => taken.ended(),
-            Verdict::Away(_) => taken.refused(),
-            // It serves.
-            Verdict::Final | Verdict::Busy(_) => taken.answered(),
-            Verdict::Lost { ended: false } | Verdict::Late | Verdict::Nowhere => {}
+            Verdict::Lost { ended: true } => connection.ended(),
+            Verdict::Unavailable(_) => connection.unavailable(),
+            // A server that replies is healthy.
+            Verdict::Final | Verdict::Busy(_) => connection.answered(),
+            Verdict::Lost { ended: false } | Verdict::Late | Verdict::NoServer => {}
         }
-        (verdict, CallError::of_status(course.call, taken.server(), course.attempts, status))
+        (verdict, CallError::of_attempt(state.call, Some(connection.server()), state.attempts, status))
     }
 }

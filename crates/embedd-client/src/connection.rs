@@ -1,7 +1,7 @@
-//! One connection: opened once, and told of when it takes no more calls.
+//! Opens a connection, and signals when it accepts no more calls.
 //!
-//! tonic's channels connect anew by themselves, within a call, which then waits for a server that may be gone. Here a
-//! channel has one connection in its life; what comes after it is the keeper's matter.
+//! tonic's channels reconnect by themselves during a call, which then waits for a server that may be gone. Here, a channel
+//! has a single connection during its lifetime. Reconnecting is the job of the pool's connection tasks.
 
 use std::future::{Future, ready};
 use std::io;
@@ -19,35 +19,34 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::address::reason;
 
-/// A server that has not taken the connection by then does not answer.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where a connection goes.
+/// What a connection leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    /// The first address of a name that takes it.
+pub(crate) enum Target {
+    /// The first address of a name that accepts the connection.
     Name(String, u16),
     Address(SocketAddr),
 }
 
-/// Opens a connection, TLS included. `ended` is cancelled when it takes no more calls.
-pub(super) async fn open(endpoint: &Endpoint, target: &Target, ended: &CancellationToken) -> Result<Channel, String> {
-    let connector = Once { target: target.clone(), ended: ended.clone(), used: false };
+/// Opens a connection, including TLS. `ended` is cancelled when it accepts no more calls.
+pub(crate) async fn open(endpoint: &Endpoint, target: &Target, ended: &CancellationToken) -> Result<Channel, String> {
+    let connector = ConnectOnce { target: target.clone(), ended: ended.clone(), used: false };
     match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector)).await {
         Ok(opened) => opened.map_err(|error| reason(&error)),
         Err(_) => Err(format!("no answer within {CONNECT_TIMEOUT:?}")),
     }
 }
 
-/// Makes one connection.
-struct Once {
+/// Connects once, and fails after that.
+struct ConnectOnce {
     target: Target,
     ended: CancellationToken,
     used: bool,
 }
 
-impl Service<Uri> for Once {
-    type Response = TokioIo<Line>;
+impl Service<Uri> for ConnectOnce {
+    type Response = TokioIo<ConnectionStream>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -57,35 +56,36 @@ impl Service<Uri> for Once {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         if std::mem::replace(&mut self.used, true) {
-            // The channel asks for another one: the server has ended the first (GOAWAY), or it broke.
+            // The channel reconnects because the server has ended the connection (GOAWAY) or the connection broke.
             self.ended.cancel();
             return Box::pin(ready(Err(io::Error::new(io::ErrorKind::NotConnected, "the connection has ended"))));
         }
-        let (target, ended) = (self.target.clone(), self.ended.clone().drop_guard());
+        let target = self.target.clone();
+        let ended = self.ended.clone().drop_guard();
         Box::pin(async move {
             let stream = match &target {
                 Target::Name(host, port) => TcpStream::connect((host.as_str(), *port)).await?,
                 Target::Address(address) => TcpStream::connect(address).await?,
             };
             stream.set_nodelay(true)?;
-            Ok(TokioIo::new(Line { stream, _ended: ended }))
+            Ok(TokioIo::new(ConnectionStream { stream, _ended: ended }))
         })
     }
 }
 
-/// The bytes of a connection; tells when it is gone.
-struct Line {
+/// The byte stream of a connection. Cancels the token when it is dropped.
+struct ConnectionStream {
     stream: TcpStream,
     _ended: DropGuard,
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for ConnectionStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for ConnectionStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }

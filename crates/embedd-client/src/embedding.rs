@@ -1,4 +1,4 @@
-//! What is asked for, and what comes back.
+//! The options of an embedding call, and its results.
 
 use embedd_proto::{EmbedRequest, Truncation};
 
@@ -7,11 +7,11 @@ use embedd_proto::{EmbedRequest, Truncation};
 pub struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
     pub normalize: bool,
-    /// How many components of a vector to keep, from the first; `None`: all of them.
+    /// How many components of each vector to keep, starting with the first. `None` keeps all.
     pub dimensions: Option<u32>,
-    /// What becomes of a text of more tokens than the model takes; `Unspecified`: what the server does by default.
+    /// What happens to a text with more tokens than the model accepts. `Unspecified` is the server's default.
     pub truncation: Truncation,
-    /// Whether vectors are computed even where the server has them in its cache.
+    /// Whether to compute vectors even if the server has them in its cache.
     pub skip_cache: bool,
 }
 
@@ -22,7 +22,7 @@ impl Default for EmbedOptions {
 }
 
 impl EmbedOptions {
-    pub(super) fn request(self, texts: Vec<String>) -> EmbedRequest {
+    pub(crate) fn request(self, texts: Vec<String>) -> EmbedRequest {
         EmbedRequest {
             texts,
             normalize: Some(self.normalize),
@@ -34,16 +34,16 @@ impl EmbedOptions {
     }
 }
 
-/// What a model makes of a text.
+/// The embedding of a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
-    /// The vector: as many components as the model has, or as were asked for.
+    /// The vector, with the model's dimension or the requested one.
     pub values: Vec<f32>,
-    /// Tokens that the model saw, special tokens included.
+    /// The number of tokens that the model processed, including special tokens.
     pub token_count: u32,
-    /// Whether the text had more tokens than that.
+    /// Whether the text was truncated to that many tokens.
     pub truncated: bool,
-    /// Whether the vector was computed before, or for another request at the same time.
+    /// Whether the vector came from the cache, or was computed for another request at the same time.
     pub cached: bool,
 }
 

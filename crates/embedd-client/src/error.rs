@@ -1,4 +1,4 @@
-//! Why a call failed.
+//! Errors of calls, and the only table from status codes to kinds and advice.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::verdict::{Hint, Verdict, hint, judge};
 use embedd_proto::codes::code_name;
 use embedd_proto::request_id::RequestId;
 
-/// Why a call failed: [`kind`](Self::kind) for programs, the text for people.
+/// Why a call failed: [`kind`](Self::kind) for programs, `Display` for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallError {
     call: &'static str,
@@ -21,45 +21,51 @@ pub struct CallError {
     attempts: u32,
 }
 
-/// Why a call failed.
+/// The kind of a [`CallError`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallErrorKind {
-    /// The request is wrong, and would be at any time.
+    /// The request is invalid. Retrying it is pointless.
     Invalid(Vec<Violation>),
-    /// The token or the certificate is missing or does not open the server.
+    /// The token or the certificate is missing or not accepted.
     Denied,
-    /// The deadline came before an answer.
+    /// The deadline passed before an answer arrived.
     Late,
-    /// The servers have too much to do, and said so again when the call was repeated.
+    /// The servers are overloaded, and retries did not help.
     Busy {
-        /// When the server wants to be asked again.
+        /// How long to wait before the next attempt, if the server specified it.
         retry_after: Option<Duration>,
     },
-    /// No server was reached, or none of them serves now.
+    /// No server could be reached, or none is ready.
     Unavailable,
-    /// A server failed, or does not know the call: the code as gRPC writes it.
+    /// The call failed with another code, given here by its gRPC name.
     Failed(&'static str),
-    /// The answer does not fit the request.
+    /// The reply does not match the request.
     BadReply,
-    /// Different models embedded the texts of one request or stream: such vectors are not to be compared.
+    /// Different models embedded the texts of one request or stream. Their vectors cannot be compared.
     MixedModels,
 }
 
-/// One thing that is wrong with a request.
+/// One problem with a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Which of the request's texts, where it is one of them.
+    /// The index of the text, if the problem concerns one.
     pub text: Option<usize>,
-    /// The field, as the API names it: `texts[3]`, `dimensions`.
+    /// The field as the API names it, such as `texts[3]` or `dimensions`.
     pub field: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what is expected.
     pub description: String,
 }
 
 impl CallError {
-    /// Of an attempt that failed.
-    pub(super) fn of_status(call: &'static str, server: &str, attempts: u32, status: &Status) -> Self {
+    /// Converts the status of a failed call, made over a plain [`Connection`](crate::Connection):
+    /// `.map_err(CallError::of("GetStats"))`.
+    pub fn of(call: &'static str) -> impl Fn(Status) -> Self {
+        move |status| Self::of_attempt(call, None, 1, &status)
+    }
+
+    /// The error of a failed attempt.
+    pub(crate) fn of_attempt(call: &'static str, server: Option<&str>, attempts: u32, status: &Status) -> Self {
         let message = format!("{}: {}", code_name(status.code().into()), status.message());
         let (kind, message) = match (judge(status), status.code()) {
             (Verdict::Lost { .. }, _) => {
@@ -78,35 +84,34 @@ impl CallError {
             }
             (_, code) => (CallErrorKind::Failed(code_name(code.into())), message),
         };
-        let request_id = RequestId::told(status.metadata().as_ref());
-        Self { call, kind, message, server: Some(server.to_owned()), request_id, attempts }
+        let request_id = RequestId::from_headers(status.metadata().as_ref());
+        Self { call, kind, message, server: server.map(str::to_owned), request_id, attempts }
     }
 
-    /// No server takes connections.
-    pub(super) fn nowhere(call: &'static str, reason: &str, attempts: u32) -> Self {
+    pub(crate) fn no_server(call: &'static str, reason: &str, attempts: u32) -> Self {
         let message = format!("no server can be reached ({reason})");
         Self { call, kind: CallErrorKind::Unavailable, message, server: None, request_id: None, attempts }
     }
 
-    /// The deadline passed; `last` is how the last attempt before failed.
-    pub(super) fn late(call: &'static str, deadline: Duration, attempts: u32, last: Option<Self>) -> Self {
+    /// The deadline passed. `last` is the error of the previous attempt.
+    pub(crate) fn late(call: &'static str, deadline: Duration, attempts: u32, last: Option<Self>) -> Self {
         let last = last.map(|error| format!("; before that: {}", error.message)).unwrap_or_default();
         let message = format!("no answer within the deadline of {deadline:?}{last}");
         Self { call, kind: CallErrorKind::Late, message, server: None, request_id: None, attempts }
     }
 
-    pub(super) fn bad_reply(call: &'static str, given: usize, asked: usize) -> Self {
-        let message = format!("{given} results for {asked} texts");
+    pub(crate) fn bad_reply(call: &'static str, received: usize, expected: usize) -> Self {
+        let message = format!("the server returned {received} results for {expected} texts");
         Self { call, kind: CallErrorKind::BadReply, message, server: None, request_id: None, attempts: 1 }
     }
 
-    pub(super) fn mixed_models(call: &'static str, one: &str, other: &str) -> Self {
-        let message = format!("some texts were embedded by {one} and some by {other}");
+    pub(crate) fn mixed_models(call: &'static str, one: &str, other: &str) -> Self {
+        let message = format!("some texts were embedded by {one}, others by {other}");
         Self { call, kind: CallErrorKind::MixedModels, message, server: None, request_id: None, attempts: 1 }
     }
 
-    /// The same of a request of which this one's texts began at `first`.
-    pub(super) fn of_part_at(mut self, first: usize) -> Self {
+    /// Converts the error of a part to that of the whole request, in which the part's texts start at index `first`.
+    pub(crate) fn for_whole_request(mut self, first: usize) -> Self {
         if let CallErrorKind::Invalid(violations) = &mut self.kind {
             for violation in violations.iter_mut() {
                 if let Some(text) = &mut violation.text {
@@ -114,42 +119,44 @@ impl CallError {
                     violation.field = format!("texts[{text}]");
                 }
             }
-            let told: Vec<String> =
+            let problems: Vec<String> =
                 violations.iter().map(|each| format!("{} {}", each.field, each.description)).collect();
-            if first > 0 && !told.is_empty() {
-                self.message = format!("INVALID_ARGUMENT: {}", told.join("; "));
+            if first > 0 && !problems.is_empty() {
+                self.message = format!("INVALID_ARGUMENT: {}", problems.join("; "));
             }
         }
         self
     }
 
-    /// What it is.
+    /// What kind of error it is.
     pub fn kind(&self) -> &CallErrorKind {
         &self.kind
     }
 
-    /// The server that failed the call, where it was one of them.
+    /// The server that failed the call, if a particular one did.
     pub fn server(&self) -> Option<&str> {
         self.server.as_deref()
     }
 
-    /// By which the server's log knows the call, where the server told.
+    /// The id of the call in the server's logs, if the server returned one.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_ref().map(RequestId::as_str)
     }
 
-    /// How often the call was tried.
+    /// The number of attempts.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
     fn advice(&self) -> &'static str {
         match self.kind {
-            CallErrorKind::Denied => "; does it need a token, or a certificate?",
-            CallErrorKind::Busy { .. } => "; send less at once",
-            CallErrorKind::Unavailable => "; is it running there, and with TLS if this is https?",
-            CallErrorKind::MixedModels => "; try again when all servers have the same",
-            CallErrorKind::Failed("UNIMPLEMENTED") => "; is it a listener of the embedding service?",
+            CallErrorKind::Denied => "; check the token and the client certificate",
+            CallErrorKind::Busy { .. } => "; send fewer requests at once",
+            CallErrorKind::Unavailable => {
+                "; check that the server is running and ready, and that it uses TLS if the address is https"
+            }
+            CallErrorKind::MixedModels => "; retry when all servers run the same model",
+            CallErrorKind::Failed("UNIMPLEMENTED") => "; check that this is the right listener of the server",
             _ => "",
         }
     }
@@ -186,7 +193,7 @@ fn violations(status: &Status) -> Vec<Violation> {
         .collect()
 }
 
-/// Of `texts[3]`: 3.
+/// The index in `texts[3]`.
 fn index(field: &str) -> Option<usize> {
     field.strip_prefix("texts[")?.strip_suffix(']')?.parse().ok()
 }
@@ -198,26 +205,33 @@ mod tests {
     use super::*;
 
     fn of(status: &Status) -> CallError {
-        CallError::of_status("Embed", "a:1", 1, status)
+        CallError::of_attempt("Embed", Some("a:1"), 1, status)
     }
 
     #[test]
-    fn what_failed_where_and_what_to_do_is_told() {
+    fn errors_say_what_failed_and_where_and_what_to_do() {
         assert_eq!(
             of(&Status::unauthenticated("no token")).to_string(),
-            "Embed at a:1: UNAUTHENTICATED: no token; does it need a token, or a certificate?"
+            "Embed at a:1: UNAUTHENTICATED: no token; check the token and the client certificate"
         );
         let mut named = Status::not_found("no");
         named.metadata_mut().insert("x-request-id", "r-1".parse().expect("metadata"));
         assert_eq!(of(&named).to_string(), "Embed at a:1: NOT_FOUND: no [request r-1]");
         assert_eq!(of(&named).request_id(), Some("r-1"));
-        let nowhere = CallError::nowhere("Embed", "a:1: refused", 5);
-        let late = CallError::late("Embed", Duration::from_millis(50), 2, Some(nowhere.clone()));
+        let no_server = CallError::no_server("Embed", "a:1: refused", 5);
+        let late = CallError::late("Embed", Duration::from_millis(50), 2, Some(no_server.clone()));
         assert_eq!(
             late.to_string(),
             "Embed: no answer within the deadline of 50ms; before that: no server can be reached (a:1: refused) (2 attempts)"
         );
-        assert_eq!((nowhere.kind(), late.kind()), (&CallErrorKind::Unavailable, &CallErrorKind::Late));
+        assert_eq!((no_server.kind(), late.kind()), (&CallErrorKind::Unavailable, &CallErrorKind::Late));
+    }
+
+    #[test]
+    fn errors_of_plain_connections_have_the_same_advice() {
+        let error = CallError::of("GetStats")(Status::unimplemented("no such call"));
+        let expected = "GetStats: UNIMPLEMENTED: no such call; check that this is the right listener of the server";
+        assert_eq!((error.to_string().as_str(), error.server()), (expected, None));
     }
 
     #[test]
@@ -236,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_text_is_told_by_its_place_in_the_whole_request() {
-        let field = |name: &str| FieldViolation::new(name, "is wrong");
+    fn an_invalid_text_is_named_by_its_index_in_the_whole_request() {
+        let field = |name: &str| FieldViolation::new(name, "is invalid");
         let details = ErrorDetails::with_bad_request(vec![field("texts[3]"), field("dimensions")]);
-        let status = Status::with_error_details(Code::InvalidArgument, "texts[3] is wrong", details);
-        let error = of(&status).of_part_at(256);
+        let status = Status::with_error_details(Code::InvalidArgument, "texts[3] is invalid", details);
+        let error = of(&status).for_whole_request(256);
         let CallErrorKind::Invalid(violations) = error.kind() else { panic!("{error}") };
-        let told: Vec<_> = violations.iter().map(|each| (each.text, each.field.as_str())).collect();
-        assert_eq!(told, [(Some(259), "texts[259]"), (None, "dimensions")]);
-        assert!(error.to_string().contains("texts[259] is wrong"), "{error}");
+        let fields: Vec<_> = violations.iter().map(|each| (each.text, each.field.as_str())).collect();
+        assert_eq!(fields, [(Some(259), "texts[259]"), (None, "dimensions")]);
+        assert!(error.to_string().contains("texts[259] is invalid"), "{error}");
     }
 }

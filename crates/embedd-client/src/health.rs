@@ -1,4 +1,4 @@
-//! Whether servers serve, as their health service says.
+//! Health checks of servers.
 
 use std::time::Duration;
 
@@ -7,39 +7,40 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{Connection, Refused};
+use super::{CallError, Connection};
 
-/// A server that has not told its health by then does not.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest wait for a server's answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a server says of itself.
+/// The health of a server, as it reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
-    /// It answers.
+    /// It accepts calls.
     Serving,
-    /// It is loading its model, or stopping.
+    /// It is loading its model, or shutting down.
     NotServing,
-    /// It cannot be asked: why.
+    /// It could not be asked, for this reason.
     Unknown(String),
 }
 
-/// Asks for the health of the server as a whole; true where it is SERVING.
+/// Asks for the health of the server as a whole. Returns whether it is SERVING.
 ///
 /// # Errors
-/// [`Refused`]: it gives no answer.
-pub async fn is_serving(connection: Connection) -> Result<bool, Refused> {
-    let response = HealthClient::new(connection).check(HealthCheckRequest::default()).await?;
+/// [`CallError`] if the server does not answer.
+pub async fn is_serving(connection: Connection) -> Result<bool, CallError> {
+    let response =
+        HealthClient::new(connection).check(HealthCheckRequest::default()).await.map_err(CallError::of("Check"))?;
     Ok(response.into_inner().status() == ServingStatus::Serving)
 }
 
-/// What the server at the other end says within the deadline.
-pub(super) async fn of(channel: Channel, deadline: Option<Duration>) -> Health {
-    let patience = deadline.map_or(PATIENCE, |deadline| deadline.min(PATIENCE));
+/// Asks for a server's health, within the deadline.
+pub(crate) async fn check(channel: Channel, deadline: Option<Duration>) -> Health {
+    let timeout = deadline.map_or(TIMEOUT, |deadline| deadline.min(TIMEOUT));
     let mut service = HealthClient::new(channel);
-    match tokio::time::timeout(patience, service.check(HealthCheckRequest::default())).await {
+    match tokio::time::timeout(timeout, service.check(HealthCheckRequest::default())).await {
         Ok(Ok(reply)) if reply.get_ref().status() == ServingStatus::Serving => Health::Serving,
         Ok(Ok(_)) => Health::NotServing,
         Ok(Err(status)) => Health::Unknown(status.message().to_owned()),
-        Err(_) => Health::Unknown(format!("no answer within {patience:?}")),
+        Err(_) => Health::Unknown(format!("no answer within {timeout:?}")),
     }
 }

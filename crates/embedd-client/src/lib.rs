@@ -1,4 +1,4 @@
-//! A client of the service, for Rust programs and for this one's own commands.
+//! The Rust client of embedd: load balancing, retries, deadlines and streams of texts.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -15,27 +15,26 @@
 //!     let short = EmbedOptions { dimensions: Some(256), ..EmbedOptions::default() };
 //!     match client.with_deadline(Some(Duration::from_millis(20))).embed_with(["a text"], short).await {
 //!         Ok(embeddings) => println!("{:?}", embeddings[0].values),
-//!         Err(error) if *error.kind() == CallErrorKind::Late => println!("later, then"),
+//!         Err(error) if *error.kind() == CallErrorKind::Late => println!("too late"),
 //!         Err(error) => return Err(error.into()),
 //!     }
 //!     Ok(())
 //! }
 //! ```
 //!
-//! **Servers.** One address (`host:port`, `https://host:port`), several with commas between them, or
-//! `dns:///host:port` (with TLS: `dns+https:///host:port`) for every address of a name, which is asked for again every 30
-//! seconds and when a connection fails. There is one connection to each, kept open in the background; calls go round
-//! among the servers that have taken theirs. So no call waits for a server that is gone, and a server that has just begun
-//! gets its share. Where no server is connected, a call waits only while one may yet be.
+//! **Servers.** An address is `host:port` or `https://host:port`. Several are separated by commas. `dns:///host:port` (with
+//! TLS `dns+https:///host:port`) stands for every address of a name, which is resolved again every 30 seconds and whenever
+//! a connection fails. The client keeps one connection to each server open in the background, and spreads calls over the
+//! connected servers in turn. Calls therefore never wait for a server that is gone, and a new server receives its share. If
+//! no server is connected, a call waits only while a connection attempt is in progress.
 //!
-//! **Repetitions.** Calls that no server has answered are repeated: [`RetryPolicy`] says when. All calls of this client
-//! only compute something, so that repeating one does no harm.
+//! **Retries.** Calls that no server has answered are retried according to the [`RetryPolicy`]. All calls of this client
+//! are computations, so retrying one is harmless.
 //!
-//! **Deadlines.** A client's deadline is that of a whole call: of all its repetitions and, where a request is larger than
-//! the server takes and is split, of all its parts. What is left of it is told to the server, which does not compute
-//! what would be late.
+//! **Deadlines.** A client's deadline covers a whole call, with all its attempts and, if the request is split, all its
+//! parts. The server receives the remaining time and does not compute late results.
 //!
-//! Dropping a call's future gives it up, here and on the server.
+//! Dropping the future of a call cancels the call, here and on the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -59,7 +58,6 @@ mod error;
 mod health;
 mod parts;
 mod pool;
-mod refusal;
 mod retry;
 mod streaming;
 mod verdict;
@@ -72,7 +70,6 @@ pub use embedding::{EmbedOptions, Embedding};
 pub use error::{CallError, CallErrorKind, Violation};
 pub use health::{Health, is_serving};
 use parts::Limits;
-pub use refusal::Refused;
 pub use retry::RetryPolicy;
 
 pub use embedd_proto::{TokenCount, Truncation};
@@ -80,46 +77,45 @@ pub use embedd_proto::{TokenCount, Truncation};
 /// A connection to one server, for calls of any kind; clones share it.
 pub type Connection = InterceptedService<Channel, Bearer>;
 
-/// Parts of one request that are under way at once.
-const PARTS_AT_ONCE: usize = 4;
+/// The maximum number of parts of one request in flight.
+const MAX_PARTS_IN_FLIGHT: usize = 4;
 
-/// Calls the servers of one model; cheap to clone, clones share connections and what is known of the servers.
+/// Calls the servers of one model. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
     caller: Arc<Caller>,
-    /// Asked for when a request of several texts is made.
+    /// Fetched with the first request of several texts.
     limits: Arc<Mutex<Option<Limits>>>,
     deadline: Option<Duration>,
 }
 
 impl Client {
-    /// A client with default settings, connected to at least one of the servers. How they are written is said
-    /// [above](self).
+    /// Connects to at least one of the servers, with default settings. See [above](self) for the format of addresses.
     ///
     /// # Errors
-    /// [`ConnectError`], each saying what to do.
+    /// [`ConnectError`], which says what to do.
     ///
     /// # Panics
-    /// Outside of a tokio runtime.
+    /// If called outside a tokio runtime.
     pub async fn connect(servers: &str) -> Result<Self, ConnectError> {
         Self::builder(servers).connect().await
     }
 
-    /// Settings of a client of these servers.
+    /// Returns a builder for a client of these servers.
     pub fn builder(servers: impl Into<String>) -> ClientBuilder {
         ClientBuilder::new(servers.into())
     }
 
-    /// The same client with another deadline, or none.
+    /// Returns the same client with another deadline, or none.
     #[must_use]
     pub fn with_deadline(&self, deadline: Option<Duration>) -> Self {
         Self { deadline, ..self.clone() }
     }
 
-    /// The embeddings of texts, in their order, normalised and with all components.
+    /// Embeds texts. Returns normalized vectors with all components, in the order of the texts.
     ///
     /// # Errors
-    /// [`CallError`].
+    /// [`CallError`] if any text could not be embedded.
     pub async fn embed<T: Into<String>>(
         &self,
         texts: impl IntoIterator<Item = T>,
@@ -127,11 +123,10 @@ impl Client {
         self.embed_with(texts, EmbedOptions::default()).await
     }
 
-    /// The embeddings of texts, in their order. More texts than a server takes in one request are sent in parts, some of
-    /// them at once.
+    /// Embeds texts, in order. Requests that exceed the server's limits are split into parts, which are sent concurrently.
     ///
     /// # Errors
-    /// [`CallError`]; there are all embeddings or none.
+    /// [`CallError`] if any text could not be embedded.
     pub async fn embed_with<T: Into<String>>(
         &self,
         texts: impl IntoIterator<Item = T>,
@@ -141,10 +136,10 @@ impl Client {
         self.embed_by_one_model(texts, options).await.map(|(embeddings, _)| embeddings)
     }
 
-    /// How many tokens texts have, in their order, without running the model.
+    /// Counts the tokens of texts, in order, without running the model.
     ///
     /// # Errors
-    /// [`CallError`].
+    /// [`CallError`] if the call failed.
     pub async fn count_tokens<T: Into<String>>(
         &self,
         texts: impl IntoIterator<Item = T>,
@@ -154,18 +149,18 @@ impl Client {
         Ok(counts.into_iter().flatten().collect())
     }
 
-    /// The model being served, and the limits of requests; of one of the servers, where there are several.
+    /// Describes the model and the limits of requests, as reported by one of the servers.
     ///
     /// # Errors
-    /// [`CallError`].
+    /// [`CallError`] if the call failed.
     pub async fn model(&self) -> Result<GetModelResponse, CallError> {
         self.model_by(Deadline::after(self.deadline)).await
     }
 
-    /// What each server says of itself, by its address. Nothing is repeated.
+    /// Checks the health of each server, identified by its address. Does not retry.
     pub async fn health(&self) -> Vec<(String, Health)> {
         let ask = async |(server, channel)| match channel {
-            Ok(channel) => (server, health::of(channel, self.deadline).await),
+            Ok(channel) => (server, health::check(channel, self.deadline).await),
             Err(reason) => (server, Health::Unknown(reason)),
         };
         join_all(self.caller.pool.all().into_iter().map(ask)).await
@@ -178,7 +173,7 @@ impl Client {
         self.caller.call("GetModel", deadline, send).await
     }
 
-    /// Embeddings, and the name of the model that made all of them; no name where there is nothing to embed.
+    /// Returns embeddings, and the name of the model that computed them all. The name is empty if there are no texts.
     async fn embed_by_one_model(
         &self,
         texts: Vec<String>,
@@ -193,7 +188,7 @@ impl Client {
         Ok((replies.into_iter().flat_map(|reply| reply.embeddings).map(Embedding::from).collect(), model))
     }
 
-    /// What comes of texts, in parts that a server takes.
+    /// Sends texts in parts that a server accepts.
     async fn in_parts<T, F>(
         &self,
         texts: Vec<String>,
@@ -209,11 +204,11 @@ impl Client {
         let parts = if texts.is_empty() { Vec::new() } else { self.limits(deadline).await?.split(texts) };
         let answers = stream::iter(parts).map(|part| {
             let answer = send(self.clone(), part.texts, deadline);
-            answer.map_err(move |error| error.of_part_at(part.first))
+            answer.map_err(move |error| error.for_whole_request(part.first))
         });
-        let answers = answers.buffered(PARTS_AT_ONCE).try_collect().await;
+        let answers = answers.buffered(MAX_PARTS_IN_FLIGHT).try_collect().await;
         if let Err(CallErrorKind::Invalid(_)) = answers.as_ref().map_err(CallError::kind) {
-            // They may be those of a server that has begun anew with other ones.
+            // The limits may be out of date: a server can restart with others.
             *self.known_limits() = None;
         }
         answers
@@ -239,34 +234,36 @@ impl Client {
         options: EmbedOptions,
         deadline: Deadline,
     ) -> Result<EmbedResponse, CallError> {
-        let (asked, message) = (texts.len(), options.request(texts));
+        let expected = texts.len();
+        let message = options.request(texts);
         let send = |attempt: call::Attempt| {
             let request = attempt.request(message.clone());
             async move { service(&attempt.connection).embed(request).await }
         };
         let reply = self.caller.call("Embed", deadline, send).await?;
         match reply.embeddings.len() {
-            given if given == asked => Ok(reply),
-            given => Err(CallError::bad_reply("Embed", given, asked)),
+            received if received == expected => Ok(reply),
+            received => Err(CallError::bad_reply("Embed", received, expected)),
         }
     }
 
     async fn count_part(self, texts: Vec<String>, deadline: Deadline) -> Result<Vec<TokenCount>, CallError> {
-        let (asked, message) = (texts.len(), CountTokensRequest { texts });
+        let expected = texts.len();
+        let message = CountTokensRequest { texts };
         let send = |attempt: call::Attempt| {
             let request = attempt.request(message.clone());
             async move { service(&attempt.connection).count_tokens(request).await }
         };
         let counts = self.caller.call("CountTokens", deadline, send).await?.counts;
         match counts.len() {
-            given if given == asked => Ok(counts),
-            given => Err(CallError::bad_reply("CountTokens", given, asked)),
+            received if received == expected => Ok(counts),
+            received => Err(CallError::bad_reply("CountTokens", received, expected)),
         }
     }
 }
 
 fn service(connection: &Connection) -> EmbeddingServiceClient<Connection> {
-    // Replies are as large as what was asked for.
+    // The size of a reply is determined by the request.
     EmbeddingServiceClient::new(connection.clone()).max_decoding_message_size(usize::MAX)
 }
 

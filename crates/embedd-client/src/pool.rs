@@ -1,4 +1,4 @@
-//! The servers of a client: each with a connection that is kept, calls going round among those that take them.
+//! The servers of a client. Keeps a connection to each, and spreads calls over the healthy ones in turn.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,123 +17,124 @@ use super::connection::Target;
 mod names;
 mod server;
 
-pub(super) use names::resolve;
-use names::{Resolve, follow};
-use server::{Look, Server, keep};
+pub(crate) use names::resolve;
+use names::{Resolve, keep_resolved};
+use server::{Availability, Server, keep_connected};
 
-/// A server that does not serve now is passed over for so long.
-const REST: Duration = Duration::from_secs(1);
+/// How long a server that replies UNAVAILABLE is skipped.
+const BACKOFF: Duration = Duration::from_secs(1);
 
-/// An address and how it is connected to.
+/// An address, and how to connect to it.
 #[derive(Debug, Clone)]
-pub(super) struct Servers {
-    pub(super) address: Address,
-    pub(super) endpoint: Endpoint,
+pub(crate) struct Servers {
+    pub(crate) address: Address,
+    pub(crate) endpoint: Endpoint,
 }
 
-/// The servers, and the tasks that keep their connections for as long as the pool lives.
 #[derive(Debug)]
-pub(super) struct Pool {
-    seats: Arc<Seats>,
-    /// Those that follow names.
+pub(crate) struct Pool {
+    members: Arc<Members>,
+    /// Resolve names. The tasks end with the pool.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
-/// A connection for one attempt.
+/// A connection picked for one attempt.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(crate) struct PooledConnection {
     server: Arc<Server>,
-    pub(super) channel: Channel,
+    pub(crate) channel: Channel,
     number: u64,
 }
 
 #[derive(Debug)]
-struct Seats {
-    table: Mutex<Table>,
-    turn: AtomicUsize,
+struct Members {
+    table: Mutex<MemberTable>,
+    round_robin: AtomicUsize,
     signals: Arc<Signals>,
 }
 
-/// What the tasks and the calls tell each other.
+/// How tasks and calls notify each other.
 #[derive(Debug, Default)]
 struct Signals {
-    /// A server, or what is known of a name, has changed.
+    /// A server or the addresses of a name have changed.
     changed: watch::Sender<()>,
-    /// A connection was not taken, or ended: the name may have other addresses by now.
-    trouble: watch::Sender<()>,
+    /// A connection attempt failed or a connection ended, so the name may have other addresses now.
+    failed: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    seats: Vec<Seat>,
-    /// By the place of their names among the client's addresses.
+struct MemberTable {
+    members: Vec<Member>,
+    /// Indexed by [`Member::name`].
     names: Vec<Name>,
 }
 
 #[derive(Debug)]
-struct Seat {
+struct Member {
     server: Arc<Server>,
-    /// Of which name it is an address; none: it was given itself.
+    /// The name that it is an address of; `None` if its address was given.
     name: Option<usize>,
-    _keeper: AbortOnDropHandle<()>,
+    _connection_task: AbortOnDropHandle<()>,
 }
 
-/// What is known of a name.
+/// The state of a name.
 #[derive(Debug)]
 enum Name {
-    /// Nothing yet.
-    Asked,
-    Known,
+    Resolving,
+    Resolved,
     Failed(String),
 }
 
 enum Choice {
-    Take(Taken),
-    /// One may yet take calls.
+    Connection(PooledConnection),
+    /// A server may become available soon.
     Wait,
-    /// None does: why.
+    /// No server is available, for this reason.
     None(String),
 }
 
 impl Choice {
     fn of(server: &Arc<Server>) -> Self {
         match server.connection() {
-            Some((channel, number)) => Self::Take(Taken { server: Arc::clone(server), channel, number }),
-            // It has ended since.
+            Some((channel, number)) => {
+                Self::Connection(PooledConnection { server: Arc::clone(server), channel, number })
+            }
+            // The connection has ended in the meantime.
             None => Self::Wait,
         }
     }
 }
 
 impl Pool {
-    /// Connects to all servers, in the background. Wants a tokio runtime.
-    pub(super) fn start(servers: Vec<Servers>, resolve: &impl Resolve) -> Self {
-        let seats = Arc::new(Seats { table: Mutex::default(), turn: AtomicUsize::new(0), signals: Arc::default() });
+    /// Connects to all servers in the background. Must be called within a tokio runtime.
+    pub(crate) fn start(servers: Vec<Servers>, resolve: &impl Resolve) -> Self {
+        let members =
+            Arc::new(Members { table: Mutex::default(), round_robin: AtomicUsize::new(0), signals: Arc::default() });
         let mut tasks = Vec::new();
         for servers in servers {
-            let mut table = seats.table();
-            if servers.address.every {
-                table.names.push(Name::Asked);
-                let follow = follow(Arc::clone(&seats), table.names.len() - 1, servers, resolve.clone());
-                tasks.push(AbortOnDropHandle::new(tokio::spawn(follow)));
+            let mut table = members.table();
+            if servers.address.resolve_all {
+                table.names.push(Name::Resolving);
+                let task = keep_resolved(Arc::clone(&members), table.names.len() - 1, servers, resolve.clone());
+                tasks.push(AbortOnDropHandle::new(tokio::spawn(task)));
             } else {
                 let Servers { address, endpoint } = servers;
                 let target = Target::Name(address.host().to_owned(), address.port());
-                table.seats.push(seats.seat(Server::new(address.to_string(), endpoint, target), None));
+                table.members.push(members.start_member(Server::new(address.to_string(), endpoint, target), None));
             }
         }
-        Self { seats, _tasks: tasks }
+        Self { members, _tasks: tasks }
     }
 
-    /// A connection of the server whose turn it is; waits while one may yet be made.
+    /// Picks a connection. Waits while a connection attempt is in progress and no server is connected.
     ///
     /// # Errors
-    /// Why no server takes connections.
-    pub(super) async fn take(&self) -> Result<Taken, String> {
-        let mut changed = self.seats.signals.changed.subscribe();
+    /// The reason why no server accepts connections.
+    pub(crate) async fn pick(&self) -> Result<PooledConnection, String> {
+        let mut changed = self.members.signals.changed.subscribe();
         loop {
-            match self.seats.choose() {
-                Choice::Take(taken) => return Ok(taken),
+            match self.members.choose() {
+                Choice::Connection(connection) => return Ok(connection),
                 Choice::None(reason) => return Err(reason),
                 // The sender lives as long as the pool.
                 Choice::Wait => drop(changed.changed().await),
@@ -141,114 +142,120 @@ impl Pool {
         }
     }
 
-    /// Whether a server takes calls that has not refused one just now.
-    pub(super) fn has_awake(&self) -> bool {
+    /// Whether a server is connected and not in backoff.
+    pub(crate) fn has_healthy(&self) -> bool {
         let now = Instant::now();
-        self.seats.table().seats.iter().any(|seat| matches!(seat.server.look(now), Look::Awake))
+        self.members
+            .table()
+            .members
+            .iter()
+            .any(|member| matches!(member.server.availability(now), Availability::Healthy))
     }
 
-    /// Every server by its address, with its connection or why there is none.
-    pub(super) fn all(&self) -> Vec<(String, Result<Channel, String>)> {
+    /// Every server's address, with its connection or the reason why it has none.
+    pub(crate) fn all(&self) -> Vec<(String, Result<Channel, String>)> {
         let of = |server: &Server| match server.connection() {
             Some((channel, _)) => Ok(channel),
-            None => Err(server.trouble()),
+            None => Err(server.failure()),
         };
-        self.seats.table().seats.iter().map(|seat| (seat.server.name.clone(), of(&seat.server))).collect()
+        self.members.table().members.iter().map(|member| (member.server.name.clone(), of(&member.server))).collect()
     }
 }
 
-impl Taken {
-    pub(super) fn server(&self) -> &str {
+impl PooledConnection {
+    pub(crate) fn server(&self) -> &str {
         &self.server.name
     }
 
-    /// The server has answered.
-    pub(super) fn answered(&self) {
-        self.server.rest(None);
+    /// Records that the server replied, and is therefore healthy.
+    pub(crate) fn answered(&self) {
+        self.server.set_backoff(None);
     }
 
-    /// The server does not serve now.
-    pub(super) fn refused(&self) {
-        self.server.rest(Some(Instant::now() + REST));
+    /// Records that the server replied UNAVAILABLE.
+    pub(crate) fn unavailable(&self) {
+        self.server.set_backoff(Some(Instant::now() + BACKOFF));
     }
 
-    /// The connection is of no more use.
-    pub(super) fn ended(&self) {
+    /// Records that the connection accepts no more calls.
+    pub(crate) fn ended(&self) {
         self.server.end(self.number);
     }
 }
 
-impl Table {
-    /// Why no server takes connections.
-    fn trouble(&self) -> String {
-        let servers = self.seats.iter().map(|seat| format!("{}: {}", seat.server.name, seat.server.trouble()));
+impl MemberTable {
+    /// The reasons why no server accepts connections.
+    fn failures(&self) -> String {
+        let servers = self.members.iter().map(|member| format!("{}: {}", member.server.name, member.server.failure()));
         let names = self.names.iter().filter_map(|name| match name {
             Name::Failed(reason) => Some(reason.clone()),
-            Name::Asked | Name::Known => None,
+            Name::Resolving | Name::Resolved => None,
         });
         servers.chain(names).collect::<Vec<_>>().join("; ")
     }
 }
 
-impl Seats {
-    fn table(&self) -> MutexGuard<'_, Table> {
+impl Members {
+    fn table(&self) -> MutexGuard<'_, MemberTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seat(&self, server: Server, name: Option<usize>) -> Seat {
+    /// Starts to connect to a server.
+    fn start_member(&self, server: Server, name: Option<usize>) -> Member {
         let server = Arc::new(server);
-        let keeper = tokio::spawn(keep(Arc::clone(&server), Arc::clone(&self.signals)));
-        Seat { server, name, _keeper: AbortOnDropHandle::new(keeper) }
+        let connection_task = tokio::spawn(keep_connected(Arc::clone(&server), Arc::clone(&self.signals)));
+        Member { server, name, _connection_task: AbortOnDropHandle::new(connection_task) }
     }
 
-    /// Those that are awake take turns; where none is, the one whose rest ends first takes the call.
+    /// Healthy servers take turns. If there are none, the one whose backoff ends first is chosen.
     fn choose(&self) -> Choice {
         let now = Instant::now();
         let table = self.table();
-        let mut waiting = table.names.iter().any(|name| matches!(name, Name::Asked));
-        let (mut awake, mut resting) = (Vec::new(), None);
-        for Seat { server, .. } in &table.seats {
-            match server.look(now) {
-                Look::Awake => awake.push(server),
-                Look::Resting(until) if resting.is_none_or(|(first, _)| until < first) => {
-                    resting = Some((until, server));
+        let mut may_connect = table.names.iter().any(|name| matches!(name, Name::Resolving));
+        let mut healthy = Vec::new();
+        let mut in_backoff = None;
+        for Member { server, .. } in &table.members {
+            match server.availability(now) {
+                Availability::Healthy => healthy.push(server),
+                Availability::Backoff(until) if in_backoff.is_none_or(|(first, _)| until < first) => {
+                    in_backoff = Some((until, server));
                 }
-                Look::Resting(_) | Look::Failed => {}
-                Look::Connecting => waiting = true,
+                Availability::Backoff(_) | Availability::Failed => {}
+                Availability::Connecting => may_connect = true,
             }
         }
-        if !awake.is_empty() {
-            let server = awake[self.turn.fetch_add(1, Ordering::Relaxed) % awake.len()];
-            server.probe(now + REST);
+        if !healthy.is_empty() {
+            let server = healthy[self.round_robin.fetch_add(1, Ordering::Relaxed) % healthy.len()];
+            server.probe(now + BACKOFF);
             return Choice::of(server);
         }
-        match resting {
+        match in_backoff {
             Some((_, server)) => Choice::of(server),
-            None if waiting => Choice::Wait,
-            None => Choice::None(table.trouble()),
+            None if may_connect => Choice::Wait,
+            None => Choice::None(table.failures()),
         }
     }
 
-    /// What a name has been found to stand for. Servers that it no longer stands for finish the calls that they have.
-    fn name_is(&self, name: usize, servers: &Servers, found: Result<BTreeSet<SocketAddr>, String>) {
+    /// Applies the result of resolving a name. Servers that are no longer among its addresses finish their calls.
+    fn update_name(&self, name: usize, servers: &Servers, found: Result<BTreeSet<SocketAddr>, String>) {
         let mut table = self.table();
         match found {
             Ok(found) => {
                 let target = |address: &SocketAddr| Target::Address(*address);
-                let of_name = |seat: &Seat| seat.name == Some(name);
+                let of_name = |member: &Member| member.name == Some(name);
                 table
-                    .seats
-                    .retain(|seat| !of_name(seat) || found.iter().any(|each| target(each) == seat.server.target));
+                    .members
+                    .retain(|member| !of_name(member) || found.iter().any(|each| target(each) == member.server.target));
                 for each in &found {
-                    if !table.seats.iter().any(|seat| of_name(seat) && seat.server.target == target(each)) {
+                    if !table.members.iter().any(|member| of_name(member) && member.server.target == target(each)) {
                         let server = Server::new(each.to_string(), servers.endpoint.clone(), target(each));
-                        table.seats.push(self.seat(server, Some(name)));
+                        table.members.push(self.start_member(server, Some(name)));
                     }
                 }
-                table.names[name] = Name::Known;
+                table.names[name] = Name::Resolved;
             }
-            // What is known of it stays good for as long as it works.
-            Err(reason) if !matches!(table.names[name], Name::Known) => {
+            // If the name was resolved before, its last addresses stay in use.
+            Err(reason) if !matches!(table.names[name], Name::Resolved) => {
                 table.names[name] = Name::Failed(format!("{}: {reason}", servers.address));
             }
             Err(_) => {}

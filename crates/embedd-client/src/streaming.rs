@@ -1,4 +1,4 @@
-//! Many texts, one after the other.
+//! Embeds a stream of texts.
 
 use std::sync::Arc;
 
@@ -6,23 +6,24 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{CallError, CallErrorKind, Client, EmbedOptions, Embedding};
 
-/// Texts of one request, at most: those that have come by the time that there is room for it.
-const TEXTS: usize = 16;
-/// Requests under way at once.
-const REQUESTS: usize = 8;
+/// The maximum number of texts per request: those available when a request can be sent.
+const MAX_TEXTS: usize = 16;
+/// The maximum number of requests in flight.
+const MAX_REQUESTS: usize = 8;
 
-/// An embedding, and the name of the model that made it.
-type Made = Result<(Embedding, Arc<str>), CallError>;
+/// An embedding, and the name of the model that computed it.
+type EmbedResult = Result<(Embedding, Arc<str>), CallError>;
 
 impl Client {
-    /// The embeddings of texts, in their order and each with its text, as the texts come: those that come while others are
-    /// under way share a request, and one that comes alone does not wait for company. No more texts are taken while
-    /// embeddings are not.
+    /// Embeds a stream of texts. Returns each text with its embedding, in order.
     ///
-    /// The requests are calls of their own, each with the client's deadline and repeated by the client's rules, so that the
-    /// end of a connection or of a server does not end the stream. An error that is a text's own (it is too long) is told
-    /// in the place of its embedding, and the stream goes on. After any other error it ends; so it does where servers begin
-    /// to serve another model.
+    /// Texts that arrive while requests are in flight share the next request; a text that arrives alone is sent
+    /// immediately. If the embeddings are not consumed, no more texts are read.
+    ///
+    /// Each request is a call with the client's deadline and retries, so the stream survives the loss of a connection or a
+    /// server. If a single text is rejected (for example because it is too long), the error takes the place of its
+    /// embedding, and the stream continues. After any other error the stream ends. It also ends with an error if the
+    /// servers switch to another model.
     pub fn embed_stream<S>(
         &self,
         texts: S,
@@ -33,50 +34,54 @@ impl Client {
     {
         let client = self.clone();
         texts
-            .ready_chunks(TEXTS)
+            .ready_chunks(MAX_TEXTS)
             .map(move |texts| embed_each(client.clone(), texts, options))
-            .buffered(REQUESTS)
+            .buffered(MAX_REQUESTS)
             .flat_map(stream::iter)
-            .scan(Course::default(), |course, (text, made)| {
-                std::future::ready(course.next(made).map(|result| (text, result)))
+            .scan(StreamState::default(), |state, (text, result)| {
+                std::future::ready(state.next(result).map(|result| (text, result)))
             })
     }
 }
 
-/// How far a stream has come.
+/// The state of a stream.
 #[derive(Default)]
-struct Course {
+struct StreamState {
     model: Option<Arc<str>>,
     ended: bool,
 }
 
-impl Course {
-    /// What is told of the next text; nothing after the end.
-    fn next(&mut self, made: Made) -> Option<Result<Embedding, CallError>> {
+impl StreamState {
+    /// The result for the next text; `None` after the end.
+    fn next(&mut self, result: EmbedResult) -> Option<Result<Embedding, CallError>> {
         if self.ended {
             return None;
         }
-        let result = made.and_then(|(embedding, model)| match self.model.get_or_insert_with(|| Arc::clone(&model)) {
+        let result = result.and_then(|(embedding, model)| match self.model.get_or_insert_with(|| Arc::clone(&model)) {
             first if *first == model => Ok(embedding),
             first => Err(CallError::mixed_models("Embed", first, &model)),
         });
-        self.ended = result.as_ref().is_err_and(|error| !is_of_text(error));
+        self.ended = result.as_ref().is_err_and(|error| !concerns_texts_only(error));
         Some(result)
     }
 }
 
-async fn embed_each<T: AsRef<str> + Send>(client: Client, texts: Vec<T>, options: EmbedOptions) -> Vec<(T, Made)> {
+async fn embed_each<T: AsRef<str> + Send>(
+    client: Client,
+    texts: Vec<T>,
+    options: EmbedOptions,
+) -> Vec<(T, EmbedResult)> {
     let together = texts.iter().map(|text| text.as_ref().to_owned()).collect();
     match client.embed_by_one_model(together, options).await {
         Ok((embeddings, model)) => {
             let model: Arc<str> = model.into();
             texts.into_iter().zip(embeddings.into_iter().map(|embedding| Ok((embedding, Arc::clone(&model))))).collect()
         }
-        Err(error) if texts.len() > 1 && is_of_text(&error) => {
+        Err(error) if texts.len() > 1 && concerns_texts_only(&error) => {
             let mut each = Vec::with_capacity(texts.len());
             for text in texts {
-                let made = client.embed_by_one_model(vec![text.as_ref().to_owned()], options).await;
-                each.push((text, made.map(|(mut embeddings, model)| (embeddings.remove(0), model.into()))));
+                let result = client.embed_by_one_model(vec![text.as_ref().to_owned()], options).await;
+                each.push((text, result.map(|(mut embeddings, model)| (embeddings.remove(0), model.into()))));
             }
             each
         }
@@ -84,8 +89,8 @@ async fn embed_each<T: AsRef<str> + Send>(client: Client, texts: Vec<T>, options
     }
 }
 
-/// Whether nothing is wrong but texts.
-fn is_of_text(error: &CallError) -> bool {
+/// Whether the error concerns only individual texts.
+fn concerns_texts_only(error: &CallError) -> bool {
     match error.kind() {
         CallErrorKind::Invalid(violations) => {
             !violations.is_empty() && violations.iter().all(|violation| violation.text.is_some())

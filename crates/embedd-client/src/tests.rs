@@ -7,11 +7,11 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
 
-pub(super) mod fake;
+pub(crate) mod fake;
 
-use fake::{Fake, busy, reply};
+use fake::{Fake, NEVER_ANSWERED, busy, reply};
 
-/// Bounds a test that hangs; nothing is measured by it.
+/// Ends a test that hangs. Nothing is measured against it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn client(servers: &[&Fake]) -> Client {
@@ -22,7 +22,7 @@ async fn with(servers: &[&Fake], settings: impl FnOnce(ClientBuilder) -> ClientB
     let addresses: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
     let builder = Client::builder(addresses.join(",")).deadline(PATIENCE);
     let client = settings(builder).connect().await.expect("a client");
-    // Whoever connects first would have all calls until the others have.
+    // Until all servers are connected, the first would get all calls.
     while client.caller.pool.all().iter().any(|(_, channel)| channel.is_err()) {
         tokio::task::yield_now().await;
     }
@@ -30,8 +30,8 @@ async fn with(servers: &[&Fake], settings: impl FnOnce(ClientBuilder) -> ClientB
 }
 
 fn wrong_text(index: usize) -> Status {
-    let details = ErrorDetails::with_bad_request_violation(format!("texts[{index}]"), "is wrong");
-    Status::with_error_details(Code::InvalidArgument, format!("texts[{index}] is wrong"), details)
+    let details = ErrorDetails::with_bad_request_violation(format!("texts[{index}]"), "is invalid");
+    Status::with_error_details(Code::InvalidArgument, format!("texts[{index}] is invalid"), details)
 }
 
 fn lengths(embeddings: &[Embedding]) -> Vec<usize> {
@@ -39,7 +39,7 @@ fn lengths(embeddings: &[Embedding]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn texts_become_embeddings_and_nothing_is_asked_for_nothing() {
+async fn texts_are_embedded_and_an_empty_list_needs_no_call() {
     let server = Fake::fine().await;
     let client = client(&[&server]).await;
     let embeddings = client.embed(["a", "bcd"]).await.expect("embeddings");
@@ -50,7 +50,7 @@ async fn texts_become_embeddings_and_nothing_is_asked_for_nothing() {
 }
 
 #[tokio::test]
-async fn calls_go_round_among_the_servers() {
+async fn calls_are_spread_evenly_over_the_servers() {
     let servers = [Fake::fine().await, Fake::fine().await, Fake::fine().await];
     let client = client(&servers.each_ref()).await;
     for _ in 0..30 {
@@ -60,28 +60,28 @@ async fn calls_go_round_among_the_servers() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_serve_is_passed_over_and_no_call_fails() {
-    let away = Fake::start(|_, _| Err(Status::unavailable("loading"))).await;
+async fn an_unavailable_server_is_skipped_and_no_call_fails() {
+    let unavailable = Fake::start(|_, _| Err(Status::unavailable("loading"))).await;
     let fine = Fake::fine().await;
     let retries = RetryPolicy { budget: 0, ..RetryPolicy::default() };
-    let client = with(&[&away, &fine], |builder| builder.retries(retries)).await;
-    let begun = Instant::now();
+    let client = with(&[&unavailable, &fine], |builder| builder.retries(retries)).await;
+    let started = Instant::now();
     for _ in 0..200 {
-        client.embed(["a"]).await.expect("the other one answers");
+        client.embed(["a"]).await.expect("the other server answers");
     }
-    let rests = begun.elapsed().as_secs() as usize + 1;
-    assert!((1..=rests).contains(&away.calls()), "{} calls", away.calls());
+    let probes = started.elapsed().as_secs() as usize + 1;
+    assert!((1..=probes).contains(&unavailable.calls()), "{} calls", unavailable.calls());
     assert_eq!(fine.calls(), 200);
 }
 
 #[tokio::test]
-async fn a_busy_server_is_called_again_when_it_says_and_told_that_it_is_again() {
+async fn a_busy_server_is_called_again_when_it_asks_for_and_learns_the_number_of_attempts() {
     let server = Fake::start(|seen, before| if before < 2 { Err(busy("120")) } else { Ok(reply(seen)) }).await;
     let client = client(&[&server]).await;
-    let begun = Instant::now();
-    client.embed(["a"]).await.expect("the third time");
-    // A busy machine only makes this longer. How much longer a wait may be is tested with the retry rules.
-    assert!(begun.elapsed() >= Duration::from_millis(360), "120 ms and twice that: {:?}", begun.elapsed());
+    let started = Instant::now();
+    client.embed(["a"]).await.expect("the third attempt succeeds");
+    // Only a lower bound, since a busy machine makes this longer. The tests of the retry policy cover the upper bound.
+    assert!(started.elapsed() >= Duration::from_millis(360), "120 ms and twice that: {:?}", started.elapsed());
     let previous = |call: usize| {
         let seen = server.seen()[call].metadata.get("grpc-previous-rpc-attempts").cloned();
         seen.map(|value| value.to_str().expect("text").to_owned())
@@ -90,7 +90,7 @@ async fn a_busy_server_is_called_again_when_it_says_and_told_that_it_is_again() 
 }
 
 #[tokio::test]
-async fn a_server_that_says_not_to_repeat_is_obeyed() {
+async fn a_call_is_not_retried_if_the_server_forbids_it() {
     let server = Fake::start(|_, _| Err(busy("-1"))).await;
     let error = client(&[&server]).await.embed(["a"]).await.expect_err("busy");
     assert_eq!((error.kind(), error.attempts()), (&CallErrorKind::Busy { retry_after: None }, 1));
@@ -98,7 +98,7 @@ async fn a_server_that_says_not_to_repeat_is_obeyed() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_not_repeated() {
+async fn invalid_requests_are_not_retried() {
     let server = Fake::start(|_, _| Err(wrong_text(0))).await;
     let error = client(&[&server]).await.embed(["a"]).await.expect_err("wrong");
     assert!(matches!(error.kind(), CallErrorKind::Invalid(_)), "{error}");
@@ -106,19 +106,20 @@ async fn what_is_wrong_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn repetitions_have_a_budget() {
+async fn retries_have_a_budget() {
     let server = Fake::start(|_, _| Err(busy("0"))).await;
     let retries = RetryPolicy { attempts: 3, budget: 4, ..RetryPolicy::default() };
     let client = with(&[&server], |builder| builder.retries(retries)).await;
     for _ in 0..10 {
         client.embed(["a"]).await.expect_err("busy");
     }
-    // Three refusals of the first call, and one of the second, are within the budget; the last of a call is not repeated.
+    // The budget covers three rejected attempts of the first call and one of the second. The last attempt of a call is
+    // not retried.
     assert_eq!(server.calls(), 10 + 3);
 }
 
 #[tokio::test]
-async fn each_attempt_tells_the_server_what_is_left_of_the_deadline() {
+async fn each_attempt_sends_the_remaining_time_to_the_server() {
     let server = Fake::start(|seen, before| if before == 0 { Err(busy("200")) } else { Ok(reply(seen)) }).await;
     let client = client(&[&server]).await;
     client.embed(["a"]).await.expect("an embedding");
@@ -134,20 +135,20 @@ async fn each_attempt_tells_the_server_what_is_left_of_the_deadline() {
 }
 
 #[tokio::test]
-async fn nothing_is_waited_for_beyond_the_deadline() {
+async fn no_call_waits_beyond_its_deadline() {
     let server = Fake::start(|_, _| Err(busy("40000"))).await;
     let client = with(&[&server], |builder| builder.deadline(Duration::from_secs(30))).await;
-    // Had the client waited, for the server or for its deadline, the call would be late.
+    // If the client had waited for the server or the deadline, the error would be `Late`.
     let busy = client.embed(["a"]).await.expect_err("busy");
     assert_eq!(busy.kind(), &CallErrorKind::Busy { retry_after: Some(Duration::from_secs(40)) });
     assert_eq!(server.calls(), 1);
     let client = client.with_deadline(Some(Duration::from_millis(100)));
-    let late = client.embed(["a text that takes long"]).await.expect_err("late");
+    let late = client.embed([NEVER_ANSWERED]).await.expect_err("late");
     assert_eq!(late.kind(), &CallErrorKind::Late, "{late}");
 }
 
 #[tokio::test]
-async fn large_requests_are_split_and_errors_tell_the_place_in_the_whole() {
+async fn large_requests_are_split_and_errors_have_the_index_in_the_whole_request() {
     let wrong = |seen: &fake::Seen| seen.texts.iter().position(|text| text == "wrong");
     let server =
         Fake::start(move |seen, _| wrong(seen).map_or_else(|| Ok(reply(seen)), |at| Err(wrong_text(at)))).await;
@@ -155,7 +156,7 @@ async fn large_requests_are_split_and_errors_tell_the_place_in_the_whole() {
     let texts: Vec<String> = (0..8).map(|length| "x".repeat(length)).collect();
     let embeddings = client.embed(texts.clone()).await.expect("embeddings");
     assert_eq!(lengths(&embeddings), (0..8).collect::<Vec<_>>());
-    assert_eq!(server.calls(), 3, "three texts at most");
+    assert_eq!(server.calls(), 3, "at most three texts each");
     assert_eq!(client.count_tokens(texts.clone()).await.expect("counts").len(), 8);
 
     let mut texts = texts;
@@ -165,7 +166,7 @@ async fn large_requests_are_split_and_errors_tell_the_place_in_the_whole() {
 }
 
 #[tokio::test]
-async fn vectors_of_different_models_are_never_in_one_answer() {
+async fn vectors_of_different_models_are_never_mixed() {
     let server =
         Fake::start(|seen, before| Ok(EmbedResponse { model: format!("model {before}"), ..reply(seen) })).await;
     let client = client(&[&server]).await;
@@ -185,7 +186,7 @@ async fn vectors_of_different_models_are_never_in_one_answer() {
 }
 
 #[tokio::test]
-async fn a_stream_keeps_the_order_tells_errors_of_texts_and_ends_with_any_other() {
+async fn a_stream_keeps_the_order_and_continues_after_errors_of_single_texts_only() {
     let server = Fake::start(|seen, _| {
         if seen.texts.iter().any(|text| text == "denied") {
             return Err(Status::unauthenticated("no token"));
@@ -207,34 +208,34 @@ async fn a_stream_keeps_the_order_tells_errors_of_texts_and_ends_with_any_other(
 }
 
 #[tokio::test]
-async fn a_stream_gives_what_it_has_before_more_comes_and_takes_no_more_than_it_gives() {
+async fn a_stream_does_not_wait_for_more_texts_and_does_not_read_far_ahead() {
     let server = Fake::fine().await;
     let client = client(&[&server]).await;
     let (sender, texts) = mpsc::channel(1);
     let mut embeddings = Box::pin(client.embed_stream(ReceiverStream::new(texts), EmbedOptions::default()));
     for text in ["a", "bb"] {
         sender.send(text).await.expect("the stream is open");
-        let (given, embedding) = embeddings.next().await.expect("an embedding");
-        assert_eq!((given, embedding.expect("an embedding").values), (text, vec![text.len() as f32]));
+        let (returned, embedding) = embeddings.next().await.expect("an embedding");
+        assert_eq!((returned, embedding.expect("an embedding").values), (text, vec![text.len() as f32]));
     }
     drop(embeddings);
 
-    let taken = Arc::new(Mutex::new(0));
-    let count = Arc::clone(&taken);
+    let read = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&read);
     let endless = stream::iter(0..).map(move |_| {
         *count.lock().expect("no panic") += 1;
         "a"
     });
     let mut embeddings = Box::pin(client.embed_stream(endless, EmbedOptions::default()));
-    for given in 1..=100 {
+    for returned in 1..=100 {
         embeddings.next().await.expect("an embedding").1.expect("an embedding");
-        let taken = *taken.lock().expect("no panic");
-        assert!(taken < given + 300, "{taken} texts taken, {given} embeddings given");
+        let read = *read.lock().expect("no panic");
+        assert!(read < returned + 300, "{read} texts read, {returned} embeddings returned");
     }
 }
 
 #[tokio::test]
-async fn health_is_that_of_each_server() {
+async fn health_is_reported_for_each_server() {
     let server = Fake::fine().await;
     let (health, service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -248,7 +249,7 @@ async fn health_is_that_of_each_server() {
     }
     let [first, second] = client.health().await.try_into().expect("two servers");
     assert_eq!(first, (address, Health::Serving));
-    assert!(matches!(second.1, Health::Unknown(_)), "it has no health: {second:?}");
+    assert!(matches!(second.1, Health::Unknown(_)), "it has no health service: {second:?}");
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     assert_eq!(client.health().await[0].1, Health::NotServing);
 }

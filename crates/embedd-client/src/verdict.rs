@@ -1,4 +1,4 @@
-//! What the failure of an attempt means for the call.
+//! Classifies failed attempts.
 
 use std::error::Error;
 use std::time::Duration;
@@ -6,45 +6,44 @@ use std::time::Duration;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
-/// The trailer by which a server tells when to come again (gRPC's retry design, A6).
+/// The trailer in which a server says when to retry (gRPC proposal A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What the failure of an attempt means for the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The answer, or nothing that another attempt would change.
+pub(crate) enum Verdict {
+    /// The call failed for a reason that another attempt would not change.
     Final,
-    /// There was no answer by the deadline.
+    /// The deadline passed.
     Late,
-    /// The connection gave the call back or broke under it. `ended`: it takes no others, either.
+    /// The connection rejected the call, or broke. `ended`: the connection accepts no other calls, either.
     Lost { ended: bool },
-    /// The server does not serve now.
-    Away(Hint),
-    /// The server has too much to do.
+    /// The server replied UNAVAILABLE.
+    Unavailable(Hint),
+    /// The server is overloaded.
     Busy(Hint),
-    /// No server takes connections.
-    Nowhere,
+    /// No server accepts connections.
+    NoServer,
 }
 
-/// What a server says of coming again.
+/// What a server says about retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hint {
-    /// Nothing.
+pub(crate) enum Hint {
     None,
-    /// After so long.
+    /// Retry after this time.
     After(Duration),
-    /// Not to.
+    /// Do not retry.
     Never,
 }
 
-pub(super) fn judge(status: &Status) -> Verdict {
-    // What has a source was not said by a server.
+pub(crate) fn judge(status: &Status) -> Verdict {
+    // A status with a source comes from the transport, not from a server.
     if let Some(error) = status.source() {
         return judge_transport(error);
     }
     match status.code() {
         Code::DeadlineExceeded => Verdict::Late,
-        Code::Unavailable => Verdict::Away(hint(status)),
+        Code::Unavailable => Verdict::Unavailable(hint(status)),
         Code::ResourceExhausted => Verdict::Busy(hint(status)),
         _ => Verdict::Final,
     }
@@ -55,13 +54,13 @@ fn judge_transport(error: &(dyn Error + 'static)) -> Verdict {
         return Verdict::Late;
     }
     let Some(error) = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()) else {
-        // Refused, not resolved, closed before the call was sent.
+        // The connection was refused or closed before the call was sent, or its host was not resolved.
         return Verdict::Lost { ended: true };
     };
     if error.is_io() || error.is_go_away() {
         return Verdict::Lost { ended: true };
     }
-    // RFC 9113, 8.7: refused before it was processed, as when there are too many calls on the connection.
+    // RFC 9113, 8.7: rejected before it was processed, for example because the connection has too many calls.
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     if refused { Verdict::Lost { ended: false } } else { Verdict::Final }
 }
@@ -70,9 +69,9 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     std::iter::successors(Some(error), |&error: &&'e (dyn Error + 'static)| error.source())
 }
 
-pub(super) fn hint(status: &Status) -> Hint {
+pub(crate) fn hint(status: &Status) -> Hint {
     if let Some(pushback) = status.metadata().get(PUSHBACK) {
-        // What is negative, or no number, says not to (A6).
+        // A negative or malformed value means "do not retry" (A6).
         let wait = pushback.to_str().ok().and_then(|text| text.parse().ok());
         return wait.map_or(Hint::Never, |ms| Hint::After(Duration::from_millis(ms)));
     }
@@ -98,16 +97,16 @@ mod tests {
     }
 
     #[test]
-    fn a_word_of_the_server_is_final_unless_it_has_not_done_the_call() {
+    fn a_server_s_reply_is_final_unless_the_server_did_not_process_the_call() {
         for status in [Status::invalid_argument(""), Status::internal(""), Status::cancelled(""), Status::unknown("")] {
             assert_eq!(judge(&status), Verdict::Final, "{status}");
         }
-        assert_eq!(judge(&Status::unavailable("")), Verdict::Away(Hint::None));
+        assert_eq!(judge(&Status::unavailable("")), Verdict::Unavailable(Hint::None));
         assert_eq!(judge(&Status::resource_exhausted("")), Verdict::Busy(Hint::None));
     }
 
     #[test]
-    fn hints_are_read_from_the_trailer_before_the_details() {
+    fn the_trailer_takes_precedence_over_the_details() {
         let wait = |ms| Verdict::Busy(Hint::After(Duration::from_millis(ms)));
         assert_eq!((judge(&pushed_back("80")), judge(&pushed_back("0"))), (wait(80), wait(0)));
         for never in ["-1", "", "soon", "1.5"] {
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_broke_has_lost_its_calls_and_a_call_that_was_reset_was_answered() {
+    fn a_broken_connection_loses_its_calls_and_a_reset_call_is_final() {
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         assert_eq!(from(reset), Verdict::Lost { ended: true });
         assert_eq!(from(h2::Error::from(h2::Reason::INTERNAL_ERROR)), Verdict::Final);

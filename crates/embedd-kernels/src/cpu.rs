@@ -99,8 +99,8 @@ impl CpuInstructions {
         found.map_or(baseline, |(_, instructions)| instructions)
     }
 
-    /// Whether there are INT8 dot products. Without them ONNX Runtime's INT8 is slower than its float32, and its sums can
-    /// saturate.
+    /// Whether there are INT8 dot products. Without them ONNX Runtime's INT8 is slower than its float32, and its sums
+    /// can saturate.
     pub fn has_int8_dot_products(self) -> bool {
         match self {
             Self::Avx512Vnni | Self::AvxVnni | Self::NeonI8mm | Self::NeonDotprod => true,

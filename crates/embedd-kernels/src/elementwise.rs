@@ -1,4 +1,4 @@
-//! What happens to each row by itself: embedding lookup, normalisation, pooling.
+//! Operations on single rows: embedding lookup, layer normalization and pooling.
 
 mod pool;
 mod rows;
@@ -6,74 +6,74 @@ mod rows;
 mod tests;
 
 use super::{Kernels, Offsets, Parallel};
-use rows::{EmbedRows, NormRows, Place, share};
+use rows::{EmbedRows, Lookup, NormRows, share};
 
-/// Normalisation over a row's channels: weight and bias `[channels]`.
+/// Layer normalization over a row's channels. Weight and bias are `[channels]`.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs, reason = "the parts of a layer normalisation")]
+#[allow(missing_docs, reason = "the usual parameters of a layer normalization")]
 pub struct LayerNorm<'a> {
     pub weight: &'a [f32],
     pub bias: &'a [f32],
     pub epsilon: f32,
 }
 
-/// Which row of the position table a token has.
+/// How a token's row in the position table is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PositionRule {
-    /// The n-th token of a text has row n.
+    /// The n-th token of a text, counted from 0, has row n.
     Sequential,
     /// The n-th token that is not `padding`, counted from 1, has row `padding + n`; padding has row `padding`.
     SkippingPadding {
-        /// The padding token's id.
+        /// The id of the padding token.
         padding: usize,
     },
 }
 
-/// What turns token ids into the states that the first layer takes.
+/// The tables that turn token ids into the hidden states for the first layer.
 #[derive(Debug, Clone, Copy)]
 pub struct EmbeddingTables<'a> {
     /// int8 `[vocabulary, channels]`.
     pub words: &'a [i8],
-    /// float32 `[vocabulary, groups]`: of the words' integers.
+    /// Scales of `words`, float32 `[vocabulary, groups]`.
     pub word_scales: &'a [f32],
-    /// Channels that share a scale; the last group of a row may have fewer.
+    /// The number of channels that share a scale; the last group of a row may have fewer.
     pub word_group: usize,
     /// float32 `[positions, channels]`.
     pub positions: &'a [f32],
-    /// Which row of `positions` a token has.
+    /// How a token's row in `positions` is determined.
     pub position_rule: PositionRule,
-    /// Over the sum of both.
+    /// Normalizes the sum of both embeddings.
     pub norm: LayerNorm<'a>,
 }
 
-/// How a text's rows become one.
+/// How the hidden states of a text become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolingRule {
-    /// Their mean.
+    /// The mean over all tokens.
     Mean,
-    /// The first.
+    /// The hidden state of the first token.
     First,
 }
 
-/// A token that the tables do not have.
+/// A token or its position is not in the embedding tables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the token {token} at position {position} is beyond the model's tables")]
+#[error("token {token} at position {position} is not in the model's embedding tables")]
 pub struct TokenOutOfRange {
-    /// Its id.
+    /// The token's id.
     pub token: i64,
-    /// Its place in its text.
+    /// The token's position in its text, counted from 0.
     pub position: usize,
 }
 
 impl Kernels {
-    /// The normalised sum of word and position embeddings: `ids`, `[tokens]`, to `output`, float32
+    /// Computes the normalized sum of word and position embeddings for `ids`, `[tokens]`. `output` is float32
     /// `[tokens, channels]`.
     ///
     /// # Errors
-    /// [`TokenOutOfRange`], before anything is written.
+    /// [`TokenOutOfRange`]; `output` is unchanged in this case.
     ///
     /// # Panics
-    /// Where the slices do not have these shapes.
+    /// If a slice does not have its documented shape.
     pub fn embed(
         self,
         parallel: &dyn Parallel,
@@ -83,76 +83,77 @@ impl Kernels {
         output: &mut [f32],
     ) -> Result<(), TokenOutOfRange> {
         let channels = tables.norm.channels();
-        assert_eq!(ids.len(), offsets.tokens(), "there is an id for each token");
-        assert_eq!(output.len(), ids.len() * channels, "the output is [tokens, channels]");
+        assert_eq!(ids.len(), offsets.tokens(), "there must be one id per token");
+        assert_eq!(output.len(), ids.len() * channels, "the output must be [tokens, channels]");
         let groups = channels.div_ceil(tables.word_group);
         assert!(
             tables.words.len() / channels == tables.word_scales.len() / groups
                 && tables.words.len().is_multiple_of(channels),
-            "the words are [vocabulary, channels], and their scales [vocabulary, groups]"
+            "the words must be [vocabulary, channels], and their scales [vocabulary, groups]"
         );
-        let places = tables.places(ids, offsets)?;
+        let lookups = tables.lookups(ids, offsets)?;
         share(parallel, output, channels, &|first, rows| {
-            let places = &places[first..][..rows.len() / channels];
-            self.vectorize(EmbedRows { tables, places, rows });
+            let lookups = &lookups[first..][..rows.len() / channels];
+            self.dispatch(EmbedRows { tables, lookups, rows });
         });
         Ok(())
     }
 
-    /// One row for each text: `states`, float32 `[tokens, channels]`, to `output`, float32 `[texts, channels]`.
+    /// Pools the hidden states of each text. `states` is float32 `[tokens, channels]`, `output` float32
+    /// `[texts, channels]`.
     ///
     /// # Panics
-    /// Where the slices do not have these shapes.
+    /// If a slice does not have its documented shape.
     pub fn pool(self, states: &[f32], offsets: &Offsets, rule: PoolingRule, output: &mut [f32]) {
         let channels = output.len() / offsets.texts().len();
-        assert_eq!(output.len(), offsets.texts().len() * channels, "the output is [texts, channels]");
-        assert_eq!(states.len(), offsets.tokens() * channels, "the states are [tokens, channels]");
+        assert_eq!(output.len(), offsets.texts().len() * channels, "the output must be [texts, channels]");
+        assert_eq!(states.len(), offsets.tokens() * channels, "the hidden states must be [tokens, channels]");
         for (text, output) in offsets.texts().zip(output.chunks_exact_mut(channels)) {
             let rows = &states[text.start * channels..text.end * channels];
             match rule {
                 PoolingRule::First => output.copy_from_slice(&rows[..channels]),
-                PoolingRule::Mean => self.vectorize(pool::Mean { rows, output }),
+                PoolingRule::Mean => self.dispatch(pool::Mean { rows, output }),
             }
         }
     }
 
-    /// Adds `residual` to `output`, both float32 `[tokens, channels]`, and normalises the rows of `output` in place.
+    /// Adds `residual` to `output`, both float32 `[tokens, channels]`, and normalizes the rows of `output` in place.
     ///
     /// # Panics
-    /// Where the slices do not have these shapes.
+    /// If a slice does not have its documented shape.
     pub fn residual_norm(self, parallel: &dyn Parallel, residual: &[f32], norm: LayerNorm<'_>, output: &mut [f32]) {
         let channels = norm.channels();
-        assert_eq!(residual.len(), output.len(), "the residual is [tokens, channels]");
-        assert!(output.len().is_multiple_of(channels), "the output is [tokens, channels]");
+        assert_eq!(residual.len(), output.len(), "the residual must be [tokens, channels]");
+        assert!(output.len().is_multiple_of(channels), "the output must be [tokens, channels]");
         share(parallel, output, channels, &|first, rows| {
             let residual = &residual[first * channels..][..rows.len()];
-            self.vectorize(NormRows { residual, norm, rows });
+            self.dispatch(NormRows { residual, norm, rows });
         });
     }
 }
 
 impl LayerNorm<'_> {
-    /// How many there are.
     fn channels(&self) -> usize {
-        assert_eq!(self.weight.len(), self.bias.len(), "a normalisation's weight and bias are [channels]");
+        assert_eq!(self.weight.len(), self.bias.len(), "the weight and bias of a normalization must be [channels]");
         self.weight.len()
     }
 }
 
 impl EmbeddingTables<'_> {
-    /// The rows of both tables for each token.
-    fn places(&self, ids: &[i64], offsets: &Offsets) -> Result<Vec<Place>, TokenOutOfRange> {
-        let (words, positions) = (self.words.len() / self.norm.channels(), self.positions.len() / self.norm.channels());
-        let mut places = Vec::with_capacity(ids.len());
+    /// Finds the rows of both tables for each token.
+    fn lookups(&self, ids: &[i64], offsets: &Offsets) -> Result<Vec<Lookup>, TokenOutOfRange> {
+        let words = self.words.len() / self.norm.channels();
+        let positions = self.positions.len() / self.norm.channels();
+        let mut lookups = Vec::with_capacity(ids.len());
         for text in offsets.texts() {
             let mut seen = 0;
-            for (place, &token) in ids[text].iter().enumerate() {
-                let out_of_range = TokenOutOfRange { token, position: place };
+            for (index, &token) in ids[text].iter().enumerate() {
+                let out_of_range = TokenOutOfRange { token, position: index };
                 let Some(word) = usize::try_from(token).ok().filter(|&word| word < words) else {
                     return Err(out_of_range);
                 };
                 let position = match self.position_rule {
-                    PositionRule::Sequential => place,
+                    PositionRule::Sequential => index,
                     PositionRule::SkippingPadding { padding } if word == padding => padding,
                     PositionRule::SkippingPadding { padding } => {
                         seen += 1;
@@ -162,9 +163,9 @@ impl EmbeddingTables<'_> {
                 if position >= positions {
                     return Err(out_of_range);
                 }
-                places.push(Place { word, position });
+                lookups.push(Lookup { word, position });
             }
         }
-        Ok(places)
+        Ok(lookups)
     }
 }

@@ -1,30 +1,30 @@
-//! Which instruction sets have kernels, and which of them this CPU has.
+//! The instruction sets that have kernels, and whether this CPU supports them.
 
 use std::fmt;
 
 use crate::cpu::Feature;
 
-/// An instruction set that there are kernels for.
+/// An instruction set that has its own kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InstructionSet {
     /// 512-bit vectors with INT8 dot products (x86-64).
     Avx512Vnni,
     /// 256-bit vectors with fused multiply-add (x86-64).
     Avx2,
-    /// What Rust compiles for every CPU of the target.
+    /// The baseline of the compilation target.
     Plain,
 }
 
 impl InstructionSet {
-    /// Every one, the fastest first.
+    /// All instruction sets, fastest first.
     pub const ALL: [Self; 3] = [Self::Avx512Vnni, Self::Avx2, Self::Plain];
 
-    /// The fastest that this CPU has.
+    /// The fastest set that this CPU supports.
     pub fn best() -> Self {
         Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Plain)
     }
 
-    /// The CPU features that its kernels use.
+    /// The CPU features that the set's kernels use.
     pub fn features(self) -> &'static [Feature] {
         match self {
             Self::Avx512Vnni => &[
@@ -40,12 +40,12 @@ impl InstructionSet {
         }
     }
 
-    /// Whether this CPU has it.
+    /// Whether this CPU supports the set.
     pub fn is_available(self) -> bool {
         self.features().iter().all(|feature| feature.is_available())
     }
 
-    /// As it is logged and asked for: `avx512-vnni`, `avx2`, `plain`.
+    /// The name in logs and options: `avx512-vnni`, `avx2` or `plain`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512Vnni => "avx512-vnni",

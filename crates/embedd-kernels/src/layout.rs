@@ -1,27 +1,27 @@
-//! How quantised rows and weights lie in memory.
+//! The memory layout of quantized activations and packed weights.
 
 use std::ops::Range;
 
-/// Output columns of one panel of packed weights.
+/// Output columns per panel of packed weights.
 pub const PANEL: usize = 32;
-/// Channels that may be split at most: their sum of products of 16 and 8 bits must fit 32.
+/// The maximum number of outlier channels: the sum of their 16-bit by 8-bit products must fit in 32 bits.
 pub const MAX_SPLIT: usize = 256;
-/// Integers along K that one dot product instruction takes.
+/// Products that one dot product instruction adds up per column.
 pub(super) const QUAD: usize = 4;
 
-/// How the rows of a linear layer's input are quantised: to unsigned bytes, a scale and a zero point for each row and
-/// group of channels.
+/// How a linear layer's input activations are quantized: to unsigned bytes, with a scale and a zero point for each row
+/// and group of channels.
 ///
-/// The first `split` channels, in a group of their own, get 16 bits each: first the high bytes of all of them, then the
-/// low ones. The others get 8 bits, in groups of `group` channels, of which the last may be shorter. In a quantised row
-/// each group, and the low bytes, begin at a multiple of 4 bytes.
+/// The first `split` channels are outlier channels. They form their own group and get 16 bits each, stored as the high
+/// bytes of all of them followed by the low bytes. The other channels get 8 bits, in groups of `group` channels; the
+/// last group may be shorter. In a quantized row each group, and the low bytes, begin at a multiple of 4 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowLayout {
-    /// Channels of a row.
+    /// The number of channels of a row.
     pub inputs: usize,
-    /// How many of them, the first ones, get 16 bits; at most [`MAX_SPLIT`].
+    /// The number of outlier channels, which come first; at most [`MAX_SPLIT`].
     pub split: usize,
-    /// Channels of a group of the others.
+    /// The number of channels per group of the other channels.
     pub group: usize,
 }
 
@@ -30,21 +30,21 @@ pub struct RowLayout {
 pub struct Group {
     /// The channels in the float row.
     pub channels: Range<usize>,
-    /// The bytes in the quantised row: as many as channels (twice as many where they are split), up to a multiple of 4;
-    /// what is beyond is 0.
+    /// The bytes in the quantized row: one per channel, padded with zeros to a multiple of 4. Outlier channels have two
+    /// such halves.
     pub bytes: Range<usize>,
-    /// Whether the channels have 16 bits.
+    /// Whether these are the outlier channels, with 16 bits each.
     pub split: bool,
 }
 
 impl Group {
-    /// The bytes of the `offset`-th channel of the group in the quantised row; the same weight belongs to each.
+    /// The byte positions of the group's `offset`-th channel in the quantized row. All of them use the same weight.
     pub fn places(&self, offset: usize) -> impl Iterator<Item = usize> + use<> {
         let low = self.split.then(|| self.half().end + offset);
         std::iter::once(self.bytes.start + offset).chain(low)
     }
 
-    /// Where the high bytes are, if the group is split; else all bytes.
+    /// The high bytes of outlier channels; all bytes of other groups.
     pub(super) fn half(&self) -> Range<usize> {
         let halves = 1 + usize::from(self.split);
         self.bytes.start..self.bytes.start + self.bytes.len() / halves
@@ -52,7 +52,7 @@ impl Group {
 }
 
 impl RowLayout {
-    /// Every group, in the order of the quantised row.
+    /// All groups, in the order of the quantized row.
     pub fn groups(&self) -> Vec<Group> {
         let mut groups = Vec::with_capacity(self.group_count());
         let mut start = 0;
@@ -74,19 +74,19 @@ impl RowLayout {
         groups
     }
 
-    /// How many groups there are.
+    /// The number of groups.
     pub fn group_count(&self) -> usize {
         usize::from(self.split > 0) + (self.inputs - self.split).div_ceil(self.group)
     }
 
-    /// Bytes of a quantised row; a multiple of 4.
+    /// The length of a quantized row in bytes; a multiple of 4.
     pub fn row_bytes(&self) -> usize {
         let rest = self.inputs - self.split;
         let whole_groups = rest / self.group * self.group.next_multiple_of(QUAD);
         2 * self.split.next_multiple_of(QUAD) + whole_groups + (rest % self.group).next_multiple_of(QUAD)
     }
 
-    /// Of the packed tensors of a layer that takes such rows and has so many outputs.
+    /// The shapes of the packed tensors of a layer with this input layout and `outputs` output channels.
     pub fn packed_shapes(&self, outputs: usize) -> PackedShapes {
         let panels = outputs.div_ceil(PANEL);
         PackedShapes {
@@ -102,17 +102,16 @@ impl RowLayout {
 pub struct PackedShapes {
     /// int8 `[panels, row_bytes / 4, 32, 4]`: see [`LinearWeights::weight_index`].
     pub weights: [usize; 4],
-    /// float32 `[panels, groups, 2, 32]`: for each group and column the scale of its integers, and that scale times the
-    /// sum of the group's integers in the column (what a zero point of 1 adds).
+    /// float32 `[panels, groups, 2, 32]`: for each group and column the scale of the integers, and the zero-point term:
+    /// that scale times the sum of the group's integers in the column.
     pub scales: [usize; 4],
     /// float32 `[panels, 32]`.
     pub bias: [usize; 2],
 }
 
-/// A linear layer's weights as the kernels read them, borrowed: `y = W x + bias`.
+/// The borrowed, packed weights of a linear layer, `y = W x + bias`.
 ///
-/// For an output column `n`, its panel is `n / 32` and its place in the panel `n % 32`. Columns beyond the last output
-/// are 0.
+/// Output column `n` is column `n % 32` of panel `n / 32`. Padding columns are 0.
 #[derive(Debug, Clone, Copy)]
 pub struct LinearWeights<'a> {
     pub(super) layout: RowLayout,
@@ -122,29 +121,29 @@ pub struct LinearWeights<'a> {
     pub(super) bias: &'a [f32],
 }
 
-/// Why there is no linear layer of some tensors.
+/// Why tensors do not form a linear layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWeights {
-    /// Sums of products with so many channels may not fit their integers.
-    #[error("{split} channels of a linear layer's input are split, and at most {MAX_SPLIT} may be")]
+    /// With this many outlier channels, the integer sums could overflow.
+    #[error("a linear layer has {split} outlier channels; the maximum is {MAX_SPLIT}")]
     Split {
-        /// Channels that get 16 bits.
+        /// The number of outlier channels.
         split: usize,
     },
-    /// A tensor's length does not fit the shapes that it comes with.
-    #[error("a linear layer's {tensor} has {found} elements, and {expected} are needed")]
+    /// A tensor's length does not match its shape.
+    #[error("the {tensor} tensor of a linear layer has {found} elements; expected {expected}")]
     Length {
-        /// Which tensor.
+        /// `weights`, `scales` or `bias`.
         tensor: &'static str,
-        /// Its elements.
+        /// The number of elements in the tensor.
         found: usize,
-        /// How many its shape needs.
+        /// The number of elements in its shape.
         expected: usize,
     },
 }
 
 impl<'a> LinearWeights<'a> {
-    /// The tensors have the shapes that [`RowLayout::packed_shapes`] tells.
+    /// Checks that the tensors have the shapes of [`RowLayout::packed_shapes`].
     ///
     /// # Errors
     /// [`InvalidWeights`].
@@ -165,15 +164,17 @@ impl<'a> LinearWeights<'a> {
         Ok(Self { layout, outputs, weights, scales, bias })
     }
 
-    /// Where the integer for byte `byte` of a quantised row and for `output` lies in the packed weights.
+    /// The index of the weight for byte `byte` of a quantized row and output column `output` in the packed weights.
     pub fn weight_index(row_bytes: usize, byte: usize, output: usize) -> usize {
-        let (panel, column) = (output / PANEL, output % PANEL);
+        let panel = output / PANEL;
+        let column = output % PANEL;
         (panel * row_bytes + byte / QUAD * QUAD) * PANEL + column * QUAD + byte % QUAD
     }
 
-    /// Where the scale of `group` for `output` lies in the scales; what a zero point of 1 adds lies 32 behind.
+    /// The index of the scale for `group` and output column `output`; the zero-point term is 32 elements later.
     pub fn scale_index(groups: usize, group: usize, output: usize) -> usize {
-        let (panel, column) = (output / PANEL, output % PANEL);
+        let panel = output / PANEL;
+        let column = output % PANEL;
         (panel * groups + group) * 2 * PANEL + column
     }
 
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_begins_with_the_halves_of_its_split_channels() {
+    fn a_row_begins_with_the_high_and_low_bytes_of_its_outlier_channels() {
         let layout = RowLayout { inputs: 30, split: 6, group: 16 };
         let expected = [(0..6, 0..16), (6..22, 16..32), (22..30, 32..40)];
         let groups: Vec<_> = layout.groups().into_iter().map(|group| (group.channels, group.bytes)).collect();
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_as_long_as_its_groups_together() {
+    fn the_length_of_a_row_is_the_sum_of_its_groups() {
         for inputs in 1..70 {
             for split in 0..=inputs {
                 for group in [1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 64, 100] {
@@ -219,18 +220,21 @@ mod tests {
     }
 
     #[test]
-    fn tensors_that_do_not_fit_and_a_split_that_is_too_wide_are_told_of() {
+    fn mismatched_tensors_and_too_many_outlier_channels_are_rejected() {
         let layer = |split: usize, bias: usize| {
             let layout = RowLayout { inputs: 300, split, group: 4 };
             let shapes = layout.packed_shapes(1);
-            let (weights, scales) = (shapes.weights.iter().product(), shapes.scales.iter().product());
-            let (weights, scales, bias) = (vec![0; weights], vec![0.0; scales], vec![0.0; bias]);
+            let weights = shapes.weights.iter().product();
+            let scales = shapes.scales.iter().product();
+            let weights = vec![0; weights];
+            let scales = vec![0.0; scales];
+            let bias = vec![0.0; bias];
             LinearWeights::new(layout, 1, &weights, &scales, &bias).map(|_| ()).map_err(|error| error.to_string())
         };
         assert_eq!(layer(256, 32), Ok(()));
-        let split = "257 channels of a linear layer's input are split, and at most 256 may be";
+        let split = "a linear layer has 257 outlier channels; the maximum is 256";
         assert_eq!(layer(257, 32), Err(split.to_owned()));
-        let length = "a linear layer's bias has 31 elements, and 32 are needed";
+        let length = "the bias tensor of a linear layer has 31 elements; expected 32";
         assert_eq!(layer(256, 31), Err(length.to_owned()));
     }
 }

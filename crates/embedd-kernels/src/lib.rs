@@ -1,9 +1,9 @@
-//! The arithmetic of the native INT8 engine: a safe interface, and behind it the only unsafe code of the crate.
+//! The arithmetic of the native INT8 engine: a safe interface around the workspace's only unsafe code.
 //!
-//! Activations are float32 between kernels; a linear layer quantises its input rows itself. Texts are concatenated,
-//! not padded: `tokens` rows, and [`Offsets`] that say where each text begins. What a row becomes depends on that row
-//! (in attention: on the rows of its text) alone, computed in one order whatever the number of rows and threads: the
-//! same text gives the same bits in every batch.
+//! Activations are float32 between kernels; a linear layer quantizes its own input. Texts are concatenated, not padded:
+//! a matrix has one row per token, and [`Offsets`] mark where each text begins. A row's result depends only on that row
+//! (in attention, on the rows of its text) and is computed in the same order for any number of rows and threads, so a
+//! text gives the same bits in every batch.
 
 mod attention;
 mod cpu;
@@ -31,24 +31,24 @@ pub use memory::{PageBuffer, give_back_freed_memory};
 pub use offsets::{InvalidOffsets, Offsets};
 pub use parallel::{Parallel, Serial};
 
-/// The kernels of one instruction set that this CPU has.
+/// The kernels of one instruction set. A value of this type proves that this CPU supports the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kernels {
     set: InstructionSet,
 }
 
 impl Kernels {
-    /// Those of the fastest instruction set of this CPU.
+    /// The kernels of the fastest instruction set that this CPU supports.
     pub fn best() -> Self {
         Self { set: InstructionSet::best() }
     }
 
-    /// Those of `set`; `None` where this CPU lacks it.
+    /// The kernels of `set`, or `None` if this CPU does not support it.
     pub fn of(set: InstructionSet) -> Option<Self> {
         set.is_available().then_some(Self { set })
     }
 
-    /// Which they are.
+    /// The instruction set of these kernels.
     pub fn instruction_set(self) -> InstructionSet {
         self.set
     }

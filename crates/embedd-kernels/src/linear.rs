@@ -1,4 +1,4 @@
-//! Quantised linear layers: rows to bytes, bytes times packed weights, and what follows in the same pass.
+//! Quantized linear layers: quantize the activations, multiply them by the packed weights, apply the epilogue.
 #![allow(unsafe_code)]
 
 mod quantize;
@@ -13,34 +13,34 @@ use super::parallel::{run_each_once, share_out};
 use super::simd::{Simd, Vectorized};
 use super::{Kernels, LinearWeights, Parallel};
 
-/// Multiplications that are worth another thread: some 10 microseconds of them, a few times what handing it work costs.
+/// Multiplications that are worth another thread: about 10 microseconds, a few times the cost of handing over work.
 const WORTH_A_THREAD: usize = 2 << 20;
-/// Multiplications that take as long as one weight's way from memory.
+/// Multiplications that take as long as loading one weight from memory.
 const PRODUCTS_PER_LOAD: usize = 12;
-/// Values whose quantisation is worth another thread.
+/// Values whose quantization is worth another thread.
 const VALUES_PER_TASK: usize = 16 << 10;
-/// Rows that are not shared among tasks: a few tiles on every instruction set.
+/// The minimum number of rows per task: a few tiles on every instruction set.
 const ROWS_PER_PART: usize = 24;
-/// Tasks for each thread, where there are enough panels and rows, so that one that is late holds the others up little.
+/// Tasks per thread if there are enough panels and rows; with several, a slow thread delays the others little.
 const TASKS_PER_THREAD: usize = 4;
 
-/// What happens to `W x + bias` before it is written.
+/// The operation applied to `W x + bias`.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue<'a> {
-    /// Nothing.
+    /// No further operation.
     None,
     /// The exact GELU, `x / 2 (1 + erf(x / sqrt(2)))`, to within 1e-6.
     Gelu,
-    /// Layer normalisation of the sum with `residual`, float32 `[tokens, outputs]`.
+    /// Adds `residual` and normalizes each row.
     ResidualNorm {
-        /// The other summand.
+        /// float32 `[tokens, outputs]`.
         residual: &'a [f32],
-        /// The normalisation.
+        /// The layer normalization of the sum.
         norm: LayerNorm<'a>,
     },
 }
 
-/// Memory for quantised rows, kept between calls.
+/// Memory for quantized activations, reused between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// `[rows, row_bytes]`.
@@ -49,17 +49,17 @@ pub struct Scratch {
     factors: Vec<f32>,
 }
 
-/// A linear layer's rows, quantised.
+/// The quantized input of a linear layer.
 #[derive(Clone, Copy)]
 struct QuantizedRows<'a> {
     /// `[rows, row_bytes]`.
     bytes: &'a [u8],
     row_bytes: usize,
-    /// `[rows, groups, 2]`: the scale, and the scale times the zero point, negated.
+    /// `[rows, groups, 2]`: the scale, and minus the scale times the zero point.
     factors: &'a [f32],
 }
 
-/// What all tasks of a product share.
+/// The data that all tasks of a product share.
 struct Work<'a> {
     input: QuantizedRows<'a>,
     weights: &'a LinearWeights<'a>,
@@ -68,11 +68,11 @@ struct Work<'a> {
 }
 
 impl Kernels {
-    /// `epilogue(W x + bias)` for every row `x` of `input`, float32 `[tokens, inputs]`, to `output`, float32
+    /// Computes `epilogue(W x + bias)` for every row `x` of `input`, float32 `[tokens, inputs]`. `output` is float32
     /// `[tokens, outputs]`.
     ///
     /// # Panics
-    /// Where the slices do not have these shapes.
+    /// If a slice does not have its documented shape.
     pub fn linear(
         self,
         parallel: &dyn Parallel,
@@ -83,8 +83,8 @@ impl Kernels {
         output: &mut [f32],
     ) {
         let rows = input.len() / weights.layout.inputs;
-        assert_eq!(input.len(), rows * weights.layout.inputs, "the input is [tokens, inputs]");
-        assert_eq!(output.len(), rows * weights.outputs, "the output is [tokens, outputs]");
+        assert_eq!(input.len(), rows * weights.layout.inputs, "the input must be [tokens, inputs]");
+        assert_eq!(output.len(), rows * weights.outputs, "the output must be [tokens, outputs]");
         let groups = weights.layout.groups();
         let input = self.quantize(parallel, input, weights, &groups, scratch);
         let gelu = matches!(epilogue, Epilogue::Gelu);
@@ -104,43 +104,44 @@ impl Kernels {
     ) -> QuantizedRows<'s> {
         let inputs = weights.layout.inputs;
         let rows = input.len() / inputs;
-        let (row_bytes, row_factors) = (weights.layout.row_bytes(), 2 * groups.len());
-        let bytes = at_least(&mut scratch.bytes, rows * row_bytes);
-        let factors = at_least(&mut scratch.factors, rows * row_factors);
+        let row_bytes = weights.layout.row_bytes();
+        let row_factors = 2 * groups.len();
+        let bytes = grow_to(&mut scratch.bytes, rows * row_bytes);
+        let factors = grow_to(&mut scratch.factors, rows * row_factors);
         let rows_per_task = (VALUES_PER_TASK / inputs).max(rows.div_ceil(parallel.threads())).max(1);
         let parts = input
             .chunks(rows_per_task * inputs)
             .zip(bytes.chunks_mut(rows_per_task * row_bytes))
             .zip(factors.chunks_mut(rows_per_task * row_factors));
         share_out(parallel, parts, &|_, ((input, bytes), factors)| {
-            self.vectorize(quantize::Rows { input, inputs, groups, bytes, factors });
+            self.dispatch(quantize::Rows { input, inputs, groups, bytes, factors });
         });
         QuantizedRows { bytes: &scratch.bytes, row_bytes, factors: &scratch.factors }
     }
 
     fn multiply(self, parallel: &dyn Parallel, rows: usize, work: &Work<'_>, output: &mut [f32]) {
-        let split = Split::of(rows, work.weights, parallel.threads());
+        let partition = Partition::of(rows, work.weights, parallel.threads());
         let output = Disjoint::new(output);
-        run_each_once(parallel, split.tasks(), &|task| {
-            let (panels, rows) = split.task(task);
-            self.vectorize(Task { work, panels, panel_step: split.panel_step, rows, output: &output });
+        run_each_once(parallel, partition.tasks(), &|task| {
+            let (panels, rows) = partition.task(task);
+            self.dispatch(Task { work, panels, panel_step: partition.panel_step, rows, output: &output });
         });
     }
 }
 
-/// The first `length` elements; those that it has are kept as they are.
-fn at_least<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
+/// The first `length` elements of `memory`, which grows if it is shorter. Existing elements are not cleared.
+fn grow_to<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
     if memory.len() < length {
         memory.resize(length, T::default());
     }
     &mut memory[..length]
 }
 
-/// Some rows times some panels.
+/// The product of a range of rows with a range of panels.
 struct Task<'a> {
     work: &'a Work<'a>,
     panels: Range<usize>,
-    /// How many panels on the one is that this thread is likely to take next.
+    /// The distance to the panel that this thread is likely to take next.
     panel_step: usize,
     rows: Range<usize>,
     output: &'a Disjoint<'a, f32>,
@@ -152,17 +153,18 @@ impl Vectorized for Task<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         for panel in self.panels {
-            // SAFETY: each pair of a row and a panel is part of one task alone.
+            // SAFETY: each pair of a row and a panel belongs to exactly one task.
             unsafe { tile::panel(simd, self.work, panel, panel + self.panel_step, self.rows.clone(), self.output) };
         }
     }
 }
 
-/// How a product is split into tasks: each a panel, and where there are few of them part of the rows; or all in one.
+/// How a product is divided into tasks: one task for all of it, or one task per panel. If there are few panels, each
+/// task computes only part of the rows.
 ///
-/// Threads take neighbouring panels at the same time, so that all of them have the same number in the end, give or take
-/// one, and each knows which it is likely to take next.
-struct Split {
+/// Threads work on neighboring panels at the same time. In the end they have computed the same number of panels, give
+/// or take one, and each can predict its next panel.
+struct Partition {
     panels: usize,
     panels_per_task: usize,
     panel_step: usize,
@@ -170,7 +172,7 @@ struct Split {
     rows_per_task: usize,
 }
 
-impl Split {
+impl Partition {
     fn of(rows: usize, weights: &LinearWeights<'_>, threads: usize) -> Self {
         let panels = weights.panels();
         let products = (rows + PRODUCTS_PER_LOAD) * weights.layout.row_bytes() * weights.outputs;
@@ -192,7 +194,8 @@ impl Split {
     }
 
     fn task(&self, task: usize) -> (Range<usize>, Range<usize>) {
-        let (row_part, panel_part) = (task / self.panel_parts(), task % self.panel_parts());
+        let row_part = task / self.panel_parts();
+        let panel_part = task % self.panel_parts();
         let part = |index: usize, size: usize, all: usize| index * size..((index + 1) * size).min(all);
         (part(panel_part, self.panels_per_task, self.panels), part(row_part, self.rows_per_task, self.rows))
     }

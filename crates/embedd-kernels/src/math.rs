@@ -1,8 +1,8 @@
-//! Functions that no instruction set has, from those that all have.
+//! Functions that no instruction set provides, built from operations that all of them do.
 
 use super::simd::Simd;
 
-/// The polynomial with `coefficients`, the highest power's first, at `x`.
+/// Evaluates the polynomial with `coefficients`, highest power first, at `x`.
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: [f32; N]) -> S::F32 {
     let mut sum = s.splat(coefficients[0]);
@@ -12,30 +12,30 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::F32, coefficients: [f32; N]) 
     sum
 }
 
-/// 2^r between -1/2 and 1/2 to a relative 1.6e-8: a minimax fit of degree 6 (Lawson's iterated least squares on
-/// Chebyshev nodes, weighted by 2^-r), rounded to float32.
+/// 2^r for `r` between -1/2 and 1/2, with a relative error of 1.6e-8: a minimax fit of degree 6 (Lawson's iterated
+/// least squares on Chebyshev nodes, weighted by 2^-r), rounded to float32.
 const EXP2: [f32; 7] =
     [0.000_153_458_12, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, std::f32::consts::LN_2, 1.0];
 
-/// 2^x for `x` up to 127, to a relative 2e-7; 0 below -126, -inf included.
+/// 2^x for `x` up to 127, with a relative error of at most 2e-7; 0 below -126, including -inf.
 #[inline(always)]
 pub(super) fn exp2_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    let least = s.splat(-126.0);
-    let within = s.max(x, least);
+    let min = s.splat(-126.0);
+    let within = s.max(x, min);
     let whole = s.round(within);
     let power = s.scale_by_power(polynomial(s, s.sub(within, whole), EXP2), whole);
-    s.select_less(x, least, s.splat(0.0), power)
+    s.select_less(x, min, s.splat(0.0), power)
 }
 
 /// The sixteenth root of Q(t), the probability that a standard normal variable exceeds t, between 0 and 6.5: a fit of
-/// degree 6 that minimises the greatest error of t p(t)^16, 2.6e-7 with these float32 coefficients (Gauss-Newton steps
-/// of Lawson's iterated least squares on 8001 points against erfc in 50 digits). That a probability is approximated
-/// well by a power of a polynomial is from C. Hastings, Approximations for Digital Computers, 1955 (Abramowitz and
-/// Stegun 26.2.19 is the reciprocal of one). Behind 6.5 the polynomial falls for ever.
+/// degree 6 that minimizes the maximum error of t p(t)^16, which is 2.6e-7 with these float32 coefficients
+/// (Gauss-Newton steps of Lawson's iterated least squares on 8001 points against erfc in 50 digits). Approximating this
+/// probability by a power of a polynomial follows C. Hastings, Approximations for Digital Computers, 1955 (Abramowitz
+/// and Stegun 26.2.19 is the reciprocal of one). Beyond 6.5 the polynomial keeps decreasing.
 const ROOT_OF_TAIL: [f32; 7] =
     [-1.175_903_8e-6, -3.521_891_3e-5, 6.584_028_6e-4, -1.344_010_7e-3, -1.780_595_6e-2, -4.776_729_6e-2, 9.576_044e-1];
 
-/// The exact GELU, `x / 2 (1 + erf(x / sqrt(2)))`, of finite numbers, to within 1e-6: `max(x, 0) - |x| Q(|x|)`.
+/// The exact GELU, `x / 2 (1 + erf(x / sqrt(2)))`, of finite numbers to within 1e-6, as `max(x, 0) - |x| Q(|x|)`.
 #[inline(always)]
 pub(super) fn gelu_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let zero = s.splat(0.0);

@@ -1,7 +1,7 @@
-//! Memory for packed weights.
+//! Page-aligned memory for packed weights.
 #![allow(
     unsafe_code,
-    reason = "the system is asked for pages itself: no allocator hands out huge ones, or gives all of its own back"
+    reason = "pages are mapped directly: allocators neither hand out huge pages nor return all their memory"
 )]
 
 use std::fmt;
@@ -9,34 +9,34 @@ use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// The size of a huge page, and a multiple of every ordinary one.
+/// The size of a huge page, and a multiple of every regular page size.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Bytes that begin at a multiple of 2 MiB, zero at first. On Linux the system is asked to back them with huge pages:
-/// a pass over all weights of a model then needs some fifty address translations instead of thirty thousand.
+/// A zero-initialized byte buffer, aligned to 2 MiB. On Linux it asks for huge pages: a pass over all weights of a
+/// model then needs about fifty address translations instead of thirty thousand.
 pub struct PageBuffer {
     start: NonNull<u8>,
     length: usize,
-    /// What was mapped; `start` lies in its first 2 MiB.
+    /// The whole mapping; `start` is within its first 2 MiB.
     mapping: NonNull<libc::c_void>,
     mapped: usize,
 }
 
-// SAFETY: the buffer owns its mapping, which is bound to no thread.
+// SAFETY: the buffer owns its mapping, which is not tied to a thread.
 unsafe impl Send for PageBuffer {}
-// SAFETY: a shared buffer gives out shared slices only.
+// SAFETY: a shared buffer hands out only shared slices.
 unsafe impl Sync for PageBuffer {}
 
 impl PageBuffer {
-    /// So many bytes, all zero. Pages take memory once they are touched.
+    /// Maps `length` zero bytes. A page uses physical memory only once it is accessed.
     ///
     /// # Errors
-    /// What the system says where it has no room for them.
+    /// The operating system's error if it cannot map that much memory.
     pub fn zeroed(length: usize) -> io::Result<Self> {
-        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, format!("{length} bytes are too many"));
+        let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, format!("cannot allocate {length} bytes"));
         let whole = length.max(1).checked_next_multiple_of(HUGE_PAGE).ok_or_else(too_large)?;
         let mapped = whole.checked_add(HUGE_PAGE).ok_or_else(too_large)?;
-        // SAFETY: a private anonymous mapping at an address of the system's choice touches no other memory.
+        // SAFETY: a private anonymous mapping at an address chosen by the system affects no other memory.
         let mapping = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -60,10 +60,10 @@ impl PageBuffer {
         Ok(buffer)
     }
 
-    /// The system may be set not to give any: then the pages are ordinary ones.
+    /// Best effort: if huge pages are disabled, the pages stay regular ones.
     #[cfg(target_os = "linux")]
     fn ask_for_huge_pages(&self, whole: usize) {
-        // SAFETY: the range is part of the buffer's own mapping; the advice does not change what it holds.
+        // SAFETY: the range is part of the buffer's own mapping; the advice does not change its contents.
         unsafe { libc::madvise(self.start.cast().as_ptr(), whole, libc::MADV_HUGEPAGE) };
     }
 }
@@ -72,14 +72,14 @@ impl Deref for PageBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `length` mapped, initialised bytes, which nothing changes while the buffer is borrowed.
+        // SAFETY: `start` points to `length` mapped, initialized bytes, and nothing changes them during the borrow.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
     }
 }
 
 impl DerefMut for PageBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: `length` mapped, initialised bytes, which this borrow alone reaches.
+        // SAFETY: `start` points to `length` mapped, initialized bytes, and only this borrow can access them.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }
 }
@@ -98,16 +98,16 @@ impl fmt::Debug for PageBuffer {
 
 impl Drop for PageBuffer {
     fn drop(&mut self) {
-        // SAFETY: the whole mapping is the buffer's own, and no slice of it outlives the buffer.
+        // SAFETY: the buffer owns the whole mapping, and no slice of it outlives the buffer.
         unsafe { libc::munmap(self.mapping.as_ptr(), self.mapped) };
     }
 }
 
-/// Gives memory that was freed back to the system, where the allocator would keep it: worth it after a model has been
-/// loaded, or has ended, which leaves tens of MiB free in pieces.
+/// Returns freed memory to the operating system if the allocator would keep it. Worth calling after loading or dropping
+/// a model, which leaves tens of MiB of fragmented free memory.
 pub fn give_back_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it takes nothing that is allocated, and glibc allows it at any time from any thread.
+    // SAFETY: it releases only free memory, and glibc allows calling it at any time from any thread.
     unsafe {
         libc::malloc_trim(0);
     }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no pages")]
-    fn a_buffer_is_aligned_zero_and_as_long_as_asked() {
+    fn a_buffer_is_aligned_zeroed_and_of_the_requested_length() {
         for length in [0, 1, 4096, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1] {
             let mut buffer = PageBuffer::zeroed(length).expect("memory");
             assert_eq!(buffer.len(), length);
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no pages")]
-    fn more_than_there_can_be_is_an_error() {
+    fn an_impossible_length_is_an_error() {
         assert!(PageBuffer::zeroed(usize::MAX).is_err());
         assert!(PageBuffer::zeroed(usize::MAX / 2).is_err());
     }

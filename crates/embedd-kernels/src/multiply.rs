@@ -1,25 +1,25 @@
 //! float32 matrix products for attention, whose factors are too small and too short-lived for a library's packing.
 //!
-//! The right-hand matrix lies in panels: [`panel_vectors`] vectors of columns side by side for every row, panel after
-//! panel; the last panel may have fewer vectors. Every element of a product is summed in the order of the rows of the
-//! right-hand matrix, whatever tile it falls into.
+//! The right-hand matrix is packed into panels. A panel holds [`panel_vectors`] adjacent vectors of columns for every
+//! row; the last panel may hold fewer. Each element of a product is summed in the row order of the right-hand matrix,
+//! whichever tile computes it.
 
 use super::simd::Simd;
 
-/// Rows of the left-hand matrix that are multiplied at once.
+/// Rows of the left-hand matrix per tile.
 pub(super) const TILE_ROWS: usize = 6;
 
-/// Vectors of a panel: with 6 rows they fill three quarters of the registers with sums.
+/// Vectors per panel. With 6 rows per tile, the sums fill three quarters of the registers.
 pub(super) const fn panel_vectors<S: Simd>() -> usize {
     S::REGISTERS / 8
 }
 
-/// `columns`, up to whole vectors.
+/// `columns`, rounded up to whole vectors.
 pub(super) const fn padded<S: Simd>(columns: usize) -> usize {
     columns.next_multiple_of(S::LANES)
 }
 
-/// Where the panel of a column begins and how many floats wide it is, for a matrix of `rows` by `columns`.
+/// The start of a column's panel and the panel's width in floats, for a matrix of `rows` by `columns`.
 #[inline(always)]
 fn panel_of<S: Simd>(column: usize, rows: usize, columns: usize) -> (usize, usize) {
     let width = panel_vectors::<S>() * S::LANES;
@@ -27,7 +27,7 @@ fn panel_of<S: Simd>(column: usize, rows: usize, columns: usize) -> (usize, usiz
     (first * rows, width.min(padded::<S>(columns) - first))
 }
 
-/// The rows of a matrix, of which each begins `stride` floats behind the one before.
+/// A matrix whose consecutive rows begin `stride` floats apart.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) values: &'a [f32],
@@ -49,7 +49,7 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Packs `matrix` as it is; columns beyond the last are 0. `panels` has `rows padded(columns)` floats.
+/// Packs `matrix`; padding columns are 0. `panels` has `rows * padded(columns)` floats.
 #[inline(always)]
 pub(super) fn pack<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
     for column in (0..matrix.columns).step_by(S::LANES) {
@@ -62,8 +62,8 @@ pub(super) fn pack<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
     }
 }
 
-/// Packs `matrix` transposed: its rows become columns; those beyond the last are 0. `panels` has
-/// `columns padded(rows)` floats, counted in `matrix`.
+/// Packs the transpose of `matrix`: its rows become columns; padding columns are 0. `panels` has
+/// `columns * padded(rows)` floats, in terms of the rows and columns of `matrix`.
 #[inline(always)]
 pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
     const SQUARE: usize = 8;
@@ -73,7 +73,7 @@ pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32
         let (start, width) = panel_of::<S>(first, depth, matrix.count);
         let within = first % (panel_vectors::<S>() * S::LANES);
         let panel = &mut panels[start..][..depth * width];
-        // A square must not reach beyond its panel, nor beyond the channels.
+        // A square must not extend past its panel or past the last channel.
         let whole = if within + SQUARE <= width { depth / SQUARE * SQUARE } else { 0 };
         for channel in (0..whole).step_by(SQUARE) {
             let mut from = [&zeros[..]; SQUARE];
@@ -93,8 +93,8 @@ pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32
     }
 }
 
-/// `left` times the matrix of `columns` columns packed in `panels`: up to [`TILE_ROWS`] rows, to rows of
-/// `padded(columns)` floats.
+/// Multiplies `left`, of at most [`TILE_ROWS`] rows, by the matrix of `columns` columns packed in `panels`. Each row of
+/// `out` has `padded(columns)` floats.
 #[inline(always)]
 pub(super) fn multiply<S: Simd>(s: S, left: Rows<'_>, panels: &[f32], columns: usize, out: &mut [f32]) {
     match left.count {

@@ -1,21 +1,21 @@
-//! Which rows are a text's.
+//! The rows of each text in a concatenated batch.
 
 use std::ops::Range;
 
-/// Where each text begins among the concatenated tokens, and where the last one ends.
+/// The start of each text among the concatenated tokens, and the end of the last text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offsets(Box<[usize]>);
 
-/// Numbers that are no offsets.
+/// The numbers are not valid offsets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("text offsets must begin with 0, ascend, and end with the number of tokens, {tokens}")]
+#[error("text offsets must start at 0, strictly increase, and end at the number of tokens ({tokens})")]
 pub struct InvalidOffsets {
-    /// The tokens that there are.
+    /// The number of tokens in the batch.
     pub tokens: usize,
 }
 
 impl Offsets {
-    /// Checks `offsets`, one more than there are texts, for `tokens` tokens. Every text has at least one token.
+    /// Validates the `texts + 1` offsets of a batch of `tokens` tokens. Every text must have at least one token.
     ///
     /// # Errors
     /// [`InvalidOffsets`].
@@ -28,12 +28,12 @@ impl Offsets {
         Ok(Self(offsets.iter().map(|&offset| offset as usize).collect()))
     }
 
-    /// The rows of each text.
+    /// The range of rows of each text.
     pub fn texts(&self) -> impl ExactSizeIterator<Item = Range<usize>> + '_ {
         self.0.windows(2).map(|pair| pair[0]..pair[1])
     }
 
-    /// All tokens.
+    /// The number of tokens in all texts.
     pub fn tokens(&self) -> usize {
         self.0.last().copied().unwrap_or(0)
     }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_ascend_from_zero_to_the_number_of_tokens() {
+    fn offsets_increase_from_zero_to_the_number_of_tokens() {
         let offsets = Offsets::new(&[0, 3, 4], 4).expect("offsets");
         assert_eq!(offsets.texts().collect::<Vec<_>>(), [0..3, 3..4]);
         for wrong in [&[0, 3, 3, 4][..], &[1, 4], &[0, 5], &[0], &[], &[0, 5, 4], &[0, -1, 4]] {

@@ -1,31 +1,31 @@
-//! How kernels share their work among threads without knowing whose threads they are.
+//! How kernels divide work among threads that somebody else owns.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Threads that run a kernel's tasks.
+/// A thread pool that runs a kernel's tasks.
 pub trait Parallel {
-    /// How many run at once, the caller included; at least 1.
+    /// The number of threads, including the caller; at least 1.
     fn threads(&self) -> usize;
 
-    /// Calls `task` once with every number below `count`, from any thread and in any order, and returns when all are
-    /// done.
+    /// Calls `task` exactly once for every number below `count`, on any thread and in any order, and returns when all
+    /// calls have finished.
     fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync));
 }
 
-/// [`Parallel::run`] for tasks that may write to the same memory if one is run twice: that panics, whatever `parallel`
-/// is, before the task begins.
+/// [`Parallel::run`] for tasks whose memory safety depends on running only once. A second run of a task panics before
+/// it begins, even if `parallel` is faulty.
 pub(super) fn run_each_once(parallel: &dyn Parallel, count: usize, task: &(dyn Fn(usize) + Sync)) {
     let claimed: Vec<AtomicBool> = (0..count).map(|_| AtomicBool::new(false)).collect();
     parallel.run(count, &|number| {
-        assert!(!claimed[number].swap(true, Ordering::Relaxed), "task {number} was run twice");
+        assert!(!claimed[number].swap(true, Ordering::Relaxed), "task {number} ran twice");
         task(number);
     });
 }
 
-/// Calls `work` once with the number of each of `parts` and the part itself, in any order; on the calling thread where
-/// there is one part or one thread. Whatever `parallel` is, no part is ever in two threads: a task that is run twice
-/// panics before its work begins.
+/// Calls `work` once for each of `parts`, with its number, in any order. If there is only one part or one thread, the
+/// calling thread does all the work. Each part is given to one thread only: if a faulty `parallel` runs a task twice,
+/// the second run panics before its work begins.
 pub(super) fn share_out<P: Send>(
     parallel: &dyn Parallel,
     parts: impl ExactSizeIterator<Item = P>,
@@ -34,16 +34,16 @@ pub(super) fn share_out<P: Send>(
     if parts.len() == 1 || parallel.threads() == 1 {
         return parts.enumerate().for_each(|(number, part)| work(number, part));
     }
-    // A lock for each part costs nanoseconds.
+    // A lock per part costs nanoseconds.
     let parts: Vec<_> = parts.map(|part| Mutex::new(Some(part))).collect();
     parallel.run(parts.len(), &|number| {
         let part = parts[number].lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(part) = part else { panic!("task {number} was run twice") };
+        let Some(part) = part else { panic!("task {number} ran twice") };
         work(number, part);
     });
 }
 
-/// The calling thread alone.
+/// Runs all tasks on the calling thread.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Serial;
 
@@ -77,19 +77,19 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "task 0 was run twice")]
-    fn a_task_that_is_run_twice_panics() {
+    #[should_panic(expected = "task 0 ran twice")]
+    fn running_a_task_twice_panics() {
         run_each_once(&Faulty, 2, &|_| {});
     }
 
     #[test]
-    #[should_panic(expected = "task 0 was run twice")]
-    fn a_part_that_is_asked_for_twice_panics() {
+    #[should_panic(expected = "task 0 ran twice")]
+    fn taking_a_part_twice_panics() {
         share_out(&Faulty, [1, 2].iter_mut(), &|_, _| {});
     }
 
     #[test]
-    fn every_part_is_worked_on_once_with_its_number_by_any_number_of_threads() {
+    fn every_part_is_processed_once_with_its_number_for_any_number_of_threads() {
         for threads in [1, 2, 5] {
             for count in [0, 1, 2, 7, 30] {
                 let mut parts = vec![100; count];

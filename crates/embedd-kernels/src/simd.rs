@@ -1,21 +1,21 @@
-//! Vectors of floats, so that a kernel is written once and compiled for every instruction set.
+//! Vectors of floats: a kernel is written once and compiled for every instruction set.
 //!
-//! A token (a value of a type that is [`Simd`]) is the proof that this CPU has its instruction set: it is made from
-//! [`Kernels`], which exist for available sets only. [`Kernels::vectorize`] runs [`Vectorized`] work with the right
-//! token inside a function that is compiled for the set. Everything that takes a token and runs in a loop is
-//! `#[inline(always)]`: what is not inlined into that function is compiled without the set's instructions. For the same
-//! reason kernels have no closures around vectors: those cannot be marked so.
+//! A token (a value of a type that implements [`Simd`]) proves that this CPU supports the token's instruction set: it
+//! is made from [`Kernels`], which exist only for available sets. [`Kernels::dispatch`] runs [`Vectorized`] work with
+//! the matching token inside a function that is compiled for the set. Every function that takes a token and runs in a
+//! loop is `#[inline(always)]`: code that is not inlined into that function is compiled without the set's instructions.
+//! Kernels do not use closures around vectors for the same reason: a closure cannot be marked `#[inline(always)]`.
 
 use super::Kernels;
 use super::layout::{PANEL, QUAD};
 
-/// A safe method by intrinsics that touch no memory, for a token.
+/// Defines safe token methods from intrinsics that access no memory.
 #[cfg(target_arch = "x86_64")]
 macro_rules! pure {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $output:ty = $body:expr;)*) => {$(
         #[inline(always)]
         fn $name(self, $($argument: $type),*) -> $output {
-            // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+            // SAFETY: the token proves that this CPU supports the instructions; they access no memory.
             unsafe { $body }
         }
     )*};
@@ -29,50 +29,51 @@ pub(super) mod plain;
 #[cfg(test)]
 mod tests;
 
-/// What kernels ask of an instruction set. Lane by lane, and in IEEE 754's arithmetic, where nothing else is said.
+/// The operations that kernels need from an instruction set. Unless stated otherwise, they work lane by lane and follow
+/// IEEE 754.
 pub(super) trait Simd: Copy {
     /// A vector of float32.
     type F32: Copy;
 
-    /// Floats of a vector.
+    /// Floats per vector.
     const LANES: usize;
 
-    /// Vectors that the CPU holds in registers.
+    /// The number of vector registers.
     const REGISTERS: usize;
 
     fn splat(self, value: f32) -> Self::F32;
 
-    /// The first lanes of `values`; panics where it has fewer.
+    /// Loads the first `LANES` of `values`; panics if there are fewer.
     fn load(self, values: &[f32]) -> Self::F32;
 
-    /// The first lanes of `values`; 0 in the lanes that it has not.
+    /// Loads up to `LANES` of `values`; missing lanes are 0.
     fn load_first(self, values: &[f32]) -> Self::F32;
 
-    /// As [`Simd::load`], from integers.
+    /// Like [`Simd::load`], from integers.
     fn load_bytes(self, values: &[i8]) -> Self::F32;
 
-    /// As [`Simd::load_first`], from integers.
+    /// Like [`Simd::load_first`], from integers.
     fn load_bytes_first(self, values: &[i8]) -> Self::F32;
 
-    /// To the first elements of `to`; panics where it has fewer than there are lanes.
+    /// Stores all lanes at the start of `to`; panics if `to` is shorter than a vector.
     fn store(self, to: &mut [f32], vector: Self::F32);
 
-    /// To the elements of `to`, but not to more than there are lanes.
+    /// Stores the first `to.len()` lanes, or all of them if `to` is longer than a vector.
     fn store_first(self, to: &mut [f32], vector: Self::F32);
 
-    /// [`Simd::load_first`], quickly where there are enough values: for loops that end in a part of a vector.
+    /// [`Simd::load_first`] with a fast path for whole vectors, for loops whose last vector may be partial.
     #[inline(always)]
     fn load_part(self, values: &[f32]) -> Self::F32 {
         if values.len() < Self::LANES { self.load_first(values) } else { self.load(values) }
     }
 
-    /// [`Simd::store_first`], quickly where there is enough room.
+    /// [`Simd::store_first`] with a fast path for whole vectors.
     #[inline(always)]
     fn store_part(self, to: &mut [f32], vector: Self::F32) {
         if to.len() < Self::LANES { self.store_first(to, vector) } else { self.store(to, vector) }
     }
 
-    /// The first `count` lanes of `vector`, and `others` in the lanes behind.
+    /// The first `count` lanes of `vector`, followed by the remaining lanes of `others`.
     fn first_or(self, vector: Self::F32, count: usize, others: Self::F32) -> Self::F32;
 
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -83,54 +84,54 @@ pub(super) trait Simd: Copy {
 
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
-    /// `a b + c`: rounded once where the set has an instruction for it, else twice.
+    /// `a * b + c`: rounded once if the set has a fused instruction, twice otherwise.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
 
-    /// The greater; `b` where one of them is no number.
+    /// The larger value; `b` if either is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
-    /// The smaller; `b` where one of them is no number.
+    /// The smaller value; `b` if either is NaN.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
     fn abs(self, a: Self::F32) -> Self::F32;
 
-    /// To the nearest integer, ties to even. Defined between -2^22 and 2^22.
+    /// Rounds to the nearest integer, ties to even. Defined between -2^22 and 2^22.
     fn round(self, a: Self::F32) -> Self::F32;
 
-    /// `a 2^n` for an integer `n` between -126 and 127.
+    /// `a * 2^n` for an integer `n` between -126 and 127.
     fn scale_by_power(self, a: Self::F32, n: Self::F32) -> Self::F32;
 
-    /// `yes` where `a < b`, else `no`.
+    /// `yes` where `a < b`, `no` elsewhere.
     fn select_less(self, a: Self::F32, b: Self::F32, yes: Self::F32, no: Self::F32) -> Self::F32;
 
-    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats behind
-    /// each other; panics where there are not 8 of each.
+    /// Float `c` of row `r` of `from` becomes float `r` of row `c` of `to`, whose rows begin `stride` floats apart;
+    /// panics if a slice is too short for 8 rows of 8 floats.
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize);
 
-    /// The sum of all lanes: halves added, then halves of those, and so on.
+    /// The sum of all lanes: the two halves are added, then the halves of that sum, and so on.
     fn sum(self, a: Self::F32) -> f32;
 
-    /// The greatest lane.
-    fn greatest(self, a: Self::F32) -> f32;
+    /// The largest lane.
+    fn max_lane(self, a: Self::F32) -> f32;
 
-    /// As [`Simd::store`], to bytes: every lane an integer from 0 to 255.
+    /// Like [`Simd::store`], to bytes. Every lane must hold an integer from 0 to 255.
     fn store_bytes(self, to: &mut [u8], vector: Self::F32);
 
-    /// As [`Simd::store_first`], to bytes.
+    /// Like [`Simd::store_first`], to bytes. Every lane must hold an integer from 0 to 255.
     fn store_bytes_first(self, to: &mut [u8], vector: Self::F32);
 
-    /// Asks for the memory of `to`, of which two vectors will be written.
+    /// Prefetches `to` for writing; two vectors will be stored there.
     fn prepare_store(self, to: &mut [f32]);
 
-    /// Rows that [`Simd::byte_products`] takes at most.
+    /// The maximum number of rows for [`Simd::byte_products`].
     const PRODUCT_ROWS: usize;
 
-    /// For each of `ROWS` rows of bytes and of two vectors of columns of weights: the sum of `4 quads` products, exact
-    /// as an integer, then as a float. Row `r` begins `r stride` bytes on; the weights of the columns for quad `q`, four
-    /// for each, begin at `weights[128 q]`. Products of the first `high_quads` quads count 256 times.
-    /// Meanwhile what lies `ahead` is asked for from memory.
+    /// The sums of `4 * quads` products for each of `ROWS` rows of bytes and each column in two vectors of weights. A
+    /// sum is exact as an integer, then converted to a float. Row `r` begins at `bytes[r * stride]`; the weights of
+    /// quad `q`, four per column, begin at `weights[128 * q]`. Products of the first `high_quads` quads are multiplied
+    /// by 256. Meanwhile, `ahead` is prefetched.
     ///
-    /// Panics where the slices are shorter than that.
+    /// Panics if a slice is too short.
     fn byte_products<const ROWS: usize>(
         self,
         bytes: &[u8],
@@ -142,15 +143,15 @@ pub(super) trait Simd: Copy {
     ) -> [[Self::F32; 2]; ROWS];
 }
 
-/// What is wanted next.
+/// Weights to prefetch for the next panel.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead<'a> {
     pub(super) bytes: &'a [i8],
-    /// Bytes that are asked for with each quad: 0, 64 or 128.
+    /// Bytes to prefetch per quad: 0, 64 or 128.
     pub(super) step: usize,
 }
 
-/// Whether the slices reach as far as [`Simd::byte_products`] reads.
+/// Whether all reads of [`Simd::byte_products`] are within the slices.
 #[inline(always)]
 fn products_are_within<S: Simd, const ROWS: usize>(bytes: &[u8], stride: usize, weights: &[i8], quads: usize) -> bool {
     let last_row = stride.saturating_mul(ROWS - 1);
@@ -159,7 +160,7 @@ fn products_are_within<S: Simd, const ROWS: usize>(bytes: &[u8], stride: usize, 
         && weights.len() >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * S::LANES * QUAD)
 }
 
-/// Work that is written once for every instruction set.
+/// Work that is written once and compiled for every instruction set.
 pub(super) trait Vectorized {
     type Output;
 
@@ -168,16 +169,16 @@ pub(super) trait Vectorized {
 }
 
 impl Kernels {
-    /// Runs `work` compiled for these kernels' instruction set.
+    /// Runs `work`, compiled for the instruction set of these kernels.
     #[inline]
-    pub(super) fn vectorize<W: Vectorized>(self, work: W) -> W::Output {
+    pub(super) fn dispatch<W: Vectorized>(self, work: W) -> W::Output {
         #[cfg(target_arch = "x86_64")]
         {
             if let Some(token) = avx512::Avx512::new(self) {
-                return token.vectorize(work);
+                return token.dispatch(work);
             }
             if let Some(token) = avx2::Avx2::new(self) {
-                return token.vectorize(work);
+                return token.dispatch(work);
             }
         }
         work.run(plain::Plain)

@@ -1,4 +1,4 @@
-//! What the kernels' tests share.
+//! Shared by the tests of the kernels.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
@@ -8,36 +8,37 @@ use super::math::gelu_vector;
 use super::simd::{Simd, Vectorized};
 use super::{InstructionSet, Kernels, Parallel};
 
-/// Calls `test` with the kernels of every instruction set that this CPU has, and says loudly which it lacks; panics
-/// where the system says that the CPU has one of those.
+/// Calls `test` with the kernels of every instruction set that this CPU supports, and reports the others as not tested.
+/// Panics if the operating system reports that the CPU supports one of those.
 pub(super) fn every_available(mut test: impl FnMut(Kernels)) {
     for set in InstructionSet::ALL {
         match Kernels::of(set) {
             Some(kernels) => test(kernels),
             None => {
-                assert_ne!(told_by_system(set), Some(true), "{set} is not tested, and this CPU has it");
-                not_tested(format_args!("this CPU has no {set}"));
+                assert_ne!(reported_by_os(set), Some(true), "{set} is not tested although this CPU supports it");
+                not_tested(format_args!("this CPU does not support {set}"));
             }
         }
     }
 }
 
-/// Reports what this machine cannot test: on stderr, and in the file that `TEST_SKIPS` names, because libtest hides the
-/// output of tests that pass. `.ci/run` prints the file at its end.
+/// Reports a skipped test on stderr and in the file named by `TEST_SKIPS`, because libtest hides the output of passing
+/// tests. `.ci/run` prints the file at the end.
 fn not_tested(reason: impl Display) {
     eprintln!("NOT TESTED: {reason}");
     if let Some(path) = std::env::var_os("TEST_SKIPS") {
         // libtest names threads after their tests.
         let thread = std::thread::current();
         let line = format!("{reason}\t{}\n", thread.name().unwrap_or("?"));
-        let mut file = OpenOptions::new().append(true).create(true).open(path).expect("TEST_SKIPS names a file");
-        // In one write, because other tests and processes append to the same file.
-        file.write_all(line.as_bytes()).expect("the skip is recorded");
+        let mut file =
+            OpenOptions::new().append(true).create(true).open(path).expect("TEST_SKIPS must name a writable file");
+        // A single write, because other tests and processes append to the same file.
+        file.write_all(line.as_bytes()).expect("write to TEST_SKIPS");
     }
 }
 
-/// Whether the system says that this CPU has an instruction set; `None` where it does not tell.
-fn told_by_system(set: InstructionSet) -> Option<bool> {
+/// Whether the operating system reports that this CPU supports `set`; `None` if it does not report features.
+fn reported_by_os(set: InstructionSet) -> Option<bool> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         return None;
     }
@@ -47,20 +48,20 @@ fn told_by_system(set: InstructionSet) -> Option<bool> {
 }
 
 #[test]
-fn what_is_detected_is_what_the_system_tells() {
+fn detected_features_match_the_operating_system() {
     for set in InstructionSet::ALL {
-        if let Some(told) = told_by_system(set) {
-            assert_eq!(set.is_available(), told, "{set}");
+        if let Some(reported) = reported_by_os(set) {
+            assert_eq!(set.is_available(), reported, "{set}");
         }
     }
 }
 
-/// `release` in a release build, `debugging` in others, where kernels take a hundred times as long.
-pub(super) fn by_build(release: usize, debugging: usize) -> usize {
-    if cfg!(debug_assertions) { debugging } else { release }
+/// `release` in release builds, `debug` in other builds, where kernels take a hundred times as long.
+pub(super) fn by_build(release: usize, debug: usize) -> usize {
+    if cfg!(debug_assertions) { debug } else { release }
 }
 
-/// Numbers that look random and are the same in every run.
+/// Pseudo-random numbers that are the same in every run.
 #[derive(Debug, Clone)]
 pub(super) struct Numbers(u64);
 
@@ -77,7 +78,7 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    /// One of the numbers below `end`.
+    /// A number below `end`.
     pub(super) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -103,10 +104,10 @@ impl Vectorized for Gelu<'_> {
 
 /// The kernels' GELU, in place.
 pub(super) fn gelu(kernels: Kernels, values: &mut [f32]) {
-    kernels.vectorize(Gelu(values));
+    kernels.dispatch(Gelu(values));
 }
 
-/// Threads of its own for every call, which take the tasks in a shuffled order.
+/// Starts threads for every call, which run the tasks in shuffled order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shuffled {
     pub(super) threads: usize,

@@ -1,22 +1,22 @@
-//! The load generator's own CPU time: a load generator that is short of it measures itself.
+//! The load generator's own CPU time. If it runs short of CPU, it measures itself instead of the server.
 
 use std::time::{Duration, Instant};
 
 use embedd_common::process::cpu_time;
 
-/// Reading the clock is cheap, and cheaper if it is rare.
+/// The shortest time between two readings of the clock, which is a system call.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// CPU time between the first tick and the last.
+/// Measures the CPU time between the first tick and the last.
 #[derive(Debug, Default)]
-pub(super) struct CpuClock {
+pub(crate) struct CpuClock {
     first: Option<(Instant, Duration)>,
     last: Option<(Instant, Duration)>,
 }
 
 impl CpuClock {
-    /// Reads the clock, unless it was read just now.
-    pub(super) fn tick(&mut self, now: Instant) {
+    /// Reads the clock, unless it was read recently.
+    pub(crate) fn tick(&mut self, now: Instant) {
         if self.last.is_some_and(|(at, _)| now.saturating_duration_since(at) < INTERVAL) {
             return;
         }
@@ -24,8 +24,8 @@ impl CpuClock {
         self.first = self.first.or(self.last);
     }
 
-    /// CPU time by wall time.
-    pub(super) fn share(&self) -> Option<f64> {
+    /// CPU time divided by wall time.
+    pub(crate) fn share(&self) -> Option<f64> {
         let ((first, before), (last, after)) = self.first.zip(self.last)?;
         let wall = last.saturating_duration_since(first);
         (wall >= INTERVAL).then(|| after.saturating_sub(before).as_secs_f64() / wall.as_secs_f64())

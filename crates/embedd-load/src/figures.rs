@@ -1,4 +1,4 @@
-//! What a load test found, as it is written and shown.
+//! The results of a load test, as they are written to files.
 
 use std::collections::BTreeMap;
 
@@ -6,31 +6,31 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Lengths, Step};
 
-/// The layout of the JSON that this version writes.
+/// The version of the JSON format.
 pub const SCHEMA: u32 = 1;
 
-/// What a load test found.
+/// The results of a load test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// [`SCHEMA`] of the version that wrote it.
+    /// The [`SCHEMA`] that it was written with.
     pub schema: u32,
-    /// What was called.
+    /// The server that was tested.
     pub server: Server,
-    /// What called it, where and when.
+    /// The load generator, its machine and the time.
     pub client: Client,
-    /// What was asked for.
+    /// The parameters of the test.
     pub settings: Settings,
-    /// What was measured, in the order of the steps.
+    /// The measurements of each step, in order.
     pub steps: Vec<StepFigures>,
-    /// It was stopped before its end; the last step is shorter than the others.
+    /// Whether the test was interrupted, so that the last step is shorter than the others.
     pub interrupted: bool,
 }
 
-/// The server, as it describes itself.
+/// The server, as described by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in GetModelResponse")]
 pub struct Server {
-    /// As it was given.
+    /// The address given on the command line.
     pub address: String,
     pub model: String,
     pub engine: String,
@@ -45,47 +45,47 @@ pub struct Server {
 /// The machine of the load generator.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Client {
-    /// Version of embedd.
+    /// The version of embedd.
     pub version: String,
-    /// The CPU's name, as far as it is known.
+    /// The name of the CPU, if known.
     pub cpu: String,
-    /// CPUs that the process may use.
+    /// The number of CPUs available to the process.
     pub cpus: usize,
     /// The operating system and the architecture.
     pub os: String,
-    /// When, in UTC.
+    /// The start of the test, in UTC.
     pub date: String,
 }
 
-/// What was asked for.
+/// The parameters of a test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Measured seconds of a step.
+    /// Seconds measured in each step.
     pub duration_s: f64,
-    /// Seconds before that.
+    /// Seconds before the measurement.
     pub warm_up_s: f64,
-    /// Texts of a request.
+    /// Texts per request.
     pub texts_per_request: usize,
-    /// Tokens of a text; none where texts were given.
+    /// Tokens per text; `None` if the texts were given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Lengths>,
-    /// Texts that were drawn from; none: every text was another one.
+    /// The number of distinct texts; `None` if every text was different.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distinct: Option<usize>,
-    /// Whether the server was told to compute what its cache has.
+    /// Whether the server bypassed its cache.
     pub skip_cache: bool,
     /// The deadline of a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<f64>,
     /// `float` or `bytes`.
     pub encoding: String,
-    /// Whether embeddings were compared with those of texts alone.
+    /// Whether each embedding was compared with that of its text alone.
     pub verify: bool,
-    /// Of texts and arrivals.
+    /// The seed of texts and arrivals.
     pub seed: u64,
 }
 
-/// What was measured of a step.
+/// The measurements of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepFigures {
     /// The load.
@@ -93,48 +93,49 @@ pub struct StepFigures {
     pub step: Step,
     /// HTTP/2 connections.
     pub connections: usize,
-    /// How long it was measured.
+    /// The measured time.
     pub seconds: f64,
-    /// Requests that were answered with embeddings.
+    /// Successful requests.
     pub requests: u64,
-    /// Their texts.
+    /// Texts of successful requests.
     pub texts: u64,
-    /// The texts' tokens, as the replies tell.
+    /// Tokens of those texts, as reported by the server.
     pub tokens: u64,
-    /// `requests` a second.
+    /// `requests` per second.
     pub requests_per_s: f64,
-    /// `texts` a second.
+    /// `texts` per second.
     pub texts_per_s: f64,
-    /// `tokens` a second.
+    /// `tokens` per second.
     pub tokens_per_s: f64,
-    /// Of `requests`: in a closed loop from sending, in an open one from when sending was due, to the decoded reply.
+    /// Latency of successful requests, up to the decoded reply: in a closed loop since the request was sent, in an open
+    /// loop since it was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
-    /// Of requests that got RESOURCE_EXHAUSTED.
+    /// Latency of requests that failed with RESOURCE_EXHAUSTED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Latency>,
-    /// Requests by gRPC code.
+    /// The number of requests by gRPC code.
     pub codes: BTreeMap<String, u64>,
-    /// What the first reply of each code but OK said.
+    /// The message of the first reply with each code except OK.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub messages: BTreeMap<String, String>,
-    /// Requests of an open loop that were not sent because too many were without a reply.
+    /// Requests of an open loop that were not sent because too many were in flight.
     pub not_sent: u64,
-    /// The share of embeddings that came from the server's cache.
+    /// The fraction of embeddings that came from the server's cache.
     pub cached_share: f64,
-    /// Requests whose texts had other tokens than they were made of.
+    /// Requests whose texts did not have the intended number of tokens.
     pub wrong_length: u64,
-    /// Embeddings that differ from those of the same texts alone; none where they were not compared.
+    /// Embeddings that differ from those of the same texts alone; `None` if they were not compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mismatches: Option<u64>,
-    /// Bytes of request messages that were answered, without what HTTP/2 adds.
+    /// Bytes in the messages of successful requests, without HTTP/2 framing.
     pub sent_bytes: u64,
-    /// Bytes of their replies' messages.
+    /// Bytes in the messages of their replies.
     pub received_bytes: u64,
     /// Where the time went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
-    /// CPU time of the load generator by wall time: 1 is one CPU in full. None where the system does not tell.
+    /// CPU time of the load generator divided by wall time: 1 is one whole CPU. `None` if the system does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_cpu: Option<f64>,
 }
@@ -154,26 +155,27 @@ pub struct Latency {
     pub max_ms: f64,
 }
 
-/// Where the time of requests went; each is a P50 of its own, so that they do not add up exactly.
+/// Where the time of requests went. These are separate medians, so they do not add up exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// The server's own: waiting for a session.
+    /// Measured by the server: waiting for a session.
     pub queue_p50_ms: f64,
-    /// The server's own: running the model.
+    /// Measured by the server: running the model.
     pub infer_p50_ms: f64,
-    /// The server's own: from the decoded request to the finished reply.
+    /// Measured by the server: from the decoded request to the finished reply.
     pub total_p50_ms: f64,
-    /// From sending to the decoded reply, less `queue` and `infer`: tokenising, gRPC, the network, the load generator.
+    /// From sending the request to the decoded reply, minus `queue` and `infer`: tokenization, gRPC, the network and the
+    /// load generator.
     pub overhead_p50_ms: f64,
 }
 
 impl Results {
-    /// Requests that were answered, over all steps.
+    /// Successful requests in all steps.
     pub fn requests(&self) -> u64 {
         self.steps.iter().map(|step| step.requests).sum()
     }
 
-    /// Embeddings that differ from those of the same texts alone, over all steps.
+    /// Embeddings in all steps that differ from those of the same texts alone.
     pub fn mismatches(&self) -> u64 {
         self.steps.iter().filter_map(|step| step.mismatches).sum()
     }

@@ -1,7 +1,7 @@
-//! A load test: a server called as many callers would call it, and what that was like for them.
+//! The load generator: calls a server as many clients would, and measures throughput and latency.
 //!
-//! The line is [`run()`]: connect, ask what is served, prepare texts and what their embeddings must be, then one step
-//! behind the other.
+//! [`run()`] connects, asks the server for its model, prepares texts and their expected embeddings, and then runs one step
+//! after another.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -28,77 +28,77 @@ mod vocabulary;
 mod wire;
 
 use figures::{Client, Results, SCHEMA, Server, Settings, StepFigures};
-use plan::{Plan, Source, UnfitPlan};
+use plan::{Plan, PlanError, Source};
 use run::Runner;
-use texts::{Maker, Text, Texts};
+use texts::{Generator, Text, Texts};
 use vocabulary::{Counter, Vocabulary};
 use wire::{Caller, code_name};
 
 pub use vocabulary::VocabularyError;
 
-/// Why there are no results.
+/// Why a load test has no results.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// No connection.
+    /// The connection failed.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The server does not say what it serves, or fails a text that is to be compared with.
-    #[error("{call} of {server}: {} ({})", .status.message(), code_name(.status.code()))]
+    /// A call before the test failed.
+    #[error("{call} at {server}: {}: {}", code_name(.status.code()), .status.message())]
     Call {
-        /// The call.
+        /// The method.
         call: &'static str,
-        /// The server.
+        /// The server's address.
         server: String,
-        /// What it said.
+        /// The server's reply.
         status: Box<Status>,
     },
-    /// It gave another number of embeddings than it was asked for.
-    #[error("Embed of {server}: {given} embeddings for one text")]
+    /// The server returned the wrong number of embeddings.
+    #[error("Embed at {server}: the server returned {received} embeddings for one text")]
     Embeddings {
-        /// The server.
+        /// The server's address.
         server: String,
-        /// How many.
-        given: usize,
+        /// The number of embeddings in the reply.
+        received: usize,
     },
     /// The plan does not fit the server.
     #[error(transparent)]
-    Plan(#[from] UnfitPlan),
-    /// Texts cannot be made.
+    Plan(#[from] PlanError),
+    /// Texts cannot be generated.
     #[error(transparent)]
     Texts(#[from] VocabularyError),
-    /// Special tokens alone are more.
-    #[error("--tokens {asked}: an empty text has {least} tokens already")]
+    /// The special tokens alone exceed the requested length.
+    #[error("--tokens {requested}: even an empty text has {min} tokens")]
     TooShort {
-        /// Of the plan.
-        asked: u32,
-        /// Of the model.
-        least: u32,
+        /// The requested length.
+        requested: u32,
+        /// The number of special tokens.
+        min: u32,
     },
-    /// It was stopped.
+    /// The test was stopped.
     #[error("stopped before anything was measured")]
     Stopped,
 }
 
-/// What a test tells while it runs.
+/// The progress of a running test.
 #[derive(Debug, Clone, Copy)]
-pub enum News<'a> {
-    /// The server has answered; the steps begin.
-    Begun(&'a Results),
+pub enum Event<'a> {
+    /// The preparations are complete, and the steps start. The results have no steps yet.
+    Started(&'a Results),
     /// A step has ended.
-    Step(&'a StepFigures),
+    StepDone(&'a StepFigures),
 }
 
-/// Runs a load test on connections made by `connector`. After `stop` it ends with what was measured until then. It
-/// needs a single-threaded runtime.
+/// Runs a load test over connections made by `connector`. When `stop` is cancelled, it returns what it has measured so
+/// far. Requires a single-threaded runtime.
 ///
 /// # Errors
-/// [`LoadError`]. Requests that fail during a step are counted and are not errors.
+/// [`LoadError`]. Requests that fail during a step are counted, and are not errors.
 pub async fn run(
     plan: &Plan,
     connector: &ClientBuilder,
     client: Client,
     stop: &CancellationToken,
-    mut tell: impl FnMut(News<'_>),
+    mut report: impl FnMut(Event<'_>),
 ) -> Result<Results, LoadError> {
     let local = LocalSet::new();
     local
@@ -107,10 +107,10 @@ pub async fn run(
                 prepared = prepare(plan, connector, client) => prepared?,
                 () = stop.cancelled() => return Err(LoadError::Stopped),
             };
-            tell(News::Begun(&results));
+            report(Event::Started(&results));
             for step in &plan.steps {
                 let Some(figures) = runner.run(*step, stop.cancelled()).await else { break };
-                tell(News::Step(&figures));
+                report(Event::StepDone(&figures));
                 results.steps.push(figures);
                 if stop.is_cancelled() {
                     break;
@@ -127,7 +127,7 @@ async fn prepare<'p>(
     connector: &ClientBuilder,
     client: Client,
 ) -> Result<(Runner<'p>, Results), LoadError> {
-    let connections = connect(connector, plan.most_connections()).await?;
+    let connections = connect(connector, plan.max_connections()).await?;
     let mut service = EmbeddingServiceClient::new(connections[0].clone());
     let model = service.get_model(GetModelRequest {}).await.map_err(|status| call_error(plan, "GetModel", status))?;
     let model = model.into_inner();
@@ -166,18 +166,18 @@ async fn texts(plan: &Plan, mut counter: Counter) -> Result<Texts, LoadError> {
         Source::Generated { lengths, distinct } => (*lengths, *distinct),
     };
     let vocabulary = Vocabulary::of_server(&mut counter).await?;
-    if lengths.least < vocabulary.special() {
-        return Err(LoadError::TooShort { asked: lengths.least, least: vocabulary.special() });
+    if lengths.min < vocabulary.special() {
+        return Err(LoadError::TooShort { requested: lengths.min, min: vocabulary.special() });
     }
-    let mut maker = Maker::new(vocabulary, lengths, plan.seed);
-    maker.check(&mut counter).await?;
+    let mut generator = Generator::new(vocabulary, lengths, plan.seed);
+    generator.check(&mut counter).await?;
     Ok(match distinct {
-        Some(distinct) => Texts::pool((0..distinct.get()).map(|_| maker.make()).collect(), plan.seed),
-        None => Texts::Fresh(maker),
+        Some(distinct) => Texts::pool((0..distinct.get()).map(|_| generator.generate()).collect(), plan.seed),
+        None => Texts::Fresh(generator),
     })
 }
 
-/// The embedding of each text, asked for alone while nothing else is asked.
+/// Embeds each text alone, with no other requests in flight.
 async fn expected(plan: &Plan, connection: Connection, texts: &[Text]) -> Result<Rc<[Bytes]>, LoadError> {
     let mut caller = Caller::new(connection, None);
     let mut expected = Vec::with_capacity(texts.len());
@@ -185,10 +185,9 @@ async fn expected(plan: &Plan, connection: Connection, texts: &[Text]) -> Result
         let message = EmbedRequest { texts: vec![text.text.clone()], skip_cache: true, ..run::request(plan) };
         let reply = caller.embed(message).await.map_err(|status| call_error(plan, "Embed", status))?;
         let [embedding] = reply.embeddings.as_slice() else {
-            let (server, given) = (plan.server.clone(), reply.embeddings.len());
-            return Err(LoadError::Embeddings { server, given });
+            return Err(LoadError::Embeddings { server: plan.server.clone(), received: reply.embeddings.len() });
         };
-        // A copy: the bytes that came would keep all of their reply in memory.
+        // Copied, because the original keeps the whole reply in memory.
         expected.push(Bytes::copy_from_slice(embedding.bits()));
     }
     Ok(expected.into())

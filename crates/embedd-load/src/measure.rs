@@ -13,14 +13,14 @@ use super::plan::Step;
 use super::texts::Draw;
 use super::wire::{Reply, code_name};
 
-/// Of every latency: its histogram's error is under a thousandth.
+/// Of every latency: the error of the histogram is below 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// What is shorter or longer, in ns, is told as this: a microsecond and an hour.
+/// In nanoseconds: one microsecond and one hour. Shorter and longer times are recorded as these.
 const RANGE: (u64, u64) = (1_000, 3_600_000_000_000);
 const NANOSECONDS_OF_MS: f64 = 1e6;
 
-/// What is counted while a step runs.
-pub(super) struct Measure {
+/// The counters of a running step.
+pub(crate) struct Measure {
     latency: Nanoseconds,
     refused: Nanoseconds,
     queue: Nanoseconds,
@@ -36,25 +36,24 @@ pub(super) struct Measure {
     sent_bytes: u64,
     received_bytes: u64,
     failed: BTreeMap<&'static str, (u64, String)>,
-    /// When the last reply came that counts.
+    /// When the last counted reply arrived.
     last: Option<Instant>,
 }
 
-/// A request that was answered.
-pub(super) struct Answered<'a> {
-    pub(super) draw: &'a Draw,
-    pub(super) sent_bytes: usize,
-    pub(super) reply: &'a Reply,
-    pub(super) received_bytes: usize,
-    /// Since sending was due.
-    pub(super) latency: Duration,
-    /// Since sending.
-    pub(super) taken: Duration,
-    /// When.
-    pub(super) at: Instant,
+/// A successful request.
+pub(crate) struct Answered<'a> {
+    pub(crate) draw: &'a Draw,
+    pub(crate) sent_bytes: usize,
+    pub(crate) reply: &'a Reply,
+    pub(crate) received_bytes: usize,
+    /// Time since the request was due.
+    pub(crate) latency: Duration,
+    /// Time since the request was sent.
+    pub(crate) elapsed: Duration,
+    pub(crate) at: Instant,
 }
 
-/// A histogram of times.
+/// A histogram of durations.
 struct Nanoseconds(Histogram<u64>);
 
 impl Nanoseconds {
@@ -87,7 +86,7 @@ impl Nanoseconds {
 }
 
 impl Measure {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let times = Nanoseconds::new;
         Self {
             latency: times(),
@@ -109,8 +108,8 @@ impl Measure {
         }
     }
 
-    /// Counts a request that was answered; `expected` are the embeddings of the list's texts alone.
-    pub(super) fn answered(&mut self, answered: &Answered<'_>, expected: Option<&[Bytes]>) {
+    /// Counts a successful request. `expected` has the embedding of each text in the list, computed alone.
+    pub(crate) fn answered(&mut self, answered: &Answered<'_>, expected: Option<&[Bytes]>) {
         let Answered { draw, reply, .. } = answered;
         let tokens = reply.embeddings.iter().map(|embedding| embedding.token_count).sum::<u32>();
         self.last = self.last.max(Some(answered.at));
@@ -126,37 +125,37 @@ impl Measure {
             self.queue.record(queue);
             self.infer.record(infer);
             self.total.record(total);
-            self.overhead.record(answered.taken.saturating_sub(queue + infer));
+            self.overhead.record(answered.elapsed.saturating_sub(queue + infer));
         }
         if let Some(expected) = expected {
-            let pairs = draw.places.iter().zip(&reply.embeddings);
-            self.mismatches += pairs.filter(|(place, embedding)| expected[**place] != *embedding.bits()).count() as u64;
+            let pairs = draw.indices.iter().zip(&reply.embeddings);
+            self.mismatches += pairs.filter(|(index, embedding)| expected[**index] != *embedding.bits()).count() as u64;
         }
     }
 
-    /// Counts a request that was not answered with embeddings.
-    pub(super) fn failed(&mut self, status: &Status, taken: Duration, at: Instant) {
+    /// Counts a failed request.
+    pub(crate) fn failed(&mut self, status: &Status, elapsed: Duration, at: Instant) {
         self.last = self.last.max(Some(at));
         if status.code() == Code::ResourceExhausted {
-            self.refused.record(taken);
+            self.refused.record(elapsed);
         }
         self.failed.entry(code_name(status.code())).or_insert_with(|| (0, status.message().to_owned())).0 += 1;
     }
 
-    /// Counts a request that was due and not sent.
-    pub(super) fn not_sent(&mut self) {
+    /// Counts a request that was due but not sent.
+    pub(crate) fn not_sent(&mut self) {
         self.not_sent += 1;
     }
 
-    /// When the last reply came that was counted.
-    pub(super) fn last(&self) -> Option<Instant> {
+    /// When the last counted reply arrived.
+    pub(crate) fn last(&self) -> Option<Instant> {
         self.last
     }
 
-    /// What was measured over so long; `verified` tells whether embeddings were compared.
-    pub(super) fn figures(&self, step: Step, connections: usize, elapsed: Duration, verified: bool) -> StepFigures {
+    /// The measurements over the `elapsed` time. `verified`: whether embeddings were compared.
+    pub(crate) fn figures(&self, step: Step, connections: usize, elapsed: Duration, verified: bool) -> StepFigures {
         let requests = self.latency.0.len();
-        let a_second = |count: u64| count as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+        let per_second = |count: u64| count as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
         let answered = (requests > 0).then(|| (code_name(Code::Ok).to_owned(), requests));
         let failed = self.failed.iter().map(|(code, (count, _))| ((*code).to_owned(), *count));
         let messages = self.failed.iter().map(|(code, (_, message))| ((*code).to_owned(), message.clone()));
@@ -167,9 +166,9 @@ impl Measure {
             requests,
             texts: self.texts,
             tokens: self.tokens,
-            requests_per_s: a_second(requests),
-            texts_per_s: a_second(self.texts),
-            tokens_per_s: a_second(self.tokens),
+            requests_per_s: per_second(requests),
+            texts_per_s: per_second(self.texts),
+            tokens_per_s: per_second(self.tokens),
             latency: self.latency.latency(),
             refused: self.refused.latency(),
             codes: answered.into_iter().chain(failed).collect(),
@@ -195,7 +194,7 @@ impl Measure {
     }
 }
 
-/// A time of a reply; what is absent or negative is zero.
+/// A duration from a reply. Missing or negative values become zero.
 fn duration(wire: &Option<WireDuration>) -> Duration {
     wire.and_then(|wire| Duration::try_from(wire).ok()).unwrap_or_default()
 }

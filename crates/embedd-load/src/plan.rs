@@ -1,4 +1,4 @@
-//! What a load test does.
+//! The plan of a load test.
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -8,60 +8,60 @@ use serde::{Deserialize, Serialize};
 
 use embedd_proto::{Encoding, GetModelResponse};
 
-/// HTTP/2 connections where the user does not say: more make neither side faster.
-const MOST_CONNECTIONS: usize = 8;
+/// The default maximum number of HTTP/2 connections. More make neither side faster.
+const MAX_CONNECTIONS: usize = 8;
 
-/// What a load test does, checked as far as it can be without the server.
+/// What a load test does. The limits of the server are checked when the test starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// The server's address, as errors and results name it.
+    /// The server's address, for errors and results.
     pub server: String,
-    /// One behind the other.
+    /// Run one after another.
     pub steps: Vec<Step>,
-    /// What is measured of each step.
+    /// The measured time of each step.
     pub duration: Duration,
-    /// What passes before that.
+    /// The time before the measurement of each step.
     pub warm_up: Duration,
-    /// HTTP/2 connections, shared by the callers; none: one a caller, eight at most.
+    /// HTTP/2 connections, shared by the callers. The default is one per caller, up to eight.
     pub connections: Option<NonZeroUsize>,
     /// Where texts come from.
     pub source: Source,
-    /// Texts of a request.
+    /// Texts per request.
     pub texts_per_request: NonZeroUsize,
-    /// Have the server compute what its cache has.
+    /// Whether the server bypasses its cache.
     pub skip_cache: bool,
-    /// What the server is told of the caller's patience.
+    /// The deadline of each request.
     pub deadline: Option<Duration>,
-    /// How vectors are written in replies.
+    /// The encoding of vectors in replies.
     pub encoding: Encoding,
-    /// Compare every embedding with one made alone, before.
+    /// Whether each embedding is compared with one computed alone, before the test.
     pub verify: bool,
     /// The same seed gives the same texts and arrivals.
     pub seed: u64,
 }
 
-/// A load that is kept up for a time.
+/// A constant load.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "loop", rename_all = "lowercase")]
 pub enum Step {
-    /// So many callers, each sending when its last reply has come.
+    /// A fixed number of callers, each of which sends its next request after the reply to the last one.
     Closed {
-        /// How many.
+        /// The number of callers.
         concurrency: usize,
     },
-    /// Requests come when they come, whether or not earlier ones are answered.
+    /// Requests arrive independently of replies.
     Open {
-        /// Requests a second.
+        /// Requests per second.
         rate: f64,
-        /// How they are spread.
+        /// How requests are spread over time.
         arrivals: Arrivals,
-        /// Requests without a reply at one time; those beyond are not sent, and counted.
+        /// The maximum number of requests in flight. Further requests are counted but not sent.
         max_in_flight: usize,
     },
 }
 
 impl Step {
-    /// Callers, or requests a second.
+    /// The number of callers, or requests per second.
     pub fn load(&self) -> f64 {
         match self {
             Self::Closed { concurrency } => *concurrency as f64,
@@ -74,101 +74,100 @@ impl Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
-    /// As from many callers that know nothing of each other.
+    /// Like requests from many independent callers.
     #[default]
     Poisson,
-    /// At equal distances.
+    /// At equal intervals.
     Constant,
 }
 
 /// Where texts come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// These, drawn at random.
+    /// Drawn at random from these.
     Given(Vec<String>),
-    /// Made of common words, of exactly so many tokens.
+    /// Generated from common words, with an exact number of tokens.
     Generated {
-        /// Tokens of a text, special tokens included.
+        /// Tokens per text, including special tokens.
         lengths: Lengths,
-        /// Draw from so many texts; none: every text is another one.
+        /// The number of texts to draw from. If `None`, every text is different.
         distinct: Option<NonZeroUsize>,
     },
 }
 
-/// Tokens of a text: evenly between two numbers, both among them.
+/// A range of tokens per text, uniformly distributed. Includes both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lengths {
-    /// The least.
-    pub least: u32,
-    /// The greatest.
-    pub most: u32,
+    /// The minimum.
+    #[serde(rename = "least")]
+    pub min: u32,
+    /// The maximum.
+    #[serde(rename = "most")]
+    pub max: u32,
 }
 
-/// Text that names no lengths.
+/// The text is not a valid range of lengths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected tokens of a text, such as `11`, or a range, such as `8-128`")]
+#[error("expected a number of tokens, such as `11`, or a range, such as `8-128`")]
 pub struct InvalidLengths;
 
 impl FromStr for Lengths {
     type Err = InvalidLengths;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (least, most) = text.split_once('-').unwrap_or((text, text));
+        let (min, max) = text.split_once('-').unwrap_or((text, text));
         let number = |text: &str| text.trim().parse::<u32>().ok().filter(|tokens| *tokens > 0).ok_or(InvalidLengths);
-        let lengths = Self { least: number(least)?, most: number(most)? };
-        if lengths.least <= lengths.most { Ok(lengths) } else { Err(InvalidLengths) }
+        let lengths = Self { min: number(min)?, max: number(max)? };
+        if lengths.min <= lengths.max { Ok(lengths) } else { Err(InvalidLengths) }
     }
 }
 
-/// Why a plan does not fit the server that it met.
+/// Why a plan does not fit the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitPlan {
+pub enum PlanError {
     /// Texts would be truncated.
-    #[error("--tokens {asked}: the model of this server takes at most {most} tokens")]
+    #[error("--tokens {requested}: the server's model accepts at most {max} tokens per text")]
     TooLong {
-        /// Of the plan.
-        asked: u32,
-        /// Of the model.
-        most: u32,
+        /// Tokens per text in the plan.
+        requested: u32,
+        /// The model's maximum.
+        max: u32,
     },
-    /// Every request would be refused.
-    #[error("--texts-per-request {asked}: this server takes at most {most}")]
+    /// Every request would be rejected.
+    #[error("--texts-per-request {requested}: the server accepts at most {max}")]
     TooMany {
-        /// Of the plan.
-        asked: usize,
-        /// Of the server.
-        most: u32,
+        /// Texts per request in the plan.
+        requested: usize,
+        /// The server's maximum.
+        max: u32,
     },
 }
 
 impl Plan {
-    /// HTTP/2 connections of a step.
-    pub fn connections_of(&self, step: &Step) -> usize {
+    /// The number of HTTP/2 connections that a step uses.
+    pub(crate) fn connections_of(&self, step: &Step) -> usize {
         let callers = match step {
             Step::Closed { concurrency } => *concurrency,
             Step::Open { max_in_flight, .. } => *max_in_flight,
         };
-        self.connections.map_or(MOST_CONNECTIONS, NonZeroUsize::get).min(callers).max(1)
+        self.connections.map_or(MAX_CONNECTIONS, NonZeroUsize::get).min(callers).max(1)
     }
 
-    /// The most that any step needs.
-    pub fn most_connections(&self) -> usize {
+    /// The maximum over all steps.
+    pub(crate) fn max_connections(&self) -> usize {
         self.steps.iter().map(|step| self.connections_of(step)).max().unwrap_or(1)
     }
 
-    /// Checks what only the server knows.
-    ///
-    /// # Errors
-    /// [`UnfitPlan`].
-    pub fn check(&self, model: &GetModelResponse) -> Result<(), UnfitPlan> {
+    /// Checks the plan against the server's limits.
+    pub(crate) fn check(&self, model: &GetModelResponse) -> Result<(), PlanError> {
         if let Source::Generated { lengths, .. } = &self.source
-            && lengths.most > model.max_tokens
+            && lengths.max > model.max_tokens
         {
-            return Err(UnfitPlan::TooLong { asked: lengths.most, most: model.max_tokens });
+            return Err(PlanError::TooLong { requested: lengths.max, max: model.max_tokens });
         }
-        let most = model.limits.as_ref().map_or(u32::MAX, |limits| limits.max_texts);
-        let asked = self.texts_per_request.get();
-        if asked > most as usize { Err(UnfitPlan::TooMany { asked, most }) } else { Ok(()) }
+        let max = model.limits.as_ref().map_or(u32::MAX, |limits| limits.max_texts);
+        let requested = self.texts_per_request.get();
+        if requested > max as usize { Err(PlanError::TooMany { requested, max }) } else { Ok(()) }
     }
 }
 
@@ -183,7 +182,7 @@ mod tests {
             duration: Duration::from_secs(1),
             warm_up: Duration::ZERO,
             connections: connections.and_then(NonZeroUsize::new),
-            source: Source::Generated { lengths: Lengths { least: 8, most: 128 }, distinct: None },
+            source: Source::Generated { lengths: Lengths { min: 8, max: 128 }, distinct: None },
             texts_per_request: NonZeroUsize::MIN,
             skip_cache: true,
             deadline: None,
@@ -195,31 +194,31 @@ mod tests {
 
     #[test]
     fn lengths_are_a_number_or_a_range() {
-        assert_eq!("11".parse(), Ok(Lengths { least: 11, most: 11 }));
-        assert_eq!("8-128".parse(), Ok(Lengths { least: 8, most: 128 }));
+        assert_eq!("11".parse(), Ok(Lengths { min: 11, max: 11 }));
+        assert_eq!("8-128".parse(), Ok(Lengths { min: 8, max: 128 }));
         for wrong in ["", "0", "9-8", "a", "1-", "-1", "1-2-3"] {
             assert_eq!(wrong.parse::<Lengths>(), Err(InvalidLengths), "{wrong}");
         }
     }
 
     #[test]
-    fn there_are_no_more_connections_than_callers() {
+    fn there_are_at_most_as_many_connections_as_callers() {
         let of = |connections, step: usize| {
             let plan = plan(connections);
             plan.connections_of(&plan.steps[step])
         };
         assert_eq!((of(None, 0), of(None, 1)), (2, 8));
         assert_eq!((of(Some(1), 1), of(Some(16), 1), of(Some(16), 0)), (1, 16, 2));
-        assert_eq!(plan(None).most_connections(), 8);
+        assert_eq!(plan(None).max_connections(), 8);
     }
 
     #[test]
-    fn a_plan_beyond_the_server_is_refused() {
+    fn a_plan_beyond_the_server_s_limits_is_rejected() {
         let limits = embedd_proto::Limits { max_texts: 1, ..Default::default() };
         let model = |max_tokens| GetModelResponse { max_tokens, limits: Some(limits), ..Default::default() };
         assert_eq!(plan(None).check(&model(128)), Ok(()));
-        assert_eq!(plan(None).check(&model(127)), Err(UnfitPlan::TooLong { asked: 128, most: 127 }));
+        assert_eq!(plan(None).check(&model(127)), Err(PlanError::TooLong { requested: 128, max: 127 }));
         let two = Plan { texts_per_request: NonZeroUsize::new(2).expect("two"), ..plan(None) };
-        assert_eq!(two.check(&model(128)), Err(UnfitPlan::TooMany { asked: 2, most: 1 }));
+        assert_eq!(two.check(&model(128)), Err(PlanError::TooMany { requested: 2, max: 1 }));
     }
 }

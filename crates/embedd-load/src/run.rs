@@ -1,6 +1,6 @@
-//! One step: requests sent and counted.
+//! Runs one step: sends requests and counts replies.
 //!
-//! Everything runs on one thread, so that what is counted needs no locks and the server keeps its CPUs.
+//! Everything runs on one thread, so that counters need no locks and the CPUs are left to the server.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,14 +22,14 @@ use super::texts::{Draw, Texts};
 use super::wire::{Caller, Reply};
 use embedd_proto::EmbedRequest;
 
-/// What is not answered so long after a step is given up, and counted as late.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// A caller that was refused waits so long: one that asks again at once takes the CPU that it wants from the server.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Arrivals that may wait for this side to take note of them.
-const DUE: usize = 1024;
+/// How long replies are awaited after a step. Requests without one count as DEADLINE_EXCEEDED.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a caller waits after an error. A tight loop of errors would take CPU time from the server.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// The capacity of the channel of due requests.
+const MAX_DUE: usize = 1024;
 
-/// What the requests of a step share.
+/// The state that all requests of a step share.
 struct Shared {
     texts: Rc<RefCell<Texts>>,
     expected: Option<Rc<[Bytes]>>,
@@ -41,17 +41,17 @@ struct Shared {
     end: Instant,
 }
 
-/// What all steps run with.
-pub(super) struct Runner<'p> {
-    pub(super) plan: &'p Plan,
-    pub(super) callers: Vec<Caller>,
-    pub(super) texts: Rc<RefCell<Texts>>,
-    pub(super) expected: Option<Rc<[Bytes]>>,
+/// The state that all steps share.
+pub(crate) struct Runner<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) callers: Vec<Caller>,
+    pub(crate) texts: Rc<RefCell<Texts>>,
+    pub(crate) expected: Option<Rc<[Bytes]>>,
 }
 
 impl Runner<'_> {
-    /// Runs a step until its end, or until `stop`; none where that came before anything could be measured.
-    pub(super) async fn run(&self, step: Step, stop: impl Future<Output = ()>) -> Option<StepFigures> {
+    /// Runs a step until its end or until `stop`. Returns `None` if it was stopped before the measurement began.
+    pub(crate) async fn run(&self, step: Step, stop: impl Future<Output = ()>) -> Option<StepFigures> {
         let shared = Rc::new(self.shared());
         let connections = self.plan.connections_of(&step);
         let callers = &self.callers[..connections.min(self.callers.len())];
@@ -93,7 +93,7 @@ impl Runner<'_> {
 }
 
 /// A request without texts.
-pub(super) fn request(plan: &Plan) -> EmbedRequest {
+pub(crate) fn request(plan: &Plan) -> EmbedRequest {
     EmbedRequest { encoding: plan.encoding.into(), skip_cache: plan.skip_cache, ..EmbedRequest::default() }
 }
 
@@ -111,8 +111,8 @@ impl Shared {
             }
         }
         let answered = async { while requests.join_next().await.is_some() {} };
-        // What is still out then is given up by the caller of this function.
-        let _ = timeout(self.end.saturating_duration_since(Instant::now()) + PATIENCE, answered).await;
+        // The caller gives up the requests that remain.
+        let _ = timeout(self.end.saturating_duration_since(Instant::now()) + REPLY_TIMEOUT, answered).await;
     }
 
     /// A caller of a closed loop.
@@ -123,12 +123,12 @@ impl Shared {
             let sent = Instant::now();
             let result = caller.embed(message).await;
             let now = Instant::now();
-            let refused = result.is_err();
+            let failed = result.is_err();
             if now >= self.begin && now < self.end {
                 self.count(&draw, sent_bytes, &result, now - sent, now - sent, now);
             }
-            if refused {
-                sleep(PAUSE).await;
+            if failed {
+                sleep(ERROR_PAUSE).await;
             }
         }
     }
@@ -152,8 +152,8 @@ impl Shared {
         }
     }
 
-    /// A request of an open loop. Its latency counts from when it was due: what this side or the connection made it wait
-    /// is part of what a caller would have waited.
+    /// A request of an open loop. Its latency counts from when it was due, because delays in the load generator or the
+    /// connection are delays for the caller, too.
     async fn call(self: Rc<Self>, mut caller: Caller, due: Instant) {
         let (draw, message) = self.next();
         let sent_bytes = message.encoded_len();
@@ -167,8 +167,8 @@ impl Shared {
 
     fn give_up(&self, requests: usize, now: Instant) {
         for _ in 0..requests {
-            let status = Status::deadline_exceeded(format!("no reply {PATIENCE:?} after the step"));
-            self.measure.borrow_mut().failed(&status, PATIENCE, now);
+            let status = Status::deadline_exceeded(format!("no reply within {REPLY_TIMEOUT:?} after the step"));
+            self.measure.borrow_mut().failed(&status, REPLY_TIMEOUT, now);
         }
     }
 
@@ -184,7 +184,7 @@ impl Shared {
         sent_bytes: usize,
         result: &Result<Reply, Status>,
         latency: Duration,
-        taken: Duration,
+        elapsed: Duration,
         at: Instant,
     ) {
         self.cpu.borrow_mut().tick(at);
@@ -192,21 +192,25 @@ impl Shared {
         match result {
             Ok(reply) if reply.embeddings.len() == self.texts_per_request => {
                 let received_bytes = reply.encoded_len();
-                let answered = Answered { draw, sent_bytes, reply, received_bytes, latency, taken, at };
+                let answered = Answered { draw, sent_bytes, reply, received_bytes, latency, elapsed, at };
                 measure.answered(&answered, self.expected.as_deref());
             }
             Ok(reply) => {
-                let (given, asked) = (reply.embeddings.len(), self.texts_per_request);
-                measure.failed(&Status::data_loss(format!("{given} embeddings for {asked} texts")), taken, at);
+                let received = reply.embeddings.len();
+                let expected = self.texts_per_request;
+                let status =
+                    Status::data_loss(format!("the server returned {received} embeddings for {expected} texts"));
+                measure.failed(&status, elapsed, at);
             }
-            Err(status) => measure.failed(status, taken, at),
+            Err(status) => measure.failed(status, elapsed, at),
         }
     }
 }
 
-/// Tells when requests are due, from a thread of its own: the runtime's clock has whole milliseconds only.
+/// Sends the times at which requests are due, as they come. Uses a separate thread because the runtime's timers have a
+/// resolution of a millisecond.
 fn pace(rate: f64, arrivals: Arrivals, seed: u64, start: Instant, end: Instant) -> mpsc::Receiver<Instant> {
-    let (sender, due) = mpsc::channel(DUE);
+    let (sender, due) = mpsc::channel(MAX_DUE);
     std::thread::spawn(move || {
         for after in arrivals::times(rate, arrivals, seed) {
             let Some(at) = start.checked_add(after).filter(|at| *at < end) else { break };

@@ -1,4 +1,4 @@
-//! Words that are one token each to the server's model, so that texts of an exact number of tokens can be made of them.
+//! Words that are single tokens of the server's model, for generating texts with an exact number of tokens.
 
 use tonic::Status;
 
@@ -6,123 +6,128 @@ use embedd_client::Connection;
 use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use embedd_proto::{CountTokensRequest, TokenCount};
 
-/// Common words, one behind the other.
+/// Common words, separated by whitespace.
 const WORDS: &str = include_str!("words.txt");
-/// A word stands behind this one, too, when its tokens are counted: tokenisers treat the first word as a special case.
+/// Each word is also counted after this one, because tokenizers may treat the first word of a text differently.
 const FIRST: &str = "the";
-/// Fewer words make texts that are too much alike.
-const LEAST: usize = 64;
-/// Texts of one CountTokens call: every server takes so many.
+/// With fewer words, texts would be too similar.
+const MIN_WORDS: usize = 64;
+/// Texts per CountTokens call. Every server accepts that many.
 const COUNTED_AT_ONCE: usize = 64;
 
-/// Why there are no texts of an exact number of tokens.
+/// Why texts with an exact number of tokens cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum VocabularyError {
     /// CountTokens failed.
-    #[error("CountTokens of {server}: {} ({})", .status.message(), super::wire::code_name(.status.code()))]
+    #[error("CountTokens at {server}: {}: {}", super::wire::code_name(.status.code()), .status.message())]
     Call {
-        /// The server.
+        /// The server's address.
         server: String,
-        /// What it said.
+        /// The server's reply.
         status: Box<Status>,
     },
-    /// Its reply does not fit its request.
-    #[error("CountTokens gave {given} counts for {asked} texts")]
+    /// The reply does not match the request.
+    #[error("CountTokens: the server returned {received} counts for {expected} texts")]
     Counts {
-        /// Texts of the request.
-        asked: usize,
-        /// Counts of the reply.
-        given: usize,
+        /// Texts in the request.
+        expected: usize,
+        /// Counts in the reply.
+        received: usize,
     },
-    /// The model's tokeniser is not made for these words.
-    #[error("only {found} of {tried} common English words are one token to this model; give texts with --texts FILE")]
+    /// Too few words are single tokens, for example because the model is for another language.
+    #[error(
+        "only {found} of {tried} common English words are single tokens of this model; provide texts with --texts FILE"
+    )]
     Words {
-        /// Words of one token.
+        /// Words that are single tokens.
         found: usize,
         /// Words that were counted.
         tried: usize,
     },
-    /// Counts of words do not add up to the count of their text.
+    /// The tokens of the words do not add up to those of the text.
     #[error(
-        "this model gives a text of {wanted} words and special tokens {counted} tokens; give texts with --texts FILE"
+        "cannot generate texts of exact length for this model: a text that should have {expected} tokens has {counted}; \
+         provide texts with --texts FILE"
     )]
-    NoSum {
-        /// The sum.
-        wanted: u32,
-        /// What the server counts.
+    Sum {
+        /// The sum of the words and the special tokens.
+        expected: u32,
+        /// The server's count.
         counted: u32,
     },
 }
 
-/// Words of one token each.
+/// Words that are single tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Vocabulary {
+pub(crate) struct Vocabulary {
     words: Vec<&'static str>,
     /// Tokens of an empty text.
     special: u32,
 }
 
 impl Vocabulary {
-    /// What remains of the common words where the server counts them.
-    pub(super) async fn of_server(counter: &mut Counter) -> Result<Self, VocabularyError> {
+    /// Selects the common words that are single tokens, according to the server.
+    pub(crate) async fn of_server(counter: &mut Counter) -> Result<Self, VocabularyError> {
         let words: Vec<&str> = WORDS.split_whitespace().collect();
-        let behind = words.iter().map(|word| format!("{FIRST} {word}"));
+        let after = words.iter().map(|word| format!("{FIRST} {word}"));
         let texts: Vec<String> =
             ["".to_owned(), FIRST.to_owned()].into_iter().chain(words.iter().map(|&word| word.to_owned())).collect();
-        let (alone, behind) = (counter.count(&texts).await?, counter.count(&behind.collect::<Vec<_>>()).await?);
-        Self::of_counts(&words, alone[0], alone[1], &alone[2..], &behind)
+        let alone = counter.count(&texts).await?;
+        let after = counter.count(&after.collect::<Vec<_>>()).await?;
+        Self::of_counts(&words, alone[0], alone[1], &alone[2..], &after)
     }
 
-    /// `first` are the tokens of [`FIRST`], `alone` those of each word, `behind` those of each behind [`FIRST`].
+    /// `first` is the number of tokens of [`FIRST`], `alone` those of each word alone, `after` those of each word after
+    /// [`FIRST`].
     fn of_counts(
         words: &[&'static str],
         special: u32,
         first: u32,
         alone: &[u32],
-        behind: &[u32],
+        after: &[u32],
     ) -> Result<Self, VocabularyError> {
-        let counts = alone.iter().zip(behind);
-        let single = |(alone, behind): (&u32, &u32)| *alone == special + 1 && *behind == first + 1;
+        let counts = alone.iter().zip(after);
+        let single = |(alone, after): (&u32, &u32)| *alone == special + 1 && *after == first + 1;
         let words: Vec<&str> =
             words.iter().zip(counts).filter(|(_, counts)| single(*counts)).map(|(word, _)| *word).collect();
-        if words.len() < LEAST {
+        if words.len() < MIN_WORDS {
             return Err(VocabularyError::Words { found: words.len(), tried: alone.len() });
         }
         Ok(Self { words, special })
     }
 
-    pub(super) fn words(&self) -> &[&'static str] {
+    pub(crate) fn words(&self) -> &[&'static str] {
         &self.words
     }
 
-    /// Words of a text of so many tokens; none where the special tokens alone are as many.
-    pub(super) fn words_of(&self, tokens: u32) -> usize {
+    /// The number of words in a text with that many tokens. Zero if the special tokens alone are as many.
+    pub(crate) fn words_of(&self, tokens: u32) -> usize {
         tokens.saturating_sub(self.special) as usize
     }
 
-    /// The fewest tokens of a text.
-    pub(super) fn special(&self) -> u32 {
+    /// The number of special tokens, which is that of an empty text.
+    pub(crate) fn special(&self) -> u32 {
         self.special
     }
 
     #[cfg(test)]
-    pub(super) fn of_words(special: u32) -> Self {
+    pub(crate) fn of_words(special: u32) -> Self {
         Self { words: WORDS.split_whitespace().collect(), special }
     }
 }
 
-/// Counts tokens by the server.
-pub(super) struct Counter {
+/// Lets the server count tokens.
+pub(crate) struct Counter {
     client: EmbeddingServiceClient<Connection>,
     server: String,
 }
 
 impl Counter {
-    pub(super) fn new(client: EmbeddingServiceClient<Connection>, server: &str) -> Self {
+    pub(crate) fn new(client: EmbeddingServiceClient<Connection>, server: &str) -> Self {
         Self { client, server: server.to_owned() }
     }
 
-    pub(super) async fn count(&mut self, texts: &[String]) -> Result<Vec<u32>, VocabularyError> {
+    pub(crate) async fn count(&mut self, texts: &[String]) -> Result<Vec<u32>, VocabularyError> {
         let mut counts = Vec::with_capacity(texts.len());
         for texts in texts.chunks(COUNTED_AT_ONCE) {
             let request = CountTokensRequest { texts: texts.to_vec() };
@@ -131,11 +136,11 @@ impl Counter {
                 .count_tokens(request)
                 .await
                 .map_err(|status| VocabularyError::Call { server: self.server.clone(), status: Box::new(status) })?;
-            let given: Vec<TokenCount> = reply.into_inner().counts;
-            if given.len() != texts.len() {
-                return Err(VocabularyError::Counts { asked: texts.len(), given: given.len() });
+            let received: Vec<TokenCount> = reply.into_inner().counts;
+            if received.len() != texts.len() {
+                return Err(VocabularyError::Counts { expected: texts.len(), received: received.len() });
             }
-            counts.extend(given.iter().map(|count| count.token_count));
+            counts.extend(received.iter().map(|count| count.token_count));
         }
         Ok(counts)
     }
@@ -146,23 +151,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_differ_and_are_enough() {
+    fn the_words_are_distinct_and_sufficient() {
         let words: std::collections::BTreeSet<&str> = WORDS.split_whitespace().collect();
         assert_eq!(words.len(), WORDS.split_whitespace().count());
         assert!(words.len() > 700 && words.contains(FIRST));
     }
 
     #[test]
-    fn words_of_more_than_one_token_anywhere_are_left_out() {
+    fn words_with_more_than_one_token_in_any_position_are_left_out() {
         let words: Vec<&'static str> = WORDS.split_whitespace().take(100).collect();
-        let (mut alone, mut behind) = (vec![3; 100], vec![4; 100]);
+        let mut alone = vec![3; 100];
+        let mut after = vec![4; 100];
         alone[1] = 4;
-        behind[2] = 5;
-        let vocabulary = Vocabulary::of_counts(&words, 2, 3, &alone, &behind).expect("enough words");
+        after[2] = 5;
+        let vocabulary = Vocabulary::of_counts(&words, 2, 3, &alone, &after).expect("enough words");
         assert_eq!(vocabulary.words().len(), 98);
         assert!(!vocabulary.words().contains(&words[1]) && !vocabulary.words().contains(&words[2]));
         assert_eq!((vocabulary.words_of(11), vocabulary.words_of(1)), (9, 0));
-        let few = Vocabulary::of_counts(&words, 2, 3, &[9; 100], &behind);
+        let few = Vocabulary::of_counts(&words, 2, 3, &[9; 100], &after);
         assert!(matches!(few, Err(VocabularyError::Words { found: 0, tried: 100 })));
     }
 }

@@ -1,4 +1,4 @@
-//! The calls, with replies decoded no further than the test needs: vectors stay the bytes that came.
+//! Embed calls. Replies are decoded only as far as the test needs: vectors remain bytes.
 
 use std::time::Duration;
 
@@ -14,48 +14,48 @@ use embedd_proto::{EmbedRequest, Timings};
 
 const EMBED: &str = "/embedd.v1.EmbeddingService/Embed";
 
-/// EmbedResponse, as far as it is read.
+/// The fields of EmbedResponse that are used.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Reply {
+pub(crate) struct Reply {
     #[prost(message, repeated, tag = "1")]
-    pub(super) embeddings: Vec<Vector>,
+    pub(crate) embeddings: Vec<Vector>,
     #[prost(message, optional, tag = "3")]
-    pub(super) timings: Option<Timings>,
+    pub(crate) timings: Option<Timings>,
 }
 
-/// Embedding, as far as it is read. Packed floats are bytes on the wire.
+/// The fields of Embedding that are used. Packed floats are bytes on the wire.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Vector {
+pub(crate) struct Vector {
     #[prost(bytes = "bytes", tag = "1")]
-    pub(super) values: Bytes,
+    pub(crate) values: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
-    pub(super) packed: Bytes,
+    pub(crate) packed: Bytes,
     #[prost(uint32, tag = "3")]
-    pub(super) token_count: u32,
+    pub(crate) token_count: u32,
     #[prost(bool, tag = "5")]
-    pub(super) cached: bool,
+    pub(crate) cached: bool,
 }
 
 impl Vector {
-    /// The vector's bits, whichever way they came.
-    pub(super) fn bits(&self) -> &Bytes {
+    /// The bits of the vector in either encoding.
+    pub(crate) fn bits(&self) -> &Bytes {
         if self.packed.is_empty() { &self.values } else { &self.packed }
     }
 }
 
 /// Calls Embed over one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     grpc: Grpc<Connection>,
     deadline: Option<Duration>,
 }
 
 impl Caller {
-    pub(super) fn new(connection: Connection, deadline: Option<Duration>) -> Self {
+    pub(crate) fn new(connection: Connection, deadline: Option<Duration>) -> Self {
         Self { grpc: Grpc::new(connection).max_decoding_message_size(usize::MAX), deadline }
     }
 
-    pub(super) async fn embed(&mut self, message: EmbedRequest) -> Result<Reply, Status> {
+    pub(crate) async fn embed(&mut self, message: EmbedRequest) -> Result<Reply, Status> {
         self.grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let mut request = Request::new(message);
         if let Some(deadline) = self.deadline {
@@ -63,20 +63,20 @@ impl Caller {
         }
         let codec = ProstCodec::<EmbedRequest, Reply>::default();
         let answer = self.grpc.unary(request, PathAndQuery::from_static(EMBED), codec).await;
-        answer.map(tonic::Response::into_inner).map_err(own_deadline)
+        answer.map(tonic::Response::into_inner).map_err(client_deadline)
     }
 }
 
-/// The transport tells of a deadline that passed on this side as of a call that was given up.
-fn own_deadline(status: Status) -> Status {
+/// When the deadline passes on the client's side, the transport reports a cancelled call. Turns it into DEADLINE_EXCEEDED.
+fn client_deadline(status: Status) -> Status {
     if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
         return Status::deadline_exceeded("no reply within --deadline");
     }
     status
 }
 
-/// A code as gRPC's documents write it: `RESOURCE_EXHAUSTED`.
-pub(super) fn code_name(code: Code) -> &'static str {
+/// The name of a code as in gRPC's documentation: `RESOURCE_EXHAUSTED`.
+pub(crate) fn code_name(code: Code) -> &'static str {
     codes::code_name(code.into())
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use embedd_proto::{EmbedResponse, Embedding};
 
     #[test]
-    fn a_reply_is_read_from_what_the_server_writes_in_either_encoding() {
+    fn replies_of_the_server_are_decoded_in_either_encoding() {
         let bits: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
         let floats = Embedding { values: vec![1.5, -2.0], token_count: 7, cached: true, ..Default::default() };
         let packed = Embedding { packed: bits.clone(), truncated: true, ..Default::default() };

@@ -1,70 +1,70 @@
-//! How near embeddings are to those of a reference: cosines, mean squared errors, and the gate over all texts.
+//! Accuracy of embeddings compared with a reference: cosines, mean squared errors and the accuracy gate.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::AccuracyRecord;
 use embedd_common::percentile::{mean, quantile, sorted};
 
-/// The cosine to the reference that a text must have where nobody says otherwise.
+/// The default minimum cosine of a text to its reference.
 pub const DEFAULT_THRESHOLD: f64 = 0.99;
 
-/// How near one text's embedding is to its reference.
+/// How closely one text's embedding matches its reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TextAccuracy {
-    /// Its place in the set.
+    /// The text's position in the set.
     pub index: usize,
-    /// Its name in the set.
+    /// The text's name in the set.
     pub id: String,
-    /// Special tokens included.
+    /// The number of tokens, including special tokens.
     pub tokens: u32,
-    /// See [`cosine`]; null in JSON where there is none.
+    /// See [`cosine`]; NaN is null in JSON.
     #[serde(with = "nan_as_null")]
     pub cosine: f64,
-    /// See [`mse`]; null in JSON where there is none.
+    /// See [`mse`]; NaN is null in JSON.
     #[serde(with = "nan_as_null")]
     pub mse: f64,
-    /// Whether the cosine is at or above the threshold.
+    /// Whether the cosine reaches the threshold.
     pub passed: bool,
 }
 
-/// How near a set of embeddings is to its reference.
+/// How closely a set of embeddings matches its reference.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
-    /// Over all texts.
+    /// The figures over all texts.
     pub summary: Summary,
-    /// In the order of the set.
+    /// The texts, in the order of the set.
     pub texts: Vec<TextAccuracy>,
 }
 
-/// Figures over all texts. A text without a cosine leaves none of them a number, and fails the gate.
+/// Figures over all texts. If the cosine of any text is NaN, so are the figures, and the accuracy gate fails.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// How many there are.
+    /// The number of texts.
     pub texts: usize,
-    /// The least cosine.
+    /// The minimum cosine.
     #[serde(with = "nan_as_null")]
     pub min_cosine: f64,
-    /// The cosine that 1 % of the texts are under, interpolated between neighbours.
+    /// The 1st percentile of the cosines, interpolated between neighbors.
     #[serde(with = "nan_as_null")]
     pub p1_cosine: f64,
     /// The mean cosine.
     #[serde(with = "nan_as_null")]
     pub mean_cosine: f64,
-    /// The greatest mean squared error.
+    /// The maximum mean squared error.
     #[serde(with = "nan_as_null")]
     pub max_mse: f64,
     /// The mean of the mean squared errors.
     #[serde(with = "nan_as_null")]
     pub mean_mse: f64,
-    /// The least cosine that a text must have.
+    /// The minimum cosine that every text must reach.
     pub threshold: f64,
-    /// Whether there are texts, and each is at or above the threshold.
+    /// Whether there is at least one text and every text reaches the threshold.
     pub passed: bool,
 }
 
 impl TextAccuracy {
-    /// Compares an embedding with its reference. Lengths do not matter to the cosine; the error is that of both vectors
-    /// scaled to norm 1.
+    /// Compares an embedding with its reference. Both vectors are scaled to norm 1 for the mean squared error; the
+    /// cosine does not depend on the norms.
     pub fn compare(index: usize, id: &str, tokens: u32, embedding: &[f32], reference: &[f32], threshold: f64) -> Self {
         let cosine = cosine(embedding, reference);
         let mse = mse(&normalized(embedding), &normalized(reference));
@@ -73,11 +73,12 @@ impl TextAccuracy {
 }
 
 impl Accuracy {
-    /// The figures of these texts.
+    /// Summarizes the texts.
     pub fn of(texts: Vec<TextAccuracy>, threshold: f64) -> Self {
         let cosines: Vec<f64> = texts.iter().map(|text| text.cosine).collect();
         let errors: Vec<f64> = texts.iter().map(|text| text.mse).collect();
-        let (sorted_cosines, sorted_errors) = (sorted(&cosines), sorted(&errors));
+        let sorted_cosines = sorted(&cosines);
+        let sorted_errors = sorted(&errors);
         let summary = Summary {
             texts: texts.len(),
             min_cosine: quantile(&sorted_cosines, 0.0),
@@ -91,7 +92,7 @@ impl Accuracy {
         Self { summary, texts }
     }
 
-    /// The `count` texts of least cosine, the worst first; those without a cosine come before all others.
+    /// The `count` texts with the lowest cosines, worst first. NaN counts as lower than any number.
     pub fn worst(&self, count: usize) -> Vec<&TextAccuracy> {
         let mut texts: Vec<&TextAccuracy> = self.texts.iter().collect();
         let rank = |text: &TextAccuracy| if text.cosine.is_nan() { f64::NEG_INFINITY } else { text.cosine };
@@ -108,19 +109,19 @@ impl From<&Accuracy> for AccuracyRecord {
     }
 }
 
-/// The cosine of the angle between two vectors, computed in double precision. Not a number where there is none: a
-/// vector is zero, or has a component that is not finite, or the lengths differ.
+/// The cosine of the angle between two vectors, computed in double precision. NaN if a vector is zero, a component is
+/// not finite, or the lengths differ.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::NAN;
     }
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
     let cosine = dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt());
-    // Rounding takes the cosine of a vector with itself beyond 1; clamp keeps what is not a number.
+    // Rounding can push the cosine of a vector with itself above 1; `clamp` preserves NaN.
     cosine.clamp(-1.0, 1.0)
 }
 
-/// The mean of the squared differences of the components. Not a number where the lengths differ or are 0.
+/// The mean of the squared differences of the components. NaN if the lengths differ or are 0.
 pub fn mse(a: &[f32], b: &[f32]) -> f64 {
     if a.len() != b.len() {
         return f64::NAN;
@@ -129,13 +130,13 @@ pub fn mse(a: &[f32], b: &[f32]) -> f64 {
     squares.sum::<f64>() / a.len() as f64
 }
 
-/// A vector scaled to L2 norm 1; not numbers where it is zero.
+/// A vector scaled to L2 norm 1; all NaN if the vector is zero.
 pub fn normalized(vector: &[f32]) -> Vec<f32> {
     let norm = vector.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     vector.iter().map(|&value| (f64::from(value) / norm) as f32).collect()
 }
 
-/// JSON has no word for what is not a number, and what is written must be readable.
+/// JSON cannot represent NaN: it is written as null, and null is read as NaN.
 mod nan_as_null {
     use serde::{Deserialize, Deserializer, Serializer};
 

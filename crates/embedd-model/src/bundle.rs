@@ -1,4 +1,4 @@
-//! The bundle: the folder that conversion writes and serving reads, and the only thing that they share.
+//! The bundle: a folder that conversion writes and the server reads.
 
 use std::fs;
 use std::io;
@@ -14,37 +14,37 @@ pub use manifest::{AccuracyRecord, FORMAT, Manifest, ModelRecord, Pooling, Sourc
 
 /// The manifest's file in a bundle.
 pub const MANIFEST_FILE: &str = "manifest.json";
-/// The tokeniser's file in a bundle.
+/// The tokenizer's file in a bundle.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The float32 model's file in a bundle.
 pub const FP32_FILE: &str = "model.onnx";
-/// The quantised portable model's file in a bundle.
+/// The portable INT8 model's file in a bundle.
 pub const PORTABLE_FILE: &str = "model_quantized.onnx";
-/// The graph of the native INT8 model, in a bundle.
+/// The native INT8 model's graph in a bundle.
 pub const NATIVE_FILE: &str = "model_native.onnx";
-/// The weights of the native INT8 model, in a bundle.
+/// The native INT8 model's weights in a bundle.
 pub const NATIVE_WEIGHTS_FILE: &str = "model_native.safetensors";
 /// The reference set's file in a bundle.
 pub const REFERENCE_FILE: &str = "reference.safetensors";
 
-/// The names of the graph's inputs and outputs.
+/// The names of the inputs and outputs of a graph.
 pub mod graph_io {
-    /// Token ids, int64 `[batch, sequence]`.
+    /// Token ids, int64 `[batch, sequence]`; `[tokens]` in a native graph.
     pub const INPUT_IDS: &str = "input_ids";
     /// 1 for a token, 0 for padding, int64 `[batch, sequence]`.
     pub const ATTENTION_MASK: &str = "attention_mask";
-    /// The states of the last layer, float32 `[batch, sequence, hidden]`.
+    /// The hidden states of the last layer, float32 `[batch, sequence, hidden]`.
     pub const TOKEN_STATES: &str = "last_hidden_state";
-    /// The pooled states scaled to L2 norm 1, float32 `[batch, hidden]`.
+    /// The pooled hidden states, scaled to L2 norm 1, float32 `[batch, hidden]`.
     pub const SENTENCE_EMBEDDING: &str = "sentence_embedding";
-    /// The pooled states as they are, float32 `[batch, hidden]`.
+    /// The pooled hidden states without scaling, float32 `[batch, hidden]`.
     pub const POOLED_EMBEDDING: &str = "pooled_embedding";
-    /// Where each text begins among the concatenated tokens, and where the last one ends, int64 `[batch + 1]`; the
-    /// native graph has it, and `input_ids` `[tokens]`, in place of a padded batch and its mask.
+    /// The start of each text among the concatenated tokens, and the end of the last text, int64 `[batch + 1]`. A
+    /// native graph has this input instead of padding and a mask.
     pub const TEXT_OFFSETS: &str = "text_offsets";
 }
 
-/// A bundle on disk, its manifest read.
+/// A bundle on disk with a validated manifest.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     folder: PathBuf,
@@ -54,70 +54,44 @@ pub struct Bundle {
 
 /// Why a bundle cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages explain the fields")]
 pub enum BundleError {
-    /// There is no manifest: no bundle, or not a whole one.
-    #[error("{folder} is no bundle: it has no {MANIFEST_FILE}; `embedd convert` makes one")]
-    NotABundle {
-        /// The folder.
-        folder: PathBuf,
-    },
-    /// A file could not be read.
+    /// The folder has no manifest.
+    #[error("{folder} is not a bundle: {MANIFEST_FILE} not found; create a bundle with `embedd convert`")]
+    NotABundle { folder: PathBuf },
+    /// A file cannot be read.
     #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The manifest was written by another version.
+    Io { path: PathBuf, source: io::Error },
+    /// The manifest has another format, written by another version.
     #[error(
-        "{path} has format {found}, and this version of embedd reads format {FORMAT}; convert the model again with \
+        "{path} has format {found}, but this version of embedd reads format {FORMAT}; convert the model again with \
          `embedd convert --force`"
     )]
-    Format {
-        /// The manifest.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// The manifest is not what a manifest must be.
+    Format { path: PathBuf, found: u32 },
+    /// The manifest cannot be parsed or contradicts itself.
     #[error("{path} is damaged: {reason}; convert the model again with `embedd convert --force`")]
-    Manifest {
-        /// The manifest.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A file is not the one that was converted.
+    Manifest { path: PathBuf, reason: String },
+    /// A file was changed after conversion.
     #[error(
-        "{path} is not the file that the bundle was made with: expected {expected}, found {found}; convert the model \
-         again with `embedd convert --force`"
+        "{path} has changed since the conversion: expected {expected}, found {found}; convert the model again with \
+         `embedd convert --force`"
     )]
     Changed {
-        /// The file.
         path: PathBuf,
-        /// Its recorded length or checksum.
+        /// The recorded length or checksum.
         expected: String,
-        /// Its present one.
         found: String,
     },
-    /// The bundle lacks what was asked for.
+    /// The bundle does not contain a model for the requested engine.
     #[error("{folder} has no {variant} model; it has: {present}")]
-    NoSuchModel {
-        /// The bundle.
-        folder: PathBuf,
-        /// What was asked for.
-        variant: String,
-        /// What there is.
-        present: String,
-    },
+    NoSuchModel { folder: PathBuf, variant: String, present: String },
 }
 
 impl Bundle {
-    /// Reads the manifest of the bundle in `folder`. Files are checked when they are asked for.
+    /// Reads the manifest of the bundle in `folder`. Other files are verified when they are used.
     ///
     /// # Errors
-    /// Every [`BundleError`] but `Changed`.
+    /// Any [`BundleError`] except `Changed` and `NoSuchModel`.
     pub fn open(folder: &Path) -> Result<Self, BundleError> {
         let path = folder.join(MANIFEST_FILE);
         let bytes = fs::read(&path).map_err(|source| match source.kind() {
@@ -135,22 +109,22 @@ impl Bundle {
         Ok(Self { folder: folder.to_owned(), manifest, fingerprint: Sha256Hex::of(&bytes) })
     }
 
-    /// What the bundle says of itself.
+    /// The bundle's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The bundle's folder.
+    /// The folder that contains the bundle's files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The manifest's digest, and so that of everything in the bundle.
+    /// The checksum of the manifest, which lists the checksums of all files: it identifies the bundle's contents.
     pub fn fingerprint(&self) -> &Sha256Hex {
         &self.fingerprint
     }
 
-    /// The record and path of one of its models.
+    /// The record of the model that `variant` runs.
     ///
     /// # Errors
     /// [`BundleError::NoSuchModel`].
@@ -162,7 +136,7 @@ impl Bundle {
         })
     }
 
-    /// The path of a file, once its length and checksum are those recorded.
+    /// Verifies a file's length and checksum and returns its path.
     ///
     /// # Errors
     /// [`BundleError::Changed`] or [`BundleError::Io`].
@@ -173,8 +147,8 @@ impl Bundle {
         Ok(path)
     }
 
-    /// A file's contents, read once into memory that `allocate` gives for its length, once its length and checksum are
-    /// those recorded. What happens to the file afterwards does not matter.
+    /// Reads a file once, into memory from `allocate`, and verifies its length and checksum. Later changes to the file
+    /// do not affect the returned contents.
     ///
     /// # Errors
     /// [`BundleError::Changed`] or [`BundleError::Io`].
@@ -193,7 +167,7 @@ impl Bundle {
         Ok(contents)
     }
 
-    /// The path and record of a file that has the recorded length.
+    /// The path and record of a file, after checking its length.
     fn locate(&self, file: &str) -> Result<(PathBuf, &FileRecord), BundleError> {
         let path = self.folder.join(file);
         let record = self.manifest.files.get(file).ok_or_else(|| BundleError::Manifest {

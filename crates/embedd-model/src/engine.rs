@@ -1,4 +1,4 @@
-//! What runs the model: the traits that serving knows, and ONNX Runtime behind them.
+//! Engines: the session trait that the server uses, and its implementations on ONNX Runtime.
 
 use std::num::NonZeroUsize;
 
@@ -15,20 +15,20 @@ pub use error::LoadError;
 pub use onnx_runtime::OnnxRuntime;
 pub use padded::Observer;
 
-/// Token ids of one text, special tokens included: what a session takes.
+/// The token ids of one text, including special tokens: the input of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TokenIds(Box<[u32]>);
 
-/// How a session runs.
+/// Options of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionOptions {
-    /// Threads that share the work of one batch.
+    /// The number of threads that share the work of one batch.
     pub threads: NonZeroUsize,
 }
 
-/// One copy of the model that can run one batch at a time.
+/// An instance of the model that runs one batch at a time.
 pub trait Session: Send {
-    /// The pooled embeddings of the texts, not normalised: `[texts, dimension]`, in their order.
+    /// Computes the pooled, unnormalized embeddings: `[texts, dimension]`, in the order of the texts.
     ///
     /// # Errors
     /// [`InferenceError`]; the session stays usable.
@@ -41,18 +41,18 @@ pub trait Session: Send {
 pub struct InferenceError(pub String);
 
 impl TokenIds {
-    /// At least one id; the tokeniser's special tokens see to that.
+    /// There is at least one id, because the tokenizer adds special tokens to every text.
     pub fn new(ids: impl Into<Box<[u32]>>) -> Self {
         Self(ids.into())
     }
 
-    /// The ids.
+    /// The ids, in the order of the tokens.
     pub fn as_slice(&self) -> &[u32] {
         &self.0
     }
 
-    /// How many there are.
-    #[allow(clippy::len_without_is_empty, reason = "a text always has its special tokens")]
+    /// The number of tokens.
+    #[allow(clippy::len_without_is_empty, reason = "every text has special tokens")]
     pub fn len(&self) -> usize {
         self.0.len()
     }

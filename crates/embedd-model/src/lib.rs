@@ -1,5 +1,5 @@
-//! A converted model in process: the bundle that conversion writes and serving reads, its tokenizer, the engines that run
-//! it, and how accuracy is measured. [`Model`] is all of it in one value.
+//! A converted model in process: the bundle that conversion writes and the server reads, its tokenizer, the engines
+//! that run it, and accuracy measurement. [`Model`] combines them in one value.
 
 pub mod accuracy;
 pub mod bundle;

@@ -10,7 +10,7 @@ use crate::tokenize::{TokenizeError, Tokenized, Tokenizer, TokenizerError, Trunc
 use crate::vector::normalize;
 use embedd_kernels::CpuInstructions;
 
-/// Tokens that one batch holds at most, padding included; a longer text is a batch of its own.
+/// The maximum number of tokens per batch, including padding; a longer text forms its own batch.
 const BATCH_TOKENS: usize = 512;
 
 /// A model in this process. It computes one batch at a time; open several for more at once.
@@ -101,8 +101,8 @@ impl Model {
         self.variant
     }
 
-    /// The texts' embeddings, `[texts, dimension]` in the texts' order, each of L2 norm 1. Tokens beyond the model's maximum
-    /// are dropped from the end.
+    /// Embeds the texts: `[texts, dimension]` in the order of the texts, each row of L2 norm 1. Tokens beyond the
+    /// model's maximum are dropped from the end.
     ///
     /// # Errors
     /// [`EmbedError`]; the model stays usable.
@@ -135,7 +135,7 @@ impl Model {
     }
 }
 
-/// Neighbors, as many as fit the budget when padded to the longest, which is the last.
+/// Groups neighbors: as many as fit the budget when padded to the longest, which is the last.
 fn batches<'o>(order: &'o [usize], texts: &[Tokenized]) -> Vec<&'o [usize]> {
     let mut batches = Vec::new();
     let mut rest = order;

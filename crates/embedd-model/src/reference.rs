@@ -1,4 +1,4 @@
-//! Reference sets: texts, and what PyTorch makes of them. `reference/make_reference.py` writes them.
+//! Reference sets: texts with their PyTorch embeddings. `reference/make_reference.py` writes them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,51 +8,42 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-/// A reference set in memory.
+/// Texts with the embeddings that PyTorch computes for them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReferenceSet {
-    /// At least one.
+    /// The texts; at least one.
     pub texts: Vec<ReferenceText>,
-    /// Components of each embedding.
+    /// The number of components of each embedding.
     pub dimension: usize,
-    /// Tokens of a text at most, special tokens included, when the embeddings were made.
+    /// The maximum number of tokens per text, including special tokens, when the embeddings were computed.
     pub max_tokens: u32,
-    /// Where it comes from: model, sha256 of its weights, versions, date.
+    /// The origin of the set: model, SHA-256 of its weights, versions, date.
     pub provenance: BTreeMap<String, String>,
 }
 
-/// One text, and its embedding.
+/// One text and its embedding.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReferenceText {
-    /// Its name in the set.
+    /// The text's name in the set.
     pub id: String,
-    /// The text.
+    /// The text to embed.
     pub text: String,
-    /// Of L2 norm 1.
+    /// PyTorch's embedding, of L2 norm 1.
     pub embedding: Vec<f32>,
-    /// Special tokens included, after truncation.
+    /// The number of tokens after truncation, including special tokens.
     pub token_count: u32,
 }
 
-/// Why a reference set could not be read.
+/// Why a reference set cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages explain the fields")]
 pub enum ReferenceError {
-    /// The file could not be read.
+    /// The file cannot be read.
     #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is no reference set.
-    #[error("{path} is no reference set: {reason}; reference/make_reference.py writes one")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Io { path: PathBuf, source: io::Error },
+    /// The file is not a reference set.
+    #[error("{path} is not a reference set: {reason}; create one with reference/make_reference.py")]
+    Malformed { path: PathBuf, reason: String },
 }
 
 #[derive(Deserialize)]
@@ -62,7 +53,7 @@ struct Line {
     text: String,
 }
 
-/// The reference set that comes with embedd for these weights, as the bytes of a file; `None` for other models.
+/// The built-in reference set for these weights, as the bytes of a file; `None` for other models.
 pub fn built_in(weights_sha256: &str) -> Option<&'static [u8]> {
     match weights_sha256 {
         "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658" => {
@@ -76,7 +67,7 @@ pub fn built_in(weights_sha256: &str) -> Option<&'static [u8]> {
 }
 
 impl ReferenceSet {
-    /// Reads a file.
+    /// Reads a reference set from a file.
     ///
     /// # Errors
     /// [`ReferenceError`].
@@ -85,7 +76,7 @@ impl ReferenceSet {
         Self::parse(&bytes, path)
     }
 
-    /// Reads the bytes of a file; `path` is named in errors.
+    /// Parses the bytes of a file; `path` is used in error messages.
     ///
     /// # Errors
     /// [`ReferenceError::Malformed`].
@@ -97,13 +88,13 @@ impl ReferenceSet {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let provenance: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
         let max_tokens = provenance.get("max_seq_length").and_then(|text| text.parse().ok());
-        let max_tokens = max_tokens.ok_or("its metadata has no number `max_seq_length`")?;
+        let max_tokens = max_tokens.ok_or("its metadata has no valid `max_seq_length`")?;
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
 
         let embeddings = tensor(&file, "embeddings", Dtype::F32, 2)?;
         let counts = tensor(&file, "token_counts", Dtype::I64, 1)?;
         let lines = tensor(&file, "texts", Dtype::U8, 1)?;
-        let &[rows, dimension] = embeddings.shape() else { return Err("`embeddings` is no matrix".to_owned()) };
+        let &[rows, dimension] = embeddings.shape() else { return Err("`embeddings` is not a matrix".to_owned()) };
         if rows == 0 || dimension == 0 {
             return Err("it is empty".to_owned());
         }
@@ -113,7 +104,11 @@ impl ReferenceSet {
             .map(|line| serde_json::from_str(line).map_err(|error| format!("`texts`: {error}")))
             .collect::<Result<_, _>>()?;
         if lines.len() != rows || counts.shape() != [rows] {
-            return Err(format!("it has {rows} embeddings, {} texts, {:?} counts", lines.len(), counts.shape()));
+            return Err(format!(
+                "it has {rows} embeddings, but {} texts and token counts of shape {:?}",
+                lines.len(),
+                counts.shape()
+            ));
         }
         let embeddings = embeddings.data().chunks_exact(size_of::<f32>() * dimension).map(floats);
         let counts = counts.data().as_chunks::<8>().0.iter().map(|&bytes| i64::from_le_bytes(bytes));
@@ -121,9 +116,9 @@ impl ReferenceSet {
             .into_iter()
             .zip(embeddings.zip(counts))
             .map(|(line, (embedding, count))| {
-                let token_count = u32::try_from(count).map_err(|_| format!("a text of {count} tokens"))?;
+                let token_count = u32::try_from(count).map_err(|_| format!("{count} is not a valid token count"))?;
                 if embedding.iter().any(|value| !value.is_finite()) {
-                    return Err(format!("the embedding of {} is not finite", line.id));
+                    return Err(format!("the embedding of {} has a component that is not finite", line.id));
                 }
                 Ok(ReferenceText { id: line.id, text: line.text, embedding, token_count })
             })
@@ -141,7 +136,7 @@ fn tensor<'f>(
     let view = file.tensor(name).map_err(|_| format!("it has no tensor `{name}`"))?;
     if view.dtype() != dtype || view.shape().len() != dimensions {
         return Err(format!(
-            "`{name}` is {:?} {:?}, expected {dtype:?} of {dimensions} dimensions",
+            "`{name}` is {:?} {:?}, but must be {dtype:?} with {dimensions} dimensions",
             view.dtype(),
             view.shape()
         ));
@@ -158,11 +153,11 @@ mod tests {
     use super::*;
 
     fn mpnet() -> &'static [u8] {
-        built_in("78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658").expect("it comes with embedd")
+        built_in("78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658").expect("a built-in set")
     }
 
     #[test]
-    fn the_built_in_sets_are_whole() {
+    fn the_built_in_set_is_complete_and_normalized() {
         let set = ReferenceSet::parse(mpnet(), Path::new("built-in")).expect("a set");
         assert_eq!((set.texts.len(), set.dimension, set.max_tokens), (253, 768, 384));
         assert_eq!(set.provenance["model"], "sentence-transformers/all-mpnet-base-v2");
@@ -173,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn a_set_cut_anywhere_is_refused() {
+    fn a_truncated_set_is_rejected() {
         let whole = mpnet();
         for length in (0..whole.len()).step_by(whole.len() / 50) {
-            let error = ReferenceSet::parse(&whole[..length], Path::new("cut")).expect_err("cut").to_string();
-            assert!(error.contains("cut is no reference set"), "{error}");
+            let error = ReferenceSet::parse(&whole[..length], Path::new("cut")).expect_err("truncated").to_string();
+            assert!(error.contains("cut is not a reference set"), "{error}");
         }
     }
 }

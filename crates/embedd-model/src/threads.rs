@@ -1,11 +1,11 @@
-//! How many threads a session has where the user does not say.
+//! The default number of threads of a session.
 
 use std::num::NonZeroUsize;
 
-/// Threads of one session at most: beyond, a short text gains little.
-const MOST: NonZeroUsize = NonZeroUsize::new(4).unwrap();
+/// The default maximum per session: with more threads, a short text gains little.
+const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
-/// On a machine, or in a quota, of so many CPUs.
+/// The default number of threads for a machine or a quota of `cpus` CPUs.
 pub fn default_threads(cpus: NonZeroUsize) -> NonZeroUsize {
-    cpus.min(MOST)
+    cpus.min(MAX_THREADS)
 }

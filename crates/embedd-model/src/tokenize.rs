@@ -1,4 +1,4 @@
-//! From text to token ids, as the model's own tokeniser makes them.
+//! Tokenization with the model's own tokenizer.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -8,123 +8,107 @@ use crate::engine::TokenIds;
 
 mod lowercase;
 
-/// A bundle's tokeniser, and the number of tokens that texts are cut to.
+/// A bundle's tokenizer, with the maximum number of tokens per text.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// Special tokens before and after those of every text.
+    /// Special tokens before and after the tokens of every text.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
     max_tokens: usize,
     lowercase: bool,
 }
 
-/// What happens to a text of more tokens than the model takes.
+/// What to do with a text of more tokens than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Truncation {
-    /// Tokens are dropped from the end.
+    /// Drop tokens from the end.
     #[default]
     End,
-    /// Tokens are dropped from the start.
+    /// Drop tokens from the start.
     Start,
-    /// The request is refused.
+    /// Reject the text.
     Reject,
 }
 
 /// A text as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokenized {
-    /// Special tokens included.
+    /// The token ids, including special tokens.
     pub ids: TokenIds,
     /// Whether tokens were dropped.
     pub truncated: bool,
 }
 
-/// A token, and what it stands for.
+/// A token and its part of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Its place in the vocabulary.
+    /// The token's id in the vocabulary.
     pub id: u32,
-    /// The part of the text that it stands for; the token's name where there is none.
+    /// The token's part of the text; the token's name for special tokens.
     pub text: String,
-    /// Where that part is, in bytes; `None`: the token is special, the model wants it there.
+    /// The byte range of that part; `None` for special tokens that the tokenizer adds.
     pub bytes: Option<Range<usize>>,
 }
 
-/// Why a tokeniser could not be loaded.
+/// Why a tokenizer cannot be loaded.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages explain the fields")]
 pub enum TokenizerError {
-    /// The bundle's file is missing or damaged.
+    /// The tokenizer's file is missing or damaged.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The file is no tokeniser that can be used.
-    #[error("{path}: {reason}")]
-    Invalid {
-        /// The tokenizer.json.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// More tokens were asked for than the model has positions, or than special tokens leave room for.
-    #[error("max-tokens is {asked}, but the model `{model}` takes {least} to {most}")]
-    MaxTokens {
-        /// What was asked for.
-        asked: u32,
-        /// The model's name.
-        model: String,
-        /// The special tokens and one more.
-        least: u32,
-        /// The model's positions.
-        most: u32,
-    },
+    /// The file is not a usable tokenizer.
+    #[error("cannot load the tokenizer {path}: {reason}")]
+    Invalid { path: PathBuf, reason: String },
+    /// The requested maximum exceeds the model's positions, or leaves no space besides the special tokens.
+    #[error("max-tokens is {asked}; the model `{model}` supports {min} to {max}")]
+    MaxTokens { asked: u32, model: String, min: u32, max: u32 },
 }
 
-/// Why a text could not be tokenised.
+/// Why a text cannot be tokenized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages explain the fields")]
 pub enum TokenizeError {
-    /// It has more tokens than the model takes, and must not be cut.
-    #[error("has {tokens} tokens; the model takes at most {max}, and truncation is refused")]
-    TooLong {
-        /// Its tokens, special tokens included.
-        tokens: usize,
-        /// The most that are taken.
-        max: usize,
-    },
-    /// The tokeniser failed.
-    #[error("cannot be tokenised: {0}")]
+    /// The text has too many tokens and may not be truncated.
+    #[error("has {tokens} tokens; the maximum is {max}, and truncation is disabled")]
+    TooLong { tokens: usize, max: usize },
+    /// The tokenizer failed.
+    #[error("cannot be tokenized: {0}")]
     Failed(String),
 }
 
-/// The tokeniser could not turn ids into a text.
+/// The tokenizer cannot decode ids.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the ids cannot be turned into a text: {0}")]
+#[error("the ids cannot be decoded: {0}")]
 pub struct DecodeError(String);
 
 impl Tokenizer {
-    /// The bundle's tokeniser; `max_tokens` instead of the model's own maximum where it is given.
+    /// Loads a bundle's tokenizer. `max_tokens` overrides the model's default maximum.
     ///
     /// # Errors
     /// [`TokenizerError`].
     pub fn load(bundle: &Bundle, max_tokens: Option<u32>) -> Result<Self, TokenizerError> {
-        let (path, manifest) = (bundle.verify(TOKENIZER_FILE)?, bundle.manifest());
+        let path = bundle.verify(TOKENIZER_FILE)?;
+        let manifest = bundle.manifest();
         let asked = max_tokens.unwrap_or(manifest.max_tokens);
         let tokenizer = Self::read(&path, asked, manifest.lowercase)?;
-        let least = (tokenizer.special_count() + 1) as u32;
-        if !(least..=manifest.position_limit).contains(&asked) {
-            let (model, most) = (manifest.name.clone(), manifest.position_limit);
-            return Err(TokenizerError::MaxTokens { asked, model, least, most });
+        let min = (tokenizer.special_count() + 1) as u32;
+        if !(min..=manifest.position_limit).contains(&asked) {
+            let model = manifest.name.clone();
+            return Err(TokenizerError::MaxTokens { asked, model, min, max: manifest.position_limit });
         }
         Ok(tokenizer)
     }
 
-    /// The tokeniser of a file, which cuts texts to `max_tokens`.
+    /// Loads a tokenizer from a file, with a maximum of `max_tokens` tokens per text.
     ///
     /// # Errors
     /// [`TokenizerError::Invalid`].
     pub fn read(path: &Path, max_tokens: u32, lowercase: bool) -> Result<Self, TokenizerError> {
         let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
         let mut inner = tokenizers::Tokenizer::from_file(path).map_err(|error| invalid(error.to_string()))?;
-        // The file's own truncation and padding are for training.
+        // The truncation and padding configured in the file are for training.
         inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         inner.with_padding(None);
         let (prefix, suffix) = special_tokens(&inner).map_err(invalid)?;
@@ -132,22 +116,22 @@ impl Tokenizer {
         Ok(Self { inner, prefix, suffix, max_tokens, lowercase })
     }
 
-    /// Tokens of a text at most, special tokens included.
+    /// The maximum number of tokens per text, including special tokens.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
 
-    /// The tokens that the model sees of a text.
+    /// Tokenizes a text for the model: adds special tokens and truncates.
     ///
     /// # Errors
     /// [`TokenizeError`].
     pub fn tokenize(&self, text: &str, truncation: Truncation) -> Result<Tokenized, TokenizeError> {
         let ids = self.encode(text)?;
-        let room = self.max_tokens - self.special_count();
-        let dropped = ids.len().saturating_sub(room);
+        let capacity = self.max_tokens - self.special_count();
+        let dropped = ids.len().saturating_sub(capacity);
         let kept = match truncation {
             _ if dropped == 0 => &ids[..],
-            Truncation::End => &ids[..room],
+            Truncation::End => &ids[..capacity],
             Truncation::Start => &ids[dropped..],
             Truncation::Reject => {
                 let tokens = ids.len() + self.special_count();
@@ -158,7 +142,7 @@ impl Tokenizer {
         Ok(Tokenized { ids, truncated: dropped > 0 })
     }
 
-    /// Tokens of the whole text, special tokens included.
+    /// The number of tokens of the whole text, including special tokens.
     ///
     /// # Errors
     /// [`TokenizeError::Failed`].
@@ -166,13 +150,13 @@ impl Tokenizer {
         Ok(self.encode(text)?.len() + self.special_count())
     }
 
-    /// The tokens of the whole text, with special tokens around them where those are wanted.
+    /// The tokens of the whole text, surrounded by special tokens if `with_special`.
     ///
     /// # Errors
     /// [`TokenizeError::Failed`].
-    pub fn tokens(&self, text: &str, special_wanted: bool) -> Result<Vec<Token>, TokenizeError> {
+    pub fn tokens(&self, text: &str, with_special: bool) -> Result<Vec<Token>, TokenizeError> {
         let lower = self.lowercase.then(|| text.to_lowercase());
-        let encoding = self.inner.encode(lower.as_deref().unwrap_or(text), special_wanted);
+        let encoding = self.inner.encode(lower.as_deref().unwrap_or(text), with_special);
         let encoding = encoding.map_err(|error| TokenizeError::Failed(error.to_string()))?;
         let origins = self.lowercase.then(|| lowercase::Origins::of(text));
         let tokens = encoding.get_ids().iter().zip(encoding.get_tokens());
@@ -188,20 +172,20 @@ impl Tokenizer {
         Ok(found.collect())
     }
 
-    /// The text that tokens make, without the names of special tokens where those are not wanted. Ids that the
-    /// vocabulary does not have are passed over.
+    /// Decodes ids to a text, which includes the names of special tokens if `with_special`. Ids outside the vocabulary
+    /// are ignored.
     ///
     /// # Errors
     /// [`DecodeError`].
-    pub fn decode(&self, ids: &[u32], special_wanted: bool) -> Result<String, DecodeError> {
-        self.inner.decode(ids, !special_wanted).map_err(|error| DecodeError(error.to_string()))
+    pub fn decode(&self, ids: &[u32], with_special: bool) -> Result<String, DecodeError> {
+        self.inner.decode(ids, !with_special).map_err(|error| DecodeError(error.to_string()))
     }
 
     fn special_count(&self) -> usize {
         self.prefix.len() + self.suffix.len()
     }
 
-    /// Without special tokens.
+    /// The ids of the whole text, without special tokens.
     fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizeError> {
         let failed = |error: tokenizers::Error| TokenizeError::Failed(error.to_string());
         let encoding = if self.lowercase {
@@ -213,17 +197,18 @@ impl Tokenizer {
     }
 }
 
-/// What the tokeniser puts before and after a text, found on a text of its own.
+/// The special tokens that the tokenizer adds before and after a text, determined from a sample text.
 fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
     let encode = |special| {
         let encoding = tokenizer.encode_fast("text", special).map_err(|error| error.to_string())?;
         Ok::<_, String>(encoding.get_ids().to_vec())
     };
-    let (bare, whole) = (encode(false)?, encode(true)?);
+    let bare = encode(false)?;
+    let whole = encode(true)?;
     let start = whole
         .windows(bare.len())
         .position(|window| window == bare)
-        .ok_or_else(|| "its special tokens do not surround a text".to_owned())?;
+        .ok_or_else(|| "its special tokens do not surround the text".to_owned())?;
     Ok((whole[..start].to_vec(), whole[start + bare.len()..].to_vec()))
 }
 

@@ -1,6 +1,6 @@
-//! What is done to a pooled vector after the model.
+//! Normalization of pooled vectors.
 
-/// The smallest norm that is divided by, as in PyTorch's `normalize`.
+/// The minimum divisor, as in PyTorch's `normalize`.
 const MIN_NORM: f64 = 1e-12;
 
 /// Scales a vector to L2 norm 1, computed in double precision.

@@ -1,9 +1,9 @@
-//! The codes of gRPC's statuses, and their names.
+//! gRPC status codes and their names.
 
-/// A code of gRPC, 0 (OK) to 16 (UNAUTHENTICATED).
+/// A gRPC status code, 0 (OK) to 16 (UNAUTHENTICATED).
 pub type Code = i32;
 
-/// As gRPC writes them, each at the place of its code.
+/// The names of the codes as gRPC writes them, indexed by code.
 pub const NAMES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -24,7 +24,7 @@ pub const NAMES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-/// The name of a code; `UNKNOWN` where it is none.
+/// Returns the name of a code, or `UNKNOWN` if gRPC does not define it.
 pub fn code_name(code: Code) -> &'static str {
     usize::try_from(code).ok().and_then(|code| NAMES.get(code)).copied().unwrap_or("UNKNOWN")
 }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_have_the_names_of_grpc() {
+    fn codes_have_the_names_that_grpc_gives_them() {
         assert_eq!((code_name(0), code_name(9), code_name(16)), ("OK", "FAILED_PRECONDITION", "UNAUTHENTICATED"));
         assert_eq!((code_name(17), code_name(-1)), ("UNKNOWN", "UNKNOWN"));
     }

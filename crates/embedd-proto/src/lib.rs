@@ -1,5 +1,5 @@
-//! Messages, clients and servers of the served protocols, generated from `proto/`: `embedd.v1` at the root, the others in
-//! modules of their own. Beside them, what every user of the protocols needs: the names of gRPC codes and request ids.
+//! Messages, clients and servers of the supported protocols, generated from `proto/`: `embedd.v1` at the root, the others
+//! in modules of their own. Also holds what every user of the protocols needs: the names of gRPC codes, and request ids.
 
 pub mod codes;
 pub mod request_id;
@@ -11,16 +11,16 @@ mod generated {
 }
 pub use generated::*;
 
-/// The protocol's file descriptors, for reflection.
+/// File descriptors of the protocol, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/embedd_v1_descriptor.bin"));
 
-/// text-embeddings-inference's, as far as it is served.
+/// The protocol of text-embeddings-inference, except for the services that embedd does not offer.
 pub mod tei {
     #![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
 
     tonic::include_proto!("tei.v1");
 
-    /// The protocol's file descriptors, for reflection.
+    /// File descriptors of the protocol, for server reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tei_v1_descriptor.bin"));
 }
 
@@ -30,7 +30,7 @@ pub mod open_inference {
 
     tonic::include_proto!("inference");
 
-    /// The protocol's file descriptors, for reflection.
+    /// File descriptors of the protocol, for server reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/open_inference_descriptor.bin"));
 }
 

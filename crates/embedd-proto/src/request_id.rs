@@ -1,32 +1,31 @@
-//! The name of one request: its caller's or, where that gave none, one made here. It stands in the reply and in whatever is
-//! told of the request elsewhere.
+//! Request ids: chosen by the caller or generated, returned with the reply, and attached to logs and traces.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header of requests and replies; over gRPC, metadata.
+/// The header of requests and replies, and the metadata key over gRPC.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Bytes of an id that a caller chose, at most.
-const MOST: usize = 128;
-/// Hex digits of an id that was made here: 128 bits, as trace ids have.
+/// The maximum length of an id chosen by a caller, in bytes.
+const MAX_LEN: usize = 128;
+/// Hex digits of a generated id: 128 bits, like a trace id.
 const DIGITS: usize = 32;
 
-/// Visible ASCII, and not much of it; cheap to clone.
+/// A short string of visible ASCII characters. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The caller's, where it is sane, else a random one.
-    pub fn of(headers: &HeaderMap) -> Self {
-        Self::told(headers).unwrap_or_else(Self::random)
+    /// Returns the caller's id if it is valid, otherwise a random one.
+    pub fn from_headers_or_new(headers: &HeaderMap) -> Self {
+        Self::from_headers(headers).unwrap_or_else(Self::random)
     }
 
-    /// What the headers say, where it is sane.
-    pub fn told(headers: &HeaderMap) -> Option<Self> {
-        headers.get(&REQUEST_ID).filter(|value| is_sane(value)).cloned().map(Self::new)
+    /// Returns the id in the headers, if it is valid.
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        headers.get(&REQUEST_ID).filter(|value| is_valid(value)).cloned().map(Self::new)
     }
 
-    /// Not to be guessed by chance, and not meant to be a secret.
+    /// Unique enough to tell requests apart. Not a secret.
     fn random() -> Self {
         let mut bits = fastrand::u128(..);
         let digits: [u8; DIGITS] = std::array::from_fn(|_| {
@@ -34,18 +33,18 @@ impl RequestId {
             bits >>= 4;
             digit
         });
-        // Digits are always a valid value.
+        // Hex digits are always a valid header value.
         Self::new(HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-")))
     }
 
     fn new(mut value: HeaderValue) -> Self {
-        // Kept out of the table by which HTTP/2 shortens headers that come again: this one does not.
+        // Keeps the value out of HTTP/2's header compression table: it is never sent twice.
         value.set_sensitive(true);
         Self(value)
     }
 
-    /// Tells it in the headers of a reply.
-    pub fn tell(&self, headers: &mut HeaderMap) {
+    /// Adds the id to headers, replacing any other.
+    pub fn insert_into(&self, headers: &mut HeaderMap) {
         headers.insert(&REQUEST_ID, self.0.clone());
     }
 
@@ -55,8 +54,8 @@ impl RequestId {
     }
 }
 
-fn is_sane(value: &HeaderValue) -> bool {
-    (1..=MOST).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+fn is_valid(value: &HeaderValue) -> bool {
+    (1..=MAX_LEN).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
 #[cfg(test)]
@@ -68,31 +67,32 @@ mod tests {
     }
 
     #[test]
-    fn a_sane_id_is_kept() {
-        let long = "x".repeat(MOST);
+    fn a_valid_id_is_kept() {
+        let long = "x".repeat(MAX_LEN);
         for id in ["1", "a-b_c.d:e/f", "~!@#", &long] {
-            assert_eq!(RequestId::of(&headers(id.as_bytes())).as_str(), id);
+            assert_eq!(RequestId::from_headers_or_new(&headers(id.as_bytes())).as_str(), id);
         }
     }
 
     #[test]
-    fn what_is_none_is_replaced_by_a_new_one_each_time() {
-        let long = "x".repeat(MOST + 1);
-        let mut ids = vec![RequestId::of(&HeaderMap::new())];
+    fn a_missing_or_invalid_id_is_replaced_by_a_new_one_each_time() {
+        let long = "x".repeat(MAX_LEN + 1);
+        let mut ids = vec![RequestId::from_headers_or_new(&HeaderMap::new())];
         for wrong in [&b""[..], b"two words", b"a\tb", b"\xc3\xa9", long.as_bytes()] {
-            ids.push(RequestId::of(&headers(wrong)));
+            ids.push(RequestId::from_headers_or_new(&headers(wrong)));
         }
         for (index, id) in ids.iter().enumerate() {
             let text = id.as_str();
             assert!(text.len() == DIGITS && text.bytes().all(|digit| b"0123456789abcdef".contains(&digit)), "{text}");
-            assert!(!ids[..index].contains(id), "{text} came twice");
+            assert!(!ids[..index].contains(id), "{text} was generated twice");
         }
     }
 
     #[test]
-    fn it_is_told_as_it_is_read() {
-        let (id, mut reply) = (RequestId::of(&HeaderMap::new()), headers(b"of somebody else"));
-        id.tell(&mut reply);
-        assert_eq!((RequestId::told(&reply), reply.len()), (Some(id), 1));
+    fn an_id_that_was_inserted_is_read_back() {
+        let id = RequestId::from_headers_or_new(&HeaderMap::new());
+        let mut reply = headers(b"another-id");
+        id.insert_into(&mut reply);
+        assert_eq!((RequestId::from_headers(&reply), reply.len()), (Some(id), 1));
     }
 }

@@ -1,5 +1,5 @@
-//! Whether our .proto files say what the protocols of others are: names, numbers and types are what a client and a
-//! server have to have in common.
+//! Checks our .proto files for the protocols of other projects: names, numbers and types must match for a client and a
+//! server to understand each other.
 
 use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
@@ -14,7 +14,7 @@ const TEI: &str = include_str!("tests/tei.txt");
 const OPEN_INFERENCE: &str = include_str!("tests/open_inference.txt");
 
 #[test]
-fn our_files_say_what_the_protocols_are() {
+fn our_files_match_the_original_protocols() {
     for (descriptors, package, facts) in [
         (super::tei::FILE_DESCRIPTOR_SET, "tei.v1", TEI),
         (super::open_inference::FILE_DESCRIPTOR_SET, "inference", OPEN_INFERENCE),
@@ -25,7 +25,7 @@ fn our_files_say_what_the_protocols_are() {
     }
 }
 
-/// A line for each call, enum and message.
+/// One line per call, enum and message.
 fn lines(file: &FileDescriptorProto) -> Vec<String> {
     let package = format!(".{}.", file.package());
     let calls = file.service.iter().flat_map(|service| calls(service, &package));
@@ -40,31 +40,32 @@ fn calls<'a>(service: &'a ServiceDescriptorProto, package: &'a str) -> impl Iter
     service.method.iter().map(move |method| {
         let side =
             |streaming, name: &str| format!("{}{}", if streaming { "stream " } else { "" }, name.replace(package, ""));
-        let takes = side(method.client_streaming(), method.input_type());
-        let gives = side(method.server_streaming(), method.output_type());
-        format!("rpc {}/{}: {takes} -> {gives}", service.name(), method.name())
+        let input = side(method.client_streaming(), method.input_type());
+        let output = side(method.server_streaming(), method.output_type());
+        format!("rpc {}/{}: {input} -> {output}", service.name(), method.name())
     })
 }
 
-fn values(of: &EnumDescriptorProto) -> String {
-    let values: Vec<String> = of.value.iter().map(|value| format!("{} {}", value.number(), value.name())).collect();
-    format!("enum {}: {}", of.name(), values.join("; "))
+fn values(descriptor: &EnumDescriptorProto) -> String {
+    let values: Vec<String> =
+        descriptor.value.iter().map(|value| format!("{} {}", value.number(), value.name())).collect();
+    format!("enum {}: {}", descriptor.name(), values.join("; "))
 }
 
-/// The message, and those inside it.
+/// The message and its nested messages.
 fn messages(message: &DescriptorProto, outer: &str, package: &str) -> Vec<String> {
     let name = format!("{outer}{}", message.name());
     let fields: Vec<String> = message.field.iter().map(|field| field_line(field, message, package)).collect();
-    let inside = message.nested_type.iter().filter(|inside| !is_map_entry(inside));
-    let inside = inside.flat_map(|inside| messages(inside, &format!("{name}."), package));
+    let nested = message.nested_type.iter().filter(|nested| !is_map_entry(nested));
+    let nested = nested.flat_map(|nested| messages(nested, &format!("{name}."), package));
     let line = format!("message {name}: {}", fields.join("; ")).trim_end().to_owned();
-    std::iter::once(line).chain(inside).collect()
+    std::iter::once(line).chain(nested).collect()
 }
 
 fn field_line(field: &FieldDescriptorProto, message: &DescriptorProto, package: &str) -> String {
     let kind = kind(field, package);
     let entry =
-        message.nested_type.iter().find(|inside| is_map_entry(inside) && field.type_name().ends_with(inside.name()));
+        message.nested_type.iter().find(|nested| is_map_entry(nested) && field.type_name().ends_with(nested.name()));
     let kind = match (entry, field.oneof_index) {
         (Some(entry), _) => {
             format!("map<{}, {}>", self::kind(&entry.field[0], package), self::kind(&entry.field[1], package))

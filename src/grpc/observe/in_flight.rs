@@ -25,7 +25,7 @@ impl InFlightCall {
 
     /// Adds the request id to headers or trailers, which have this status code. Errors get it in their details, too.
     pub(super) fn add_request_id(&self, headers: &mut HeaderMap, code: Option<Code>) {
-        self.id.tell(headers);
+        self.id.insert_into(headers);
         if code.is_some_and(|code| code != Code::Ok) {
             status::add_request_info(headers, &self.id);
         }

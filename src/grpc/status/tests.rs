@@ -11,7 +11,7 @@ fn header_bytes(status: &Status) -> usize {
     let mut headers = HeaderMap::new();
     status.add_header(&mut headers).expect("headers");
     let of_caller = HeaderValue::from_str(&"x".repeat(128)).expect("an id");
-    let id = RequestId::of(&HeaderMap::from_iter([(REQUEST_ID.clone(), of_caller)]));
+    let id = RequestId::from_headers_or_new(&HeaderMap::from_iter([(REQUEST_ID.clone(), of_caller)]));
     add_request_info(&mut headers, &id);
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }

@@ -9,7 +9,7 @@ use embedd_kernels::InstructionSet;
 /// Whether this CPU has the instruction set; if not, reports that its test is skipped.
 pub(crate) fn cpu_has(set: InstructionSet) -> bool {
     if !set.is_available() {
-        not_tested(format_args!("this CPU has no {set}"));
+        not_tested(format_args!("this CPU does not support {set}"));
     }
     set.is_available()
 }

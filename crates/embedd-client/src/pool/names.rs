@@ -1,4 +1,4 @@
-//! Names that stand for several servers, asked for again from time to time and after trouble.
+//! Resolves names that stand for several servers, at intervals and after connections fail.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -7,18 +7,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Seats, Servers};
+use super::{Members, Servers};
 use crate::address::{Address, reason};
-use crate::retry::spread;
+use crate::retry::jittered;
 
-/// Where all is well, a name is asked for again after so long.
-const AGAIN: Duration = Duration::from_secs(30);
-/// And never earlier than this.
-const PAUSE: Duration = Duration::from_secs(2);
-/// A resolver that has not answered by then has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
+/// The shortest time between two lookups.
+const MIN_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest wait for the resolver.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Gives the addresses of a name, with the port.
+/// Looks up the addresses of a name, and adds the port.
 pub(crate) trait Resolve: Clone + Send + Sync + 'static {
     fn resolve(&self, host: String, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 }
@@ -33,34 +32,34 @@ where
     }
 }
 
-/// As the system does it.
+/// Uses the system's resolver.
 pub(crate) async fn resolve(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
-/// Keeps the seats of a name those that it stands for.
-pub(super) async fn follow(seats: Arc<Seats>, name: usize, servers: Servers, resolve: impl Resolve) {
-    let mut trouble = seats.signals.trouble.subscribe();
+/// Keeps the members of a name up to date, forever.
+pub(super) async fn keep_resolved(members: Arc<Members>, name: usize, servers: Servers, resolve: impl Resolve) {
+    let mut failed = members.signals.failed.subscribe();
     loop {
         let found = find(&servers.address, &resolve).await;
-        let all_well = found.is_ok();
-        seats.name_is(name, &servers, found);
-        tokio::time::sleep(PAUSE).await;
-        if all_well {
+        let resolved = found.is_ok();
+        members.update_name(name, &servers, found);
+        tokio::time::sleep(MIN_INTERVAL).await;
+        if resolved {
             tokio::select! {
-                () = tokio::time::sleep(spread(AGAIN, fastrand::f64())) => {}
-                _ = trouble.changed() => {}
+                () = tokio::time::sleep(jittered(REFRESH_INTERVAL, fastrand::f64())) => {}
+                _ = failed.changed() => {}
             }
         }
     }
 }
 
 async fn find(address: &Address, resolve: &impl Resolve) -> Result<BTreeSet<SocketAddr>, String> {
-    let asked = resolve.resolve(address.host().to_owned(), address.port());
-    match tokio::time::timeout(PATIENCE, asked).await {
+    let lookup = resolve.resolve(address.host().to_owned(), address.port());
+    match tokio::time::timeout(TIMEOUT, lookup).await {
         Ok(Ok(found)) if found.is_empty() => Err("the name has no addresses".to_owned()),
         Ok(Ok(found)) => Ok(found.into_iter().collect()),
         Ok(Err(error)) => Err(reason(&error)),
-        Err(_) => Err(format!("the name was not resolved within {PATIENCE:?}")),
+        Err(_) => Err(format!("the name was not resolved within {TIMEOUT:?}")),
     }
 }

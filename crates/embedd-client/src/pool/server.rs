@@ -1,4 +1,4 @@
-//! One server, and the task that keeps a connection to it.
+//! One server, and the task that maintains its connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,15 +9,15 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::Signals;
 use crate::connection::{Target, open};
-use crate::retry::spread;
+use crate::retry::jittered;
 
-/// From the beginning of one connection to that of the next, at least; twice as long after each that was not taken.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// The shortest time between the starts of two connection attempts. Doubles after each failure, up to the maximum.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_INTERVAL: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Server {
-    /// For people.
+    /// The address, for errors.
     pub(super) name: String,
     pub(super) target: Target,
     endpoint: Endpoint,
@@ -26,22 +26,22 @@ pub(super) struct Server {
 
 #[derive(Debug)]
 enum State {
-    /// Not known whether it takes connections.
     Connecting,
     Connected {
         channel: Channel,
         ended: CancellationToken,
         number: u64,
-        rests_until: Option<Instant>,
+        backoff_until: Option<Instant>,
     },
-    /// It did not take the last one.
+    /// The last connection attempt failed, for this reason.
     Failed(String),
 }
 
 /// A server as a call sees it.
-pub(super) enum Look {
-    Awake,
-    Resting(Instant),
+pub(super) enum Availability {
+    Healthy,
+    /// Skipped until then.
+    Backoff(Instant),
     Connecting,
     Failed,
 }
@@ -55,13 +55,13 @@ impl Server {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn look(&self, now: Instant) -> Look {
+    pub(super) fn availability(&self, now: Instant) -> Availability {
         match &*self.state() {
-            State::Connected { ended, .. } if ended.is_cancelled() => Look::Connecting,
-            State::Connected { rests_until: Some(until), .. } if *until > now => Look::Resting(*until),
-            State::Connected { .. } => Look::Awake,
-            State::Connecting => Look::Connecting,
-            State::Failed(_) => Look::Failed,
+            State::Connected { ended, .. } if ended.is_cancelled() => Availability::Connecting,
+            State::Connected { backoff_until: Some(until), .. } if *until > now => Availability::Backoff(*until),
+            State::Connected { .. } => Availability::Healthy,
+            State::Connecting => Availability::Connecting,
+            State::Failed(_) => Availability::Failed,
         }
     }
 
@@ -76,60 +76,62 @@ impl Server {
     }
 
     /// Why there is no connection.
-    pub(super) fn trouble(&self) -> String {
+    pub(super) fn failure(&self) -> String {
         match &*self.state() {
             State::Failed(reason) => reason.clone(),
             State::Connecting | State::Connected { .. } => "not connected yet".to_owned(),
         }
     }
 
-    /// Passed over until then, or no more.
-    pub(super) fn rest(&self, until: Option<Instant>) {
-        if let State::Connected { rests_until, .. } = &mut *self.state() {
-            *rests_until = until;
+    /// Skips the server until then; `None` ends its backoff.
+    pub(super) fn set_backoff(&self, until: Option<Instant>) {
+        if let State::Connected { backoff_until, .. } = &mut *self.state() {
+            *backoff_until = until;
         }
     }
 
-    /// At the end of a rest one call goes ahead of the others, which come when it was answered, or then.
+    /// Lets one call probe the server after its backoff. Other calls follow after an answer, or at `then`.
     pub(super) fn probe(&self, then: Instant) {
-        if let State::Connected { rests_until: Some(until), .. } = &mut *self.state() {
+        if let State::Connected { backoff_until: Some(until), .. } = &mut *self.state() {
             *until = then;
         }
     }
 
-    /// The connection of that number takes no more calls.
-    pub(super) fn end(&self, of: u64) {
+    /// Ends the connection with that number.
+    pub(super) fn end(&self, connection: u64) {
         if let State::Connected { ended, number, .. } = &*self.state()
-            && *number == of
+            && *number == connection
         {
             ended.cancel();
         }
     }
 }
 
-/// Keeps a connection to the server, for ever.
-pub(super) async fn keep(server: Arc<Server>, signals: Arc<Signals>) {
+/// Connects to the server, and reconnects, forever.
+pub(super) async fn keep_connected(server: Arc<Server>, signals: Arc<Signals>) {
     let set = |state: State| {
         *server.state() = state;
         signals.changed.send_replace(());
     };
-    let (mut pause, mut number) = (FIRST_PAUSE, 0);
+    let mut interval = MIN_INTERVAL;
+    let mut number = 0;
     loop {
-        let begun = Instant::now();
+        let started = Instant::now();
         let ended = CancellationToken::new();
         match open(&server.endpoint, &server.target, &ended).await {
             Ok(channel) => {
-                (pause, number) = (FIRST_PAUSE, number + 1);
-                set(State::Connected { channel, ended: ended.clone(), number, rests_until: None });
+                interval = MIN_INTERVAL;
+                number += 1;
+                set(State::Connected { channel, ended: ended.clone(), number, backoff_until: None });
                 ended.cancelled().await;
                 set(State::Connecting);
             }
             Err(reason) => {
                 set(State::Failed(reason));
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                interval = (interval * 2).min(MAX_INTERVAL);
             }
         }
-        signals.trouble.send_replace(());
-        sleep_until(begun + spread(pause, fastrand::f64())).await;
+        signals.failed.send_replace(());
+        sleep_until(started + jittered(interval, fastrand::f64())).await;
     }
 }

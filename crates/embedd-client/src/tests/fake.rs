@@ -25,6 +25,9 @@ pub(crate) struct Seen {
     pub(crate) metadata: MetadataMap,
 }
 
+/// A call that begins with this text is never answered.
+pub(crate) const NEVER_ANSWERED: &str = "a text that takes for ever";
+
 type Answer = dyn Fn(&Seen, usize) -> Result<EmbedResponse, Status> + Send + Sync;
 
 /// A running server; stopped when it is dropped.
@@ -87,10 +90,10 @@ pub(crate) fn reply(seen: &Seen) -> EmbedResponse {
 pub(crate) fn busy(pushback: &str) -> Status {
     let mut metadata = MetadataMap::new();
     metadata.insert("grpc-retry-pushback-ms", pushback.parse().expect("metadata"));
-    Status::with_metadata(Code::ResourceExhausted, "too much to do", metadata)
+    Status::with_metadata(Code::ResourceExhausted, "too many requests", metadata)
 }
 
-/// A token for each word, and two more.
+/// One token per word, plus two special tokens.
 fn token_count(text: &str) -> u32 {
     text.split_whitespace().count() as u32 + 2
 }
@@ -112,7 +115,7 @@ impl EmbeddingService for Service {
             all.push(seen.clone());
             all.len() - 1
         };
-        if seen.texts[0] == "a text that takes long" {
+        if seen.texts[0] == NEVER_ANSWERED {
             std::future::pending::<()>().await;
         }
         (self.answer)(&seen, before).map(Response::new)

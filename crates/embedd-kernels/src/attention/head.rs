@@ -1,4 +1,4 @@
-//! What one task of attention does: for each of its heads, scores, softmax and the weighted values.
+//! One attention task: the scores, the softmax and the weighted sum of values for each of its heads.
 #![allow(unsafe_code)]
 
 use super::AttentionInput;
@@ -8,7 +8,7 @@ use crate::math::exp2_vector;
 use crate::multiply::{Rows, TILE_ROWS, multiply, pack, pack_transposed, padded};
 use crate::simd::{Simd, Vectorized};
 
-/// A task, and what it works on.
+/// A task with its input and output.
 #[derive(Clone, Copy)]
 pub(super) struct Work<'a> {
     pub(super) input: &'a AttentionInput<'a>,
@@ -18,7 +18,7 @@ pub(super) struct Work<'a> {
     pub(super) outputs: &'a Disjoint<'a, f32>,
 }
 
-/// Does a task that nobody else does.
+/// Runs a task. No other thread may run the same one.
 pub(super) struct Attend<'a> {
     pub(super) work: Work<'a>,
     pub(super) scratch: &'a mut Vec<f32>,
@@ -30,9 +30,11 @@ impl Vectorized for Attend<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let work = self.work;
-        let (task, size) = (work.task, work.size);
+        let task = work.task;
+        let size = work.size;
         let keys = task.text.len();
-        let (padded_keys, padded_size) = (padded::<S>(keys), padded::<S>(size));
+        let padded_keys = padded::<S>(keys);
+        let padded_size = padded::<S>(size);
         let lengths = [size * padded_keys, keys * padded_size, TILE_ROWS * padded_keys, TILE_ROWS * padded_size];
         let [key_panels, value_panels, scores, sums] = cut(self.scratch, lengths);
         for head in task.heads.clone() {
@@ -50,8 +52,8 @@ impl Vectorized for Attend<'_> {
                 multiply(s, weights, value_panels, size, sums);
                 for (index, row) in sums.chunks_exact(padded_size).take(count).enumerate() {
                     let start = ((first + index) * work.input.heads + head) * size;
-                    // SAFETY: each query and head is in one task only (which `plan` sees to and tests), and each task
-                    // is run once.
+                    // SAFETY: `plan` puts each pair of query and head into exactly one task (its tests check this), and
+                    // each task runs once.
                     let output = unsafe { work.outputs.slice(start..start + size) };
                     write(s, row, 1.0 / totals[index], output);
                 }
@@ -61,7 +63,7 @@ impl Vectorized for Attend<'_> {
 }
 
 impl<'a> Work<'a> {
-    /// The text's queries (0), keys (1) or values (2) of a head.
+    /// The queries (0), keys (1) or values (2) of the text in one head.
     #[inline(always)]
     fn part(&self, which: usize, head: usize) -> Rows<'a> {
         let hidden = self.input.heads * self.size;
@@ -69,13 +71,13 @@ impl<'a> Work<'a> {
         Rows { values: &self.input.qkv[start..], stride: 3 * hidden, count: self.task.text.len(), columns: self.size }
     }
 
-    /// Of the products; for softmax by powers of 2.
+    /// The factor for the dot products. It includes log2(e), because the softmax uses powers of 2.
     #[inline(always)]
     fn scale(&self) -> f32 {
         std::f32::consts::LOG2_E / (self.size as f32).sqrt()
     }
 
-    /// What is added to the scores of a query: one float for each key, or none.
+    /// The bias for the scores of a query: one float per key, or empty if there is no bias.
     #[inline(always)]
     fn bias(&self, head: usize, query: usize) -> &'a [f32] {
         let Some(bias) = self.input.bias else { return &[] };
@@ -84,7 +86,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Cuts 4 slices of `lengths` out of `scratch`, each at the beginning of a cache line.
+/// Cuts 4 slices of `lengths` out of `scratch`, each aligned to a cache line.
 #[inline(always)]
 fn cut(scratch: &mut Vec<f32>, lengths: [usize; 4]) -> [&mut [f32]; 4] {
     const LINE: usize = 16;
@@ -96,19 +98,22 @@ fn cut(scratch: &mut Vec<f32>, lengths: [usize; 4]) -> [&mut [f32]; 4] {
     let mut rest = &mut scratch[skipped..];
     let mut parts: [&mut [f32]; 4] = Default::default();
     for (part, length) in parts.iter_mut().zip(lengths) {
-        let (taken, behind) = rest.split_at_mut(length.next_multiple_of(LINE));
-        (*part, rest) = (&mut taken[..length], behind);
+        let (taken, after) = rest.split_at_mut(length.next_multiple_of(LINE));
+        *part = &mut taken[..length];
+        rest = after;
     }
     parts
 }
 
-/// Turns the products of a query and `keys` keys into the keys' weights, 0 behind the last key, and returns the sum of
-/// the weights. `scale` holds log2(e), which the bias gets here: powers of 2 are cheaper than those of e.
+/// Turns the dot products of a query with `keys` keys into weights and returns the sum of the weights; padding gets
+/// weight 0. Powers of 2 are cheaper than powers of e: `scale` already includes log2(e), the bias is multiplied by it
+/// here.
 #[inline(always)]
 fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]) -> f32 {
-    let (scale, log2_e) = (s.splat(scale), s.splat(std::f32::consts::LOG2_E));
-    let never = s.splat(f32::NEG_INFINITY);
-    let mut most = never;
+    let scale = s.splat(scale);
+    let log2_e = s.splat(std::f32::consts::LOG2_E);
+    let minus_infinity = s.splat(f32::NEG_INFINITY);
+    let mut max = minus_infinity;
     for (index, vector) in row.chunks_exact_mut(S::LANES).enumerate() {
         let first = index * S::LANES;
         let mut score = s.mul(s.load(vector), scale);
@@ -116,22 +121,22 @@ fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]
             score = s.mul_add(s.load_part(&bias[first..]), log2_e, score);
         }
         if keys - first < S::LANES {
-            score = s.first_or(score, keys - first, never);
+            score = s.first_or(score, keys - first, minus_infinity);
         }
-        most = s.max(most, score);
+        max = s.max(max, score);
         s.store(vector, score);
     }
-    let most = s.splat(s.greatest(most));
+    let max = s.splat(s.max_lane(max));
     let mut sum = s.splat(0.0);
     for vector in row.chunks_exact_mut(S::LANES) {
-        let weight = exp2_vector(s, s.sub(s.load(vector), most));
+        let weight = exp2_vector(s, s.sub(s.load(vector), max));
         sum = s.add(sum, weight);
         s.store(vector, weight);
     }
     s.sum(sum)
 }
 
-/// `factor row`, as far as `output` goes.
+/// Writes `factor * row` to `output`; `row` may be padded.
 #[inline(always)]
 fn write<S: Simd>(s: S, row: &[f32], factor: f32, output: &mut [f32]) {
     let factor = s.splat(factor);

@@ -1,25 +1,25 @@
-//! How attention is cut into tasks. What comes out does not depend on it.
+//! Divides attention into tasks. The division does not affect the result.
 
 use std::ops::Range;
 
 use crate::Offsets;
 use crate::multiply::TILE_ROWS;
 
-/// Multiplications of the smallest task: about 10 microseconds, twice what it costs to wake a thread.
-const SMALLEST: usize = 1 << 19;
+/// The minimum number of multiplications per task: about 10 microseconds, twice the cost of waking a thread.
+const MIN_MULTIPLICATIONS: usize = 1 << 19;
 
-/// Tasks for each thread where texts are long enough, so that none waits long for the last.
+/// Tasks per thread if the texts are long enough; with several, no thread waits long for the last task.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Fewest queries of a task: each packs its head's keys and values anew.
-const FEWEST_QUERIES: usize = 8 * TILE_ROWS;
+/// The minimum number of queries per task, because every task packs the keys and values of its heads again.
+const MIN_QUERIES: usize = 8 * TILE_ROWS;
 
-/// Some queries of some heads of one text.
+/// A range of queries and heads of one text.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) text: Range<usize>,
     pub(super) heads: Range<usize>,
-    /// Of the text's tokens, counted like it.
+    /// A part of `text`, in the same token indices.
     pub(super) queries: Range<usize>,
 }
 
@@ -29,21 +29,21 @@ impl Task {
     }
 }
 
-/// Whether there is enough to do for more than one thread.
+/// Whether the work is worth more than one thread.
 pub(super) fn worth_sharing(tasks: &[Task], size: usize) -> bool {
-    tasks.len() > 1 && tasks.iter().map(|task| task.multiplications(size)).sum::<usize>() >= 2 * SMALLEST
+    tasks.len() > 1 && tasks.iter().map(|task| task.multiplications(size)).sum::<usize>() >= 2 * MIN_MULTIPLICATIONS
 }
 
-/// Every query of every head of every text once.
+/// Tasks that cover every query of every head of every text exactly once.
 pub(super) fn tasks(offsets: &Offsets, heads: usize, size: usize, threads: usize) -> Vec<Task> {
     let mut tasks = Vec::new();
     let wanted = threads * TASKS_PER_THREAD;
     let texts = offsets.texts().len();
     for text in offsets.texts() {
         let each = 2 * text.len() * text.len() * size;
-        let together = if threads == 1 { heads } else { SMALLEST.div_ceil(each).min(heads) };
+        let together = if threads == 1 { heads } else { MIN_MULTIPLICATIONS.div_ceil(each).min(heads) };
         let blocks = if threads == 1 { 1 } else { wanted.div_ceil(texts * heads) };
-        let queries = text.len().div_ceil(blocks).max(FEWEST_QUERIES).next_multiple_of(TILE_ROWS);
+        let queries = text.len().div_ceil(blocks).max(MIN_QUERIES).next_multiple_of(TILE_ROWS);
         for head in (0..heads).step_by(together) {
             for query in text.clone().step_by(queries) {
                 tasks.push(Task {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_query_of_every_head_is_in_one_task() {
+    fn every_query_of_every_head_is_in_exactly_one_task() {
         for offsets in [&[0, 1][..], &[0, 384], &[0, 3, 200, 201, 700], &[0, 11, 22, 33, 44]] {
             let total = offsets.last().copied().unwrap_or(0);
             let offsets = Offsets::new(offsets, total as usize).expect("offsets");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_text_is_not_shared_and_a_long_one_is_for_all_threads() {
+    fn a_short_text_runs_on_one_thread_and_a_long_one_on_all() {
         let short = tasks(&Offsets::new(&[0, 11], 11).expect("offsets"), 12, 64, 2);
         assert!(!worth_sharing(&short, 64));
         let long = tasks(&Offsets::new(&[0, 384], 384).expect("offsets"), 12, 64, 8);

@@ -1,9 +1,9 @@
-//! Against float64, for every instruction set; and that a text's bits are its own.
+//! Comparisons with float64 for every instruction set, and bit-identical results in every batch.
 
 use crate::testing::{Numbers, Shuffled, by_build, every_available};
 use crate::{AttentionInput, DistanceBias, Kernels, Offsets, Parallel, Serial};
 
-/// The definition, in float64, for one text.
+/// Attention over one text in float64, straight from its definition.
 fn exact(qkv: &[f32], heads: usize, size: usize, bias: Option<DistanceBias<'_>>) -> Vec<f64> {
     let tokens = qkv.len() / 3 / heads / size;
     let at = |token: usize, which: usize, head: usize, channel: usize| {
@@ -51,13 +51,13 @@ fn attend(
 }
 
 #[test]
-fn attention_is_its_definition_below_at_and_above_the_tiles() {
+fn attention_matches_its_definition_below_at_and_above_the_tile_size() {
     let mut numbers = Numbers::new(1);
     let sizes = [1, 2, 5, 6, 7, 11, 15, 16, 17, 63, 64, 65, 129];
     for tokens in sizes.into_iter().take(by_build(sizes.len(), 9)) {
         for (heads, size) in [(12, 64), (12, 32), (2, 12), (1, 35), (3, 1)] {
-            // Some scores large, so that most weights vanish. Rounding moves a score by a part of its summands,
-            // query times key, and the output by that times a value.
+            // Some scores are large, so that most weights vanish. The rounding error of a score is proportional to its
+            // summands, query times key; that of the output, to the score's error times a value.
             let spread = 1.0 + 4.0 * numbers.below(3) as f32;
             let qkv: Vec<f32> = numbers.floats(tokens * 3 * heads * size).iter().map(|x| x * spread).collect();
             let farthest = tokens - 1 + numbers.below(3);
@@ -71,7 +71,7 @@ fn attention_is_its_definition_below_at_and_above_the_tiles() {
                         let set = kernels.instruction_set();
                         assert!(
                             error <= 1e-6 * f64::from(spread.powi(3)),
-                            "{set}, {tokens} tokens, {heads} x {size}: {found} for {expected}"
+                            "{set}, {tokens} tokens, {heads} x {size}: {found} instead of {expected}"
                         );
                     }
                 });
@@ -81,7 +81,7 @@ fn attention_is_its_definition_below_at_and_above_the_tiles() {
 }
 
 #[test]
-fn scores_that_would_overflow_an_exponential_do_not() {
+fn large_scores_do_not_overflow() {
     let qkv: Vec<f32> = (0..20 * 3 * 8).map(|i| if i / 8 % 3 == 2 { 1.5 } else { 300.0 - (i % 7) as f32 }).collect();
     every_available(|kernels| {
         let found = attend(kernels, &Serial, &qkv, (1, None), &[20]);
@@ -90,29 +90,29 @@ fn scores_that_would_overflow_an_exponential_do_not() {
 }
 
 #[test]
-fn a_text_has_the_same_bits_alone_and_among_others_for_any_number_of_threads() {
+fn a_text_has_the_same_bits_in_any_batch_for_any_number_of_threads() {
     let mut numbers = Numbers::new(2);
     let longest = by_build(150, 30);
     for round in 0..by_build(12, 4) {
         let (heads, size) = [(12, 64), (2, 12), (12, 32), (1, 35)][round % 4];
         let row = 3 * heads * size;
         let lengths: Vec<usize> = (0..1 + numbers.below(6)).map(|_| 1 + numbers.below(longest)).collect();
-        let mine = 1 + numbers.below(longest);
-        let text = numbers.floats(mine * row);
+        let length = 1 + numbers.below(longest);
+        let text = numbers.floats(length * row);
         let table = numbers.floats(heads * 401);
-        let how = (heads, Some(DistanceBias { table: &table, farthest: 200 }));
+        let options = (heads, Some(DistanceBias { table: &table, farthest: 200 }));
         let around = numbers.floats(lengths.iter().sum::<usize>() * row);
         every_available(|kernels| {
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            let alone = bits(&attend(kernels, &Serial, &text, how, &[mine]));
+            let alone = bits(&attend(kernels, &Serial, &text, options, &[length]));
             for place in [0, lengths.len() / 2, lengths.len()] {
                 let before: usize = lengths[..place].iter().sum();
                 let qkv = [&around[..before * row], &text, &around[before * row..]].concat();
-                let lengths = [&lengths[..place], &[mine], &lengths[place..]].concat();
+                let lengths = [&lengths[..place], &[length], &lengths[place..]].concat();
                 for threads in [1, 3] {
                     let shuffled = Shuffled { threads, seed: round as u64 };
-                    let found = attend(kernels, &shuffled, &qkv, how, &lengths);
-                    let found = &found[before * heads * size..][..mine * heads * size];
+                    let found = attend(kernels, &shuffled, &qkv, options, &lengths);
+                    let found = &found[before * heads * size..][..length * heads * size];
                     assert!(bits(found) == alone, "{}, place {place}, {threads} threads", kernels.instruction_set());
                 }
             }
@@ -134,8 +134,8 @@ fn a_long_text_has_the_same_bits_for_any_number_of_threads() {
 }
 
 #[test]
-#[should_panic(expected = "longer than the bias reaches")]
-fn a_text_longer_than_the_bias_reaches_is_refused() {
+#[should_panic(expected = "too long for the bias")]
+fn a_text_too_long_for_the_bias_is_rejected() {
     let bias = DistanceBias { table: &[0.0; 5], farthest: 2 };
     attend(Kernels::best(), &Serial, &[0.0; 4 * 3], (1, Some(bias)), &[4]);
 }

@@ -2,10 +2,10 @@
 
 use crate::simd::{Simd, Vectorized};
 
-/// Rows that are added in one pass over the output. Each channel is added up in the order of the rows all the same.
-const AT_ONCE: usize = 4;
+/// Rows added in one pass over the output. Each channel is still summed in row order.
+const ROWS_PER_PASS: usize = 4;
 
-/// The mean of `rows`, float32 `[tokens, channels]`, to `output`, `[channels]`.
+/// Writes the mean of `rows`, float32 `[tokens, channels]`, to `output`, `[channels]`.
 pub(super) struct Mean<'a> {
     pub(super) rows: &'a [f32],
     pub(super) output: &'a mut [f32],
@@ -18,7 +18,7 @@ impl Vectorized for Mean<'_> {
     fn run<S: Simd>(self, s: S) {
         let channels = self.output.len();
         self.output.fill(0.0);
-        for rows in self.rows.chunks(AT_ONCE * channels) {
+        for rows in self.rows.chunks(ROWS_PER_PASS * channels) {
             for (index, to) in self.output.chunks_mut(S::LANES).enumerate() {
                 let mut sum = s.load_part(to);
                 for row in rows.chunks_exact(channels) {

@@ -1,18 +1,18 @@
-//! Rows of the embedding lookup and of normalisation, and how threads share them.
+//! Embedding lookup and layer normalization of rows, and how threads share them.
 
 use super::{EmbeddingTables, LayerNorm};
 use crate::Parallel;
 use crate::parallel::share_out;
 use crate::simd::{Simd, Vectorized};
 
-/// Floats that are worth a thread's waking: about 5 microseconds.
-const SMALLEST: usize = 1 << 14;
+/// The minimum number of floats per task: about 5 microseconds, worth waking a thread.
+const MIN_FLOATS: usize = 1 << 14;
 
-/// Sums that run beside each other, so that an addition need not wait for the one before.
+/// Independent partial sums, so that an addition need not wait for the previous one.
 const CHAINS: usize = 4;
 
-/// Calls `work` with parts of `rows`, together all of them, and the number of each part's first row; on the calling
-/// thread where there is little to do.
+/// Divides `rows` into parts and calls `work` with the index of each part's first row and the part. Small inputs stay
+/// on the calling thread.
 pub(super) fn share(
     parallel: &dyn Parallel,
     rows: &mut [f32],
@@ -20,24 +20,24 @@ pub(super) fn share(
     work: &(dyn Fn(usize, &mut [f32]) + Sync),
 ) {
     let threads = parallel.threads();
-    if threads == 1 || rows.len() < 2 * SMALLEST {
+    if threads == 1 || rows.len() < 2 * MIN_FLOATS {
         return work(0, rows);
     }
-    let each = (rows.len() / channels).div_ceil(2 * threads).max(SMALLEST.div_ceil(channels));
+    let each = (rows.len() / channels).div_ceil(2 * threads).max(MIN_FLOATS.div_ceil(channels));
     share_out(parallel, rows.chunks_mut(each * channels), &|part, rows| work(part * each, rows));
 }
 
-/// The rows of a token in the tables.
+/// A token's rows in the embedding tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Lookup {
     pub(super) word: usize,
     pub(super) position: usize,
 }
 
-/// Looks up and normalises as many `rows` as there are `places`, which the tables have.
+/// Looks up and normalizes one row per lookup. The lookups must be within the tables.
 pub(super) struct EmbedRows<'a> {
     pub(super) tables: &'a EmbeddingTables<'a>,
-    pub(super) places: &'a [Place],
+    pub(super) lookups: &'a [Lookup],
     pub(super) rows: &'a mut [f32],
 }
 
@@ -49,13 +49,14 @@ impl Vectorized for EmbedRows<'_> {
         let tables = self.tables;
         let channels = tables.norm.weight.len();
         let groups = channels.div_ceil(tables.word_group);
-        for (row, place) in self.rows.chunks_exact_mut(channels).zip(self.places) {
-            let words = &tables.words[place.word * channels..][..channels];
-            let positions = &tables.positions[place.position * channels..][..channels];
-            let scales = &tables.word_scales[place.word * groups..][..groups];
+        for (row, lookup) in self.rows.chunks_exact_mut(channels).zip(self.lookups) {
+            let words = &tables.words[lookup.word * channels..][..channels];
+            let positions = &tables.positions[lookup.position * channels..][..channels];
+            let scales = &tables.word_scales[lookup.word * groups..][..groups];
             for (group, &scale) in scales.iter().enumerate() {
                 let channels = group * tables.word_group..((group + 1) * tables.word_group).min(channels);
-                let (words, positions) = (&words[channels.clone()], &positions[channels.clone()]);
+                let words = &words[channels.clone()];
+                let positions = &positions[channels.clone()];
                 scale_and_add(s, words, scale, positions, &mut row[channels]);
             }
             let sum = sum(s, row);
@@ -74,7 +75,7 @@ fn scale_and_add<S: Simd>(s: S, words: &[i8], scale: f32, positions: &[f32], to:
     }
 }
 
-/// Adds `residual` to `rows`, and normalises them.
+/// Adds `residual` to `rows` and normalizes them.
 pub(super) struct NormRows<'a> {
     pub(super) residual: &'a [f32],
     pub(super) norm: LayerNorm<'a>,
@@ -94,13 +95,11 @@ impl Vectorized for NormRows<'_> {
     }
 }
 
-/// The sum of `CHAINS` sums.
 #[inline(always)]
 fn join<S: Simd>(s: S, sums: [S::F32; CHAINS]) -> f32 {
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
 }
 
-/// The sum of `row`.
 #[inline(always)]
 fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
     let mut sums = [s.splat(0.0); CHAINS];
@@ -116,12 +115,13 @@ fn sum<S: Simd>(s: S, row: &[f32]) -> f32 {
     join(s, sums)
 }
 
-/// Adds `residual` to `row`, and returns the sum of what it is then.
+/// Adds `residual` to `row` and returns the sum of the resulting row.
 #[inline(always)]
 fn add<S: Simd>(s: S, row: &mut [f32], residual: &[f32]) -> f32 {
     let mut sums = [s.splat(0.0); CHAINS];
     let middle = row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES;
-    let ((whole, rest), (residual, last)) = (row.split_at_mut(middle), residual.split_at(middle));
+    let (whole, rest) = row.split_at_mut(middle);
+    let (residual, last) = residual.split_at(middle);
     let chunks = whole.chunks_exact_mut(CHAINS * S::LANES).zip(residual.chunks_exact(CHAINS * S::LANES));
     for (values, residual) in chunks {
         let parts = values.chunks_exact_mut(S::LANES).zip(residual.chunks_exact(S::LANES));
@@ -142,9 +142,9 @@ fn add_part<S: Simd>(s: S, values: &mut [f32], residual: &[f32], sum: &mut S::F3
     *sum = s.add(*sum, added);
 }
 
-/// The sum of the squared distances from `mean`.
+/// The sum of the squared deviations from `mean`.
 #[inline(always)]
-fn deviation<S: Simd>(s: S, row: &[f32], mean: S::F32) -> f32 {
+fn squared_deviations<S: Simd>(s: S, row: &[f32], mean: S::F32) -> f32 {
     let zero = s.splat(0.0);
     let mut sums = [zero; CHAINS];
     let (whole, rest) = row.split_at(row.len() / (CHAINS * S::LANES) * CHAINS * S::LANES);
@@ -161,15 +161,16 @@ fn deviation<S: Simd>(s: S, row: &[f32], mean: S::F32) -> f32 {
     join(s, sums)
 }
 
-/// `(x - mean) / sqrt(variance + epsilon) weight + bias` over a row whose values add up to `sum`.
+/// Computes `(x - mean) / sqrt(variance + epsilon) * weight + bias` for a row whose values add up to `sum`.
 #[inline(always)]
 fn normalize<S: Simd>(s: S, row: &mut [f32], sum: f32, norm: LayerNorm<'_>) {
     let count = row.len() as f32;
     let mean = s.splat(sum / count);
-    let variance = deviation(s, row, mean) / count;
+    let variance = squared_deviations(s, row, mean) / count;
     let factor = s.splat(1.0 / (variance + norm.epsilon).sqrt());
     let middle = row.len() / S::LANES * S::LANES;
-    let ((weight, last_weight), (bias, last_bias)) = (norm.weight.split_at(middle), norm.bias.split_at(middle));
+    let (weight, last_weight) = norm.weight.split_at(middle);
+    let (bias, last_bias) = norm.bias.split_at(middle);
     let (whole, rest) = row.split_at_mut(middle);
     let parameters = weight.chunks_exact(S::LANES).zip(bias.chunks_exact(S::LANES));
     for (values, (weight, bias)) in whole.chunks_exact_mut(S::LANES).zip(parameters) {

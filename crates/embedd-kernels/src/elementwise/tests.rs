@@ -1,4 +1,4 @@
-//! Against float64, for every instruction set; and that a row's bits are its own.
+//! Comparisons with float64 for every instruction set, and bit-identical results in every batch.
 
 use super::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 use crate::testing::{Numbers, Shuffled, every_available};
@@ -29,13 +29,14 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 #[test]
-fn the_residual_is_added_and_the_sum_normalised() {
+fn the_residual_is_added_and_the_sum_is_normalized() {
     let mut numbers = Numbers::new(1);
     for channels in CHANNELS {
-        let (weight, bias) = (numbers.floats(channels), numbers.floats(channels));
+        let weight = numbers.floats(channels);
+        let bias = numbers.floats(channels);
         let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
         let rows = 1 + numbers.below(5);
-        // Off centre, as the rows of a real model are.
+        // Not centered, like the hidden states of a real model.
         let values: Vec<f32> = numbers.floats(rows * channels).iter().map(|x| x * 3.0 + 2.0).collect();
         let residual = numbers.floats(rows * channels);
         let sums: Vec<f64> = values.iter().zip(&residual).map(|(&a, &b)| f64::from(a + b)).collect();
@@ -50,12 +51,14 @@ fn the_residual_is_added_and_the_sum_normalised() {
 }
 
 #[test]
-fn a_normalised_row_has_the_same_bits_alone_and_among_others_for_any_number_of_threads() {
+fn a_normalized_row_has_the_same_bits_in_any_batch_for_any_number_of_threads() {
     let mut numbers = Numbers::new(2);
     for (rows, channels) in [(200, 768), (300, 384), (2000, 35)] {
-        let (weight, bias) = (numbers.floats(channels), numbers.floats(channels));
+        let weight = numbers.floats(channels);
+        let bias = numbers.floats(channels);
         let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-12 };
-        let (values, residual) = (numbers.floats(rows * channels), numbers.floats(rows * channels));
+        let values = numbers.floats(rows * channels);
+        let residual = numbers.floats(rows * channels);
         every_available(|kernels| {
             let mut alone = values.clone();
             for (row, residual) in alone.chunks_mut(channels).zip(residual.chunks(channels)) {
@@ -114,7 +117,7 @@ fn exact_embedding(tables: &EmbeddingTables<'_>, word: usize, position: usize) -
 }
 
 #[test]
-fn a_token_gets_its_word_and_the_position_that_the_rule_gives_it() {
+fn tokens_are_embedded_with_the_position_that_the_rule_assigns() {
     let ids = [4, 1, 1, 9, 49, 0, 7, 1];
     let offsets = Offsets::new(&[0, 5, 8], 8).expect("offsets");
     let padding = PositionRule::SkippingPadding { padding: 1 };
@@ -136,7 +139,7 @@ fn a_token_gets_its_word_and_the_position_that_the_rule_gives_it() {
 }
 
 #[test]
-fn an_embedded_text_has_the_same_bits_alone_and_among_others_for_any_number_of_threads() {
+fn an_embedded_text_has_the_same_bits_in_any_batch_for_any_number_of_threads() {
     let channels = 768;
     let tables = Tables::new(channels);
     let tables = tables.with(PositionRule::SkippingPadding { padding: 1 });
@@ -160,10 +163,10 @@ fn an_embedded_text_has_the_same_bits_alone_and_among_others_for_any_number_of_t
 }
 
 #[test]
-fn a_token_beyond_the_tables_is_refused_before_anything_is_written() {
-    // Two groups, so that there are more scales than words.
+fn a_token_outside_the_tables_is_rejected_before_anything_is_written() {
+    // Two groups per row, so there are more scales than words.
     let tables = Tables::new(35);
-    let refused = |ids: &[i64], rule, token, position| {
+    let assert_rejected = |ids: &[i64], rule, token, position| {
         every_available(|kernels| {
             let offsets = Offsets::new(&[0, 1, ids.len() as i64], ids.len()).expect("offsets");
             let mut output = vec![7.0; ids.len() * 35];
@@ -172,14 +175,14 @@ fn a_token_beyond_the_tables_is_refused_before_anything_is_written() {
             assert!(output.iter().all(|&value| value == 7.0));
         });
     };
-    refused(&[3, 4, 50], PositionRule::Sequential, 50, 1);
-    refused(&[3, -1, 4], PositionRule::Sequential, -1, 0);
-    refused(&[2; 42], PositionRule::Sequential, 2, 40);
-    refused(&[2; 42], PositionRule::SkippingPadding { padding: 1 }, 2, 38);
+    assert_rejected(&[3, 4, 50], PositionRule::Sequential, 50, 1);
+    assert_rejected(&[3, -1, 4], PositionRule::Sequential, -1, 0);
+    assert_rejected(&[2; 42], PositionRule::Sequential, 2, 40);
+    assert_rejected(&[2; 42], PositionRule::SkippingPadding { padding: 1 }, 2, 38);
 }
 
 #[test]
-fn pooling_takes_the_mean_or_the_first_of_each_text() {
+fn pooling_returns_the_mean_or_the_first_row_of_each_text() {
     let mut numbers = Numbers::new(4);
     let lengths = [1, 2, 3, 4, 5, 11, 130];
     let ends: Vec<i64> = (0..=lengths.len()).map(|text| lengths[..text].iter().sum::<i64>()).collect();
@@ -202,7 +205,7 @@ fn pooling_takes_the_mean_or_the_first_of_each_text() {
                 let rows = &states[text.start * channels..text.end * channels];
                 let mut alone = vec![f32::NAN; channels];
                 kernels.pool(rows, &one, PoolingRule::Mean, &mut alone);
-                assert_eq!(bits(&alone), bits(pooled), "a text's mean does not depend on its neighbours");
+                assert_eq!(bits(&alone), bits(pooled), "a text's mean must not depend on its neighbors");
             }
             kernels.pool(&states, &offsets, PoolingRule::First, &mut found);
             for (text, first) in offsets.texts().zip(found.chunks(channels)) {

@@ -1,21 +1,21 @@
-//! Rows of floats to unsigned bytes with a scale and a zero point for each row and group.
+//! Quantizes activations to unsigned bytes, with a scale and a zero point for each row and group.
 
 use crate::layout::Group;
 use crate::simd::{Simd, Vectorized};
 
-/// The greatest integer of 8 bits.
-const LARGEST_BYTE: f32 = 255.0;
-/// The greatest integer of 16 bits.
-const LARGEST_PAIR: f32 = 65535.0;
-/// The scale of a group of zeros; its inverse is finite.
-const LEAST_SCALE: f32 = 1e-30;
+/// The largest 8-bit integer.
+const MAX_8_BIT: f32 = 255.0;
+/// The largest 16-bit integer.
+const MAX_16_BIT: f32 = 65535.0;
+/// The scale of a group of zeros; its reciprocal is finite.
+const MIN_SCALE: f32 = 1e-30;
 
-/// Quantises `input`, `[rows, inputs]`, to `bytes`, `[rows, row_bytes]`, and `factors`, `[rows, groups, 2]`: the scale,
-/// and the scale times the zero point, negated.
+/// Quantizes `input`, `[rows, inputs]`, to `bytes`, `[rows, row_bytes]`, and `factors`, `[rows, groups, 2]`: the scale,
+/// and minus the scale times the zero point.
 ///
-/// For a group from `least` to `most`, widened to hold 0: `scale = (most - least) / 255`,
-/// `zero = round(-least / scale)`, `byte = round(x / scale) + zero`; split channels have 65535 in place of 255. Every
-/// instruction set makes the same bytes.
+/// `min` and `max` are the bounds of a group's values and 0. Then `scale = (max - min) / 255`,
+/// `zero = round(-min / scale)` and `byte = round(x / scale) + zero`; outlier channels use 65535 instead of 255. Every
+/// instruction set computes the same bytes.
 pub(super) struct Rows<'a> {
     pub(super) input: &'a [f32],
     pub(super) inputs: usize,
@@ -39,24 +39,25 @@ impl Vectorized for Rows<'_> {
     }
 }
 
-/// Groups whose ranges are found together: the divisions of one need not wait for those of another.
-const TOGETHER: usize = 16;
+/// Groups whose ranges are computed together, because then their divisions overlap.
+const GROUPS_AT_ONCE: usize = 16;
 
 #[inline(always)]
 fn quantize_row<S: Simd>(s: S, row: &[f32], groups: &[Group], bytes: &mut [u8], factors: &mut [f32]) {
-    let mut bounds = [(0.0, 0.0); TOGETHER];
-    let mut ranges = [Range { scale: 0.0, inverse: 0.0, zero: 0.0, largest: 0.0 }; TOGETHER];
-    for (groups, factors) in groups.chunks(TOGETHER).zip(factors.chunks_mut(2 * TOGETHER)) {
+    let mut bounds = [(0.0, 0.0); GROUPS_AT_ONCE];
+    let mut ranges = [Range { scale: 0.0, inverse: 0.0, zero: 0.0, largest: 0.0 }; GROUPS_AT_ONCE];
+    for (groups, factors) in groups.chunks(GROUPS_AT_ONCE).zip(factors.chunks_mut(2 * GROUPS_AT_ONCE)) {
         for (group, bounds) in groups.iter().zip(&mut bounds) {
-            *bounds = least_and_most(s, &row[group.channels.clone()]);
+            *bounds = min_and_max(s, &row[group.channels.clone()]);
         }
         for (group, (range, bounds)) in groups.iter().zip(ranges.iter_mut().zip(&bounds)) {
-            *range = Range::of(*bounds, if group.split { LARGEST_PAIR } else { LARGEST_BYTE });
+            *range = Range::of(*bounds, if group.split { MAX_16_BIT } else { MAX_8_BIT });
         }
         for ((group, range), factors) in groups.iter().zip(&ranges).zip(factors.chunks_exact_mut(2)) {
-            let (values, bytes) = (&row[group.channels.clone()], &mut bytes[group.bytes.clone()]);
+            let values = &row[group.channels.clone()];
+            let bytes = &mut bytes[group.bytes.clone()];
             if group.split {
-                split_group(s, values, *range, bytes);
+                outlier_group(s, values, *range, bytes);
             } else {
                 byte_group(s, values, *range, bytes);
             }
@@ -65,43 +66,47 @@ fn quantize_row<S: Simd>(s: S, row: &[f32], groups: &[Group], bytes: &mut [u8], 
     }
 }
 
-/// The bounds of the values and 0.
+/// The minimum and maximum of the values and 0.
 #[inline(always)]
-fn least_and_most<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
-    let (mut least, mut most) = (s.splat(0.0), s.splat(0.0));
+fn min_and_max<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
+    let mut min = s.splat(0.0);
+    let mut max = s.splat(0.0);
     let whole = values.len() / S::LANES * S::LANES;
     let mut at = 0;
     while at < whole {
         let vector = s.load(&values[at..]);
-        (least, most) = (s.min(least, vector), s.max(most, vector));
+        min = s.min(min, vector);
+        max = s.max(max, vector);
         at += S::LANES;
     }
     if at < values.len() {
         let vector = s.load_first(&values[at..]);
-        (least, most) = (s.min(least, vector), s.max(most, vector));
+        min = s.min(min, vector);
+        max = s.max(max, vector);
     }
-    (-s.greatest(s.sub(s.splat(0.0), least)), s.greatest(most))
+    (-s.max_lane(s.sub(s.splat(0.0), min)), s.max_lane(max))
 }
 
-/// What a group's integers stand for: `x = scale (integer - zero)`.
+/// Maps a group's values to integers: `x = scale * (integer - zero)`.
 #[derive(Clone, Copy)]
 struct Range {
     scale: f32,
+    /// `1 / scale`.
     inverse: f32,
-    /// An integer.
+    /// The zero point, an integer.
     zero: f32,
     largest: f32,
 }
 
 impl Range {
     #[inline(always)]
-    fn of((least, most): (f32, f32), largest: f32) -> Self {
-        let scale = ((most - least) / largest).max(LEAST_SCALE);
+    fn of((min, max): (f32, f32), largest: f32) -> Self {
+        let scale = ((max - min) / largest).max(MIN_SCALE);
         let inverse = 1.0 / scale;
-        Self { scale, inverse, zero: (-least * inverse).round_ties_even(), largest }
+        Self { scale, inverse, zero: (-min * inverse).round_ties_even(), largest }
     }
 
-    /// Between 0 and `largest`.
+    /// Quantizes `values` to integers between 0 and `largest`.
     #[inline(always)]
     fn integers<S: Simd>(self, s: S, values: S::F32) -> S::F32 {
         let shifted = s.add(s.round(s.mul(values, s.splat(self.inverse))), s.splat(self.zero));
@@ -109,13 +114,13 @@ impl Range {
     }
 }
 
-/// The group's values become bytes, and what is beyond them 0.
+/// Quantizes the group's values to bytes; the bytes after them are set to 0.
 #[inline(always)]
 fn byte_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
-    let (bytes, beyond) = bytes.split_at_mut(values.len());
-    // `fill` calls a function even where there is nothing to fill.
-    if !beyond.is_empty() {
-        beyond.fill(0);
+    let (bytes, padding) = bytes.split_at_mut(values.len());
+    // `fill` calls a function even for an empty slice.
+    if !padding.is_empty() {
+        padding.fill(0);
     }
     let whole = values.len() / S::LANES * S::LANES;
     let mut at = 0;
@@ -128,9 +133,9 @@ fn byte_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
     }
 }
 
-/// As [`byte_group`], with 16 bits: the high bytes of all values, then the low ones.
+/// Like [`byte_group`] with 16 bits: the high bytes of all values, followed by the low bytes.
 #[inline(always)]
-fn split_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
+fn outlier_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
     let (high, low) = bytes.split_at_mut(bytes.len() / 2);
     high[values.len()..].fill(0);
     low[values.len()..].fill(0);
@@ -138,7 +143,8 @@ fn split_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) {
     while at < values.len() {
         let count = (values.len() - at).min(S::LANES);
         let integers = range.integers(s, s.load_first(&values[at..]));
-        // Rounded down: a 256th is exact, and half of one less than a half never reaches the next integer.
+        // Rounds down: division by 256 is exact, and after subtracting a little less than 1/2 (by half of 1/256),
+        // rounding to nearest never gives the next integer.
         let highs = s.round(s.sub(s.mul(integers, s.splat(1.0 / 256.0)), s.splat(0.5 - 1.0 / 512.0)));
         let lows = s.sub(integers, s.mul(highs, s.splat(256.0)));
         s.store_bytes_first(&mut high[at..at + count], highs);

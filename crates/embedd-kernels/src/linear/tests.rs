@@ -6,7 +6,7 @@ use crate::{PANEL, RowLayout, Serial};
 /// Rows below, at and above the tiles of every instruction set.
 const ROWS: [usize; 10] = [1, 2, 3, 4, 5, 6, 7, 11, 13, 50];
 
-/// A layer with weights, and the packed form of them.
+/// A layer with packed weights.
 struct Layer {
     layout: RowLayout,
     outputs: usize,
@@ -16,9 +16,10 @@ struct Layer {
 }
 
 impl Layer {
-    /// Every weight anything from -127 to 127, every scale about 0.01.
+    /// Weights from -127 to 127, scales of about 0.01.
     fn random(layout: RowLayout, outputs: usize, numbers: &mut Numbers) -> Self {
-        let (groups, row_bytes) = (layout.groups(), layout.row_bytes());
+        let groups = layout.groups();
+        let row_bytes = layout.row_bytes();
         let columns = outputs.next_multiple_of(PANEL);
         let mut layer = Self {
             layout,
@@ -50,7 +51,7 @@ impl Layer {
         LinearWeights::new(self.layout, self.outputs, &self.packed, &self.scales, &self.bias).expect("shapes")
     }
 
-    /// The product with rows quantised and multiplied one number at a time, in float64.
+    /// The product in float64, quantized and multiplied one number at a time.
     fn oracle(&self, input: &[f32]) -> Vec<f64> {
         let rows = input.chunks_exact(self.layout.inputs);
         rows.flat_map(|row| {
@@ -82,24 +83,25 @@ struct OracleGroup {
     integers: Vec<f64>,
 }
 
-/// The definition of [`quantize::Rows`], one channel at a time; the scale and its inverse are float32 by definition.
+/// Quantizes as [`quantize::Rows`] defines it, one channel at a time; the scale and its inverse are float32 by
+/// definition.
 fn oracle_row(row: &[f32], layout: RowLayout) -> Vec<OracleGroup> {
     let groups = layout.groups();
     let quantized = groups.iter().map(|group| {
         let values = &row[group.channels.clone()];
         let largest = if group.split { 65535.0 } else { 255.0 };
-        let least = values.iter().copied().fold(0.0, f32::min);
-        let most = values.iter().copied().fold(0.0, f32::max);
-        let scale = ((most - least) / largest).max(1e-30);
+        let min = values.iter().copied().fold(0.0, f32::min);
+        let max = values.iter().copied().fold(0.0, f32::max);
+        let scale = ((max - min) / largest).max(1e-30);
         let inverse = 1.0 / scale;
-        let zero = (-least * inverse).round_ties_even();
+        let zero = (-min * inverse).round_ties_even();
         let integer = |value: &f32| f64::from(((value * inverse).round_ties_even() + zero).clamp(0.0, largest));
         OracleGroup { scale: scale.into(), zero: zero.into(), integers: values.iter().map(integer).collect() }
     });
     quantized.collect()
 }
 
-/// Layouts with and without split channels, of groups that do and do not divide the rest.
+/// Layouts with and without outlier channels, with group sizes that do and do not divide the other channels.
 fn layouts() -> Vec<RowLayout> {
     let layout = |inputs, split, group| RowLayout { inputs, split, group };
     vec![
@@ -122,7 +124,7 @@ fn run(kernels: Kernels, parallel: &dyn Parallel, input: &[f32], layer: &Layer, 
 
 #[test]
 #[cfg_attr(miri, ignore = "takes hours")]
-fn products_are_those_of_an_oracle_at_every_size_around_the_tiles() {
+fn products_match_an_oracle_at_every_size_around_the_tiles() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(1);
         for layout in layouts() {
@@ -132,8 +134,8 @@ fn products_are_those_of_an_oracle_at_every_size_around_the_tiles() {
                     let input = numbers.floats(rows * layout.inputs);
                     let found = run(kernels, &Serial, &input, &layer, Epilogue::None);
                     for (found, expected) in found.iter().zip(layer.oracle(&input)) {
-                        let near = (f64::from(*found) - expected).abs() < 1e-4 * (1.0 + expected.abs());
-                        assert!(near, "{kernels:?} {layout:?} {outputs} {rows}: {found}, not {expected}");
+                        let is_close = (f64::from(*found) - expected).abs() < 1e-4 * (1.0 + expected.abs());
+                        assert!(is_close, "{kernels:?} {layout:?} {outputs} {rows}: {found} instead of {expected}");
                     }
                 }
             }
@@ -141,7 +143,7 @@ fn products_are_those_of_an_oracle_at_every_size_around_the_tiles() {
     });
 }
 
-/// Byte products of one tile height.
+/// The byte products of a tile with `ROWS` rows.
 struct Products<'a, const ROWS: usize> {
     bytes: &'a [u8],
     stride: usize,
@@ -184,7 +186,7 @@ fn check_products<const ROWS: usize>(
     weights: &[i8],
 ) {
     let stride = 4 * quads + 8;
-    let found = kernels.vectorize(Products::<ROWS> { bytes, stride, weights, high_quads, quads });
+    let found = kernels.dispatch(Products::<ROWS> { bytes, stride, weights, high_quads, quads });
     for (row, found) in found.iter().enumerate() {
         for (column, &found) in found.iter().enumerate() {
             let product = |byte: usize| {
@@ -192,7 +194,7 @@ fn check_products<const ROWS: usize>(
                 let factor = if byte < 4 * high_quads { 256 } else { 1 };
                 factor * i32::from(bytes[row * stride + byte]) * i32::from(weight)
             };
-            // Sums beyond 2^24 are rounded once, to the nearest float: that is what the conversion of an integer does.
+            // Sums beyond 2^24 are rounded once, by the conversion of the integer to the nearest float.
             let expected = (0..4 * quads).map(product).sum::<i32>() as f32;
             assert_eq!(
                 found, expected,
@@ -212,7 +214,7 @@ fn sums_of_integers_are_exact() {
             let weights: Vec<i8> = (0..quads * 4 * PANEL).map(|_| (numbers.below(256) as i32 - 128) as i8).collect();
             let cases = [
                 (random.clone(), weights),
-                // Where an instruction that adds in 16 bits would saturate.
+                // An instruction that adds in 16 bits would saturate here.
                 (vec![255; random.len()], vec![127; quads * 4 * PANEL]),
                 (vec![255; random.len()], vec![-128; quads * 4 * PANEL]),
             ];
@@ -231,14 +233,15 @@ fn sums_of_integers_are_exact() {
 fn quantized(kernels: Kernels, input: &[f32], layout: RowLayout) -> (Vec<u8>, Vec<f32>) {
     let groups = layout.groups();
     let rows = input.len() / layout.inputs;
-    let (mut bytes, mut factors) = (vec![7; rows * layout.row_bytes()], vec![f32::NAN; rows * 2 * groups.len()]);
+    let mut bytes = vec![7; rows * layout.row_bytes()];
+    let mut factors = vec![f32::NAN; rows * 2 * groups.len()];
     let inputs = layout.inputs;
-    kernels.vectorize(quantize::Rows { input, inputs, groups: &groups, bytes: &mut bytes, factors: &mut factors });
+    kernels.dispatch(quantize::Rows { input, inputs, groups: &groups, bytes: &mut bytes, factors: &mut factors });
     (bytes, factors)
 }
 
 #[test]
-fn every_instruction_set_makes_the_bytes_of_the_definition() {
+fn every_instruction_set_quantizes_to_the_same_bytes() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(3);
         for layout in layouts() {
@@ -268,7 +271,7 @@ fn every_instruction_set_makes_the_bytes_of_the_definition() {
 }
 
 #[test]
-fn a_quantised_channel_is_within_half_a_step() {
+fn a_quantized_channel_is_within_one_step() {
     let mut numbers = Numbers::new(4);
     let layout = RowLayout { inputs: 200, split: 16, group: 64 };
     let row = numbers.floats(layout.inputs);
@@ -279,20 +282,21 @@ fn a_quantised_channel_is_within_half_a_step() {
             None => (back(&groups[0], channel), groups[0].scale),
             Some(rest) => (back(&groups[1 + rest / 64], rest % 64), groups[1 + rest / 64].scale),
         };
-        // A zero point is rounded too, so that 0 is exact; the ends of the range may be clipped by that.
-        assert!((found - f64::from(*value)).abs() <= step * 1.01, "channel {channel}: {found}, not {value}");
+        // The zero point is rounded too, to make 0 exact; this may clip the ends of the range.
+        assert!((found - f64::from(*value)).abs() <= step * 1.01, "channel {channel}: {found} instead of {value}");
     }
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "takes hours")]
-fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_number_of_threads() {
+fn a_row_has_the_same_bits_in_any_batch_for_any_number_of_threads() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(5);
         let layout = RowLayout { inputs: 256, split: 16, group: 64 };
         let layer = Layer::random(layout, 2304, &mut numbers);
         let residual = numbers.floats(130 * layer.outputs);
-        let (weight, bias) = (numbers.floats(layer.outputs), numbers.floats(layer.outputs));
+        let weight = numbers.floats(layer.outputs);
+        let bias = numbers.floats(layer.outputs);
         let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
         let input = numbers.floats(130 * layout.inputs);
         for (name, with_residual) in [("gelu", false), ("norm", true)] {
@@ -323,7 +327,7 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch_by_any_number_of_threads() {
 }
 
 #[test]
-fn gelu_and_normalisation_follow_the_product() {
+fn gelu_or_normalization_is_applied_to_the_product() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(6);
         let layout = RowLayout { inputs: 64, split: 0, group: 64 };
@@ -335,7 +339,9 @@ fn gelu_and_normalisation_follow_the_product() {
         let found = run(kernels, &Serial, &input, &layer, Epilogue::Gelu);
         assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{kernels:?}");
 
-        let (residual, ones, zeros) = (vec![0.5; plain.len()], vec![1.0; 50], vec![0.0; 50]);
+        let residual = vec![0.5; plain.len()];
+        let ones = vec![1.0; 50];
+        let zeros = vec![0.0; 50];
         let norm = LayerNorm { weight: &ones, bias: &zeros, epsilon: 0.0 };
         let epilogue = Epilogue::ResidualNorm { residual: &residual, norm };
         for row in run(kernels, &Serial, &input, &layer, epilogue).chunks_exact(50) {
@@ -346,16 +352,16 @@ fn gelu_and_normalisation_follow_the_product() {
 }
 
 #[test]
-fn tasks_cover_every_row_and_panel_once() {
+fn tasks_cover_every_row_and_panel_exactly_once() {
     let mut numbers = Numbers::new(7);
     for (inputs, outputs) in [(64, 70), (768, 768), (768, 3072)] {
         let layer = Layer::random(RowLayout { inputs, split: 0, group: 64 }, outputs, &mut numbers);
         for (rows, threads) in [(1, 1), (11, 2), (128, 2), (384, 64), (5000, 3)] {
-            let split = Split::of(rows, &layer.weights(), threads);
+            let partition = Partition::of(rows, &layer.weights(), threads);
             let panels = outputs.div_ceil(PANEL);
             let mut seen = vec![0; panels * rows];
-            for task in 0..split.tasks() {
-                let (task_panels, task_rows) = split.task(task);
+            for task in 0..partition.tasks() {
+                let (task_panels, task_rows) = partition.task(task);
                 task_panels.for_each(|panel| task_rows.clone().for_each(|row| seen[panel * rows + row] += 1));
             }
             assert!(seen.iter().all(|&times| times == 1), "{inputs} x {outputs}, {rows} rows, {threads} threads");

@@ -1,4 +1,4 @@
-//! One tile of a product: a few rows times a few columns of a panel of weights.
+//! One tile of a product: a few rows times a few columns of a panel.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -9,10 +9,10 @@ use crate::layout::{PANEL, QUAD};
 use crate::math::gelu_vector;
 use crate::simd::{Ahead, Simd};
 
-/// Vectors of columns in a tile.
+/// Vectors of columns per tile.
 pub(crate) const VECTORS: usize = 2;
 
-/// One panel of a linear layer's weights; shapes as in [`crate::LinearWeights`].
+/// One panel of a linear layer's weights; for the shapes see [`crate::PackedShapes`].
 #[derive(Clone, Copy)]
 struct Panel<'a> {
     index: usize,
@@ -22,15 +22,15 @@ struct Panel<'a> {
     scales: &'a [f32],
     /// `[32]`.
     bias: &'a [f32],
-    /// What is asked for from memory meanwhile.
+    /// Prefetched while this panel is multiplied.
     ahead: Ahead<'a>,
 }
 
-/// The product of the rows `rows` with the panel `panel`, written to the output. Meanwhile the panel `next`, if there
-/// is one, is asked for from memory.
+/// Writes the product of `rows` with the panel `panel` to the output. Meanwhile the panel `next`, if it exists, is
+/// prefetched.
 ///
 /// # Safety
-/// No other thread may work on the same rows and panel.
+/// No other thread may write the same rows of the same panel at the same time.
 #[inline(always)]
 pub(super) unsafe fn panel<S: Simd>(
     s: S,
@@ -40,7 +40,8 @@ pub(super) unsafe fn panel<S: Simd>(
     rows: Range<usize>,
     output: &Disjoint<'_, f32>,
 ) {
-    let (row_bytes, groups) = (work.input.row_bytes, work.groups.len());
+    let row_bytes = work.input.row_bytes;
+    let groups = work.groups.len();
     let weights = work.weights;
     let panel = Panel {
         index: panel,
@@ -51,12 +52,12 @@ pub(super) unsafe fn panel<S: Simd>(
     };
     let next = weights.weights.get(next * PANEL * row_bytes..(next + 1) * PANEL * row_bytes).unwrap_or_default();
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
-    // Tiles of nearly the same height: 7 rows are 4 and 3, because a low tile wastes the loads of its weights.
+    // Tiles of nearly equal height (7 rows become 4 and 3), because a low tile wastes the loads of its weights.
     let tiles = rows.len().div_ceil(S::PRODUCT_ROWS);
     for tile in 0..tiles {
         let first = rows.start + rows.len() * tile / tiles;
         let end = rows.start + rows.len() * (tile + 1) / tiles;
-        // The next panel's way from memory is spread over this one's first two tiles.
+        // Prefetching the next panel is spread over the first two tiles of this one.
         let ahead = match (tiles, tile) {
             _ if next.is_empty() => panel.ahead,
             (1, _) => Ahead { bytes: next, step: QUAD * PANEL },
@@ -65,14 +66,14 @@ pub(super) unsafe fn panel<S: Simd>(
         };
         for column in (0..columns).step_by(VECTORS * S::LANES) {
             let panel = Panel { ahead, ..panel };
-            // SAFETY: the caller's promise; a tile's rows and columns are part of no other tile.
+            // SAFETY: by the caller's guarantee; no other tile has these rows and columns.
             unsafe { any_height(s, work, &panel, first..end, column, output) };
         }
     }
 }
 
 /// # Safety
-/// As for [`panel`].
+/// The same as for [`panel`].
 #[inline(always)]
 unsafe fn any_height<S: Simd>(
     s: S,
@@ -82,7 +83,7 @@ unsafe fn any_height<S: Simd>(
     column: usize,
     output: &Disjoint<'_, f32>,
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: by the caller's guarantee.
     unsafe {
         match rows.len() {
             1 => tile::<S, 1>(s, work, panel, rows.start, column, output),
@@ -91,15 +92,16 @@ unsafe fn any_height<S: Simd>(
             4 if S::PRODUCT_ROWS >= 4 => tile::<S, 4>(s, work, panel, rows.start, column, output),
             5 if S::PRODUCT_ROWS >= 5 => tile::<S, 5>(s, work, panel, rows.start, column, output),
             6 if S::PRODUCT_ROWS >= 6 => tile::<S, 6>(s, work, panel, rows.start, column, output),
-            rows => unreachable!("{rows} rows are no tile"),
+            rows => unreachable!("no tile has {rows} rows"),
         }
     }
 }
 
-/// `bias + sum over groups of scale x (the column's scale x product) + shift x correction`.
+/// `bias + sum over groups of (scale * column_scale * product + shift * zero_point_term)`, where `shift` is minus the
+/// scale times the zero point of the row.
 ///
 /// # Safety
-/// As for [`panel`].
+/// The same as for [`panel`].
 #[inline(always)]
 unsafe fn tile<S: Simd, const ROWS: usize>(
     s: S,
@@ -115,41 +117,44 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
     let factors = &factors[first * row_factors..][..ROWS * row_factors];
     let outputs = work.weights.outputs;
     let width = (outputs - panel.index * PANEL - column).min(VECTORS * S::LANES);
-    let place = |row: usize| {
+    let range = |row: usize| {
         let start = (first + row) * outputs + panel.index * PANEL + column;
         start..start + width
     };
     for row in 0..ROWS {
-        // A store that waits for its line holds up those of the next tile.
-        // SAFETY: the caller's promise.
-        s.prepare_store(unsafe { output.slice(place(row)) });
+        // A store that waits for its cache line delays the stores of the next tile.
+        // SAFETY: by the caller's guarantee.
+        s.prepare_store(unsafe { output.slice(range(row)) });
     }
     let mut totals = [load(s, &panel.bias[column..]); ROWS];
     for (index, group) in work.groups.iter().enumerate() {
-        let (start, quads) = (group.bytes.start, group.bytes.len() / QUAD);
+        let start = group.bytes.start;
+        let quads = group.bytes.len() / QUAD;
         let high_quads = if group.split { quads / 2 } else { 0 };
         let weights = &panel.weights[start * PANEL + column * QUAD..];
         let ahead = Ahead { bytes: &panel.ahead.bytes[start / QUAD * panel.ahead.step..], ..panel.ahead };
         let products = s.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads, ahead);
         let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
-        let (own, corrections) = (load(s, &scales[column..]), load(s, &scales[PANEL + column..]));
+        let column_scales = load(s, &scales[column..]);
+        let zero_point_terms = load(s, &scales[PANEL + column..]);
         for row in 0..ROWS {
             let factors = &factors[row * row_factors + 2 * index..][..2];
-            let (scale, shift) = (s.splat(factors[0]), s.splat(factors[1]));
+            let scale = s.splat(factors[0]);
+            let shift = s.splat(factors[1]);
             for vector in 0..VECTORS {
-                let scaled = s.mul(own[vector], products[row][vector]);
+                let scaled = s.mul(column_scales[vector], products[row][vector]);
                 let total = s.mul_add(scale, scaled, totals[row][vector]);
-                totals[row][vector] = s.mul_add(shift, corrections[vector], total);
+                totals[row][vector] = s.mul_add(shift, zero_point_terms[vector], total);
             }
         }
     }
-    // By value: an array that a loop indexes stays in memory, and these sums are to stay in registers until here.
+    // By value: an array indexed by a loop is kept in memory, and these sums should stay in registers until here.
     for (row, mut total) in totals.into_iter().enumerate() {
         if work.gelu {
             total = [gelu_vector(s, total[0]), gelu_vector(s, total[1])];
         }
-        // SAFETY: the caller's promise.
-        store(s, unsafe { output.slice(place(row)) }, total);
+        // SAFETY: by the caller's guarantee.
+        store(s, unsafe { output.slice(range(row)) }, total);
     }
 }
 

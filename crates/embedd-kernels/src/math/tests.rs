@@ -1,4 +1,4 @@
-//! Against float64.
+//! Comparisons with float64.
 
 use super::exp2_vector;
 use crate::simd::{Simd, Vectorized};
@@ -18,12 +18,12 @@ impl Vectorized for Exp2<'_> {
 }
 
 #[test]
-fn powers_of_two_are_right_to_two_in_ten_million() {
+fn powers_of_two_have_a_relative_error_of_at_most_2e_7() {
     let count = by_build(1 << 20, 1 << 14);
     let exponents: Vec<f32> = (0..count).map(|i| -126.0 + 226.0 * i as f32 / count as f32).collect();
     every_available(|kernels| {
         let mut found = exponents.clone();
-        kernels.vectorize(Exp2(&mut found));
+        kernels.dispatch(Exp2(&mut found));
         for (&x, &power) in exponents.iter().zip(&found) {
             let exact = f64::from(x).exp2();
             assert!((f64::from(power) / exact - 1.0).abs() <= 2e-7, "2^{x}: {power:e} instead of {exact:e}");
@@ -32,7 +32,7 @@ fn powers_of_two_are_right_to_two_in_ten_million() {
 }
 
 #[test]
-fn powers_below_the_normal_numbers_are_zero_and_the_power_zero_is_one() {
+fn subnormal_powers_are_zero_and_integer_powers_are_exact() {
     every_available(|kernels| {
         let mut found = [
             f32::NEG_INFINITY,
@@ -52,17 +52,18 @@ fn powers_below_the_normal_numbers_are_zero_and_the_power_zero_is_one() {
             10.0,
             127.0,
         ];
-        kernels.vectorize(Exp2(&mut found));
+        kernels.dispatch(Exp2(&mut found));
         assert_eq!(found[..8], [0.0; 8]);
-        let least = f32::MIN_POSITIVE;
-        assert_eq!(found[8..], [1.0, 1.0, 2.0, 0.5, least, 4.0, 1024.0, 127f32.exp2()]);
+        let smallest = f32::MIN_POSITIVE;
+        assert_eq!(found[8..], [1.0, 1.0, 2.0, 0.5, smallest, 4.0, 1024.0, 127f32.exp2()]);
     });
 }
 
-/// erfc for `x >= 0`: its series about 0 up to 3, and behind that its continued fraction, both to about 1e-12.
+/// erfc for `x >= 0`, to about 1e-12: its series around 0 up to 3, its continued fraction above.
 fn erfc(x: f64) -> f64 {
     if x < 3.0 {
-        let (mut term, mut sum) = (x, x);
+        let mut term = x;
+        let mut sum = x;
         for n in 1..80 {
             term *= -x * x / f64::from(n);
             sum += term / f64::from(2 * n + 1);
@@ -81,7 +82,7 @@ fn exact_gelu(x: f32) -> f64 {
 }
 
 #[test]
-fn the_oracle_knows_published_values_of_erfc() {
+fn the_oracle_matches_published_values_of_erfc() {
     let published =
         [(0.0, 1.0), (0.5, 0.479_500_122_186_953), (1.0, 0.157_299_207_050_285), (3.5, 7.430_983_723_414e-7)];
     for (x, value) in published {
@@ -91,8 +92,8 @@ fn the_oracle_knows_published_values_of_erfc() {
 }
 
 #[test]
-fn gelu_is_right_to_one_in_a_million_for_every_finite_number() {
-    // Dense where it bends, then every 4099th of all floats of both signs.
+fn gelu_has_an_error_of_at_most_1e_6_for_every_finite_number() {
+    // Dense where the curve bends, then a sample of all floats of both signs.
     let half = by_build(100_000, 4000) as i32;
     let dense = (-half..=half).map(|i| i as f32 * 8.0 / half as f32);
     let all = (0..f32::INFINITY.to_bits())
@@ -110,12 +111,12 @@ fn gelu_is_right_to_one_in_a_million_for_every_finite_number() {
             assert!(error <= 1e-6, "gelu({x:e}) = {y:e} instead of {:e}", exact_gelu(x));
             worst = if error > worst.1 { (x, error) } else { worst };
         }
-        eprintln!("{}: greatest error {:e}, at {}", kernels.instruction_set(), worst.1, worst.0);
+        eprintln!("{}: maximum error {:e}, at {}", kernels.instruction_set(), worst.1, worst.0);
     });
 }
 
 #[test]
-fn gelu_of_a_number_does_not_depend_on_its_place() {
+fn gelu_does_not_depend_on_the_position_of_a_value() {
     every_available(|kernels| {
         let mut alone = [-1.234];
         gelu(kernels, &mut alone);

@@ -7,30 +7,30 @@ use std::mem::MaybeUninit;
 use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::{InstructionSet, Kernels};
 
-/// This CPU has what [`InstructionSet::Avx2`] needs.
+/// Proof that this CPU supports [`InstructionSet::Avx2`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(pub(super) ());
 
 const LANES: usize = 8;
 
-/// From place `8 - n` on: the mask of the first `n` lanes.
+/// The 8 integers that begin at index `8 - n` are the mask of the first `n` lanes.
 static MASKS: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl Avx2 {
-    /// Where `kernels` are those of this set.
+    /// A token, if `kernels` are those of this set.
     #[inline(always)]
     pub(crate) fn new(kernels: Kernels) -> Option<Self> {
         (kernels.instruction_set() == InstructionSet::Avx2).then_some(Self(()))
     }
 
-    /// Runs `work` compiled for this set.
+    /// Runs `work`, compiled for this set.
     #[inline]
-    pub(crate) fn vectorize<W: Vectorized>(self, work: W) -> W::Output {
+    pub(crate) fn dispatch<W: Vectorized>(self, work: W) -> W::Output {
         #[target_feature(enable = "avx2,fma")]
         fn compiled<W: Vectorized>(token: Avx2, work: W) -> W::Output {
             work.run(token)
         }
-        // SAFETY: the token proves that this CPU has these features.
+        // SAFETY: the token proves that this CPU supports these features.
         unsafe { compiled(self, work) }
     }
 
@@ -38,7 +38,7 @@ impl Avx2 {
     #[inline(always)]
     fn first(self, count: usize) -> __m256i {
         let masks = &MASKS[LANES - count.min(LANES)..][..LANES];
-        // SAFETY: there are 8 integers, as just checked; the token proves the instructions.
+        // SAFETY: there are 8 integers, as just checked; the token proves that this CPU supports the instructions.
         unsafe { _mm256_loadu_si256(masks.as_ptr().cast()) }
     }
 }
@@ -71,7 +71,7 @@ impl Simd for Avx2 {
             let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
             _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
         };
-        fn greatest(a: __m256) -> f32 = {
+        fn max_lane(a: __m256) -> f32 = {
             let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
             _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
@@ -81,28 +81,28 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn first_or(self, vector: __m256, count: usize, others: __m256) -> __m256 {
         let mask = self.first(count);
-        // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+        // SAFETY: the token proves that this CPU supports the instructions; they access no memory.
         unsafe { _mm256_blendv_ps(others, vector, _mm256_castsi256_ps(mask)) }
     }
 
     #[inline(always)]
     fn load(self, values: &[f32]) -> __m256 {
         let values = &values[..LANES];
-        // SAFETY: there are 8 floats, as just checked; the token proves the instructions.
+        // SAFETY: there are 8 floats, as just checked; the token proves that this CPU supports the instructions.
         unsafe { _mm256_loadu_ps(values.as_ptr()) }
     }
 
     #[inline(always)]
     fn load_first(self, values: &[f32]) -> __m256 {
         let mask = self.first(values.len());
-        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        // SAFETY: the mask keeps the load within `values`; the token proves that this CPU supports the instructions.
         unsafe { _mm256_maskload_ps(values.as_ptr(), mask) }
     }
 
     #[inline(always)]
     fn load_bytes(self, values: &[i8]) -> __m256 {
         let values = &values[..LANES];
-        // SAFETY: there are 8 bytes, as just checked; the token proves the instructions.
+        // SAFETY: there are 8 bytes, as just checked; the token proves that this CPU supports the instructions.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(values.as_ptr().cast()))) }
     }
 
@@ -117,21 +117,21 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn store(self, to: &mut [f32], vector: __m256) {
         let to = &mut to[..LANES];
-        // SAFETY: there are 8 floats, as just checked; the token proves the instructions.
+        // SAFETY: there are 8 floats, as just checked; the token proves that this CPU supports the instructions.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), vector) }
     }
 
     #[inline(always)]
     fn store_first(self, to: &mut [f32], vector: __m256) {
         let mask = self.first(to.len());
-        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        // SAFETY: the mask keeps the store within `to`; the token proves that this CPU supports the instructions.
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask, vector) }
     }
 
     #[inline(always)]
     fn store_bytes(self, to: &mut [u8], vector: __m256) {
         let to = &mut to[..LANES];
-        // SAFETY: there are 8 bytes, as just checked; the token proves the instructions.
+        // SAFETY: there are 8 bytes, as just checked; the token proves that this CPU supports the instructions.
         unsafe {
             let integers = _mm256_cvtps_epi32(vector);
             let pairs = _mm_packus_epi32(_mm256_castsi256_si128(integers), _mm256_extracti128_si256::<1>(integers));
@@ -150,13 +150,13 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prepare_store(self, _to: &mut [f32]) {}
 
-    /// 5 rows of 2 vectors of sums leave 6 of 16 registers for what is multiplied.
+    /// 5 rows of 2 vectors of sums leave 6 of 16 registers for the factors.
     const PRODUCT_ROWS: usize = 5;
 
     /// Bytes and weights are widened to 16 bits: the instruction that multiplies unsigned by signed bytes adds two
-    /// products in 16 bits, which `2 x 255 x 127` does not fit. Of every four, the first and the third make one pair of
-    /// 16 bits, the second and the fourth another: that takes shifts and no permutation, and one sum a column.
-    #[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
+    /// products in 16 bits, where `2 * 255 * 127` does not fit. Of every four, the first and third form one pair of
+    /// 16-bit integers, the second and fourth another: this needs only shifts, no permutations, and one sum per column.
+    #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
     #[inline(always)]
     fn byte_products<const ROWS: usize>(
         self,
@@ -168,12 +168,13 @@ impl Simd for Avx2 {
         ahead: Ahead<'_>,
     ) -> [[__m256; 2]; ROWS] {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
-        // Where nothing is asked for, a line that is here already is.
-        let (step, other_line) = (ahead.step, ahead.step.saturating_sub(64));
+        // With nothing to prefetch, prefetch a cache line that is already loaded.
+        let step = ahead.step;
+        let other_line = step.saturating_sub(64);
         let mut ahead = if step == 0 { weights.as_ptr() } else { ahead.bytes.as_ptr() };
         let mut pairs = [const { [[MaybeUninit::uninit(); WIDENED]; 2] }; ROWS];
-        // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
-        // points; the token proves the instructions.
+        // SAFETY: all reads are within the slices, as just checked; prefetching any address is allowed and reads
+        // nothing; the token proves that this CPU supports the instructions.
         unsafe {
             let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
             let mut quad = 0;
@@ -210,7 +211,7 @@ impl Simd for Avx2 {
         for (row, from) in rows.iter_mut().zip(from) {
             *row = self.load(from);
         }
-        // SAFETY: the token proves that this CPU has the instructions; no memory is touched.
+        // SAFETY: the token proves that this CPU supports the instructions; they access no memory.
         let columns = unsafe { transpose(rows) };
         for (column, values) in columns.into_iter().enumerate() {
             self.store(&mut to[column * stride..], values);
@@ -218,14 +219,14 @@ impl Simd for Avx2 {
     }
 }
 
-/// Fours of bytes that are widened at once.
+/// Quads of bytes that are widened at once.
 const WIDENED: usize = 32;
 
-/// Adds the products of four widened bytes of each row and of four weights for each of 16 columns.
+/// Adds the products of four widened bytes of each row with four weights for each of 16 columns.
 ///
 /// # Safety
-/// This CPU has AVX2; the pairs at `place` are initialised; 64 bytes can be read from `weights`.
-#[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
+/// This CPU must support AVX2, the pairs at `place` must be initialized, and `weights` must be readable for 64 bytes.
+#[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
 #[inline(always)]
 unsafe fn add_products<const ROWS: usize>(
     sums: &mut [[__m256i; 2]; ROWS],
@@ -233,7 +234,7 @@ unsafe fn add_products<const ROWS: usize>(
     place: usize,
     weights: *const i8,
 ) {
-    // SAFETY: as the caller vouches.
+    // SAFETY: by the caller's guarantee.
     unsafe {
         let first = _mm256_loadu_si256(weights.cast());
         let second = _mm256_loadu_si256(weights.add(LANES * QUAD).cast());
@@ -253,11 +254,11 @@ unsafe fn add_products<const ROWS: usize>(
     }
 }
 
-/// Of every four bytes, the first and the third to `pairs[0]`, as two integers of 16 bits, the second and the fourth to
+/// Of every four bytes, writes the first and third to `pairs[0]` as two 16-bit integers, the second and fourth to
 /// `pairs[1]`.
 ///
 /// # Safety
-/// This CPU has AVX2.
+/// This CPU must support AVX2.
 #[inline(always)]
 unsafe fn widen(bytes: &[u8], pairs: &mut [[MaybeUninit<i32>; WIDENED]; 2]) {
     const LOW_BYTES: i32 = 0x00ff_00ff;
@@ -266,8 +267,8 @@ unsafe fn widen(bytes: &[u8], pairs: &mut [[MaybeUninit<i32>; WIDENED]; 2]) {
     let (even_vectors, _) = evens.as_chunks_mut::<LANES>();
     let (odd_vectors, _) = odds.as_chunks_mut::<LANES>();
     for ((bytes, evens), odds) in vectors.iter().zip(even_vectors).zip(odd_vectors) {
-        // SAFETY: 32 bytes are read and 8 integers written, twice, as the types say; the caller vouches for the
-        // instructions.
+        // SAFETY: the types guarantee that 32 bytes can be read and 8 integers written, twice; the caller guarantees
+        // that this CPU supports the instructions.
         unsafe {
             let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
             let even = _mm256_and_si256(bytes, _mm256_set1_epi32(LOW_BYTES));
@@ -283,18 +284,22 @@ unsafe fn widen(bytes: &[u8], pairs: &mut [[MaybeUninit<i32>; WIDENED]; 2]) {
     }
 }
 
-/// Pairs of rows are interleaved, then pairs of pairs, then the halves put together.
+/// Interleaves pairs of rows, then pairs of pairs, then joins the halves.
 ///
 /// # Safety
-/// This CPU has AVX2.
+/// This CPU must support AVX2.
 #[inline(always)]
 unsafe fn transpose([a, b, c, d, e, f, g, h]: [__m256; 8]) -> [__m256; 8] {
-    // SAFETY: as the caller vouches; no memory is touched.
+    // SAFETY: by the caller's guarantee; the instructions access no memory.
     unsafe {
-        let (ab_low, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let (cd_low, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-        let (ef_low, ef_high) = (_mm256_unpacklo_ps(e, f), _mm256_unpackhi_ps(e, f));
-        let (gh_low, gh_high) = (_mm256_unpacklo_ps(g, h), _mm256_unpackhi_ps(g, h));
+        let ab_low = _mm256_unpacklo_ps(a, b);
+        let ab_high = _mm256_unpackhi_ps(a, b);
+        let cd_low = _mm256_unpacklo_ps(c, d);
+        let cd_high = _mm256_unpackhi_ps(c, d);
+        let ef_low = _mm256_unpacklo_ps(e, f);
+        let ef_high = _mm256_unpackhi_ps(e, f);
+        let gh_low = _mm256_unpacklo_ps(g, h);
+        let gh_high = _mm256_unpackhi_ps(g, h);
         let first = [
             _mm256_shuffle_ps::<0b01_00_01_00>(ab_low, cd_low),
             _mm256_shuffle_ps::<0b11_10_11_10>(ab_low, cd_low),

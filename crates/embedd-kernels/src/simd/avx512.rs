@@ -7,7 +7,7 @@ use super::avx2::Avx2;
 use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
 use crate::{InstructionSet, Kernels};
 
-/// This CPU has what [`InstructionSet::Avx512Vnni`] needs.
+/// Proof that this CPU supports [`InstructionSet::Avx512Vnni`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -20,20 +20,20 @@ fn first(count: usize) -> __mmask16 {
 }
 
 impl Avx512 {
-    /// Where `kernels` are those of this set.
+    /// A token, if `kernels` are those of this set.
     #[inline(always)]
     pub(crate) fn new(kernels: Kernels) -> Option<Self> {
         (kernels.instruction_set() == InstructionSet::Avx512Vnni).then_some(Self(()))
     }
 
-    /// Runs `work` compiled for this set.
+    /// Runs `work`, compiled for this set.
     #[inline]
-    pub(crate) fn vectorize<W: Vectorized>(self, work: W) -> W::Output {
+    pub(crate) fn dispatch<W: Vectorized>(self, work: W) -> W::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
         fn compiled<W: Vectorized>(token: Avx512, work: W) -> W::Output {
             work.run(token)
         }
-        // SAFETY: the token proves that this CPU has these features (and AVX-512 includes AVX2).
+        // SAFETY: the token proves that this CPU supports these features (and AVX-512 includes AVX2).
         unsafe { compiled(self, work) }
     }
 
@@ -42,7 +42,7 @@ impl Avx512 {
             (_mm512_castps512_ps256(a), _mm512_extractf32x8_ps::<1>(a));
     }
 
-    /// The vectors of half the size: a CPU with this set has AVX2 too.
+    /// The token for vectors of half the size: a CPU with this set also supports AVX2.
     #[inline(always)]
     fn half(self) -> Avx2 {
         Avx2(())
@@ -82,48 +82,48 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn greatest(self, a: __m512) -> f32 {
+    fn max_lane(self, a: __m512) -> f32 {
         let halves = self.half();
         let (low, high) = self.halves(a);
-        halves.greatest(halves.max(low, high))
+        halves.max_lane(halves.max(low, high))
     }
 
     #[inline(always)]
     fn load(self, values: &[f32]) -> __m512 {
         let values = &values[..LANES];
-        // SAFETY: there are 16 floats, as just checked; the token proves the instructions.
+        // SAFETY: there are 16 floats, as just checked; the token proves that this CPU supports the instructions.
         unsafe { _mm512_loadu_ps(values.as_ptr()) }
     }
 
     #[inline(always)]
     fn load_first(self, values: &[f32]) -> __m512 {
-        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        // SAFETY: the mask keeps the load within `values`; the token proves that this CPU supports the instructions.
         unsafe { _mm512_maskz_loadu_ps(first(values.len()), values.as_ptr()) }
     }
 
     #[inline(always)]
     fn load_bytes(self, values: &[i8]) -> __m512 {
         let values = &values[..LANES];
-        // SAFETY: there are 16 bytes, as just checked; the token proves the instructions.
+        // SAFETY: there are 16 bytes, as just checked; the token proves that this CPU supports the instructions.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(values.as_ptr().cast()))) }
     }
 
     #[inline(always)]
     fn load_bytes_first(self, values: &[i8]) -> __m512 {
-        // SAFETY: the mask keeps the load within `values`; the token proves the instructions.
+        // SAFETY: the mask keeps the load within `values`; the token proves that this CPU supports the instructions.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first(values.len()), values.as_ptr()))) }
     }
 
     #[inline(always)]
     fn store(self, to: &mut [f32], vector: __m512) {
         let to = &mut to[..LANES];
-        // SAFETY: there are 16 floats, as just checked; the token proves the instructions.
+        // SAFETY: there are 16 floats, as just checked; the token proves that this CPU supports the instructions.
         unsafe { _mm512_storeu_ps(to.as_mut_ptr(), vector) }
     }
 
     #[inline(always)]
     fn store_first(self, to: &mut [f32], vector: __m512) {
-        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        // SAFETY: the mask keeps the store within `to`; the token proves that this CPU supports the instructions.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), vector) }
     }
 
@@ -134,7 +134,7 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn store_bytes_first(self, to: &mut [u8], vector: __m512) {
-        // SAFETY: the mask keeps the store within `to`; the token proves the instructions.
+        // SAFETY: the mask keeps the store within `to`; the token proves that this CPU supports the instructions.
         unsafe {
             _mm512_mask_cvtusepi32_storeu_epi8(to.as_mut_ptr().cast(), first(to.len()), _mm512_cvtps_epi32(vector));
         }
@@ -143,17 +143,18 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prepare_store(self, to: &mut [f32]) {
         let first = to.as_ptr().cast::<i8>();
-        // SAFETY: prefetching reads nothing, wherever it points; the token proves the instruction.
+        // SAFETY: prefetching any address is allowed and reads nothing; the token proves that this CPU supports the
+        // instruction.
         unsafe {
             _mm_prefetch::<_MM_HINT_ET0>(first);
             _mm_prefetch::<_MM_HINT_ET0>(first.wrapping_add(64));
         }
     }
 
-    /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for what is multiplied.
+    /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for the factors.
     const PRODUCT_ROWS: usize = 6;
 
-    #[allow(clippy::needless_range_loop, reason = "arrays side by side; iterators would need closures around vectors")]
+    #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
     #[inline(always)]
     fn byte_products<const ROWS: usize>(
         self,
@@ -165,12 +166,14 @@ impl Simd for Avx512 {
         ahead: Ahead<'_>,
     ) -> [[__m512; 2]; ROWS] {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
-        let (mut bytes, mut weights) = (bytes.as_ptr(), weights.as_ptr());
-        // Where nothing is asked for, a line that is here already is.
-        let (step, other_line) = (ahead.step, ahead.step.saturating_sub(64));
+        let mut bytes = bytes.as_ptr();
+        let mut weights = weights.as_ptr();
+        // With nothing to prefetch, prefetch a cache line that is already loaded.
+        let step = ahead.step;
+        let other_line = step.saturating_sub(64);
         let mut ahead = if step == 0 { weights } else { ahead.bytes.as_ptr() };
-        // SAFETY: all that is read lies within the slices, as just checked, and prefetching reads nothing, wherever it
-        // points; the token proves the instructions.
+        // SAFETY: all reads are within the slices, as just checked; prefetching any address is allowed and reads
+        // nothing; the token proves that this CPU supports the instructions.
         unsafe {
             let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
             let high_end = weights.wrapping_add(high_quads * PANEL * QUAD);

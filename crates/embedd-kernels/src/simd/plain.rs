@@ -1,8 +1,8 @@
-//! Arrays of 4 floats, which compilers turn into the 128-bit vectors that most CPUs have.
+//! Arrays of 4 floats, which the compiler turns into the 128-bit vectors that most CPUs have.
 
 use super::{Ahead, PANEL, QUAD, Simd, products_are_within};
 
-/// Needs nothing of the CPU.
+/// The token of [`crate::InstructionSet::Plain`], which every CPU supports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plain;
 
@@ -10,11 +10,11 @@ const LANES: usize = 4;
 
 type Lanes = [f32; LANES];
 
-/// Added and taken away again, it leaves an integer: 1.5 2^23. `f32::round_ties_even` is a function call for each lane
-/// where the target has no instruction for it.
+/// 1.5 * 2^23: adding and subtracting it rounds to an integer. `f32::round_ties_even` is a function call per lane on
+/// targets without an instruction for it.
 const ROUNDER: f32 = 12_582_912.0;
 
-/// A method that does the same in every lane.
+/// Defines methods that apply the same expression to every lane.
 macro_rules! lanewise {
     ($(fn $name:ident($($argument:ident),*) = $body:expr;)*) => {$(
         #[inline(always)]
@@ -40,7 +40,7 @@ impl Simd for Plain {
         fn sub(a, b) = a - b;
         fn mul(a, b) = a * b;
         fn div(a, b) = a / b;
-        // Not `f32::mul_add`: a function call where the target has no instruction for it.
+        // Not `f32::mul_add`, which is a function call on targets without an instruction for it.
         fn mul_add(a, b, c) = a * b + c;
         fn max(a, b) = if a > b { a } else { b };
         fn min(a, b) = if a < b { a } else { b };
@@ -113,7 +113,7 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
-    fn greatest(self, a: Lanes) -> f32 {
+    fn max_lane(self, a: Lanes) -> f32 {
         a[0].max(a[2]).max(a[1].max(a[3]))
     }
 
@@ -124,7 +124,7 @@ impl Simd for Plain {
 
     #[inline(always)]
     fn store_bytes_first(self, to: &mut [u8], vector: Lanes) {
-        // An integer from 0 to 255, by the contract.
+        // By contract, every lane holds an integer from 0 to 255.
         to.iter_mut().zip(vector).for_each(|(to, lane)| *to = lane as u8);
     }
 

@@ -1,4 +1,4 @@
-//! Every operation in every instruction set against its definition, lane by lane.
+//! Compares every operation of every instruction set with its definition, lane by lane.
 
 use super::{Simd, Vectorized};
 use crate::testing::every_available;
@@ -9,7 +9,7 @@ const VALUES: [f32; 24] = [
     6.125, -1e5, 17.0, 0.25,
 ];
 
-/// For every lane count that a set may have, the first lanes of what the operations make of `VALUES`.
+/// Applies each operation to `VALUES`.
 struct Operations;
 
 impl Vectorized for Operations {
@@ -46,9 +46,9 @@ impl Vectorized for Operations {
 }
 
 #[test]
-fn every_operation_does_in_each_lane_what_it_says() {
+fn every_operation_matches_its_definition_in_each_lane() {
     every_available(|kernels| {
-        for (name, lanes) in kernels.vectorize(Operations) {
+        for (name, lanes) in kernels.dispatch(Operations) {
             for (lane, &found) in lanes.iter().enumerate() {
                 let [a, b, c] = [0, 3, 7].map(|at| VALUES[at + lane]);
                 let expected = match name {
@@ -78,18 +78,18 @@ fn every_operation_does_in_each_lane_what_it_says() {
                             b
                         }
                     }
-                    _ => unreachable!("{name} has no definition here"),
+                    _ => unreachable!("no definition of {name}"),
                 };
-                let off = (found - expected).abs();
-                // Only a fused multiply-add may differ, by the rounding of the product.
+                let error = (found - expected).abs();
+                // Only multiply-add may differ, by the rounding of the product.
                 let allowed = if name == "mul_add" { (a * b).abs() * f32::EPSILON } else { 0.0 };
-                assert!(off <= allowed, "{name}, lane {lane}: {found} instead of {expected}");
+                assert!(error <= allowed, "{name}, lane {lane}: {found} instead of {expected}");
             }
         }
     });
 }
 
-/// Loads the first `.0` values, from floats and from bytes, and stores as many.
+/// Loads `.0` values, from floats and from bytes, and stores `.0` lanes.
 struct Partial(usize);
 
 impl Vectorized for Partial {
@@ -114,10 +114,10 @@ impl Vectorized for Partial {
 }
 
 #[test]
-fn partial_loads_and_stores_touch_the_first_lanes_alone() {
+fn partial_loads_and_stores_access_only_the_first_lanes() {
     every_available(|kernels| {
         for count in 0..=16 {
-            let (lanes, out) = kernels.vectorize(Partial(count));
+            let (lanes, out) = kernels.dispatch(Partial(count));
             let count = count.min(lanes);
             for lane in 0..lanes {
                 let byte = lane as f32 * 7.0 - 100.0;
@@ -143,7 +143,7 @@ impl Vectorized for Lanes {
 #[test]
 fn kernels_run_with_the_vectors_of_their_instruction_set() {
     for (set, lanes) in [(InstructionSet::Avx512Vnni, 16), (InstructionSet::Avx2, 8), (InstructionSet::Plain, 4)] {
-        let run = Kernels::of(set).map(|kernels| kernels.vectorize(Lanes));
+        let run = Kernels::of(set).map(|kernels| kernels.dispatch(Lanes));
         assert_eq!(run, set.is_available().then_some(lanes), "{set}");
     }
 }
@@ -156,18 +156,18 @@ impl Vectorized for Across {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> Self::Output {
         let a = s.load(&VALUES);
-        (S::LANES, s.sum(a), s.greatest(a))
+        (S::LANES, s.sum(a), s.max_lane(a))
     }
 }
 
 #[test]
-fn sum_and_greatest_take_in_every_lane() {
+fn sum_and_maximum_include_every_lane() {
     every_available(|kernels| {
-        let (lanes, sum, greatest) = kernels.vectorize(Across);
+        let (lanes, sum, max_lane) = kernels.dispatch(Across);
         let exact: f64 = VALUES[..lanes].iter().map(|&value| f64::from(value)).sum();
         let size: f64 = VALUES[..lanes].iter().map(|&value| f64::from(value.abs())).sum();
         assert!((f64::from(sum) - exact).abs() <= size * 1e-6, "{sum} instead of {exact}");
-        assert_eq!(greatest, VALUES[..lanes].iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        assert_eq!(max_lane, VALUES[..lanes].iter().copied().fold(f32::NEG_INFINITY, f32::max));
     });
 }
 
@@ -190,10 +190,11 @@ impl Vectorized for Transposed {
 }
 
 #[test]
-fn a_transposed_square_has_rows_for_columns_and_leaves_its_surroundings() {
+fn transposing_swaps_rows_and_columns_and_writes_nothing_else() {
     every_available(|kernels| {
-        for (index, value) in kernels.vectorize(Transposed).into_iter().enumerate() {
-            let (row, column) = (index / 11, index % 11);
+        for (index, value) in kernels.dispatch(Transposed).into_iter().enumerate() {
+            let row = index / 11;
+            let column = index % 11;
             assert_eq!(value, if column < 8 { (column * 10 + row) as f32 } else { -1.0 }, "row {row}, column {column}");
         }
     });

@@ -7,14 +7,14 @@ fn vector(bits: &'static [u8], cached: bool) -> Vector {
     Vector { values: Bytes::from_static(bits), token_count: 11, cached, ..Default::default() }
 }
 
-fn draw(places: &[usize], tokens: u32) -> Draw {
-    Draw { texts: Vec::new(), places: places.to_vec(), tokens: Some(tokens) }
+fn draw(indices: &[usize], tokens: u32) -> Draw {
+    Draw { texts: Vec::new(), indices: indices.to_vec(), tokens: Some(tokens) }
 }
 
 fn answer(measure: &mut Measure, draw: &Draw, reply: &Reply, ms: u64, expected: Option<&[Bytes]>) {
-    let (latency, taken) = (Duration::from_millis(ms), Duration::from_millis(ms));
+    let elapsed = Duration::from_millis(ms);
     let at = Instant::now();
-    let answered = Answered { draw, sent_bytes: 10, reply, received_bytes: 100, latency, taken, at };
+    let answered = Answered { draw, sent_bytes: 10, reply, received_bytes: 100, latency: elapsed, elapsed, at };
     measure.answered(&answered, expected);
 }
 
@@ -23,7 +23,7 @@ fn near(a: f64, b: f64) -> bool {
 }
 
 #[test]
-fn latencies_and_rates_come_out_as_they_went_in() {
+fn latencies_and_rates_match_the_recorded_requests() {
     let mut measure = Measure::new();
     let reply = Reply { embeddings: vec![vector(b"a", false)], timings: None };
     for ms in 1..=1000 {
@@ -34,7 +34,7 @@ fn latencies_and_rates_come_out_as_they_went_in() {
     assert_eq!((figures.requests, latency.count, figures.wrong_length), (1000, 1000, 0));
     assert_eq!((figures.requests_per_s, figures.tokens_per_s), (100.0, 1100.0));
     assert_eq!((figures.sent_bytes, figures.received_bytes), (10_000, 100_000));
-    for (found, wanted) in [
+    for (found, expected) in [
         (latency.min_ms, 1.0),
         (latency.mean_ms, 500.5),
         (latency.p50_ms, 500.0),
@@ -44,14 +44,14 @@ fn latencies_and_rates_come_out_as_they_went_in() {
         (latency.p99_9_ms, 999.0),
         (latency.max_ms, 1000.0),
     ] {
-        assert!(near(found, wanted), "{found} for {wanted}");
+        assert!(near(found, expected), "{found} instead of {expected}");
     }
     assert_eq!((figures.times, figures.refused, figures.mismatches), (None, None, None));
     assert_eq!(figures.codes, [("OK".to_owned(), 1000)].into());
 }
 
 #[test]
-fn refusals_are_timed_apart_and_every_code_is_counted() {
+fn rejected_requests_are_timed_separately_and_every_code_is_counted() {
     let mut measure = Measure::new();
     for message in ["full", "full again"] {
         measure.failed(&Status::resource_exhausted(message), Duration::from_millis(2), Instant::now());
@@ -60,7 +60,7 @@ fn refusals_are_timed_apart_and_every_code_is_counted() {
     measure.not_sent();
     let figures = measure.figures(STEP, 1, Duration::from_secs(1), false);
     assert_eq!((figures.latency, figures.requests, figures.not_sent), (None, 0, 1));
-    let refused = figures.refused.expect("refusals");
+    let refused = figures.refused.expect("rejected requests");
     assert!(refused.count == 2 && near(refused.max_ms, 2.0), "{refused:?}");
     assert_eq!(figures.codes, [("RESOURCE_EXHAUSTED".to_owned(), 2), ("UNAVAILABLE".to_owned(), 1)].into());
     assert_eq!(figures.messages["RESOURCE_EXHAUSTED"], "full");
@@ -68,7 +68,7 @@ fn refusals_are_timed_apart_and_every_code_is_counted() {
 }
 
 #[test]
-fn embeddings_are_compared_with_those_of_their_own_texts() {
+fn each_embedding_is_compared_with_that_of_its_own_text() {
     let mut measure = Measure::new();
     let expected = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
     let reply = Reply { embeddings: vec![vector(b"b", true), vector(b"a", false)], timings: None };
@@ -80,7 +80,7 @@ fn embeddings_are_compared_with_those_of_their_own_texts() {
 }
 
 #[test]
-fn the_overhead_is_what_neither_waits_nor_computes() {
+fn the_overhead_excludes_queueing_and_inference() {
     let mut measure = Measure::new();
     let ms = |ms: i32| Some(WireDuration { seconds: 0, nanos: ms * 1_000_000 });
     let timings = embedd_proto::Timings { tokenize: ms(1), queue: ms(2), infer: ms(5), total: ms(8) };

@@ -1,4 +1,4 @@
-//! Results as CSV. No field has a comma, a quote or the end of a line in it.
+//! Results as CSV. No field contains a comma, a quote or a line break.
 
 use super::super::figures::{Latency, Results, StepFigures};
 use super::super::plan::Step;

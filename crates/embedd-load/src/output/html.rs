@@ -1,8 +1,8 @@
-//! Results as one page.
+//! Results as an HTML page.
 
 use super::super::figures::{Latency, Results, StepFigures};
 use super::super::plan::Step;
-use super::{load, plural, pool, rate, troubles};
+use super::{load, plural, problems, rate, sessions};
 use embedd_common::page::plot::{Lines, Series};
 use embedd_common::page::{card, escape, figure, ms, page, section, table};
 
@@ -10,15 +10,15 @@ pub(super) fn render(results: &Results) -> String {
     let server = &results.server;
     let open = results.steps.iter().any(|step| matches!(step.step, Step::Open { .. }));
     let (caption, unit) =
-        if open { ("requests a second that were due", "requests/s") } else { ("callers at one time", "callers") };
+        if open { ("offered requests per second", "requests/s") } else { ("concurrent callers", "callers") };
     let parts = [
         format!("<h1>{}</h1>", escape(&server.model)),
         format!("<p class=\"sub\">Load test, {}: {}</p>", escape(&results.client.date), escape(&results.about())),
         cards(results),
         section("Throughput", &figure(throughput(results, caption, unit), "")),
         section("Latency", &figure(latency(results, caption, unit), &all_figures(results))),
-        trouble(results),
-        section("Where", &place(results)),
+        failures(results),
+        section("Environment", &environment(results)),
     ];
     page(&format!("{}: load test", server.model), &parts.join("\n"))
 }
@@ -28,20 +28,20 @@ fn cards(results: &Results) -> String {
     let measured = || results.steps.iter().filter_map(|step| Some((step, step.latency?)));
     if let Some((step, latency)) = measured().max_by(|a, b| a.0.texts_per_s.total_cmp(&b.0.texts_per_s)) {
         let below = format!("at {}, P50 {} ms, P99 {} ms", load(&step.step), ms(latency.p50_ms), ms(latency.p99_ms));
-        cards += &card("most throughput", &format!("{} texts/s", rate(step.texts_per_s)), &below, "");
+        cards += &card("maximum throughput", &format!("{} texts/s", rate(step.texts_per_s)), &below, "");
     }
     if let Some((step, latency)) = measured().min_by(|a, b| a.1.p50_ms.total_cmp(&b.1.p50_ms)) {
         let below =
             format!("P50 at {}, P95 {} ms, P99 {} ms", load(&step.step), ms(latency.p95_ms), ms(latency.p99_ms));
-        cards += &card("least latency", &format!("{} ms", ms(latency.p50_ms)), &below, "");
+        cards += &card("minimum latency", &format!("{} ms", ms(latency.p50_ms)), &below, "");
     }
     let failed: u64 = results.steps.iter().map(|step| step.codes.values().sum::<u64>() - step.requests).sum();
-    let below = format!("of {} in all steps", plural(results.requests() + failed, "request"));
+    let below = format!("of {} over all steps", plural(results.requests() + failed, "request"));
     cards += &card("failed", &failed.to_string(), &below, "");
     if results.settings.verify {
         let mismatches = results.mismatches();
         let texts: u64 = results.steps.iter().map(|step| step.texts).sum();
-        let below = format!("of {texts} embeddings are not, bit by bit, those of the text alone");
+        let below = format!("of {texts} embeddings differ from those of the same texts alone");
         let class = if mismatches == 0 { "pass" } else { "fail" };
         cards += &card("mismatches", &mismatches.to_string(), &below, class);
     }
@@ -55,7 +55,7 @@ fn series(results: &Results, name: &str, of: impl Fn(&StepFigures) -> Option<f64
 
 fn throughput(results: &Results, x_caption: &str, x_unit: &str) -> Option<String> {
     let lines = Lines {
-        title: "Texts a second by load",
+        title: "Texts per second by load",
         x_caption,
         x_unit,
         y_name: "throughput",
@@ -111,28 +111,29 @@ fn all_figures(results: &Results) -> String {
             codes.join(", "),
         ]
     });
-    let about = "<p>Latencies in ms. Queue and infer: P50 of the server’s own times; overhead: P50 of what is left of the \
-                 latency. CPU: of the load generator, 100 % is one CPU.</p>\n";
+    let about = "<p>Latencies in ms. Queue and infer: P50 as measured by the server; overhead: P50 of the rest of the \
+                 latency. CPU: use by the load generator, where 100 % is one CPU.</p>\n";
     about.to_owned() + &table(head, rows, 0..17)
 }
 
-fn trouble(results: &Results) -> String {
+fn failures(results: &Results) -> String {
     let items = results.steps.iter().flat_map(|step| {
         let at = load(&step.step);
-        troubles(step).into_iter().map(move |trouble| format!("<li>at {at}: {}</li>\n", escape(&trouble)))
+        problems(step).into_iter().map(move |problem| format!("<li>at {at}: {}</li>\n", escape(&problem)))
     });
     let items: String = items.collect();
-    if items.is_empty() { String::new() } else { section("What failed", &format!("<ul>\n{items}</ul>")) }
+    if items.is_empty() { String::new() } else { section("Failures", &format!("<ul>\n{items}</ul>")) }
 }
 
-fn place(results: &Results) -> String {
-    let (server, client) = (&results.server, &results.client);
+fn environment(results: &Results) -> String {
+    let server = &results.server;
+    let client = &results.client;
     let rows = [
         ("server", server.address.clone()),
         ("engine", format!("{} ({}), quantization {}", server.engine, server.instruction_set, server.quantization)),
-        ("sessions", pool(server)),
+        ("sessions", sessions(server)),
         ("embedd", format!("{}, ONNX Runtime {}", server.version, server.onnxruntime_version)),
         ("load generator", format!("embedd {}, {}, {} CPUs, {}", client.version, client.cpu, client.cpus, client.os)),
     ];
-    table(["what", "where"], rows.map(|(what, value)| [what.to_owned(), value]), 0..0)
+    table(["component", "details"], rows.map(|(what, value)| [what.to_owned(), value]), 0..0)
 }

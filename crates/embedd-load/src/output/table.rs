@@ -1,18 +1,18 @@
-//! The table on a terminal: a line a step, as steps end.
+//! The table on the terminal, with one line per step.
 
 use std::fmt::Write as _;
 
 use super::super::figures::{Results, StepFigures};
-use super::{load, pool, rate, troubles};
+use super::{load, problems, rate, sessions};
 use embedd_common::page::ms;
 
-/// What stands above the table.
+/// The lines above the table, and its column titles.
 pub fn header(results: &Results) -> String {
     let server = &results.server;
     let mut out = format!("{} at {}: engine {}", server.model, server.address, server.engine);
-    let pool = pool(server);
+    let sessions = sessions(server);
     // Writing to a String cannot fail.
-    let _ = writeln!(out, " ({}), {pool}, embedd {}", server.instruction_set, server.version);
+    let _ = writeln!(out, " ({}), {sessions}, embedd {}", server.instruction_set, server.version);
     let _ = writeln!(out, "{}\n", results.about());
     let _ = writeln!(
         out,
@@ -37,7 +37,7 @@ pub fn header(results: &Results) -> String {
     out
 }
 
-/// The line of a step; latencies in ms.
+/// The line of a step.
 pub fn row(step: &StepFigures) -> String {
     let latency = step.latency.map_or_else(
         || ["-"; 7].map(str::to_owned),
@@ -56,21 +56,21 @@ pub fn row(step: &StepFigures) -> String {
     )
 }
 
-/// What stands below the table: what the columns are, and what went wrong.
+/// The lines below the table: an explanation of the columns, and what went wrong.
 pub fn footnotes(results: &Results) -> String {
     let mut out =
-        "\nLatencies in ms. queue and infer: P50 of the server's own times; overhead: P50 of what is left of the \
+        "\nLatencies in ms. queue and infer: P50 as measured by the server; overhead: P50 of the rest of the \
                    latency.\n"
             .to_owned();
     for step in &results.steps {
-        for trouble in troubles(step) {
+        for problem in problems(step) {
             // Writing to a String cannot fail.
-            let _ = writeln!(out, "at {}: {trouble}", load(&step.step));
+            let _ = writeln!(out, "at {}: {problem}", load(&step.step));
         }
     }
     if results.settings.verify && results.mismatches() == 0 {
         let texts: u64 = results.steps.iter().map(|step| step.texts).sum();
-        let _ = writeln!(out, "{texts} embeddings compared: each has the bits of its text alone.");
+        let _ = writeln!(out, "{texts} embeddings compared: each is identical to that of its text alone.");
     }
     if results.interrupted {
         out.push_str("Interrupted: the last step is shorter than the others.\n");

@@ -50,7 +50,7 @@ fn results(steps: Vec<StepFigures>) -> Results {
             duration_s: 10.0,
             warm_up_s: 2.0,
             texts_per_request: 1,
-            tokens: Some(Lengths { least: 8, most: 128 }),
+            tokens: Some(Lengths { min: 8, max: 128 }),
             distinct: None,
             skip_cache: true,
             deadline_ms: Some(1000.0),
@@ -82,7 +82,7 @@ fn empty() -> StepFigures {
 }
 
 #[test]
-fn json_is_read_as_it_was_written() {
+fn json_round_trips() {
     for results in [closed(), results(vec![empty()])] {
         let read: Results = serde_json::from_str(&results.to_json()).expect("JSON");
         assert_eq!(read, results);
@@ -90,11 +90,12 @@ fn json_is_read_as_it_was_written() {
     let json: serde_json::Value = serde_json::from_str(&closed().to_json()).expect("JSON");
     assert_eq!(json["steps"][1]["loop"], "closed");
     assert_eq!(json["steps"][1]["concurrency"], 8);
+    assert_eq!(json["settings"]["tokens"], serde_json::json!({"least": 8, "most": 128}));
     assert_eq!(json["steps"][1]["latency"]["p99_9_ms"], 9.0);
 }
 
 #[test]
-fn csv_has_as_many_cells_in_every_line_as_there_are_names() {
+fn every_csv_line_has_a_cell_for_each_column() {
     let mut all = closed();
     all.steps.push(empty());
     let csv = all.to_csv();
@@ -112,7 +113,7 @@ fn csv_has_as_many_cells_in_every_line_as_there_are_names() {
 }
 
 #[test]
-fn the_page_is_well_formed_and_its_plots_have_the_figures() {
+fn the_page_is_well_formed_and_its_plots_show_the_results() {
     let options = || roxmltree::ParsingOptions { allow_dtd: true, ..roxmltree::ParsingOptions::default() };
     let html = closed().to_html();
     let document = roxmltree::Document::parse_with_options(&html, options()).expect("well-formed");
@@ -131,7 +132,7 @@ fn the_page_is_well_formed_and_its_plots_have_the_figures() {
 }
 
 #[test]
-fn the_table_keeps_its_columns_and_tells_of_troubles() {
+fn the_table_is_aligned_and_its_footnotes_list_problems() {
     let results = closed();
     let head = header(&results);
     let titles = head.lines().last().expect("titles");

@@ -5,7 +5,7 @@ fn compare(embedding: &[f32], reference: &[f32]) -> TextAccuracy {
 }
 
 #[test]
-fn the_cosine_is_that_of_the_angle_whatever_the_lengths() {
+fn the_cosine_does_not_depend_on_the_norms() {
     assert_eq!(cosine(&[1.0, 0.0], &[2.0, 0.0]), 1.0);
     assert_eq!(cosine(&[1.0, 0.0], &[0.0, 3.0]), 0.0);
     assert_eq!(cosine(&[1.0, 0.0], &[-1.0, 0.0]), -1.0);
@@ -16,7 +16,7 @@ fn the_cosine_is_that_of_the_angle_whatever_the_lengths() {
 }
 
 #[test]
-fn vectors_without_a_direction_have_no_cosine_and_fail() {
+fn vectors_without_a_direction_have_no_cosine_and_fail_the_gate() {
     for (embedding, reference) in [
         (&[0.0, 0.0][..], &[1.0, 0.0][..]),
         (&[f32::NAN, 0.0], &[1.0, 0.0]),
@@ -35,31 +35,31 @@ fn vectors_without_a_direction_have_no_cosine_and_fail() {
 }
 
 #[test]
-fn the_error_is_the_mean_of_squared_differences_of_unit_vectors() {
+fn the_error_is_the_mean_squared_difference_of_unit_vectors() {
     assert_eq!(mse(&[1.0, 2.0], &[1.0, 4.0]), 2.0);
     assert_eq!(compare(&[5.0, 0.0], &[1.0, 0.0]).mse, 0.0);
     assert!((compare(&[5.0, 0.0], &[0.0, 0.1]).mse - 1.0).abs() < 1e-6);
 }
 
 #[test]
-fn the_gate_takes_the_threshold_itself_and_nothing_below() {
+fn the_gate_accepts_the_threshold_and_rejects_lower_cosines() {
     let at = |angle: f64| compare(&[angle.cos() as f32, angle.sin() as f32], &[1.0, 0.0]);
     let texts = vec![at(0.0), at(0.2), at(0.1)];
     let accuracy = Accuracy::of(texts.clone(), 0.99);
     assert!(!accuracy.summary.passed);
     assert_eq!(accuracy.worst(2).iter().map(|text| text.mse > 0.0).collect::<Vec<_>>(), [true, true]);
     assert!((accuracy.worst(9)[0].cosine - 0.2f64.cos()).abs() < 1e-6);
-    let least = accuracy.summary.min_cosine;
+    let min_cosine = accuracy.summary.min_cosine;
     let exact = TextAccuracy::compare(0, "a", 3, &[1.0, 0.0], &[1.0, 0.0], 1.0);
     assert!(exact.passed);
-    assert!(AccuracyRecord { threshold: least, ..AccuracyRecord::from(&accuracy) }.passed());
-    assert!(!Accuracy::of(Vec::new(), 0.99).summary.passed, "no text proves nothing");
+    assert!(AccuracyRecord { threshold: min_cosine, ..AccuracyRecord::from(&accuracy) }.passed());
+    assert!(!Accuracy::of(Vec::new(), 0.99).summary.passed, "an empty set must not pass");
 }
 
 #[test]
-fn what_is_written_can_be_read_even_where_it_is_not_a_number() {
+fn nan_survives_writing_and_reading() {
     let accuracy = Accuracy::of(vec![compare(&[0.0], &[1.0])], 0.99);
     let text = serde_json::to_string(&accuracy).expect("JSON");
-    let read: Accuracy = serde_json::from_str(&text).expect("the same");
+    let read: Accuracy = serde_json::from_str(&text).expect("an accuracy");
     assert!(read.summary.min_cosine.is_nan() && !read.summary.passed);
 }

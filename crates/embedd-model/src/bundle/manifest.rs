@@ -1,4 +1,4 @@
-//! The manifest: what a bundle says of itself.
+//! The manifest, which describes a bundle.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,68 +7,68 @@ use serde::{Deserialize, Serialize};
 
 use embedd_common::checksum::{FileRecord, Sha256Hex};
 
-/// The layout of the manifest that this version writes and reads.
+/// The manifest format that this version reads and writes.
 pub const FORMAT: u32 = 2;
 
-/// What a bundle says of itself.
+/// Describes a bundle: the source, the models and their accuracy, and the checksums of all files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT`] of the version that wrote it.
+    /// The [`FORMAT`] of the version that wrote the manifest.
     pub format: u32,
-    /// The program and version that wrote it.
+    /// The program and version that wrote the bundle.
     pub created_by: String,
-    /// The model's name, as its users know it.
+    /// The model's name as users know it, such as `sentence-transformers/all-MiniLM-L6-v2`.
     pub name: String,
-    /// `model_type` of the source.
+    /// The `model_type` in the source's configuration.
     pub architecture: String,
-    /// What it was converted from.
+    /// The checkpoint that the bundle was converted from.
     pub source: SourceRecord,
-    /// Components of an embedding.
+    /// The number of components of an embedding.
     pub dimension: u32,
-    /// Tokens of a text at most by default, special tokens included.
+    /// The default maximum number of tokens per text, including special tokens.
     pub max_tokens: u32,
-    /// Tokens of a text at most that the positions allow, special tokens included.
+    /// The maximum number of tokens per text that the position embeddings allow, including special tokens.
     pub position_limit: u32,
-    /// How token states become one vector.
+    /// How hidden states are pooled into one vector.
     pub pooling: Pooling,
-    /// Whether texts are lower-cased before the tokeniser sees them.
+    /// Whether texts are lowercased before tokenization.
     pub lowercase: bool,
-    /// The models in the bundle.
+    /// The models in the bundle, by engine.
     pub models: BTreeMap<Variant, ModelRecord>,
-    /// Every other file of the bundle, by name.
+    /// All files of the bundle except the manifest, by name.
     pub files: BTreeMap<String, FileRecord>,
 }
 
-/// What a bundle was converted from.
+/// The checkpoint that a bundle was converted from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceRecord {
-    /// Of the source's weights: what tells one model from another.
+    /// The checksum of the source's weights, which identifies the model.
     pub weights_sha256: Sha256Hex,
-    /// Every file of the source that was read, by its path in the source's folder.
+    /// Every source file that was read, by its path within the source folder.
     pub files: BTreeMap<String, FileRecord>,
 }
 
-/// How token states become one vector.
+/// How the hidden states of a text's tokens become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
-    /// The mean over all tokens, special tokens included.
+    /// The mean over all tokens, including special tokens.
     Mean,
-    /// The state of the first token.
+    /// The hidden state of the first token.
     Cls,
 }
 
-/// Which of a bundle's models.
+/// An engine, and the model of a bundle that it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Variant {
     /// Float32 weights.
     Fp32,
-    /// Quantised or half-precision weights, for any stock ONNX Runtime.
+    /// Quantized or half-precision weights, for any stock ONNX Runtime.
     Portable,
-    /// INT8 weights packed for embedd's own operators.
+    /// INT8 weights packed for embedd's custom operators.
     Native,
 }
 
@@ -76,75 +76,78 @@ pub enum Variant {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRecord {
-    /// Its file in the bundle.
+    /// The graph's file in the bundle.
     pub file: String,
-    /// Its weights' file in the bundle, where the graph's own does not hold them.
+    /// The weights file in the bundle, unless the graph's file contains the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
-    /// The recipe by which its weights were quantised; `none` where they were not.
+    /// The recipe that quantized the weights; `none` if they were not quantized.
     pub quantization: String,
-    /// Against the reference set; absent where there is none.
+    /// Measured against the reference set; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<AccuracyRecord>,
 }
 
-/// How near a model's embeddings are to PyTorch's.
+/// How closely a model's embeddings match PyTorch's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccuracyRecord {
-    /// Texts of the reference set.
+    /// The number of texts in the reference set.
     pub texts: u32,
-    /// The least cosine.
+    /// The minimum cosine.
     pub min_cosine: f64,
-    /// The cosine that 1 % of the texts are under.
+    /// The 1st percentile of the cosines.
     pub p1_cosine: f64,
     /// The mean cosine.
     pub mean_cosine: f64,
-    /// The least cosine that a text must have.
+    /// The minimum cosine that every text must reach.
     pub threshold: f64,
 }
 
 impl ModelRecord {
-    /// Its files in the bundle, the graph first.
+    /// The model's files in the bundle, the graph first.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.file).chain(&self.weights).map(String::as_str)
     }
 }
 
 impl AccuracyRecord {
-    /// Whether every text is at or above the threshold.
+    /// Whether every text reaches the threshold.
     pub fn passed(&self) -> bool {
         self.min_cosine >= self.threshold
     }
 }
 
 impl Manifest {
-    /// A manifest's own consistency, as far as it shows without the files.
+    /// Checks the manifest's internal consistency, without reading the files.
+    ///
+    /// # Errors
+    /// A message that describes the contradiction.
     pub fn check(&self) -> Result<(), String> {
         if self.dimension == 0 {
             return Err("dimension is 0".to_owned());
         }
         if self.max_tokens == 0 || self.max_tokens > self.position_limit {
             let limit = self.position_limit;
-            return Err(format!("max_tokens is {}, and the positions allow 1 to {limit}", self.max_tokens));
+            return Err(format!("max_tokens is {}, outside the model's range of 1 to {limit}", self.max_tokens));
         }
         for file in self.files.keys() {
             if Path::new(file).components().count() != 1 || file.starts_with('.') || file.contains(['/', '\\']) {
-                return Err(format!("`{file}` is no file of the bundle"));
+                return Err(format!("`{file}` is not a valid file name in a bundle"));
             }
         }
         match self.models.values().flat_map(ModelRecord::files).find(|file| !self.files.contains_key(*file)) {
-            Some(file) => Err(format!("the model {file} is not among its files")),
+            Some(file) => Err(format!("the model file {file} is not listed in `files`")),
             None => Ok(()),
         }
     }
 }
 
 impl Variant {
-    /// Every one, in order.
+    /// All engines.
     pub const ALL: [Self; 3] = [Self::Fp32, Self::Portable, Self::Native];
 
-    /// As it is written.
+    /// The name in manifests and options.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
@@ -161,7 +164,7 @@ impl std::fmt::Display for Variant {
 }
 
 impl Pooling {
-    /// As it is written.
+    /// The name in manifests and options.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Mean => "mean",

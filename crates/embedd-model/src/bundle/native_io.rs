@@ -1,91 +1,91 @@
-//! The names in a native graph and in its weights' file: conversion writes them, the engine looks for them.
+//! The names in a native graph and its weights file, shared by conversion and the native engine.
 
-/// The domain of embedd's own operators.
+/// The domain of embedd's custom operators.
 pub const DOMAIN: &str = "embedd";
 
 /// The operators.
 pub mod operator {
-    /// Token ids and offsets to the states that the first layer takes.
+    /// Turns token ids and offsets into the hidden states for the first layer.
     pub const EMBED: &str = "Embed";
-    /// A linear layer with INT8 weights, and what follows it.
+    /// A linear layer with INT8 weights, with an optional activation, or a residual and a layer norm.
     pub const QUANTIZED_LINEAR: &str = "QuantizedLinear";
     /// Attention within each text.
     pub const ATTENTION: &str = "Attention";
-    /// A text's states to one row.
+    /// Pools the hidden states of each text into one vector.
     pub const POOL: &str = "Pool";
 }
 
 /// The operators' attributes.
 pub mod attribute {
-    /// What a normalisation adds to the variance, float.
+    /// The value that a layer norm adds to the variance, float.
     pub const EPSILON: &str = "epsilon";
-    /// Channels of a word's embedding that share a scale.
+    /// The number of channels of a word embedding that share a scale.
     pub const WORD_GROUP: &str = "word_group";
-    /// The token that positions skip; absent where they skip none.
+    /// The token that positions skip; absent if they skip none.
     pub const PADDING: &str = "padding";
-    /// What the names of a linear layer's tensors begin with, text.
+    /// The prefix of the names of a linear layer's tensors, string.
     pub const WEIGHTS: &str = "weights";
-    /// Channels of a linear layer's input.
+    /// The number of input channels of a linear layer.
     pub const INPUTS: &str = "inputs";
-    /// Channels of its output.
+    /// The number of output channels of a linear layer.
     pub const OUTPUTS: &str = "outputs";
-    /// Its input channels that get 16 bits.
+    /// The number of outlier channels in the input of a linear layer; they get 16 bits.
     pub const SPLIT: &str = "split";
-    /// Channels of a group of its others.
+    /// The number of channels per group of the other input channels.
     pub const GROUP: &str = "group";
-    /// What follows a linear layer, a word of [`activation`](super::activation).
+    /// The activation after a linear layer, one of [`activation`](super::activation).
     pub const ACTIVATION: &str = "activation";
-    /// Heads of attention.
+    /// The number of attention heads.
     pub const HEADS: &str = "heads";
-    /// The farthest distance that the bias of attention is for; absent where there is no bias.
+    /// The largest distance in the attention bias; absent if there is no bias.
     pub const FARTHEST: &str = "farthest";
-    /// A word of [`pooling`](super::pooling).
+    /// How hidden states are pooled, one of [`pooling`](super::pooling).
     pub const POOLING: &str = "pooling";
 }
 
-/// What follows a linear layer.
+/// Activations after a linear layer.
 pub mod activation {
-    /// Nothing, or a residual and a normalisation.
+    /// No activation; a residual and a layer norm may follow.
     pub const NONE: &str = "none";
-    /// GELU.
+    /// The exact GELU.
     pub const GELU: &str = "gelu";
 }
 
-/// How states become one row, as the manifest calls it.
+/// Pooling methods, with the names that the manifest uses.
 pub mod pooling {
     use crate::bundle::Pooling;
 
-    /// [`Pooling::Mean`]
+    /// [`Pooling::Mean`].
     pub const MEAN: &str = Pooling::Mean.name();
-    /// [`Pooling::Cls`]
+    /// [`Pooling::Cls`].
     pub const CLS: &str = Pooling::Cls.name();
 }
 
-/// The tensors in the weights' file. Shapes and order of a linear layer's are those of `kernels::LinearWeights::new`.
+/// The tensors in the weights file. For the shapes of a linear layer's tensors see `embedd_kernels::PackedShapes`.
 pub mod tensor {
-    /// INT8 `[vocabulary, hidden]`.
+    /// Quantized word embeddings, int8 `[vocabulary, hidden]`.
     pub const WORD_EMBEDDINGS: &str = "word_embeddings";
-    /// Of [`WORD_EMBEDDINGS`], float32 `[vocabulary, groups]`.
+    /// The scales of [`WORD_EMBEDDINGS`], float32 `[vocabulary, groups]`.
     pub const WORD_SCALES: &str = "word_embeddings/scale";
-    /// Float32 `[positions, hidden]`.
+    /// Position embeddings, float32 `[positions, hidden]`.
     pub const POSITION_EMBEDDINGS: &str = "position_embeddings";
-    /// By head and distance, float32 `[heads, 2 * farthest + 1]`.
+    /// The attention bias by head and distance, float32 `[heads, 2 * farthest + 1]`.
     pub const RELATIVE_ATTENTION_BIAS: &str = "relative_attention_bias";
-    /// What the names of the embeddings' normalisation begin with.
+    /// The prefix of the tensor names of the layer norm after the embeddings.
     pub const EMBEDDINGS: &str = "embeddings";
 
-    /// Of a linear layer: the integers.
+    /// The integers of a linear layer.
     pub const WEIGHT: &str = "weight";
-    /// Of a linear layer: two rows of scales for each group.
+    /// The scales and zero-point terms of a linear layer, one row of each per group.
     pub const SCALE: &str = "scale";
-    /// Of a linear layer.
+    /// The bias of a linear layer.
     pub const BIAS: &str = "bias";
-    /// Of a normalisation behind something, float32 `[hidden]`.
+    /// The weight of the layer norm that follows, float32 `[hidden]`.
     pub const NORM_WEIGHT: &str = "norm/weight";
-    /// As [`NORM_WEIGHT`].
+    /// The bias of the layer norm that follows, float32 `[hidden]`.
     pub const NORM_BIAS: &str = "norm/bias";
 
-    /// The name of one of the tensors of what begins with `prefix`.
+    /// The full name of a tensor: `prefix/part`.
     pub fn of(prefix: &str, part: &str) -> String {
         format!("{prefix}/{part}")
     }

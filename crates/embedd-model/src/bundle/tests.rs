@@ -32,15 +32,15 @@ fn write(manifest: &Manifest) -> tempfile::TempDir {
     folder
 }
 
-fn error_of(spoil: impl FnOnce(&mut Manifest)) -> String {
+fn error_of(change: impl FnOnce(&mut Manifest)) -> String {
     let mut manifest = manifest();
-    spoil(&mut manifest);
+    change(&mut manifest);
     let folder = write(&manifest);
-    Bundle::open(folder.path()).expect_err("a spoilt manifest").to_string()
+    Bundle::open(folder.path()).expect_err("an invalid manifest").to_string()
 }
 
 #[test]
-fn a_manifest_reads_as_it_was_written() {
+fn a_manifest_is_read_back_as_written() {
     let folder = write(&manifest());
     let bundle = Bundle::open(folder.path()).expect("a bundle");
     assert_eq!(bundle.manifest(), &manifest());
@@ -49,9 +49,9 @@ fn a_manifest_reads_as_it_was_written() {
 }
 
 #[test]
-fn a_folder_without_manifest_and_one_of_another_format_say_what_to_do() {
+fn a_missing_damaged_or_outdated_manifest_is_an_error_that_says_what_to_do() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let error = Bundle::open(folder.path()).expect_err("no bundle").to_string();
+    let error = Bundle::open(folder.path()).expect_err("not a bundle").to_string();
     assert!(error.contains("embedd convert"), "{error}");
     let error = error_of(|manifest| manifest.format = FORMAT + 1);
     assert!(error.contains("--force"), "{error}");
@@ -61,25 +61,25 @@ fn a_folder_without_manifest_and_one_of_another_format_say_what_to_do() {
 }
 
 #[test]
-fn a_manifest_that_contradicts_itself_is_refused() {
+fn an_inconsistent_manifest_is_rejected() {
     assert!(error_of(|manifest| manifest.dimension = 0).contains("dimension"));
     assert!(error_of(|manifest| manifest.max_tokens = 9).contains("max_tokens is 9"));
-    assert!(error_of(|manifest| drop(manifest.files.remove(FP32_FILE))).contains("not among its files"));
+    assert!(error_of(|manifest| drop(manifest.files.remove(FP32_FILE))).contains("not listed in `files`"));
 }
 
 #[test]
-fn a_manifest_cannot_reach_out_of_its_folder() {
+fn a_manifest_cannot_name_files_outside_its_folder() {
     for name in ["../tokenizer.json", "a/b", "/etc/passwd", ".hidden", ""] {
         let error = error_of(|manifest| {
             let record = manifest.files[FP32_FILE].clone();
             manifest.files.insert(name.to_owned(), record);
         });
-        assert!(error.contains("is no file of the bundle"), "{name}: {error}");
+        assert!(error.contains("is not a valid file name in a bundle"), "{name}: {error}");
     }
 }
 
 #[test]
-fn files_that_changed_are_told_with_what_was_expected() {
+fn a_changed_file_is_reported_with_the_expected_and_the_found_contents() {
     let folder = write(&manifest());
     let bundle = Bundle::open(folder.path()).expect("a bundle");
     fs::write(folder.path().join(FP32_FILE), "m0del").expect("write");

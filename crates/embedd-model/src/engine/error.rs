@@ -1,52 +1,35 @@
-//! Why the library or a model could not be loaded.
+//! Errors of loading the ONNX Runtime library or a model.
 
 use std::path::PathBuf;
 
 use crate::bundle::BundleError;
 use embedd_kernels::InstructionSet;
 
-/// Why the library or a model could not be loaded.
+/// Why the ONNX Runtime library or a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages explain the fields")]
 pub enum LoadError {
-    /// The library is missing, or not what it should be.
+    /// The shared library is missing or is not ONNX Runtime.
     #[error(
-        "{path} cannot be loaded as the ONNX Runtime library: {reason}; `embedd fetch` brings one, and --onnxruntime \
-         names another"
+        "cannot load ONNX Runtime from {path}: {reason}; download it with `embedd fetch`, or pass the path of another \
+         copy with --onnxruntime"
     )]
-    Library {
-        /// The shared library.
-        path: PathBuf,
-        /// What the loader said.
-        reason: String,
-    },
-    /// The bundle's file is missing or damaged.
+    Library { path: PathBuf, reason: String },
+    /// A file of the bundle is missing or damaged.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The weights of a native model are not what its graph needs.
-    #[error("{path}: the native model's weights cannot be used: {reason}")]
-    Weights {
-        /// The safetensors file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// This CPU lacks what was asked for.
+    /// The weights of a native model do not match its graph.
+    #[error("cannot use the native model's weights in {path}: {reason}")]
+    Weights { path: PathBuf, reason: String },
+    /// This CPU does not support the requested instruction set.
     #[error(
-        "this CPU has no {asked} (--instruction-set); there are kernels for what it has: {}; `auto` takes the fastest",
+        "this CPU does not support {asked} (--instruction-set); it supports: {}; `auto` selects the fastest",
         available().join(", ")
     )]
-    InstructionSet {
-        /// What was asked for.
-        asked: InstructionSet,
-    },
-    /// ONNX Runtime does not take the model.
-    #[error("{path}: ONNX Runtime cannot load the model: {reason}")]
-    Model {
-        /// The ONNX file.
-        path: PathBuf,
-        /// What ONNX Runtime said.
-        reason: String,
-    },
+    InstructionSet { asked: InstructionSet },
+    /// ONNX Runtime rejects the model.
+    #[error("ONNX Runtime cannot load the model {path}: {reason}")]
+    Model { path: PathBuf, reason: String },
 }
 
 fn available() -> Vec<&'static str> {

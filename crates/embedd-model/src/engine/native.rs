@@ -1,5 +1,5 @@
-//! The native INT8 engine: ONNX Runtime runs a small graph of embedd's own operators, whose weights lie in memory once
-//! for all sessions.
+//! The native INT8 engine: ONNX Runtime runs a small graph of embedd's custom operators. All sessions share one copy of
+//! the weights.
 
 use std::fs::File;
 use std::io;
@@ -32,7 +32,7 @@ pub(super) struct NativeModel {
 }
 
 impl NativeModel {
-    /// Reads a bundle's native model: each file once, its length and checksum verified on the way.
+    /// Reads a bundle's native model. Each file is read once; its length and checksum are verified while reading.
     ///
     /// # Errors
     /// [`LoadError::Bundle`] or [`LoadError::Weights`].
@@ -46,10 +46,10 @@ impl NativeModel {
         Self::new(graph, bundle.folder().join(&record.file), weights, &bundle.folder().join(weights_file))
     }
 
-    /// Reads a native model that need not be part of a bundle.
+    /// Reads a native model from files outside a bundle.
     ///
     /// # Errors
-    /// [`LoadError::Bundle`] where a file cannot be read, or [`LoadError::Weights`].
+    /// [`LoadError::Bundle`] if a file cannot be read, or [`LoadError::Weights`].
     pub(super) fn of_files(graph_path: &Path, weights_path: &Path) -> Result<Self, LoadError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -66,7 +66,7 @@ impl NativeModel {
         Ok(Self { graph, graph_path, weights: Arc::new(weights) })
     }
 
-    /// A session, which shares the weights.
+    /// Creates a session, which shares the weights with the other sessions.
     ///
     /// # Errors
     /// [`LoadError::Model`].
@@ -89,7 +89,7 @@ fn read(path: &Path) -> io::Result<PageBuffer> {
     let file = File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut buffer = PageBuffer::zeroed(length)?;
-    // The digest is not needed here, and costs little.
+    // The digest is not needed here, but costs little.
     Sha256Hex::of_filling(&mut buffer, file)?;
     Ok(buffer)
 }

@@ -1,4 +1,4 @@
-//! The ONNX Runtime library, and the sessions that it makes of models.
+//! The ONNX Runtime library, and the sessions that it creates.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub struct OnnxRuntime {
     kernels: Kernels,
 }
 
-/// What sessions are made of.
+/// A model from which sessions are created.
 enum Model {
     Native(NativeModel),
     /// The ONNX file of a portable graph.
@@ -27,14 +27,14 @@ enum Model {
 }
 
 impl OnnxRuntime {
-    /// Loads the shared library. A process can do that once; what it gives is cheap to clone.
+    /// Loads the shared library. A process can load only one; the returned value is cheap to clone.
     ///
     /// # Errors
     /// [`LoadError::Library`].
     pub fn load(library: &Path) -> Result<Self, LoadError> {
         let failed = |reason: String| LoadError::Library { path: library.to_owned(), reason };
         if !library.is_file() {
-            return Err(failed("there is no such file".to_owned()));
+            return Err(failed("file not found".to_owned()));
         }
         let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
         let environment =
@@ -42,7 +42,7 @@ impl OnnxRuntime {
         Ok(Self { environment, version: version_of(library), kernels: Kernels::best() })
     }
 
-    /// With the kernels of this instruction set in native sessions; `None`: those of the fastest that this CPU has.
+    /// Selects the instruction set for native sessions; `None` selects the fastest that this CPU supports.
     ///
     /// # Errors
     /// [`LoadError::InstructionSet`].
@@ -54,17 +54,17 @@ impl OnnxRuntime {
         Ok(Self { kernels, ..self })
     }
 
-    /// The kernels of native sessions.
+    /// The kernels that native sessions use.
     pub fn kernels(&self) -> Kernels {
         self.kernels
     }
 
-    /// The library's version, such as `1.32.0`; `unknown` where its file name does not say.
+    /// The library's version, such as `1.32.0`, or `unknown` if the file name does not contain it.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Loads one of a bundle's models, its checksum verified, into so many sessions. Those of a native model share its
+    /// Verifies one of a bundle's models and loads it into `count` sessions. Sessions of a native model share its
     /// weights.
     ///
     /// # Errors
@@ -80,10 +80,10 @@ impl OnnxRuntime {
         (0..count.get()).map(|_| self.start(&model, options)).collect()
     }
 
-    /// As [`sessions`](Self::sessions), into one.
+    /// Like [`sessions`](Self::sessions), but returns a single session.
     ///
     /// # Errors
-    /// As [`sessions`](Self::sessions).
+    /// The same as for [`sessions`](Self::sessions).
     pub fn one_session(
         &self,
         bundle: &Bundle,
@@ -93,10 +93,10 @@ impl OnnxRuntime {
         self.start(&Model::of_bundle(bundle, variant)?, options)
     }
 
-    /// Loads a native model from its files, which need not be part of a bundle.
+    /// Loads a native model from files outside a bundle.
     ///
     /// # Errors
-    /// As [`sessions`](Self::sessions).
+    /// The same as for [`sessions`](Self::sessions).
     pub fn native_session(
         &self,
         graph: &Path,
@@ -106,7 +106,7 @@ impl OnnxRuntime {
         self.start(&Model::Native(NativeModel::of_files(graph, weights)?), options)
     }
 
-    /// Loads a portable model from its file, which need not be part of a bundle.
+    /// Loads a float32 or portable model from a file outside a bundle.
     ///
     /// # Errors
     /// [`LoadError::Model`].
@@ -114,7 +114,7 @@ impl OnnxRuntime {
         self.start(&Model::Portable(model.to_owned()), options)
     }
 
-    /// Loads a portable model from its file to read these float32 outputs of it.
+    /// Loads a float32 or portable model from a file to read the named float32 outputs.
     ///
     /// # Errors
     /// [`LoadError::Model`].
@@ -144,8 +144,8 @@ impl Model {
     }
 }
 
-/// Off the file's name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`), links followed: the library's own
-/// build information does not hold it.
+/// Takes the version from the file name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`) after following
+/// links, because the library's build information does not contain it.
 fn version_of(library: &Path) -> String {
     let file = std::fs::canonicalize(library).unwrap_or_else(|_| library.to_owned());
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_read_off_the_file_name() {
+    fn the_version_comes_from_the_file_name() {
         assert_eq!(version_of(Path::new("x/libonnxruntime.so.1.32.0")), "1.32.0");
         assert_eq!(version_of(Path::new("x/libonnxruntime.1.32.0.dylib")), "1.32.0");
         assert_eq!(version_of(Path::new("libonnxruntime.so")), "unknown");

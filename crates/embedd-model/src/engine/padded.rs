@@ -1,4 +1,4 @@
-//! Sessions of portable graphs, which take the texts of a batch padded to one length.
+//! Sessions of float32 and portable graphs, which take the texts of a batch padded to the same length.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use ort::value::TensorRef;
 use super::{InferenceError, Session, SessionOptions, TokenIds};
 use crate::bundle::graph_io;
 
-/// A session of the portable graph: every text of a batch is padded to the longest.
+/// A session that pads every text of a batch to the longest.
 pub(super) struct PaddedSession {
     session: OrtSession,
     pooled_only: RunOptions<HasSelectedOutputs>,
@@ -43,7 +43,7 @@ impl Session for PaddedSession {
     }
 }
 
-/// A session of a portable graph whose float32 outputs are looked at, one text at a time.
+/// A session that returns intermediate float32 outputs, one text at a time.
 pub struct Observer {
     session: OrtSession,
     names: Vec<String>,
@@ -59,7 +59,7 @@ impl Observer {
         Ok(Self { session: load_session(environment, model, options)?, names: outputs })
     }
 
-    /// The outputs for one text, each row-major, in the order in which they were named.
+    /// Computes the outputs for one text, each row-major, in the order in which they were named.
     ///
     /// # Errors
     /// [`InferenceError`].
@@ -82,12 +82,12 @@ fn load_session(environment: &Environment, model: &Path, options: SessionOptions
     OrtSession::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.threads.get())?
-        // A spinning thread takes a core from the server's own threads, and burns it when there is no work.
+        // A spinning thread competes with the server's other threads and wastes CPU time when idle.
         .with_intra_op_spinning(false)?
         .commit_from_file(model)
 }
 
-/// Token ids and mask, both `[texts, longest text]`. The mask is what tells padding, so its id does not matter.
+/// Token ids and mask, both `[texts, longest text]`. The mask marks the padding, so the id of padding does not matter.
 fn pad(batch: &[&TokenIds]) -> (Array2<i64>, Array2<i64>) {
     let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
     let mut ids = Array2::zeros((batch.len(), longest));
@@ -106,8 +106,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_padded_to_the_longest_of_their_batch() {
-        let (short, long) = (TokenIds::new([5, 6]), TokenIds::new([1, 2, 3]));
+    fn texts_are_padded_to_the_longest_in_the_batch() {
+        let short = TokenIds::new([5, 6]);
+        let long = TokenIds::new([1, 2, 3]);
         let (ids, mask) = pad(&[&short, &long]);
         assert_eq!(ids, ndarray::array![[5, 6, 0], [1, 2, 3]]);
         assert_eq!(mask, ndarray::array![[1, 1, 0], [1, 1, 1]]);

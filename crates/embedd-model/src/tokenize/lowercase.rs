@@ -1,18 +1,20 @@
-//! Where the parts of a lower-cased text are in the text itself.
+//! Maps parts of a lowercased text to the original text.
 
 use std::ops::Range;
 
-/// For each byte of the lower-cased text, the bytes that it comes from.
+/// The original bytes for each byte of the lowercased text.
 #[derive(Debug)]
 pub(super) struct Origins(Vec<Range<usize>>);
 
 impl Origins {
-    /// Bytes of a character that keeps its length come each from their own; those of others, from all of it.
+    /// Each byte of a character that keeps its length maps to the byte at the same position; otherwise each maps to the
+    /// whole character.
     pub(super) fn of(text: &str) -> Self {
         let mut origins = Vec::with_capacity(text.len());
         for (at, letter) in text.char_indices() {
             let before = letter.len_utf8();
-            // `str::to_lowercase` differs from this only in the final sigma, which has the length of the other one.
+            // `str::to_lowercase` differs from this only in the final sigma, which has the same length as the other
+            // one.
             let after: usize = letter.to_lowercase().map(char::len_utf8).sum();
             origins.extend((0..after).map(
                 |byte| {
@@ -23,7 +25,7 @@ impl Origins {
         Self(origins)
     }
 
-    /// Where a part of the lower-cased text comes from.
+    /// The original bytes for a range of the lowercased text.
     pub(super) fn range(&self, lower: Range<usize>) -> Range<usize> {
         let end = self.0.last().map_or(0, |last| last.end);
         let start = self.0.get(lower.start).map_or(end, |first| first.start);
@@ -39,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_found_in_texts_whose_length_changes() {
+    fn parts_are_found_in_texts_whose_length_changes_in_lowercase() {
         // The dotted capital I becomes an i and a dot above: 2 bytes become 3. The Kelvin sign (3 bytes) becomes a k.
         let text = "Aİb\u{212A}ΣΟΣ";
         let lower = text.to_lowercase();

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Words between blanks, of a vocabulary of lower-case ones.
+/// Splits at whitespace; all words of the vocabulary are lowercase.
 fn tokenizer(lowercase: bool) -> Tokenizer {
     let special = |id: u32, name: &str| {
         json!({
@@ -24,7 +24,7 @@ fn tokenizer(lowercase: bool) -> Tokenizer {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("tokenizer.json");
     std::fs::write(&path, file.to_string()).expect("write");
-    Tokenizer::read(&path, 8, lowercase).expect("a tokeniser")
+    Tokenizer::read(&path, 8, lowercase).expect("a tokenizer")
 }
 
 fn token(id: u32, text: &str, bytes: Option<Range<usize>>) -> Token {
@@ -32,11 +32,14 @@ fn token(id: u32, text: &str, bytes: Option<Range<usize>>) -> Token {
 }
 
 #[test]
-fn tokens_stand_for_parts_of_the_text_as_it_came() {
-    // The capital I with a dot has 2 bytes, and 3 in lower case; the Kelvin sign has 3, and 1.
-    let (text, found) = ("\u{130}B  \u{212a}\u{c9} x", tokenizer(true).tokens("\u{130}B  \u{212a}\u{c9} x", true));
-    let (first, second) = (token(3, "\u{130}B", Some(0..3)), token(4, "\u{212a}\u{c9}", Some(5..10)));
-    let (start, end) = (token(0, "<s>", None), token(1, "</s>", None));
+fn tokens_refer_to_parts_of_the_original_text() {
+    // The capital I with a dot grows from 2 bytes to 3 in lowercase; the Kelvin sign shrinks from 3 to 1.
+    let text = "\u{130}B  \u{212a}\u{c9} x";
+    let found = tokenizer(true).tokens("\u{130}B  \u{212a}\u{c9} x", true);
+    let first = token(3, "\u{130}B", Some(0..3));
+    let second = token(4, "\u{212a}\u{c9}", Some(5..10));
+    let start = token(0, "<s>", None);
+    let end = token(1, "</s>", None);
     let expected = [start, first.clone(), second.clone(), token(2, "x", Some(11..12)), end];
     assert_eq!(found.expect("tokens"), expected);
     assert_eq!(tokenizer(true).tokens(text, false).expect("tokens"), expected[1..4]);
@@ -45,7 +48,7 @@ fn tokens_stand_for_parts_of_the_text_as_it_came() {
 }
 
 #[test]
-fn ids_become_a_text_and_those_that_there_are_not_are_passed_over() {
+fn decoding_ignores_ids_outside_the_vocabulary() {
     let tokenizer = tokenizer(false);
     assert_eq!(tokenizer.decode(&[0, 4, 99, 3, 1], false).as_deref(), Ok("k\u{e9} i\u{307}b"));
     assert_eq!(tokenizer.decode(&[0, 4, 1], true).as_deref(), Ok("<s> k\u{e9} </s>"));

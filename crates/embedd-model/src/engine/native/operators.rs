@@ -1,4 +1,4 @@
-//! The operators of native graphs, domain `embedd`.
+//! The custom operators of native graphs, in the domain `embedd`.
 
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
@@ -21,13 +21,13 @@ mod embed;
 mod linear;
 mod pool;
 
-/// What the kernels of one session share.
+/// Shared by the kernels of one session.
 #[derive(Debug)]
 pub(super) struct Shared {
     weights: Arc<NativeWeights>,
     kernels: Kernels,
     threads: NonZeroUsize,
-    /// A session runs its nodes one after the other.
+    /// Never contended, because a session runs its nodes one at a time.
     scratch: Mutex<Scratch>,
 }
 
@@ -46,7 +46,7 @@ impl Shared {
 
     fn scratch(&self) -> MutexGuard<'_, Scratch> {
         self.scratch.lock().unwrap_or_else(|poisoned| {
-            // What a panic left half done is not used again.
+            // A panic may have left it half written, so replace it.
             self.scratch.clear_poison();
             let mut scratch = poisoned.into_inner();
             *scratch = Scratch::default();
@@ -55,7 +55,7 @@ impl Shared {
     }
 }
 
-/// The operators for one session.
+/// Creates the operators for one session.
 pub(super) fn domain(shared: &Arc<Shared>) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(DOMAIN)?
         .add(Registered::<embed::Embed>::new(shared))?
@@ -64,21 +64,24 @@ pub(super) fn domain(shared: &Arc<Shared>) -> ort::Result<OperatorDomain> {
         .add(Registered::<pool::Pool>::new(shared))
 }
 
-/// What a node of the graph does.
+/// The operation of a graph node.
 trait Operation: Send + Sized + 'static {
     const NAME: &'static str;
 
     fn inputs() -> Vec<OperatorInput>;
 
-    /// Finds what the node needs; an error says what is missing.
+    /// Reads the node's attributes and finds its weights.
+    ///
+    /// # Errors
+    /// If an attribute or a tensor is missing or invalid.
     fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self, Error>;
 
-    /// Computes the only output, float32.
+    /// Computes the node's single output, float32.
     fn compute(&self, shared: &Shared, context: &ComputeContext) -> ort::Result<()>;
 }
 
 const TOKENS: OperatorInput = OperatorInput::required(TensorElementType::Int64);
-const STATES: OperatorInput = OperatorInput::required(TensorElementType::Float32);
+const HIDDEN_STATES: OperatorInput = OperatorInput::required(TensorElementType::Float32);
 const RESIDUAL: OperatorInput = OperatorInput::optional(TensorElementType::Float32);
 
 /// A node's attributes.
@@ -93,13 +96,15 @@ impl<'k> Node<'k> {
     }
 
     fn attribute<T: FromKernelContext<'k>>(&self, attribute: &str) -> Result<T, Error> {
-        self.find(attribute).ok_or_else(|| self.error(format!("it has no attribute `{attribute}` of the right type")))
+        self.find(attribute)
+            .ok_or_else(|| self.error(format!("attribute `{attribute}` is missing or has the wrong type")))
     }
 
-    /// An attribute that counts something.
+    /// A non-negative integer attribute.
     fn count(&self, attribute: &str) -> Result<usize, Error> {
         let count: i64 = self.attribute(attribute)?;
-        usize::try_from(count).map_err(|_| self.error(format!("its attribute `{attribute}` is {count}")))
+        usize::try_from(count)
+            .map_err(|_| self.error(format!("attribute `{attribute}` must not be negative, but is {count}")))
     }
 
     fn error(&self, reason: impl std::fmt::Display) -> Error {
@@ -107,7 +112,7 @@ impl<'k> Node<'k> {
     }
 }
 
-/// An operation as ONNX Runtime knows it.
+/// Registers an operation with ONNX Runtime.
 struct Registered<O> {
     shared: Arc<Shared>,
     operation: PhantomData<fn() -> O>,
@@ -143,7 +148,7 @@ impl<O: Operation> Operator for Registered<O> {
     }
 }
 
-/// A kernel whose panics end as errors: nothing may unwind into ONNX Runtime.
+/// Turns panics of an operation into errors, because a panic must not unwind into ONNX Runtime.
 struct Guarded<O> {
     operation: O,
     shared: Arc<Shared>,
@@ -159,7 +164,7 @@ fn without_panic<T>(work: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
     catch(work).unwrap_or_else(|panic| Err(Error::new(panic)))
 }
 
-/// What `work` gives, or what it says in its panic.
+/// The result of `work`, or the message of its panic.
 fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -168,7 +173,7 @@ fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Whatever an operation fails with, as ONNX Runtime takes it.
+/// Converts any error for ONNX Runtime.
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(error.to_string())
 }
@@ -177,12 +182,12 @@ fn input(context: &ComputeContext, index: usize) -> ort::Result<ValueRef<'_>> {
     context.input(index)?.ok_or_else(|| Error::new(format!("input {index} is missing")))
 }
 
-/// The rows of a float32 matrix with so many columns.
+/// The values of a float32 matrix with `columns` columns.
 fn rows<'v>(value: &'v ValueRef<'_>, columns: usize) -> ort::Result<&'v [f32]> {
     let (shape, values) = value.try_extract_tensor::<f32>()?;
     match shape[..] {
         [_, found] if usize::try_from(found) == Ok(columns) => Ok(values),
-        _ => Err(Error::new(format!("an input is {shape}, and [_, {columns}] is needed"))),
+        _ => Err(Error::new(format!("an input has shape {shape}; expected [_, {columns}]"))),
     }
 }
 
@@ -190,7 +195,7 @@ fn offsets(value: &ValueRef<'_>, tokens: usize) -> ort::Result<Offsets> {
     Offsets::new(value.try_extract_tensor::<i64>()?.1, tokens).map_err(failed)
 }
 
-/// The output, float32 `[rows, columns]`, for `fill` to fill.
+/// Allocates the output, float32 `[rows, columns]`, and calls `fill` with it.
 fn output(
     context: &ComputeContext,
     rows: usize,
@@ -198,7 +203,7 @@ fn output(
     fill: impl FnOnce(&mut [f32]) -> ort::Result<()>,
 ) -> ort::Result<()> {
     let value = context.output(0, [rows, columns])?;
-    let mut value = value.ok_or_else(|| Error::new("ONNX Runtime gave no output"))?;
+    let mut value = value.ok_or_else(|| Error::new("ONNX Runtime provided no output tensor"))?;
     fill(value.try_extract_tensor_mut::<f32>()?.1)
 }
 
@@ -207,9 +212,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_is_an_error() {
+    fn a_panic_becomes_an_error() {
         assert_eq!(catch(|| 1), Ok(1));
-        assert_eq!(catch(|| -> i32 { panic!("of {}", "sorts") }), Err("a kernel panicked: of sorts".to_owned()));
+        assert_eq!(catch(|| -> i32 { panic!("formatted {}", 1) }), Err("a kernel panicked: formatted 1".to_owned()));
         assert_eq!(catch(|| -> i32 { panic!("plain") }), Err("a kernel panicked: plain".to_owned()));
     }
 }

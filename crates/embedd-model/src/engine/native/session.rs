@@ -1,4 +1,4 @@
-//! A session of a native graph: texts one behind the other, nothing padded.
+//! A session of a native graph. The texts of a batch are concatenated, not padded.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const STOP_SPINNING_AFTER_RUN: &str = "session.force_spinning_stop";
 
 pub(super) struct NativeSession {
     session: OrtSession,
-    /// Of the batch under way; kept for their memory.
+    /// The ids of the current batch. The vector is reused to save allocations, like `offsets`.
     ids: Vec<i64>,
     offsets: Vec<i64>,
 }
@@ -25,13 +25,13 @@ pub(super) struct NativeSession {
 impl NativeSession {
     pub(super) fn load(environment: &Environment, graph: &[u8], shared: &Arc<Shared>) -> ort::Result<Self> {
         let session = OrtSession::builder(environment)?
-            // The graph is as it should be; looking for something to improve takes longer than all the rest.
+            // The graph is already optimal; searching for optimizations takes longer than the rest of loading.
             .with_optimization_level(GraphOptimizationLevel::Disable)?
-            // Every batch has another shape.
+            // Every batch has a different shape.
             .with_memory_pattern(false)?
             .with_intra_threads(shared.threads().get())?
-            // Some sixty short parallel sections follow each other: a thread that slept in between would come too late
-            // for most of them. At the end of a run the threads sleep.
+            // A run has about sixty short parallel sections: a thread that sleeps between them would wake too late for
+            // most. The threads sleep at the end of a run.
             .with_intra_op_spinning(true)?
             .with_config_entry(STOP_SPINNING_AFTER_RUN, "1")?
             .with_operators(domain(shared)?)?

@@ -1,4 +1,4 @@
-//! The weights of a native model: a safetensors file in memory, and its tensors by name.
+//! The weights of a native model: a safetensors file in memory and its tensors by name.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -9,9 +9,9 @@ use safetensors::{Dtype, SafeTensors};
 
 use embedd_kernels::PageBuffer;
 
-const _: () = assert!(cfg!(target_endian = "little"), "numbers are used as they lie in the file");
+const _: () = assert!(cfg!(target_endian = "little"), "tensors are used in the file's little-endian byte order");
 
-/// Bytes of a safetensors file before its header.
+/// The number of bytes before the header of a safetensors file.
 const PREFIX: usize = size_of::<u64>();
 
 /// A model's weights, shared by all its sessions.
@@ -28,7 +28,7 @@ struct Entry {
     bytes: Range<usize>,
 }
 
-/// A tensor of a model's weights, found and checked.
+/// A tensor whose name, type and alignment have been checked.
 #[derive(Debug, Clone)]
 pub(super) struct Tensor<T> {
     bytes: Range<usize>,
@@ -42,7 +42,7 @@ impl<T> Tensor<T> {
     }
 }
 
-/// A type that tensors are made of.
+/// An element type of tensors.
 pub(super) trait Element: Pod {
     const DTYPE: Dtype;
 }
@@ -55,27 +55,27 @@ impl Element for f32 {
     const DTYPE: Dtype = Dtype::F32;
 }
 
-/// Weights that are not what the graph needs.
+/// The weights do not match the graph.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages tell")]
+#[allow(missing_docs, reason = "the messages explain the fields")]
 pub(super) enum WeightsError {
-    #[error("it is no safetensors file: {0}")]
+    #[error("not a safetensors file: {0}")]
     Malformed(String),
-    #[error("the weights have no tensor `{0}`")]
+    #[error("tensor `{0}` not found")]
     Missing(String),
-    #[error("the tensor `{name}` holds {found}, and {expected} is needed")]
+    #[error("tensor `{name}` has type {found}; expected {expected}")]
     Type { name: String, found: String, expected: String },
-    #[error("the tensor `{name}` is {found:?}, and {expected} is needed")]
+    #[error("tensor `{name}` has shape {found:?}; expected {expected}")]
     Shape { name: String, found: Vec<usize>, expected: String },
-    #[error("the tensor `{name}` cannot be used where it lies in the file: {reason}")]
-    Place { name: String, reason: PodCastError },
+    #[error("tensor `{name}` is not aligned in the file: {reason}")]
+    Alignment { name: String, reason: PodCastError },
 }
 
 impl NativeWeights {
-    /// Takes a whole file.
+    /// Parses a whole safetensors file.
     pub(super) fn parse(file: PageBuffer) -> Result<Self, WeightsError> {
         let malformed = |error: safetensors::SafeTensorError| WeightsError::Malformed(error.to_string());
-        // Checks that the tensors lie within the file, one behind the other.
+        // Checks that the tensors are contiguous and within the file.
         let (header, metadata) = SafeTensors::read_metadata(&file).map_err(malformed)?;
         let data = PREFIX + header;
         let entry = |(name, info): (String, &safetensors::tensor::TensorInfo)| {
@@ -86,15 +86,16 @@ impl NativeWeights {
         Ok(Self { file, tensors })
     }
 
-    /// The tensor of this name and type, whatever its shape.
+    /// The tensor of this name and type, of any shape.
     pub(super) fn find<T: Element>(&self, name: &str) -> Result<Tensor<T>, WeightsError> {
         let entry = self.tensors.get(name).ok_or_else(|| WeightsError::Missing(name.to_owned()))?;
         if entry.dtype != T::DTYPE {
-            let (found, expected) = (format!("{:?}", entry.dtype), format!("{:?}", T::DTYPE));
+            let found = format!("{:?}", entry.dtype);
+            let expected = format!("{:?}", T::DTYPE);
             return Err(WeightsError::Type { name: name.to_owned(), found, expected });
         }
-        let place = |reason| WeightsError::Place { name: name.to_owned(), reason };
-        bytemuck::try_cast_slice::<u8, T>(&self.file[entry.bytes.clone()]).map_err(place)?;
+        let misaligned = |reason| WeightsError::Alignment { name: name.to_owned(), reason };
+        bytemuck::try_cast_slice::<u8, T>(&self.file[entry.bytes.clone()]).map_err(misaligned)?;
         Ok(Tensor { bytes: entry.bytes.clone(), shape: entry.shape.clone(), elements: PhantomData })
     }
 
@@ -107,7 +108,7 @@ impl NativeWeights {
         Err(WeightsError::Shape { name: name.to_owned(), found: tensor.shape, expected: format!("{shape:?}") })
     }
 
-    /// The tensor of this name and type with two dimensions, the second of them `columns` where that is given.
+    /// The two-dimensional tensor of this name and type, with `columns` columns if given.
     pub(super) fn matrix<T: Element>(&self, name: &str, columns: Option<usize>) -> Result<Tensor<T>, WeightsError> {
         let tensor = self.find(name)?;
         match tensor.shape[..] {
@@ -120,9 +121,9 @@ impl NativeWeights {
         }
     }
 
-    /// What a tensor that was found here holds.
+    /// The elements of a tensor that was found in these weights.
     pub(super) fn get<T: Element>(&self, tensor: &Tensor<T>) -> &[T] {
-        // Cast without error when it was found.
+        // Cannot fail: the same cast succeeded when the tensor was found.
         bytemuck::cast_slice(&self.file[tensor.bytes.clone()])
     }
 }
@@ -155,19 +156,19 @@ mod tests {
         assert_eq!((integers.shape(), weights.get(&integers)), (&[3][..], &[1, -1, 3][..]));
         let error = |error: WeightsError| error.to_string();
         let missing = error(weights.find::<f32>("other").expect_err("missing"));
-        assert_eq!(missing, "the weights have no tensor `other`");
+        assert_eq!(missing, "tensor `other` not found");
         let of_type = error(weights.find::<i8>("floats").expect_err("floats"));
-        assert_eq!(of_type, "the tensor `floats` holds F32, and I8 is needed");
+        assert_eq!(of_type, "tensor `floats` has type F32; expected I8");
         let shape = error(weights.matrix::<f32>("floats", Some(2)).expect_err("one column"));
-        assert_eq!(shape, "the tensor `floats` is [2, 1], and [_, 2] is needed");
+        assert_eq!(shape, "tensor `floats` has shape [2, 1]; expected [_, 2]");
     }
 
     #[test]
-    fn a_file_cut_anywhere_is_refused() {
+    fn a_truncated_file_is_rejected() {
         let file = file();
         for length in 0..file.len() {
-            let error = weights(&file[..length]).expect_err("cut").to_string();
-            assert!(error.contains("no safetensors file"), "{error}");
+            let error = weights(&file[..length]).expect_err("truncated").to_string();
+            assert!(error.contains("not a safetensors file"), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The kernels' tasks on the threads of an ONNX Runtime session.
+//! Runs the kernels' tasks on the threads of an ONNX Runtime session.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,10 +9,10 @@ use ort::operator::ComputeContext;
 
 use embedd_kernels::Parallel;
 
-/// The threads of the session that runs a kernel.
+/// The threads of the session that is running a kernel.
 pub(super) struct Workers<'c> {
     pub(super) context: &'c ComputeContext,
-    /// The calling one included.
+    /// Includes the calling thread.
     pub(super) threads: usize,
 }
 
@@ -21,7 +21,7 @@ impl Parallel for Workers<'_> {
         self.threads
     }
 
-    /// Every thread takes the next task until there is none: one that the system delays holds up no other's.
+    /// Each thread takes tasks until none is left, so a delayed thread delays only its current task.
     fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
         let workers = self.threads.min(count);
         if workers <= 1 {
@@ -30,7 +30,7 @@ impl Parallel for Workers<'_> {
         }
         let next = AtomicUsize::new(0);
         let panic: Mutex<Option<Box<dyn Any + Send>>> = Mutex::new(None);
-        // A panic must not pass through ONNX Runtime's frames: it is carried past them.
+        // A panic must not unwind through ONNX Runtime's frames: it is caught here and resumed after them.
         let work = |_| {
             let tasks = AssertUnwindSafe(|| {
                 loop {
@@ -46,7 +46,7 @@ impl Parallel for Workers<'_> {
                 *panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
             }
         };
-        // Where the threads are not to be had, this one does it all.
+        // If the thread pool is not available, this thread runs all tasks.
         if self.context.par_for(workers, workers, work).is_err() {
             work(0);
         }

@@ -1,4 +1,4 @@
-//! `Embed`: token ids to the states that the first layer takes.
+//! `Embed`: turns token ids into the hidden states for the first layer.
 
 use ort::Result;
 use ort::operator::{ComputeContext, OperatorInput};
@@ -29,10 +29,11 @@ impl Operation for Embed {
 
     fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self> {
         let words = weights.matrix(tensor::WORD_EMBEDDINGS, None).map_err(failed)?;
-        let (vocabulary, hidden) = (words.shape()[0], words.shape()[1]);
+        let vocabulary = words.shape()[0];
+        let hidden = words.shape()[1];
         let word_group = node.count(attribute::WORD_GROUP)?;
         if word_group == 0 {
-            return Err(node.error("its attribute `word_group` is 0"));
+            return Err(node.error("attribute `word_group` must not be 0"));
         }
         let groups = hidden.div_ceil(word_group);
         let position_rule = match node.find::<i64>(attribute::PADDING) {
@@ -54,11 +55,13 @@ impl Operation for Embed {
     }
 
     fn compute(&self, shared: &Shared, context: &ComputeContext) -> Result<()> {
-        let (ids, offsets_value) = (input(context, 0)?, input(context, 1)?);
+        let ids = input(context, 0)?;
+        let offsets_value = input(context, 1)?;
         let ids = ids.try_extract_tensor::<i64>()?.1;
         let offsets = offsets(&offsets_value, ids.len())?;
         let weights = &shared.weights;
-        let (weight, bias) = (weights.get(&self.norm_weight), weights.get(&self.norm_bias));
+        let weight = weights.get(&self.norm_weight);
+        let bias = weights.get(&self.norm_bias);
         let tables = EmbeddingTables {
             words: weights.get(&self.words),
             word_scales: weights.get(&self.word_scales),

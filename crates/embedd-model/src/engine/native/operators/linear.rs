@@ -1,9 +1,9 @@
-//! `QuantizedLinear`: a linear layer with INT8 weights, and what follows it.
+//! `QuantizedLinear`: a linear layer with INT8 weights and the operation that follows it.
 
 use ort::operator::{ComputeContext, OperatorInput};
 use ort::{Error, Result};
 
-use super::{Node, Operation, RESIDUAL, STATES, Shared, failed, input, output, rows};
+use super::{HIDDEN_STATES, Node, Operation, RESIDUAL, Shared, failed, input, output, rows};
 use crate::bundle::native_io::{activation, attribute, operator, tensor};
 use crate::engine::native::weights::{NativeWeights, Tensor};
 use embedd_kernels::{Epilogue, LayerNorm, LinearWeights, RowLayout};
@@ -25,7 +25,9 @@ enum FollowUp {
 
 impl QuantizedLinear {
     fn weights<'w>(&self, weights: &'w NativeWeights) -> Result<LinearWeights<'w>> {
-        let (integers, scale, bias) = (weights.get(&self.weight), weights.get(&self.scale), weights.get(&self.bias));
+        let integers = weights.get(&self.weight);
+        let scale = weights.get(&self.scale);
+        let bias = weights.get(&self.bias);
         LinearWeights::new(self.layout, self.outputs, integers, scale, bias).map_err(failed)
     }
 }
@@ -34,7 +36,7 @@ impl Operation for QuantizedLinear {
     const NAME: &'static str = operator::QUANTIZED_LINEAR;
 
     fn inputs() -> Vec<OperatorInput> {
-        vec![STATES, RESIDUAL]
+        vec![HIDDEN_STATES, RESIDUAL]
     }
 
     fn create(node: &Node<'_>, weights: &NativeWeights) -> Result<Self> {
@@ -45,7 +47,7 @@ impl Operation for QuantizedLinear {
         };
         let outputs = node.count(attribute::OUTPUTS)?;
         if layout.inputs == 0 || outputs == 0 || layout.group == 0 || layout.split > layout.inputs {
-            return Err(node.error(format!("there is no layer of {outputs} outputs with {layout:?}")));
+            return Err(node.error(format!("invalid linear layer with {outputs} outputs and {layout:?}")));
         }
         let prefix: String = node.attribute(attribute::WEIGHTS)?;
         let name = |part: &str| tensor::of(&prefix, part);
@@ -60,7 +62,7 @@ impl Operation for QuantizedLinear {
                 (None, Some(activation::GELU)) => FollowUp::Gelu,
                 (epsilon, Some(other)) => {
                     let residual = if epsilon.is_some() { " with a residual" } else { "" };
-                    return Err(node.error(format!("its activation `{other}`{residual} is not known")));
+                    return Err(node.error(format!("unsupported activation `{other}`{residual}")));
                 }
             };
         let shapes = layout.packed_shapes(outputs);
@@ -77,17 +79,19 @@ impl Operation for QuantizedLinear {
     }
 
     fn compute(&self, shared: &Shared, context: &ComputeContext) -> Result<()> {
-        let (value, residual) = (input(context, 0)?, context.input(1)?);
+        let value = input(context, 0)?;
+        let residual = context.input(1)?;
         let x = rows(&value, self.layout.inputs)?;
         let epilogue = match (&self.follow_up, &residual) {
             (FollowUp::None, None) => Epilogue::None,
             (FollowUp::Gelu, None) => Epilogue::Gelu,
             (FollowUp::ResidualNorm { weight, bias, epsilon }, Some(residual)) => {
-                let (weight, bias) = (shared.weights.get(weight), shared.weights.get(bias));
+                let weight = shared.weights.get(weight);
+                let bias = shared.weights.get(bias);
                 let norm = LayerNorm { weight, bias, epsilon: *epsilon };
                 Epilogue::ResidualNorm { residual: rows(residual, self.outputs)?, norm }
             }
-            _ => return Err(Error::new("a residual and `epsilon` are there together or not at all")),
+            _ => return Err(Error::new("a residual requires the attribute `epsilon`, and vice versa")),
         };
         let weights = self.weights(&shared.weights)?;
         output(context, x.len() / self.layout.inputs, self.outputs, |y| {
