@@ -34,8 +34,7 @@ test-checked:
 
 # Write docs/API.md and docs/CONFIGURATION.md from the protos and the table of settings
 docs:
-    EMBEDD_WRITE_API=1 cargo test --locked --release --test it api_reference
-    UPDATE_DOCS=1 cargo test --locked --release --lib configuration_page
+    UPDATE_DOCS=1 cargo test --locked --lib --test it -- configuration_page api_reference
 
 # Build the documentation of every crate, and open it
 rustdoc:
