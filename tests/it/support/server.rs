@@ -105,7 +105,7 @@ impl Server {
         Exposition::parse(&get(self.http(), "/metrics").body)
     }
 
-    /// The metrics, once they fulfil a condition. Blocks the thread: for tests without a runtime.
+    /// The metrics, once they fulfill a condition. Blocks the thread: for tests without a runtime.
     pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Exposition) -> bool) -> Exposition {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -118,7 +118,7 @@ impl Server {
         }
     }
 
-    /// The metrics, once they fulfil a condition.
+    /// The metrics, once they fulfill a condition.
     pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Exposition) -> bool) -> Exposition {
         let deadline = Instant::now() + PATIENCE;
         loop {
