@@ -1,8 +1,8 @@
-//! Rounds weights so that channels not yet rounded make up for the errors of those that are.
+//! Rounds weights so that the channels not yet rounded compensate for the rounding errors of the others.
 //!
 //! This is GPTQ: Frantar, Ashkboos, Hoefler, Alistarh: "GPTQ: Accurate Post-Training Quantization for Generative
-//! Pre-trained Transformers", 2022 (arXiv 2210.17323), in its Cholesky form with lazy batches of updates. The error
-//! that counts is that of the layer's outputs, `|X W - X Q|^2` over calibration inputs `X`, not that of the weights.
+//! Pre-trained Transformers", 2022 (arXiv 2210.17323), in its Cholesky form with lazy batches of updates. It
+//! minimizes the error of the layer's outputs, `|X W - X Q|^2` over calibration inputs `X`, instead of the weights' error.
 
 use std::ops::Range;
 
@@ -16,11 +16,11 @@ mod hessian;
 
 pub(super) use hessian::{Hessian, Rows};
 
-/// Channels that are rounded before the errors of all of them are carried to those behind. It changes speed alone.
+/// Channels rounded before their errors are propagated to the channels after them. Only speed depends on it.
 const BLOCK: usize = 128;
-/// Outputs that are rounded together: a block of them stays in the CPU's nearest cache.
+/// Outputs rounded together, so that a block of them stays in the CPU's L1 cache.
 const TILE: usize = 64;
-/// Shares of a group's largest magnitude that are tried as the end of the range.
+/// Fractions of a group's largest magnitude that are tried as the end of the range.
 const CLIPS: [f32; 9] = [1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7];
 
 /// INT8 weights with a scale for each output and group of input channels: `value = scale x integer`.
@@ -30,16 +30,16 @@ pub(super) struct Rounded {
     pub(super) integers: Vec<i8>,
     /// `[groups, outputs]` row-major.
     pub(super) scales: Vec<f32>,
-    /// Of each row of both.
+    /// Columns of both.
     pub(super) outputs: usize,
 }
 
 /// Rounds `weight`, `[inputs, outputs]` row-major, its inputs in the order of `hessian`.
 ///
-/// `groups` are the inputs that share a scale, one behind the other, all inputs together. An output's scale in a group
-/// is found when the group is reached, from the weights as they are by then; where `clip` is set it may leave a few of
-/// them beyond the range, if that lessens the error of all, weighted by the mean squares of their inputs. Without a
-/// factor in `hessian` each weight is rounded by itself.
+/// `groups` are the consecutive ranges of inputs that share a scale; together they cover all inputs. An output's scale in a
+/// group is chosen when the group is reached, from the weights updated so far. If `clip` is set, it may put a few weights
+/// out of range when that reduces the total error, weighted by the mean squares of the inputs. Without a factor in
+/// `hessian`, each weight is rounded independently.
 pub(super) fn round(
     mut weight: Vec<f32>,
     outputs: usize,
@@ -61,7 +61,7 @@ pub(super) fn round(
             let factor = hessian.factor();
             round_block(&done[block_of.clone()], &scale, factor, &block, &mut integers[block_of], errors);
             if let Some(factor) = &factor {
-                carry(factor, &block, errors, rest, outputs);
+                propagate(factor, &block, errors, rest, outputs);
             }
         }
         scales.extend(scale);
@@ -69,7 +69,7 @@ pub(super) fn round(
     Rounded { integers, scales, outputs }
 }
 
-/// The scale of each output that leaves the least error over the rows of a group, `[channels, outputs]`.
+/// The scale of each output with the smallest error over the rows of a group, `[channels, outputs]`.
 fn best_scales(rows: &[f32], outputs: usize, mean_squares: &[f32], clip: bool) -> Vec<f32> {
     let mut largest = vec![0.0_f32; outputs];
     for row in rows.chunks_exact(outputs) {
@@ -79,7 +79,8 @@ fn best_scales(rows: &[f32], outputs: usize, mean_squares: &[f32], clip: bool) -
     if !clip {
         return full;
     }
-    let (mut best, mut least) = (full.clone(), vec![f32::INFINITY; outputs]);
+    let mut best = full.clone();
+    let mut smallest = vec![f32::INFINITY; outputs];
     for clip in CLIPS {
         let scales: Vec<f32> = full.iter().map(|scale| scale * clip).collect();
         let mut sums = vec![0.0; outputs];
@@ -90,16 +91,17 @@ fn best_scales(rows: &[f32], outputs: usize, mean_squares: &[f32], clip: bool) -
             }
         }
         for (output, &sum) in sums.iter().enumerate() {
-            if sum < least[output] {
-                (best[output], least[output]) = (scales[output], sum);
+            if sum < smallest[output] {
+                best[output] = scales[output];
+                smallest[output] = sum;
             }
         }
     }
     best
 }
 
-/// Rounds the channels of a block, `[channels, outputs]`, each after the errors of those before it in the block have
-/// been carried to it. `errors`, of the same shape, are what is to be carried to the channels behind the block.
+/// Rounds the channels of a block, `[channels, outputs]`, each after the errors of those before it in the block have been
+/// propagated to it. `errors`, of the same shape, receives the errors to propagate to the channels after the block.
 fn round_block(
     weight: &[f32],
     scales: &[f32],
@@ -116,9 +118,10 @@ fn round_block(
         tile.clear();
         (0..block.len()).for_each(|row| tile.extend_from_slice(&weight[part(row)]));
         for row in 0..block.len() {
-            let (done, behind) = tile.split_at_mut((row + 1) * scales.len());
+            let (done, after) = tile.split_at_mut((row + 1) * scales.len());
             let values = &done[row * scales.len()..];
-            let (integers, errors) = (&mut integers[part(row)], &mut errors[part(row)]);
+            let integers = &mut integers[part(row)];
+            let errors = &mut errors[part(row)];
             let Some(factor) = factor else {
                 integers.iter_mut().zip(values).zip(scales).for_each(|((i, &v), &s)| *i = quantize::round(v, s));
                 continue;
@@ -131,7 +134,7 @@ fn round_block(
                 *integer = nearest as i8;
                 *error = (value - nearest * scale) / pivot;
             }
-            for (offset, later) in behind.chunks_exact_mut(scales.len()).enumerate() {
+            for (offset, later) in after.chunks_exact_mut(scales.len()).enumerate() {
                 let share = factor[(channel, channel + 1 + offset)];
                 later.iter_mut().zip(&*errors).for_each(|(later, error)| *later -= share * error);
             }
@@ -139,8 +142,8 @@ fn round_block(
     }
 }
 
-/// Carries a block's errors to all channels behind it, `rest`.
-fn carry(factor: &ArrayView2<'_, f32>, block: &Range<usize>, errors: &[f32], rest: &mut [f32], outputs: usize) {
+/// Propagates a block's errors to all channels after it, `rest`.
+fn propagate(factor: &ArrayView2<'_, f32>, block: &Range<usize>, errors: &[f32], rest: &mut [f32], outputs: usize) {
     let shares = factor.slice(s![block.clone(), block.end..]);
     let shape = |values: &[f32]| (values.len() / outputs, outputs);
     let errors = ArrayView2::from_shape(shape(errors), errors).expect("whole rows");

@@ -1,12 +1,12 @@
-//! Inverse Cholesky factors, by blocks: nearly all of the work is products of matrices.
+//! Blocked inverse Cholesky factors: nearly all of the work is matrix products.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayViewMut2, Axis, s};
 
-/// Rows and columns of a block: 64 and 96 are the fastest, by a few percent.
+/// Rows and columns of a block; 64 and 96 are fastest, by a few percent.
 const BLOCK: usize = 64;
 
-/// `L^-1` of the symmetric `matrix = L L^T`, of which only the lower triangle is read; `None` where `matrix` is not
+/// `L^-1` of the symmetric `matrix = L L^T`, of which only the lower triangle is read; `None` if `matrix` is not
 /// positive definite.
 pub(super) fn inverse_factor(matrix: &Array2<f32>) -> Option<Array2<f32>> {
     let mut lower = matrix.tril(0);
@@ -15,8 +15,8 @@ pub(super) fn inverse_factor(matrix: &Array2<f32>) -> Option<Array2<f32>> {
     Some(lower)
 }
 
-/// Replaces the lower triangle of `L L^T` with `L`, but the blocks on its diagonal with their inverses: nothing else
-/// of them is needed.
+/// Replaces the lower triangle of `L L^T` with `L`, and the blocks on its diagonal with their inverses, because nothing
+/// else of them is needed.
 fn factor(matrix: &mut Array2<f32>) -> Option<()> {
     for start in (0..matrix.nrows()).step_by(BLOCK) {
         let (factored, mut rest) = matrix.slice_mut(s![start.., ..]).split_at(Axis(1), start);
@@ -32,7 +32,7 @@ fn factor(matrix: &mut Array2<f32>) -> Option<()> {
     Some(())
 }
 
-/// Replaces what [`factor`] left with `L^-1`.
+/// Replaces the result of [`factor`] with `L^-1`.
 fn invert(matrix: &mut Array2<f32>) {
     for start in (BLOCK..matrix.nrows()).step_by(BLOCK) {
         let (inverted, mut rest) = matrix.view_mut().split_at(Axis(0), start);

@@ -1,4 +1,4 @@
-//! What is known of a linear layer's inputs: the Hessian of its squared output error, `H = X^T X`, factored.
+//! Statistics of a linear layer's inputs: the Hessian of its squared output error, `H = X^T X`, factored.
 
 use half::f16;
 use ndarray::linalg::general_mat_mul;
@@ -6,12 +6,12 @@ use ndarray::{Array2, ArrayView2, s};
 
 use super::cholesky::inverse_factor;
 
-/// Shares of the diagonal's mean that are added to the diagonal, so that it can be factored and few inputs are not
-/// trusted too much. The next one is tried where one does not do.
+/// Fractions of the diagonal's mean that are added to the diagonal, so that the matrix can be factored and a small number
+/// of inputs is not trusted too much. The next one is tried if factoring fails.
 pub(super) const DAMPING: [f32; 3] = [0.1, 1.0, 10.0];
-/// Rows that are multiplied at a time.
+/// Rows multiplied at a time.
 const CHUNK: usize = 512;
-/// Columns of the products that are computed at a time. The part of them above the diagonal is wasted work.
+/// Columns of the products computed at a time. Their part above the diagonal is wasted work.
 const COLUMNS: usize = 256;
 
 /// Input rows of a linear layer: `[rows, channels]` row-major, in half precision.
@@ -24,19 +24,19 @@ pub(crate) struct Rows<'a> {
 /// The Hessian of some channels, in some order.
 pub(crate) struct Hessian {
     mean_squares: Vec<f32>,
-    /// The inverse of a Cholesky factor of the Hessian whose channels stand in the opposite order.
+    /// The inverse of a Cholesky factor of the Hessian with the channels in reverse order.
     reversed: Option<Array2<f32>>,
 }
 
 impl Hessian {
-    /// Of inputs about which nothing is known: all channels are alike, and independent.
+    /// Without calibration inputs: all channels have the same variance and are independent.
     pub(crate) fn unknown(channels: usize) -> Self {
         Self { mean_squares: vec![1.0; channels], reversed: None }
     }
 
-    /// Of input rows, whose channels are to stand as `order` names them.
+    /// From input rows, with the channels in `order`.
     ///
-    /// Where there are no rows, or no damping makes the Hessian positive definite, it has no factor.
+    /// It has no factor if there are no rows, or if no damping makes the Hessian positive definite.
     pub(crate) fn of(rows: Rows<'_>, order: &[usize]) -> Self {
         let count = rows.values.len() / rows.channels.max(1);
         if count == 0 {
@@ -49,32 +49,32 @@ impl Hessian {
             products.diag_mut().assign(&(&exact + damping * mean));
             inverse_factor(&products)
         });
-        // The products stand in the opposite order.
+        // The products are in reverse order.
         let mean_squares = exact.iter().rev().map(|sum| sum / count as f32).collect();
         Self { mean_squares, reversed: factored }
     }
 
-    /// Of each channel.
+    /// The mean square of each channel's inputs.
     pub(super) fn mean_squares(&self) -> &[f32] {
         &self.mean_squares
     }
 
-    /// The upper triangular `U` of `H^-1 = U^T U`, whose row `i` holds how much of the error of channel `i` each later
-    /// channel makes up for.
+    /// The upper triangular `U` of `H^-1 = U^T U`, whose row `i` holds the share of the error of channel `i` that each
+    /// later channel compensates.
     ///
-    /// With the channels in the opposite order `H = L L^T`; turned back `H = R R^T`, where `R` is upper triangular, so
-    /// that `U = R^-1` needs one factor and no inverse of `H`.
+    /// With the channels in reverse order, `H = L L^T`. Reversed again, `H = R R^T` with `R` upper triangular, so `U = R^-1`
+    /// needs one factorization and no inverse of `H`.
     pub(super) fn factor(&self) -> Option<ArrayView2<'_, f32>> {
         self.reversed.as_ref().map(|reversed| reversed.slice(s![..;-1, ..;-1]))
     }
 
-    /// Whether errors can be carried.
+    /// Whether rounding errors can be propagated.
     pub(crate) fn is_factored(&self) -> bool {
         self.reversed.is_some()
     }
 }
 
-/// `X^T X`, its channels in the opposite order of `order`. Only the lower triangle is complete.
+/// `X^T X`, with the channels in the reverse of `order`. Only the lower triangle is complete.
 fn products(rows: Rows<'_>, order: &[usize]) -> Array2<f32> {
     let width = order.len();
     let mut products = Array2::zeros((width, width));
