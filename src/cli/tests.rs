@@ -140,7 +140,7 @@ fn measuring_commands_take_lists_and_thresholds() {
     let timed = arguments!(Bench, "bench", ["--lengths", "11,32", "--runs", "3", "--baseline", "-"]).timed;
     assert_eq!(timed.lengths.iter().map(|length| length.get()).collect::<Vec<_>>(), [11, 32]);
     assert_eq!(timed.batches.iter().map(|texts| texts.get()).collect::<Vec<_>>(), [1]);
-    assert_eq!((timed.runs.map(|runs| runs.get()), timed.baseline), (Some(3), Some("-".into())));
+    assert_eq!((timed.runs.map(std::num::NonZero::get), timed.baseline), (Some(3), Some("-".into())));
     assert_eq!(arguments!(Report, "report", []).output, std::path::Path::new("."));
     for wrong in [
         &["validate", "--min-cosine", "NaN"][..],
@@ -168,7 +168,7 @@ fn load_has_a_closed_loop_or_an_open_one() {
     assert_eq!((open.steps.max_in_flight.get(), open.request.cache, open.texts.seed), (9, true, 3));
     let given = load(&["--tokens", "8-128", "--distinct", "5", "--verify", "--server", "https://a", "--ca", "c"]);
     assert_eq!(given.texts.tokens, Lengths { min: 8, max: 128 });
-    assert_eq!(given.texts.distinct.map(|texts| texts.get()), Some(5));
+    assert_eq!(given.texts.distinct.map(std::num::NonZero::get), Some(5));
     assert_eq!((given.server.as_str(), given.credentials.ca), ("https://a", Some("c".into())));
     for wrong in [
         &["--rate", "-5"][..],

@@ -81,5 +81,5 @@ fn each_command_prints_tables_or_json_and_has_its_exit_code() {
 fn a_missing_server_is_reported_with_its_address() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let text = error(&port.to_string(), &["stats"]);
-    assert!(text.contains("no connection") && text.contains(&port.to_string()), "{text}");
+    assert!(text.contains("cannot connect") && text.contains(&port.to_string()), "{text}");
 }

@@ -48,7 +48,7 @@ fn without_an_address_health_asks_the_server_of_the_settings() {
 fn a_missing_or_silent_server_is_not_healthy() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
     let (code, text) = run(&mut health(&free.to_string()));
-    assert!(code == Some(1) && text.contains("no connection"), "{text}");
+    assert!(code == Some(1) && text.contains("cannot connect"), "{text}");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (code, text) = run(&mut health(&silent.local_addr().expect("an address").to_string()));
     assert!(code == Some(1) && text.contains("did not answer within 5s"), "{text}");

@@ -86,5 +86,5 @@ fn kind(field: &FieldDescriptorProto, package: &str) -> String {
 }
 
 fn is_map_entry(message: &DescriptorProto) -> bool {
-    message.options.as_ref().is_some_and(|options| options.map_entry())
+    message.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry)
 }

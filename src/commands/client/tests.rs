@@ -16,7 +16,7 @@ fn path(file: &NamedTempFile) -> Option<PathBuf> {
 }
 
 async fn error(credentials: &Credentials) -> String {
-    describe(&connect("https://127.0.0.1:1", credentials).await.err().expect("an error"))
+    describe(&connect("https://127.0.0.1:1", credentials).await.expect_err("an error"))
 }
 
 #[tokio::test]
@@ -41,6 +41,6 @@ async fn a_file_with_other_content_is_named_with_its_flag() {
 async fn certificates_need_a_tls_address() {
     let certificate = file("-----BEGIN CERTIFICATE-----\n");
     let credentials = Credentials { ca: path(&certificate), ..Credentials::default() };
-    let error = connect("http://127.0.0.1:1", &credentials).await.err().expect("an error").to_string();
+    let error = connect("http://127.0.0.1:1", &credentials).await.expect_err("an error").to_string();
     assert!(error.contains("127.0.0.1:1") && error.contains("`https://`"), "{error}");
 }
