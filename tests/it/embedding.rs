@@ -101,7 +101,7 @@ async fn flags_set_the_default_truncation_and_the_maximum_of_tokens() {
     let server = Server::start(Model::MiniLm, &["--truncation", "reject", "--max-tokens", "512"]);
     let mut client = server.client().await;
     let rejected = truncate(&mut client, &long_text(), ProtoTruncation::Unspecified).await.expect_err("too long");
-    assert!(rejected.message().contains("at most 512"), "{}", rejected.message());
+    assert!(rejected.message().contains("the maximum is 512"), "{}", rejected.message());
     let end = truncate(&mut client, &long_text(), ProtoTruncation::End).await.expect("an embedding");
     assert_eq!((end.token_count, end.truncated), (512, true));
     let model = client.get_model(GetModelRequest {}).await.expect("the model").into_inner();

@@ -12,7 +12,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::support::models::{Model, copy_of};
-use crate::support::reference;
+use crate::support::reference::{Nearness, assert_near_pytorch};
 use crate::support::server::{Server, embed, fails_to_serve, serve, shared_native, temporary_folder};
 use crate::support::skips::cpu_has;
 
@@ -28,7 +28,7 @@ async fn vectors_are_near_pytorch_and_have_the_same_bits_in_every_batch_minilm()
 
 async fn check(model: Model) {
     let server = shared_native(model);
-    reference::assert_near_pytorch(server, model, |alone, together| alone == together).await;
+    assert_near_pytorch(server, model, Nearness::EXACT, |alone, together| alone == together).await;
 }
 
 #[tokio::test]

@@ -311,7 +311,7 @@ fn the_http_port_serves_the_api_only_if_grpc_is_as_accessible_or_a_flag_says_so(
         (&tls.flags()[..], "gRPC has TLS"),
         (&["--openai", "off"], "--openai is off"),
         // Every address of the machine, while gRPC listens on loopback.
-        (&["--http-listen", "0.0.0.0:0"], "from where gRPC cannot"),
+        (&["--http-listen", "0.0.0.0:0"], "reachable from more places than gRPC"),
     ] {
         let server = Server::launch(Model::Small, flags);
         let line = server.wait_for_line("OpenAI's API is not served");

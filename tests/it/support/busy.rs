@@ -13,8 +13,13 @@ pub(crate) struct Busy(JoinSet<()>);
 impl Busy {
     /// Waits until all sessions are busy and texts are queued.
     pub(crate) async fn keep(server: &Server, client: &Client) -> Self {
+        Self::keep_by(8, server, client).await
+    }
+
+    /// As [`Busy::keep`], with this number of concurrent requests.
+    pub(crate) async fn keep_by(requests: usize, server: &Server, client: &Client) -> Self {
         let mut callers = JoinSet::new();
-        for _ in 0..8 {
+        for _ in 0..requests {
             callers.spawn(call_again_and_again(client.clone()));
         }
         server.until("all sessions are busy and texts are queued", is_busy).await;

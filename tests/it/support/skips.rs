@@ -18,7 +18,7 @@ pub(crate) fn cpu_has(set: InstructionSet) -> bool {
 /// that pass. `.ci/run` prints the file at its end.
 ///
 /// Only for hardware: a test that lacks a tool fails, because every machine can install it.
-fn not_tested(reason: impl Display) {
+pub(crate) fn not_tested(reason: impl Display) {
     eprintln!("NOT TESTED: {reason}");
     if let Some(path) = std::env::var_os("TEST_SKIPS") {
         // libtest names threads after their tests.
