@@ -2,6 +2,7 @@
 
 use embedd_model::accuracy::cosine;
 use embedd_model::reference::ReferenceText;
+use embedd_proto::GetModelRequest;
 
 use crate::support::models::Model;
 use crate::support::reference;
@@ -11,31 +12,33 @@ use crate::support::server::{embed, shared};
 const MIN_COSINE: f64 = 0.99999;
 
 #[tokio::test]
-async fn every_reference_text_alone_has_the_embedding_of_pytorch_mpnet() {
+async fn texts_alone_have_the_embeddings_of_pytorch_mpnet() {
     check(Model::Mpnet, 1).await;
 }
 
 #[tokio::test]
-async fn every_reference_text_alone_has_the_embedding_of_pytorch_minilm() {
+async fn texts_alone_have_the_embeddings_of_pytorch_minilm() {
     check(Model::MiniLm, 1).await;
 }
 
 #[tokio::test]
-async fn every_reference_text_among_others_has_the_embedding_of_pytorch_mpnet() {
+async fn texts_among_others_have_the_embeddings_of_pytorch_mpnet() {
     check(Model::Mpnet, 100).await;
 }
 
 #[tokio::test]
-async fn every_reference_text_among_others_has_the_embedding_of_pytorch_minilm() {
+async fn texts_among_others_have_the_embeddings_of_pytorch_minilm() {
     check(Model::MiniLm, 100).await;
 }
 
 async fn check(model: Model, texts_per_request: usize) {
     let server = shared(model);
     let mut client = server.client().await;
-    let reference = reference::load(model);
+    let converted = client.get_model(GetModelRequest {}).await.expect("the model").into_inner().accuracy;
+    let converted = converted.expect("it was measured");
+    assert!(converted.texts == 253 && converted.min_cosine >= MIN_COSINE, "{converted:?}");
     let mut min_cosine = f64::INFINITY;
-    for texts in reference.texts.chunks(texts_per_request) {
+    for texts in reference::to_serve(model).chunks(texts_per_request) {
         let request: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
         let response = embed(&mut client, &request).await;
         assert_eq!(response.embeddings.len(), texts.len());

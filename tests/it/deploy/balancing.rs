@@ -151,5 +151,6 @@ async fn no_call_fails_while_a_pod_stops() {
     for key in 0..40 {
         call(&mut client, Some(&format!("tenant-{key}"))).await;
     }
-    assert_eq!(answered(&other).await, before + 40, "the other pod has all keys");
+    // The call that was in flight when the pod had stopped may be counted after `before`.
+    assert!(answered(&other).await >= before + 40, "the other pod has all keys");
 }

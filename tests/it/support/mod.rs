@@ -25,7 +25,7 @@ use std::time::Duration;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-/// Ends a test that hangs. It is no measure of time: the machine may be busy.
+/// Ends a test that hangs. Long, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The L2 norm, in double precision.

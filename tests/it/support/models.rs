@@ -1,6 +1,7 @@
 //! The models: fetched to the cache folder, and converted by the code under test.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -10,6 +11,8 @@ use embedd_fetch::Fetcher;
 use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
 use embedd_model::engine::OnnxRuntime;
+
+use super::server::{Server, command};
 
 /// The models that the tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,8 +64,7 @@ impl Model {
         if self == Self::Small {
             return fixture("bert-mean");
         }
-        let model: ModelRef = self.id().parse().expect("a hub id");
-        fetcher().model(&model).expect("the model can be fetched")
+        fetcher().model(&self.hub_id()).expect("the model can be fetched")
     }
 
     /// The file of the reference set.
@@ -80,33 +82,45 @@ impl Model {
         static SMALL: OnceLock<PathBuf> = OnceLock::new();
         static MPNET: OnceLock<PathBuf> = OnceLock::new();
         static MINI_LM: OnceLock<PathBuf> = OnceLock::new();
-        let bundle = match self {
-            Self::Small => &SMALL,
-            Self::Mpnet => &MPNET,
-            Self::MiniLm => &MINI_LM,
-        };
-        bundle.get_or_init(|| {
-            let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
-            let proof = ProofPlan { runtime: runtime(), making: self.making() };
-            let (source, name) = (self.source(), self.id().to_owned());
-            let conversion = Conversion { source, output: output.clone(), name, replace: true, proof: Some(proof) };
-            convert(&conversion, &Progress::plain()).expect("the model can be converted");
-            output
-        })
-    }
-
-    fn making(self) -> Making {
         match self {
             // Random weights lose more to INT8 than those of a real model.
-            Self::Small => Making {
-                reference: Some(self.reference()),
-                gate: Gate { min_cosine: 0.95, ..Gate::default() },
-                report: false,
-                ..Making::default()
-            },
-            Self::Mpnet | Self::MiniLm => Making::default(),
+            Self::Small => SMALL.get_or_init(|| {
+                let gate = Gate { min_cosine: 0.95, ..Gate::default() };
+                self.convert(Making { reference: Some(self.reference()), gate, report: false, ..Making::default() })
+            }),
+            // The timings of the report take long. MiniLM's bundle has one.
+            Self::Mpnet => MPNET.get_or_init(|| self.convert(Making { report: false, ..Making::default() })),
+            Self::MiniLm => MINI_LM.get_or_init(|| Home::at(first_start()).bundle_dir(&self.hub_id())),
         }
     }
+
+    fn convert(self, making: Making) -> PathBuf {
+        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
+        let proof = ProofPlan { runtime: runtime(), making };
+        let (source, name) = (self.source(), self.id().to_owned());
+        let conversion = Conversion { source, output: output.clone(), name, replace: true, proof: Some(proof) };
+        convert(&conversion, &Progress::plain()).expect("the model can be converted");
+        output
+    }
+
+    fn hub_id(self) -> ModelRef {
+        self.id().parse().expect("a hub id")
+    }
+}
+
+/// A cache folder that was empty before the program was started once, to serve MiniLM.
+pub(crate) fn first_start() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+        match fs::remove_dir_all(&home) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{}: {error}", home.display()),
+            _ => {}
+        }
+        let server = Server::spawn(command().env("EMBEDD_HOME", &home).args(["--model", Model::MiniLm.id()]));
+        server.wait_for_line("ready");
+        home
+    })
 }
 
 fn fixture(name: &str) -> PathBuf {
