@@ -89,9 +89,9 @@ impl Servers {
         self.health.not_serving().await;
         tracing::info!(?grace, "stopping: health is NOT_SERVING");
         tokio::time::sleep(grace).await;
-        tracing::info!(timeout = ?drain, "draining");
         self.health.end_watches().await;
         self.stop.cancel();
+        tracing::info!(timeout = ?drain, "draining");
         let drained = tokio::time::timeout(drain, self.tasks.wait()).await;
         self.probes.end(&self.health).await;
         if drained.is_err() {

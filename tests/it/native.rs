@@ -121,7 +121,7 @@ fn kernels_without_vector_instructions_are_near_pytorch() {
     for text in short {
         let ids = tokenizer.tokenize(&text.text, Truncation::End).expect("tokens").ids;
         let cosine = cosine(&floats(session.as_mut(), &ids), &text.embedding);
-        assert!(cosine >= reference::Nearness::EXACT.min_cosine, "{}: {cosine}", text.id);
+        assert!(cosine >= reference::Nearness::INT8.min_cosine, "{}: {cosine}", text.id);
     }
 }
 

@@ -88,7 +88,7 @@ impl Model {
                 let gate = Gate { min_cosine: 0.95, ..Gate::default() };
                 self.convert(Making { reference: Some(self.reference()), gate, report: false, ..Making::default() })
             }),
-            // The timings of the report take long. MiniLM's bundle has one.
+            // The timings of a report would take long.
             Self::Mpnet => MPNET.get_or_init(|| self.convert(Making { report: false, ..Making::default() })),
             Self::MiniLm => MINI_LM.get_or_init(|| Home::at(first_start()).bundle_dir(&self.hub_id())),
         }
