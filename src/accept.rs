@@ -1,4 +1,4 @@
-//! Accepts the connections of a listener up to a limit, and serves each in a task of its own.
+//! Accepts the connections of a listener up to a limit, and serves each one in its own task.
 
 use std::future::Future;
 use std::io;
@@ -19,9 +19,9 @@ const JITTER: f64 = 0.1;
 /// The maximum number of concurrent connections of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MaxConnections {
-    /// Connections beyond it are closed at once.
+    /// Connections beyond it are closed immediately.
     pub count: usize,
-    /// The flag that sets it, if there is one.
+    /// The flag that sets it, if any.
     pub setting: Option<&'static str>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) async fn accept<F>(
                 let permit = Arc::clone(&permits).try_acquire_owned().ok();
                 limit_log.record(permit.is_none());
                 if let Some(permit) = permit {
-                    // Sends small replies without delay; if the system refuses, they are merely sent later.
+                    // Sends small replies without delay. If this fails, they are merely sent a little later.
                     let _ = stream.set_nodelay(true);
                     let served = serve(stream, closing.clone());
                     connections.spawn(async move {

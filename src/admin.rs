@@ -1,7 +1,7 @@
 //! Admin operations on a running server: validate, benchmark, reload.
 //!
 //! All of them use the queue of the model being served, at lower priority than callers: a validation has one text in
-//! the queue at a time; a benchmark has a bounded number, and waits while texts of callers are queued (see
+//! the queue at a time; a benchmark has a bounded number, and waits while callers' texts are queued (see
 //! [`benchmark`]).
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) use probe::ProbeError;
 pub(crate) use reload::{LoadFailure, ModelLoader, ReloadError, Reloaded};
 pub(crate) use validate::{NoReference, Validated, Validation};
 
-/// Held while an operation runs of which only one may run at a time.
+/// Held while an operation runs that excludes others of its kind.
 pub(crate) type OperationLock = OwnedMutexGuard<()>;
 
 /// The admin operations and the state they need; cheap to clone.

@@ -1,4 +1,4 @@
-//! From texts to batches: a bounded queue, the rules by which a batch forms, and a worker for each session.
+//! From texts to batches: a bounded queue, the rules for forming a batch, and a worker for each session.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -37,7 +37,7 @@ pub(crate) struct QueueLimits {
     pub total: NonZeroUsize,
 }
 
-/// An admitted request, to which its texts are passed one by one.
+/// An admitted request, which takes its texts one by one.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     queue: Arc<Queue>,
@@ -84,7 +84,7 @@ impl Batcher {
     /// Starts a worker thread for each session. `counters` may be shared with other batchers.
     ///
     /// # Errors
-    /// A thread that cannot be started.
+    /// The error of a thread that cannot be started.
     pub(crate) fn start(
         sessions: Vec<Box<dyn Session>>,
         batch: BatchLimits,

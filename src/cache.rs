@@ -52,7 +52,7 @@ pub(crate) struct CacheKey([u8; 32]);
 pub(crate) struct CacheScope(Sha256);
 
 impl CacheScope {
-    /// `parts`, in a fixed order, are what a vector depends on apart from the request.
+    /// `parts`, in a fixed order, are everything that a vector depends on apart from the request.
     pub(crate) fn new(parts: &[&[u8]]) -> Self {
         let mut digest = Sha256::new();
         for part in parts {
@@ -95,7 +95,7 @@ impl EmbeddingCache {
         Self { entries: builder.build(), capacity_bytes, counters }
     }
 
-    /// Looks an entry up and counts the hit or miss.
+    /// Looks up an entry and counts the hit or miss.
     pub(crate) async fn get(&self, key: &CacheKey) -> Option<Arc<CachedEmbedding>> {
         let entry = self.entries.get(key).await;
         let counter = if entry.is_some() { &self.counters.hits } else { &self.counters.misses };
@@ -103,8 +103,8 @@ impl EmbeddingCache {
         entry
     }
 
-    /// Returns the entry, computed if it is missing, and whether another call computed it. Of concurrent calls with one
-    /// key, one computes. If its future is dropped, another call takes over; if it fails, all of them fail.
+    /// Returns the entry, computed if it is missing, and whether another call computed it. Of concurrent calls with the
+    /// same key, only one computes. If its future is dropped, another call takes over; if it fails, all of them fail.
     ///
     /// # Errors
     /// Those of the computation.

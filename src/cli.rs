@@ -1,8 +1,8 @@
-//! The command line: commands, flags, and the exit code of wrong use.
+//! The command line: commands, flags, and the exit code for invalid usage.
 //!
-//! Commands and their arguments are derived from the types in the submodules. Flags of settings come from the table in
-//! [`config`](crate::config) and stay text here, so that mistakes in flags are reported together with mistakes in
-//! other sources.
+//! Commands and their arguments are derived from the types in the submodules. The flags for settings come from the
+//! table in [`config`](crate::config). Their values stay text here, so that mistakes in flags are reported together
+//! with mistakes in other sources.
 
 mod admin;
 mod client;
@@ -35,13 +35,13 @@ pub use measure::{Bench, Report, Timed, Validate};
 pub use package::Package;
 pub use serve::Serve;
 
-/// The exit code of wrong use and of an invalid configuration (`EX_USAGE` of sysexits).
+/// The exit code for invalid usage and for an invalid configuration (`EX_USAGE` in sysexits).
 pub const WRONG_USE: u8 = 64;
 
 /// The command that runs if none is named.
 const DEFAULT_COMMAND: &str = "serve";
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invocation {
     /// The command and its own arguments.
@@ -83,15 +83,15 @@ pub enum Command {
     Report(Report),
     /// Embed texts on a server and print the embeddings
     Embed(Embed),
-    /// Load a server and measure throughput and latency
+    /// Load-test a server: measure throughput and latency
     Load(Load),
     /// Validate, measure, inspect or reload a running server through its admin listener
     Admin(Admin),
-    /// Check whether a server is serving: for container health checks and for people
+    /// Check whether a server is serving, for example in a container health check
     Health(Health),
 }
 
-/// A reason to exit without running a command: help or the version was requested, or the use was wrong.
+/// A reason to exit without running a command: help or the version was requested, or the arguments are invalid.
 #[derive(Debug)]
 pub struct Exit(clap::Error);
 
@@ -104,7 +104,7 @@ impl Exit {
     /// Writes the text: help and version to stdout, errors to stderr.
     ///
     /// # Errors
-    /// The error of the stream, such as a closed pipe.
+    /// The stream's error, such as a closed pipe.
     pub fn print(&self) -> io::Result<()> {
         self.0.print()?;
         io::stdout().flush()

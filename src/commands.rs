@@ -1,4 +1,4 @@
-//! The commands: what each of them does, one file per command.
+//! Runs the commands; one file per command.
 
 use crate::cli::Command;
 use crate::config::Configuration;

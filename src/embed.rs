@@ -22,7 +22,7 @@ pub(crate) use names::NoSuchModel;
 pub(crate) use timeline::{Timeline, Timings};
 pub(crate) use tokens::TokenCount;
 
-/// Texts of up to this many bytes in total are tokenized right on the async thread: that takes about a millisecond.
+/// Texts of up to this many bytes in total are tokenized on the async thread itself: it takes about a millisecond.
 const INLINE_TOKENIZE_BYTES: usize = 4096;
 
 /// A loaded model, ready to embed.
@@ -47,23 +47,23 @@ struct ModelCache {
 pub(crate) struct ModelInfo {
     /// The name that callers use.
     pub name: String,
-    /// Of the bundle; changes with any of its bytes.
+    /// The fingerprint of the bundle; it changes if any byte of the bundle does.
     pub fingerprint: String,
     /// SHA-256 of the source's weights.
     pub revision: String,
-    /// The engine of the bundle that runs.
+    /// The bundle's engine that is running.
     pub variant: Variant,
     /// The instruction set that the engine uses, for example `avx512-vnni`.
     pub instruction_set: String,
     /// The quantization recipe of the weights.
     pub quantization: String,
-    /// Compared with PyTorch, if it was measured.
+    /// The accuracy compared with PyTorch, if it was measured.
     pub accuracy: Option<AccuracyRecord>,
     /// How the hidden states of the tokens become one vector.
     pub pooling: Pooling,
     /// What happens to texts that are too long, unless the request says otherwise.
     pub default_truncation: Truncation,
-    /// Of the ONNX Runtime library.
+    /// The version of the ONNX Runtime library.
     pub runtime_version: String,
     /// Sessions in the pool.
     pub sessions: usize,
@@ -168,7 +168,7 @@ impl Embedder {
         }
     }
 
-    /// Looks up, tokenizes what is missing, infers, finishes.
+    /// Looks texts up in the cache, tokenizes and infers the missing ones, and finishes the vectors.
     ///
     /// If the future is dropped, queued texts are not computed unless another request needs them.
     ///
@@ -295,7 +295,7 @@ fn without_blocking<T>(texts: &[String], tokenize: impl FnOnce() -> T) -> T {
     block_in_place_if(texts.iter().map(String::len).sum::<usize>() > INLINE_TOKENIZE_BYTES, tokenize)
 }
 
-/// Runs `work`; if it takes long, another thread takes over this one's other tasks meanwhile.
+/// Runs `work`; if it takes long, another thread takes over this one's other tasks in the meantime.
 pub(crate) fn block_in_place_if<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
     if takes_long { tokio::task::block_in_place(work) } else { work() }
 }

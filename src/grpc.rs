@@ -51,22 +51,22 @@ pub(crate) use protocols::Protocols;
 use tei::Tei;
 pub(crate) use tls::{Tls, TlsError, TlsFiles};
 
-/// The stream resets that a client may provoke on one connection by violating HTTP/2; beyond them the connection is closed.
-/// tonic's default is no limit: every such frame would cost memory while the client does not read the resets, and CPU time
-/// if it does (RUSTSEC-2024-0003). 1024 is hyper's own default; well-behaved clients provoke none.
+/// The maximum number of stream resets that a client may provoke on one connection by violating HTTP/2, before the
+/// connection is closed. tonic sets no limit by default: every such frame would cost memory while the client does not
+/// read the resets, and CPU time if it does (RUSTSEC-2024-0003). 1024 is hyper's own default; well-behaved clients
+/// provoke none.
 const MAX_PROVOKED_RESETS: usize = 1024;
 
-/// The largest request of health and reflection, which carry at most a name. Health is open to everyone, and tonic's default
-/// of 4 MiB would let callers without a token fill the memory.
+/// The maximum size of a request for health or reflection, which carries at most a name. Health is open to everyone,
+/// and tonic's default of 4 MiB would let callers without a token fill the memory.
 const MAX_NAME_REQUEST_BYTES: usize = 1024;
 
-/// The listener of the embedding services.
 #[derive(Debug, Clone)]
 pub(crate) struct EmbeddingListener {
     pub serving: Serving,
     pub health: Health,
     pub limits: TransportLimits,
-    /// The protocols beside `embedd.v1`.
+    /// The protocols served in addition to `embedd.v1`.
     pub protocols: Protocols,
     /// Whether reflection is served.
     pub reflection: bool,
@@ -74,7 +74,6 @@ pub(crate) struct EmbeddingListener {
     pub config: ListenerConfig,
 }
 
-/// The listener of the admin service.
 #[derive(Debug, Clone)]
 pub(crate) struct AdminListener {
     pub operations: Operations,

@@ -25,7 +25,6 @@ pub(crate) use limits::HttpLimits;
 pub(crate) use openai::OpenAi;
 pub(crate) use permit::ConnectionPermits;
 
-/// The listener of the HTTP port.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpListener {
     pub metrics: Metrics,

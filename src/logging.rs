@@ -1,4 +1,4 @@
-//! Log lines on stderr: text for people, JSON for collectors.
+//! Log lines on stderr: text for humans, JSON for collectors.
 
 use std::io::{self, IsTerminal as _};
 
@@ -19,7 +19,7 @@ const QUOTES_TEXTS: (&str, Level) = ("tokenizers", Level::DEBUG);
 
 /// Logging is already set up.
 #[derive(Debug, thiserror::Error)]
-#[error("logging is already set up in this process; set it up once, before anything else does")]
+#[error("logging is already set up in this process; set it up only once, before any other code does")]
 pub(crate) struct AlreadySet(#[source] TryInitError);
 
 /// The appearance of log lines.
@@ -30,7 +30,7 @@ enum Style {
     Json,
 }
 
-/// Sends the log lines of this process, those of libraries included, to stderr.
+/// Sends the log lines of this process, including those of libraries, to stderr.
 ///
 /// # Errors
 /// [`AlreadySet`] on a second call.

@@ -8,14 +8,14 @@ use embedd::config::Configuration;
 
 /// The exit code of a command that failed.
 const FAILED: u8 = 1;
-/// The exit code if a model or a text misses its accuracy threshold.
+/// The exit code if a model or a text does not reach its accuracy threshold.
 const GATE_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(invocation) => run(&invocation),
         Err(exit) => {
-            // If the reader has closed the pipe, nobody needs the text.
+            // Fails only if the reader has closed the pipe, and then nobody needs the text.
             let _ = exit.print();
             ExitCode::from(exit.code())
         }

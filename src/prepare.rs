@@ -1,4 +1,4 @@
-//! Finds what serving needs on disk, and fetches and converts what is missing.
+//! Finds the bundle and ONNX Runtime on disk, and fetches and converts whatever is missing.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use embedd_fetch::{FetchError, Fetcher};
 use embedd_model::bundle::{Bundle, BundleError};
 use embedd_model::engine::{LoadError, OnnxRuntime};
 
-/// Why there is no bundle, or nothing to run it with.
+/// Why the bundle, or the library that runs it, is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// There is no cache folder.
@@ -67,7 +67,7 @@ impl Preparation {
     /// the runtime, to convert the model.
     ///
     /// # Errors
-    /// [`PrepareError`], also that of `runtime`.
+    /// [`PrepareError`], including that of `runtime`.
     pub fn bundle(
         &self,
         settings: &Settings,
@@ -99,13 +99,13 @@ impl Preparation {
         // The report takes longer than everything else, and serving does not need it.
         let making = Making { report: false, ..Making::default() };
         match self.convert(&model, output.clone(), replace, making, runtime) {
-            // Another process was faster.
+            // Another process has created the bundle in the meantime.
             Err(PrepareError::Convert(ConvertError::Write(WriterError::OutputExists(_)))) => Ok(Bundle::open(&output)?),
             result => result,
         }
     }
 
-    /// Gives a folder its absolute path, so that it has one bundle however it is named.
+    /// Makes the path of a folder absolute, so that the folder has one bundle however it is named.
     fn resolve(&self, model: &ModelRef) -> Result<ModelRef, PrepareError> {
         match model {
             ModelRef::Hub(_) => Ok(model.clone()),

@@ -21,7 +21,7 @@ type Digest = [u8; 32];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NamedFile {
     pub path: PathBuf,
-    /// With its dashes.
+    /// The flag, with its dashes.
     pub flag: &'static str,
 }
 
@@ -48,7 +48,7 @@ pub(crate) trait Source: Send + Sync {
     /// Parses the contents of [`files`](Self::files), in the same order.
     ///
     /// # Errors
-    /// Invalid contents.
+    /// If the contents are invalid.
     fn parse(&self, contents: &[Vec<u8>]) -> Result<Self::Value, Self::Error>;
 }
 
@@ -65,7 +65,7 @@ impl<S: Source> HotReload<S> {
     /// Reads the files for the first time.
     ///
     /// # Errors
-    /// A file that cannot be read, or invalid contents.
+    /// If a file cannot be read, or if the contents are invalid.
     pub(crate) fn open(source: S) -> Result<Self, S::Error> {
         let read = |file: &NamedFile| std::fs::read(&file.path).map_err(|error| unreadable(file, error));
         let contents: Vec<Vec<u8>> = source.files().into_iter().map(read).collect::<Result<_, _>>()?;

@@ -53,7 +53,7 @@ impl Default for EmbedOptions {
     }
 }
 
-/// Validated texts, with how to embed them.
+/// Validated texts, and how to embed them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EmbedRequest {
     texts: Texts,
@@ -227,12 +227,12 @@ fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut V
     }
 }
 
-/// The message of an error for a response, shortened to what every client accepts.
+/// The message of an error for a response, shortened to a size that every client accepts.
 pub(crate) fn error_text(error: &(impl fmt::Display + ?Sized)) -> String {
     shortened(error.to_string(), MAX_ERROR_BYTES)
 }
 
-/// Cuts a text to `max_bytes`, between characters.
+/// Cuts a text to `max_bytes`, at a character boundary.
 fn shortened(mut text: String, max_bytes: usize) -> String {
     if text.len() > max_bytes {
         text.truncate(text.floor_char_boundary(max_bytes - ELLIPSIS.len()));

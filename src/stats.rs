@@ -37,7 +37,7 @@ pub(crate) enum Stage {
     Infer,
 }
 
-/// Shared by all that record; cheap to clone.
+/// Shared by everything that records statistics; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stats(Arc<Inner>);
 
@@ -99,8 +99,8 @@ impl Stats {
         Call::begin(self.clone(), method, deadline)
     }
 
-    /// Records the start of a request on the HTTP port. `method` and `route` become labels, so there must be a bounded
-    /// number of them.
+    /// Records the start of a request on the HTTP port. `method` and `route` become labels, so their number must
+    /// be bounded.
     pub(crate) fn http_request(&self, method: &'static str, route: &str) -> HttpRequest {
         HttpRequest::begin(&self.0.families.http_durations, method, route)
     }
@@ -114,7 +114,7 @@ impl Stats {
         }
     }
 
-    /// The counters of the batcher. After a reload, the next one continues with them.
+    /// The counters of the batcher. After a reload, the next batcher continues with them.
     pub(crate) fn batches(&self) -> &BatchCounters {
         &self.0.batches
     }

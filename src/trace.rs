@@ -68,7 +68,7 @@ struct Clock {
 
 impl Traces {
     /// Starts exporting spans to the collector; must be called within a runtime. Requests with a trace context follow
-    /// the sampling decision of their callers; of the others, the share `ratio` is traced.
+    /// the sampling decision of their callers; of the others, the fraction `ratio` is traced.
     ///
     /// # Errors
     /// [`TraceError`]. An unreachable collector is not an error.
@@ -78,7 +78,7 @@ impl Traces {
         Ok(Self(Some(Arc::new(Pipeline { provider, tracer }))))
     }
 
-    /// Starts the span of a request with these headers. `name` and `attributes` must not contain text of the request.
+    /// Starts the span of a request with these headers. `name` and `attributes` must not contain text from the request.
     pub(crate) fn begin(
         &self,
         name: &'static str,

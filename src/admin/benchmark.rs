@@ -1,8 +1,8 @@
 //! Latency and throughput of the serving engine, from texts to vectors, through the queue that callers use.
 //!
-//! Before each request, a benchmark waits while texts of callers are queued, for up to [`PATIENCE`]: on a server that
-//! is never idle it proceeds slowly. It queues at most batch size times concurrency texts of its own, which [`Plan`]
-//! limits to a quarter of the queue. Latencies are those of its requests alone; throughput is over the whole time,
+//! Before each request, a benchmark waits while callers' texts are queued, for up to [`PATIENCE`]: on a server that is
+//! never idle, it proceeds slowly. It queues at most batch size times concurrency texts of its own, which [`Plan`]
+//! limits to a quarter of the queue. Latencies are those of its requests alone; throughput covers the whole time,
 //! including the time spent waiting for callers.
 
 use std::sync::Arc;
@@ -22,16 +22,16 @@ mod plan;
 
 pub(crate) use plan::{BenchmarkOptions, Plan};
 
-/// How long a request waits for queued texts of callers.
+/// How long a request waits for callers' queued texts.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// How often the queue is checked meanwhile: shorter than a batch takes.
+/// How often the queue is checked in the meantime: more often than batches finish.
 const QUEUE_POLL: Duration = Duration::from_millis(2);
 /// Warm-up requests before the measured ones, unless the concurrency is higher.
 const WARM_UP: usize = 5;
 /// How often progress is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// One combination of parameters that is measured.
+/// One combination of parameters to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Tokens per text, including special tokens.
@@ -46,15 +46,14 @@ pub(crate) struct Shape {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Row {
     pub shape: Shape,
-    /// Of one request.
+    /// The latency of one request.
     pub latency: Latency,
-    /// Over the whole time of the shape after its warm-up.
+    /// Over the whole time of the shape, without its warm-up.
     pub texts_per_second: f64,
-    /// Over the same time.
+    /// Over the same time as the texts.
     pub tokens_per_second: f64,
 }
 
-/// Progress of a benchmark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// Requests answered, including warm-up.

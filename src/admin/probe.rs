@@ -9,7 +9,7 @@ use crate::batch::BatchError;
 use crate::embed::{EmbedError, Embedded, Embedder};
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 
-/// Texts of callers go first: how long a probe waits while they fill the queue.
+/// How long a probe waits while callers' texts, which go first, fill the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait before the queue is tried again: a few batches.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -24,8 +24,8 @@ pub(crate) enum ProbeError {
     NoText(usize),
 }
 
-/// A request to the model being served. It is checked like one of a caller, but without the size limits, which are
-/// there to restrict callers.
+/// A request to the model being served. It is checked like a caller's request, but without the size limits, which exist
+/// to restrict callers.
 #[derive(Debug, Clone)]
 pub(super) struct Probe(Option<EmbedRequest>);
 

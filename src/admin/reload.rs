@@ -1,4 +1,4 @@
-//! Replaces the model being served by another one, without failing a request.
+//! Replaces the model being served with another one, without failing a request.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub(crate) enum LoadFailure {
     /// The bundle is damaged, or its model must not serve.
     #[error("{0}")]
     Unfit(String),
-    /// Loading failed for a reason that is not in the bundle.
+    /// Loading failed, but not because of the bundle.
     #[error("{0}")]
     Failed(String),
 }
@@ -181,7 +181,7 @@ fn inaccurate(validated: &Validated) -> Option<ReloadError> {
 /// system, which must not block a thread that serves requests.
 fn retire(served: Arc<Served>) {
     tokio::spawn(async move {
-        // It is out of its slot, so the counts can only go down.
+        // It is no longer in the slot, so the counts can only go down.
         while Arc::strong_count(&served) > 1 || Arc::strong_count(&served.embedder) > 1 {
             tokio::time::sleep(RETIRE_POLL).await;
         }

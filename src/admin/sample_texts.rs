@@ -8,7 +8,7 @@ use embedd_common::sample_texts::text_of_tokens;
 /// Distinct texts per token count: more would take longer to generate than they are worth.
 const DISTINCT: usize = 16;
 
-/// Up to [`DISTINCT`] texts of exactly `tokens` tokens, including special tokens. Takes some milliseconds of CPU time.
+/// Up to [`DISTINCT`] texts of exactly `tokens` tokens, including special tokens. Takes a few milliseconds of CPU time.
 ///
 /// # Errors
 /// [`ProbeError::NoText`] if no sequence of words has that many tokens.

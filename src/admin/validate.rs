@@ -26,7 +26,7 @@ pub(crate) struct Validation<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Validated {
     pub accuracy: Accuracy,
-    /// Texts that were skipped because the server truncates them at another length than the reference did.
+    /// Texts that were skipped because the server and the reference truncate them at different lengths.
     pub left_out: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Why the server failed.
+//! The errors that end the server.
 
 use std::io;
 use std::net::SocketAddr;

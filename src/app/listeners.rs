@@ -14,7 +14,6 @@ use crate::tokens::Tokens;
 /// The connection limit of the admin, health and HTTP listeners, which only operators, monitoring and probes use.
 const SIDE_LIMIT: MaxConnections = MaxConnections { count: 64, setting: None };
 
-/// The configs of all listeners.
 pub(super) struct Listeners {
     pub(super) service: ListenerConfig,
     pub(super) admin: ListenerConfig,
@@ -68,13 +67,13 @@ fn admin(settings: &Settings) -> Result<ListenerConfig, AppError> {
     Ok(ListenerConfig { tls, tokens, ..listener })
 }
 
-/// Without TLS, tokens and a maximum age: there is no load to balance, and benchmarks and health watches may take long.
+/// No TLS, no tokens and no maximum age: there is no load to balance, and benchmarks and health watches may take long.
 fn side(settings: &Settings) -> ListenerConfig {
     let connection_limits = ConnectionLimits { max_age: None, ..connection_limits(settings) };
     ListenerConfig { tls: None, tokens: None, max_connections: SIDE_LIMIT, connection_limits }
 }
 
-/// By default, the HTTP port gives nobody access that the gRPC listener denies.
+/// By default, the HTTP port grants no access that the gRPC listener denies.
 fn openai(settings: &Settings) -> Result<(), &'static str> {
     let Some(http) = settings.http_listen else { return Err("there is no HTTP port (--http-listen)") };
     match settings.openai {
@@ -94,7 +93,7 @@ fn is_within(address: IpAddr, other: IpAddr) -> bool {
     other.is_unspecified() || address.to_canonical().is_loopback() || address.to_canonical() == other.to_canonical()
 }
 
-/// The connections of callers come on top of those for probes and Prometheus.
+/// Connections of callers are allowed in addition to those of probes and Prometheus.
 fn http(settings: &Settings, serves_callers: bool) -> HttpLimits {
     let callers = settings.max_connections.get();
     let with_callers = MaxConnections { count: SIDE_LIMIT.count + callers, setting: Some("--max-connections") };
@@ -110,7 +109,7 @@ fn named(path: &Option<PathBuf>, flag: &'static str) -> Option<NamedFile> {
     path.clone().map(|path| NamedFile { path, flag })
 }
 
-/// The configuration ensures that certificate and key come together.
+/// The configuration ensures that a certificate always comes with its key.
 fn tls(
     certificate: Option<NamedFile>,
     key: Option<NamedFile>,

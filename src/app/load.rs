@@ -1,4 +1,4 @@
-//! Loads a bundle: settings to a model that has answered its first request.
+//! Loads a bundle: from settings to a model that has answered its first request.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fast
 use embedd_model::reference::ReferenceSet;
 use embedd_model::tokenize::{Tokenizer, TokenizerError};
 
-/// Runs through every session, so that no request pays for a session's first run.
+/// Sent through every session, so that no request pays for a session's first run.
 const WARM_UP_TEXT: &str = "The first text through a new session takes longer than the others.";
 
 /// Why a model could not be loaded.
@@ -54,7 +54,7 @@ pub(crate) enum LoadModelError {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// What successive models share.
+/// The state that successive models share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) counters: BatchCounters,
@@ -88,7 +88,7 @@ pub(super) fn load(
     Ok(served)
 }
 
-/// The engine of the bundle that serves.
+/// Chooses the bundle's engine to serve with.
 fn choose_engine(settings: &Settings, bundle: &Bundle, kernels: InstructionSet) -> Result<Variant, LoadModelError> {
     let candidates = match settings.engine {
         EngineChoice::Fp32 => vec![Variant::Fp32],
@@ -222,7 +222,7 @@ fn run_self_check(
     Ok(())
 }
 
-/// Sends one text per session. A session may miss its text if its thread is slow to start; that does no harm.
+/// Sends one text per session. A session may miss its text if its thread is slow to start, which is harmless.
 async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     let texts = vec![WARM_UP_TEXT.to_owned()];
     let limits = embedder.limits();

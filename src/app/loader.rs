@@ -18,13 +18,13 @@ use embedd_model::bundle::{Bundle, BundleError};
 use embedd_model::engine::{LoadError, OnnxRuntime};
 use embedd_model::tokenize::TokenizerError;
 
-/// The settings, and what all loads share.
+/// The settings, and the state that all loads share.
 #[derive(Debug)]
 pub(super) struct Loader {
     settings: Settings,
     shared: Shared,
     preparation: Preparation,
-    /// Loaded with the first model; a process can load it only once.
+    /// Loaded with the first model; a process can load the library only once.
     runtime: Mutex<Option<OnnxRuntime>>,
 }
 
@@ -36,7 +36,7 @@ impl Loader {
         Ok(Self { settings, shared, preparation, runtime: Mutex::default() })
     }
 
-    /// Loads the model that the settings name; fetches and converts what is missing.
+    /// Loads the model that the settings name, fetching and converting it if necessary.
     pub(super) fn load_first(&self) -> Result<Served, LoadModelError> {
         let runtime = self.runtime()?;
         let bundle = self.preparation.bundle(&self.settings, || Ok(runtime.clone()))?;
@@ -79,7 +79,7 @@ impl ModelLoader for Loader {
     }
 }
 
-/// Tells a bundle that cannot be used from other failures.
+/// Distinguishes unusable bundles from other failures.
 fn failure(error: &LoadModelError) -> LoadFailure {
     match error {
         LoadModelError::Prepare(PrepareError::Bundle(BundleError::NotABundle { .. })) => {

@@ -1,4 +1,4 @@
-//! The servers of health probes and metrics.
+//! The servers for health probes and metrics.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::grpc::Health;
 
-/// The time for probes in flight after everything else has ended.
+/// How long probes in flight may take after everything else has ended.
 const PROBES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Servers on listeners of their own, which stay available until the end of the drain.
+/// Servers with their own listeners, which stay available until the end of the drain.
 pub(super) struct Probes {
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -33,7 +33,7 @@ impl Probes {
         }
     }
 
-    /// Ends the probes, which until now reported that the server is draining.
+    /// Ends the probes, which have reported until now that the server is draining.
     pub(super) async fn end(&self, health: &Health) {
         health.end_probes().await;
         self.stop.cancel();

@@ -1,5 +1,5 @@
 //! The startup self-check: before a model serves, its sessions embed some texts of the bundle's reference set. If this
-//! CPU, the library or a file leads to other results than those that were validated, the model must not serve.
+//! CPU, the library or a file leads to results that differ from the validated ones, the model must not serve.
 
 use std::path::PathBuf;
 
@@ -89,7 +89,8 @@ impl SelfCheck {
         self.texts.len()
     }
 
-    /// All sessions concurrently embed their share of the texts, at least one each. Returns the minimum cosine.
+    /// Each session embeds its share of the texts, at least one, concurrently with the others. Returns the minimum
+    /// cosine.
     pub(super) fn run(&self, sessions: &mut [Box<dyn Session>]) -> Result<f64, SelfCheckError> {
         let count = sessions.len();
         std::thread::scope(|scope| {
@@ -125,7 +126,7 @@ impl SelfCheck {
     }
 }
 
-/// Texts of all lengths that neither PyTorch nor this tokenizer truncates.
+/// Chooses texts of all lengths, but only those that neither PyTorch nor this tokenizer truncates.
 fn choose(reference: &ReferenceSet, max_tokens: usize) -> Vec<&ReferenceText> {
     let short = |text: &&ReferenceText| {
         let tokens = text.token_count as usize;
@@ -135,7 +136,7 @@ fn choose(reference: &ReferenceSet, max_tokens: usize) -> Vec<&ReferenceText> {
         reference.texts.iter().filter(short).partition(|text| text.id.starts_with(EDGE_CASE));
     let edge_cases = spread(&mut edge_cases, TEXTS / 2);
     let ordinary = spread(&mut ordinary, TEXTS - edge_cases.len());
-    // Sessions take texts in turn: sorted by length, none gets only long ones.
+    // Sessions take texts in turn; with the texts sorted by length, no session gets only long ones.
     let mut chosen = [edge_cases, ordinary].concat();
     chosen.sort_by_key(|text| text.token_count);
     chosen

@@ -25,7 +25,6 @@ use crate::stats::Stats;
 use crate::tokens::Tokens;
 use crate::trace::Traces;
 
-/// The running servers.
 pub(super) struct Servers {
     serving: Serving,
     health: Health,
@@ -35,7 +34,7 @@ pub(super) struct Servers {
     probes: Probes,
 }
 
-/// What the servers have in common.
+/// The state that the servers share.
 struct Shared<'s> {
     settings: &'s Settings,
     serving: Serving,
@@ -46,7 +45,7 @@ struct Shared<'s> {
 }
 
 impl Servers {
-    /// Opens all listeners and serves what needs no model.
+    /// Opens all listeners and serves everything that does not need a model.
     pub(super) async fn start(
         settings: &Settings,
         stats: Stats,
@@ -138,8 +137,8 @@ impl Shared<'_> {
         HttpListener { metrics: Metrics { stats, model, readiness: self.readiness.clone() }, limits, openai }
     }
 
-    /// The drain waits for connections with calls, which are among the `tasks`. Connections made after `stop` get no
-    /// calls.
+    /// The drain waits for connections with calls, which are among the `tasks`. On connections
+    /// made after `stop`, calls are rejected.
     fn openai(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> OpenAi {
         OpenAi {
             serving: self.serving.clone(),

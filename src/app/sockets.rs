@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::error::AppError;
 use crate::config::Settings;
 
-/// The listening sockets. All are open before anything that takes time.
+/// The listening sockets. All are opened before any work that takes time.
 pub(super) struct Sockets {
     pub(super) service: TcpListener,
     pub(super) admin: Option<TcpListener>,
@@ -42,7 +42,7 @@ async fn listen_if(address: Option<SocketAddr>, setting: &'static str) -> Result
     }
 }
 
-/// For port 0, this is the port that the system chose.
+/// Logs the bound address: for port 0, that is the port that the system chose.
 fn log_address(server: &str, listener: Option<&TcpListener>) {
     if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, server, "listening");

@@ -12,7 +12,7 @@ pub(crate) struct BatchLimits {
     pub padded: bool,
 }
 
-/// How many of the queued texts, from the first on, form the next batch: as many as fit, at least one.
+/// How many of the queued texts, starting with the first, form the next batch: as many as fit, but at least one.
 ///
 /// If several sessions are `idle` (including this one), a batch takes only its share of the tokens: two sessions with
 /// half of the texts each finish sooner than one with all of them.

@@ -79,7 +79,7 @@ impl Queue {
         exceeds_total || state.schedule.has_requests_ahead(self.limits.ahead.get())
     }
 
-    /// Half the time that the work ahead takes: after all of it, others would have taken the space.
+    /// Half the time that the work ahead will take: by the end of it, others would have taken the space.
     fn retry_after(&self, state: &State) -> Duration {
         let ahead = state.schedule.len().min(self.limits.ahead.get());
         Duration::from_secs_f64(state.seconds_per_text * ahead as f64 / 2.0).max(MIN_RETRY_DELAY)
@@ -99,7 +99,7 @@ impl Queue {
 
     /// Waits for texts and takes a batch of them, numbered; `None` once the queue is closed and empty.
     ///
-    /// Texts whose caller has disconnected are dropped before they cost anything.
+    /// Texts whose caller has disconnected are dropped before any work is spent on them.
     pub(super) fn take(&self, limits: BatchLimits) -> Option<(u64, Vec<Pending>)> {
         let mut state = self.lock();
         state.idle += 1;

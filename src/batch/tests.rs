@@ -177,7 +177,7 @@ async fn space_in_the_queue_is_freed_when_callers_disconnect() {
     assert_eq!(next.await.expect("no panic").expect("there is space"), [4.0, 5.0]);
 }
 
-/// The session runs on a thread of its own, so the paused clock advances as soon as all tasks wait.
+/// The session runs on its own thread, so the paused clock advances as soon as all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn a_text_whose_deadline_has_passed_is_not_computed() {
     let setup = setup(4, 10, 10);

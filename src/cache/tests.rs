@@ -60,7 +60,7 @@ async fn a_hundred_concurrent_calls_share_one_computation() {
     let answers: Vec<_> = join_all(calls).await.into_iter().map(|answer| answer.expect("an embedding")).collect();
     assert_eq!(computations.load(Relaxed), 1);
     assert!(answers.iter().all(|(found, _)| **found == embedding(2.0)));
-    assert_eq!(answers.iter().filter(|(_, shared)| !shared).count(), 1, "one computed it");
+    assert_eq!(answers.iter().filter(|(_, shared)| !shared).count(), 1, "only one computed it");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::values::cosine;
 // Also accepted after the action.
 #[command(mut_args(|arg| arg.global(true)))]
 pub struct Admin {
-    /// What the server is asked to do.
+    /// The operation to run.
     #[command(subcommand)]
     pub action: AdminAction,
     /// Print JSON
@@ -26,7 +26,7 @@ pub struct Admin {
     pub credentials: Credentials,
 }
 
-/// What a server is asked to do.
+/// An operation on a running server.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum AdminAction {
     /// Compare the embeddings of the serving engine with PyTorch's
@@ -43,7 +43,7 @@ pub enum AdminAction {
 
 /// Arguments of `embedd admin validate`.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
-#[command(after_help = "Exit codes: 0 every text passes, 2 a text fails, 1 failed, 64 wrong use or configuration.")]
+#[command(after_help = "Exit codes: 0 every text passes, 2 a text fails, 1 failed, 64 invalid usage or configuration.")]
 pub struct AdminValidate {
     /// A reference set on this machine [default: that of the served bundle]
     #[arg(long, value_name = "FILE")]
@@ -56,7 +56,7 @@ pub struct AdminValidate {
     pub all: bool,
 }
 
-/// Arguments of `embedd admin benchmark`. The server has defaults for what is empty.
+/// Arguments of `embedd admin benchmark`. The server uses its defaults for those that are missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct AdminBenchmark {
     /// Tokens per text [default: 11,32,64,128,384, up to the model's maximum]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// The server's address with the default settings, on this machine.
+/// The address of a server on this machine that runs with the default settings.
 pub(super) const DEFAULT_SERVER: &str = "127.0.0.1:50051";
 
 /// How client and server authenticate each other.

@@ -36,7 +36,7 @@ pub struct Convert {
     /// Latencies of PyTorch and others for the report, as for `embedd bench`; -: read standard input
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
-    /// Skip the benchmark and the report, which take longest
+    /// Skip the benchmark and the report, which take the longest
     #[arg(long)]
     pub no_report: bool,
     /// Replace an existing bundle
@@ -47,10 +47,10 @@ pub struct Convert {
 /// How the weights of the portable engine are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// By the default recipe.
+    /// Quantized with the default recipe.
     Int8,
     /// In half precision.
     Fp16,
-    /// Not at all: there is no portable engine.
+    /// Not at all: the bundle gets no portable engine.
     Fp32,
 }

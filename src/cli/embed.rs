@@ -13,7 +13,7 @@ use embedd_client::Truncation;
 #[command(after_help = "Each embedding is a JSON object: `index` (from 0), `embedding`, `token_count`, `truncated`, \
                   `cached`. Lines of standard input are embedded as they arrive and printed in input order. Texts that \
                   cannot be embedded are reported on standard error by number (from 1) and left out. Exit codes: 0 all \
-                  texts are embedded, 1 some are not or no server answers, 64 wrong use.")]
+                  texts are embedded, 1 some are not or no server answers, 64 invalid usage.")]
 pub struct Embed {
     /// The texts [default: the lines of standard input]
     #[arg(value_name = "TEXT")]
@@ -29,7 +29,7 @@ pub struct Embed {
     /// Print each text with its embedding
     #[arg(long)]
     pub with_text: bool,
-    /// What is asked of the server.
+    /// The options of each request.
     #[command(flatten)]
     pub request: RequestOptions,
     /// `host:port`, `https://host:port` for TLS, several separated by commas, or `dns:///host:port` for every address

@@ -11,7 +11,7 @@ use super::values::{count, one_of, positive_time, rate, time};
 use embedd_load::plan::{Arrivals, Lengths};
 use embedd_proto::Encoding;
 
-/// More callers or texts are a mistake.
+/// More callers or texts than this are surely a typo.
 const MAX_COUNT: usize = 100_000;
 const MAX_CONNECTIONS: usize = 1000;
 
@@ -19,17 +19,17 @@ const MAX_CONNECTIONS: usize = 1000;
 #[derive(Debug, Clone, PartialEq, Args)]
 #[command(
     after_help = "Exit codes: 0 done, or interrupted after something was measured; 1 failed: no server, no successful \
-                  request, or, with --verify, an embedding that differs; 64 wrong use. docs/LOAD.md explains the \
-                  figures."
+                  request, or, with --verify, an embedding that differs; 64 invalid usage. docs/LOAD.md explains \
+                  the figures."
 )]
 pub struct Load {
     /// How requests arrive.
     #[command(flatten)]
     pub steps: StepArgs,
-    /// What is embedded.
+    /// The texts to embed.
     #[command(flatten)]
     pub texts: TextArgs,
-    /// What is asked of the server.
+    /// The options of each request.
     #[command(flatten)]
     pub request: RequestArgs,
     /// Where results are written, in addition to standard output.
@@ -70,13 +70,13 @@ pub struct StepArgs {
         requires = "rate"
     )]
     pub arrivals: Arrivals,
-    /// Maximum unanswered requests of --rate; further ones are not sent
+    /// Maximum unanswered requests with --rate; further ones are not sent
     #[arg(long, value_name = "N", value_parser = count(MAX_COUNT), default_value = "1000", requires = "rate")]
     pub max_in_flight: NonZeroUsize,
     /// Measured time per step
     #[arg(long, value_name = "TIME", value_parser = positive_time, default_value = "10s")]
     pub duration: Duration,
-    /// Time before the measured time of each step
+    /// Unmeasured time at the start of each step
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "2s")]
     pub warm_up: Duration,
     /// HTTP/2 connections [default: one per caller, at most 8]
@@ -88,7 +88,7 @@ pub struct StepArgs {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Texts", group(ArgGroup::new("finite").args(["texts", "distinct"])))]
 pub struct TextArgs {
-    // 11 tokens are the short texts that prompt-injection detectors embed.
+    // Prompt-injection detectors embed short texts of about 11 tokens.
     /// Generated texts: tokens per text, special tokens included
     #[arg(long, value_name = "N|N-N", default_value = "11")]
     pub tokens: Lengths,
@@ -127,7 +127,7 @@ pub struct RequestArgs {
         default_value = "float"
     )]
     pub encoding: Encoding,
-    /// Compare every embedding bit by bit with that of its text alone; needs --texts or --distinct
+    /// Compare every embedding bit by bit with that of the same text embedded alone; needs --texts or --distinct
     #[arg(long, requires = "finite")]
     pub verify: bool,
 }
@@ -142,7 +142,7 @@ pub struct ResultFiles {
     /// Write results as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write results as a page with plots
+    /// Write results as an HTML page with plots
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }

@@ -8,11 +8,12 @@ use clap::Args;
 use super::values::{cosine, count, one_of};
 use embedd_model::bundle::Variant;
 
-/// More runs than anyone waits for.
+/// More runs than anyone would wait for.
 const MAX_RUNS: usize = 1_000_000;
-/// Texts per batch, and tokens per text: beyond any model.
+/// The maximum for texts per batch and for tokens per text, beyond the limits of any model.
 const MAX_SIZE: usize = 65_536;
-const EXIT_CODES: &str = "Exit codes: 0 every text passes, 2 a text fails, 1 failed, 64 wrong use or configuration.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 every text passes, 2 a text fails, 1 failed, 64 invalid usage or configuration.";
 
 /// Arguments of `embedd validate`.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
@@ -41,7 +42,7 @@ pub struct Validate {
     pub all: bool,
 }
 
-/// What `bench` and `report` time.
+/// The measurements of `bench` and `report`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Timed {
     /// Tokens per text [default: 11,32,64,128,384, up to the model's maximum]
@@ -61,7 +62,7 @@ pub struct Timed {
 /// Arguments of `embedd bench`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Bench {
-    /// What is timed.
+    /// The measurements.
     #[command(flatten)]
     pub timed: Timed,
     /// Print JSON
@@ -73,7 +74,7 @@ pub struct Bench {
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Report {
-    /// What is timed.
+    /// The measurements.
     #[command(flatten)]
     pub timed: Timed,
     /// The reference set [default: the bundle's, else the built-in one]

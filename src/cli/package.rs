@@ -7,8 +7,8 @@ use clap::Args;
 /// Arguments of `embedd package`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 the accuracy is unknown or too low (no tarball is written), 64 wrong \
-                  use or configuration."
+    after_help = "Exit codes: 0 done, 1 failed, 2 the accuracy is unknown or too low (no tarball is written), 64 \
+                  invalid usage or configuration."
 )]
 pub struct Package {
     /// The tarball to write [default: NAME.tar.gz in the current folder]

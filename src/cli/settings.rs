@@ -1,4 +1,4 @@
-//! Flags of settings, made from the table of settings.
+//! The flags for settings, generated from the table of settings.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ const SHARED: [&str; 5] = ["model", "home", "offline", "log_format", "log_level"
 /// The settings of commands that measure engines, in addition to the shared ones.
 const MEASURE: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];
 
-/// Adds the flags of settings that the command uses, and `--config`.
+/// Adds the flags for the settings that the command uses, and `--config`.
 pub(super) fn add_to(command: Command) -> Command {
     let flags: Vec<Arg> = match command.get_name() {
         "serve" => TABLE.iter().map(flag).collect(),
@@ -37,7 +37,7 @@ pub(super) fn add_to(command: Command) -> Command {
 
 /// The settings that were given as flags.
 pub(super) fn flags(matches: &ArgMatches) -> Flags {
-    // A command has flags for some settings only: a missing one is not an error.
+    // A command has flags for only some of the settings: a missing one is not an error.
     let given = |key: &'static str| Some((key, matches.try_get_one::<String>(key).ok()??.clone()));
     let values = TABLE.iter().filter_map(|setting| given(setting.key)).collect();
     let file = matches.try_get_one::<PathBuf>("config").ok().flatten().cloned();

@@ -55,7 +55,7 @@ fn every_setting_is_a_flag_that_is_kept_as_text() {
 }
 
 #[test]
-fn a_switch_needs_no_value() {
+fn the_value_of_a_switch_is_optional() {
     assert_eq!(flags(&["embedd", "--reflection"]).values["reflection"], "true");
     assert_eq!(flags(&["embedd", "--reflection=false"]).values["reflection"], "false");
     assert_eq!(exit(&["embedd", "--reflection", "false"]).code(), WRONG_USE);
@@ -204,7 +204,7 @@ fn embed_takes_texts_or_lines_and_request_options() {
 }
 
 #[test]
-fn health_takes_a_server_or_leaves_it_to_the_settings() {
+fn health_takes_a_server_or_uses_the_one_in_the_settings() {
     assert_eq!(arguments!(Health, "health", []), Health::default());
     let named = arguments!(Health, "health", ["--server", "https://host:1", "--ca", "c"]);
     assert_eq!((named.server.as_deref(), named.credentials.ca), (Some("https://host:1"), Some("c".into())));
@@ -218,7 +218,7 @@ fn admin_calls_the_admin_listener() {
         (&stats.action, stats.json, stats.server.as_str()),
         (&AdminAction::Stats, true, "http://127.0.0.1:50052")
     );
-    assert_eq!(admin(&["--json", "stats"]), stats, "flags of all actions may come first");
+    assert_eq!(admin(&["--json", "stats"]), stats, "flags that all actions share may come first");
     let reload = admin(&["reload", "--bundle", "b", "--server", "host:1", "--token-file", "t"]);
     assert_eq!(reload.action, AdminAction::Reload(AdminReload { bundle: Some("b".into()) }));
     assert_eq!((reload.server.as_str(), reload.credentials.token_file), ("host:1", Some("t".into())));
@@ -237,7 +237,7 @@ fn admin_calls_the_admin_listener() {
 }
 
 #[test]
-fn wrong_use_exits_with_64() {
+fn invalid_usage_exits_with_64() {
     for args in [
         &["embedd", "--no-such-flag"][..],
         &["embedd", "serve", "--no-such-flag"],

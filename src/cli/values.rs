@@ -9,7 +9,7 @@ use crate::config::{parse_count, parse_duration};
 
 const MAX_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// One of a few words, each of which stands for a value.
+/// Accepts one of a few words, each of which stands for a value.
 pub(super) fn one_of<T, const N: usize>(words: [(&'static str, T); N]) -> impl TypedValueParser<Value = T>
 where
     T: Copy + Send + Sync + 'static,

@@ -31,7 +31,7 @@ pub(super) async fn connect(server: &str, credentials: &Credentials) -> anyhow::
     builder(server, credentials)?.connection().await.map_err(|error| explain(error, credentials))
 }
 
-/// Names the flag that an error is about.
+/// Adds the flag that an error is about.
 pub(super) fn explain(error: ConnectError, credentials: &Credentials) -> anyhow::Error {
     match (&error, &credentials.token_file) {
         (ConnectError::Token, Some(path)) => anyhow::Error::new(error).context(named("--token-file", path)),
@@ -48,7 +48,7 @@ pub(super) fn name_flags(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// What a PEM file holds.
+/// The kind of block that a PEM file must contain.
 #[derive(Clone, Copy)]
 enum Pem {
     Certificate,
@@ -61,7 +61,7 @@ fn pem(flag: &str, path: &Path, kind: Pem) -> anyhow::Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| named(flag, path))?;
     let (label, expected) = match kind {
         Pem::Certificate => ("CERTIFICATE-----", "PEM certificates (`-----BEGIN CERTIFICATE-----`)"),
-        // Keys of older tools say `RSA PRIVATE KEY` or `EC PRIVATE KEY`.
+        // Older tools write `RSA PRIVATE KEY` or `EC PRIVATE KEY`.
         Pem::PrivateKey => ("PRIVATE KEY-----", "a PEM private key (`-----BEGIN PRIVATE KEY-----`)"),
     };
     let found = String::from_utf8_lossy(&bytes)

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_flags_conversion_has_its_defaults() {
+    fn without_flags_conversion_uses_its_defaults() {
         assert_eq!(making(&Convert::default()), Making::default());
     }
 

@@ -20,7 +20,7 @@ mod writer;
 use lines::read_line;
 use writer::Writer;
 
-/// Lines that are read ahead of the server.
+/// The maximum number of lines to read ahead of the server.
 const READ_AHEAD: usize = 64;
 
 /// A text with its number, counted from 1.
@@ -63,7 +63,7 @@ impl Failures {
 }
 
 pub(super) fn run(command: &Embed) -> anyhow::Result<Outcome> {
-    // The connection has a thread of its own, which keeps it alive while a slow reader holds up the output.
+    // The connection has its own thread, which keeps it alive while a slow reader holds up the output.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(embed(command)).map_err(name_flags)
 }
@@ -123,7 +123,7 @@ async fn print(
 ) -> anyhow::Result<Outcome> {
     let mut writer = Writer::new(io::stdout().lock(), command.output);
     match print_all(command, client, texts, failures, &mut writer).await {
-        // The reader has closed the pipe: it needs no more.
+        // The reader has closed the pipe, so it needs no more output.
         Err(error) if is_broken_pipe(&error) => Ok(Outcome::Done),
         ended => ended.and_then(|()| failures.outcome()),
     }
@@ -164,7 +164,7 @@ fn write(
     writer.write(text.number - 1, command.with_text.then_some(text.as_ref()), embedding)
 }
 
-/// What is wrong with the text. Returns the error if the text is not the reason.
+/// Why the text was rejected, or the error itself if the text is not to blame.
 fn reason(error: CallError) -> anyhow::Result<String> {
     match error.kind() {
         CallErrorKind::Invalid(violations) if violations.iter().any(|violation| violation.text.is_some()) => {

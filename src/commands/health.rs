@@ -31,7 +31,7 @@ async fn check(server: &str, credentials: &Credentials) -> anyhow::Result<bool> 
     is_serving(connection).await.map_err(|error| name_flags(error.into()))
 }
 
-/// The server with these settings on this machine: its health listener, if it has one.
+/// The URL of the server that runs on this machine with these settings: its health listener, if it has one.
 fn local_server(settings: &Settings) -> String {
     let (scheme, address) = match settings.health_listen {
         Some(address) => ("http", address),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn the_health_listener_is_preferred_to_that_of_the_service() {
+    fn the_health_listener_is_preferred_to_the_service_listener() {
         assert_eq!(address(&[]), "http://127.0.0.1:50051");
         assert_eq!(address(&[("EMBEDD_LISTEN", "[::]:1")]), "http://[::1]:1");
         assert_eq!(address(&[("EMBEDD_LISTEN", "10.0.0.7:1")]), "http://10.0.0.7:1");

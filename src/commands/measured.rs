@@ -1,4 +1,4 @@
-//! What `validate`, `bench` and `report` share: the bundle and its engines, the reference set, the baseline.
+//! Shared by `validate`, `bench` and `report`: the bundle and its engines, the reference set, the baseline.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(super) struct MeasuredBundle {
 }
 
 impl MeasuredBundle {
-    /// Opens the bundle that the settings name, and loads ONNX Runtime. A missing bundle is made.
+    /// Opens the bundle that the settings name, and loads ONNX Runtime. A missing bundle is created.
     pub(super) fn open(configuration: &Configuration) -> anyhow::Result<Self> {
         let settings = &configuration.settings;
         let preparation = preparation(configuration)?;
@@ -48,7 +48,7 @@ impl MeasuredBundle {
         self.bundle.manifest().models.keys().copied().collect()
     }
 
-    /// The minimum cosine that a text must reach: the requested one, else the one that the bundle was accepted with.
+    /// The minimum cosine that a text must reach: the requested one, else the bundle's own threshold.
     pub(super) fn threshold(&self, requested: Option<f64>, engine: Variant) -> f64 {
         let recorded = || Some(self.bundle.manifest().models.get(&engine)?.accuracy?.threshold);
         requested.or_else(recorded).unwrap_or(DEFAULT_THRESHOLD)
@@ -67,8 +67,8 @@ impl MeasuredBundle {
             (ReferenceSet::parse(bytes, Path::new(origin))?, origin.to_owned())
         } else {
             anyhow::bail!(
-                "no reference set for {} (weights {}); make one from PyTorch with reference/make_reference.py and name \
-                 it with --reference",
+                "no reference set for {} (weights {}); create one from PyTorch with reference/make_reference.py and \
+                 pass it with --reference",
                 manifest.name,
                 manifest.source.weights_sha256
             )
@@ -118,7 +118,7 @@ impl MeasuredBundle {
         Report::of(self.bundle.manifest(), Machine::now(self.runtime.version()))
     }
 
-    /// Reads the latencies of other programs. Call it before timing anything, so that mistakes show immediately.
+    /// Reads the latencies of other programs. Call it before timing anything, so that errors surface immediately.
     pub(super) fn baseline(&self, timed: &Timed) -> anyhow::Result<Option<Baseline>> {
         let Some(path) = &timed.baseline else { return Ok(None) };
         let baseline = Baseline::read(path)?;

@@ -1,11 +1,11 @@
 //! How commands end.
 
-/// How a command ended that did not fail.
+/// How a command that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything is fine.
+    /// The command succeeded.
     Done,
-    /// The command did its work, and a model or a text missed its accuracy threshold.
+    /// The command ran, but a model or a text did not reach its accuracy threshold.
     GateFailed,
 }
 
@@ -15,8 +15,8 @@ impl Outcome {
     }
 }
 
-/// An error and its causes on one line. Most of our errors include their cause, so causes that were printed are
-/// skipped.
+/// An error and its causes on one line. Most of our errors include their cause, so causes that the line already
+/// contains are skipped.
 pub fn describe(error: &anyhow::Error) -> String {
     error.chain().skip(1).fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();

@@ -13,7 +13,7 @@ pub(super) fn run(command: &cli::Report, configuration: &Configuration) -> anyho
     let baseline = measured.baseline(&command.timed)?;
     let mut report = measured.report();
     if measured.bundle.manifest().files.contains_key(JSON_FILE) {
-        // Only the report of the conversion has the recipes that it tried.
+        // Only the report of the conversion lists the recipes that were tried.
         report.recipes = Report::read(&measured.bundle.verify(JSON_FILE)?)?.recipes;
     }
     compare(&measured, command, &mut report)?;

@@ -11,7 +11,7 @@ use crate::cli::Serve;
 use crate::config::Configuration;
 use crate::logging;
 
-/// How long a model that is being loaded at shutdown may take.
+/// How long shutdown waits for a model that is being loaded.
 const LOADING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The exit code after a second signal.
 const FORCED_EXIT: i32 = 1;
@@ -32,8 +32,8 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
         let stop = stop_signal()?;
         anyhow::Ok(app::serve(configuration.settings, stop).await?)
     });
-    // Wait for a model that is being loaded: ONNX Runtime crashes if the process exits meanwhile. A download or a
-    // conversion ends with the process.
+    // Wait for a model that is being loaded: ONNX Runtime crashes if the process exits in the meantime. A download or
+    // a conversion simply ends with the process.
     runtime.shutdown_timeout(LOADING_TIMEOUT);
     if let Err(error) = &served {
         tracing::error!("{}", describe(error));

@@ -1,4 +1,4 @@
-//! What commands do with the settings before their own work.
+//! Setup from the settings that commands share.
 
 use crate::config::{Configuration, Settings};
 use crate::logging;

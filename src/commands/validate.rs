@@ -26,7 +26,7 @@ struct Found {
 pub(super) fn run(command: &Validate, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
     let measured = MeasuredBundle::open(configuration)?;
-    // The last engine is quantized if any is: the one that needs proof.
+    // If any engine is quantized, the last one is, and quantized engines are the ones that need proof.
     let last = || measured.engines().last().copied();
     let engine = command.variant.or_else(last).context("the bundle has no engine")?;
     let found = match &command.texts {

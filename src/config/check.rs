@@ -1,4 +1,4 @@
-//! Rules between settings.
+//! Rules that involve several settings.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -13,9 +13,9 @@ use super::reader::Reader;
 use super::table::Settings;
 use embedd_fetch::model_ref::DEFAULT_MODEL;
 
-/// `bundle` and `model` both name what is served. The stronger source wins, so that a flag can override what an image
-/// has built in; if both come from the same source, that is a mistake unless the model is the default one. Returns
-/// notes about what was overridden.
+/// `bundle` and `model` both name what is served. The stronger source wins, so that a flag can override what is
+/// built into an image. If both come from the same source, that is a mistake unless the model is the default one.
+/// Returns notes about what was overridden.
 pub(super) fn choose_between_bundle_and_model(reader: &mut Reader) -> Vec<String> {
     let (Some(bundle), Some(model)) = (reader.strongest("bundle").cloned(), reader.strongest("model").cloned()) else {
         return Vec::new();
@@ -41,7 +41,7 @@ fn override_weaker(reader: &mut Reader, key: &str, weaker: &Given, stronger: &Gi
     format!("{weaker} is overridden by {stronger}")
 }
 
-/// A rule between settings.
+/// A rule that involves several settings.
 struct Rule {
     /// The settings involved; the message names the first two.
     keys: &'static [&'static str],
@@ -130,7 +130,7 @@ fn conflict(effective: &[Given], first: &str, second: &str, problem: &str) -> Op
     Some(Mistake::Conflict { first: find(first)?, second: find(second)?, problem: problem.to_owned() })
 }
 
-/// Whether two sockets cannot both be bound. Port 0 is a new free port each time.
+/// Whether two sockets cannot both be bound. Port 0 stands for a new free port each time.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip().to_canonical() == b.ip().to_canonical() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && overlap
@@ -173,7 +173,7 @@ fn unencrypted_openai(settings: &Settings) -> Option<String> {
 }
 
 impl Configuration {
-    /// What is valid but may surprise, on a machine with a quota of `cpus`.
+    /// Warnings about settings that are valid but may have surprising effects, given a CPU quota of `cpus`.
     pub fn warnings(&self, cpus: NonZeroUsize) -> Vec<String> {
         let mut warnings = self.notes.clone();
         warnings.extend(unencrypted_tokens(&self.settings));

@@ -1,11 +1,11 @@
-//! Settings that are one word out of a few.
+//! Settings whose value is one of a few words.
 
 use std::fmt;
 
 use embedd_kernels::InstructionSet;
 use embedd_model::tokenize::Truncation;
 
-/// A type with a fixed list of values, each with a word of its own.
+/// A type with a fixed list of values, each written as one word.
 pub(super) trait Choice: Copy + 'static {
     /// All words with their values, in the order in which help lists them.
     fn words() -> Vec<(&'static str, Self)>;
@@ -40,7 +40,7 @@ pub enum OpenAiChoice {
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
-    /// Lines for people.
+    /// Human-readable lines.
     Text,
     /// One JSON object per line.
     Json,

@@ -1,4 +1,4 @@
-//! The outcome of reading all sources.
+//! The result of reading all sources.
 
 use super::error::Given;
 use super::table::Settings;
@@ -10,6 +10,6 @@ pub struct Configuration {
     pub settings: Settings,
     /// The text and origin of every setting, in the order of [`TABLE`](super::TABLE).
     pub(super) effective: Vec<Given>,
-    /// What is valid but may surprise.
+    /// Notes about overridden settings.
     pub(super) notes: Vec<String>,
 }

@@ -10,7 +10,7 @@ const INTRODUCTION: &str = "\
 <!-- Generated from src/config/table.rs: edit that file, then run `UPDATE_DOCS=1 cargo test configuration_page`. -->
 
 Every setting has a flag, an environment variable and a key in a TOML file (`--config FILE` or `EMBEDD_CONFIG`). Flags
-override variables, variables override the file, and the file overrides defaults. All mistakes are reported at once,
+override variables, variables override the file, and the file overrides defaults. All errors are reported at once,
 with exit code 64. `embedd serve --print-config` prints the effective settings and their sources as a TOML file.
 
 * Sizes are bytes (`65536`) or have a unit: `KiB`, `MiB`, `GiB`, `kB`, `MB`, `GB`. Times have a unit: `500ms`, `2s`,
@@ -19,7 +19,7 @@ with exit code 64. `embedd serve --print-config` prints the effective settings a
 * In the file, quotes are optional around numbers and switches and required around everything else. Keys are top-level:
   the file has no tables.
 * Paths are used as written: `~` is not expanded, and relative paths are relative to the working directory.
-* An empty variable counts as unset. Unknown `EMBEDD_*` variables are mistakes, except those that Kubernetes sets for a
+* An empty variable counts as unset. Unknown `EMBEDD_*` variables are errors, except those that Kubernetes sets for a
   Service (`EMBEDD_SERVICE_HOST`, `EMBEDD_PORT` and the like).
 * If `bundle` and `model` are both set, the one from the stronger source is served.
 * At the levels `info`, `debug` and `trace`, libraries that log a lot stay at `warn` unless they are named

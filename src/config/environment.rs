@@ -1,4 +1,4 @@
-//! Environment variables: which ones are embedd's and which ones only look like it.
+//! Environment variables: which ones belong to embedd, and which ones only look as if they did.
 
 use super::error::{Mistake, Origin};
 use super::reader::Reader;
@@ -23,7 +23,7 @@ pub(super) fn concerns(name: &str) -> bool {
 }
 
 /// Offers the values of variables, each setting's own before that of another program. An empty variable counts as
-/// unset: that is how a variable of an image or a template is undone.
+/// unset, which makes it possible to undo a variable that an image or a template sets.
 pub(super) fn offer(reader: &mut Reader, env: &[(String, String)]) {
     let find = |wanted: &str| env.iter().find(|(name, text)| name == wanted && !text.is_empty());
     for setting in TABLE {
@@ -42,7 +42,7 @@ pub(super) fn offer(reader: &mut Reader, env: &[(String, String)]) {
     }
 }
 
-/// The variable that may have been meant by `name`.
+/// The variable that `name` may be a typo of.
 fn nearest_variable(name: &str) -> Option<String> {
     let settings = TABLE.iter().map(Setting::variable);
     let others = OTHER_VARIABLES.iter().map(|(name, _)| (*name).to_owned());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_variable_overrides_that_of_another_program() {
+    fn our_own_variable_overrides_the_one_of_another_program() {
         let both = [("ORT_DYLIB_PATH", "/theirs.so"), ("EMBEDD_ONNXRUNTIME", "/ours.so")];
         assert_eq!(resolve(&both).expect("valid").onnxruntime, Some("/ours.so".into()));
         assert_eq!(resolve(&both[..1]).expect("valid").onnxruntime, Some("/theirs.so".into()));

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Quoted values are cut here: a message is no place for a whole file.
+/// Longer quoted values are cut off, so that a message never contains a whole file.
 const MAX_QUOTE: usize = 120;
 
 /// Where the text of a setting comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// No source has it.
+    /// No source sets it.
     Default,
     /// The TOML file.
     File {
@@ -159,7 +159,7 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map_or_else(|| "; remove it".to_owned(), |name| format!("; did you mean `{name}`?"))
 }
 
-/// Quoted on one line, whatever it contains, and cut if it is long.
+/// Quotes the text on one line, whatever it contains, and cuts it off if it is long.
 fn quote(text: &str) -> String {
     let mut letters = text.chars();
     let start = one_line(letters.by_ref().take(MAX_QUOTE));

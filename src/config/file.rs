@@ -12,8 +12,8 @@ use super::setting::{Kind, Setting};
 use super::suggest::nearest_key;
 use super::table::by_key;
 
-/// Offers the values in the file. A file that is not valid TOML offers nothing: half of a file would lead to bogus
-/// mistakes.
+/// Offers the values in the file. A file that is not valid TOML offers nothing: half a file would lead to bogus
+/// errors.
 pub(super) fn offer(reader: &mut Reader, path: &Path, text: &str) {
     let document = Document { path, text };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -66,7 +66,7 @@ fn offer_value(reader: &mut Reader, setting: &'static Setting, value: &Spanned<D
     }
 }
 
-/// The text that a flag would have for this value, if the setting accepts its type.
+/// The text of a flag with the same value, if the setting accepts the value's type.
 fn plain_text(value: &DeValue<'_>, kind: Kind) -> Option<String> {
     match (value, kind) {
         (DeValue::String(text), _) => Some(text.clone().into_owned()),
@@ -89,7 +89,7 @@ fn accepted_types(setting: &Setting) -> String {
     }
 }
 
-/// Both counted from 1; the column in characters, as in editors.
+/// Both are counted from 1, the column in characters, as in editors.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

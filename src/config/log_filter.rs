@@ -1,4 +1,4 @@
-//! The filter of log lines.
+//! The log filter.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,10 +13,10 @@ const VERBOSE: [&str; 8] =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogFilter(Vec<Directive>);
 
-/// The text is not a log filter.
+/// The text is not a valid log filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), optionally followed by levels of modules, such as \
+    "a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), optionally followed by module levels, such as \
      `info,embedd::batch=debug`"
 )]
 pub struct InvalidLogFilter;

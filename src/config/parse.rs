@@ -1,4 +1,4 @@
-//! Parsers from text to typed values, for all sources. The error of a parser is what it expected.
+//! Parsers from text to typed values, for all sources. The error of a parser describes what it expected.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -46,9 +46,9 @@ pub(super) fn unless<T>(word: &str, text: &str, parse: impl FnOnce(&str) -> Pars
 
 /// A path as it is written: nothing is expanded, and it need not exist.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
-    // Only a shell expands `~`; a folder of that name is surely not meant.
+    // Only a shell expands `~`; surely nobody means a folder of that name.
     if text.is_empty() || text.starts_with('~') {
-        return Err("a full or relative path (`~` is not expanded here)".to_owned());
+        return Err("an absolute or relative path (`~` is not expanded here)".to_owned());
     }
     Ok(PathBuf::from(text))
 }
@@ -70,7 +70,7 @@ pub(super) fn url(text: &str) -> Parsed<Uri> {
     parsed.ok_or_else(|| "a URL that begins with `http://` or `https://` and contains no user name".to_owned())
 }
 
-/// A number of things, from 1 to `max`.
+/// A count, from 1 to `max`.
 ///
 /// # Errors
 /// What was expected.
@@ -103,7 +103,7 @@ fn show_size(bytes: usize) -> String {
     unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
 }
 
-/// A time with its unit: `500ms`, `2s`, `1m`, `1h`. Only zero is clear without a unit.
+/// A time with its unit: `500ms`, `2s`, `1m`, `1h`. Only zero is unambiguous without a unit.
 ///
 /// # Errors
 /// What was expected.
@@ -118,7 +118,7 @@ pub fn duration(text: &str, max: Duration) -> Result<Duration, String> {
     parsed.ok_or_else(|| format!("a time with its unit, such as `500ms`, `2s` or `1m`, at most {max:?}"))
 }
 
-/// As [`duration`], but at least a second.
+/// Like [`duration`], but at least a second.
 pub(super) fn seconds(text: &str, max: Duration) -> Parsed<Duration> {
     match duration(text, max) {
         Ok(time) if time < Duration::from_secs(1) => Err(format!("a time from 1s to {max:?}")),

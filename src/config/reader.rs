@@ -36,7 +36,7 @@ impl Reader {
     }
 
     /// The value of the setting from its strongest source, else its default. Texts of weaker sources are checked, too:
-    /// otherwise their mistakes would surface on the day when the stronger source goes away.
+    /// otherwise their mistakes would surface only when the stronger source is removed.
     pub(super) fn read<T>(&mut self, setting: &'static Setting, parse: impl Fn(&str) -> Parsed<T>) -> Option<T> {
         let mut given = self.given.get(setting.key).cloned().unwrap_or_default();
         given.push(Given { setting: setting.name(), text: setting.default.to_owned(), origin: Origin::Default });
@@ -59,12 +59,12 @@ impl Reader {
         self.given.get(key).and_then(|given| given.first())
     }
 
-    /// Drops all texts for the setting, so that it has its default.
+    /// Drops all texts for the setting, so that its default applies.
     pub(super) fn forget(&mut self, key: &str) {
         self.given.remove(key);
     }
 
-    /// Whether a source could not be read that may hold values.
+    /// Whether a source that may hold values could not be read.
     pub(super) fn lacks_a_source(&self) -> bool {
         let hides_values = |mistake: &Mistake| {
             matches!(mistake, Mistake::Syntax { .. } | Mistake::Unreadable { .. } | Mistake::NotText { .. })

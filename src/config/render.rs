@@ -6,7 +6,7 @@ use super::setting::{Kind, Setting};
 use super::table::TABLE;
 
 impl Configuration {
-    /// A TOML file that leads to the same settings; a comment on each line names the source of the value.
+    /// A TOML file that results in the same settings; a comment on each line names the source of the value.
     pub fn to_toml(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let mut text = format!("# The effective settings of embedd {version}, each with its source.\n");

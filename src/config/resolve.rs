@@ -30,7 +30,7 @@ impl Configuration {
         Self::resolve_with(sources, Vec::new())
     }
 
-    /// As [`resolve`](Self::resolve), with mistakes found while the sources were collected.
+    /// Like [`resolve`](Self::resolve), with mistakes found while the sources were collected.
     fn resolve_with(sources: &Sources, mistakes: Vec<Mistake>) -> Result<Self, ConfigErrors> {
         let mut reader = Reader::default();
         mistakes.into_iter().for_each(|mistake| reader.reject(mistake));
@@ -39,7 +39,7 @@ impl Configuration {
         if let Some((path, text)) = &sources.file {
             file::offer(&mut reader, path, text);
         }
-        // A source that could not be read may hold the value that satisfies a rule: then only values are checked.
+        // A source that could not be read may hold the value that satisfies a rule; in that case, rules are skipped.
         let check_rules = !reader.lacks_a_source();
         let notes = check::choose_between_bundle_and_model(&mut reader);
         let settings = Settings::read(&mut reader);
@@ -60,7 +60,7 @@ impl Settings {
     /// The settings from these sources, without their origins.
     ///
     /// # Errors
-    /// As [`Configuration::resolve`].
+    /// Those of [`Configuration::resolve`].
     pub fn resolve(sources: &Sources) -> Result<Self, ConfigErrors> {
         Configuration::resolve(sources).map(|configuration| configuration.settings)
     }

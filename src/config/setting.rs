@@ -1,4 +1,4 @@
-//! What is known about a setting without its value: its names, default and meaning.
+//! The definition of a setting: its names, default and meaning.
 
 /// One row of the table of settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Setting {
     pub placeholder: &'static str,
     /// Its natural TOML type.
     pub kind: Kind,
-    /// The text that is parsed if no source has one.
+    /// The text that is parsed if no source sets one.
     pub default: &'static str,
     /// Variables of other programs that are also read, with lower priority than the setting's own.
     pub also: &'static [&'static str],
@@ -29,7 +29,7 @@ pub enum Kind {
     Switch,
 }
 
-/// Settings that belong together.
+/// A group of related settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// The served model, and files.
@@ -38,11 +38,11 @@ pub enum Group {
     Network,
     /// TLS and bearer tokens.
     Access,
-    /// Limits of connections.
+    /// Connection limits.
     Connections,
     /// The inference engine and its sessions.
     Engine,
-    /// Limits of a request.
+    /// Request limits.
     Limits,
     /// Batching and queueing.
     Batching,
@@ -91,7 +91,7 @@ impl Setting {
         format!("EMBEDD_{}", self.key.to_ascii_uppercase())
     }
 
-    /// What the setting means.
+    /// The help text: what the setting does.
     pub fn help(&self) -> &'static str {
         self.doc.trim()
     }

@@ -1,4 +1,4 @@
-//! The texts that a configuration is made of.
+//! The sources of a configuration, as text.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::environment::{self, CONFIG_VARIABLE};
 use super::error::{Mistake, Origin};
 
-/// A larger file is not a configuration but a slip, such as the path of a model.
+/// A larger file is not a configuration but was named by mistake, such as a model.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The settings on the command line.
@@ -58,7 +58,7 @@ fn text_of(env: impl Iterator<Item = (OsString, OsString)>) -> (Vec<(String, Str
             Err(_) => mistakes.push(Mistake::NotText { name }),
         }
     }
-    // The environment has no order; messages should have one.
+    // The order of the environment is arbitrary; that of messages should not be.
     texts.sort();
     (texts, mistakes)
 }

@@ -2,14 +2,14 @@
 
 use super::table::TABLE;
 
-/// The key that may have been meant by `key`.
+/// The key that `key` may be a typo of.
 pub(super) fn nearest_key(key: &str) -> Option<&'static str> {
     nearest(key, TABLE.iter().map(|setting| setting.key))
 }
 
 /// The candidate closest to `word`, unless all are too different to have been meant.
 pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // A third of the letters wrong is still a slip; more is another word.
+    // With up to a third of its letters wrong, a word is a typo; with more, it is a different word.
     let max_distance = word.chars().count().div_ceil(3);
     let word = normalize(word);
     candidates
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_recognized_and_another_word_is_not() {
+    fn a_typo_is_recognized_and_a_different_word_is_not() {
         let known = ["max_tokens", "max_texts", "listen"];
         assert_eq!(nearest("max-token", known.into_iter()), Some("max_tokens"));
         assert_eq!(nearest("MAX_TEXT", known.into_iter()), Some("max_texts"));

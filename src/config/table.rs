@@ -43,7 +43,7 @@ macro_rules! settings {
         }, )+];
 
         impl Settings {
-            /// Reads all fields before the first missing one returns, so that all mistakes are found.
+            /// Reads all fields before checking any of them, so that all mistakes are found.
             pub(super) fn read(reader: &mut Reader) -> Option<Self> {
                 $(
                     let setting = by_key(stringify!($key))?;
@@ -80,7 +80,7 @@ settings! {
     onnxruntime: Option<PathBuf> = Model, Text "FILE" also "ORT_DYLIB_PATH", "auto",
         |text| parse::unless("auto", text, parse::path);
 
-    // All interfaces, because clients are other pods; 50051 is the customary port of gRPC services.
+    // All interfaces, because clients are other pods; 50051 is the customary port for gRPC services.
     /// The address that the gRPC service listens on.
     listen: SocketAddr = Network, Text "ADDRESS", "0.0.0.0:50051", parse::address;
 
@@ -96,7 +96,7 @@ settings! {
     health_listen: Option<SocketAddr> = Network, Text "ADDRESS", "off",
         |text| parse::unless("off", text, parse::address);
 
-    // All interfaces: Prometheus and the kubelet call from outside the pod. 9090 is a customary port of metrics.
+    // All interfaces: Prometheus and the kubelet call from outside the pod. 9090 is a customary port for metrics.
     /// The address of the HTTP port, or `off`. It serves metrics and probes (`/metrics`, `/healthz`, `/readyz`) without
     /// TLS and authentication and, if `openai` allows it, OpenAI's API.
     http_listen: Option<SocketAddr> = Network, Text "ADDRESS", "0.0.0.0:9090",
@@ -137,18 +137,18 @@ settings! {
     /// need `authorization: Bearer TOKEN`. Reloaded when the file changes; `none`: no token is needed.
     token_file: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
 
-    /// As `tls-certificate`, for the admin listener.
+    /// Like `tls-certificate`, but for the admin listener.
     admin_tls_certificate: Option<PathBuf> = Access, Text "FILE", "none",
         |text| parse::unless("none", text, parse::path);
 
     /// The private key (PEM) of `admin-tls-certificate`.
     admin_tls_key: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
 
-    /// As `tls-client-ca`, for the admin listener.
+    /// Like `tls-client-ca`, but for the admin listener.
     admin_tls_client_ca: Option<PathBuf> = Access, Text "FILE", "none",
         |text| parse::unless("none", text, parse::path);
 
-    /// As `token-file`, for the admin service.
+    /// Like `token-file`, but for the admin service.
     admin_token_file: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
 
     // Clients are services with a few connections each. With files and the other listeners, 900 stay below the usual
@@ -169,11 +169,11 @@ settings! {
 
     // Well below the 350 s after which a common load balancer drops an idle connection, and rare enough to cost
     // nothing.
-    /// Send a keepalive ping on a connection that was silent for this long; `off`: never.
+    /// Send a keepalive ping on a connection that has been silent for this long; `off`: never.
     keepalive_interval: Option<Duration> = Connections, Text "TIME", "60s",
         |text| parse::unless("off", text, |text| parse::seconds(text, Duration::from_secs(86_400)));
 
-    // gRPC's own.
+    // gRPC's default.
     /// Close a connection that does not answer a keepalive ping within this time.
     keepalive_timeout: Duration = Connections, Text "TIME", "20s",
         |text| parse::seconds(text, Duration::from_secs(3600));
@@ -185,7 +185,7 @@ settings! {
         |text| parse::unless("off", text, |text| parse::seconds(text, Duration::from_secs(86_400)));
 
     // A call takes seconds at most. A stream may last longer, and has this time to end.
-    /// How long calls in flight may take after that before they are cut off; `off`: no limit.
+    /// How long calls in flight may go on after `max-connection-age` before they are cut off; `off`: no limit.
     max_connection_age_grace: Option<Duration> = Connections, Text "TIME", "5m",
         |text| parse::unless("off", text, |text| parse::duration(text, Duration::from_secs(86_400)));
 
@@ -198,7 +198,7 @@ settings! {
     instruction_set: Option<InstructionSet> = Engine, Text "SET", "auto",
         |text| parse::unless("auto", text, parse::choice);
 
-    // Accuracy is what the project is for: it is bypassed only on request.
+    // Accuracy is the point of this project: the gate is bypassed only on request.
     /// Serve even an engine that failed the accuracy gate during conversion, or fails the startup self-check.
     allow_inaccurate: bool = Engine, Switch "BOOL", "false", parse::choice;
 
@@ -231,7 +231,7 @@ settings! {
     /// The maximum size of one text.
     max_text_bytes: NonZeroUsize = Limits, Number "SIZE", "64KiB", |text| parse::size(text, 1..=1 << 30);
 
-    // Twice gRPC's own 4 MiB: 256 texts of 32 KiB.
+    // Twice gRPC's default of 4 MiB: 256 texts of 32 KiB.
     /// The maximum size of one message from a client.
     max_message_bytes: NonZeroUsize = Limits, Number "SIZE", "8MiB", |text| parse::size(text, 1 << 10..=1 << 30);
 
@@ -241,7 +241,7 @@ settings! {
     /// The maximum number of tokens per batch; a longer text is a batch of its own.
     batch_tokens: NonZeroUsize = Batching, Number "N", "512", |text| parse::count(text, 1 << 20);
 
-    // Limits the latency of batches of short texts; more than about ten of them gain nothing.
+    // Limits the latency of batches of short texts; batching more than about ten of them gains nothing.
     /// The maximum number of texts per batch.
     batch_texts: NonZeroUsize = Batching, Number "N", "64", |text| parse::count(text, 65_536);
 
@@ -277,14 +277,14 @@ settings! {
     /// How long accepted requests may take to finish after the listener has closed.
     drain_timeout: Duration = Shutdown, Text "TIME", "25s", |text| parse::duration(text, Duration::from_secs(3600));
 
-    // There is no collector to send to by default.
+    // By default, there is no collector to send to.
     /// The OpenTelemetry collector that traces are sent to by OTLP over gRPC, such as `http://localhost:4317` (or with
     /// `https`); `off`: no traces. The SDK's variables (`OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`,
     /// `OTEL_BSP_*`) are honored.
     otlp_endpoint: Option<Uri> = Traces, Text "URL", "off", |text| parse::unless("off", text, parse::url);
 
     // OpenTelemetry's default. A server under full load makes more spans than are worth sending, and drops those that
-    // do not fit into the queue: then 0.01 is enough.
+    // do not fit into the queue: in that case, 0.01 is enough.
     /// The fraction of calls without a `traceparent` that are traced, 0 to 1. Calls with one are traced if their caller
     /// traces them.
     trace_ratio: Ratio = Traces, Number "RATIO", "1", str::parse;
@@ -293,7 +293,7 @@ settings! {
     log_format: LogFormat = Logging, Text "FORMAT", "auto", parse::choice;
 
     // One line for each event that operators care about, none for each request.
-    /// The filter of log lines: a level, optionally followed by levels of modules (`info,embedd::batch=debug`).
+    /// The log filter: a level, optionally followed by module levels (`info,embedd::batch=debug`).
     log_level: LogFilter = Logging, Text "FILTER", "info",
         |text| text.parse().map_err(|expected: InvalidLogFilter| expected.to_string());
 }

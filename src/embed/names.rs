@@ -3,7 +3,7 @@
 use super::ModelInfo;
 use crate::request::quoted;
 
-/// A request named another model than the one being served.
+/// A request named a model other than the one being served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("model {requested} not found; this server has {served}")]
 pub(crate) struct NoSuchModel {

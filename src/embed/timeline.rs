@@ -22,7 +22,7 @@ pub(crate) struct Timings {
 pub(crate) struct Timeline {
     request: Option<Interval>,
     tokenize: Option<Interval>,
-    /// Of the text that waited longest.
+    /// The interval of the text that waited longest.
     queue: Option<Interval>,
     /// Each batch once, no matter how many of the texts were in it.
     batches: BTreeMap<u64, Batch>,
@@ -31,7 +31,7 @@ pub(crate) struct Timeline {
 #[derive(Debug, Clone, Copy)]
 struct Batch {
     inference: Interval,
-    /// Including those of other requests.
+    /// Texts in the batch, including those of other requests.
     texts: usize,
 }
 

@@ -6,7 +6,7 @@ use embedd_model::tokenize::{DecodeError, Token, TokenizeError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenCount {
-    /// Of the whole text, including special tokens.
+    /// Tokens of the whole text, including special tokens.
     pub tokens: usize,
     /// Whether the model would truncate the text.
     pub exceeds_max: bool,

@@ -25,7 +25,7 @@ use embedd_proto::request_id::RequestId;
 mod read;
 mod write;
 
-/// The maximum number of benchmark messages that its caller has not read yet.
+/// The maximum number of messages of a benchmark that the caller has not read yet.
 const MAX_UNREAD: usize = 16;
 
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Admin {
         Ok(write::validated(&validated))
     }
 
-    /// Validates a benchmark, and acquires the permit to run it.
+    /// Validates a benchmark request, and acquires the permit to run it.
     fn plan(&self, request: proto::BenchmarkRequest) -> Result<(Arc<Served>, Plan, OperationLock), Status> {
         let served = self.served()?;
         let proto::BenchmarkRequest { token_counts, batch_sizes, concurrencies, requests } = request;

@@ -8,7 +8,7 @@ use crate::tokens::Tokens;
 
 const AUTHORIZATION: &str = "authorization";
 
-/// Accepts every call if there are no tokens.
+/// Accepts every call if no tokens are configured.
 #[derive(Debug, Clone)]
 pub(super) struct AuthInterceptor(pub(super) Option<Tokens>);
 

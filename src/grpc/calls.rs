@@ -1,4 +1,4 @@
-//! What the embedding services of all protocols share: the model, the path from a request to vectors, and streams.
+//! Shared by the embedding services of all protocols: the model, the path from a request to vectors, and streams.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::trace::Span;
 #[derive(Debug, Clone)]
 pub(super) struct Calls {
     pub(super) serving: Serving,
-    /// Cancelled when the listener closes: streams end.
+    /// Cancelled when the listener closes, which ends streams.
     pub(super) stop: CancellationToken,
 }
 
@@ -27,7 +27,7 @@ impl Calls {
         self.serving.model.get().ok_or_else(status::loading)
     }
 
-    /// The vectors of a validated request. Errors name its texts as `texts` does; `call` is the span of the call.
+    /// The vectors of a validated request. Errors refer to its texts by the field `texts`; `call` is the call's span.
     pub(super) async fn embed(
         &self,
         embedder: &Embedder,

@@ -1,7 +1,7 @@
 //! Ends calls that do not end by themselves: at their deadline with DEADLINE_EXCEEDED, and after a panic with INTERNAL.
 //!
-//! tonic has a timeout of its own for `grpc-timeout`, which answers with CANCELLED and cannot be turned off. The one
-//! here fires slightly earlier.
+//! tonic has its own timeout for `grpc-timeout`, which answers with CANCELLED and cannot be turned off. The one here
+//! fires slightly earlier.
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -22,7 +22,7 @@ pub(super) struct Embedding {
 }
 
 impl Embedding {
-    /// Answers one request of either method.
+    /// Answers one request of `Embed` or `EmbedStream`.
     async fn answer(&self, request: proto::EmbedRequest, call: &Span) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
@@ -70,7 +70,7 @@ impl EmbeddingService for Embedding {
     }
 }
 
-/// The reply to a failed request of a stream, which goes on.
+/// The reply to a failed request of a stream. The stream continues.
 fn error_reply(status: &Status) -> proto::EmbedResponse {
     proto::EmbedResponse { error: Some(status::to_message(status)), ..proto::EmbedResponse::default() }
 }

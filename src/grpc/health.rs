@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: the health that Kubernetes and load balancers see.
+//! `grpc.health.v1.Health`: the health that is reported to Kubernetes and load balancers.
 
 use std::sync::Arc;
 

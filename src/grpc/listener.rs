@@ -1,8 +1,8 @@
-//! Connections of a listener: their number, TLS, and how long they stay open.
+//! The connections of a listener: their number, TLS, and how long they stay open.
 //!
-//! tonic's own transport cannot reload certificates, closes all connections at the same age, and with a grace period
-//! cuts them off instead of telling their clients. Here, each connection has a tonic server of its own, which is shut
-//! down gracefully when the connection reaches its maximum age.
+//! tonic's own transport cannot reload certificates, closes all connections at the same age, and, with a grace period,
+//! cuts them off without notifying their clients. Here, each connection has its own tonic server, which is shut down
+//! gracefully when the connection reaches its maximum age.
 
 use std::convert::Infallible;
 use std::io;
@@ -28,9 +28,9 @@ use stream::{Stream, Transport};
 /// Who may connect to a listener, and for how long.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenerConfig {
-    /// Connections are encrypted if it is set.
+    /// If set, connections are encrypted.
     pub tls: Option<Tls>,
-    /// If they are set, every call but those of health needs one of them.
+    /// If set, every call except health checks needs one of them.
     pub tokens: Option<Tokens>,
     pub max_connections: MaxConnections,
     pub connection_limits: ConnectionLimits,
@@ -57,7 +57,7 @@ async fn follow<T>(value: Option<&T>, follow: impl AsyncFn(&T) -> Infallible) ->
     }
 }
 
-/// Serves one connection from its first byte. It runs in a task of its own, so that a slow client blocks no other.
+/// Serves one connection from its first byte. It runs in its own task, so that a slow client does not block others.
 async fn serve_connection(stream: TcpStream, config: ListenerConfig, services: Services, closing: CancellationToken) {
     let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: stream.peer_addr().ok() };
     let handshake = tokio::select! {

@@ -25,7 +25,7 @@ const TEI: Protocol =
 const OPEN_INFERENCE: Protocol =
     Protocol { services: &[INFERENCE], descriptors: proto::open_inference::FILE_DESCRIPTOR_SET };
 
-/// The protocols of the embedding listener beside `embedd.v1`.
+/// The protocols that the embedding listener serves in addition to `embedd.v1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Protocols {
     /// The protocol of text-embeddings-inference, `tei.v1`.

@@ -11,8 +11,8 @@ use tonic::{Status, Streaming};
 use super::deadline::{Deadline, catch_panic};
 use super::status;
 
-/// Requests of one stream that are being processed or whose replies wait to be sent: enough for a few batches of short
-/// texts.
+/// The maximum number of requests of one stream that are being processed or whose replies wait to be sent: enough for a
+/// few batches of short texts.
 const MAX_IN_FLIGHT: usize = 32;
 
 pub(super) type Replies<R> = Pin<Box<dyn Stream<Item = Result<R, Status>> + Send>>;
@@ -23,7 +23,7 @@ enum Input<Q> {
     End(Status),
 }
 
-/// Answers `requests` in their order. `on_error` turns the status of a failed request into its reply, or ends the
+/// Answers `requests` in order. `on_error` turns the status of a failed request into its reply, or ends the
 /// stream if the protocol has no such reply. The stream also ends with an error at its deadline, when the server stops,
 /// and when a message cannot be decoded.
 pub(super) fn replies<Q, R, F>(

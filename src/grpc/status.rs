@@ -18,10 +18,10 @@ use embedd_proto::request_id::RequestId;
 /// The trailer that tells gRPC's client libraries when to retry (gRPC proposal A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// The retry delay of an admin operation that found the queue full of callers' requests.
+/// The retry delay for an admin operation that found the queue full of callers' requests.
 const PROBE_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// INVALID_ARGUMENT with the fields that are wrong.
+/// INVALID_ARGUMENT with the invalid fields.
 pub(super) fn invalid(violations: &Violations) -> Status {
     let fields: Vec<FieldViolation> = violations
         .iter()
@@ -83,7 +83,7 @@ pub(super) fn from_no_reference(error: &NoReference) -> Status {
     Status::failed_precondition(error_text(error))
 }
 
-/// For operations on the server's own texts, whose errors are not the fault of an argument.
+/// For operations on the server's own texts, whose errors are not caused by an argument.
 pub(super) fn from_probe_error(error: &ProbeError) -> Status {
     match error {
         ProbeError::Embed(error) => from_embed_error(error, TextField::default()),

@@ -17,7 +17,7 @@ mod write;
 use read::INPUTS;
 
 const NO_SPARSE_VECTORS: &str = "the model does not produce sparse vectors; use Embed for dense ones";
-const NO_TOKEN_VECTORS: &str = "the engine does not return vectors of tokens; use Embed for the vector of a text";
+const NO_TOKEN_VECTORS: &str = "the engine does not return token embeddings; use Embed for one embedding per text";
 
 /// All services of the protocol.
 #[derive(Debug, Clone)]

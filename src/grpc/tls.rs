@@ -1,4 +1,4 @@
-//! TLS of a listener. Certificates are reloaded when their files change.
+//! TLS for a listener. Certificates are reloaded when their files change.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -62,7 +62,7 @@ impl Tls {
         self.0.follow().await
     }
 
-    /// For one handshake, with the current certificates.
+    /// An acceptor for one handshake, with the current certificates.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.current().0))
     }

@@ -23,8 +23,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The signals that shut a connection down.
 #[derive(Debug)]
 pub(super) struct Shutdown {
-    /// Cancelled when the server accepts no more API calls. Connections opened before are then shut down, so that the
-    /// drain can wait for them; later ones are for probes, and stay until the listener is closed.
+    /// Cancelled when the server accepts no more API calls. Connections opened before that are then shut down, so that
+    /// the drain can wait for them; later ones are for probes, and stay open until the listener is closed.
     pub(super) draining: Option<CancellationToken>,
     /// Cancelled when the listener is closed.
     pub(super) closing: CancellationToken,

@@ -31,8 +31,8 @@ mod write;
 use error::Refusal;
 
 const EMBEDDINGS: &str = "/v1/embeddings";
-/// Larger bodies are parsed, and larger replies serialized, on a thread where they block no other request. Up to these
-/// sizes it takes a fraction of a millisecond.
+/// Larger bodies are parsed, and larger replies serialized, on a thread where they do not block other requests. Up to
+/// these sizes, it takes a fraction of a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_FLOATS: usize = 8 * 1024;
 
@@ -40,7 +40,7 @@ const INLINE_FLOATS: usize = 8 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct OpenAi {
     pub serving: Serving,
-    /// If they are set, every call needs one of them.
+    /// If set, every call needs one of them.
     pub tokens: Option<Tokens>,
     pub max_body_bytes: usize,
     pub permits: ConnectionPermits,
@@ -84,7 +84,7 @@ impl OpenAi {
     }
 }
 
-/// Wraps every call: authentication, admission, its trace, and the reply to a panic.
+/// Wraps every call: authentication, admission, tracing, and the reply after a panic.
 async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> Response {
     let span = begin_span(&api.traces, &request);
     span.enter(request.extensions_mut());
@@ -103,7 +103,7 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
         }
     };
     if !keep_alive {
-        // Tells the client to reconnect, to another server or later. HTTP/1.1 has no other way.
+        // Makes the client reconnect, to another server or later. HTTP/1.1 has no other way.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();

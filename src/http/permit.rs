@@ -32,7 +32,7 @@ impl ConnectionPermits {
 }
 
 /// The permit of one connection. Its first call acquires it, and the end of the connection releases it, because only
-/// then the last reply is known to have been sent.
+/// then is the last reply known to have been sent.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConnectionPermit(Arc<OnceLock<Acquired>>);
 

@@ -18,7 +18,7 @@ const LIMITS: HttpLimits = HttpLimits {
     grace: Some(Duration::from_secs(10)),
 };
 
-/// Bounds a test that hangs; nothing is measured by it.
+/// Keeps a test from hanging forever; no result depends on it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Port {
@@ -32,7 +32,7 @@ async fn open() -> Port {
     open_with(LIMITS.max_connections, |_| None).await
 }
 
-/// A port with the API that `openai` makes from its readiness.
+/// A port with the API that `openai` builds from the port's readiness.
 pub(super) async fn open_with(
     max_connections: MaxConnections,
     openai: impl FnOnce(&Readiness) -> Option<OpenAi>,
@@ -53,7 +53,7 @@ impl Port {
         TcpStream::connect(self.address).await.expect("a connection")
     }
 
-    /// The reply on a connection of its own.
+    /// The reply to a request on a new connection.
     async fn ask(&self, line: &str) -> String {
         self.send(line, "Connection: close\r\n", "").await
     }

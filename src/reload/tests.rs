@@ -71,7 +71,7 @@ async fn changed_files_are_reloaded_and_invalid_or_missing_ones_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_is_ignored_until_it_was_read_twice() {
+async fn a_change_is_ignored_until_it_has_been_read_twice() {
     let folder = folder("1", "2");
     let reloaded = HotReload::open(both(folder.path())).expect("readable");
     fs::write(folder.path().join("b"), "half").expect("write");

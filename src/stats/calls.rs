@@ -92,7 +92,7 @@ impl Method {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MethodSnapshot {
     pub method: Method,
-    /// Of the calls that ended within the window, with any code.
+    /// The latency of calls that ended within the window, with any code.
     pub latency: Latency,
     /// Responses since the start by status code, without codes that never occurred.
     pub replies: Vec<(Code, u64)>,

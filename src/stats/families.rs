@@ -46,13 +46,13 @@ pub(crate) struct HttpLabels {
 #[derive(Debug, Clone)]
 pub(crate) struct Families {
     pub calls_started: Family<MethodLabels, Counter>,
-    /// Of finished calls.
+    /// Durations of finished calls.
     pub call_durations: Durations<CallLabels>,
     pub stage_durations: Durations<StageLabels>,
-    /// Of finished requests.
+    /// Durations of finished requests.
     pub http_durations: Durations<HttpLabels>,
     pub batch_texts: Histogram,
-    /// Without padding.
+    /// Tokens per batch, without padding.
     pub batch_tokens: Histogram,
 }
 

@@ -14,7 +14,7 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporte
 
 use super::{Attribute, Ratio};
 
-/// How often an unavailable collector is logged.
+/// The minimum time between warnings about an unavailable collector.
 const WARNING_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The exporter cannot be set up.
@@ -51,7 +51,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Logs failed exports, at most once per [`WARNING_INTERVAL`].
+/// Logs failed exports, at most one per [`WARNING_INTERVAL`].
 #[derive(Debug)]
 struct LoggingExporter {
     exporter: SpanExporter,

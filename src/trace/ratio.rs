@@ -1,4 +1,4 @@
-//! The share of requests that is traced.
+//! The fraction of requests that are traced.
 
 use std::str::FromStr;
 

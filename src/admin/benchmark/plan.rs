@@ -11,13 +11,13 @@ use crate::request::Violations;
 const DEFAULT_TOKENS: [usize; 5] = [11, 32, 64, 128, 384];
 /// The default number of requests per shape.
 const DEFAULT_REQUESTS: usize = 50;
-/// Values of one list.
+/// Maximum number of values in one list.
 const MAX_VALUES: usize = 16;
-/// Concurrent requests: more would only wait in the queue.
+/// Maximum number of concurrent requests: more would only wait in the queue.
 const MAX_CONCURRENCY: usize = 64;
-/// Requests per shape.
+/// Maximum number of requests per shape.
 const MAX_REQUESTS: usize = 10_000;
-/// Requests of a whole benchmark.
+/// Maximum number of requests in a whole benchmark.
 const MAX_TOTAL_REQUESTS: usize = 100_000;
 /// A benchmark may fill the queue's capacity divided by this.
 const QUEUE_DIVISOR: usize = 4;
@@ -77,7 +77,7 @@ impl Plan {
         let batches = list("batch_sizes", options.batch_sizes, vec![1], 1..=max_texts, violations);
         let concurrencies = list("concurrencies", options.concurrencies, vec![1], 1..=MAX_CONCURRENCY, violations);
         let requests = list("requests", requests, vec![DEFAULT_REQUESTS], 1..=MAX_REQUESTS, violations);
-        // All lists are checked before the first invalid one ends the check.
+        // All lists are checked before the first invalid one returns.
         let tokens = tokens?;
         let batches = batches?;
         let concurrencies = concurrencies?;

@@ -18,7 +18,7 @@ fn indices(set: &ReferenceSet, max_tokens: usize) -> Vec<usize> {
 }
 
 #[test]
-fn texts_truncated_at_another_length_than_the_reference_are_skipped() {
+fn texts_that_the_server_and_the_reference_truncate_differently_are_skipped() {
     let set = set(&[384, 3, 383, 20], 384);
     assert_eq!(indices(&set, 384), [0, 1, 2, 3], "truncated at the same length");
     assert_eq!(indices(&set, 512), [1, 2, 3], "the reference may have truncated the first");

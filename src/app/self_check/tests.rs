@@ -69,7 +69,7 @@ fn every_session_is_checked_and_the_minimum_cosine_is_returned() {
 }
 
 #[test]
-fn one_wrong_session_is_found_and_the_error_says_what_to_do() {
+fn one_inaccurate_session_is_detected_and_the_error_suggests_what_to_do() {
     for wrong in [0.5, f32::NAN] {
         let mut pool: Vec<Box<dyn Session>> = vec![Fixed::boxed(0.0), Fixed::boxed(wrong)];
         let error = check(8).run(&mut pool).expect_err("inaccurate").to_string();

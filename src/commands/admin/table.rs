@@ -1,4 +1,4 @@
-//! Replies as tables for people.
+//! Replies as human-readable tables.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use embedd_proto::{
     ValidateResponse,
 };
 
-/// Texts that are shown by default.
+/// The number of texts that are shown by default.
 const WORST_TEXTS: usize = 10;
 const LATENCY: [&str; 6] = ["count", "mean ms", "P50 ms", "P95 ms", "P99 ms", "max ms"];
 
@@ -73,7 +73,7 @@ pub(super) fn stats(stats: &GetStatsResponse) -> String {
     out + &table(&stages) + "\n" + &table(&methods)
 }
 
-/// Current values. Those of the model are absent until the first one is loaded.
+/// Current values. Those that depend on a model are absent until the first one is loaded.
 fn state(stats: &GetStatsResponse, uptime: Duration) -> Vec<(&'static str, String)> {
     let mut state = vec![("uptime", format!("{uptime:?}"))];
     if let Some(queue) = &stats.queue {

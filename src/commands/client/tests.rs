@@ -20,7 +20,7 @@ async fn error(credentials: &Credentials) -> String {
 }
 
 #[tokio::test]
-async fn a_file_with_other_content_is_named_with_its_flag() {
+async fn errors_about_unusable_files_name_the_flag() {
     let empty = file("");
     let message = error(&Credentials { ca: path(&empty), ..Credentials::default() }).await;
     assert!(message.contains("--ca") && message.contains("BEGIN CERTIFICATE"), "{message}");

@@ -1,9 +1,9 @@
-//! Reads lines of any input in bounded memory.
+//! Reads the lines of any input in bounded memory.
 
 use std::io::{self, BufRead, Read as _};
 
-/// The next line without its terminator (`\n` or `\r\n`), or what is wrong with it if it is longer than `max_bytes` or
-/// not UTF-8. `None` at the end of the input.
+/// The next line without its terminator (`\n` or `\r\n`), or the reason to reject it if it is longer than `max_bytes`
+/// or not UTF-8. `None` at the end of the input.
 pub(super) fn read_line(input: &mut impl BufRead, max_bytes: u64) -> io::Result<Option<Result<String, String>>> {
     let mut line = Vec::new();
     // The longest valid line and its terminator.

@@ -40,7 +40,7 @@ fn listeners_do_not_share_an_address() {
 }
 
 #[test]
-fn health_and_http_have_addresses_of_their_own() {
+fn health_and_http_need_their_own_addresses() {
     for key in ["health_listen", "http_listen"] {
         for (address, fine) in [("0.0.0.0:50051", false), ("127.0.0.1:50052", false), ("0.0.0.0:50053", true)] {
             assert_eq!(resolve(&[(key, address)], &[], "").is_ok(), fine, "{key} {address}");
@@ -85,7 +85,7 @@ fn certificates_keys_and_client_authorities_go_together() {
 }
 
 #[test]
-fn unencrypted_tokens_are_a_warning() {
+fn unencrypted_tokens_cause_a_warning() {
     let tls = [("tls_certificate", "c.pem"), ("tls_key", "k.pem")];
     let tokens = ("token_file", "t");
     for (flags, warned) in [
@@ -160,7 +160,7 @@ fn bundle_and_model_from_one_source_conflict_unless_the_model_is_the_default() {
 }
 
 #[test]
-fn more_threads_than_cpus_are_a_warning() {
+fn more_threads_than_cpus_cause_a_warning() {
     let four = NonZeroUsize::MIN.saturating_add(3);
     for (flags, warned) in [
         (&[][..], false),

@@ -20,7 +20,7 @@ fn sizes_are_bytes_with_or_without_a_unit() {
 }
 
 #[test]
-fn other_text_and_sizes_out_of_range_are_rejected() {
+fn invalid_sizes_and_sizes_out_of_range_are_rejected() {
     for text in ["", "0", "-1", "1.5MiB", "KiB", "64 K", "64Kib s", "2GiB", "99999999999999999999", "17179869184GiB"] {
         let expected = size(text, 1..=1 << 30).expect_err(text);
         assert!(expected.contains("`64KiB`") && expected.ends_with("from 1 to 1GiB"), "{expected}");
@@ -53,7 +53,7 @@ fn counts_and_tokens_have_bounds() {
 }
 
 #[test]
-fn addresses_are_numbers_with_a_port() {
+fn addresses_are_numeric_and_have_a_port() {
     assert!(["0.0.0.0:0", "[::]:50051", "127.0.0.1:1"].iter().all(|text| address(text).is_ok()));
     assert!(
         ["", "localhost:1", ":50051", "50051", "0.0.0.0", "0.0.0.0:65536"].iter().all(|text| address(text).is_err())

@@ -2,7 +2,7 @@ use super::*;
 use crate::config::resolve::tests::sources;
 use crate::config::{Settings, Sources};
 
-/// Prints the configuration and checks that the output leads to the same settings.
+/// Prints the configuration and checks that the output results in the same settings.
 fn round_trip(sources: &Sources) -> String {
     let first = Configuration::resolve(sources).expect("valid");
     let printed = first.to_toml();
@@ -13,7 +13,7 @@ fn round_trip(sources: &Sources) -> String {
 }
 
 #[test]
-fn the_printed_configuration_leads_to_the_same_settings() {
+fn the_printed_configuration_results_in_the_same_settings() {
     let printed = round_trip(&Sources::default());
     assert!(printed.contains("\nmax_texts = 256 # default\n"), "{printed}");
     assert!(printed.contains("\nreflection = true # default\n"), "{printed}");
@@ -29,7 +29,7 @@ fn the_printed_configuration_leads_to_the_same_settings() {
 }
 
 #[test]
-fn a_path_with_a_newline_cannot_leave_its_comment() {
+fn a_path_with_a_newline_cannot_escape_its_comment() {
     let file = Some(("a\nthreads = 7 #.toml".into(), "max_texts = 5".to_owned()));
     round_trip(&Sources { file, ..Sources::default() });
 }
@@ -46,7 +46,7 @@ fn a_model_that_a_bundle_overrides_is_not_printed() {
 }
 
 #[test]
-fn the_summary_lists_what_is_not_default() {
+fn the_summary_lists_settings_that_are_not_defaults() {
     let configuration = |sources| Configuration::resolve(&sources).expect("valid");
     assert_eq!(configuration(Sources::default()).summary(), "defaults only");
     let both = configuration(sources(&[("threads", "2")], &[("EMBEDD_ENGINE", "fp32")], ""));

@@ -8,10 +8,10 @@ use crate::request::Violations;
 use embedd_model::reference::ReferenceText;
 use embedd_proto as proto;
 
-/// The pairs of one request; this many fill a message of 4 MiB, the maximum size.
+/// The maximum number of pairs in one request: this many fill a message of 4 MiB, the maximum size.
 const MAX_PAIRS: usize = 1000;
 
-/// The pairs, each of the model's dimension, and the threshold.
+/// The pairs, with vectors of the model's dimension, and the threshold.
 pub(super) fn pairs(request: proto::ValidateRequest, served: &Served) -> Result<(Vec<ReferenceText>, f64), Status> {
     let mut violations = Violations::default();
     let threshold = request.min_cosine.unwrap_or_else(|| served.threshold());
@@ -39,7 +39,7 @@ pub(super) fn pairs(request: proto::ValidateRequest, served: &Served) -> Result<
     Ok((request.pairs.into_iter().map(reference).collect(), threshold))
 }
 
-/// Why the vector has no cosine with one of the model's.
+/// Why the vector has no cosine to one of the model's vectors.
 fn vector_problem(embedding: &[f32], dimension: usize) -> Option<String> {
     if embedding.len() != dimension {
         return Some(format!("has {} values; the model's vectors have {dimension}", embedding.len()));

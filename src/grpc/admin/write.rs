@@ -98,7 +98,7 @@ fn method(snapshot: &MethodSnapshot) -> proto::MethodStats {
 }
 
 fn latency(latency: &Latency) -> proto::Latency {
-    // Without a call there is no duration; it would be wrong to report 0 s.
+    // Without calls there is no duration, and reporting 0 s would be wrong.
     let time = |time| if latency.count == 0 { None } else { duration(time) };
     proto::Latency {
         count: latency.count,

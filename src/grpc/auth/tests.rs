@@ -17,7 +17,7 @@ fn call(interceptor: &mut AuthInterceptor, authorization: &str) -> Result<Reques
 }
 
 #[test]
-fn calls_with_a_valid_token_pass_without_it_and_others_fail_with_the_reason() {
+fn valid_tokens_are_removed_from_calls_and_other_calls_fail_with_the_reason() {
     let mut interceptor = interceptor("secret");
     for authorization in ["Bearer secret", "bearer secret", "BEARER  secret"] {
         let request = call(&mut interceptor, authorization).expect(authorization);

@@ -24,7 +24,7 @@ pub(crate) struct ConnectionLimits {
     pub keepalive_interval: Option<Duration>,
     /// How long the client may take to answer a ping.
     pub keepalive_timeout: Duration,
-    /// The age, give or take a tenth, at which the client is told to reconnect.
+    /// The age, give or take a tenth, at which the client is asked to reconnect.
     pub max_age: Option<Duration>,
     /// How long calls in flight may take beyond the maximum age.
     pub grace: Option<Duration>,
@@ -65,7 +65,7 @@ impl Connection {
         }
     }
 
-    /// Returns if the client has not started to speak HTTP/2 in time, or by the time the listener is closed.
+    /// Returns if the client has not started to speak HTTP/2 in time, or when the listener is closed.
     async fn stays_silent(&self) {
         tokio::select! {
             () = sleep(HANDSHAKE_TIMEOUT) => {}

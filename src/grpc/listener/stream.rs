@@ -14,7 +14,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::signals::ConnectionSignals;
 
-/// The length of the preface with which a client of HTTP/2 starts (RFC 9113, section 3.4).
+/// The length of the preface that an HTTP/2 client sends first (RFC 9113, section 3.4).
 const PREFACE_BYTES: usize = 24;
 
 pub(super) enum Transport {

@@ -71,7 +71,7 @@ pub(super) fn begin_span(traces: &Traces, method: Method, id: &RequestId, header
     })
 }
 
-/// Logs no status message: it may quote what the caller sent.
+/// Does not log the status message: it may quote what the caller sent.
 fn log(call: &Call, code: codes::Code, id: &RequestId) {
     let method = call.method().name();
     let name = code_name(code);
@@ -89,7 +89,7 @@ fn is_error(code: codes::Code) -> bool {
     is_fault(code) || others.into_iter().any(|error| code == codes::Code::from(error))
 }
 
-/// Whether the code indicates a fault of the server. It is not certain: an undecodable message is INTERNAL, too.
+/// Whether the code indicates a fault of the server. This is not certain: an undecodable message is INTERNAL, too.
 fn is_fault(code: codes::Code) -> bool {
     [Code::Unknown, Code::Internal, Code::DataLoss].into_iter().any(|fault| code == codes::Code::from(fault))
 }

@@ -136,5 +136,5 @@ fn every_served_method_is_counted_under_its_own_name() {
     for (path, method) in paths.iter().zip(&methods) {
         assert_eq!(path[1..], *method.name());
     }
-    assert_eq!(methods.len(), Method::ALL.len() - 1, "there are no other names but `Other`: {paths:?}");
+    assert_eq!(methods.len(), Method::ALL.len() - 1, "only `Other` is not the name of a method: {paths:?}");
 }

@@ -15,10 +15,10 @@ pub(super) const FP32: &str = "FP32";
 
 const RAW: &str = "raw_input_contents";
 const CONTENTS: &str = "inputs[0].contents";
-/// The length in front of each raw element, in bytes.
+/// The size of the length prefix of each raw element, in bytes.
 const LENGTH_BYTES: usize = 4;
 
-/// Where a request has the elements of its tensor. The reply uses the same form.
+/// Where a request carries the elements of its tensor. The reply uses the same form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// In the tensor, in the field for its datatype.
@@ -27,7 +27,7 @@ pub(super) enum Form {
     Raw,
 }
 
-/// The texts of the only input, and their form. Their number is within the limits, and at least one.
+/// The texts of the only input, and their form. There is at least one text, and no more than the limits allow.
 pub(super) fn read(
     input: InferInputTensor,
     mut raw: Vec<Vec<u8>>,
@@ -90,7 +90,7 @@ fn bytes_only(mut contents: InferTensorContents, violations: &mut Violations) ->
     Some(elements)
 }
 
-/// At most `count` elements. Each is stored as its length, followed by its bytes.
+/// Splits raw contents into at most `count` elements, each stored as its length followed by its bytes.
 fn split(mut raw: &[u8], count: usize, violations: &mut Violations) -> Option<Vec<Vec<u8>>> {
     let whole = raw.len();
     let mut elements = Vec::with_capacity(count);

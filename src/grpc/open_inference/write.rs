@@ -39,7 +39,7 @@ pub(super) fn metadata(embedder: &Embedder) -> proto::ModelMetadataResponse {
     }
 }
 
-/// The reply, which repeats the name by which the request asked for the model.
+/// The reply, which repeats the model name that the request used.
 pub(super) fn inferred(
     embedded: Embedded,
     dimensions: usize,

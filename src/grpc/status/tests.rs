@@ -17,8 +17,8 @@ fn header_bytes(status: &Status) -> usize {
 }
 
 #[test]
-fn every_client_can_receive_the_error_of_a_request_with_any_number_of_faults() {
-    // Bytes beyond ASCII take three in a message.
+fn every_client_can_receive_the_error_for_any_number_of_invalid_fields() {
+    // In a message, each byte of a non-ASCII character takes three bytes.
     for word in ["x", "é", "東"] {
         for length in [1, 40, 1000] {
             let mut violations = Violations::default();

@@ -25,7 +25,7 @@ pub(super) fn tokenize(request: proto::EncodeRequest, embedder: &Embedder) -> Re
     texts.filter(|_| violations.is_empty()).ok_or_else(|| status::invalid(&violations))
 }
 
-/// At most as many ids as the longest text can have.
+/// Accepts at most as many ids as the longest text can have.
 pub(super) fn check_ids(ids: &[u32], embedder: &Embedder) -> Result<(), Status> {
     let max = embedder.limits().max_text_bytes;
     let mut violations = Violations::default();
@@ -62,7 +62,7 @@ fn truncation(truncate: bool, direction: i32, violations: &mut Violations) -> Tr
     }
 }
 
-/// The protocol's own server rejects an empty text as a forgotten one.
+/// text-embeddings-inference rejects an empty text, too: it is taken for a missing one.
 fn check_not_empty(inputs: &str, violations: &mut Violations) {
     if inputs.is_empty() {
         violations.add(INPUTS.all(), "is empty; send a text");

@@ -31,7 +31,7 @@ fn valid_files_configure_tls_and_debug_output_hides_the_key() {
     for ca in [None, Some(chain.as_str())] {
         let tls = open(folder.path(), &chain, &key, ca).expect("TLS");
         assert_eq!(tls.acceptor().config().alpn_protocols, [b"h2"]);
-        assert!(format!("{tls:?}").contains("data: certificates, "), "nothing of the key: {tls:?}");
+        assert!(format!("{tls:?}").contains("data: certificates, "), "the key is not shown: {tls:?}");
     }
     assert!(open(folder.path(), &format!("{chain}\n{}", certificate().0), &key, None).is_ok(), "a chain");
 }

@@ -1,5 +1,5 @@
-//! JSON values, kept only as far as the fields of a request need them. As a `serde_json::Value`, a list of numbers
-//! would take many times the memory of the request body; here, its numbers are not kept.
+//! JSON values, reduced to the parts that the fields of a request need. As a `serde_json::Value`, a list of numbers
+//! would take many times the memory of the request body; here, its numbers are dropped.
 
 use std::fmt;
 

@@ -145,7 +145,7 @@ async fn a_stopping_server_rejects_calls_and_closes_their_connections_but_accept
 }
 
 #[tokio::test]
-async fn a_panic_is_answered_with_500() {
+async fn a_panicking_call_is_answered_with_500() {
     async fn panics() {
         panic!("on purpose");
     }

@@ -71,7 +71,7 @@ pub(super) fn json(body: Vec<u8>) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-/// Numbers have as many digits as it takes to tell them from every other float32.
+/// Numbers have as many digits as are needed to distinguish them from every other float32.
 pub(super) fn embeddings(embeddings: &[Embedding], encoding: Encoding, model: &str) -> serde_json::Result<Vec<u8>> {
     let items = embeddings.iter().enumerate().map(|(index, embedding)| {
         let embedding = match encoding {

@@ -54,7 +54,7 @@ fn texts_are_read_in_both_forms_and_both_shapes() {
         (typed(&[1, 1], &["é".as_bytes()]), vec!["é"], Form::Typed),
         (raw(&[2], &[b"\x01\0\0\0a\0\0\0\0"]), vec!["a", ""], Form::Raw),
         (raw(&[1, 1], &[b"\x02\0\0\0\xc3\xa9"]), vec!["é"], Form::Raw),
-        // Some clients send an empty `contents` beside raw elements.
+        // Some clients send an empty `contents` along with raw elements.
         (
             ModelInferRequest { inputs: vec![input(&[1], contents(&[]))], ..raw(&[], &[b"\x01\0\0\0a"]) },
             vec!["a"],
