@@ -10,17 +10,17 @@ use serde_json::Value;
 
 /// The engine that speed-ups are relative to.
 pub const PYTORCH: &str = "pytorch";
-/// The path that stands for standard input.
+/// The path that denotes standard input.
 const STANDARD_INPUT: &str = "-";
-/// A baseline has a few kilobytes; more is some other file.
+/// A baseline has a few kilobytes. A file larger than this is something else.
 const MAX_BYTES: u64 = 8 << 20;
-/// The whole of `SentenceTransformer.encode` on a short text: tokenizer, model and pooling.
+/// The key for the whole of `SentenceTransformer.encode` on a short text: tokenizer, model and pooling.
 const ENCODE_SHORT: &str = "pytorch_encode_short";
 
-/// Latencies of other programs for the same inputs, measured in a run of their own.
+/// Latencies of other programs for the same inputs, measured in a separate run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Baseline {
-    /// Where it comes from: a file name, or `standard input`.
+    /// The source of the baseline: a file name, or `standard input`.
     pub origin: String,
     /// The measured model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -30,12 +30,12 @@ pub struct Baseline {
     pub threads: Option<usize>,
     /// The measured programs, by name.
     pub engines: BTreeMap<String, BaselineEngine>,
-    /// PyTorch as its users call it, tokenizer included, on a text of 11 tokens.
+    /// The latency of PyTorch's `encode()`, including tokenization, for a text of 11 tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pytorch_encode_short: Option<Timing>,
 }
 
-/// What was measured of one program.
+/// The measurements of one program.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaselineEngine {
     /// The minimum cosine to PyTorch.
@@ -62,7 +62,7 @@ pub struct Timing {
 /// Why a baseline was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum BaselineError {
-    /// It could not be read.
+    /// The baseline could not be read.
     #[error("cannot read the baseline from {origin}: {source}")]
     Io {
         /// The file, or standard input.
@@ -70,7 +70,7 @@ pub enum BaselineError {
         /// The system's error.
         source: io::Error,
     },
-    /// It is not a baseline.
+    /// The input is not a baseline.
     #[error(
         "{origin} is not a baseline: {reason}; expected JSON such as {{\"model\": ..., \"threads\": ..., \"engines\": \
          {{\"pytorch\": {{\"L11\": {{\"p50\": ms, \"p95\": ms, \"min\": ms}}}}}}}}"
@@ -78,11 +78,11 @@ pub enum BaselineError {
     Malformed {
         /// The file, or standard input.
         origin: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// It is for another model.
-    #[error("{origin} was measured on the model `{baseline}`, but the bundle's is `{model}`: they cannot be compared")]
+    /// The baseline is for another model.
+    #[error("{origin} was measured on the model `{baseline}`; it cannot be compared with the bundle's model `{model}`")]
     OtherModel {
         /// The file, or standard input.
         origin: String,
@@ -104,7 +104,7 @@ impl Baseline {
         }
         let file =
             File::open(path).map_err(|source| BaselineError::Io { origin: path.display().to_string(), source })?;
-        // Reports are passed on: they name the file, not its folder.
+        // Reports are shared with others, so they name the file without its folder.
         Self::read_from(file, &path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
     }
 
@@ -121,12 +121,12 @@ impl Baseline {
         decode(bytes, origin).map_err(|reason| BaselineError::Malformed { origin: origin.to_owned(), reason })
     }
 
-    /// Checks that it was measured on this model, if it names one.
+    /// Checks that the baseline, if it names a model, was measured on this one.
     ///
     /// # Errors
     /// [`BaselineError::OtherModel`].
     pub fn check_model(&self, model: &str) -> Result<(), BaselineError> {
-        // A folder of the cache is called `organization--name`.
+        // Folders in the cache are named `organization--name`.
         let last = |name: &str| {
             let name = name.trim_end_matches('/').replace("--", "/").to_lowercase();
             name.rsplit('/').next().map(str::to_owned)
@@ -141,7 +141,7 @@ impl Baseline {
         }
     }
 
-    /// PyTorch's latencies for one text of that many tokens.
+    /// PyTorch's latencies for one text of `tokens` tokens.
     pub fn pytorch(&self, tokens: usize) -> Option<&Timing> {
         self.engines.get(PYTORCH)?.lengths.get(&tokens)
     }

@@ -15,7 +15,7 @@ use embedd_model::tokenize::{TokenizeError, Tokenizer};
 pub const DEFAULT_LENGTHS: [usize; 5] = [11, 32, 64, 128, 384];
 /// Default number of timed runs of each shape.
 pub const DEFAULT_RUNS: usize = 40;
-/// Untimed runs: the first runs also allocate memory and raise the CPU's clock.
+/// The number of untimed runs at the start. The first runs also allocate memory and raise the CPU's clock frequency.
 const WARM_UP: usize = 6;
 
 /// What to time.
@@ -54,7 +54,7 @@ pub struct Measurement {
     pub p50_ms: f64,
     /// The 95th percentile.
     pub p95_ms: f64,
-    /// The 99th percentile; with fewer than 100 runs interpolated between the slowest two.
+    /// The 99th percentile; with fewer than 100 runs, interpolated between the slowest two.
     pub p99_ms: f64,
     /// The fastest run.
     pub min_ms: f64,
@@ -72,13 +72,13 @@ pub enum BenchmarkError {
     Length {
         /// The requested length.
         asked: usize,
-        /// The special tokens and one more.
+        /// The number of special tokens plus one.
         min: usize,
         /// The tokenizer's maximum.
         max: usize,
     },
     /// The plan is empty.
-    #[error("nothing to time: at least one engine, length, batch size and run is required")]
+    #[error("nothing to time: at least one engine, length, batch size and run are required")]
     Nothing,
     /// No text has exactly as many tokens as requested.
     #[error("no text of exactly {0} tokens was found for this model's tokenizer; set other --lengths")]
@@ -100,7 +100,7 @@ pub enum BenchmarkError {
     },
 }
 
-/// The default lengths, with the model's maximum in place of longer ones.
+/// The default lengths. Lengths above the model's maximum are replaced by the maximum.
 pub fn default_lengths(max_tokens: usize) -> Vec<usize> {
     let mut lengths: Vec<usize> = DEFAULT_LENGTHS.iter().map(|&length| length.min(max_tokens)).collect();
     lengths.dedup();

@@ -11,14 +11,14 @@ use embedd_common::progress::{Progress, Unit};
 use embedd_model::engine::{InferenceError, LoadError, OnnxRuntime, SessionOptions};
 use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
 
-/// A few texts of every kind that detectors see, one per line. Written for this project.
+/// A few texts of every kind that prompt detectors receive, one per line. They were written for this project.
 const TEXTS: &str = include_str!("calibrate/texts.txt");
 
-/// The number of texts, from the start, that determine which channels are large. Using all 205 texts would choose other
-/// exact channels for the portable model and lower its minimum cosine from 0.99533 to 0.99405.
+/// The number of texts, from the start of the file, that determine the largest channels. Using all 205 texts would
+/// select other exact channels for the portable model and lower its minimum cosine from 0.99533 to 0.99405.
 const TEXTS_FOR_CHANNELS: usize = 41;
-/// Maximum number of tokens whose inputs are kept; common tokenizers do not reach it. A token of all-mpnet-base-v2 takes
-/// 129 kB.
+/// Maximum number of tokens whose inputs are kept. With common tokenizers, the texts have fewer tokens. Each token of
+/// all-mpnet-base-v2 takes 129 kB.
 const MAX_TOKENS: usize = 4096;
 /// Maximum number of tokens per text, so that a few long texts do not outweigh many short ones.
 const MAX_TOKENS_PER_TEXT: usize = 48;
@@ -30,9 +30,9 @@ pub(crate) struct Calibration(BTreeMap<(usize, LinearInput), Observed>);
 /// Observations of one input.
 #[derive(Debug, Clone, PartialEq)]
 struct Observed {
-    /// The largest magnitude of each channel over all tokens of some texts.
+    /// The largest magnitude of each channel over all tokens of the first texts.
     largest: Vec<f32>,
-    /// `[tokens, channels]` of some tokens.
+    /// The inputs of some tokens, `[tokens, channels]`.
     rows: Vec<f16>,
 }
 
@@ -49,7 +49,7 @@ pub enum CalibrateError {
 }
 
 impl Calibration {
-    /// Runs `model`, whose graph is observed.
+    /// Runs `model`, which has an observed graph, on the calibration texts.
     ///
     /// # Errors
     /// [`CalibrateError`].
@@ -82,7 +82,7 @@ impl Calibration {
         Ok(calibration)
     }
 
-    /// Adds the magnitudes in `rows` of an input, `[tokens, channels]` row-major, of one text.
+    /// Updates the largest magnitudes of an input's channels with `rows` of one text, `[tokens, channels]` row-major.
     pub(super) fn measure_channels(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32]) {
         let largest = &mut self.of(layer, input, channels).largest;
         for row in rows.chunks_exact(channels.max(1)) {
@@ -90,7 +90,7 @@ impl Calibration {
         }
     }
 
-    /// Keeps some of the `rows` of an input, `[tokens, channels]` row-major, of one text.
+    /// Keeps some of an input's `rows` of one text, `[tokens, channels]` row-major.
     pub(super) fn keep(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32]) {
         let kept = &mut self.of(layer, input, channels).rows;
         let rows = rows.chunks_exact(channels.max(1));

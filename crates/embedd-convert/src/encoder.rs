@@ -56,7 +56,7 @@ pub(crate) enum Positions<'w> {
     },
     /// The n-th token that is not padding, counted from 1, uses row `padding + n`; padding uses row `padding`.
     ///
-    /// A text can contain the padding token. It takes no position then, as in the original implementation.
+    /// If a text contains the padding token, the token takes no position, as in the original implementation.
     SkippingPadding {
         /// `[positions, hidden_size]`.
         table: Tensor<'w>,
@@ -136,7 +136,6 @@ pub enum EncoderError {
 }
 
 impl Positions<'_> {
-    /// The position embeddings.
     pub(crate) fn table(&self) -> &Tensor<'_> {
         match self {
             Self::Sequential { table, .. } | Self::SkippingPadding { table, .. } => table,
@@ -205,7 +204,7 @@ impl<'w> Encoder<'w> {
 struct Reader<'s, 'w> {
     source: &'s Source,
     weights: &'w Weights,
-    /// Checkpoints of larger models have a prefix such as `bert.`.
+    /// The names of an encoder's tensors have a prefix such as `bert.` if the checkpoint is that of a larger model.
     prefix: String,
 }
 
@@ -258,7 +257,8 @@ impl<'s, 'w> Reader<'s, 'w> {
         self.tensor("embeddings.position_embeddings.weight", &shape, "max_position_embeddings and hidden_size")
     }
 
-    /// Silently ignoring layers that only the weights have would give a different model.
+    /// Rejects weights with more layers than the configuration. Ignoring the extra layers would silently give a
+    /// different model.
     fn check_layer_count(&self) -> Result<(), EncoderError> {
         let start = format!("{}encoder.layer.", self.prefix);
         let highest = self

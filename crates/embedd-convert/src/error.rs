@@ -1,4 +1,4 @@
-//! Errors of a conversion.
+//! Errors from a conversion.
 
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ pub enum ConvertError {
     /// The models could not be timed.
     #[error(transparent)]
     Benchmark(#[from] BenchmarkError),
-    /// The latency file of other programs cannot be used.
+    /// The file with the latency of other programs cannot be used.
     #[error(transparent)]
     Baseline(#[from] BaselineError),
     /// The report could not be written.

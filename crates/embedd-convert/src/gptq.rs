@@ -1,8 +1,8 @@
-//! Rounds weights so that the channels not yet rounded compensate for the rounding errors of the others.
+//! Rounds weights channel by channel. The remaining channels compensate for the errors of the rounded ones.
 //!
 //! This is GPTQ: Frantar, Ashkboos, Hoefler, Alistarh: "GPTQ: Accurate Post-Training Quantization for Generative
-//! Pre-trained Transformers", 2022 (arXiv 2210.17323), in its Cholesky form with lazy batches of updates. It
-//! minimizes the error of the layer's outputs, `|X W - X Q|^2` over calibration inputs `X`, instead of the weights' error.
+//! Pre-trained Transformers", 2022 (arXiv 2210.17323), in its Cholesky form with lazy batches of updates. It minimizes
+//! the error of the layer's outputs, `|X W - X Q|^2` over calibration inputs `X`, instead of the weights' error.
 
 use std::ops::Range;
 
@@ -16,9 +16,9 @@ mod hessian;
 
 pub(super) use hessian::{Hessian, Rows};
 
-/// Channels rounded before their errors are propagated to the channels after them. Only speed depends on it.
+/// The number of channels rounded before their errors are propagated to later channels. It affects only speed.
 const BLOCK: usize = 128;
-/// Outputs rounded together, so that a block of them stays in the CPU's L1 cache.
+/// The number of outputs rounded together, so that a block of them stays in the CPU's L1 cache.
 const TILE: usize = 64;
 /// Fractions of a group's largest magnitude that are tried as the end of the range.
 const CLIPS: [f32; 9] = [1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7];
@@ -34,12 +34,12 @@ pub(super) struct Rounded {
     pub(super) outputs: usize,
 }
 
-/// Rounds `weight`, `[inputs, outputs]` row-major, its inputs in the order of `hessian`.
+/// Rounds `weight`, `[inputs, outputs]` row-major, with its inputs in the order of `hessian`.
 ///
-/// `groups` are the consecutive ranges of inputs that share a scale; together they cover all inputs. An output's scale in a
-/// group is chosen when the group is reached, from the weights updated so far. If `clip` is set, it may put a few weights
-/// out of range when that reduces the total error, weighted by the mean squares of the inputs. Without a factor in
-/// `hessian`, each weight is rounded independently.
+/// `groups` are the consecutive ranges of inputs that share a scale; together they cover all inputs. An output's scale
+/// in a group is chosen when the group is reached, from the weights updated so far. If `clip` is set, a smaller scale,
+/// which clips a few weights, is chosen if it reduces the total error, weighted by the mean squares of the inputs.
+/// Without a factor in `hessian`, each weight is rounded independently.
 pub(super) fn round(
     mut weight: Vec<f32>,
     outputs: usize,
@@ -100,8 +100,8 @@ fn best_scales(rows: &[f32], outputs: usize, mean_squares: &[f32], clip: bool) -
     best
 }
 
-/// Rounds the channels of a block, `[channels, outputs]`, each after the errors of those before it in the block have been
-/// propagated to it. `errors`, of the same shape, receives the errors to propagate to the channels after the block.
+/// Rounds the channels of a block, `[channels, outputs]`, in order, and propagates each channel's errors to the rest of
+/// the block. `errors`, of the same shape, receives the errors to propagate to the channels after the block.
 fn round_block(
     weight: &[f32],
     scales: &[f32],

@@ -47,11 +47,11 @@ use writer::{BundleWriter, Description, io_error};
 
 /// The recipe that the manifest records for a model that is not quantized.
 const UNQUANTIZED: &str = "none";
-/// Exists only while the bundle is made.
+/// The graph for calibration, which exists only during the conversion.
 const OBSERVED_FILE: &str = "observed.onnx";
-/// Exists only while the bundle is made.
+/// A model that is only measured for comparison; it exists only during the conversion.
 const TRIED_FILE: &str = "tried.onnx";
-/// The usual way to quantize: the report shows its figures for comparison.
+/// The usual way to quantize. The report shows its figures for comparison.
 const STOCK_RECIPE: Recipe = Recipe::DynamicPerTensor;
 
 /// What to convert, and where to write it.
@@ -65,27 +65,27 @@ pub struct Conversion {
     pub name: String,
     /// Whether to replace an existing bundle in `output`.
     pub replace: bool,
-    /// How to make the quantized models and measure all of them; `None`: write the float32 model only and run nothing.
+    /// How to quantize and measure the models. `None` writes only the float32 model, without running it.
     pub proof: Option<ProofPlan>,
 }
 
-/// How to make and measure the models, and the runtime that runs them.
+/// How to quantize and measure the models, and the runtime that runs them.
 #[derive(Debug, Clone)]
 pub struct ProofPlan {
-    /// The runtime.
+    /// The runtime that runs the models.
     pub runtime: OnnxRuntime,
-    /// What to make.
+    /// How to quantize and measure the models.
     pub making: Making,
 }
 
 /// How to quantize, compare, time and report the models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Making {
-    /// How to quantize the portable model; `None`: make no quantized model. An INT8 recipe also makes the native model.
+    /// How to quantize the portable model. An INT8 recipe also produces the native model; `None` produces neither.
     pub recipe: Option<Recipe>,
     /// The accuracy that the models must reach.
     pub gate: Gate,
-    /// The reference set to compare with; `None`: the built-in one for these weights, if it exists.
+    /// The reference set to compare with. `None` uses the built-in set for these weights, if there is one.
     pub reference: Option<PathBuf>,
     /// A file with the latency of other programs, for the report; see [`baseline`].
     pub baseline: Option<PathBuf>,
@@ -99,7 +99,7 @@ impl Default for Making {
     }
 }
 
-/// The accuracy gate: what a model must reach to be served and packaged.
+/// The accuracy gate, which a model must pass to be served and packaged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gate {
     /// The minimum cosine to PyTorch of every text.
@@ -153,7 +153,7 @@ fn prove(
         write_model(encoder, scheme(recipe, &calibration), PORTABLE_FILE, writer, progress)?;
         writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
         proof.check(Variant::Portable, writer)?;
-        // The native model is INT8: pointless for a bundle in half precision.
+        // A bundle in half precision does not get the native model, which is INT8.
         if recipe != Recipe::Fp16 {
             write_native(encoder, calibration, writer, progress)?;
             writer.add_model(Variant::Native, NATIVE_FILE, Some(NATIVE_WEIGHTS_FILE), native::RECIPE);
@@ -265,7 +265,7 @@ pub fn is_current(bundle: &Bundle, folder: &Path) -> Result<bool, ConvertError> 
     Ok(record(&Source::read(folder)?)? == bundle.manifest().source)
 }
 
-/// A token id beyond the embedding table would make inference fail, but only for some texts.
+/// Rejects token ids beyond the embedding table. They would make inference fail, but only for some texts.
 fn check_tokenizer(source: &Source) -> Result<(), ConvertError> {
     let path = source.path("tokenizer.json");
     let tokenizer = Tokenizer::read(&path, 0, source.lowercase)?;

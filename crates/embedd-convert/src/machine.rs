@@ -69,7 +69,7 @@ fn cpu_name(cpuinfo: &str) -> Option<String> {
     named.map(str::to_owned).or_else(part)
 }
 
-/// Counts pairs of socket and core, which the threads of one core share.
+/// Counts distinct pairs of socket and core. Hardware threads of the same core have the same pair.
 fn cores(cpuinfo: &str) -> Option<usize> {
     let pairs: BTreeSet<_> = values(cpuinfo, "physical id").zip(values(cpuinfo, "core id")).collect();
     (!pairs.is_empty()).then_some(pairs.len())

@@ -1,8 +1,9 @@
 //! Lowers the encoder to embedd's own operators: a small graph without weights, and a second file with the packed
 //! weights.
 //!
-//! The graph's operators are in the domain `embedd`; each finds its tensors in the weights file by name ([`native_io`]).
-//! Inside the graph the channels of the hidden states are reordered (see [`order`]), which is undone at the end.
+//! The graph's operators are in the domain `embedd`; each finds its tensors in the weights file by name
+//! ([`native_io`]). Inside the graph, the channels of the hidden states are reordered (see [`order`]); the order is
+//! restored at the end.
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ pub(super) use rounding::{RoundedLayers, round};
 
 /// The recipe's name in the manifest.
 pub(super) const RECIPE: &str = "int8-groups";
-/// Type of most of its weights.
+/// The type of most of its weights.
 pub(super) const PRECISION: &str = "int8";
 
 /// The contents of the native model's two files.
@@ -44,7 +45,7 @@ pub(super) struct NativeModel<'w> {
     pub(super) weights: TensorFile<'w>,
 }
 
-/// The native model of weights that [`round`] has rounded with the same recipe.
+/// Builds the native model from weights that [`round`] has rounded with the same recipe.
 pub(super) fn lower<'w>(
     encoder: &'w Encoder<'w>,
     rounded: &'w RoundedLayers,
@@ -87,7 +88,7 @@ struct LinearLayer<'w> {
     outputs: Arc<ChannelOrder>,
 }
 
-/// What the operator applies to the product.
+/// The operation that the operator applies to the product.
 enum Epilogue<'a, 'w> {
     None,
     Gelu,

@@ -28,7 +28,7 @@ pub(crate) const MICROSOFT: &str = "com.microsoft";
 /// Protobuf readers reject larger messages.
 const MAX_MODEL_BYTES: u64 = i32::MAX as u64;
 
-/// The number of the field that is not encoded by prost.
+/// The number of the only field of the model that prost does not encode.
 const MODEL_GRAPH: u32 = 7;
 
 /// The unique name of a value in the graph.
@@ -66,12 +66,10 @@ pub enum WriteError {
 }
 
 impl<'w> GraphBuilder<'w> {
-    /// An empty graph.
     pub(crate) fn new(name: &str) -> Self {
         Self { graph: GraphProto { name: name.to_owned(), ..Default::default() }, ..Self::default() }
     }
 
-    /// An input.
     pub(crate) fn input(&mut self, name: &str, data_type: DataType, dims: &[Dim<'_>]) -> Value {
         self.graph.input.push(value_info(name, data_type, dims));
         Value(name.to_owned())
@@ -115,7 +113,6 @@ impl<'w> GraphBuilder<'w> {
         self.node(name, "Cast", &[&half], &[Attribute::Int("to", DataType::Float as i64)])
     }
 
-    /// An INT8 weight.
     pub(crate) fn int8_weight(&mut self, name: &str, dims: &[usize], values: Vec<i8>) -> Value {
         let bytes = move || Ok(values.iter().map(|value| value.cast_unsigned()).collect());
         self.initializer(name, DataType::Int8, dims, size_of::<i8>(), Box::new(bytes))
@@ -174,7 +171,7 @@ impl<'w> GraphBuilder<'w> {
         Value(name.to_owned())
     }
 
-    /// Stands for an omitted optional input.
+    /// The value to pass for an optional input that is omitted.
     pub(crate) fn absent() -> Value {
         Value(String::new())
     }
@@ -238,8 +235,8 @@ impl<'w> GraphBuilder<'w> {
         Ok(locations)
     }
 
-    /// Writes the model without its large weights: they are read from `file`, which is in the same folder and has them
-    /// at `locations`.
+    /// Writes the model without its large weights. Instead, it refers to their `locations` in `file`, which must be in
+    /// the same folder.
     ///
     /// # Errors
     /// [`WriteError`].

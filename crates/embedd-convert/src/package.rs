@@ -1,8 +1,8 @@
 //! Packs a bundle into a tarball.
 //!
-//! For programs that run the model themselves, the tarball has the portable model, the tokenizer's files, the report and
-//! checksums. With the manifest and the native model, which it also has, embedd can serve the unpacked folder. The same
-//! bundle gives the same bytes on every machine.
+//! The tarball has the portable model, the tokenizer's files, the report and checksums, for programs that run the model
+//! themselves. It also has the manifest and, if the bundle has one, the native model, so that embedd can serve the
+//! unpacked folder. The same bundle produces the same bytes on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -106,7 +106,7 @@ fn model_name(bundle: &Bundle) -> Result<&str, PackageError> {
     if is_file_name(last) { Ok(last) } else { Err(PackageError::Name { name: name.clone() }) }
 }
 
-/// Whether the text is a plain file name: it cannot lead out of its folder or break a line of [`SUMS_FILE`].
+/// Whether the text is a plain file name, which cannot escape from its folder or break a line of [`SUMS_FILE`].
 fn is_file_name(text: &str) -> bool {
     !matches!(text, "" | "." | "..") && !text.contains(['/', '\\']) && !text.chars().any(char::is_control)
 }
@@ -117,7 +117,7 @@ fn contents(bundle: &Bundle, models: &[&ModelRecord]) -> Result<BTreeMap<String,
     if let Some(file) = REQUIRED.into_iter().find(|file| !files.contains_key(*file)) {
         return Err(PackageError::MissingFile { manifest: bundle.folder().join(MANIFEST_FILE), file });
     }
-    // A set: the portable model is also a required file, and must not be read twice.
+    // A set, because the portable model is also a required file and must not be read twice.
     let of_models = models.iter().flat_map(|model| model.files());
     let names: BTreeSet<&str> = of_models.chain(REQUIRED).chain(OPTIONAL).collect();
     let mut contents = BTreeMap::new();
@@ -136,7 +136,7 @@ fn contents(bundle: &Bundle, models: &[&ModelRecord]) -> Result<BTreeMap<String,
 
 /// Why packing failed.
 enum WriteError {
-    /// The tarball could not be written or a file not read.
+    /// The tarball could not be written, or a file could not be read.
     Io(io::Error),
     /// A file has changed since it was verified.
     Changed(BundleError),
@@ -195,7 +195,7 @@ fn sums(files: &BTreeMap<String, Packed>) -> String {
     files.iter().map(|(name, file)| format!("{}  {name}\n", file.record.sha256)).collect()
 }
 
-/// Reports to a task how much was read.
+/// Reports the number of bytes read to a progress task.
 struct Counted<'t, R> {
     inner: R,
     task: &'t Task,

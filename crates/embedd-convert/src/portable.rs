@@ -14,22 +14,23 @@ use embedd_model::bundle::{Pooling, graph_io};
 /// The lower bound of the norm, as in PyTorch's `normalize`.
 const MIN_NORM: f32 = 1e-12;
 
-/// The graph, with its linear layers computed by `scheme`.
+/// Lowers the encoder to a graph whose linear layers are computed by `scheme`.
 ///
 /// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`. Outputs, float32: `last_hidden_state`
 /// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, hidden]` with an L2 norm of 1, and `pooled_embedding`, the
 /// same before normalization.
 ///
 /// # Errors
-/// [`WeightsError`] if weights that must be read for quantization cannot be.
+/// [`WeightsError`] if weights that are needed for quantization cannot be read.
 pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
     lower_with(encoder, scheme, Observation::Off)
 }
 
-/// The float32 graph, with the input of each linear layer as an additional output; see [`observed_output`](super::encoder::observed_output).
+/// Lowers the encoder to a float32 graph that has the input of each linear layer as an additional output; see
+/// [`observed_output`](super::encoder::observed_output).
 ///
 /// # Errors
-/// [`WeightsError`]; the weights are not read yet.
+/// The same as for [`lower`].
 pub(crate) fn lower_observed<'w>(encoder: &'w Encoder<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
     lower_with(encoder, Scheme::Float32, Observation::On)
 }

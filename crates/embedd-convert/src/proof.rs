@@ -85,11 +85,11 @@ impl<'p> Proof<'p> {
         Ok(Calibration::measure(&plan.runtime, model, layers, tokenizer, *options, progress)?)
     }
 
-    /// The accuracy gate. Adds the reference set to the bundle.
+    /// Applies the accuracy gate to a model. Adds its accuracy and the reference set to the bundle.
     pub(super) fn check(&mut self, variant: Variant, writer: &mut BundleWriter) -> Result<(), ConvertError> {
         let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
         let recipe = &model.quantization;
-        // In float32, batching changes a text by rounding only; checking it would be slow.
+        // In float32, batching affects embeddings only by rounding, and the comparison would be slow.
         let batches = if variant == Variant::Fp32 { Batches::Skipped } else { Batches::Compared };
         let session = || self.session(&model, writer, self.options);
         let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
@@ -181,7 +181,7 @@ impl<'p> Proof<'p> {
                 provenance: set.provenance.clone(),
             });
         }
-        // The settings of `embedd bench`.
+        // The same settings as in `embedd bench`.
         let options = SessionOptions { threads: default_threads(self.options.threads) };
         let mut engines = Vec::new();
         for (variant, model) in writer.models() {

@@ -2,8 +2,8 @@
 
 /// The largest magnitude of a quantized weight; the range is symmetric.
 const LARGEST: f32 = 127.0;
-/// Candidates for the end of the range, as fractions of the largest magnitude: clipping a few weights can cause less
-/// error than a coarser step for all.
+/// Candidates for the end of the range, as fractions of the largest magnitude. Clipping a few weights can cause less
+/// error than a coarser step for all weights.
 const CLIPS: [f32; 5] = [1.0, 0.95, 0.9, 0.85, 0.8];
 
 /// A matrix of INT8 weights: `value = scale of its column * integer`.
@@ -46,8 +46,8 @@ pub(super) fn by_tensor(weight: &[f32], inputs: usize) -> QuantizedMatrix {
     QuantizedMatrix { integers, scales: vec![scale] }
 }
 
-/// Quantizes `table`, `[rows, width]`, with a scale per `group` values of a row; a row's last group may be smaller. The
-/// layout stays the same. Scales are `[rows, groups]`.
+/// Quantizes `table`, `[rows, width]`, with one scale for every `group` values of a row; a row's last group may be
+/// smaller. The layout stays the same. Scales are `[rows, groups]`.
 pub(super) fn by_row(table: &[f32], width: usize, group: usize) -> (Vec<i8>, Vec<f32>) {
     let groups = || table.chunks_exact(width).flat_map(|row| row.chunks(group));
     let scales: Vec<f32> = groups().map(full_scale).collect();
@@ -91,8 +91,8 @@ pub(super) fn nearest(value: f32, scale: f32) -> f32 {
     round_ties_even((value / scale).clamp(-LARGEST, LARGEST))
 }
 
-/// For magnitudes below 2^22. `f32::round_ties_even` is a function call on Rust's baseline CPUs, and conversion rounds
-/// each weight several times.
+/// Rounds values of magnitudes below 2^22. `f32::round_ties_even` is a function call on Rust's baseline CPUs, and a
+/// conversion rounds each weight several times.
 fn round_ties_even(value: f32) -> f32 {
     /// Between 2^23 and 2^24, where all floats are integers.
     const SHIFT: f32 = 12_582_912.0;

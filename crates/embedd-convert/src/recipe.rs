@@ -39,7 +39,7 @@ impl Recipe {
         }
     }
 
-    /// Type of most weights: `int8` or `fp16`.
+    /// The type of most weights: `int8` or `fp16`.
     pub fn precision(self) -> &'static str {
         match self {
             Self::PerToken | Self::DynamicPerTensor => "int8",
@@ -48,8 +48,8 @@ impl Recipe {
     }
 }
 
-/// Type of most weights (`fp32`, `fp16` or `int8`) by the recipe's name in a manifest; `None` if this version does not
-/// know the recipe.
+/// The type of most weights (`fp32`, `fp16` or `int8`) for a recipe's name in a manifest; `None` if this version does
+/// not know the recipe.
 pub fn precision_of(name: &str) -> Option<&'static str> {
     match name {
         UNQUANTIZED => Some("fp32"),

@@ -48,7 +48,7 @@ pub struct Report {
     pub model: ModelSummary,
     /// The models of the bundle.
     pub variants: Vec<VariantReport>,
-    /// All recipes that the conversion tried, including rejected ones. Empty if that was not recorded.
+    /// All recipes that the conversion tried, including rejected ones. Empty if they were not recorded.
     pub recipes: Vec<RecipeTried>,
     /// The reference for accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,7 +144,7 @@ pub struct WorstText {
 /// The reference for accuracy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReferenceSummary {
-    /// The file's name, or that the set is built in.
+    /// The file's name, or `the built-in reference set`.
     pub origin: String,
     /// Number of texts.
     pub texts: usize,

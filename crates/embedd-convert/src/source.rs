@@ -34,7 +34,7 @@ pub(crate) struct Source {
     pub(crate) folder: PathBuf,
     pub(crate) config: ModelConfig,
     pub(crate) pooling: Pooling,
-    /// The maximum number of tokens of a text, including special tokens; `None`: the number of positions.
+    /// The maximum number of tokens of a text, including special tokens; `None` if only the positions limit it.
     pub(crate) max_tokens: Option<u32>,
     /// Whether texts are lowercased before tokenization.
     pub(crate) lowercase: bool,
@@ -44,7 +44,7 @@ pub(crate) struct Source {
 
 /// The fields of `config.json` that determine the graph.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[allow(missing_docs, reason = "the fields are the file's own")]
+#[allow(missing_docs, reason = "the fields are those of the file")]
 pub(crate) struct ModelConfig {
     pub(crate) model_type: String,
     pub(crate) hidden_size: usize,

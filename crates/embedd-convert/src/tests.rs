@@ -16,7 +16,7 @@ fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, Con
     convert(&conversion, &Progress::silent())
 }
 
-/// The error of converting a model that `change` has changed. Asserts that no files remain.
+/// Converts a model that `change` has edited, and returns the error. Asserts that no files remain.
 fn error_of(change: impl FnOnce(&mut Tiny)) -> String {
     let dir = folder();
     let mut tiny = Tiny::mpnet();
@@ -141,7 +141,7 @@ fn an_impossible_configuration_is_rejected_with_its_field() {
 }
 
 #[test]
-fn unsupported_modules_and_poolings_are_rejected() {
+fn unsupported_modules_and_settings_are_rejected() {
     let dense = json!({ "idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense" });
     let error = error_of(|tiny| tiny.modules.as_array_mut().expect("modules").push(dense));
     assert_contains(&error, &["modules.json", "Dense"]);
@@ -214,7 +214,7 @@ fn an_existing_bundle_is_unchanged_after_a_failed_conversion() {
 }
 
 #[test]
-fn a_conversion_removes_the_remains_of_a_killed_one() {
+fn a_conversion_removes_the_files_of_one_that_was_killed() {
     let dir = folder();
     let source = dir.path().join("source");
     let output = dir.path().join("bundle");

@@ -16,7 +16,7 @@ pub use texts::{NamedText, parse_texts};
 
 /// Texts per padded batch in `batch_agreement`: enough that most are padded, few enough to be fast.
 const BATCH: usize = 8;
-/// Texts, sorted by length, that batches are formed from.
+/// The number of texts of similar length from which batches are formed.
 const WINDOW: usize = 4 * BATCH;
 
 /// Why a comparison failed.
@@ -24,8 +24,8 @@ const WINDOW: usize = 4 * BATCH;
 pub enum ValidateError {
     /// The reference set was made with a different model.
     #[error(
-        "the model's embeddings have {model} dimensions, those of the reference set {reference}: it was made with a \
-         different model; create one for this model with reference/make_reference.py"
+        "the model's embeddings have {model} dimensions, but those of the reference set have {reference}: the set was \
+         made with a different model; create one for this model with reference/make_reference.py"
     )]
     Dimension {
         /// The model's.
@@ -284,7 +284,7 @@ fn mixed_batches(lengths: &[usize]) -> Vec<Vec<usize>> {
         batches.extend((0..count).map(|first| window.iter().skip(first).step_by(count).copied().collect()));
     }
     let step = lengths.len().div_ceil(BATCH).max(1);
-    // From the longest text.
+    // Starts at the longest text.
     let spread: Vec<usize> = by_length.iter().rev().step_by(step).copied().collect();
     batches.extend((!spread.is_empty()).then_some(spread));
     batches

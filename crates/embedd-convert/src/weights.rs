@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-/// Bytes of the header's length, a little-endian u64 at the start of the file.
+/// The size in bytes of the header's length, a little-endian u64 at the start of the file.
 const LENGTH_BYTES: u64 = 8;
 /// The format's limit for the header. Files of other formats exceed it.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -158,7 +158,7 @@ impl Weights {
         self.metadata.offset_keys()
     }
 
-    /// A required tensor of this shape. `because` tells the reader of an error where the shape comes from.
+    /// A required tensor with this shape. Errors name `because` as the source of the shape.
     ///
     /// # Errors
     /// [`WeightsError::Missing`], [`WeightsError::Shape`] or [`WeightsError::Type`].
@@ -228,7 +228,7 @@ impl Tensor<'_> {
     }
 }
 
-/// `dtype` is one of the three that [`Weights::tensor`] accepts.
+/// Decodes values of one of the three types that [`Weights::tensor`] accepts.
 fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
     let pairs = || bytes.as_chunks::<2>().0.iter().copied();
     match dtype {

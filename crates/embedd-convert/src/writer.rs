@@ -11,7 +11,8 @@ use embedd_model::bundle::{
     AccuracyRecord, FORMAT, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant,
 };
 
-/// A bundle under construction, in a folder beside its destination. Dropped unfinished, it removes what it wrote.
+/// A bundle under construction, in a folder beside its destination. If it is dropped before it is finished, it removes
+/// the files that it wrote.
 #[derive(Debug)]
 pub(super) struct BundleWriter {
     output: PathBuf,
@@ -34,7 +35,7 @@ pub(super) struct Description {
     pub(super) lowercase: bool,
 }
 
-/// The reason why a bundle could not be written.
+/// Why a bundle could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriterError {
     /// The output exists and must not be replaced.

@@ -1,14 +1,14 @@
-//! The one list of CPU features: what kernels need, what a report names, and what decides between engines.
+//! The CPU features that kernels require, that reports list, and that the choice of engine depends on.
 
 use std::fmt;
 
-/// Turns rows into [`Feature`]: the name that Linux gives a feature and, where the standard library can detect it, the
-/// architecture and the name that Rust gives it.
+/// Generates [`Feature`] from a table. Each row has a feature's name on Linux and, if the standard library can detect
+/// the feature, its architecture and its name in Rust.
 macro_rules! features {
     ($($feature:ident: $linux:literal $(, $arch:literal $detect:ident $rust:tt)?;)+) => {
         /// A CPU feature that matters to matrix products.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[allow(missing_docs, reason = "the names are the vendors'")]
+        #[allow(missing_docs, reason = "these are the CPU vendors' names")]
         pub enum Feature { $($feature,)+ }
 
         impl Feature {
@@ -20,15 +20,15 @@ macro_rules! features {
                 match self { $(Self::$feature => $linux,)+ }
             }
 
-            /// Whether this CPU has it, and the operating system lets programs use it. False for features that the
-            /// standard library cannot detect.
+            /// Whether this CPU has the feature and the operating system allows programs to use it. False for features
+            /// that the standard library cannot detect.
             pub fn is_available(self) -> bool {
                 match self {
                     $($(
                         #[cfg(target_arch = $arch)]
                         Self::$feature => std::arch::$detect!($rust),
                     )?)+
-                    #[allow(unreachable_patterns, reason = "where every feature can be detected")]
+                    #[allow(unreachable_patterns, reason = "unreachable if every feature can be detected")]
                     _ => false,
                 }
             }
@@ -56,7 +56,7 @@ features! {
     Bf16: "bf16", "aarch64" is_aarch64_feature_detected "bf16";
 }
 
-/// The widest instructions of a CPU that ONNX Runtime's matrix products use.
+/// The widest instructions of a CPU that ONNX Runtime uses for matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CpuInstructions {
     /// 512-bit vectors with INT8 dot products (x86-64).
@@ -69,18 +69,18 @@ pub enum CpuInstructions {
     Avx2,
     /// 128-bit vectors, the baseline of x86-64.
     Sse2,
-    /// 128-bit vectors with products of INT8 matrices (aarch64).
+    /// 128-bit vectors with INT8 matrix products (aarch64).
     NeonI8mm,
     /// 128-bit vectors with INT8 dot products (aarch64).
     NeonDotprod,
     /// 128-bit vectors, the baseline of aarch64.
     Neon,
-    /// Those of another architecture.
+    /// Any other architecture.
     Other,
 }
 
 impl CpuInstructions {
-    /// Those of this CPU.
+    /// The widest instructions of this CPU.
     pub fn widest() -> Self {
         let widest_first = [
             (Feature::Avx512Vnni, Self::Avx512Vnni),
@@ -99,8 +99,8 @@ impl CpuInstructions {
         found.map_or(baseline, |(_, instructions)| instructions)
     }
 
-    /// Whether there are INT8 dot products. Without them ONNX Runtime's INT8 is slower than its float32, and its sums
-    /// can saturate.
+    /// Whether INT8 dot products are among the instructions. Without them, ONNX Runtime's INT8 kernels are slower than
+    /// its float32 kernels, and their sums can saturate.
     pub fn has_int8_dot_products(self) -> bool {
         match self {
             Self::Avx512Vnni | Self::AvxVnni | Self::NeonI8mm | Self::NeonDotprod => true,

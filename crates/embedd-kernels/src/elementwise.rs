@@ -20,9 +20,9 @@ pub struct LayerNorm<'a> {
 /// How a token's row in the position table is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PositionRule {
-    /// The n-th token of a text, counted from 0, has row n.
+    /// The n-th token of a text, counted from 0, uses row n.
     Sequential,
-    /// The n-th token that is not `padding`, counted from 1, has row `padding + n`; padding has row `padding`.
+    /// The n-th token that is not `padding`, counted from 1, uses row `padding + n`; padding uses row `padding`.
     SkippingPadding {
         /// The id of the padding token.
         padding: usize,

@@ -12,16 +12,17 @@ pub(super) const QUAD: usize = 4;
 /// How a linear layer's input activations are quantized: to unsigned bytes, with a scale and a zero point for each row
 /// and group of channels.
 ///
-/// The first `split` channels are outlier channels. They form their own group and get 16 bits each, stored as the high
-/// bytes of all of them followed by the low bytes. The other channels get 8 bits, in groups of `group` channels; the
-/// last group may be shorter. In a quantized row each group, and the low bytes, begin at a multiple of 4 bytes.
+/// The first `split` channels are outlier channels. They form a group of their own and get 16 bits each, stored as the
+/// high bytes of all outlier channels, followed by their low bytes. The other channels get 8 bits each, in groups of
+/// `group` channels; the last group may be shorter. In a quantized row, each group begins at a multiple of 4 bytes, as
+/// do the low bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowLayout {
     /// The number of channels of a row.
     pub inputs: usize,
     /// The number of outlier channels, which come first; at most [`MAX_SPLIT`].
     pub split: usize,
-    /// The number of channels per group of the other channels.
+    /// The number of channels per group, for channels that are not outliers.
     pub group: usize,
 }
 
@@ -30,15 +31,16 @@ pub struct RowLayout {
 pub struct Group {
     /// The channels in the float row.
     pub channels: Range<usize>,
-    /// The bytes in the quantized row: one per channel, padded with zeros to a multiple of 4. Outlier channels have two
-    /// such halves.
+    /// The bytes in the quantized row: one per channel, padded with zeros to a multiple of 4. The group of outlier
+    /// channels has two such halves.
     pub bytes: Range<usize>,
     /// Whether these are the outlier channels, with 16 bits each.
     pub split: bool,
 }
 
 impl Group {
-    /// The byte positions of the group's `offset`-th channel in the quantized row. All of them use the same weight.
+    /// The positions in the quantized row of the bytes of the group's `offset`-th channel: two for outlier channels,
+    /// otherwise one. Both bytes use the same weight.
     pub fn places(&self, offset: usize) -> impl Iterator<Item = usize> + use<> {
         let low = self.split.then(|| self.half().end + offset);
         std::iter::once(self.bytes.start + offset).chain(low)
@@ -102,8 +104,8 @@ impl RowLayout {
 pub struct PackedShapes {
     /// int8 `[panels, row_bytes / 4, 32, 4]`: see [`LinearWeights::weight_index`].
     pub weights: [usize; 4],
-    /// float32 `[panels, groups, 2, 32]`: for each group and column the scale of the integers, and the zero-point term:
-    /// that scale times the sum of the group's integers in the column.
+    /// float32 `[panels, groups, 2, 32]`: for each group and column, the scale of the integers and the zero-point term,
+    /// which is the scale times the sum of the group's integers in the column.
     pub scales: [usize; 4],
     /// float32 `[panels, 32]`.
     pub bias: [usize; 2],
@@ -121,7 +123,7 @@ pub struct LinearWeights<'a> {
     pub(super) bias: &'a [f32],
 }
 
-/// Why tensors do not form a linear layer.
+/// Why tensors do not form a valid linear layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWeights {
     /// With this many outlier channels, the integer sums could overflow.

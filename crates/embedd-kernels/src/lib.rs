@@ -2,8 +2,8 @@
 //!
 //! Activations are float32 between kernels; a linear layer quantizes its own input. Texts are concatenated, not padded:
 //! a matrix has one row per token, and [`Offsets`] mark where each text begins. A row's result depends only on that row
-//! (in attention, on the rows of its text) and is computed in the same order for any number of rows and threads, so a
-//! text gives the same bits in every batch.
+//! (in attention, on the rows of its text) and is computed in the same order for any number of rows and threads, so the
+//! same text produces the same bits in every batch.
 
 mod attention;
 mod cpu;

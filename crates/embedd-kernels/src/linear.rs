@@ -13,15 +13,17 @@ use super::parallel::{run_each_once, share_out};
 use super::simd::{Simd, Vectorized};
 use super::{Kernels, LinearWeights, Parallel};
 
-/// Multiplications that are worth another thread: about 10 microseconds, a few times the cost of handing over work.
+/// The number of multiplications that justifies another thread: about 10 microseconds of work, a few times the cost of
+/// handing it over.
 const WORTH_A_THREAD: usize = 2 << 20;
-/// Multiplications that take as long as loading one weight from memory.
+/// The number of multiplications that take as long as loading one weight from memory.
 const PRODUCTS_PER_LOAD: usize = 12;
-/// Values whose quantization is worth another thread.
+/// The number of values whose quantization justifies another thread.
 const VALUES_PER_TASK: usize = 16 << 10;
 /// The minimum number of rows per task: a few tiles on every instruction set.
 const ROWS_PER_PART: usize = 24;
-/// Tasks per thread if there are enough panels and rows; with several, a slow thread delays the others little.
+/// Tasks per thread if there are enough panels and rows. With several tasks per thread, a slow thread hardly delays the
+/// others.
 const TASKS_PER_THREAD: usize = 4;
 
 /// The operation applied to `W x + bias`.
@@ -129,7 +131,7 @@ impl Kernels {
     }
 }
 
-/// The first `length` elements of `memory`, which grows if it is shorter. Existing elements are not cleared.
+/// The first `length` elements of `memory`, which grows if necessary. Existing elements are not cleared.
 fn grow_to<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
     if memory.len() < length {
         memory.resize(length, T::default());
@@ -141,7 +143,7 @@ fn grow_to<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
 struct Task<'a> {
     work: &'a Work<'a>,
     panels: Range<usize>,
-    /// The distance to the panel that this thread is likely to take next.
+    /// The distance to the panel that this thread is likely to process next.
     panel_step: usize,
     rows: Range<usize>,
     output: &'a Disjoint<'a, f32>,
@@ -159,11 +161,11 @@ impl Vectorized for Task<'_> {
     }
 }
 
-/// How a product is divided into tasks: one task for all of it, or one task per panel. If there are few panels, each
-/// task computes only part of the rows.
+/// How a product is divided into tasks: a single task, or one task per panel. If there are few panels, each task
+/// computes only part of the rows.
 ///
-/// Threads work on neighboring panels at the same time. In the end they have computed the same number of panels, give
-/// or take one, and each can predict its next panel.
+/// Threads work on neighboring panels at the same time. As a result, all threads compute the same number of panels,
+/// give or take one, and each thread can predict its next panel.
 struct Partition {
     panels: usize,
     panels_per_task: usize,

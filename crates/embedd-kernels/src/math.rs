@@ -1,4 +1,4 @@
-//! Functions that no instruction set provides, built from operations that all of them do.
+//! Functions that no instruction set provides, built from operations that every set provides.
 
 use super::simd::Simd;
 

@@ -1,7 +1,7 @@
 //! Page-aligned memory for packed weights.
 #![allow(
     unsafe_code,
-    reason = "pages are mapped directly: allocators neither hand out huge pages nor return all their memory"
+    reason = "pages are mapped directly, because allocators neither provide huge pages nor return all freed memory"
 )]
 
 use std::fmt;
@@ -12,8 +12,8 @@ use std::ptr::NonNull;
 /// The size of a huge page, and a multiple of every regular page size.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A zero-initialized byte buffer, aligned to 2 MiB. On Linux it asks for huge pages: a pass over all weights of a
-/// model then needs about fifty address translations instead of thirty thousand.
+/// A zero-initialized byte buffer, aligned to 2 MiB. On Linux it requests huge pages. With them, a pass over all of a
+/// model's weights needs about fifty address translations instead of thirty thousand.
 pub struct PageBuffer {
     start: NonNull<u8>,
     length: usize,
@@ -60,7 +60,7 @@ impl PageBuffer {
         Ok(buffer)
     }
 
-    /// Best effort: if huge pages are disabled, the pages stay regular ones.
+    /// Best effort: if huge pages are disabled, the buffer keeps its regular pages.
     #[cfg(target_os = "linux")]
     fn ask_for_huge_pages(&self, whole: usize) {
         // SAFETY: the range is part of the buffer's own mapping; the advice does not change its contents.
@@ -107,7 +107,7 @@ impl Drop for PageBuffer {
 /// a model, which leaves tens of MiB of fragmented free memory.
 pub fn give_back_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it releases only free memory, and glibc allows calling it at any time from any thread.
+    // SAFETY: `malloc_trim` releases only free memory, and glibc allows calling it at any time from any thread.
     unsafe {
         libc::malloc_trim(0);
     }
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri maps no pages")]
+    #[cfg_attr(miri, ignore = "Miri cannot map pages")]
     fn a_buffer_is_aligned_zeroed_and_of_the_requested_length() {
         for length in [0, 1, 4096, HUGE_PAGE - 1, HUGE_PAGE, HUGE_PAGE + 1] {
             let mut buffer = PageBuffer::zeroed(length).expect("memory");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "Miri maps no pages")]
+    #[cfg_attr(miri, ignore = "Miri cannot map pages")]
     fn an_impossible_length_is_an_error() {
         assert!(PageBuffer::zeroed(usize::MAX).is_err());
         assert!(PageBuffer::zeroed(usize::MAX / 2).is_err());

@@ -1,15 +1,16 @@
-//! float32 matrix products for attention, whose factors are too small and too short-lived for a library's packing.
+//! float32 matrix products for attention. The factors are too small and too short-lived to justify the packing that
+//! matrix libraries do.
 //!
 //! The right-hand matrix is packed into panels. A panel holds [`panel_vectors`] adjacent vectors of columns for every
-//! row; the last panel may hold fewer. Each element of a product is summed in the row order of the right-hand matrix,
-//! whichever tile computes it.
+//! row; the last panel may hold fewer. Each element of a product is summed in the order of the right-hand
+//! matrix's rows, regardless of which tile computes it.
 
 use super::simd::Simd;
 
 /// Rows of the left-hand matrix per tile.
 pub(super) const TILE_ROWS: usize = 6;
 
-/// Vectors per panel. With 6 rows per tile, the sums fill three quarters of the registers.
+/// Vectors per panel. With 6 rows per tile, the sums occupy three quarters of the registers.
 pub(super) const fn panel_vectors<S: Simd>() -> usize {
     S::REGISTERS / 8
 }
@@ -42,7 +43,7 @@ impl<'a> Rows<'a> {
         &self.values[row * self.stride..][..self.columns]
     }
 
-    /// `count` rows from `first` on.
+    /// `count` rows, starting at `first`.
     #[inline(always)]
     pub(super) fn part(&self, first: usize, count: usize) -> Self {
         Self { values: &self.values[first * self.stride..], count, ..*self }
@@ -63,7 +64,7 @@ pub(super) fn pack<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
 }
 
 /// Packs the transpose of `matrix`: its rows become columns; padding columns are 0. `panels` has
-/// `columns * padded(rows)` floats, in terms of the rows and columns of `matrix`.
+/// `columns * padded(rows)` floats, where `rows` and `columns` are those of `matrix`.
 #[inline(always)]
 pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
     const SQUARE: usize = 8;

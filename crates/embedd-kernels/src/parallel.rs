@@ -1,4 +1,4 @@
-//! How kernels divide work among threads that somebody else owns.
+//! How kernels divide work among threads that their caller owns.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,8 +13,8 @@ pub trait Parallel {
     fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync));
 }
 
-/// [`Parallel::run`] for tasks whose memory safety depends on running only once. A second run of a task panics before
-/// it begins, even if `parallel` is faulty.
+/// [`Parallel::run`] for tasks whose memory safety depends on running only once. If a faulty `parallel` runs a task
+/// twice, the second run panics before the task begins.
 pub(super) fn run_each_once(parallel: &dyn Parallel, count: usize, task: &(dyn Fn(usize) + Sync)) {
     let claimed: Vec<AtomicBool> = (0..count).map(|_| AtomicBool::new(false)).collect();
     parallel.run(count, &|number| {
@@ -23,9 +23,9 @@ pub(super) fn run_each_once(parallel: &dyn Parallel, count: usize, task: &(dyn F
     });
 }
 
-/// Calls `work` once for each of `parts`, with its number, in any order. If there is only one part or one thread, the
-/// calling thread does all the work. Each part is given to one thread only: if a faulty `parallel` runs a task twice,
-/// the second run panics before its work begins.
+/// Calls `work` once for each part, with the part's number, in any order. If there is only one part or one thread, the
+/// calling thread does all the work. Each part goes to only one thread: if a faulty `parallel` runs a task twice, the
+/// second run panics before its work begins.
 pub(super) fn share_out<P: Send>(
     parallel: &dyn Parallel,
     parts: impl ExactSizeIterator<Item = P>,
@@ -34,7 +34,7 @@ pub(super) fn share_out<P: Send>(
     if parts.len() == 1 || parallel.threads() == 1 {
         return parts.enumerate().for_each(|(number, part)| work(number, part));
     }
-    // A lock per part costs nanoseconds.
+    // A lock per part costs only nanoseconds.
     let parts: Vec<_> = parts.map(|part| Mutex::new(Some(part))).collect();
     parallel.run(parts.len(), &|number| {
         let part = parts[number].lock().unwrap_or_else(PoisonError::into_inner).take();

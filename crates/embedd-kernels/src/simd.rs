@@ -1,10 +1,11 @@
-//! Vectors of floats: a kernel is written once and compiled for every instruction set.
+//! Vectors of floats. Each kernel is written once and compiled for every instruction set.
 //!
 //! A token (a value of a type that implements [`Simd`]) proves that this CPU supports the token's instruction set: it
-//! is made from [`Kernels`], which exist only for available sets. [`Kernels::dispatch`] runs [`Vectorized`] work with
-//! the matching token inside a function that is compiled for the set. Every function that takes a token and runs in a
-//! loop is `#[inline(always)]`: code that is not inlined into that function is compiled without the set's instructions.
-//! Kernels do not use closures around vectors for the same reason: a closure cannot be marked `#[inline(always)]`.
+//! is created from [`Kernels`], which exist only for available sets. [`Kernels::dispatch`] runs [`Vectorized`] work
+//! with the matching token inside a function that is compiled for the set. Every function that takes a token and runs
+//! in a loop is `#[inline(always)]`: code that is not inlined into that function is compiled without the set's
+//! instructions. Kernels do not use closures around vectors for the same reason: a closure cannot be marked
+//! `#[inline(always)]`.
 
 use super::Kernels;
 use super::layout::{PANEL, QUAD};
@@ -126,10 +127,10 @@ pub(super) trait Simd: Copy {
     /// The maximum number of rows for [`Simd::byte_products`].
     const PRODUCT_ROWS: usize;
 
-    /// The sums of `4 * quads` products for each of `ROWS` rows of bytes and each column in two vectors of weights. A
-    /// sum is exact as an integer, then converted to a float. Row `r` begins at `bytes[r * stride]`; the weights of
-    /// quad `q`, four per column, begin at `weights[128 * q]`. Products of the first `high_quads` quads are multiplied
-    /// by 256. Meanwhile, `ahead` is prefetched.
+    /// The sums of `4 * quads` products for each of `ROWS` rows of bytes and each column in two vectors of weights.
+    /// Each sum is computed exactly, as an integer, and then converted to a float. Row `r` begins at
+    /// `bytes[r * stride]`; the weights of quad `q`, four per column, begin at `weights[128 * q]`. Products of the
+    /// first `high_quads` quads are multiplied by 256. `ahead` is prefetched at the same time.
     ///
     /// Panics if a slice is too short.
     fn byte_products<const ROWS: usize>(

@@ -1,4 +1,4 @@
-//! Shared by the tests of the kernels.
+//! Helpers for the tests of the kernels.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
@@ -8,8 +8,8 @@ use super::math::gelu_vector;
 use super::simd::{Simd, Vectorized};
 use super::{InstructionSet, Kernels, Parallel};
 
-/// Calls `test` with the kernels of every instruction set that this CPU supports, and reports the others as not tested.
-/// Panics if the operating system reports that the CPU supports one of those.
+/// Calls `test` with the kernels of every instruction set that this CPU supports, and reports the other sets as not
+/// tested. Panics if the operating system reports that the CPU supports one of the other sets.
 pub(super) fn every_available(mut test: impl FnMut(Kernels)) {
     for set in InstructionSet::ALL {
         match Kernels::of(set) {
@@ -56,7 +56,7 @@ fn detected_features_match_the_operating_system() {
     }
 }
 
-/// `release` in release builds, `debug` in other builds, where kernels take a hundred times as long.
+/// `release` in release builds; `debug` in other builds, in which kernels take a hundred times as long.
 pub(super) fn by_build(release: usize, debug: usize) -> usize {
     if cfg!(debug_assertions) { debug } else { release }
 }
@@ -107,7 +107,7 @@ pub(super) fn gelu(kernels: Kernels, values: &mut [f32]) {
     kernels.dispatch(Gelu(values));
 }
 
-/// Starts threads for every call, which run the tasks in shuffled order.
+/// Starts threads for every call. They run the tasks in shuffled order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shuffled {
     pub(super) threads: usize,

@@ -36,7 +36,7 @@ pub struct Accuracy {
     pub texts: Vec<TextAccuracy>,
 }
 
-/// Figures over all texts. If the cosine of any text is NaN, so are the figures, and the accuracy gate fails.
+/// The figures over all texts. If the cosine of any text is NaN, so are the figures, and the accuracy gate fails.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The number of texts.

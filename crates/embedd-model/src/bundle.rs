@@ -12,19 +12,19 @@ pub mod native_io;
 pub use embedd_common::checksum::FileRecord;
 pub use manifest::{AccuracyRecord, FORMAT, Manifest, ModelRecord, Pooling, SourceRecord, Variant};
 
-/// The manifest's file in a bundle.
+/// The file name of a bundle's manifest.
 pub const MANIFEST_FILE: &str = "manifest.json";
-/// The tokenizer's file in a bundle.
+/// The file name of a bundle's tokenizer.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
-/// The float32 model's file in a bundle.
+/// The file name of a bundle's float32 model.
 pub const FP32_FILE: &str = "model.onnx";
-/// The portable INT8 model's file in a bundle.
+/// The file name of a bundle's portable INT8 model.
 pub const PORTABLE_FILE: &str = "model_quantized.onnx";
-/// The native INT8 model's graph in a bundle.
+/// The file name of the graph of a bundle's native INT8 model.
 pub const NATIVE_FILE: &str = "model_native.onnx";
-/// The native INT8 model's weights in a bundle.
+/// The file name of the weights of a bundle's native INT8 model.
 pub const NATIVE_WEIGHTS_FILE: &str = "model_native.safetensors";
-/// The reference set's file in a bundle.
+/// The file name of a bundle's reference set.
 pub const REFERENCE_FILE: &str = "reference.safetensors";
 
 /// The names of the inputs and outputs of a graph.
@@ -62,7 +62,7 @@ pub enum BundleError {
     /// A file cannot be read.
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    /// The manifest has another format, written by another version.
+    /// The manifest has a different format, because a different version wrote it.
     #[error(
         "{path} has format {found}, but this version of embedd reads format {FORMAT}; convert the model again with \
          `embedd convert --force`"

@@ -41,7 +41,7 @@ pub trait Session: Send {
 pub struct InferenceError(pub String);
 
 impl TokenIds {
-    /// There is at least one id, because the tokenizer adds special tokens to every text.
+    /// The ids of a text. There is at least one, because the tokenizer adds special tokens to every text.
     pub fn new(ids: impl Into<Box<[u32]>>) -> Self {
         Self(ids.into())
     }

@@ -13,7 +13,7 @@ use embedd_kernels::CpuInstructions;
 /// The maximum number of tokens per batch, including padding; a longer text forms its own batch.
 const BATCH_TOKENS: usize = 512;
 
-/// A model in this process. It computes one batch at a time; open several for more at once.
+/// A model in this process. It computes one batch at a time; to compute several batches at once, open several models.
 ///
 /// ```no_run
 /// use embedd_model::{Model, OnnxRuntime, SessionOptions};
@@ -46,7 +46,7 @@ pub enum OpenError {
     /// An engine cannot load its model.
     #[error(transparent)]
     Engine(#[from] LoadError),
-    /// Every model that is fast on this CPU failed the accuracy gate, or is not in the bundle.
+    /// Every engine that is fast on this CPU has no model in the bundle, or its model failed the accuracy gate.
     #[error(
         "{folder} has no model for this CPU that passed the accuracy gate; convert it with `embedd convert --force`"
     )]
@@ -60,7 +60,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum EmbedError {
     /// A text cannot be tokenized.
-    #[error("text {index}: {error}")]
+    #[error("text {index} {error}")]
     Text {
         /// Its position among the texts.
         index: usize,
@@ -73,7 +73,7 @@ pub enum EmbedError {
 }
 
 impl Model {
-    /// Opens a bundle with the engine that is fastest on this CPU, among those that passed the accuracy gate.
+    /// Opens a bundle with the engine that is fastest on this CPU, among those whose models passed the accuracy gate.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -108,7 +108,7 @@ impl Model {
     /// [`EmbedError`]; the model stays usable.
     pub fn embed<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Array2<f32>, EmbedError> {
         let tokenized = self.tokenize(texts)?;
-        // Texts of similar length make batches with little padding.
+        // Batches of texts of similar length need little padding.
         let mut order: Vec<usize> = (0..tokenized.len()).collect();
         order.sort_by_key(|&index| tokenized[index].ids.len());
 
@@ -135,7 +135,7 @@ impl Model {
     }
 }
 
-/// Groups neighbors: as many as fit the budget when padded to the longest, which is the last.
+/// Groups neighbors into batches: as many texts as fit the budget when padded to the longest, which is the last.
 fn batches<'o>(order: &'o [usize], texts: &[Tokenized]) -> Vec<&'o [usize]> {
     let mut batches = Vec::new();
     let mut rest = order;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn no_texts_make_no_batches() {
+    fn an_empty_list_of_texts_has_no_batches() {
         assert!(batches(&[], &[]).is_empty());
     }
 }

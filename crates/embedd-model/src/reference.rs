@@ -15,7 +15,7 @@ pub struct ReferenceSet {
     pub texts: Vec<ReferenceText>,
     /// The number of components of each embedding.
     pub dimension: usize,
-    /// The maximum number of tokens per text, including special tokens, when the embeddings were computed.
+    /// The maximum number of tokens per text with which the embeddings were computed, including special tokens.
     pub max_tokens: u32,
     /// The origin of the set: model, SHA-256 of its weights, versions, date.
     pub provenance: BTreeMap<String, String>,
@@ -53,7 +53,7 @@ struct Line {
     text: String,
 }
 
-/// The built-in reference set for these weights, as the bytes of a file; `None` for other models.
+/// The file contents of the built-in reference set for these weights; `None` for other models.
 pub fn built_in(weights_sha256: &str) -> Option<&'static [u8]> {
     match weights_sha256 {
         "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658" => {

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-/// The default maximum per session: with more threads, a short text gains little.
+/// The maximum default per session: short texts gain little from more threads.
 const MAX_THREADS: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
-/// The default number of threads for a machine or a quota of `cpus` CPUs.
+/// The default number of threads for a machine with `cpus` CPUs, or for a quota of `cpus` CPUs.
 pub fn default_threads(cpus: NonZeroUsize) -> NonZeroUsize {
     cpus.min(MAX_THREADS)
 }

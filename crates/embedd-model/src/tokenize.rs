@@ -19,7 +19,7 @@ pub struct Tokenizer {
     lowercase: bool,
 }
 
-/// What to do with a text of more tokens than the maximum.
+/// What to do with a text that has more tokens than the maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Truncation {
     /// Drop tokens from the end.

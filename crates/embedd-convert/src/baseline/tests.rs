@@ -49,7 +49,7 @@ fn a_file_is_named_in_errors_and_in_the_report() {
 }
 
 #[test]
-fn more_input_than_a_baseline_has_is_rejected() {
+fn input_that_is_too_long_is_rejected() {
     let error = Baseline::read_from(io::repeat(b' '), "endless").expect_err("too much");
     assert!(error.to_string().contains("more than 8388608 bytes"), "{error}");
 }

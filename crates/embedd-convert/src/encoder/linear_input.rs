@@ -3,13 +3,13 @@
 /// The input of one or more linear layers of an encoder layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LinearInput {
-    /// Of query, key and value.
+    /// The input of query, key and value.
     Attention,
-    /// Of attention's output projection.
+    /// The input of attention's output projection.
     AttentionOutput,
-    /// Of the linear layer before GELU.
+    /// The input of the linear layer before GELU.
     Intermediate,
-    /// Of the linear layer after GELU.
+    /// The input of the linear layer after GELU.
     Output,
 }
 
@@ -17,7 +17,7 @@ impl LinearInput {
     /// All inputs of a layer, in order.
     pub(crate) const ALL: [Self; 4] = [Self::Attention, Self::AttentionOutput, Self::Intermediate, Self::Output];
 
-    /// The part of a layer that the names in graphs use for this input.
+    /// The part of names in graphs that identifies this input within a layer.
     pub(crate) fn part(self) -> &'static str {
         match self {
             Self::Attention => "attention",
@@ -28,7 +28,7 @@ impl LinearInput {
     }
 }
 
-/// The output of an observed graph that holds an input, float32 `[batch, sequence, channels]`.
+/// The name of an observed graph's output that returns an input, float32 `[batch, sequence, channels]`.
 pub(crate) fn observed_output(layer: usize, input: LinearInput) -> String {
     format!("observed/layer.{layer}/{}", input.part())
 }

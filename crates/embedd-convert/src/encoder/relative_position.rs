@@ -3,10 +3,10 @@
 /// This and larger distances share the last bucket of their direction.
 const MAX_DISTANCE: f32 = 128.0;
 
-/// The bucket, of `buckets`, for `distance`: the key's position minus the query's.
+/// The bucket, out of `buckets`, for `distance`, which is the key's position minus the query's.
 ///
-/// The second half of the buckets is for keys after the query. In each half, the first half of the buckets covers one
-/// distance each, the rest cover logarithmically growing ranges.
+/// The second half of the buckets is for keys after the query. Within each half, the first buckets cover one distance
+/// each, and the other half of them cover logarithmically growing ranges.
 pub(crate) fn bucket(distance: i32, buckets: usize) -> usize {
     let half = buckets / 2;
     let exact = half / 2;

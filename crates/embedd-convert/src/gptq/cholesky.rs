@@ -15,8 +15,8 @@ pub(super) fn inverse_factor(matrix: &Array2<f32>) -> Option<Array2<f32>> {
     Some(lower)
 }
 
-/// Replaces the lower triangle of `L L^T` with `L`, and the blocks on its diagonal with their inverses, because nothing
-/// else of them is needed.
+/// Replaces the lower triangle of `L L^T` with `L`, except that the blocks on its diagonal are replaced with their
+/// inverses, because only the inverses are needed.
 fn factor(matrix: &mut Array2<f32>) -> Option<()> {
     for start in (0..matrix.nrows()).step_by(BLOCK) {
         let (factored, mut rest) = matrix.slice_mut(s![start.., ..]).split_at(Axis(1), start);
@@ -48,7 +48,7 @@ fn invert(matrix: &mut Array2<f32>) {
     }
 }
 
-/// Replaces the lower triangle of `L L^T` with `L`, the upper one with zeros.
+/// Replaces the lower triangle of `L L^T` with `L`, and the upper one with zeros.
 fn factor_block(block: &mut ArrayViewMut2<'_, f32>) -> Option<()> {
     for row in 0..block.nrows() {
         let (above, mut rest) = block.view_mut().split_at(Axis(0), row);

@@ -6,12 +6,12 @@ use ndarray::{Array2, ArrayView2, s};
 
 use super::cholesky::inverse_factor;
 
-/// Fractions of the diagonal's mean that are added to the diagonal, so that the matrix can be factored and a small number
-/// of inputs is not trusted too much. The next one is tried if factoring fails.
+/// Fractions of the diagonal's mean that are added to the diagonal, so that the matrix can be factored and the result
+/// does not overfit a small number of inputs. If factoring fails, the next fraction is tried.
 pub(super) const DAMPING: [f32; 3] = [0.1, 1.0, 10.0];
 /// Rows multiplied at a time.
 const CHUNK: usize = 512;
-/// Columns of the products computed at a time. Their part above the diagonal is wasted work.
+/// Columns of the products computed at a time. Work above the diagonal is wasted.
 const COLUMNS: usize = 256;
 
 /// Input rows of a linear layer: `[rows, channels]` row-major, in half precision.
@@ -29,12 +29,12 @@ pub(crate) struct Hessian {
 }
 
 impl Hessian {
-    /// Without calibration inputs: all channels have the same variance and are independent.
+    /// A Hessian for use without calibration inputs: all channels are independent and have the same variance.
     pub(crate) fn unknown(channels: usize) -> Self {
         Self { mean_squares: vec![1.0; channels], reversed: None }
     }
 
-    /// From input rows, with the channels in `order`.
+    /// The Hessian of input rows, with the channels in `order`.
     ///
     /// It has no factor if there are no rows, or if no damping makes the Hessian positive definite.
     pub(crate) fn of(rows: Rows<'_>, order: &[usize]) -> Self {
@@ -59,11 +59,11 @@ impl Hessian {
         &self.mean_squares
     }
 
-    /// The upper triangular `U` of `H^-1 = U^T U`, whose row `i` holds the share of the error of channel `i` that each
-    /// later channel compensates.
+    /// The upper triangular `U` of `H^-1 = U^T U`. Row `i` holds the share of the error of channel `i` that each later
+    /// channel compensates for.
     ///
-    /// With the channels in reverse order, `H = L L^T`. Reversed again, `H = R R^T` with `R` upper triangular, so `U = R^-1`
-    /// needs one factorization and no inverse of `H`.
+    /// With the channels in reverse order, `H = L L^T`. Reversed again, `H = R R^T` with `R` upper triangular, so
+    /// `U = R^-1` needs one factorization and no inverse of `H`.
     pub(super) fn factor(&self) -> Option<ArrayView2<'_, f32>> {
         self.reversed.as_ref().map(|reversed| reversed.slice(s![..;-1, ..;-1]))
     }
@@ -102,7 +102,7 @@ mod tests {
     fn products_are_summed_over_all_chunks_of_rows_and_blocks_of_columns() {
         let count = CHUNK + 3;
         let channels = COLUMNS + 5;
-        // Small integers: every sum is exact.
+        // Small integers, so that every sum is exact.
         let value = |row: usize, channel: usize| ((row * 31 + channel * 17) % 11) as f32 - 5.0;
         let values: Vec<f16> =
             (0..count * channels).map(|place| f16::from_f32(value(place / channels, place % channels))).collect();

@@ -6,7 +6,7 @@ const INPUTS: usize = 150;
 const OUTPUTS: usize = 70;
 const TOKENS: usize = 700;
 
-/// Numbers from -1 to 1 that look random and are the same every time.
+/// Pseudo-random numbers from -1 to 1 that are the same in every run.
 fn noise(count: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -18,7 +18,7 @@ fn noise(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// Input rows whose channels follow a few hidden causes, some more than others.
+/// Input rows with correlated channels: each channel is a mix of a few common causes and some noise.
 fn correlated() -> Vec<f16> {
     const CAUSES: usize = 12;
     let (causes, mixing, own) = (noise(TOKENS * CAUSES, 1), noise(CAUSES * INPUTS, 2), noise(TOKENS * INPUTS, 3));
@@ -39,7 +39,7 @@ fn order() -> Vec<usize> {
     (0..INPUTS).map(|place| place * 7 % INPUTS).collect()
 }
 
-/// `|X W - X Q|^2` in float64, the inputs standing in `order`.
+/// `|X W - X Q|^2` in float64, with the inputs in `order`.
 fn output_error(rows: &[f16], order: &[usize], weight: &[f32], rounded: &Rounded) -> f64 {
     let groups = groups();
     let group = |input: usize| groups.iter().position(|group| group.contains(&input)).expect("a group");
@@ -58,7 +58,7 @@ fn output_error(rows: &[f16], order: &[usize], weight: &[f32], rounded: &Rounded
 }
 
 #[test]
-fn outputs_are_nearer_than_those_of_weights_that_are_rounded_each_by_itself() {
+fn output_error_is_less_than_half_of_that_of_independent_rounding() {
     let (rows, weight) = (correlated(), noise(INPUTS * OUTPUTS, 4));
     for order in [order(), (0..INPUTS).collect()] {
         let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order);
@@ -68,14 +68,14 @@ fn outputs_are_nearer_than_those_of_weights_that_are_rounded_each_by_itself() {
                 output_error(&rows, &order, &weight, &round(weight.clone(), OUTPUTS, &groups(), hessian, clip))
             };
             let (carried, plain) = (error(&hessian), error(&Hessian::unknown(INPUTS)));
-            println!("clip {clip}: {carried} against {plain}");
-            assert!(carried < plain / 2.0, "clip {clip}: {carried} against {plain}");
+            println!("clip {clip}: output error {carried}, rounded independently {plain}");
+            assert!(carried < plain / 2.0, "clip {clip}: output error {carried}, rounded independently {plain}");
         }
     }
 }
 
 #[test]
-fn channels_that_have_nothing_to_do_with_each_other_are_rounded_each_by_itself() {
+fn uncorrelated_channels_are_rounded_independently() {
     let mut rows = vec![f16::ZERO; INPUTS * INPUTS];
     (0..INPUTS).for_each(|channel| rows[channel * INPUTS + channel] = f16::ONE);
     let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order());
@@ -85,7 +85,7 @@ fn channels_that_have_nothing_to_do_with_each_other_are_rounded_each_by_itself()
 }
 
 #[test]
-fn the_factor_is_that_of_the_inverse_of_the_damped_hessian() {
+fn the_factor_matches_the_inverse_of_the_damped_hessian() {
     let rows = correlated();
     let order = order();
     let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order);
@@ -97,7 +97,7 @@ fn the_factor_is_that_of_the_inverse_of_the_damped_hessian() {
     (0..INPUTS * INPUTS).for_each(|place| damped[place] = product(place / INPUTS, place % INPUTS));
     let mean = (0..INPUTS).map(|channel| damped[channel * INPUTS + channel]).sum::<f64>() / INPUTS as f64;
     (0..INPUTS).for_each(|channel| damped[channel * INPUTS + channel] += f64::from(hessian::DAMPING[0]) * mean);
-    // U H U^T = 1
+    // U H U^T = I
     let upper = |row: usize, column: usize| f64::from(factor[(row, column)]);
     for row in [0, 1, 77, INPUTS - 1] {
         let left: Vec<f64> = (0..INPUTS)
@@ -113,7 +113,7 @@ fn the_factor_is_that_of_the_inverse_of_the_damped_hessian() {
 }
 
 #[test]
-fn channels_that_are_always_zero_and_inputs_that_are_damaged_leave_sound_weights() {
+fn channels_of_zeros_and_invalid_inputs_still_give_valid_weights() {
     let weight = noise(INPUTS * OUTPUTS, 6);
     let plain = round(weight.clone(), OUTPUTS, &groups(), &Hessian::unknown(INPUTS), false);
     let order: Vec<usize> = (0..INPUTS).collect();

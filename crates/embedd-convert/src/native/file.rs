@@ -8,9 +8,10 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use crate::onnx::WriteError;
 use crate::weights::WeightsError;
 
-/// Bytes of a cache line and of the widest vector. Tensors start at a multiple of it where lengths allow.
+/// The size in bytes of a cache line and of the widest vector. Tensors start at a multiple of it where their lengths
+/// allow.
 const ALIGNMENT: usize = 64;
-/// Bytes of the header's length at the start of the file.
+/// The size in bytes of the header's length, which is at the start of the file.
 const LENGTH_BYTES: usize = 8;
 
 /// Tensors that are produced together.
@@ -58,8 +59,8 @@ impl<'w> Part<'w> {
         self.tensors.iter().map(|(_, dtype, shape)| bytes(*dtype, shape)).sum()
     }
 
-    /// The position in the file: parts whose lengths are multiples of the alignment first, so that the next part stays
-    /// aligned; bytes last, so that floats stay aligned to their size.
+    /// The sort key that determines the position in the file. Parts whose lengths are multiples of the alignment come
+    /// first, so that the next part stays aligned; bytes come last, so that floats stay aligned to their size.
     fn rank(&self) -> (bool, bool) {
         let aligned = self.tensors.iter().all(|(_, dtype, shape)| bytes(*dtype, shape).is_multiple_of(ALIGNMENT));
         (!aligned, !aligned && self.tensors.iter().any(|(_, dtype, _)| dtype.bitsize() == 8))

@@ -1,9 +1,10 @@
 //! The order of channels.
 //!
-//! The channels of the hidden states can be in any order, provided that all tensors that touch them use the same order:
+//! The channels of the hidden states can be in any order, as long as all tensors that involve them use the same order:
 //! the columns of the embedding tables, layer norms, the inputs of some linear layers and the outputs of others.
-//! Reordering costs nothing at run time. It puts the outlier channels together, which get 16 bits, and groups the other
-//! channels by magnitude. The neurons between the two linear layers around GELU have a separate order in each layer.
+//! Reordering costs nothing at run time. It puts the outlier channels, which get 16 bits, next to each other and groups
+//! the other channels by magnitude. The neurons between the two linear layers around GELU have a separate order in each
+//! layer.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub(super) enum ChannelOrder {
 /// and channels of similar magnitude share a group.
 pub(super) struct Orders {
     hidden: Arc<ChannelOrder>,
-    /// By layer.
+    /// The orders of the neurons, by layer.
     inner: Vec<Arc<ChannelOrder>>,
 }
 
@@ -36,17 +37,17 @@ impl Orders {
         }
     }
 
-    /// Of the hidden states.
+    /// The order of the hidden states.
     pub(super) fn hidden(&self) -> Arc<ChannelOrder> {
         Arc::clone(&self.hidden)
     }
 
-    /// Of a layer's neurons.
+    /// The order of a layer's neurons.
     pub(super) fn inner(&self, layer: usize) -> Arc<ChannelOrder> {
         Arc::clone(&self.inner[layer])
     }
 
-    /// Of the input of linear layers.
+    /// The order of the input of linear layers.
     pub(super) fn of_input(&self, layer: usize, input: LinearInput) -> Arc<ChannelOrder> {
         match input {
             LinearInput::Attention | LinearInput::Intermediate => self.hidden(),
@@ -56,7 +57,8 @@ impl Orders {
     }
 }
 
-/// The largest magnitude of each channel in calibration relative to the median channel; the maximum over the layers.
+/// The largest magnitude of each channel in calibration, relative to the median channel of the same input; the maximum
+/// over all layers.
 fn relative_magnitudes(calibration: &Calibration, layers: usize) -> Vec<f32> {
     let mut maxima: Vec<f32> = Vec::new();
     for layer in 0..layers {
@@ -70,7 +72,7 @@ fn relative_magnitudes(calibration: &Calibration, layers: usize) -> Vec<f32> {
     maxima
 }
 
-/// At least the smallest positive number, so that it can be a divisor.
+/// The median, but at least the smallest positive number, so that it can be a divisor.
 fn median(values: &[f32]) -> f32 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f32::total_cmp);
@@ -78,7 +80,7 @@ fn median(values: &[f32]) -> f32 {
 }
 
 impl ChannelOrder {
-    /// Channels by descending number; a stable sort.
+    /// Sorts channels by descending number. The sort is stable.
     pub(super) fn descending(numbers: &[f32]) -> Self {
         let mut channels: Vec<usize> = (0..numbers.len()).collect();
         channels.sort_by(|&a, &b| numbers[b].total_cmp(&numbers[a]));
@@ -105,7 +107,7 @@ impl ChannelOrder {
         Some(positions)
     }
 
-    /// The values of rows of all channels, with each row in this order.
+    /// The values of `rows`, whose channels are in the order of the source, with each row in this order.
     pub(super) fn apply_to_rows<T: Copy>(&self, rows: &[T]) -> impl Iterator<Item = T> {
         let width = match self {
             Self::Source => rows.len(),
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_changes_nothing_is_that_of_the_source() {
+    fn channels_already_in_descending_order_keep_the_order_of_the_source() {
         assert_eq!(ChannelOrder::descending(&[3.0, 2.0, 2.0]), ChannelOrder::Source);
         assert_eq!(ChannelOrder::Source.positions(), None);
         assert_eq!(ChannelOrder::Source.apply_to_rows(&[1, 2, 3]).collect::<Vec<_>>(), [1, 2, 3]);

@@ -20,8 +20,8 @@ impl Packed {
     }
 }
 
-/// Packs weights, whose inputs are already in the packed order, and `bias`, `[outputs]`; `outputs` is the order of the
-/// outputs.
+/// Packs `weight`, whose inputs are already in the packed order, and `bias`, `[outputs]`. `outputs` is the packed order
+/// of the outputs.
 ///
 /// The integers of 16-bit channels appear twice, for the two halves of a value.
 pub(super) fn pack(weight: &Rounded, bias: &[f32], layout: RowLayout, outputs: &ChannelOrder) -> Packed {
@@ -82,7 +82,10 @@ mod tests {
                 for (offset, channel) in group.channels.clone().enumerate() {
                     for byte in group.places(offset) {
                         let value = value(output, index, byte);
-                        assert!(row[channel].is_nan() || row[channel] == value, "both halves have the same weight");
+                        assert!(
+                            row[channel].is_nan() || row[channel] == value,
+                            "both halves must have the same weight"
+                        );
                         row[channel] = value;
                     }
                 }
@@ -92,7 +95,7 @@ mod tests {
         (0..outputs).map(row).collect()
     }
 
-    /// The padding of the last panel has no effect: weights, scales and bias are 0.
+    /// Asserts that the padding of the last panel has no effect: weights, scales and bias are 0.
     fn assert_padding_is_zero(packed: &Packed, layout: RowLayout, outputs: usize) {
         let groups = layout.group_count();
         for output in outputs..outputs.next_multiple_of(PANEL) {

@@ -6,13 +6,13 @@ use embedd_kernels::RowLayout;
 /// How the native model is quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NativeRecipe {
-    /// Of query, key and value.
+    /// For query, key and value.
     pub(super) attention: InputRecipe,
-    /// Of attention's output projection.
+    /// For attention's output projection.
     pub(super) attention_output: InputRecipe,
-    /// Of the linear layer before GELU.
+    /// For the linear layer before GELU.
     pub(super) intermediate: InputRecipe,
-    /// Of the linear layer after GELU.
+    /// For the linear layer after GELU.
     pub(super) output: InputRecipe,
     /// Channels of a word embedding that share a scale.
     pub(super) word_group: usize,
@@ -21,7 +21,7 @@ pub(crate) struct NativeRecipe {
 /// How the weights and the input of linear layers are quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InputRecipe {
-    /// Number of 16-bit channels: the first ones, at most a quarter of all.
+    /// The number of 16-bit channels. They come first, and are at most a quarter of all channels.
     pub(super) split: usize,
     /// Group size of the other channels.
     pub(super) group: usize,

@@ -26,7 +26,7 @@ pub(crate) struct RoundedLayers {
     pub(super) weights: BTreeMap<Key, Rounded>,
 }
 
-/// What all threads read.
+/// The data that all threads read.
 struct Work<'a> {
     encoder: &'a Encoder<'a>,
     calibration: &'a Calibration,
@@ -69,7 +69,7 @@ pub(super) fn round_with(
     let orders = Orders::of(calibration, encoder.layers.len());
     let mut keys: Vec<Key> =
         (0..encoder.layers.len()).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
-    // `pop` takes the last: the largest first, so that the threads finish at about the same time.
+    // `pop` takes the last key, so the largest layers come first and the threads finish at about the same time.
     keys.sort_by_key(|&(layer, input)| calibration.width(layer, input));
     let task = progress.task("rounding the native model's weights", Some(keys.len() as u64), Unit::Steps);
     let work = Work { encoder, calibration, recipe, orders: &orders, progress };

@@ -16,7 +16,7 @@ mod oracle;
 
 use evaluate::Evaluator;
 
-/// Texts with special tokens, with the padding token, and of a single token.
+/// Texts with special tokens, with the padding token, and with only one token.
 const TEXTS: [&[i64]; 4] = [&[0, 4, 5, 2], &[0, 5, 1, 4, 4, 2], &[3], &[0, 5, 4, 2]];
 
 /// One channel per group: nearly exact except for the word embeddings.
@@ -44,7 +44,7 @@ fn convert(tiny: &Tiny, recipe: &NativeRecipe) -> Converted {
     convert_with(tiny, recipe, |_| {})
 }
 
-/// [`convert`] with a calibration that `change` has changed.
+/// Like [`convert`], but `change` edits the calibration first.
 fn convert_with(tiny: &Tiny, recipe: &NativeRecipe, change: impl FnOnce(&mut Calibration)) -> Converted {
     let dir = folder();
     tiny.write(dir.path());

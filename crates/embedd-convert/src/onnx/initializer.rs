@@ -11,7 +11,7 @@ use crate::onnx_proto::tensor_proto::DataLocation;
 use crate::onnx_proto::{StringStringEntryProto, TensorProto};
 use crate::weights::WeightsError;
 
-/// Larger weights are external in a model that is written without its weights.
+/// The maximum size of the weights that are part of a model even if it is written without its weights.
 const MAX_INLINE_BYTES: u64 = 1024;
 /// Field numbers of the parts that are not encoded by prost.
 const GRAPH_INITIALIZER: u32 = 5;
@@ -28,7 +28,7 @@ pub(super) struct Initializer<'w> {
     pub(super) fill: Fill<'w>,
 }
 
-/// Where a written weight's values are in the file.
+/// The location of a written weight's values in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WeightLocation {
     /// From the start of the file, in bytes.
@@ -40,7 +40,7 @@ pub(crate) struct WeightLocation {
 pub(crate) type WeightLocations = BTreeMap<String, WeightLocation>;
 
 impl Initializer<'_> {
-    /// The tensor, whose data is in `file`.
+    /// The tensor, with its data in `file` unless it is small.
     pub(super) fn external(&self, file: &str, locations: &WeightLocations) -> Result<TensorProto, WriteError> {
         let name = &self.header.name;
         // ONNX Runtime reads small tensors, such as axes and shapes, while it infers shapes.
@@ -63,12 +63,12 @@ impl Initializer<'_> {
         })
     }
 
-    /// Bytes of the TensorProto.
+    /// The size of the TensorProto in bytes.
     fn message_bytes(&self) -> u64 {
         self.header.encoded_len() as u64 + field_bytes(TENSOR_RAW_DATA, self.raw_bytes)
     }
 
-    /// Bytes of the TensorProto as a field of the graph.
+    /// The size in bytes of the TensorProto as a field of the graph.
     pub(super) fn field_bytes(&self) -> u64 {
         field_bytes(GRAPH_INITIALIZER, self.message_bytes())
     }
@@ -86,7 +86,7 @@ impl Initializer<'_> {
     }
 }
 
-/// Bytes of a length-delimited field whose contents take `length` bytes.
+/// The size in bytes of a length-delimited field whose contents have `length` bytes.
 fn field_bytes(field: u32, length: u64) -> u64 {
     (key_len(field) + encoded_len_varint(length)) as u64 + length
 }
@@ -95,7 +95,7 @@ pub(super) fn write_field_start(field: u32, length: u64, out: &mut impl Write) -
     out.write_all(&field_start(field, length))
 }
 
-/// What precedes the contents of a length-delimited field.
+/// The bytes that precede the contents of a length-delimited field.
 pub(super) fn field_start(field: u32, length: u64) -> Vec<u8> {
     let mut start = Vec::with_capacity(16);
     encode_key(field, WireType::LengthDelimited, &mut start);

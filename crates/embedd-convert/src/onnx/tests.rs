@@ -34,7 +34,7 @@ fn a_model_that_exceeds_the_formats_limit_is_rejected_before_anything_is_written
     assert!(matches!(error, WriteError::TooLarge(_)) && bytes.is_empty(), "{error}");
 }
 
-/// The weights of a model that is written without them are bytes of another model's file, except for small ones.
+/// A model that is written without its weights refers to bytes of another model's file, except for small weights.
 #[test]
 fn external_weights_point_to_their_values_in_the_other_file() {
     let large: Vec<f32> = (0..300).map(|value| value as f32).collect();

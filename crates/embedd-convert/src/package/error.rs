@@ -1,4 +1,4 @@
-//! Errors of writing and verifying tarballs.
+//! Errors from writing and verifying tarballs.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The tarball while it is written beside its destination.
+//! Writes the tarball to a staging file beside its destination.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::PackageError;
 use embedd_common::atomic::{PathError, StagedFile};
 
-/// A staging file that is renamed when it is complete, with the errors of `embedd package`.
+/// A staging file that is renamed when it is complete. Its errors are those of `embedd package`.
 #[derive(Debug)]
 pub(super) struct StagedTarball(StagedFile);
 
@@ -17,7 +17,7 @@ impl StagedTarball {
             return Err(PackageError::OutputIsFolder(output.to_owned()));
         }
         let staged = StagedFile::create(output)?;
-        // Only now: another process may have written it while this one waited for the lock.
+        // Checked only now, because another process may have written it while this one waited for the lock.
         if staged.destination().exists() && !replace {
             return Err(PackageError::OutputExists(staged.destination().to_owned()));
         }

@@ -274,13 +274,13 @@ fn an_archive_with_unexpected_contents_is_rejected() {
     assert!(with(&sums, &[("onnx_models/m/more", Regular, "x")]).contains("does not list more"));
     assert!(with(&(sums.clone() + &line("more")), &[]).contains("lists more, which is missing"));
     assert!(with(&line("config.json"), &[]).contains("does not list"));
-    assert!(with(&sums.replace("  ", " "), &[]).contains("is not a checksum and a name"));
-    assert!(with(&(sums.clone() + &line("../up")), &[]).contains("is not a checksum and a name"));
+    assert!(with(&sums.replace("  ", " "), &[]).contains("is not a checksum and a file name"));
+    assert!(with(&(sums.clone() + &line("../up")), &[]).contains("is not a checksum and a file name"));
     assert!(with(&sums, &[good[0]]).contains("twice"));
     for path in ["../up", "/etc/passwd", "onnx_models/m/../up", "onnx_models/m/a/b", "onnx_models/../up", "up"] {
         assert!(with(&sums, &[(path, Regular, "x")]).contains("not in a folder onnx_models/MODEL"), "{path}");
     }
-    assert!(with(&sums, &[("onnx_models/n/x", Regular, "x")]).contains("like the other files"));
+    assert!(with(&sums, &[("onnx_models/n/x", Regular, "x")]).contains("same folder as the other files"));
     assert!(with(&sums, &[("onnx_models/m/link", Symlink, "")]).contains("not a regular file"));
     assert!(with(&sums, &[("onnx_models/m/folder/", Directory, "")]).contains("not a regular file"));
     let without = forged(&[("onnx_models/m/a", Regular, "x"), ("onnx_models/m/SHA256SUMS", Regular, &line("a"))]);

@@ -12,7 +12,7 @@ use super::{Package, REQUIRED, ROOT, SUMS_FILE, is_file_name};
 use embedd_common::checksum::{HashingReader, Sha256Hex};
 use embedd_model::bundle::FileRecord;
 
-/// Far more than a tarball has, and few enough to fit in memory.
+/// Far more than any tarball has, but few enough for memory.
 const MAX_FILES: usize = 100;
 /// Far more than [`MAX_FILES`] lines need.
 const MAX_SUMS_BYTES: u64 = 64 << 10;
@@ -50,7 +50,7 @@ impl Contents {
         for entry in intact(archive.entries())? {
             contents.add(intact(entry)?)?;
         }
-        // Reading the rest verifies the checksum of gzip.
+        // Reading the rest verifies gzip's own checksum.
         let mut rest = archive.into_inner();
         if intact(has_more_than_zeros(&mut rest))? {
             return Err("trailing data after the end of the archive".to_owned());
@@ -91,7 +91,7 @@ impl Contents {
         };
         let folder = self.folder.get_or_insert_with(|| format!("{ROOT}/{model}"));
         if *folder != format!("{ROOT}/{model}") {
-            return Err(format!("`{path}` is not in {folder} like the other files"));
+            return Err(format!("`{path}` is not in the same folder as the other files ({folder})"));
         }
         Ok(file.to_owned())
     }
@@ -119,7 +119,7 @@ impl Contents {
     }
 }
 
-/// Reading fails if the archive is truncated or is not an archive.
+/// Describes a read error, which means that the archive is truncated, damaged or not an archive.
 fn intact<T>(read: io::Result<T>) -> Result<T, String> {
     read.map_err(|error| format!("the archive is truncated or damaged ({error})"))
 }
@@ -143,7 +143,7 @@ fn read_sums(entry: &mut impl Read) -> Result<BTreeMap<String, Sha256Hex>, Strin
     }
     let mut sums = BTreeMap::new();
     for line in text.lines() {
-        let wrong = || format!("`{line}` in {SUMS_FILE} is not a checksum and a name");
+        let wrong = || format!("`{line}` in {SUMS_FILE} is not a checksum and a file name");
         let (sha256, name) = line.split_once("  ").ok_or_else(wrong)?;
         let sha256: Sha256Hex = sha256.parse().map_err(|_| wrong())?;
         if !is_file_name(name) || name == SUMS_FILE || sums.insert(name.to_owned(), sha256).is_some() {

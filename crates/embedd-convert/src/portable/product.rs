@@ -8,18 +8,19 @@ use crate::onnx_proto::tensor_proto::DataType;
 use crate::quantize;
 use crate::weights::{Tensor, WeightsError};
 
-/// Input channels of each linear layer that stay exact. More of them cost time and size, fewer cost accuracy.
+/// The number of input channels of each linear layer that stay exact. More channels cost time and space; fewer cost
+/// accuracy.
 const EXACT_CHANNELS: usize = 32;
 /// Channels of a word embedding that share a scale. An outlier reduces the precision of these channels only.
 const WORD_GROUP: usize = 64;
 /// A lower bound of GELU.
 const MIN_GELU: f32 = -0.17;
-/// The zero point after GELU: the few steps below it suffice for the small negative values. It makes 0 exact, which
-/// matters because most values are near 0.
+/// The zero point after GELU. The few steps below it suffice, because negative values are small. It makes 0 exact,
+/// which matters because most values are near 0.
 const GELU_ZERO_POINT: u8 = 32;
 /// The zero point of inputs that are symmetric around 0.
 const SYMMETRIC_ZERO_POINT: u8 = 128;
-/// The minimum scale: that of a token whose channels are all 0.
+/// The minimum scale, which a token gets if its channels are all 0.
 const MIN_SCALE: f32 = 1e-9;
 
 /// How linear layers are computed.
@@ -84,7 +85,7 @@ impl<'w> Product<'_, 'w> {
         self.graph.output(&observed_output(self.layer, kind), &observed, DataType::Float, &dims);
     }
 
-    /// Quantizes each token by its own scale, so that no token depends on another.
+    /// Quantizes each token with its own scale, so that no token depends on another.
     fn quantize(&mut self, kind: LinearInput, input: &Value, channels: Vec<usize>, width: usize) -> PerToken {
         let names = ["keep", "kept", "magnitude", "largest", "step", "scale", "steps", "integers", "exact"];
         let [keep, kept, magnitude, largest, step, scale, steps, integers, exact] =
@@ -211,7 +212,7 @@ pub(super) fn look_up<'w>(
     Ok(graph.node(&format!("{name}/found"), "Gather", &[&floats, ids], &[]))
 }
 
-/// [`look_up`] in an INT8 table with a scale per group: `[rows, groups, channels per group]`.
+/// Like [`look_up`], in an INT8 table `[rows, groups, channels per group]` with a scale per group.
 fn look_up_int8<'w>(
     graph: &mut GraphBuilder<'w>,
     name: &str,
@@ -228,7 +229,7 @@ fn look_up_int8<'w>(
     let floats = graph.node(&format!("{found}/floats"), "Cast", &[&integers], &float);
     let scale = graph.node(&format!("{found}/scale"), "Gather", &[&scales, ids], &[]);
     let scaled = graph.node(&format!("{found}/scaled"), "Mul", &[&floats, &scale], &[]);
-    // 0 keeps a dimension: here batch and sequence.
+    // 0 keeps a dimension: here, batch and sequence.
     let shape = graph.integers(&[0, 0, (groups * group) as i64], &[3]);
     graph.node(&found, "Reshape", &[&scaled, &shape], &[])
 }

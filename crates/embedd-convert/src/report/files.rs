@@ -38,7 +38,7 @@ impl LatencyRow {
 impl Report {
     /// The report as JSON.
     pub fn to_json(&self) -> String {
-        // Only maps with keys that are not strings cannot be serialized; there are none.
+        // Cannot fail: serialization fails only for maps whose keys are not strings, and the report has no such maps.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 

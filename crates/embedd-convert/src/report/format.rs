@@ -2,8 +2,8 @@
 
 use embedd_common::page::is_directional;
 
-/// A cosine, rounded down, so that a value below the threshold never looks equal to it. Values close to 1 have more
-/// digits, to tell them apart.
+/// A cosine, rounded down so that a value below the threshold never looks equal to it. Values close to 1 have more
+/// digits, so that they can be distinguished.
 pub(super) fn cosine(value: f64) -> String {
     if !value.is_finite() {
         return "n/a".to_owned();

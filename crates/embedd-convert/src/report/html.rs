@@ -41,7 +41,7 @@ fn summary(report: &Report) -> String {
             let below = format!("P50 for {} tokens, P95 {} ms{speed_up}", row.tokens, ms(row.p95_ms));
             cards += &card(&format!("{name}: latency"), &format!("{} ms", ms(row.p50_ms)), &below, "");
         }
-        let below = variant.reduction.map_or(String::new(), |saved| format!("{} less than fp32", percent(saved)));
+        let below = variant.reduction.map_or(String::new(), |saved| format!("{} smaller than fp32", percent(saved)));
         cards += &card(&format!("{name}: size"), &megabytes(variant.bytes), &below, "");
     }
     format!("<div class=\"cards\">\n{cards}</div>")

@@ -8,7 +8,7 @@ use embedd_common::page::plot::{Axis, COLORS, LEFT, Lines, Series, WIDTH, open, 
 use embedd_common::page::{escape, ms};
 use embedd_model::accuracy::TextAccuracy;
 
-/// The minimum of 1 − cosine in the plot: the precision of a sum of hundreds of products in float64.
+/// The minimum 1 − cosine in the plot: the precision of a sum of hundreds of products in float64.
 const MIN_DISTANCE: f64 = 1e-14;
 
 /// P50 by number of tokens for batches of one text: one line per engine, logarithmic axes.
@@ -59,8 +59,9 @@ pub(super) fn cosines(report: &Report) -> Option<String> {
         out += &dots(&x, number, middle, row_height, &accuracy.texts);
         out += &threshold(&x, middle, row_height, accuracy.summary.threshold);
     }
-    let caption =
-        format!("1 − cosine to PyTorch: further left is better (smaller values are drawn at {MIN_DISTANCE:e})");
+    let caption = format!(
+        "1 − cosine to PyTorch: further left is better (values below {MIN_DISTANCE:e} are drawn at {MIN_DISTANCE:e})"
+    );
     out += &format!("<text class=\"axis middle\" x=\"{:.1}\" y=\"{:.1}\">{caption}</text>", WIDTH / 2.0, bottom + 36.0);
     Some(out + "</svg>")
 }

@@ -14,7 +14,7 @@ struct TokenizerConfig {
     max_len: Option<f64>,
 }
 
-/// The limit that sentence-transformers uses, including special tokens; `None`: only the positions limit a text.
+/// The limit that sentence-transformers uses, including special tokens; `None` if only the positions limit a text.
 ///
 /// `max_seq_length` in `sentence_bert_config.json` overrides the tokenizer's limit, even if it is larger.
 pub(super) fn read(folder: &Path, max_seq_length: Option<f64>) -> Result<Option<u32>, SourceError> {

@@ -33,7 +33,7 @@ enum Modes {
 struct Mode {
     /// Its name in the file.
     name: String,
-    /// `None`: the mode is not supported.
+    /// `None` if the mode is not supported.
     pooling: Option<Pooling>,
 }
 

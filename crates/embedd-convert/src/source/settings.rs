@@ -95,7 +95,7 @@ fn reject_other_lowercase(folder: &Path) -> Result<(), SourceError> {
             field: "do_lower_case".to_owned(),
             value: configured.to_string(),
             expected: format!(
-                "the normalizer in tokenizer.json has lowercase {lowercase}, and transformers uses the former; set \
+                "the normalizer in tokenizer.json has lowercase {lowercase}; transformers uses do_lower_case, so set \
                  lowercase in tokenizer.json to {configured}"
             ),
         }),

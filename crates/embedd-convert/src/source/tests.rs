@@ -83,7 +83,7 @@ fn the_pooling_dimension_must_be_the_hidden_size() {
 }
 
 #[test]
-fn modules_are_known_by_the_last_component_of_their_type() {
+fn modules_are_recognized_by_the_last_component_of_their_type() {
     let types = [
         "sentence_transformers.base.modules.transformer.Transformer",
         "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
@@ -100,7 +100,7 @@ fn modules_are_known_by_the_last_component_of_their_type() {
     assert_error(found, &["modules.json: the module chain Transformer -> Pooling -> Dense is not supported"]);
 }
 
-/// The maximum number of tokens with these two files; `None` for a file that is missing.
+/// The maximum number of tokens with these two files. `None` removes the file.
 fn limit(sentence: Option<&Value>, tokenizer: Option<&str>) -> Result<Option<u32>, String> {
     let dir = folder();
     Tiny::bert().write(dir.path());
@@ -117,7 +117,7 @@ fn limit(sentence: Option<&Value>, tokenizer: Option<&str>) -> Result<Option<u32
 }
 
 #[test]
-fn the_maximum_length_is_the_one_that_sentence_transformers_takes() {
+fn the_maximum_length_is_the_one_that_sentence_transformers_uses() {
     let without = json!({ "transformer_task": "feature-extraction" });
     let null = json!({ "max_seq_length": null, "do_lower_case": false });
     let cases: [(Option<&Value>, Option<&str>, Option<u32>); 12] = [
@@ -160,7 +160,7 @@ fn an_impossible_maximum_length_is_rejected_with_its_file_and_field() {
     }
     let error = limit(Some(&json!({ "max_seq_length": 0 })), None).expect_err("no token fits");
     assert!(error.contains("sentence_bert_config.json: max_seq_length is 0, but"), "{error}");
-    let error = limit(None, Some(r#"{ "model_max_length": "512" }"#)).expect_err("a text");
+    let error = limit(None, Some(r#"{ "model_max_length": "512" }"#)).expect_err("a string");
     assert!(error.contains("tokenizer_config.json: invalid type: string \"512\""), "{error}");
 }
 
@@ -185,7 +185,7 @@ fn settings_that_would_change_the_embeddings_are_rejected_by_name() {
     let usual = json!({ "transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
         "modality_config": { "text": { "method": "forward", "method_output_name": "last_hidden_state" } },
         "processing_kwargs": {} });
-    error(usual).expect("what sentence-transformers 6 writes");
+    error(usual).expect("the settings that sentence-transformers 6 writes");
 }
 
 #[test]

@@ -52,8 +52,8 @@ impl Vectorized for Attend<'_> {
                 multiply(s, weights, value_panels, size, sums);
                 for (index, row) in sums.chunks_exact(padded_size).take(count).enumerate() {
                     let start = ((first + index) * work.input.heads + head) * size;
-                    // SAFETY: `plan` puts each pair of query and head into exactly one task (its tests check this), and
-                    // each task runs once.
+                    // SAFETY: `plan` puts each pair of a query and a head into exactly one task (its tests check this),
+                    // and each task runs once.
                     let output = unsafe { work.outputs.slice(start..start + size) };
                     write(s, row, 1.0 / totals[index], output);
                 }
@@ -63,7 +63,7 @@ impl Vectorized for Attend<'_> {
 }
 
 impl<'a> Work<'a> {
-    /// The queries (0), keys (1) or values (2) of the text in one head.
+    /// The queries (0), keys (1) or values (2) of the text for one head.
     #[inline(always)]
     fn part(&self, which: usize, head: usize) -> Rows<'a> {
         let hidden = self.input.heads * self.size;
@@ -106,8 +106,8 @@ fn cut(scratch: &mut Vec<f32>, lengths: [usize; 4]) -> [&mut [f32]; 4] {
 }
 
 /// Turns the dot products of a query with `keys` keys into weights and returns the sum of the weights; padding gets
-/// weight 0. Powers of 2 are cheaper than powers of e: `scale` already includes log2(e), the bias is multiplied by it
-/// here.
+/// weight 0. The weights are powers of 2, which are cheaper than powers of e: `scale` already includes log2(e), and the
+/// bias is multiplied by it here.
 #[inline(always)]
 fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]) -> f32 {
     let scale = s.splat(scale);

@@ -5,10 +5,10 @@ use std::ops::Range;
 use crate::Offsets;
 use crate::multiply::TILE_ROWS;
 
-/// The minimum number of multiplications per task: about 10 microseconds, twice the cost of waking a thread.
+/// The minimum number of multiplications per task: about 10 microseconds of work, twice the cost of waking a thread.
 const MIN_MULTIPLICATIONS: usize = 1 << 19;
 
-/// Tasks per thread if the texts are long enough; with several, no thread waits long for the last task.
+/// Tasks per thread if the texts are long enough. With several tasks per thread, no thread waits long for the last one.
 const TASKS_PER_THREAD: usize = 4;
 
 /// The minimum number of queries per task, because every task packs the keys and values of its heads again.

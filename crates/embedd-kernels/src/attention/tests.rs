@@ -1,4 +1,4 @@
-//! Comparisons with float64 for every instruction set, and bit-identical results in every batch.
+//! Compares the results of every instruction set with float64, and checks that they are bit-identical in every batch.
 
 use crate::testing::{Numbers, Shuffled, by_build, every_available};
 use crate::{AttentionInput, DistanceBias, Kernels, Offsets, Parallel, Serial};
@@ -56,8 +56,9 @@ fn attention_matches_its_definition_below_at_and_above_the_tile_size() {
     let sizes = [1, 2, 5, 6, 7, 11, 15, 16, 17, 63, 64, 65, 129];
     for tokens in sizes.into_iter().take(by_build(sizes.len(), 9)) {
         for (heads, size) in [(12, 64), (12, 32), (2, 12), (1, 35), (3, 1)] {
-            // Some scores are large, so that most weights vanish. The rounding error of a score is proportional to its
-            // summands, query times key; that of the output, to the score's error times a value.
+            // Sometimes the scores are so large that most weights vanish. The rounding error of a score is proportional
+            // to its summands, a query times a key; the error of the output is proportional to the error of a score
+            // times a value.
             let spread = 1.0 + 4.0 * numbers.below(3) as f32;
             let qkv: Vec<f32> = numbers.floats(tokens * 3 * heads * size).iter().map(|x| x * spread).collect();
             let farthest = tokens - 1 + numbers.below(3);

@@ -2,7 +2,7 @@
 
 use crate::simd::{Simd, Vectorized};
 
-/// Rows added in one pass over the output. Each channel is still summed in row order.
+/// The number of rows added in one pass over the output. Each channel is still summed in row order.
 const ROWS_PER_PASS: usize = 4;
 
 /// Writes the mean of `rows`, float32 `[tokens, channels]`, to `output`, `[channels]`.

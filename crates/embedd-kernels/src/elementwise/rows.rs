@@ -1,14 +1,14 @@
-//! Embedding lookup and layer normalization of rows, and how threads share them.
+//! Embedding lookup and layer normalization of rows, and the division of rows among threads.
 
 use super::{EmbeddingTables, LayerNorm};
 use crate::Parallel;
 use crate::parallel::share_out;
 use crate::simd::{Simd, Vectorized};
 
-/// The minimum number of floats per task: about 5 microseconds, worth waking a thread.
+/// The minimum number of floats per task: about 5 microseconds of work, enough to justify waking a thread.
 const MIN_FLOATS: usize = 1 << 14;
 
-/// Independent partial sums, so that an addition need not wait for the previous one.
+/// The number of independent partial sums. With several, an addition need not wait for the previous one.
 const CHAINS: usize = 4;
 
 /// Divides `rows` into parts and calls `work` with the index of each part's first row and the part. Small inputs stay

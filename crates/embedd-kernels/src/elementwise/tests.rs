@@ -1,4 +1,4 @@
-//! Comparisons with float64 for every instruction set, and bit-identical results in every batch.
+//! Compares the results of every instruction set with float64, and checks that they are bit-identical in every batch.
 
 use super::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 use crate::testing::{Numbers, Shuffled, every_available};

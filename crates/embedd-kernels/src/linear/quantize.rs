@@ -13,7 +13,7 @@ const MIN_SCALE: f32 = 1e-30;
 /// Quantizes `input`, `[rows, inputs]`, to `bytes`, `[rows, row_bytes]`, and `factors`, `[rows, groups, 2]`: the scale,
 /// and minus the scale times the zero point.
 ///
-/// `min` and `max` are the bounds of a group's values and 0. Then `scale = (max - min) / 255`,
+/// `min` and `max` are the minimum and maximum of a group's values and 0. Then `scale = (max - min) / 255`,
 /// `zero = round(-min / scale)` and `byte = round(x / scale) + zero`; outlier channels use 65535 instead of 255. Every
 /// instruction set computes the same bytes.
 pub(super) struct Rows<'a> {
@@ -39,7 +39,7 @@ impl Vectorized for Rows<'_> {
     }
 }
 
-/// Groups whose ranges are computed together, because then their divisions overlap.
+/// The number of groups whose ranges are computed together, so that their divisions overlap.
 const GROUPS_AT_ONCE: usize = 16;
 
 #[inline(always)]
@@ -143,8 +143,8 @@ fn outlier_group<S: Simd>(s: S, values: &[f32], range: Range, bytes: &mut [u8]) 
     while at < values.len() {
         let count = (values.len() - at).min(S::LANES);
         let integers = range.integers(s, s.load_first(&values[at..]));
-        // Rounds down: division by 256 is exact, and after subtracting a little less than 1/2 (by half of 1/256),
-        // rounding to nearest never gives the next integer.
+        // Rounds down. The division by 256 is exact, and what is subtracted is 1/2 less half of 1/256, so rounding to
+        // nearest never gives the next integer.
         let highs = s.round(s.sub(s.mul(integers, s.splat(1.0 / 256.0)), s.splat(0.5 - 1.0 / 512.0)));
         let lows = s.sub(integers, s.mul(highs, s.splat(256.0)));
         s.store_bytes_first(&mut high[at..at + count], highs);

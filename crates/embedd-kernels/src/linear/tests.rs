@@ -3,7 +3,7 @@ use crate::simd::Ahead;
 use crate::testing::{Numbers, Shuffled, every_available, gelu};
 use crate::{PANEL, RowLayout, Serial};
 
-/// Rows below, at and above the tiles of every instruction set.
+/// Numbers of rows below, at and above the tile height of every instruction set.
 const ROWS: [usize; 10] = [1, 2, 3, 4, 5, 6, 7, 11, 13, 50];
 
 /// A layer with packed weights.
@@ -83,8 +83,8 @@ struct OracleGroup {
     integers: Vec<f64>,
 }
 
-/// Quantizes as [`quantize::Rows`] defines it, one channel at a time; the scale and its inverse are float32 by
-/// definition.
+/// Quantizes by the definition of [`quantize::Rows`], one channel at a time. The definition requires float32 for the
+/// scale and its inverse.
 fn oracle_row(row: &[f32], layout: RowLayout) -> Vec<OracleGroup> {
     let groups = layout.groups();
     let quantized = groups.iter().map(|group| {

@@ -26,8 +26,8 @@ struct Panel<'a> {
     ahead: Ahead<'a>,
 }
 
-/// Writes the product of `rows` with the panel `panel` to the output. Meanwhile the panel `next`, if it exists, is
-/// prefetched.
+/// Multiplies `rows` by the panel `panel` and writes the product to the output. Prefetches the panel `next`, if it
+/// exists, at the same time.
 ///
 /// # Safety
 /// No other thread may write the same rows of the same panel at the same time.
@@ -52,7 +52,8 @@ pub(super) unsafe fn panel<S: Simd>(
     };
     let next = weights.weights.get(next * PANEL * row_bytes..(next + 1) * PANEL * row_bytes).unwrap_or_default();
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
-    // Tiles of nearly equal height (7 rows become 4 and 3), because a low tile wastes the loads of its weights.
+    // All tiles have nearly the same height (7 rows become 4 and 3): a tile with few rows wastes the loads of its
+    // weights.
     let tiles = rows.len().div_ceil(S::PRODUCT_ROWS);
     for tile in 0..tiles {
         let first = rows.start + rows.len() * tile / tiles;
@@ -148,7 +149,8 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
             }
         }
     }
-    // By value: an array indexed by a loop is kept in memory, and these sums should stay in registers until here.
+    // Iterate by value: an array that a loop indexes is kept in memory, but these sums should have stayed in registers
+    // up to this point.
     for (row, mut total) in totals.into_iter().enumerate() {
         if work.gelu {
             total = [gelu_vector(s, total[0]), gelu_vector(s, total[1])];

@@ -1,4 +1,4 @@
-//! Comparisons with float64.
+//! Compares the functions with float64.
 
 use super::exp2_vector;
 use crate::simd::{Simd, Vectorized};
@@ -59,7 +59,7 @@ fn subnormal_powers_are_zero_and_integer_powers_are_exact() {
     });
 }
 
-/// erfc for `x >= 0`, to about 1e-12: its series around 0 up to 3, its continued fraction above.
+/// erfc for `x >= 0`, to about 1e-12: the series around 0 for `x < 3`, the continued fraction for larger `x`.
 fn erfc(x: f64) -> f64 {
     if x < 3.0 {
         let mut term = x;

@@ -153,9 +153,10 @@ impl Simd for Avx2 {
     /// 5 rows of 2 vectors of sums leave 6 of 16 registers for the factors.
     const PRODUCT_ROWS: usize = 5;
 
-    /// Bytes and weights are widened to 16 bits: the instruction that multiplies unsigned by signed bytes adds two
-    /// products in 16 bits, where `2 * 255 * 127` does not fit. Of every four, the first and third form one pair of
-    /// 16-bit integers, the second and fourth another: this needs only shifts, no permutations, and one sum per column.
+    /// Bytes and weights are widened to 16 bits, because the instruction that multiplies unsigned by signed bytes adds
+    /// two products in 16 bits, where `2 * 255 * 127` does not fit. Of every four bytes, the first and third form one
+    /// pair of 16-bit integers, and the second and fourth form another. This needs only shifts instead of permutations,
+    /// and only one sum per column.
     #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
     #[inline(always)]
     fn byte_products<const ROWS: usize>(
@@ -168,7 +169,7 @@ impl Simd for Avx2 {
         ahead: Ahead<'_>,
     ) -> [[__m256; 2]; ROWS] {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
-        // With nothing to prefetch, prefetch a cache line that is already loaded.
+        // If there is nothing to prefetch, prefetch a cache line that is already loaded.
         let step = ahead.step;
         let other_line = step.saturating_sub(64);
         let mut ahead = if step == 0 { weights.as_ptr() } else { ahead.bytes.as_ptr() };
@@ -219,10 +220,10 @@ impl Simd for Avx2 {
     }
 }
 
-/// Quads of bytes that are widened at once.
+/// The number of quads of bytes that are widened at a time.
 const WIDENED: usize = 32;
 
-/// Adds the products of four widened bytes of each row with four weights for each of 16 columns.
+/// For each row and each of 16 columns, adds the products of four widened bytes and four weights.
 ///
 /// # Safety
 /// This CPU must support AVX2, the pairs at `place` must be initialized, and `weights` must be readable for 64 bytes.
@@ -254,7 +255,7 @@ unsafe fn add_products<const ROWS: usize>(
     }
 }
 
-/// Of every four bytes, writes the first and third to `pairs[0]` as two 16-bit integers, the second and fourth to
+/// Of every four bytes, writes the first and third to `pairs[0]` as two 16-bit integers, and the second and fourth to
 /// `pairs[1]`.
 ///
 /// # Safety
@@ -284,7 +285,7 @@ unsafe fn widen(bytes: &[u8], pairs: &mut [[MaybeUninit<i32>; WIDENED]; 2]) {
     }
 }
 
-/// Interleaves pairs of rows, then pairs of pairs, then joins the halves.
+/// Transposes 8 rows: interleaves pairs of rows, then pairs of pairs, and then joins the halves.
 ///
 /// # Safety
 /// This CPU must support AVX2.

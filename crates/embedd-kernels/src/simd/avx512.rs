@@ -168,7 +168,7 @@ impl Simd for Avx512 {
         assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
         let mut bytes = bytes.as_ptr();
         let mut weights = weights.as_ptr();
-        // With nothing to prefetch, prefetch a cache line that is already loaded.
+        // If there is nothing to prefetch, prefetch a cache line that is already loaded.
         let step = ahead.step;
         let other_line = step.saturating_sub(64);
         let mut ahead = if step == 0 { weights } else { ahead.bytes.as_ptr() };

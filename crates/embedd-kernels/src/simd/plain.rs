@@ -10,8 +10,8 @@ const LANES: usize = 4;
 
 type Lanes = [f32; LANES];
 
-/// 1.5 * 2^23: adding and subtracting it rounds to an integer. `f32::round_ties_even` is a function call per lane on
-/// targets without an instruction for it.
+/// 1.5 * 2^23: adding and then subtracting it rounds to an integer. `f32::round_ties_even` is a function call per lane
+/// on targets without an instruction for it.
 const ROUNDER: f32 = 12_582_912.0;
 
 /// Defines methods that apply the same expression to every lane.

@@ -83,7 +83,7 @@ pub struct ModelRecord {
     pub weights: Option<String>,
     /// The recipe that quantized the weights; `none` if they were not quantized.
     pub quantization: String,
-    /// Measured against the reference set; absent if there is none.
+    /// The accuracy measured against the reference set; absent if there was no reference set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<AccuracyRecord>,
 }

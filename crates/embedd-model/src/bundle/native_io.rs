@@ -3,7 +3,7 @@
 /// The domain of embedd's custom operators.
 pub const DOMAIN: &str = "embedd";
 
-/// The operators.
+/// The names of the operators.
 pub mod operator {
     /// Turns token ids and offsets into the hidden states for the first layer.
     pub const EMBED: &str = "Embed";
@@ -15,13 +15,13 @@ pub mod operator {
     pub const POOL: &str = "Pool";
 }
 
-/// The operators' attributes.
+/// The names of the operators' attributes.
 pub mod attribute {
     /// The value that a layer norm adds to the variance, float.
     pub const EPSILON: &str = "epsilon";
     /// The number of channels of a word embedding that share a scale.
     pub const WORD_GROUP: &str = "word_group";
-    /// The token that positions skip; absent if they skip none.
+    /// The id of the padding token, which takes no position; absent if every token takes a position.
     pub const PADDING: &str = "padding";
     /// The prefix of the names of a linear layer's tensors, string.
     pub const WEIGHTS: &str = "weights";
@@ -29,9 +29,9 @@ pub mod attribute {
     pub const INPUTS: &str = "inputs";
     /// The number of output channels of a linear layer.
     pub const OUTPUTS: &str = "outputs";
-    /// The number of outlier channels in the input of a linear layer; they get 16 bits.
+    /// The number of outlier channels in the input of a linear layer; they are quantized to 16 bits.
     pub const SPLIT: &str = "split";
-    /// The number of channels per group of the other input channels.
+    /// The number of channels per group, for input channels that are not outliers.
     pub const GROUP: &str = "group";
     /// The activation after a linear layer, one of [`activation`](super::activation).
     pub const ACTIVATION: &str = "activation";
@@ -61,7 +61,8 @@ pub mod pooling {
     pub const CLS: &str = Pooling::Cls.name();
 }
 
-/// The tensors in the weights file. For the shapes of a linear layer's tensors see `embedd_kernels::PackedShapes`.
+/// The names of the tensors in the weights file. For the shapes of a linear layer's tensors, see
+/// `embedd_kernels::PackedShapes`.
 pub mod tensor {
     /// Quantized word embeddings, int8 `[vocabulary, hidden]`.
     pub const WORD_EMBEDDINGS: &str = "word_embeddings";

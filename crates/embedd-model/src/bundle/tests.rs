@@ -49,7 +49,7 @@ fn a_manifest_is_read_back_as_written() {
 }
 
 #[test]
-fn a_missing_damaged_or_outdated_manifest_is_an_error_that_says_what_to_do() {
+fn the_error_for_a_missing_damaged_or_outdated_manifest_has_advice() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let error = Bundle::open(folder.path()).expect_err("not a bundle").to_string();
     assert!(error.contains("embedd convert"), "{error}");
@@ -79,7 +79,7 @@ fn a_manifest_cannot_name_files_outside_its_folder() {
 }
 
 #[test]
-fn a_changed_file_is_reported_with_the_expected_and_the_found_contents() {
+fn the_error_for_a_changed_file_has_the_expected_and_actual_values() {
     let folder = write(&manifest());
     let bundle = Bundle::open(folder.path()).expect("a bundle");
     fs::write(folder.path().join(FP32_FILE), "m0del").expect("write");

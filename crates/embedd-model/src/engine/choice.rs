@@ -1,16 +1,16 @@
-//! Which engine is the fastest on a CPU.
+//! The fastest engines for a CPU.
 
 use crate::bundle::Variant;
 use embedd_kernels::{CpuInstructions, InstructionSet};
 
-/// The engines worth trying on a CPU, given the instruction set of the native kernels.
+/// The engines worth using on a CPU, fastest first, given the instruction set of the native kernels.
 pub fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
     match kernels {
         InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
         // ONNX Runtime has INT8 dot products for 256-bit vectors; the native kernels do not.
         _ if cpu.has_int8_dot_products() => vec![Variant::Portable, Variant::Fp32],
         InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
-        // Without vector instructions ONNX Runtime's own kernels are faster.
+        // ONNX Runtime's float32 kernels are faster than the plain kernels.
         InstructionSet::Plain => vec![Variant::Fp32],
     }
 }

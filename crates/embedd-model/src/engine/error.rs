@@ -1,4 +1,4 @@
-//! Errors of loading the ONNX Runtime library or a model.
+//! Errors from loading the ONNX Runtime library or a model.
 
 use std::path::PathBuf;
 

@@ -114,7 +114,7 @@ impl OnnxRuntime {
         self.start(&Model::Portable(model.to_owned()), options)
     }
 
-    /// Loads a float32 or portable model from a file to read the named float32 outputs.
+    /// Loads a float32 or portable model from a file, to observe its float32 outputs named in `outputs`.
     ///
     /// # Errors
     /// [`LoadError::Model`].

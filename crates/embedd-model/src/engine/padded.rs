@@ -87,7 +87,8 @@ fn load_session(environment: &Environment, model: &Path, options: SessionOptions
         .commit_from_file(model)
 }
 
-/// Token ids and mask, both `[texts, longest text]`. The mask marks the padding, so the id of padding does not matter.
+/// Token ids and mask, both `[texts, longest text]`. The mask excludes padding, so the id used for padding does not
+/// matter.
 fn pad(batch: &[&TokenIds]) -> (Array2<i64>, Array2<i64>) {
     let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
     let mut ids = Array2::zeros((batch.len(), longest));

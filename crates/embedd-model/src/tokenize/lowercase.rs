@@ -7,14 +7,13 @@ use std::ops::Range;
 pub(super) struct Origins(Vec<Range<usize>>);
 
 impl Origins {
-    /// Each byte of a character that keeps its length maps to the byte at the same position; otherwise each maps to the
-    /// whole character.
+    /// If a character keeps its length, each of its bytes maps to the byte at the same position; otherwise each byte
+    /// maps to the whole character.
     pub(super) fn of(text: &str) -> Self {
         let mut origins = Vec::with_capacity(text.len());
         for (at, letter) in text.char_indices() {
             let before = letter.len_utf8();
-            // `str::to_lowercase` differs from this only in the final sigma, which has the same length as the other
-            // one.
+            // `str::to_lowercase` differs from this only for a final sigma, which has the same length as a regular one.
             let after: usize = letter.to_lowercase().map(char::len_utf8).sum();
             origins.extend((0..after).map(
                 |byte| {

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Splits at whitespace; all words of the vocabulary are lowercase.
+/// A tokenizer that splits at whitespace. All words of its vocabulary are lowercase.
 fn tokenizer(lowercase: bool) -> Tokenizer {
     let special = |id: u32, name: &str| {
         json!({

@@ -5,7 +5,7 @@ use super::*;
 /// Below, at and above one block, and more than two blocks.
 const SIZES: [usize; 7] = [1, 2, 3, 63, 64, 65, 130];
 
-/// Numbers from -1 to 1 that look random and are the same every time.
+/// Pseudo-random numbers from -1 to 1 that are the same in every run.
 fn noise(rows: usize, columns: usize) -> Array2<f64> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     Array2::from_shape_simple_fn((rows, columns), || {
@@ -16,8 +16,8 @@ fn noise(rows: usize, columns: usize) -> Array2<f64> {
     })
 }
 
-/// A symmetric matrix with the eigenvalues of few correlated inputs, damped: the largest is some thousand times the
-/// smallest.
+/// A damped symmetric matrix with the eigenvalues of a few correlated inputs. The largest eigenvalue is on the order of
+/// a thousand times the smallest.
 fn positive_definite(size: usize) -> Array2<f32> {
     let causes = 1 + size / 8;
     let scales: Array1<f64> = (0..size).map(|channel| 1.0 + (channel % 17) as f64).collect();
@@ -28,7 +28,7 @@ fn positive_definite(size: usize) -> Array2<f32> {
     products.mapv(|value| value as f32)
 }
 
-/// Row by row in float64, as textbooks have it: `L` by the definition of `L L^T`, then `L^-1` by substitution.
+/// The textbook algorithm, row by row in float64: `L` from the definition of `L L^T`, then `L^-1` by substitution.
 fn reference(matrix: &Array2<f32>) -> Array2<f64> {
     let size = matrix.nrows();
     let mut factor = Array2::<f64>::zeros((size, size));
@@ -54,7 +54,7 @@ fn largest(values: &Array2<f64>) -> f64 {
 }
 
 #[test]
-fn the_inverse_factor_is_that_of_the_definition() {
+fn the_inverse_factor_matches_the_textbook_algorithm() {
     for size in SIZES {
         let matrix = positive_definite(size);
         let found = inverse_factor(&matrix).expect("positive definite").mapv(f64::from);
@@ -111,12 +111,12 @@ fn a_matrix_that_is_not_positive_definite_has_no_factor() {
         };
         for place in [0, size / 2, size - 1] {
             for value in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                assert_eq!(with(place, place, value), None, "{size}: {value} at {place} of the diagonal");
+                assert_eq!(with(place, place, value), None, "{size}: {value} at position {place} of the diagonal");
             }
         }
         for place in [0, (size - 1) / 2].into_iter().filter(|&place| place < size - 1) {
             for value in [1e6, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-                assert_eq!(with(size - 1, place, value), None, "{size}: {value} at {place} of the last row");
+                assert_eq!(with(size - 1, place, value), None, "{size}: {value} at position {place} of the last row");
             }
         }
     }

@@ -18,7 +18,6 @@ pub(super) struct Evaluator<'f> {
     kernels: Kernels,
 }
 
-/// A node's attributes.
 struct Attributes<'n>(&'n NodeProto);
 
 impl Attributes<'_> {
@@ -28,7 +27,7 @@ impl Attributes<'_> {
     }
 
     fn number(&self, name: &str) -> usize {
-        self.int(name).unwrap_or_else(|| panic!("{} has {name}", self.0.name))
+        self.int(name).unwrap_or_else(|| panic!("{} has no attribute {name}", self.0.name))
     }
 
     fn float(&self, name: &str) -> f32 {
@@ -47,7 +46,7 @@ impl<'f> Evaluator<'f> {
         let domains: Vec<_> = model.opset_import.iter().map(|opset| (opset.domain.as_str(), opset.version)).collect();
         assert_eq!(domains, [("", 17), ("embedd", 1)]);
         let tensors = SafeTensors::deserialize(weights).expect("a safetensors file");
-        Self { model, tensors, kernels: Kernels::of(InstructionSet::Plain).expect("every CPU has them") }
+        Self { model, tensors, kernels: Kernels::of(InstructionSet::Plain).expect("every CPU supports them") }
     }
 
     pub(super) fn operators(graph: &[u8]) -> Vec<String> {
@@ -67,7 +66,7 @@ impl<'f> Evaluator<'f> {
         tensor.data().iter().map(|byte| byte.cast_signed()).collect()
     }
 
-    /// Weight and bias of the layer norm that follows the operator `prefix`.
+    /// The weight and bias of the layer norm that follows the operator `prefix`.
     fn norm(&self, prefix: &str) -> [Vec<f32>; 2] {
         [tensor::NORM_WEIGHT, tensor::NORM_BIAS].map(|part| self.floats(&tensor::of(prefix, part)))
     }

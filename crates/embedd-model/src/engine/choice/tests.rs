@@ -8,11 +8,11 @@ fn engines_are_ordered_fastest_first() {
     let fp32 = &all[2..];
     let cases = [
         (InstructionSet::Avx512Vnni, CpuInstructions::Avx512Vnni, all),
-        // A narrower instruction set than the CPU has was asked for.
+        // The user selected a narrower instruction set than the CPU's best.
         (InstructionSet::Avx2, CpuInstructions::Avx512Vnni, portable),
         (InstructionSet::Plain, CpuInstructions::Avx512Vnni, portable),
         (InstructionSet::Plain, CpuInstructions::Avx2, fp32),
-        // The CPU's best.
+        // The CPU's best instruction set was selected.
         (InstructionSet::Avx2, CpuInstructions::AvxVnni, portable),
         (InstructionSet::Avx2, CpuInstructions::Avx512, native),
         (InstructionSet::Avx2, CpuInstructions::Avx2, native),

@@ -21,7 +21,7 @@ mod embed;
 mod linear;
 mod pool;
 
-/// Shared by the kernels of one session.
+/// The state that the kernels of one session share.
 #[derive(Debug)]
 pub(super) struct Shared {
     weights: Arc<NativeWeights>,
@@ -46,7 +46,7 @@ impl Shared {
 
     fn scratch(&self) -> MutexGuard<'_, Scratch> {
         self.scratch.lock().unwrap_or_else(|poisoned| {
-            // A panic may have left it half written, so replace it.
+            // A panic may have left the memory half written, so replace it.
             self.scratch.clear_poison();
             let mut scratch = poisoned.into_inner();
             *scratch = Scratch::default();
@@ -173,7 +173,7 @@ fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Converts any error for ONNX Runtime.
+/// Converts any error into ONNX Runtime's error type.
 fn failed(error: impl std::fmt::Display) -> Error {
     Error::new(error.to_string())
 }

@@ -30,8 +30,8 @@ impl NativeSession {
             // Every batch has a different shape.
             .with_memory_pattern(false)?
             .with_intra_threads(shared.threads().get())?
-            // A run has about sixty short parallel sections: a thread that sleeps between them would wake too late for
-            // most. The threads sleep at the end of a run.
+            // A run has about sixty short parallel sections. Threads that sleep between them would wake too late for
+            // most of them, so the threads sleep only at the end of a run.
             .with_intra_op_spinning(true)?
             .with_config_entry(STOP_SPINNING_AFTER_RUN, "1")?
             .with_operators(domain(shared)?)?

@@ -86,7 +86,7 @@ impl NativeWeights {
         Ok(Self { file, tensors })
     }
 
-    /// The tensor of this name and type, of any shape.
+    /// The tensor with this name and type, of any shape.
     pub(super) fn find<T: Element>(&self, name: &str) -> Result<Tensor<T>, WeightsError> {
         let entry = self.tensors.get(name).ok_or_else(|| WeightsError::Missing(name.to_owned()))?;
         if entry.dtype != T::DTYPE {
@@ -99,7 +99,7 @@ impl NativeWeights {
         Ok(Tensor { bytes: entry.bytes.clone(), shape: entry.shape.clone(), elements: PhantomData })
     }
 
-    /// The tensor of this name, type and shape.
+    /// The tensor with this name, type and shape.
     pub(super) fn expect<T: Element>(&self, name: &str, shape: &[usize]) -> Result<Tensor<T>, WeightsError> {
         let tensor = self.find(name)?;
         if tensor.shape == shape {
@@ -108,7 +108,7 @@ impl NativeWeights {
         Err(WeightsError::Shape { name: name.to_owned(), found: tensor.shape, expected: format!("{shape:?}") })
     }
 
-    /// The two-dimensional tensor of this name and type, with `columns` columns if given.
+    /// The two-dimensional tensor with this name and type, and with `columns` columns if given.
     pub(super) fn matrix<T: Element>(&self, name: &str, columns: Option<usize>) -> Result<Tensor<T>, WeightsError> {
         let tensor = self.find(name)?;
         match tensor.shape[..] {

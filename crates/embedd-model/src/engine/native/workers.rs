@@ -21,7 +21,7 @@ impl Parallel for Workers<'_> {
         self.threads
     }
 
-    /// Each thread takes tasks until none is left, so a delayed thread delays only its current task.
+    /// Each thread takes tasks until none are left, so a delayed thread delays only its current task.
     fn run(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
         let workers = self.threads.min(count);
         if workers <= 1 {
@@ -30,7 +30,7 @@ impl Parallel for Workers<'_> {
         }
         let next = AtomicUsize::new(0);
         let panic: Mutex<Option<Box<dyn Any + Send>>> = Mutex::new(None);
-        // A panic must not unwind through ONNX Runtime's frames: it is caught here and resumed after them.
+        // A panic must not unwind through ONNX Runtime's frames: it is caught here and resumed after they return.
         let work = |_| {
             let tasks = AssertUnwindSafe(|| {
                 loop {
