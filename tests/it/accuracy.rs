@@ -1,4 +1,4 @@
-//! The float32 model over gRPC has the embeddings of PyTorch.
+//! The float32 model, served over gRPC, returns the embeddings of PyTorch.
 
 use embedd_model::accuracy::cosine;
 use embedd_model::reference::ReferenceText;
@@ -8,7 +8,7 @@ use crate::support::models::Model;
 use crate::support::reference;
 use crate::support::server::{embed, shared};
 
-/// The minimum cosine to PyTorch of float32.
+/// The minimum cosine of the float32 model to PyTorch.
 const MIN_COSINE: f64 = 0.99999;
 
 #[tokio::test]
@@ -22,12 +22,12 @@ async fn texts_alone_have_the_embeddings_of_pytorch_minilm() {
 }
 
 #[tokio::test]
-async fn texts_among_others_have_the_embeddings_of_pytorch_mpnet() {
+async fn texts_in_batches_have_the_embeddings_of_pytorch_mpnet() {
     check(Model::Mpnet, 100).await;
 }
 
 #[tokio::test]
-async fn texts_among_others_have_the_embeddings_of_pytorch_minilm() {
+async fn texts_in_batches_have_the_embeddings_of_pytorch_minilm() {
     check(Model::MiniLm, 100).await;
 }
 
@@ -51,5 +51,5 @@ async fn check(model: Model, texts_per_request: usize) {
             min_cosine = min_cosine.min(cosine);
         }
     }
-    println!("{model:?}, {texts_per_request} texts a request: minimum cosine to PyTorch {min_cosine:.9}");
+    println!("{model:?}, {texts_per_request} texts per request: minimum cosine to PyTorch {min_cosine:.9}");
 }

@@ -1,6 +1,6 @@
 //! Embeds texts in this process: `cargo run --release -p embedd-model --example in_process -- LIBRARY BUNDLE TEXT...`
 //!
-//! `embedd fetch` prints where the ONNX Runtime library is, `embedd convert` where the bundle is.
+//! `embedd fetch` prints the path of the ONNX Runtime library, `embedd convert` the path of the bundle.
 
 use std::error::Error;
 

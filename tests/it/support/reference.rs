@@ -8,7 +8,7 @@ use super::models::Model;
 use super::server::{Server, embed};
 use super::skips::not_tested;
 
-/// How near the vectors of an INT8 model are to PyTorch's.
+/// How close the vectors of an INT8 model must be to PyTorch's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Nearness {
     /// The minimum cosine of a text.
@@ -18,11 +18,11 @@ pub(crate) struct Nearness {
 }
 
 impl Nearness {
-    /// Of an INT8 model whose sums are exact: the native one on every CPU, the portable one where there are INT8 dot
+    /// For INT8 models with exact sums: the native model on every CPU, and the portable model on CPUs with INT8 dot
     /// products.
     pub(crate) const EXACT: Self = Self { min_cosine: 0.995, mean_cosine: 0.9993 };
 
-    /// Of the portable model on this CPU.
+    /// For the portable model on this CPU.
     pub(crate) fn portable() -> Self {
         if CpuInstructions::widest().has_int8_dot_products() {
             return Self::EXACT;
@@ -46,7 +46,7 @@ pub(crate) fn load(model: Model) -> ReferenceSet {
 }
 
 /// The texts that tests send to servers of the model: all, or every fourth if the model is large. The conversion compares
-/// all of them with PyTorch's.
+/// the embeddings of all texts with PyTorch's.
 pub(crate) fn to_serve(model: Model) -> Vec<ReferenceText> {
     let step = if model == Model::Mpnet { 4 } else { 1 };
     load(model).texts.into_iter().step_by(step).collect()
@@ -56,7 +56,7 @@ pub(crate) fn find<'s>(set: &'s ReferenceSet, id: &str) -> &'s ReferenceText {
     set.texts.iter().find(|text| text.id == id).expect("a text of the reference set")
 }
 
-/// Asserts that texts have the embeddings of PyTorch, alone and among others, and that the two `agree`.
+/// Asserts that embeddings of texts alone are close to PyTorch's, and that those in a batch `agree` with them.
 pub(crate) async fn assert_near_pytorch(
     server: &Server,
     model: Model,
