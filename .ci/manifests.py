@@ -1,4 +1,4 @@
-"""Checks the manifests of deploy/ against the schemas of what reads them; run by .ci/manifests, in its environment."""
+"""Checks the manifests in deploy/ against the schemas of their consumers. Run by .ci/manifests, in its environment."""
 
 import ast
 import importlib.util
@@ -16,18 +16,18 @@ from cloudcoil.models import prometheus_operator
 from referencing import Registry, Resource
 
 DEPLOY = Path("deploy")
-# The oldest Kubernetes that deploy/README.md promises, and the newest that there are schemas for.
+# The oldest Kubernetes version that deploy/README.md supports, and the newest that has schemas.
 VERSIONS = ["1.29", "1.37"]
 
 
 def rendered(kubectl, folder):
-    """The documents that `kubectl apply -k` would send."""
+    """Returns the documents that `kubectl apply -k` would send."""
     text = subprocess.run([kubectl, "kustomize", folder], check=True, stdout=subprocess.PIPE, text=True).stdout
     return [document for document in yaml.safe_load_all(text) if document]
 
 
 def manifests(kubectl):
-    """Every set of manifests that a user may apply, by its folder: rendered where kustomize knows how."""
+    """Yields each folder that a user may apply, with its manifests, rendered if it has a kustomization."""
     for file in sorted(DEPLOY.rglob("kustomization.yaml")):
         if yaml.safe_load(file.read_text())["kind"] == "Kustomization":
             yield file.parent, rendered(kubectl, file.parent)
@@ -38,7 +38,7 @@ def manifests(kubectl):
 
 
 def faults(document):
-    """What is wrong with a document, as lines."""
+    """Returns the errors in a document, one string each."""
     group = document["apiVersion"].rpartition("/")[0]
     if group == "monitoring.coreos.com":
         return prometheus_operator_faults(document)
@@ -46,7 +46,7 @@ def faults(document):
         return list(kserve_faults(document, document["apiVersion"].rpartition("/")[2].capitalize() + document["kind"], ""))
     if "." not in group or group.endswith(".k8s.io"):
         return [fault for version in VERSIONS for fault in kubernetes_faults(document, version)]
-    return [f"there is no schema for {group}"]
+    return [f"no schema for {group}"]
 
 
 def kubernetes_faults(document, version):
@@ -59,12 +59,12 @@ def kubernetes_faults(document, version):
 def prometheus_operator_faults(document):
     kind = getattr(prometheus_operator.v1, document["kind"])
     understood = kind.model_validate(document).model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
-    # What it does not know it leaves out.
-    return [] if understood == document else [f"not all is understood, only {json.dumps(understood)}"]
+    # The model drops unknown fields.
+    return [] if understood == document else [f"unknown fields; only this was recognized: {json.dumps(understood)}"]
 
 
 def kserve_types():
-    """The properties of KServe's types and the types of these, by the names of the classes."""
+    """Returns the properties of each KServe class, with their types, by the name of the class."""
     package = Path(importlib.util.find_spec("kserve").submodule_search_locations[0])
     types = {}
     for file in (package / "models").glob("*.py"):
@@ -85,7 +85,7 @@ def kserve_faults(value, kind, path):
     plain = {"str": str, "int": int, "bool": bool, "float": float}
     if kind in plain:
         if not isinstance(value, plain[kind]):
-            yield f"{path}: {value!r} is no {kind}"
+            yield f"{path}: {value!r} is not of type {kind}"
     elif kind.startswith("list["):
         for index, element in enumerate(value):
             yield from kserve_faults(element, kind[len("list[") : -1], f"{path}[{index}]")
@@ -103,7 +103,7 @@ def kserve_faults(value, kind, path):
 
 
 def kubernetes_type(kind):
-    """The schema of a type of Kubernetes by the name that its Python client gives it, such as `V1Container`."""
+    """Returns the schema of a Kubernetes type, given its name in the Python client, such as `V1Container`."""
     name = {"V1ObjectMeta": "meta.v1.ObjectMeta"}.get(kind, "core.v1." + kind.removeprefix("V1"))
     name = next(known for known in DEFINITIONS["$defs"] if known.endswith(name))
     registry = Resource.from_contents(DEFINITIONS) @ Registry()
@@ -116,7 +116,7 @@ def definitions():
 
 
 def queries():
-    """Every PromQL expression, and where it stands."""
+    """Yields each PromQL expression, with the name of its alert or panel."""
     folder = DEPLOY / "components/monitoring"
     for group in yaml.safe_load((folder / "alerts.yaml").read_text())["spec"]["groups"]:
         for rule in group["rules"]:

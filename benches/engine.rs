@@ -17,8 +17,8 @@ use embedd_fetch::model_ref::ModelRef;
 use embedd_model::bundle::{Bundle, Variant};
 use embedd_model::engine::{OnnxRuntime, Session, SessionOptions, TokenIds};
 
-/// Names a bundle other than that of the default model in the cache folder. Without the prefix `EMBEDD_`, because the
-/// program rejects unknown variables with that prefix.
+/// The path of a bundle to measure instead of the default model's in the cache folder. It lacks the prefix `EMBEDD_`
+/// because the program rejects unknown variables with that prefix.
 const BUNDLE_VARIABLE: &str = "BENCH_BUNDLE";
 const DEFAULT_MODEL: &str = "sentence-transformers/all-mpnet-base-v2";
 
@@ -89,8 +89,8 @@ fn measure(
     group.bench_function(name, |bencher| bencher.iter(|| session.infer(black_box(&batch)).expect("embeddings")));
 }
 
-/// Ids from all over a vocabulary of about 30,000 words, so that embedding lookups miss the CPU's caches as real texts
-/// do.
+/// Ids spread over a vocabulary of about 30,000 words, so that embedding lookups miss the CPU's caches, as they do with
+/// real texts.
 fn ids(text: usize, tokens: usize) -> TokenIds {
     let id = |token: usize| 1000 + ((text * 384 + token) as u32).wrapping_mul(2_654_435_761) % 28_000;
     TokenIds::new((0..tokens).map(id).collect::<Vec<_>>())

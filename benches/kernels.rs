@@ -31,7 +31,7 @@ fn one_text(tokens: usize) -> Offsets {
     Offsets::new(&[0, tokens as i64], tokens).expect("offsets")
 }
 
-/// Starts its threads for every call. That takes about 50 microseconds, which matters little for long texts only.
+/// Starts new threads for every call, which takes about 50 microseconds. That is negligible only for long texts.
 struct Scoped(usize);
 
 impl Parallel for Scoped {
@@ -118,8 +118,8 @@ impl Layer {
 }
 
 /// One thread, including quantization of the activations. The weights stay in the CPU's caches from call to call. In a
-/// model, which has many layers, they do not, so that few rows wait for memory: `cargo bench --bench engine` measures
-/// it.
+/// model, which has many layers, they do not, so small batches are limited by memory bandwidth. `cargo bench --bench
+/// engine` measures that.
 fn linear(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("linear");
     group.sample_size(20).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
@@ -156,7 +156,7 @@ fn linear(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Compares the fastest call with the peak, which is that of the fastest moment, too. Prints nothing if nothing ran.
+/// Compares the fastest call with the peak, which is also a best case. Prints nothing if no benchmark ran.
 fn print_share(products: usize, fastest: Duration, peak: Option<f64>) {
     let giga = products as f64 / fastest.as_secs_f64() / 1e9;
     match peak.map(|peak| peak / 1e9) {

@@ -9,7 +9,7 @@ MODEL_DIR is the sentence-transformers folder from which the bundle was converte
 Engines take turns: in each round, every engine runs a few times at each length, so that other load on the machine
 affects all of them. Figures are medians over all rounds. Times cover inference only, from token ids to hidden states.
 For embedd they are the `timings.infer` of its responses and, in a second row, the whole gRPC call including
-tokenization. Cosines are to PyTorch over the reference texts of this repository, each embedded alone.
+tokenization. Cosines are relative to PyTorch, over the reference texts of this repository, each embedded alone.
 
 Prints a table in Markdown; --out writes JSON that `embedd report --baseline` reads. With `--out -`, the JSON goes to
 standard output and the table to standard error: `peers.py ... --out - | embedd report --bundle BUNDLE_DIR --baseline -`.
@@ -119,7 +119,7 @@ class Embedd:
         self.served = self.model()
 
     def model(self):
-        """Waits until the server serves, and returns the response of GetModel."""
+        """Waits until the server is ready, and returns its GetModel response."""
         import grpc
 
         until = time.monotonic() + PATIENCE_SECONDS
@@ -251,9 +251,9 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--lengths", type=lambda value: tuple(map(int, value.split(","))), default=LENGTHS)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=8, help="of each engine, at each length, in each round")
-    parser.add_argument("--texts", type=int, default=253, help="reference texts that are compared")
-    parser.add_argument("--out", help="the file for the JSON; -: standard output")
+    parser.add_argument("--runs", type=int, default=8, help="runs per engine, length and round")
+    parser.add_argument("--texts", type=int, default=253, help="number of reference texts to compare")
+    parser.add_argument("--out", help="file for the JSON, or - for standard output")
     arguments = parser.parse_args()
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

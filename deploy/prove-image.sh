@@ -77,7 +77,7 @@ stand_in_for_runtime() {
   local reference=$1 suite folder=$work/runtime-image
   case $reference in
     */cc-debian13:*) suite=trixie ;;
-    *) fail "there is no stand-in for $reference" ;;
+    *) fail "no stand-in for $reference" ;;
   esac
   if ! [ -d "$folder" ]; then
     mmdebstrap --quiet --variant=extract \

@@ -1,15 +1,15 @@
-//! The peak rate of multiply-accumulates of one thread of this CPU: the instructions of the innermost loop of a
-//! product, on registers only, with enough of them in flight to keep every unit busy.
+//! Measures the peak multiply-accumulate rate of one thread on this CPU. Runs the instructions of the innermost loop of
+//! a matrix product on registers only, with enough of them in flight to keep every execution unit busy.
 #![allow(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
 use embedd_kernels::InstructionSet;
 
-/// How long to measure.
+/// The duration of a measurement.
 const TIME: Duration = Duration::from_millis(50);
 
-/// Multiply-accumulates of bytes per second; `None` if the kernels use no dedicated instructions for them.
+/// Byte multiply-accumulates per second; `None` if the kernels use no dedicated instructions for them.
 pub(crate) fn peak(set: InstructionSet) -> Option<f64> {
     if !set.is_available() {
         return None;
@@ -37,7 +37,7 @@ fn max_rate(products: impl Fn() -> usize) -> f64 {
     max
 }
 
-/// In assembly, because a compiler would see that every iteration is the same. Each returns its number of
+/// In assembly, because a compiler would see that all iterations are the same. Each function returns its number of
 /// multiplications.
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {

@@ -20,7 +20,7 @@ def generate(output: Path) -> None:
     arguments = ["protoc", f"-I{PROTO}", f"-I{well_known}", f"--python_out={output}", f"--pyi_out={output}"]
     if protoc.main([*arguments, f"--grpc_python_out={output}", *FILES]) != 0:
         raise SystemExit(f"cannot generate stubs from {PROTO}")
-    # Stubs import each other by the names of the protocol's packages. Move them below ours, to avoid global names.
+    # Stubs import each other by the names of the protocol's packages. Move them into ours to avoid top-level names.
     for file in [*output.rglob("*.py"), *output.rglob("*.pyi")]:
         text = file.read_text()
         file.write_text(re.sub(r"^from (embedd\.v1|google\.rpc) import", rf"from {PACKAGE}.\1 import", text, flags=re.M))

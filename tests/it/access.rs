@@ -1,4 +1,4 @@
-//! Access to the server: TLS, tokens, and limits of connections.
+//! Access to the server: TLS, tokens and connection limits.
 
 mod connections;
 mod tls;

@@ -1,4 +1,4 @@
-//! The float32 model over gRPC has the embeddings of PyTorch.
+//! The float32 model, served over gRPC, returns the embeddings of PyTorch.
 
 use embedd_model::accuracy::cosine;
 
@@ -7,12 +7,12 @@ use crate::support::reference::{Nearness, assert_near_pytorch};
 use crate::support::server::shared;
 
 #[tokio::test]
-async fn texts_alone_and_among_others_have_the_embeddings_of_pytorch_mpnet() {
+async fn texts_alone_and_in_batches_have_the_embeddings_of_pytorch_mpnet() {
     check(Model::Mpnet).await;
 }
 
 #[tokio::test]
-async fn texts_alone_and_among_others_have_the_embeddings_of_pytorch_minilm() {
+async fn texts_alone_and_in_batches_have_the_embeddings_of_pytorch_minilm() {
     check(Model::MiniLm).await;
 }
 

@@ -37,11 +37,11 @@ async fn the_reference_set_of_the_bundle_passes_its_threshold_and_fails_a_higher
     let found = admin.validate(strict).await.expect("an answer").into_inner();
     assert!(!found.passed && found.texts.iter().any(|text| !text.passed && text.cosine < found.threshold));
     let wrong = ValidateRequest { min_cosine: Some(1.5), ..Default::default() };
-    assert_eq!(fields(&admin.validate(wrong).await.expect_err("no cosine")), ["min_cosine"]);
+    assert_eq!(fields(&admin.validate(wrong).await.expect_err("not a cosine")), ["min_cosine"]);
 }
 
 #[tokio::test]
-async fn pairs_of_the_caller_are_compared_and_invalid_ones_are_named() {
+async fn the_caller_s_pairs_are_compared_and_invalid_ones_are_named() {
     let server = shared(Model::MiniLm);
     let mut admin = server.admin().await;
     let set = reference::load(Model::MiniLm);
@@ -79,7 +79,7 @@ async fn finish(mut events: Streaming<embedd_proto::BenchmarkResponse>) -> (Benc
                 last = progress.done;
             }
             Event::Result(result) => {
-                assert!(events.message().await.expect("the end").is_none(), "the result is the last");
+                assert!(events.message().await.expect("the end").is_none(), "the result is the last event");
                 return (result, progress_events);
             }
         }
@@ -192,7 +192,7 @@ async fn calls_are_counted_by_method_and_code_and_stages_are_timed() {
     client.embed(EmbedRequest::default()).await.expect_err("no texts");
     client.count_tokens(CountTokensRequest { texts: vec!["a".to_owned()] }).await.expect("counts");
     client.get_model(GetModelRequest {}).await.expect("the model");
-    // A long call, whose caller does not wait for its end.
+    // A long call whose caller does not wait for the reply.
     let mut leaving = client.clone();
     let abandoned = tokio::spawn(async move { leaving.embed(long_texts(200)).await });
     server.until("the long call has begun", |metrics| metrics.value("embedd_queue_texts", &[]) > 0.0).await;

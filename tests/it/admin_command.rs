@@ -1,4 +1,4 @@
-//! `embedd admin`: what it prints, and its exit codes.
+//! `embedd admin`: its output and its exit codes.
 
 use std::process::Output;
 
@@ -11,21 +11,21 @@ fn admin(server: &str, args: &[&str]) -> Output {
     command().arg("admin").args(args).args(["--server", server]).output().expect("the program runs")
 }
 
-/// What it prints as JSON when it exits with this code.
+/// The JSON output of a command that exits with this code.
 fn json(server: &str, args: &[&str], code: i32) -> Value {
     let output = admin(server, &[args, &["--json"]].concat());
     assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// What it prints for people.
+/// The human-readable output of a command that exits with this code.
 fn text(server: &str, args: &[&str], code: i32) -> String {
     let output = admin(server, args);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What it prints when it fails.
+/// The error message of a command that fails.
 fn error(server: &str, args: &[&str]) -> String {
     let output = admin(server, args);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{args:?}");
@@ -33,7 +33,7 @@ fn error(server: &str, args: &[&str]) -> String {
 }
 
 #[test]
-fn each_command_prints_tables_or_json_and_has_its_exit_code() {
+fn each_command_prints_a_table_or_json_and_has_its_own_exit_code() {
     let server = Server::start(Model::Small, &[]);
     let address = server.admin_address.to_string();
     let address = address.as_str();

@@ -1,5 +1,5 @@
-//! Holds what Cargo cannot: the tables of `docs/ARCHITECTURE.md`, no circular imports between files, no unsafe code outside
-//! the kernels.
+//! Enforces what Cargo cannot: the tables of `docs/ARCHITECTURE.md`, no circular imports between files, no unsafe code
+//! outside the kernels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn source_files() -> Vec<SourceFile> {
     files
 }
 
-/// Whether the code names `path` as the beginning of a path: `crate::grpc` but not `crate::grpc_web`.
+/// Whether the code contains a path that begins with `path`: `crate::grpc` but not `crate::grpc_web`.
 fn names(code: &str, path: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(path).any(|(at, _)| {
@@ -93,7 +93,7 @@ fn modules_of_the_server_import_in_one_direction() {
 }
 
 #[test]
-fn external_crates_are_used_only_where_the_document_allows() {
+fn external_crates_are_used_only_where_the_document_allows_it() {
     let files = source_files();
     for (name, allowed) in table("<!-- crates -->") {
         for file in &files {
@@ -112,7 +112,7 @@ fn external_crates_are_used_only_where_the_document_allows() {
 }
 
 #[test]
-fn no_files_of_a_crate_import_each_other_in_a_circle() {
+fn files_of_a_crate_do_not_import_each_other_in_a_circle() {
     let mut found = Vec::new();
     let mut edges = 0;
     for (name, root) in crates() {
@@ -146,7 +146,7 @@ fn circles_are_found_through_reexports_modules_and_expressions() {
     write("b.rs", "use crate::c::D;\npub fn g() {}\n");
     write("c.rs", "mod d;\npub use d::D;\n");
     write("c/d.rs", "pub struct D;\nfn f() { crate::a::f() }\n");
-    assert_eq!(circles(), ["  a.rs -> b.rs: g\n  b.rs -> c/d.rs: D\n  c/d.rs -> a.rs: f"], "around a corner");
+    assert_eq!(circles(), ["  a.rs -> b.rs: g\n  b.rs -> c/d.rs: D\n  c/d.rs -> a.rs: f"], "through a third file");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The native engine's promise, tested under load: a text always has the same embedding, to the bit, in any batch, session
-//! and thread, and while other callers abandon their calls.
+//! Tests the native engine's guarantee under load: a text always has the same embedding, bit for bit, in any batch,
+//! session and thread, even while other callers abandon their calls.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ const CLIENTS: usize = 8;
 const CALLS_OF_EACH: usize = 14;
 const MAX_TEXTS: usize = 20;
 
-/// A text's embedding: its floats' bytes.
+/// An embedding as the bytes of its floats.
 type Packed = Vec<u8>;
 
-/// What a client has received.
+/// The number of texts whose embeddings a client received, and of calls that it abandoned.
 #[derive(Debug, Default)]
 struct Seen {
     texts: usize,
@@ -43,7 +43,7 @@ async fn every_text_has_the_same_bits_alone_and_under_load_with_any_number_of_se
     assert!(seen.texts >= 1500 && seen.cancelled >= 5, "{seen:?}");
 }
 
-/// The reference set, and random words of it; most of these texts are short.
+/// The reference set, and texts of random words from it, most of them short.
 fn texts() -> Vec<String> {
     let mut random = Rng::with_seed(17);
     let mut texts: Vec<String> = reference::load(Model::MiniLm).texts.into_iter().map(|text| text.text).collect();
@@ -57,7 +57,7 @@ fn texts() -> Vec<String> {
     texts
 }
 
-/// The embedding of each text when the server does nothing else. It was the same under load.
+/// The embedding of each text alone, without other requests. Asserts that it is the same under load.
 async fn alone_and_under_load(flags: &[&str], texts: &Arc<Vec<String>>) -> (Arc<Vec<Packed>>, Seen) {
     let server = Server::start(Model::MiniLm, &[&["--engine", "native"], flags].concat());
     let mut client = server.client().await;
@@ -72,14 +72,14 @@ async fn alone_and_under_load(flags: &[&str], texts: &Arc<Vec<String>>) -> (Arc<
     }
     let mut all = Seen::default();
     while let Some(seen) = clients.join_next().await {
-        let seen = seen.expect("every text as it was alone");
+        let seen = seen.expect("every text has the same bits as alone");
         all.texts += seen.texts;
         all.cancelled += seen.cancelled;
     }
     (alone, all)
 }
 
-/// One client: calls of random texts, one after the other. Every fourth is abandoned.
+/// One client, which embeds random texts in one call after another. Every fourth call is abandoned.
 async fn load(mut client: Client, number: usize, texts: Arc<Vec<String>>, alone: Arc<Vec<Packed>>) -> Seen {
     let mut random = Rng::with_seed(number as u64);
     let mut seen = Seen::default();
@@ -104,7 +104,7 @@ async fn load(mut client: Client, number: usize, texts: Arc<Vec<String>>, alone:
     seen
 }
 
-/// Drops a call as soon as it is sent, or after a moment, in which it may be answered.
+/// Drops a call as soon as it is sent, or after a short time, in which it may be answered.
 async fn abandon<T>(call: impl Future<Output = T>, random: &mut Rng) -> Option<T> {
     if random.bool() {
         let sent = poll!(pin!(call));
@@ -122,7 +122,7 @@ async fn embed(client: &mut Client, texts: Vec<String>) -> Vec<Packed> {
     embeddings.into_iter().map(|embedding| embedding.packed).collect()
 }
 
-/// Shows the first float that differs.
+/// Panics with the first float that differs.
 fn assert_same(found: &[u8], expected: &[u8], what: impl Fn() -> String) {
     assert_eq!(found.len(), 4 * Model::MiniLm.dimension(), "{}", what());
     let floats =

@@ -1,4 +1,4 @@
-//! The cache: embeddings are not computed twice, and never those of another request.
+//! The cache: embeddings are not computed twice, and never confused with others.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::server::{Client, Server};
 use crate::support::{PATIENCE, norm};
 
 const CACHE: [&str; 2] = ["--cache-bytes", "64MiB"];
-/// A cache, and a pool that long texts keep busy.
+/// A cache, and a session pool that long texts keep busy.
 const CACHE_AND_ONE_SESSION: [&str; 6] = ["--cache-bytes", "64MiB", "--sessions", "1", "--threads", "1"];
 
 async fn one(client: &mut Client, text: &str, options: EmbedRequest) -> Embedding {
@@ -69,7 +69,7 @@ async fn requests_that_skip_the_cache_neither_read_nor_fill_it() {
 }
 
 #[tokio::test]
-async fn a_request_takes_what_the_cache_has_and_computes_the_rest() {
+async fn a_request_uses_cached_embeddings_and_computes_the_others() {
     let server = Server::start(Model::Small, &CACHE);
     let mut client = server.client().await;
     one(&mut client, "known", plain()).await;
@@ -92,7 +92,7 @@ async fn a_request_takes_what_the_cache_has_and_computes_the_rest() {
 async fn a_hundred_concurrent_requests_for_a_new_text_cause_one_inference() {
     let server = Server::start(Model::MiniLm, &CACHE_AND_ONE_SESSION);
     let client = server.client().await;
-    // The first of the hundred is still queued when the others come.
+    // The first of the hundred is still queued when the others arrive.
     let busy = Busy::keep(&server, &client).await;
     let mut calls = JoinSet::new();
     for _ in 0..100 {

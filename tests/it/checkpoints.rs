@@ -1,4 +1,5 @@
-//! Model folders as the libraries save them, converted and served by the real program: the embeddings must be PyTorch's.
+//! Model folders as the libraries save them, converted and served by the real program. The embeddings must match
+//! PyTorch's.
 //!
 //! The models are in `tests/fixtures/models`.
 

@@ -30,7 +30,7 @@ fn start_at(address: SocketAddr) -> Server {
     Server::start(Model::Small, &["--listen", &address.to_string(), "--shutdown-grace", "200ms"])
 }
 
-/// Callers that make one call after the other until they are stopped.
+/// Callers that make one call after another until they are stopped.
 struct Callers {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
@@ -56,7 +56,7 @@ impl Callers {
         Self { stop, answered, tasks }
     }
 
-    /// Waits until that many more calls have been made.
+    /// Waits until this many more calls have been made.
     async fn wait_for_more(&self, calls: usize) {
         let until = self.answered.load(Ordering::Relaxed) + calls;
         let wait = async {
@@ -67,7 +67,7 @@ impl Callers {
         timeout(PATIENCE, wait).await.expect("calls continue");
     }
 
-    /// Stops the callers, and asserts that every call was answered. Returns their number.
+    /// Stops the callers, and asserts that every call was answered. Returns the number of calls.
     async fn all_answered(mut self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
@@ -85,7 +85,7 @@ async fn answered_by(server: &Server) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_call_fails_when_a_server_is_killed_and_another_one_is_left() {
+async fn no_call_fails_when_a_server_is_killed_while_another_one_is_running() {
     let killed = Server::start(Model::Small, &[]);
     let other = Server::start(Model::Small, &[]);
     let client = client(&[&killed, &other]).await;
@@ -107,7 +107,7 @@ async fn no_call_fails_when_a_server_is_killed_and_another_one_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_call_fails_when_servers_are_restarted_one_after_the_other() {
+async fn no_call_fails_when_servers_are_restarted_one_after_another() {
     let start = || Server::start(Model::Small, &["--shutdown-grace", "200ms"]);
     let mut servers = [start(), start()];
     let client = client(&servers.each_ref()).await;
@@ -134,7 +134,7 @@ async fn no_call_fails_when_connections_reach_their_maximum_age() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_that_a_full_server_rejects_are_repeated_and_answered() {
+async fn calls_that_a_full_server_rejects_are_retried_and_answered() {
     let server = Server::start(Model::MiniLm, &["--sessions", "1", "--queue-requests", "2"]);
     let retries = RetryPolicy { attempts: 1000, budget: 100_000, ..RetryPolicy::default() };
     let builder = Client::builder(server.address.to_string()).retries(retries).deadline(PATIENCE);
@@ -157,7 +157,7 @@ async fn a_call_ends_at_its_deadline_and_the_client_stays_usable() {
     let busy = Busy::keep(&server, &server.client().await).await;
     let client = client(&[&server]).await;
     let hurried = client.with_deadline(Some(Duration::from_millis(150)));
-    // The queue is never empty, so that the work of this call takes much longer.
+    // The queue is never empty, so this call would take much longer than its deadline.
     let late = hurried.embed(vec!["word ".repeat(250); 100]).await.expect_err("its deadline has passed");
     assert_eq!(late.kind(), &CallErrorKind::Late, "{late}");
     busy.end().await;
@@ -178,7 +178,7 @@ async fn a_client_may_start_before_its_server() {
 }
 
 #[tokio::test]
-async fn requests_are_split_to_fit_the_server_and_vectors_are_those_of_plain_calls() {
+async fn requests_are_split_to_the_server_s_limits_and_vectors_match_those_of_plain_calls() {
     let server = Server::start(Model::Small, &["--max-texts", "4"]);
     let client = client(&[&server]).await;
     let texts: Vec<String> = (0..10).map(|number| format!("text number {number}")).collect();
@@ -200,7 +200,7 @@ async fn requests_are_split_to_fit_the_server_and_vectors_are_those_of_plain_cal
 }
 
 #[tokio::test]
-async fn a_stream_of_texts_continues_after_one_that_is_rejected() {
+async fn a_stream_of_texts_continues_after_a_rejected_text() {
     let server = shared(Model::Small);
     let client = client(&[server]).await;
     let long = "word ".repeat(1000);
@@ -215,7 +215,7 @@ async fn a_stream_of_texts_continues_after_one_that_is_rejected() {
 }
 
 #[tokio::test]
-async fn certificates_and_tokens_give_access_through_each_form_of_address() {
+async fn certificates_and_tokens_work_with_each_form_of_address() {
     let tls = TlsFiles::new();
     let tokens = write(&tls.folder, "tokens", "a-token-of-this-test\n");
     let server = Server::start(Model::Small, &[&tls.mutual_flags()[..], &["--token-file", &tokens]].concat());
@@ -234,7 +234,7 @@ async fn certificates_and_tokens_give_access_through_each_form_of_address() {
         assert!(stranger.to_string().contains("certificate"), "{stranger}");
     }
 
-    // The commands read the same from files.
+    // The commands read the same certificates and tokens from files.
     let trusted = write(&tls.folder, "servers.pem", &tls.servers.pem());
     let [certificate, key] = own.write(&tls.folder, "client");
     let address = format!("https://localhost:{port}");

@@ -1,4 +1,4 @@
-//! The first start, with an empty cache folder, and the ones after it.
+//! The first start, with an empty cache folder, and later starts.
 
 use embedd_model::accuracy::cosine;
 

@@ -1,4 +1,4 @@
-//! The server keeps deadlines, and does no work that nobody waits for.
+//! The server enforces deadlines, and does no work that no caller is waiting for.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn done_and_dropped(metrics: &Exposition) -> (f64, f64) {
 }
 
 #[tokio::test]
-async fn the_work_of_abandoned_calls_is_not_done() {
+async fn texts_of_abandoned_calls_are_dropped_from_the_queue() {
     let server = start();
     let client = server.client().await;
     let (done_before, _) = done_and_dropped(&server.metrics());

@@ -1,4 +1,4 @@
-//! `Dockerfile` and `deploy/`: they fit this version of the program, and each other.
+//! Checks that `Dockerfile` and `deploy/` match this version of the program and each other.
 //!
 //! Whether Kubernetes and other programs accept them is tested by `.ci/manifests`.
 
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// The overlays on the base of `deploy/`.
+/// The overlays of `deploy/base`.
 const OVERLAYS: [&str; 4] = ["small", "mtls", "model-volume", "production"];
 
 /// A path in the repository.
@@ -58,7 +58,7 @@ fn base(kind: &str) -> Value {
     resource
 }
 
-/// Applies a patch to a resource, as far as the resources here need it: lists are concatenated.
+/// Applies a patch to a resource, simplified to what these resources need: lists are concatenated.
 fn merge(resource: &mut Value, patch: Value) {
     match (resource, patch) {
         (Value::Object(resource), Value::Object(patch)) => {

@@ -126,12 +126,12 @@ fn lines_that_cannot_be_embedded_are_reported_by_number_and_the_others_are_embed
 }
 
 #[test]
-fn it_ends_without_an_error_when_its_reader_closes_the_output() {
+fn it_ends_without_an_error_when_the_reader_closes_its_output() {
     let server = shared(Model::Small);
     let mut running = Process::spawn(&mut to(server.address, &[]));
     let mut stdin = running.stdin();
     let feeder = std::thread::spawn(move || {
-        // Endless, until the command ends.
+        // Writes until the command ends.
         while stdin.write_all(b"a line\n").is_ok() {}
     });
     let mut stdout = BufReader::new(running.child.stdout.take().expect("a pipe"));

@@ -63,7 +63,7 @@ async fn an_empty_text_has_two_tokens() {
     assert!((norm(&response.embeddings[0].values) - 1.0).abs() < 1e-6);
 }
 
-/// A text of more than 512 tokens: "word " is one token each.
+/// A text of more than 512 tokens: each "word " is one token.
 fn long_text() -> String {
     format!("first {} last", "word ".repeat(600))
 }
@@ -97,7 +97,7 @@ async fn truncation_drops_the_end_or_the_start_or_rejects_the_text() {
 }
 
 #[tokio::test]
-async fn flags_set_the_default_truncation_and_the_maximum_of_tokens() {
+async fn flags_set_the_default_truncation_and_the_maximum_number_of_tokens() {
     let server = Server::start(Model::MiniLm, &["--truncation", "reject", "--max-tokens", "512"]);
     let mut client = server.client().await;
     let rejected = truncate(&mut client, &long_text(), ProtoTruncation::Unspecified).await.expect_err("too long");

@@ -23,7 +23,7 @@ async fn a_small_request_is_answered_before_the_rest_of_a_large_one() {
         let server = Server::start(Model::MiniLm, &["--sessions", sessions, "--threads", "1"]);
         let mut client = server.client().await;
         let busy = Busy::keep_by(1, &server, &client).await;
-        // Texts that are computed meanwhile take the place of a clock.
+        // The number of texts computed in the meantime serves as the clock.
         let before = server.until("most of a large request is queued", |m| queued(m) > 200.0).await;
         for _ in 0..5 {
             embed(&mut client, &["a small one"]).await;

@@ -1,4 +1,4 @@
-//! `embedd fetch`: what it runs, and whose configuration it uses.
+//! `embedd fetch`: which pip it runs, and with which configuration.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn pip_is_the_installed_one_with_the_users_configuration() {
     for name in ["pip.py", "random.py", "logging.py", "usercustomize.py", "sitecustomize.py"] {
         fs::write(working_directory.join(name), &module).expect("a module");
     }
-    // Without a network: pip has no index, by the user's configuration file.
+    // Needs no network: the user's configuration file disables pip's index.
     let configuration = folder.join("pip.conf");
     fs::write(&configuration, "[global]\nno-index = true\nfind-links =\nrequire-virtualenv = true\n").expect("a file");
     for python_path in ["", ".", working_directory.to_str().expect("text")] {

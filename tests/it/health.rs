@@ -34,7 +34,7 @@ fn health_exits_with_0_while_the_server_serves_and_with_1_before_and_after() {
 }
 
 #[test]
-fn without_an_address_health_asks_the_server_of_the_settings() {
+fn without_an_address_health_checks_the_configured_server() {
     let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0"]);
     let probes = server.read_address();
     server.wait_for_line("ready");

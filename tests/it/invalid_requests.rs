@@ -73,7 +73,7 @@ async fn every_client_can_receive_the_error_of_a_request_with_hundreds_of_faults
     let texts = vec!["longer than ten bytes".to_owned(); 256];
     let rest = "; and 246 more";
 
-    // No more than gRPC's core library accepts.
+    // The limit of gRPC's core library.
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).expect("an address");
     let channel = endpoint.http2_max_header_list_size(8 << 10).connect().await.expect("a connection");
     let mut client = EmbeddingServiceClient::new(channel.clone());

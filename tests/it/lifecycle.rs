@@ -1,4 +1,4 @@
-//! Start, health, stop.
+//! Startup, health and shutdown.
 
 use std::net::TcpStream;
 
@@ -51,7 +51,7 @@ async fn health_does_not_know_other_services() {
     assert_eq!(status.code(), Code::NotFound);
 }
 
-/// A server of which one session with one thread does all the work.
+/// A server with a single session of one thread.
 fn start(model: Model, flags: &[&str]) -> Server {
     Server::start(model, &[&["--sessions", "1", "--threads", "1"], flags].concat())
 }
@@ -84,7 +84,7 @@ async fn a_silent_connection_does_not_count_as_a_call() {
     let _silent = TcpStream::connect(server.address).expect("a connection");
     let _client = server.client().await;
     server.signal("TERM");
-    // Blocks the only thread of this test, so that the client does not answer, either.
+    // Blocks the only thread of this test, so that the client does not respond, either.
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -101,12 +101,12 @@ async fn calls_that_exceed_the_drain_timeout_are_cut_off_and_the_exit_code_is_1(
     server.signal("TERM");
     assert_eq!(server.exit().await.code(), Some(1));
     let replies = calls.join_all().await;
-    assert!(replies.iter().any(Result::is_err), "at most some of the calls were answered");
+    assert!(replies.iter().any(Result::is_err), "not all calls were answered");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_drain_does_not_wait_for_watchers_of_health() {
-    // Longer than this test may wait.
+    // The drain timeout is longer than the test waits.
     let server = start(Model::Small, &["--shutdown-grace", "50ms", "--drain-timeout", "1h"]);
     let mut client = health_client(&server).await;
     let mut watch = client.watch(HealthCheckRequest::default()).await.expect("a stream").into_inner();
@@ -117,7 +117,7 @@ async fn the_drain_does_not_wait_for_watchers_of_health() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_the_server_at_once() {
+async fn a_second_signal_ends_the_server_immediately() {
     let server = start(Model::Small, &["--shutdown-grace", "10m"]);
     server.signal("TERM");
     server.wait_for_line("stopping: health is NOT_SERVING");

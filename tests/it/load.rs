@@ -1,4 +1,4 @@
-//! `embedd load`: against the real server, and against one that fails in known ways.
+//! `embedd load`: against the real server, and against a fake one that fails in known ways.
 
 use std::fs;
 use std::path::Path;
@@ -65,7 +65,7 @@ fn a_real_server_is_measured_and_verified_and_the_results_are_written() {
 }
 
 #[test]
-fn an_open_loop_sends_texts_of_a_file_at_its_rate() {
+fn an_open_loop_sends_texts_from_a_file_at_the_requested_rate() {
     let server = shared(Model::Small);
     let (_folder, folder) = temporary_folder();
     let (texts, json) = (folder.join("texts.jsonl"), folder.join("l.json"));
@@ -142,7 +142,7 @@ fn full() -> Answer {
     Err(Status::resource_exhausted("the queue is full"))
 }
 
-/// Replies come at once, except for one, which delays all others.
+/// Replies immediately, except for one reply, which delays all others.
 fn stalls_once(seen: &Seen, before: usize) -> Answer {
     if before == 10 {
         std::thread::sleep(Duration::from_millis(500));
@@ -160,7 +160,7 @@ async fn embeddings_that_change_are_counted_and_the_exit_code_is_1() {
     let (output, results) = load_fake(inconstant, &["--concurrency", "2", "--distinct", "3", "--verify"]).await;
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("differ from those of the same texts alone"), "{}", text(&output.stderr));
-    let results = results.expect("written before the end");
+    let results = results.expect("results are written despite the failure");
     assert_eq!(results.steps[0].mismatches, Some(results.steps[0].texts));
 }
 
@@ -182,7 +182,7 @@ async fn rejected_calls_are_counted_and_timed_separately() {
 }
 
 #[tokio::test]
-async fn an_open_loop_shows_what_a_stall_costs_all_requests_that_are_due_during_it() {
+async fn an_open_loop_shows_the_cost_of_a_stall_for_all_requests_that_are_due_during_it() {
     let args = &["--rate", "100", "--arrivals", "constant", "--warm-up", "0"];
     let (output, results) = load_fake(stalls_once, args).await;
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

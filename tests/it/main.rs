@@ -1,6 +1,6 @@
-//! The program from outside: the real binary, real models, real sockets, real clients.
+//! Tests the program from the outside: the real binary, real models, real sockets, real clients.
 //!
-//! What the tests need is fetched to the cache folder (`EMBEDD_HOME`) by the program's own code.
+//! Models and libraries are fetched to the cache folder (`EMBEDD_HOME`) by the program's own code.
 //!
 //! No test measures time, because the machine may be busy. Tests wait for events: a log line, a metric, a reply. Limits on
 //! waiting only end tests that hang.

@@ -40,7 +40,7 @@ fn all_calls(metrics: &Exposition) -> BTreeMap<(String, String), f64> {
         .collect()
 }
 
-/// Any message to any method.
+/// Sends any message to any method.
 async fn send<M: prost::Message + Default + 'static>(channel: Channel, method: &str, message: M) -> Result<(), Status> {
     let mut grpc = Grpc::new(channel);
     grpc.ready().await.expect("a connection");
@@ -87,7 +87,7 @@ async fn known_traffic_gives_exact_counts() {
     let server = Server::start(Model::Small, &flags);
     let before = server.metrics();
     assert_eq!(all_calls(&before), BTreeMap::new(), "no calls yet");
-    // Each session has computed one text at its start.
+    // Each session computes one text when it starts.
     let warm_up = before.value("embedd_batch_texts_sum", &[]);
 
     let mut client = server.client().await;
@@ -102,7 +102,7 @@ async fn known_traffic_gives_exact_counts() {
         EmbedRequest { texts: vec!["two".to_owned()], ..Default::default() },
     ]);
     let mut replies = client.embed_stream(stream).await.expect("a stream").into_inner();
-    while replies.message().await.expect("no end by an error").is_some() {}
+    while replies.message().await.expect("no error").is_some() {}
     let channel = server.channel().await;
     let large = EmbedRequest { texts: vec!["x".repeat(100 << 10)], ..Default::default() };
     let unreadable = EmbedResponse { model: "where EmbedRequest has a bool".to_owned(), ..Default::default() };
@@ -154,7 +154,7 @@ fn with_token<T>(message: T) -> Request<T> {
     request
 }
 
-/// Begins a call of 200 long texts, and abandons it when all of them wait in the queue or are computed.
+/// Starts a call with 200 long texts, and abandons it while they are in the queue.
 async fn abandon_a_call(server: &Server, client: &Client) {
     let mut client = client.clone();
     let call = tokio::spawn(async move { client.embed(with_token(long_texts(200))).await });
@@ -189,7 +189,7 @@ async fn abandoned_late_and_unauthenticated_calls_are_counted_by_their_status() 
     ] {
         assert_eq!(calls(&metrics, EMBED, status), count, "{status}");
     }
-    // Texts that were being computed when their call ended are not among them.
+    // Texts that were being computed when their call ended do not count as abandoned.
     let abandoned = metrics.value("embedd_texts_abandoned_total", &[]);
     assert!((2.0..400.0).contains(&abandoned), "{abandoned}");
 }
@@ -241,7 +241,7 @@ fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
 }
 
 #[tokio::test]
-async fn the_metrics_of_a_server_are_those_of_the_documentation() {
+async fn the_metrics_of_a_server_match_the_documentation() {
     let server = Server::start(Model::Small, &[]);
     let mut client = server.client().await;
     let mut admin = server.admin().await;

@@ -1,4 +1,4 @@
-//! The native INT8 engine in this process: bits, errors, damaged files.
+//! The native INT8 engine, run in the test process: bits, errors, damaged files.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -17,7 +17,7 @@ use crate::support::reference;
 use crate::support::server::temporary_folder;
 use crate::support::skips::cpu_has;
 
-/// The words and the positions of all-MiniLM-L6-v2.
+/// The number of words and positions of all-MiniLM-L6-v2.
 const VOCABULARY: u32 = 30_522;
 const POSITIONS: usize = 512;
 
@@ -61,7 +61,7 @@ fn a_text_has_the_same_bits_at_every_position_of_every_batch_in_every_session() 
             assert!(found == alone[text], "text {text} at {position} of {batch:?}, session {session}");
         }
     }
-    // First, in the middle and last, among longer and shorter texts.
+    // As the first, middle and last text, among longer and shorter ones.
     let short = &texts[1];
     let long = random_text(&mut random, 200);
     for (text, alone) in texts.iter().zip(&alone) {
@@ -111,7 +111,7 @@ fn every_instruction_set_of_this_cpu_gives_the_same_vectors_up_to_rounding() {
 
 /// The plain kernels are too slow for the whole reference set. The tests of `proof` run the others on all of it.
 #[test]
-fn kernels_without_vector_instructions_are_near_pytorch() {
+fn kernels_without_vector_instructions_are_close_to_pytorch() {
     let bundle = Bundle::open(Model::MiniLm.bundle()).expect("a bundle");
     let set = reference::load(Model::MiniLm);
     let tokenizer = Tokenizer::load(&bundle, Some(set.max_tokens)).expect("a tokenizer");

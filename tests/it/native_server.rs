@@ -1,4 +1,5 @@
-//! The native INT8 engine over gRPC, and the self-check, which rejects a model that does not compute what was proven.
+//! The native INT8 engine over gRPC, and the self-check, which rejects models that do not reproduce their
+//! reference set.
 
 use std::fs;
 use std::path::Path;
@@ -17,12 +18,12 @@ use crate::support::server::{Server, embed, fails_to_serve, serve, shared_native
 use crate::support::skips::cpu_has;
 
 #[tokio::test]
-async fn vectors_are_near_pytorch_and_have_the_same_bits_in_every_batch_mpnet() {
+async fn vectors_are_close_to_pytorch_and_have_the_same_bits_in_every_batch_mpnet() {
     check(Model::Mpnet).await;
 }
 
 #[tokio::test]
-async fn vectors_are_near_pytorch_and_have_the_same_bits_in_every_batch_minilm() {
+async fn vectors_are_close_to_pytorch_and_have_the_same_bits_in_every_batch_minilm() {
     check(Model::MiniLm).await;
 }
 
@@ -35,7 +36,7 @@ async fn check(model: Model) {
 async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
     let server = Server::start(Model::Small, &["--engine", "auto"]);
     let model = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
-    // Which engine is the fastest is tested with the code that chooses it.
+    // The choice of the fastest engine has its own tests.
     let expected = match model.engine.as_str() {
         "native" => InstructionSet::best().to_string(),
         _ => CpuInstructions::widest().to_string(),
@@ -82,7 +83,7 @@ async fn an_idle_server_uses_no_cpu() {
     assert!(used <= 2, "{used} of 200 ticks");
 }
 
-/// A copy of the bundle whose reference set has the opposite vectors, with the right checksums.
+/// Copies the bundle with a reference set of opposite vectors and the right checksums.
 fn copy_with_opposite_vectors(folder: &Path) {
     copy_of(Model::Small, folder, &[REFERENCE_FILE, MANIFEST_FILE]);
     let bytes = fs::read(Model::Small.bundle().join(REFERENCE_FILE)).expect("the reference set");

@@ -1,4 +1,4 @@
-//! The Open Inference Protocol, called by generated clients and by the client of Triton.
+//! The Open Inference Protocol, called by generated clients and by Triton's client.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn typed(texts: &[&str]) -> ModelInferRequest {
     }
 }
 
-/// The texts apart from the tensor, each after its length.
+/// The texts as raw contents, each preceded by its length.
 fn raw(texts: &[&str]) -> ModelInferRequest {
     let element = |text: &&str| [&(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
     ModelInferRequest {
@@ -65,7 +65,7 @@ fn with(request: ModelInferRequest, parameters: &[(&str, ParameterChoice)]) -> M
     ModelInferRequest { parameters: parameters.iter().map(parameter).collect(), ..request }
 }
 
-/// The vectors of a reply: those in the field of their type, and those in bytes.
+/// The vectors of a reply: those in the typed field, and those in the raw contents.
 fn vectors(reply: &ModelInferResponse) -> (Vec<f32>, Vec<f32>) {
     let output = &reply.outputs[0];
     assert_eq!((output.name.as_str(), output.datatype.as_str()), ("embedding", "FP32"));
@@ -185,7 +185,7 @@ async fn errors_name_the_invalid_field() {
     client.model_infer(raw(&["a", &long])).await.expect("it is truncated by default");
 }
 
-/// The client of Triton and its dependencies.
+/// Triton's client and its dependencies.
 const TRITON_CLIENT: &[&str] = &[
     "tritonclient[grpc]==2.73.0",
     "grpcio==1.85.1",
@@ -198,7 +198,7 @@ const TRITON_CLIENT: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn the_client_of_triton_gets_the_vectors_of_embedd_v1() {
+async fn triton_s_client_gets_the_vectors_of_embedd_v1() {
     let server = shared_native(Model::MiniLm);
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/triton.py");
     let mut command = Command::new(python::interpreter(TRITON_CLIENT));

@@ -40,7 +40,7 @@ const OPENAI_CLIENT: &[&str] = &[
     "typing_extensions==4.16.0",
 ];
 
-/// A server with a long queue: one session of one thread.
+/// A slow server, whose queue grows long: it has one session of one thread.
 fn start_slow(flags: &[&str]) -> Server {
     Server::start(Model::MiniLm, &[&["--sessions", "1", "--threads", "1"], flags].concat())
 }
@@ -75,7 +75,7 @@ fn ended_with(metrics: &Exposition, status: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn the_client_of_openai_gets_the_vectors_of_embedd_v1() {
+async fn openai_s_client_gets_the_vectors_of_embedd_v1() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "the-token\n");
     let flags = ["--engine", "native", "--token-file", &file, "--max-message-bytes", "1MiB"];
@@ -171,7 +171,7 @@ fn after_an_error_in_the_body_the_connection_and_the_server_stay_usable() {
 }
 
 #[test]
-fn while_the_model_loads_requests_are_unavailable_with_a_time_to_retry() {
+fn while_the_model_loads_requests_are_rejected_with_a_retry_delay() {
     let loading = Loading::start(Model::Small, &[]);
     let http = loading.server.http();
     for answer in [ask(http, Model::Small, &json!("a")), get(http, "/v1/models")] {
@@ -197,7 +197,7 @@ fn callers(number: usize, address: SocketAddr, texts: &Value) -> Vec<thread::Joi
 }
 
 #[test]
-fn a_full_queue_rejects_requests_with_a_time_to_retry() {
+fn a_full_queue_rejects_requests_with_a_retry_delay() {
     let server = start_slow(&["--queue-requests", "1"]);
     let texts = json!(long_texts(16).texts);
     let answers: Vec<Answer> =
@@ -265,7 +265,7 @@ fn no_accepted_request_is_lost_when_the_server_stops() {
     // The drain does not end before these are abandoned.
     let last = [(); 3].map(|()| sent(http, Model::MiniLm, &json!(long_texts(ABANDONED / 3).texts)));
     wait_for(ABANDONED);
-    // They are in progress when the server stops, because they share it with the others.
+    // These share the server with the others, and so are in progress when it stops.
     let callers = callers(4, http, &json!(long_texts(ACCEPTED / 4).texts));
     wait_for(ABANDONED + ACCEPTED);
     server.signal("TERM");
@@ -290,14 +290,14 @@ fn the_drain_waits_until_a_reply_has_been_read() {
     let sizes = ["--max-texts", "65536", "--queue-total-texts", "65536", "--cache-bytes", "1MiB"];
     let flags = [&sizes[..], &["--shutdown-grace", "0s", "--drain-timeout", "10m"]].concat();
     let server = Server::start(Model::Small, &flags);
-    // The reply is larger than the system's buffers of the connection.
+    // The reply is larger than the system's socket buffers.
     let mut stream = sent(server.http(), Model::Small, &json!(vec!["the same text"; TEXTS]));
     let mut reply = vec![0; 1000];
     stream.read_exact(&mut reply).expect("its beginning");
     server.signal("TERM");
     server.wait_for_line("draining");
     for _ in 0..50 {
-        assert_eq!(get(server.http(), "/readyz").status, 503, "the drain goes on");
+        assert_eq!(get(server.http(), "/readyz").status, 503, "the drain continues");
     }
     stream.read_to_end(&mut reply).expect("its end");
     let text = String::from_utf8(reply).expect("text");
@@ -309,7 +309,7 @@ fn the_drain_waits_until_a_reply_has_been_read() {
 }
 
 #[test]
-fn the_http_port_serves_the_api_only_if_grpc_is_as_accessible_or_a_flag_says_so() {
+fn the_http_port_serves_the_api_only_if_grpc_is_as_accessible_or_a_flag_allows_it() {
     let tls = TlsFiles::new();
     let tokens = write(&tls.folder, "tokens", "the-token\n");
     for (flags, reason) in [

@@ -1,4 +1,4 @@
-"""Calls the server by OpenAI's own client, and prints what it got as JSON.
+"""Calls the server with OpenAI's own client, and prints the results as JSON.
 
 Arguments: the address, a token, the model, a JSON list of texts.
 """

@@ -1,6 +1,6 @@
 """Uses an unpacked tarball as a detector would, and compares the embeddings with PyTorch's.
 
-Arguments: the model's folder, the reference set, how many of its texts. Prints JSON.
+Arguments: the model's folder, the reference set, the number of its texts to embed. Prints JSON.
 """
 
 import json
@@ -15,7 +15,7 @@ BATCH = 8
 
 
 def read_reference(path):
-    """The texts, PyTorch's embeddings of them, and the maximum of tokens, from a safetensors file."""
+    """Returns the texts, PyTorch's embeddings and the maximum number of tokens from a safetensors file."""
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
@@ -30,7 +30,7 @@ def read_reference(path):
 
 
 def load_tokenizer(path, max_tokens):
-    """The file may fix truncation and padding to what the model was trained with: neither is wanted here."""
+    """Replaces the truncation and padding in the file, which may be those used in training."""
     tokenizer = tokenizers.Tokenizer.from_file(str(path))
     padding = tokenizer.padding or {}
     token = padding.get("pad_token", "<pad>")
@@ -47,7 +47,7 @@ def mean_pooling(states, mask):
 
 
 def embed(session, tokenizer, texts):
-    """By hand from the token states, and as the model itself pools."""
+    """Returns embeddings pooled by hand from the hidden states, and those pooled by the model itself."""
     encodings = tokenizer.encode_batch(texts)
     inputs = {
         "input_ids": np.array([encoding.ids for encoding in encodings], np.int64),
@@ -65,7 +65,7 @@ def cosines(left, right):
 
 
 def run_longest(session, length):
-    """A sequence as long as the positions allow."""
+    """Runs a sequence of the maximum length."""
     ids = np.full((1, length), 1000, np.int64)
     outputs = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
     return {"shape": list(outputs[0].shape), "finite": all(bool(np.isfinite(output).all()) for output in outputs)}

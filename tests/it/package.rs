@@ -1,4 +1,4 @@
-//! The tarball: unpacked by Python, and run by a stock ONNX Runtime, as a detector does it.
+//! The tarball: unpacked by Python and run by a stock ONNX Runtime, as a detector does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::support::python;
 use crate::support::reference::{MIN_BATCH_COSINE, Nearness};
 use crate::support::server::{command, temporary_folder};
 
-/// Texts of the reference set that the detector embeds.
+/// The number of texts of the reference set that the detector embeds.
 const TEXTS: usize = 40;
 
-/// The model's bundle with another minimum cosine in its manifest.
+/// A copy of the model's bundle with another minimum cosine in its manifest.
 fn bundle_with_min_cosine(model: Model, folder: &Path, min_cosine: f64) -> PathBuf {
     let bundle = folder.join("bundle");
     copy_of(model, &bundle, &[MANIFEST_FILE]);

@@ -55,7 +55,7 @@ fn validate_finds_that_the_float32_model_has_the_embeddings_of_pytorch() {
     assert_eq!(found["variant"], "fp32");
 }
 
-/// The conversion has proved the native model with the fastest kernels of this machine; other machines may not have them.
+/// The conversion validated the native model with this machine's fastest kernels, which other machines may not support.
 #[test]
 fn the_native_model_also_passes_with_the_kernels_for_avx2() {
     if !cpu_has(InstructionSet::Avx2) {
@@ -144,8 +144,8 @@ fn bench_times_every_model_of_the_bundle() {
 }
 
 #[test]
-fn bench_compares_every_model_with_a_baseline_and_rejects_that_of_another_model() {
-    // No machine is as slow: a quarter of an hour for a text.
+fn bench_compares_every_model_with_a_baseline_and_rejects_a_baseline_of_another_model() {
+    // No machine is this slow: 15 minutes per text.
     let engines = r#""engines": {"pytorch": {"cos_min": 1.0, "L11": {"p50": 900000, "p95": 900001, "min": 899999}}}"#;
     let bench = |model: &str| {
         let flags = ["--lengths", "11", "--runs", "3", "--json", "--baseline", "-"];

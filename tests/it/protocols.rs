@@ -1,4 +1,4 @@
-//! What all protocols of the service have in common: tokens, deadlines, the cache, statistics, health, the shutdown.
+//! Behavior shared by all protocols of the service: tokens, deadlines, the cache, statistics, health and shutdown.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn infer(model: Model, texts: Vec<String>) -> ModelInferRequest {
     }
 }
 
-/// A call of each protocol except `embedd.v1`, to a server of the small model.
+/// One call over each protocol except `embedd.v1`, to a server with the small model.
 async fn call(channel: &Channel, texts: &[&str], prepare: impl Fn(&mut MetadataMap)) -> [Result<(), Status>; 2] {
     let mut tei_request =
         Request::new(tei::EmbedRequest { inputs: texts.concat(), truncate: true, ..Default::default() });
@@ -115,7 +115,7 @@ async fn protocols_share_the_cache_and_each_call_is_counted() {
 }
 
 #[tokio::test]
-async fn every_protocol_keeps_deadlines() {
+async fn every_protocol_enforces_deadlines() {
     const INFER: &str = "inference.GRPCInferenceService/ModelInfer";
     const STREAM: &str = "tei.v1.Embed/EmbedStream";
     let server = Server::start(Model::MiniLm, &["--sessions", "1", "--threads", "1"]);

@@ -17,12 +17,12 @@ use crate::support::reference::{MIN_BATCH_COSINE, Nearness, assert_near_pytorch}
 use crate::support::server::{Server, command, fails_to_serve, serve, temporary_folder};
 
 #[tokio::test]
-async fn the_portable_model_is_near_pytorch_alone_and_in_batches_mpnet() {
+async fn the_portable_model_is_close_to_pytorch_alone_and_in_batches_mpnet() {
     check(Model::Mpnet).await;
 }
 
 #[tokio::test]
-async fn the_portable_model_is_near_pytorch_alone_and_in_batches_minilm() {
+async fn the_portable_model_is_close_to_pytorch_alone_and_in_batches_minilm() {
     check(Model::MiniLm).await;
 }
 
@@ -45,7 +45,7 @@ fn an_inaccurate_model_is_written_and_served_only_with_allow_inaccurate() {
     let (_folder, folder) = temporary_folder();
     let bundle = folder.join("bundle");
     let path = bundle.to_str().expect("text");
-    // With one scale for a whole tensor, no model is as near.
+    // With a single scale per tensor, no model is that accurate.
     let arguments = ["--recipe", "dynamic-per-tensor", "--min-cosine", "0.99999", "--output", path];
     let converted = convert(Model::Small, &arguments);
     let error = String::from_utf8_lossy(&converted.stderr).into_owned();
@@ -123,7 +123,7 @@ fn a_bundle_of_an_older_format_in_the_cache_folder_is_converted_again() {
 }
 
 #[test]
-fn the_portable_model_of_mpnet_is_small_enough_for_its_users() {
+fn the_portable_model_of_mpnet_has_at_most_116_mib() {
     let length = fs::metadata(Model::Mpnet.bundle().join(PORTABLE_FILE)).expect("the model").len();
     assert!(length <= 116 << 20, "{length} bytes");
 }

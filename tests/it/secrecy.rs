@@ -25,9 +25,9 @@ use crate::support::models::Model;
 use crate::support::server::{Server, serve, temporary_folder};
 use crate::support::tls::write;
 
-/// Part of every text. The tokenizer splits it, and normalizes it.
+/// Part of every text. The tokenizer splits and normalizes it.
 const MARKER: &str = "zyxwvmärker";
-/// The part of it that survives in any form.
+/// The part of the marker that survives normalization.
 const PART: &str = "zyxwvm";
 const TOKEN: &str = "zyxwvmtoken";
 /// Everything that the process can log.
@@ -38,12 +38,12 @@ fn text(number: usize) -> String {
     format!("{MARKER} {number}")
 }
 
-/// A request of texts with the marker.
+/// A request with marked texts.
 fn marked(texts: usize) -> EmbedRequest {
     EmbedRequest { texts: (0..texts).map(text).collect(), ..Default::default() }
 }
 
-/// A text of some hundred tokens.
+/// A text of several hundred tokens.
 fn long() -> String {
     text(0).repeat(100)
 }
@@ -61,7 +61,7 @@ async fn call_own_protocol(server: &Server) {
     client.count_tokens(with_token(CountTokensRequest { texts: marked(2).texts })).await.expect("counts");
     let requests = with_token(tokio_stream::iter([marked(2), marked(300)]));
     let replies = client.embed_stream(requests).await.expect("a stream").into_inner();
-    assert!(all(replies).await.1.is_none(), "an error of a request is a reply");
+    assert!(all(replies).await.1.is_none(), "the error of a request is a reply");
 
     client.embed(marked(1)).await.expect_err("no token");
     client.embed(with_token(marked(300))).await.expect_err("too many texts");
@@ -102,7 +102,7 @@ async fn call_open_inference(server: &Server) {
     client.model_infer(of(name, [text(0).as_bytes(), b"\xff"].concat())).await.expect_err("not UTF-8");
 }
 
-/// Messages of other types: fields have other types than in the request of the method.
+/// Sends messages of the wrong type, whose fields differ from those of the method's request.
 async fn call_with_nonsense(server: &Server) {
     let mut grpc = Grpc::new(server.channel().await);
     let other_type = EmbedResponse { model: MARKER.to_owned(), ..Default::default() };
@@ -172,7 +172,7 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn texts_and_tokens_are_in_no_log_line_no_span_and_no_metric() {
+async fn no_text_and_no_token_is_in_logs_spans_or_metrics() {
     let (_folder, folder) = temporary_folder();
     let (tokens, collector) = (write(&folder, "tokens", TOKEN), Collector::start().await);
     for engine in ["native", "fp32"] {
@@ -194,7 +194,7 @@ async fn texts_and_tokens_are_in_no_log_line_no_span_and_no_metric() {
 
         let lines = server.log();
         let stdout = fs::read_to_string(folder.join("stdout")).expect("text");
-        // What is searched is complete.
+        // The log that is searched is complete.
         for hay in ["\"TRACE\"", "h2::", "\"call\"", "INVALID_ARGUMENT", "\"embedd::batch::worker\""] {
             assert!(lines.contains(hay), "{hay} is in the log");
         }

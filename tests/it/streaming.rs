@@ -24,7 +24,7 @@ async fn replies_to(
 }
 
 #[tokio::test]
-async fn replies_have_the_order_of_the_requests_and_the_vectors_of_embed() {
+async fn replies_are_in_the_order_of_the_requests_and_have_the_vectors_of_embed() {
     let server = shared(Model::MiniLm);
     let texts: Vec<String> = (0..60).map(|index| format!("{index} {}", "word ".repeat((index * 37) % 120))).collect();
     let requests = texts.clone().into_iter().map(|text| request(&[&text]));
@@ -71,7 +71,7 @@ async fn a_stream_without_requests_ends_without_replies() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_server_reads_no_requests_of_a_caller_that_reads_no_replies() {
+async fn the_server_stops_reading_requests_if_the_caller_reads_no_replies() {
     let server = shared(Model::Small);
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
@@ -89,7 +89,7 @@ async fn the_server_reads_no_requests_of_a_caller_that_reads_no_replies() {
         }
         before = now;
     }
-    // Requests of some 25 bytes: HTTP/2's window of a stream holds a megabyte of them, and 32 are in progress.
+    // Each request has about 25 bytes. HTTP/2's stream window holds a megabyte of them, and 32 are in progress.
     assert!(before < 200_000, "{before} requests were sent before the caller had to wait");
     drop(replies);
     embed(&mut server.client().await, &["the server still answers"]).await;

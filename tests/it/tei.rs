@@ -25,7 +25,7 @@ fn request(inputs: &str) -> EmbedRequest {
     EmbedRequest { inputs: inputs.to_owned(), ..Default::default() }
 }
 
-/// More tokens than the model takes: each "word " is one.
+/// More tokens than the model accepts: each "word " is one.
 fn long_text() -> String {
     format!("first {} last", "word ".repeat(600))
 }

@@ -27,7 +27,7 @@ const STATS: &str = "embedd.v1.AdminService/GetStats";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-/// A server that soon sends its spans.
+/// A server that sends its spans after a short delay.
 fn traced(collector: &Collector, model: Model, flags: &[&str]) -> Server {
     let mut command = serve(model.bundle(), flags);
     command.args(["--otlp-endpoint", &collector.url()]).env("OTEL_BSP_SCHEDULE_DELAY", "50");
@@ -155,7 +155,7 @@ async fn requests_of_a_stream_are_children_of_their_call_and_probes_are_not_trac
     }
     let requests = tokio_stream::iter([texts(1), EmbedRequest::default(), texts(2)]);
     let mut replies = server.client().await.embed_stream(requests).await.expect("a stream").into_inner();
-    while replies.message().await.expect("no end by an error").is_some() {}
+    while replies.message().await.expect("no error").is_some() {}
     let spans = collector.wait_for(STREAM, 1).await;
     let requests = children(&spans, find(&spans, STREAM));
     assert_eq!(names(requests.iter().copied()), ["embed", "embed"]);
@@ -212,7 +212,7 @@ async fn spans_have_the_status_of_their_call_and_only_failures_of_the_server_are
     assert_eq!((status(refused), spans.len()), (StatusCode::Unset, 1));
     assert!(refused.parent_span_id.is_empty(), "it begins a trace");
 
-    // Seconds of work.
+    // This would take seconds.
     let mut late = Request::new(long_texts(256));
     late.set_timeout(Duration::from_millis(200));
     assert_eq!(bare::call(&server, EMBED, late).await.code(), Code::DeadlineExceeded);
@@ -221,12 +221,12 @@ async fn spans_have_the_status_of_their_call_and_only_failures_of_the_server_are
     assert_attributes(late, &[("rpc.grpc.status_code", "4")]);
     assert_eq!(status(late), StatusCode::Error);
 
-    server.admin().await.get_stats(GetStatsRequest {}).await.expect("figures");
+    server.admin().await.get_stats(GetStatsRequest {}).await.expect("statistics");
     collector.wait_for(STATS, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_decision_of_the_caller_overrides_the_ratio_and_the_shutdown_sends_the_last_spans() {
+async fn the_caller_s_sampling_decision_overrides_the_ratio_and_shutdown_sends_the_last_spans() {
     let collector = Collector::start().await;
     let flags = ["--trace-ratio", "0", "--shutdown-grace", "0s", "--otlp-endpoint", &collector.url()];
     let server = Server::start(Model::Small, &flags);
@@ -264,7 +264,7 @@ fn traced_to(address: SocketAddr) -> Server {
     server
 }
 
-/// Asserts that the server answers calls and stops. If each of them waited for the collector, it would take too long.
+/// Asserts that the server answers calls and stops. If each call waited for the collector, this would time out.
 async fn assert_unhindered(server: &Server) {
     let mut client = server.client().await;
     let calls = async {
@@ -282,7 +282,7 @@ async fn assert_unhindered(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_never_answers_delays_nothing() {
-    // It accepts connections, and that is all.
+    // It accepts connections, but never responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     assert_unhindered(&traced_to(silent.local_addr().expect("an address"))).await;
 }
@@ -292,7 +292,7 @@ async fn a_missing_collector_delays_nothing_and_is_reported_once() {
     let closes = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let server = traced_to(closes.local_addr().expect("an address"));
     let mut client = server.client().await;
-    // Several attempts fail, of which the first is reported.
+    // Several attempts fail, and only the first is reported.
     for _ in 0..5 {
         embed(&mut client, &["served as usual"]).await;
         drop(timeout(PATIENCE, closes.accept()).await.expect("an attempt"));

@@ -1,4 +1,4 @@
-"""Calls the server by Triton's own client, and prints what it got as JSON.
+"""Calls the server with Triton's own client, and prints the results as JSON.
 
 Arguments: the address, the model, a JSON list of texts.
 """

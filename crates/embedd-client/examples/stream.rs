@@ -1,4 +1,4 @@
-//! Embeds the lines of standard input, several requests in flight at once, results in order:
+//! Embeds the lines of standard input, with several requests in flight and the results in order:
 //! `cargo run -p embedd-client --example stream -- 127.0.0.1:50051 < texts.txt`
 
 use std::error::Error;

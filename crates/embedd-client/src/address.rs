@@ -69,7 +69,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Joins the messages of an error and its causes. Skips `transport error`, which says nothing.
+/// Joins the messages of an error and its causes. Skips `transport error`, which adds nothing.
 pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);

@@ -69,7 +69,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects. Returns as soon as one server has accepted a connection, or all have failed to.
+    /// Connects. Returns as soon as one server has accepted a connection, or all attempts have failed.
     ///
     /// # Errors
     /// [`ConnectError`], which says what to do.
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_error_says_that_the_connection_was_refused() {
+    async fn a_refused_connection_is_reported() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = free.local_addr().expect("an address").to_string();
         drop(free);

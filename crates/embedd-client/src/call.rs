@@ -16,7 +16,7 @@ use super::{Bearer, CallError, CallErrorKind, Connection, RetryPolicy};
 /// The metadata key for the number of earlier attempts (gRPC proposal A6).
 const PREVIOUS_ATTEMPTS: &str = "grpc-previous-rpc-attempts";
 
-/// When a call must be answered, and the time that it was given.
+/// When a call must be answered, and how much time it was given.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Option<(Instant, Duration)>);
 
@@ -45,7 +45,7 @@ struct CallState {
 impl Deadline {
     /// A deadline `time` from now.
     pub(crate) fn after(time: Option<Duration>) -> Self {
-        // A deadline beyond the clock's range is no deadline.
+        // A deadline beyond the clock's range counts as none.
         Self(time.and_then(|time| Some((Instant::now().checked_add(time)?, time))))
     }
 
@@ -136,7 +136,7 @@ impl Caller {
         Attempt { connection, number, remaining: deadline.remaining() }
     }
 
-    /// Reports to the pool what the failure says about the server.
+    /// Updates the pool's state of the server according to the failure.
     fn failed(&self, state: &CallState, connection: &PooledConnection, status: &Status) -> (Verdict, CallError) {
         let verdict = judge(status);
         match verdict {

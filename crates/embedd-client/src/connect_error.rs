@@ -1,6 +1,6 @@
-//! Errors of setting up a client.
+//! Errors in setting up a client.
 
-/// Why a client could not be made, or a connection not opened.
+/// Why a client could not be created or a connection could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// Not a valid address.
@@ -33,7 +33,7 @@ pub enum ConnectError {
     /// The token cannot be sent as metadata.
     #[error("the token must be ASCII, without spaces inside")]
     Token,
-    /// A single connection was asked for, and the address may name several servers.
+    /// A single connection was requested, but the address may name several servers.
     #[error("`{servers}` can name several servers, and this command calls exactly one: use `host:port`")]
     Several {
         /// The addresses, as given.

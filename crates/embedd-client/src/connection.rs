@@ -21,7 +21,7 @@ use super::address::reason;
 
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a connection leads to.
+/// The remote end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     /// The first address of a name that accepts the connection.
@@ -38,7 +38,7 @@ pub(crate) async fn open(endpoint: &Endpoint, target: &Target, ended: &Cancellat
     }
 }
 
-/// Connects once, and fails after that.
+/// Connects once. Further attempts fail.
 struct ConnectOnce {
     target: Target,
     ended: CancellationToken,

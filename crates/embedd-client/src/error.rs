@@ -1,4 +1,4 @@
-//! Errors of calls, and the only table from status codes to kinds and advice.
+//! Errors of calls, and the single table that maps status codes to kinds and advice.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct CallError {
 pub enum CallErrorKind {
     /// The request is invalid. Retrying it is pointless.
     Invalid(Vec<Violation>),
-    /// The token or the certificate is missing or not accepted.
+    /// The token or the certificate is missing or was rejected.
     Denied,
     /// The deadline passed before an answer arrived.
     Late,
@@ -128,12 +128,12 @@ impl CallError {
         self
     }
 
-    /// What kind of error it is.
+    /// The kind of the error.
     pub fn kind(&self) -> &CallErrorKind {
         &self.kind
     }
 
-    /// The server that failed the call, if a particular one did.
+    /// The server that the failed call was sent to, if any.
     pub fn server(&self) -> Option<&str> {
         self.server.as_deref()
     }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_failed_and_where_and_what_to_do() {
+    fn errors_state_what_failed_and_where_and_what_to_do() {
         assert_eq!(
             of(&Status::unauthenticated("no token")).to_string(),
             "Embed at a:1: UNAUTHENTICATED: no token; check the token and the client certificate"

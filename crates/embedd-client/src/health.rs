@@ -9,21 +9,21 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::{CallError, Connection};
 
-/// The longest wait for a server's answer.
+/// The maximum time to wait for a server's response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The health of a server, as it reports it.
+/// The health that a server reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
     /// It accepts calls.
     Serving,
     /// It is loading its model, or shutting down.
     NotServing,
-    /// It could not be asked, for this reason.
+    /// The check failed, for this reason.
     Unknown(String),
 }
 
-/// Asks for the health of the server as a whole. Returns whether it is SERVING.
+/// Checks the health of the server as a whole. Returns whether it is SERVING.
 ///
 /// # Errors
 /// [`CallError`] if the server does not answer.
@@ -33,7 +33,7 @@ pub async fn is_serving(connection: Connection) -> Result<bool, CallError> {
     Ok(response.into_inner().status() == ServingStatus::Serving)
 }
 
-/// Asks for a server's health, within the deadline.
+/// Checks a server's health, within the deadline.
 pub(crate) async fn check(channel: Channel, deadline: Option<Duration>) -> Health {
     let timeout = deadline.map_or(TIMEOUT, |deadline| deadline.min(TIMEOUT));
     let mut service = HealthClient::new(channel);

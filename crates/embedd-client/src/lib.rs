@@ -22,8 +22,8 @@
 //! }
 //! ```
 //!
-//! **Servers.** An address is `host:port` or `https://host:port`. Several are separated by commas. `dns:///host:port` (with
-//! TLS `dns+https:///host:port`) stands for every address of a name, which is resolved again every 30 seconds and whenever
+//! **Servers.** An address is `host:port` or `https://host:port`. Separate several with commas. `dns:///host:port`
+//! (with TLS `dns+https:///host:port`) stands for every address of a name, which is resolved again every 30 seconds and whenever
 //! a connection fails. The client keeps one connection to each server open in the background, and spreads calls over the
 //! connected servers in turn. Calls therefore never wait for a server that is gone, and a new server receives its share. If
 //! no server is connected, a call waits only while a connection attempt is in progress.
@@ -84,7 +84,7 @@ const MAX_PARTS_IN_FLIGHT: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Client {
     caller: Arc<Caller>,
-    /// Fetched with the first request of several texts.
+    /// Fetched before the first request with several texts.
     limits: Arc<Mutex<Option<Limits>>>,
     deadline: Option<Duration>,
 }
@@ -157,7 +157,7 @@ impl Client {
         self.model_by(Deadline::after(self.deadline)).await
     }
 
-    /// Checks the health of each server, identified by its address. Does not retry.
+    /// Returns the address and health of each server. Does not retry.
     pub async fn health(&self) -> Vec<(String, Health)> {
         let ask = async |(server, channel)| match channel {
             Ok(channel) => (server, health::check(channel, self.deadline).await),
@@ -208,7 +208,7 @@ impl Client {
         });
         let answers = answers.buffered(MAX_PARTS_IN_FLIGHT).try_collect().await;
         if let Err(CallErrorKind::Invalid(_)) = answers.as_ref().map_err(CallError::kind) {
-            // The limits may be out of date: a server can restart with others.
+            // The limits may be out of date: a server can restart with different ones.
             *self.known_limits() = None;
         }
         answers

@@ -7,7 +7,7 @@ use embedd_proto::GetModelResponse;
 /// An upper bound on the bytes of a request's other fields.
 const OTHER_FIELDS: u64 = 64;
 
-/// What a server accepts in one request.
+/// A server's limits for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     texts: usize,

@@ -34,7 +34,7 @@ pub(crate) struct Servers {
 #[derive(Debug)]
 pub(crate) struct Pool {
     members: Arc<Members>,
-    /// Resolve names. The tasks end with the pool.
+    /// The tasks that resolve names. They end with the pool.
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -72,12 +72,11 @@ struct MemberTable {
 #[derive(Debug)]
 struct Member {
     server: Arc<Server>,
-    /// The name that it is an address of; `None` if its address was given.
+    /// The name that resolved to this server; `None` if its address was given.
     name: Option<usize>,
     _connection_task: AbortOnDropHandle<()>,
 }
 
-/// The state of a name.
 #[derive(Debug)]
 enum Name {
     Resolving,
@@ -200,7 +199,7 @@ impl Members {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts to connect to a server.
+    /// Starts connecting to a server.
     fn start_member(&self, server: Server, name: Option<usize>) -> Member {
         let server = Arc::new(server);
         let connection_task = tokio::spawn(keep_connected(Arc::clone(&server), Arc::clone(&self.signals)));

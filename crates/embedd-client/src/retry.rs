@@ -1,24 +1,24 @@
-//! Decides when a call is retried. Has no clock and no sockets.
+//! Decides when a call is retried. Uses neither a clock nor sockets.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::verdict::{Hint, Verdict};
 
-/// What a successful call adds to the budget (gRPC proposal A6).
+/// The amount that a successful call adds to the budget (gRPC proposal A6).
 const BUDGET_PER_SUCCESS: f64 = 0.1;
 /// If a server asks for a longer wait, the call fails, and it is up to the caller to retry.
 const MAX_HINT: Duration = Duration::from_secs(60);
 /// The fraction by which waits vary, so that calls that failed together are not retried together.
 const JITTER: f64 = 0.2;
 
-/// When calls are retried. Only calls without an answer are, and never past their deadline.
+/// When calls are retried. Only unanswered calls are retried, and never past their deadline.
 ///
 /// * If its connection breaks, a call is sent again immediately over another one.
 /// * A server that replies UNAVAILABLE is skipped for a second. If another server is healthy, the call is sent there
 ///   immediately; otherwise it waits.
-/// * A call that waits does so for the time that the server asks for (`grpc-retry-pushback-ms` or `RetryInfo`), or else
-///   for the first backoff. The wait doubles with every attempt.
+/// * The wait is the time that the server asks for (`grpc-retry-pushback-ms` or `RetryInfo`), or else the first
+///   backoff. It doubles with every attempt.
 /// * A server can forbid retries. RESOURCE_EXHAUSTED without a retry hint is not retried.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
@@ -26,7 +26,7 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The first wait, if the server does not specify one.
     pub first_backoff: Duration,
-    /// The longest wait, unless the server asks for a longer one.
+    /// The maximum wait, unless the server asks for a longer one.
     pub max_backoff: Duration,
     /// The retry budget, which keeps retries from making an overload worse. All calls of a client share it. Each rejected
     /// attempt takes one from it and each successful call returns a tenth. While it is empty, rejected calls fail
@@ -91,8 +91,8 @@ impl Retries {
                 Next::GiveUp
             }
             Verdict::Unavailable(Hint::After(wait)) | Verdict::Busy(Hint::After(wait)) => {
-                // Never earlier than the server asks for, and longer each time: others may be faster to take the free
-                // capacity again and again.
+                // Never earlier than the server asks for, and longer each time, because other callers may keep
+                // taking the free capacity first.
                 Next::After(self.backoff(wait, attempts).max(wait).mul_f64(1.0 + JITTER * random))
             }
             Verdict::Unavailable(Hint::None) | Verdict::NoServer => {
@@ -101,7 +101,7 @@ impl Retries {
         }
     }
 
-    /// Takes a rejected attempt from the budget. Returns whether there was enough.
+    /// Deducts a rejected attempt from the budget. Returns whether the budget was sufficient.
     fn spend(&self) -> bool {
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         *budget -= 1.0;

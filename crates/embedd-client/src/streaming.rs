@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use super::{CallError, CallErrorKind, Client, EmbedOptions, Embedding};
 
-/// The maximum number of texts per request: those available when a request can be sent.
+/// The maximum number of texts per request. A request takes the texts that are available when it can be sent.
 const MAX_TEXTS: usize = 16;
 /// The maximum number of requests in flight.
 const MAX_REQUESTS: usize = 8;
@@ -44,7 +44,6 @@ impl Client {
     }
 }
 
-/// The state of a stream.
 #[derive(Default)]
 struct StreamState {
     model: Option<Arc<str>>,

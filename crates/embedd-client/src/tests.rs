@@ -11,7 +11,7 @@ pub(crate) mod fake;
 
 use fake::{Fake, NEVER_ANSWERED, busy, reply};
 
-/// Ends a test that hangs. Nothing is measured against it.
+/// Ends tests that hang. Not a performance requirement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn client(servers: &[&Fake]) -> Client {
@@ -75,7 +75,7 @@ async fn an_unavailable_server_is_skipped_and_no_call_fails() {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_called_again_when_it_asks_for_and_learns_the_number_of_attempts() {
+async fn a_busy_server_is_called_again_after_the_requested_wait_and_receives_the_number_of_attempts() {
     let server = Fake::start(|seen, before| if before < 2 { Err(busy("120")) } else { Ok(reply(seen)) }).await;
     let client = client(&[&server]).await;
     let started = Instant::now();
@@ -186,7 +186,7 @@ async fn vectors_of_different_models_are_never_mixed() {
 }
 
 #[tokio::test]
-async fn a_stream_keeps_the_order_and_continues_after_errors_of_single_texts_only() {
+async fn a_stream_keeps_the_order_and_continues_only_after_errors_of_single_texts() {
     let server = Fake::start(|seen, _| {
         if seen.texts.iter().any(|text| text == "denied") {
             return Err(Status::unauthenticated("no token"));

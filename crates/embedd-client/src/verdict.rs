@@ -6,10 +6,10 @@ use std::time::Duration;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
-/// The trailer in which a server says when to retry (gRPC proposal A6).
+/// The trailer that specifies when to retry (gRPC proposal A6).
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// What the failure of an attempt means for the call.
+/// The consequence of a failed attempt for its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The call failed for a reason that another attempt would not change.
@@ -26,7 +26,7 @@ pub(crate) enum Verdict {
     NoServer,
 }
 
-/// What a server says about retries.
+/// A server's hint about retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hint {
     None,

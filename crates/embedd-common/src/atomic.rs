@@ -23,7 +23,7 @@ const BUFFER: usize = 1 << 20;
 /// A buffered file that is hashed while it is written.
 pub type FileWriter = HashingWriter<BufWriter<File>>;
 
-/// A file system operation that failed.
+/// A failed file system operation.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} `{}`: {source}", path.display())]
 pub struct PathError {
@@ -57,8 +57,8 @@ pub fn write_file<E: From<PathError>>(
     Ok(FileRecord { sha256, bytes })
 }
 
-/// Creates and locks a lock file. The lock is released when the file is closed. The file itself must stay: if it were
-/// removed, two processes could lock two files of the same name.
+/// Creates and locks a lock file. The lock is released when the file is closed. The file itself must not
+/// be removed: otherwise, two processes could lock two files with the same name.
 ///
 /// `waiting` is called once if another process holds the lock.
 ///
@@ -91,8 +91,8 @@ pub fn sync_folder(path: &Path) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Removes the entries of a folder whose names start with `prefix`: what killed processes left behind. Entries that
-/// cannot be removed, because a child of the killed process still writes there, stay for the next call.
+/// Removes the entries of a folder whose names start with `prefix`, which killed processes left behind. Entries that
+/// cannot be removed (because a child of the killed process still writes to them) are left for the next call.
 pub fn remove_leftovers(folder: &Path, prefix: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(prefix) {
@@ -113,7 +113,7 @@ pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{suffix}"))
 }
 
-/// Removes a file or folder, which may be missing.
+/// Removes a file or folder, if it exists.
 fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),

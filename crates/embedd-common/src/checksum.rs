@@ -41,7 +41,7 @@ impl Sha256Hex {
     /// # Errors
     /// The reader fails, or ends before the buffer is full.
     pub fn of_filling(buffer: &mut [u8], mut reader: impl Read) -> io::Result<Self> {
-        /// Some milliseconds of hashing.
+        /// A few milliseconds of hashing.
         const PART: usize = 4 << 20;
         std::thread::scope(|scope| {
             let (sender, parts) = std::sync::mpsc::channel::<&[u8]>();

@@ -1,5 +1,5 @@
-//! Shared by the crates of embedd: atomic files, checksums, locks, progress, percentiles, HTML pages of figures, sample texts,
-//! process statistics.
+//! Utilities shared by embedd's crates: atomic files, checksums, locks, progress, percentiles, HTML pages of figures,
+//! sample texts and process statistics.
 
 pub mod atomic;
 pub mod checksum;

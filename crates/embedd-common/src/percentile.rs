@@ -1,11 +1,11 @@
-//! Means and percentiles of values that are all at hand. Streams of values use histograms instead.
+//! Means and percentiles of values that are all in memory. Streams of values use histograms instead.
 
 /// The arithmetic mean; NaN if there are no values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The values in ascending order (that of [`f64::total_cmp`]).
+/// The values in ascending order (by [`f64::total_cmp`]).
 pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -13,7 +13,7 @@ pub struct ProcessStats {
     pub virtual_bytes: u64,
     /// Open file descriptors.
     pub open_fds: u64,
-    /// The limit of open file descriptors; `None` if unlimited.
+    /// The limit on open file descriptors; `None` if unlimited.
     pub max_fds: Option<u64>,
     /// When the process started, since the Unix epoch.
     pub start_time: Duration,
@@ -38,7 +38,7 @@ mod system {
 
     use super::ProcessStats;
 
-    /// `USER_HZ`: the kernel reports times in this unit, whatever its own tick rate. It is 100 on x86-64 and Arm.
+    /// `USER_HZ`: the kernel reports times in this unit, regardless of its own tick rate. It is 100 on x86-64 and Arm.
     const TICKS_PER_SECOND: f64 = 100.0;
 
     pub(super) fn cpu_time() -> Option<Duration> {

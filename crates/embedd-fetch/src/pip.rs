@@ -21,7 +21,7 @@ use embedd_common::progress::{Progress, Task, Unit};
 const PYTHONS: [&str; 2] = ["python3", "python"];
 /// Platform wheels are requested for this Python version, so that every Python downloads the same file.
 const WHEEL_PYTHON: (&str, &str) = ("3.11", "cp311");
-/// Number of pip's last lines that an error shows.
+/// Number of last lines of pip's output that an error shows.
 const LAST_LINES: usize = 6;
 /// Fast enough for a progress bar, at a negligible cost.
 const POLL: Duration = Duration::from_millis(100);
@@ -73,7 +73,7 @@ impl Pip<'_> {
                 // put a `pip.py`. pip's own configuration (PIP_* variables, pip.conf) stays in effect.
                 .args(["-I", "-m", "pip"])
                 .args(arguments)
-                // For the processes that pip starts: an empty or relative entry means the working directory.
+                // Would still affect processes that pip starts: an empty or relative entry means the working directory.
                 .env_remove("PYTHONPATH")
                 // This setting guards against `pip install` outside an environment. Nothing is installed here.
                 .env("PIP_REQUIRE_VIRTUALENV", "0")

@@ -1,4 +1,4 @@
-//! Shared by the tests.
+//! Helpers shared by the tests.
 
 mod hub;
 mod hub_server;
@@ -75,7 +75,7 @@ fn sha256(bytes: &[u8]) -> &'static str {
     leak(Sha256Hex::of(bytes).as_str())
 }
 
-/// Makes a computed text part of a catalog, which is static.
+/// Makes a computed string usable in a catalog, which is static.
 fn leak(text: &str) -> &'static str {
     Box::leak(text.to_owned().into_boxed_str())
 }

@@ -66,7 +66,7 @@ impl Work {
     /// An empty folder that can be moved to the target's destination.
     pub(super) fn staging(&self, target: &Target) -> Result<Staging, FetchError> {
         let scratch = self.scratch()?;
-        // Not the scratch folder itself: only this user may read that one.
+        // Not the scratch folder itself, which only this user may read.
         let folder = StagedFolder::create(scratch.path().join("staging"), scratch.path().join("replaced"))?;
         Ok(Staging { folder, what: target.what.clone(), pins: target.pins.clone(), _scratch: scratch })
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::plan::Arrivals;
 
-/// Endless times since the start, at `rate` per second. The same seed gives the same times.
+/// An endless series of times since the start, at `rate` per second. The same seed gives the same times.
 pub(crate) fn times(rate: f64, arrivals: Arrivals, seed: u64) -> impl Iterator<Item = Duration> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut count = 0.0;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use embedd_common::process::cpu_time;
 
-/// The shortest time between two readings of the clock, which is a system call.
+/// The minimum time between two readings, because each takes a system call.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Measures the CPU time between the first tick and the last.

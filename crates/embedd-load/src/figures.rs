@@ -26,7 +26,7 @@ pub struct Results {
     pub interrupted: bool,
 }
 
-/// The server, as described by itself.
+/// The server, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "as in GetModelResponse")]
 pub struct Server {
@@ -142,7 +142,7 @@ pub struct StepFigures {
 
 /// Latencies, in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub struct Latency {
     pub count: u64,
     pub mean_ms: f64,

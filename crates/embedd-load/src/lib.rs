@@ -1,4 +1,4 @@
-//! The load generator: calls a server as many clients would, and measures throughput and latency.
+//! The load generator: calls a server like many concurrent clients, and measures throughput and latency.
 //!
 //! [`run()`] connects, asks the server for its model, prepares texts and their expected embeddings, and then runs one step
 //! after another.

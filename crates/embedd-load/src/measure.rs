@@ -13,9 +13,9 @@ use super::plan::Step;
 use super::texts::Draw;
 use super::wire::{Reply, code_name};
 
-/// Of every latency: the error of the histogram is below 0.1 %.
+/// Of each latency, so that the error of the histogram is below 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// In nanoseconds: one microsecond and one hour. Shorter and longer times are recorded as these.
+/// In nanoseconds: from one microsecond to one hour. Times outside this range are clamped to it.
 const RANGE: (u64, u64) = (1_000, 3_600_000_000_000);
 const NANOSECONDS_OF_MS: f64 = 1e6;
 

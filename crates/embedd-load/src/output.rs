@@ -89,7 +89,6 @@ fn plural(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The server's sessions.
 fn sessions(server: &Server) -> String {
     let threads = plural(u64::from(server.threads_per_session), "thread");
     format!("{} of {threads}", plural(u64::from(server.sessions), "session"))

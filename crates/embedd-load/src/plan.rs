@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use embedd_proto::{Encoding, GetModelResponse};
 
-/// The default maximum number of HTTP/2 connections. More make neither side faster.
+/// The default maximum number of HTTP/2 connections. More connections make neither side faster.
 const MAX_CONNECTIONS: usize = 8;
 
-/// What a load test does. The limits of the server are checked when the test starts.
+/// The parameters of a load test. The limits of the server are checked when the test starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The server's address, for errors and results.

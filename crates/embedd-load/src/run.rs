@@ -22,7 +22,7 @@ use super::texts::{Draw, Texts};
 use super::wire::{Caller, Reply};
 use embedd_proto::EmbedRequest;
 
-/// How long replies are awaited after a step. Requests without one count as DEADLINE_EXCEEDED.
+/// How long to wait for replies after a step. Requests without a reply count as DEADLINE_EXCEEDED.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a caller waits after an error. A tight loop of errors would take CPU time from the server.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
@@ -111,7 +111,7 @@ impl Shared {
             }
         }
         let answered = async { while requests.join_next().await.is_some() {} };
-        // The caller gives up the requests that remain.
+        // The caller gives up on the remaining requests.
         let _ = timeout(self.end.saturating_duration_since(Instant::now()) + REPLY_TIMEOUT, answered).await;
     }
 
@@ -207,7 +207,7 @@ impl Shared {
     }
 }
 
-/// Sends the times at which requests are due, as they come. Uses a separate thread because the runtime's timers have a
+/// Sends the time of each request when it is due. Uses a separate thread because the runtime's timers have a
 /// resolution of a millisecond.
 fn pace(rate: f64, arrivals: Arrivals, seed: u64, start: Instant, end: Instant) -> mpsc::Receiver<Instant> {
     let (sender, due) = mpsc::channel(MAX_DUE);

@@ -54,7 +54,7 @@ impl Generator {
         Self { vocabulary, lengths, random, shifts, count: 0 }
     }
 
-    /// Lets the server count the tokens of some texts, to check their lengths.
+    /// Checks the lengths of some texts against the server's token counts.
     pub(crate) async fn check(&self, counter: &mut Counter) -> Result<(), VocabularyError> {
         let mut generator = self.clone();
         let texts: Vec<Text> = (0..CHECKED).map(|_| generator.generate()).collect();

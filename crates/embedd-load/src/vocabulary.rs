@@ -100,7 +100,7 @@ impl Vocabulary {
         &self.words
     }
 
-    /// The number of words in a text with that many tokens. Zero if the special tokens alone are as many.
+    /// The number of words in a text with that many tokens. Zero if the special tokens alone reach that number.
     pub(crate) fn words_of(&self, tokens: u32) -> usize {
         tokens.saturating_sub(self.special) as usize
     }

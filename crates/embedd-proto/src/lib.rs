@@ -1,5 +1,5 @@
 //! Messages, clients and servers of the supported protocols, generated from `proto/`: `embedd.v1` at the root, the others
-//! in modules of their own. Also holds what every user of the protocols needs: the names of gRPC codes, and request ids.
+//! in modules of their own. Also defines request ids and the names of gRPC codes, which all users need.
 
 pub mod codes;
 pub mod request_id;

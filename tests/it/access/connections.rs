@@ -1,4 +1,4 @@
-//! The limits of connections: how many, how old, how large their headers, how many streams.
+//! Connection limits: number, age, header size and concurrent streams.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -29,7 +29,7 @@ use crate::support::proxy::CountingProxy;
 use crate::support::server::{Server, embed, request, shared};
 use crate::support::tls::TlsFiles;
 
-/// The maximum age of a connection is spread by a tenth to either side.
+/// The maximum age of a connection varies by a tenth in either direction.
 const SHORTEST_AGE: Duration = Duration::from_millis(900);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,9 +57,9 @@ async fn connections_end_at_their_maximum_age_and_no_accepted_call_fails() {
     let callers: Vec<_> = callers.collect();
     proxy.wait_for(4).await;
     let connections = proxy.connections() as f64;
-    // None of them ended before its time, however long all this has taken.
+    // No connection ended early, no matter how long the test took.
     let due = begun.elapsed().as_secs_f64() / SHORTEST_AGE.as_secs_f64();
-    assert!(connections <= 1.0 + due, "{connections} connections, and {due} ages have passed");
+    assert!(connections <= 1.0 + due, "{connections} connections within {due} times the age");
     stop.store(true, Ordering::Relaxed);
     for caller in callers {
         assert!(caller.await.expect("no call failed") > 0);
@@ -67,14 +67,14 @@ async fn connections_end_at_their_maximum_age_and_no_accepted_call_fails() {
 }
 
 /// Whether tonic returned the call because the connection ended before the server accepted it: before it was sent, or with
-/// a GOAWAY that names an earlier call as the last one (RFC 9113, 6.8). Other gRPC libraries repeat such a call by themselves.
+/// a GOAWAY that names an earlier call as the last one (RFC 9113, 6.8). Other gRPC libraries retry such a call.
 fn was_not_accepted(status: &Status) -> bool {
     let text = format!("{status:?}");
     let unsent = status.code() == Code::Cancelled && text.contains("connection closed");
     unsent || status.code() == Code::Internal && text.contains("GoAway(b\"\", NO_ERROR, Remote)")
 }
 
-/// A call that goes on for as long as the sender lives, and has had its first reply.
+/// Opens a stream that lasts until the sender is dropped, and waits for its first reply.
 async fn open_stream(channel: Channel) -> (mpsc::Sender<EmbedRequest>, Streaming<EmbedResponse>) {
     let (sender, requests) = mpsc::channel(1);
     let mut client = EmbeddingServiceClient::new(channel);
@@ -90,7 +90,7 @@ async fn calls_in_progress_continue_when_their_connection_has_reached_its_maximu
     let proxy = CountingProxy::to(&server).await;
     let channel = connect(proxy.address, None).await.expect("a connection");
     let (sender, mut replies) = open_stream(channel.clone()).await;
-    // When the first connection has reached its age, others calls need another one.
+    // Once the first connection has reached its maximum age, other calls need a new one.
     while proxy.connections() < 2 {
         match get_model(channel.clone(), None).await {
             Ok(()) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -127,19 +127,19 @@ async fn connections_beyond_the_limit_are_closed_until_another_one_ends() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, accepted).await.expect("the place of the connection that has ended");
+    timeout(PATIENCE, accepted).await.expect("the ended connection frees its permit");
 }
 
 #[tokio::test]
-async fn clients_that_never_finish_their_handshake_delay_nobody_and_are_disconnected() {
-    // One after the other, their time-outs of ten seconds would take longer than the test has.
+async fn clients_that_never_finish_their_handshake_delay_no_others_and_are_disconnected() {
+    // One after another, their ten-second timeouts would exceed the time limit of the test.
     const IDLE: usize = 100;
     let tls = TlsFiles::new();
     let server = Server::start(Model::Small, &tls.flags());
     let silent = |address| TcpStream::connect(address).expect("a connection");
     let half = |address| {
         let mut stream = silent(address);
-        // The beginning of a record that never comes.
+        // The beginning of a record that is never completed.
         stream.write_all(&[22, 3, 1, 2, 0]).expect("sent");
         stream
     };
@@ -174,10 +174,10 @@ async fn metadata_beyond_the_limit_is_rejected_and_the_connection_stays_open() {
 }
 
 #[tokio::test]
-async fn calls_beyond_the_limit_of_streams_wait_and_none_is_lost() {
+async fn calls_beyond_the_stream_limit_wait_and_none_is_lost() {
     let server = Server::start(Model::Small, &["--max-concurrent-streams", "2", "--max-header-bytes", "8KiB"]);
     let mut client = server.client().await;
-    // Its reply comes after the server's settings: from then on the client knows the limit.
+    // The reply comes after the server's settings, so the client knows the limit from then on.
     embed(&mut client, &["the first"]).await;
     let calls = (0..20).map(|_| {
         let mut client = client.clone();
@@ -193,7 +193,7 @@ async fn calls_beyond_the_limit_of_streams_wait_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn get_model_returns_the_limits_of_connections() {
+async fn get_model_returns_the_connection_limits() {
     let server = shared(Model::Small);
     let model = server.client().await.get_model(GetModelRequest {}).await.expect("a model").into_inner();
     let limits = model.limits.expect("limits");
@@ -201,10 +201,10 @@ async fn get_model_returns_the_limits_of_connections() {
 }
 
 #[tokio::test]
-async fn health_and_reflection_refuse_requests_that_are_longer_than_any_name() {
+async fn health_and_reflection_reject_requests_that_are_longer_than_any_name() {
     let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0"]);
     let probes = server.read_address();
-    // Field number and length take three bytes of the 1024.
+    // The field number and the length take three of the 1024 bytes.
     let longest = "x".repeat(1021);
     let too_long = "x".repeat(1022);
     for listener in [server.address, server.admin_address, probes] {
@@ -251,12 +251,12 @@ fn a_client_that_provokes_resets_is_disconnected() {
     for listener in [server.address, server.admin_address, probes] {
         let (resets, goaway) = provoke_resets(listener, 1025);
         assert!(resets <= 1024, "{resets} resets");
-        assert_eq!(goaway, Some(http2::ENHANCE_YOUR_CALM), "the connection must not go on after 1025 faults");
+        assert_eq!(goaway, Some(http2::ENHANCE_YOUR_CALM), "the connection must end after 1025 faults");
     }
-    settings(server.address, &[3])[0].expect("others are served");
+    settings(server.address, &[3])[0].expect("other clients are served");
 }
 
-/// Makes faults that HTTP/2 answers with a reset each: DATA on streams that are closed because a later one was opened.
+/// Commits faults that HTTP/2 answers with one reset each: DATA on streams that a later stream has closed.
 /// Returns the number of resets and the error code with which the server ended the connection, if it did.
 fn provoke_resets(address: SocketAddr, faults: u32) -> (usize, Option<u32>) {
     let mut connection = RawConnection::open(address);
@@ -265,7 +265,7 @@ fn provoke_resets(address: SocketAddr, faults: u32) -> (usize, Option<u32>) {
     connection.send(&frame(http2::HEADERS, http2::END_HEADERS, last, &headers));
     let data: Vec<u8> = (1..last).step_by(2).flat_map(|stream| frame(http2::DATA, 0, stream, &[])).collect();
     connection.send(&data);
-    // Frames are handled in their order: an answer to this one means that the connection goes on.
+    // Frames are handled in order, so an answer to this one means that the connection is still open.
     connection.send(&frame(http2::PING, 0, 0, &[0; 8]));
     let mut resets = 0;
     while let Some(frame) = connection.receive() {

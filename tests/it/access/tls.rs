@@ -13,7 +13,7 @@ use crate::support::server::{Client, Server, command, temporary_folder};
 use crate::support::tls::{Authority, TlsFiles, write};
 
 #[tokio::test]
-async fn a_port_with_tls_speaks_nothing_else_and_clients_reject_certificates_of_strangers() {
+async fn a_tls_port_rejects_plaintext_and_clients_reject_unknown_authorities() {
     let tls = TlsFiles::new();
     let server = Server::start(Model::Small, &tls.flags());
 
@@ -23,7 +23,7 @@ async fn a_port_with_tls_speaks_nothing_else_and_clients_reject_certificates_of_
     let error = call(server.address, Some(Authority::new("others").trusted())).await.expect_err("another authority");
     assert!(error.contains("UnknownIssuer") || error.contains("certificate"), "{error}");
     call(server.address, Some(tls.servers.trusted())).await.expect("the server still answers");
-    call(server.admin_address, None).await.expect_err("this service is not there, but plaintext is understood");
+    call(server.admin_address, None).await.expect_err("the admin listener has no such service");
 }
 
 #[test]
@@ -48,11 +48,11 @@ fn grpcurl_connects_with_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn both_listeners_reject_clients_without_a_certificate_and_with_one_of_another_authority() {
+async fn both_listeners_reject_clients_without_a_certificate_or_with_one_of_another_authority() {
     let tls = TlsFiles::new();
     let service = tls.mutual_flags();
     let admin = service.map(|flag| flag.replace("--tls-", "--admin-tls-"));
-    // The admin service may leave loopback, because it wants a client's certificate.
+    // The admin service may listen beyond loopback, because it requires client certificates.
     let flags = service.into_iter().chain(admin.iter().map(String::as_str)).chain(["--admin-listen", "0.0.0.0:0"]);
     let server = Server::start(Model::Small, &flags.collect::<Vec<_>>());
     let admin = ([127, 0, 0, 1], server.admin_address.port()).into();
@@ -66,7 +66,7 @@ async fn both_listeners_reject_clients_without_a_certificate_and_with_one_of_ano
         check(tls.accepted_client()).await.expect("a client's certificate");
         check(tls.servers.trusted()).await.expect_err("no certificate");
         let foreign = Authority::new("clients").sign().identity();
-        check(tls.servers.trusted().identity(foreign)).await.expect_err("another authority of that name");
+        check(tls.servers.trusted().identity(foreign)).await.expect_err("another authority with that name");
     }
 }
 

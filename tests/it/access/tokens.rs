@@ -15,7 +15,7 @@ use crate::support::server::{Server, command, temporary_folder};
 use crate::support::tls::write;
 
 #[tokio::test]
-async fn the_service_accepts_the_tokens_that_its_file_holds_now() {
+async fn the_service_accepts_the_tokens_that_are_currently_in_its_file() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "# two callers\nfirst-token\nsecond-token\n");
     let server = Server::start(Model::Small, &["--token-file", &file]);

@@ -1,4 +1,4 @@
-//! Which file of a crate uses names that another one defines.
+//! Finds which files of a crate use names that other files define.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,8 +28,8 @@ pub(crate) fn rust_files(root: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The imports between the files of one crate, tests aside. An import leads to the file that defines the name, whatever
-/// re-exports it. A module and those inside it are one unit, as usual in Rust: imports between these are left out.
+/// The imports between the files of one crate, without tests. An import refers to the file that defines the name, even
+/// if another file re-exports it. A module and its descendants form one unit, so imports between them are left out.
 pub(crate) struct Imports {
     edges: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
 }
@@ -109,18 +109,18 @@ impl Imports {
     }
 }
 
-/// What one file defines and names.
+/// The names that a file defines and uses.
 #[derive(Default)]
 struct Source {
     file: String,
     module: Module,
     defined: BTreeSet<String>,
     children: BTreeSet<String>,
-    /// The names that `use` brings in, and the paths they stand for.
+    /// Imported names, and the paths that they stand for.
     imported: BTreeMap<String, Vec<String>>,
-    /// Modules all of whose names `use` brings in.
+    /// Modules that are imported with a glob.
     globs: Vec<Vec<String>>,
-    /// Every path that the file names; those of other crates (`std::fs`) resolve to nothing.
+    /// Every path in the file. Paths in other crates (`std::fs`) do not resolve.
     paths: BTreeSet<Vec<String>>,
 }
 
@@ -197,13 +197,13 @@ impl<'ast> Visit<'ast> for Source {
         if item.content.is_none() {
             self.children.insert(item.ident.to_string());
         }
-        // Names inside an inline module are read as those of its file.
+        // Names in an inline module count as names of its file.
         visit::visit_item_mod(self, item);
     }
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         if !is_test(&item.attrs) {
-            // A re-export is no use of the name in this file.
+            // A re-export does not count as a use of the name in this file.
             let reexport = !matches!(item.vis, Visibility::Inherited);
             self.import(&item.tree, Vec::new(), reexport);
         }
@@ -225,8 +225,8 @@ fn are_related(one: &Module, other: &Module) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }
 
-/// The file that defines what `path` names in `module`, and the name. Follows imports and re-exports; `depth` bounds
-/// those that lead in a circle.
+/// The file that defines the item at `path`, as seen from `module`, and the item's name. Follows imports and
+/// re-exports; `depth` stops circular ones.
 fn resolve<'a>(
     modules: &'a BTreeMap<Module, Source>,
     module: &Module,
@@ -246,7 +246,7 @@ fn resolve<'a>(
         "crate" => in_module(Module::new()),
         "self" => in_module(module.clone()),
         "super" => in_module(module[..module.len().checked_sub(1)?].to_vec()),
-        // A module may have the name of a function; only a module has names inside it.
+        // A module and a function may have the same name, but only a module contains names.
         name if source.children.contains(name) && !rest.is_empty() => {
             in_module([module.as_slice(), &[name.to_owned()]].concat())
         }

@@ -1,4 +1,4 @@
-//! The example for Envoy, run by Envoy in front of two servers.
+//! Runs Envoy with the example configuration in front of two servers.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -29,7 +29,7 @@ struct Envoy {
 }
 
 impl Envoy {
-    /// The configuration is that of the example, except for the addresses.
+    /// The configuration is the example's, except for the addresses.
     fn in_front_of(servers: &[&Server]) -> Self {
         let [mut config] = documents(&path("deploy/examples/envoy/config.yaml")).try_into().expect("one document");
         let address = free_address();
@@ -51,7 +51,7 @@ impl Envoy {
         Self { _process: Process::spawn(&mut envoy), address, _folder: guard }
     }
 
-    /// One connection, as soon as Envoy has found that the servers are healthy.
+    /// Connects to Envoy, as soon as it considers the servers healthy.
     async fn client(&self) -> Client {
         let connect = async {
             loop {
@@ -151,6 +151,6 @@ async fn no_call_fails_while_a_pod_stops() {
     for key in 0..40 {
         call(&mut client, Some(&format!("tenant-{key}"))).await;
     }
-    // The call that was in flight when the pod had stopped may be counted after `before`.
-    assert!(answered(&other).await >= before + 40, "the other pod has all keys");
+    // A call that was in flight when the pod stopped may be counted after `before`.
+    assert!(answered(&other).await >= before + 40, "the other pod serves all keys");
 }

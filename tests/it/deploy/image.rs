@@ -7,7 +7,7 @@ use embedd::config::by_key;
 
 use super::{resources, text};
 
-/// The arguments of the last instruction of this name in the Dockerfile, which is in its JSON form.
+/// The arguments of the last instruction with this name in the Dockerfile, which must be in the JSON form.
 fn exec_form(instruction: &str) -> Vec<OsString> {
     let dockerfile = text("Dockerfile");
     let line = dockerfile.lines().rev().find(|line| line.starts_with(instruction)).expect("the instruction");
@@ -30,7 +30,7 @@ fn the_image_exposes_the_ports_of_the_default_settings() {
     let dockerfile = text("Dockerfile");
     let exposed = dockerfile.lines().find_map(|line| line.strip_prefix("EXPOSE ")).expect("EXPOSE");
     let port = |key| by_key(key).and_then(|setting| setting.default.rsplit_once(':')).map(|(_, port)| port);
-    // Metrics come over HTTP.
+    // Metrics are served over HTTP.
     let ports = [port("listen"), port("http_listen").or(Some("9090"))].map(|port| port.expect("a port"));
     assert_eq!(exposed.split(' ').collect::<Vec<_>>(), ports);
 }

@@ -1,4 +1,4 @@
-//! Whether the parts of the manifests fit each other: ports, labels, times, rights.
+//! Checks that the parts of the manifests match each other: ports, labels, times and privileges.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,9 +22,9 @@ fn probed(container: &Value) -> Vec<Option<u64>> {
     ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| container[probe]["grpc"]["port"].as_u64()).into()
 }
 
-/// Callers can use up the connections of any other listener, and the kubelet would restart the pods.
+/// Callers could use up the connections of any other listener, which would make the kubelet restart the pods.
 #[test]
-fn containers_name_the_ports_that_the_settings_open_and_probes_ask_the_listener_for_health_alone() {
+fn containers_name_the_configured_ports_and_probes_use_the_health_listener() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
         let container = &pod["spec"]["containers"][0];
@@ -39,8 +39,8 @@ fn containers_name_the_ports_that_the_settings_open_and_probes_ask_the_listener_
 }
 
 fn assert_probes_have_their_own_listener(container: &Value, settings: &Settings, place: &str) {
-    let health = settings.health_listen.unwrap_or_else(|| panic!("{place}: there is no listener for health alone"));
-    assert!(!health.ip().is_loopback(), "{place}: the kubelet asks from outside the pod");
+    let health = settings.health_listen.unwrap_or_else(|| panic!("{place}: no listener for health only"));
+    assert!(!health.ip().is_loopback(), "{place}: the kubelet connects from outside the pod");
     let others = [Some(settings.listen), settings.http_listen, settings.admin_listen].map(port);
     assert!(!others.contains(&port(Some(health))), "{place}: {health}");
     assert_eq!(probed(container), vec![port(Some(health)); 3], "{place}: {container}");
@@ -61,7 +61,7 @@ fn services_and_policies_use_the_ports_and_labels_of_the_pods() {
         for entry in service["spec"]["ports"].as_array().expect("ports") {
             let target = entry["targetPort"].as_str().expect("a name");
             assert_eq!(entry["port"].as_u64(), port_of(container, target), "{entry}");
-            assert_ne!(target, "health", "probes alone ask there");
+            assert_ne!(target, "health", "only probes use this port");
         }
     }
     let policy = base("NetworkPolicy");
@@ -90,7 +90,7 @@ fn assert_time_to_stop(pod: &Value, container: &Value, settings: &Settings, plac
 }
 
 #[test]
-fn pods_have_the_time_that_the_server_takes_to_stop() {
+fn pods_have_enough_time_to_stop() {
     for overlay in variants() {
         let (pod, settings) = (pod(overlay), settings::of(overlay));
         assert_time_to_stop(&pod["spec"], &pod["spec"]["containers"][0], &settings, &format!("{overlay:?}"));
@@ -102,7 +102,7 @@ fn pods_have_the_time_that_the_server_takes_to_stop() {
 }
 
 #[test]
-fn containers_have_the_rights_of_the_restricted_profile_and_no_more() {
+fn containers_conform_to_the_restricted_profile() {
     let pods =
         variants().map(pod).chain([resources("deploy/examples/envoy", "Deployment")[0]["spec"]["template"].clone()]);
     for pod in pods {
@@ -119,7 +119,7 @@ fn containers_have_the_rights_of_the_restricted_profile_and_no_more() {
 }
 
 #[test]
-fn the_files_that_settings_name_are_in_mounted_volumes() {
+fn files_that_settings_name_are_in_mounted_volumes() {
     let settings = settings::of(Some("mtls"));
     let pod = pod(Some("mtls"));
     let mounts = pod["spec"]["containers"][0]["volumeMounts"].as_array().expect("mounts");
@@ -127,7 +127,7 @@ fn the_files_that_settings_name_are_in_mounted_volumes() {
     for file in [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca] {
         let file = file.as_ref().expect("a file");
         let mount = mounts.iter().find(|mount| mount["mountPath"].as_str().is_some_and(|path| file.starts_with(path)));
-        let name = &mount.unwrap_or_else(|| panic!("{} is in no volume", file.display()))["name"];
+        let name = &mount.unwrap_or_else(|| panic!("{} is not in a volume", file.display()))["name"];
         assert!(volumes.iter().any(|volume| volume["name"] == *name), "{name}");
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{dashboard, documents, path, resources, text};
 
-/// The series of the server: the metrics of the document's table. A histogram has a series for each of its parts.
+/// The server's series: the metrics in the document's table. A histogram has one series for each of its parts.
 fn known() -> BTreeSet<String> {
     let document = text("docs/OPERATING.md");
     let (_, table) = document.split_once("| metric | type | labels | meaning |\n").expect("the table of metrics");
@@ -25,8 +25,8 @@ fn known() -> BTreeSet<String> {
     known
 }
 
-/// The series that an expression uses. Braces, brackets, quotes and the list after `by` name none; the name of a function is
-/// followed by a parenthesis.
+/// The series that an expression uses. Ignores the contents of braces and brackets, the list after `by`, and names of
+/// functions, which are followed by a parenthesis.
 fn used(expression: &str) -> BTreeSet<String> {
     let mut bare = String::new();
     let mut depth = 0_u32;
@@ -55,7 +55,7 @@ fn used(expression: &str) -> BTreeSet<String> {
     words.into_iter().collect()
 }
 
-/// Aggregations, whose `by` comes before their parenthesis.
+/// Aggregations, which may have `by` before their parenthesis.
 fn is_function(word: &str) -> bool {
     ["sum", "max", "min", "avg", "count"].contains(&word)
 }

@@ -1,4 +1,4 @@
-//! The settings, flags and variables of `deploy/` exist, and their values are valid.
+//! Checks that the settings, flags and variables in `deploy/` exist, and that their values are valid.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -36,7 +36,7 @@ pub(super) fn of_flags(container: &Value) -> Settings {
     Settings::resolve(&sources).unwrap_or_else(|error| panic!("{}: {error}", container["name"]))
 }
 
-/// The flags with which the program is called there.
+/// The flags in a container's arguments.
 fn flags(container: &Value) -> BTreeMap<&'static str, String> {
     let args = container["args"].as_array().cloned().unwrap_or_default();
     let args = args.iter().filter_map(Value::as_str).map(OsString::from);
@@ -66,10 +66,10 @@ fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
 const FLAGS_OF_OTHERS: [&str; 6] =
     ["--build-arg", "--config-path", "--network", "--read-only", "--stand-in", "--target"];
 
-/// The words of every file of `deploy/`, with the file.
+/// The words in every file of `deploy/`, each with its file.
 fn words() -> Vec<(PathBuf, String)> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    // A shell script has only flags of other programs.
+    // Shell scripts contain only flags of other programs.
     let files = files_below("deploy").into_iter().filter(|file| file.extension().is_none_or(|name| name != "sh"));
     let words = files.flat_map(|file| {
         let text = std::fs::read_to_string(&file).expect("text");
@@ -86,7 +86,7 @@ fn every_variable_exists() {
     let image = text("Dockerfile");
     let of_image = image.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let named = words().into_iter().chain(of_image.map(|word| (path("Dockerfile"), word.to_owned())));
-    // Texts write `EMBEDD_*` for all of them.
+    // `EMBEDD_*` stands for all variables.
     let named: Vec<_> = named.filter(|(_, word)| word.starts_with("EMBEDD_") && word != "EMBEDD_").collect();
     assert!(named.len() > 10, "variables were found");
     for (file, word) in named {

@@ -1,7 +1,7 @@
-//! gRPC calls of a client that has no clock.
+//! gRPC calls from a client that does not enforce deadlines itself.
 //!
-//! A client of tonic gives up a call by itself when the deadline that it has sent is over, at about the time when the server
-//! does: whose status its caller gets depends on the machine. Here it is always the server's.
+//! tonic's client ends a call when the deadline that it has sent expires, at about the same time as the server. Which
+//! of the two statuses the caller gets depends on the machine. Here it is always the server's.
 
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Response};
@@ -27,7 +27,7 @@ pub(crate) async fn call<M: Message>(server: &Server, method: &str, request: Req
     .await
 }
 
-/// The status of a call whose caller keeps its stream of requests open, and sends nothing.
+/// The status of a call whose caller keeps its stream of requests open and sends nothing.
 pub(crate) async fn call_and_send_nothing(server: &Server, method: &str, request: Request<()>) -> Status {
     send(server, method, request.into_parts().0.into_headers(), |_| {}).await
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::exposition::Exposition;
 use super::server::{Client, Server, long_texts};
 
-/// Calls whose work never ends, until they are abandoned: for one session of one thread, each round of them is half a minute.
+/// Calls that keep the server busy until they are abandoned. Each round takes one session of one thread half a minute.
 pub(crate) struct Busy(JoinSet<()>);
 
 impl Busy {
@@ -16,7 +16,7 @@ impl Busy {
         Self::keep_by(8, server, client).await
     }
 
-    /// As [`Busy::keep`], with this number of concurrent requests.
+    /// Like [`Busy::keep`], with this number of concurrent requests.
     pub(crate) async fn keep_by(requests: usize, server: &Server, client: &Client) -> Self {
         let mut callers = JoinSet::new();
         for _ in 0..requests {
@@ -26,7 +26,7 @@ impl Busy {
         Self(callers)
     }
 
-    /// Abandons the calls. What is left of their work is not done.
+    /// Abandons the calls. The server drops the rest of their work.
     pub(crate) async fn end(mut self) {
         self.0.shutdown().await;
     }

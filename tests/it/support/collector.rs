@@ -1,4 +1,4 @@
-//! A collector of spans, over gRPC (OTLP).
+//! A collector that receives spans over gRPC (OTLP).
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

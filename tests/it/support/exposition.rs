@@ -1,10 +1,10 @@
-//! Metrics as text (OpenMetrics 1.0), read strictly: asserts what a scraper may rely on.
+//! Metrics as text (OpenMetrics 1.0), parsed strictly: asserts everything that a scraper may rely on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) type Labels = BTreeMap<String, String>;
 
-/// Everything of one scrape.
+/// The result of one scrape.
 #[derive(Debug)]
 pub(crate) struct Exposition(Vec<Family>);
 
@@ -57,7 +57,7 @@ impl Exposition {
         self.0.iter().flat_map(|family| &family.samples).filter(|sample| sample.name == name).cloned().collect()
     }
 
-    /// The value of the only sample of this name with all these labels; 0 if there is none.
+    /// The value of the only sample of this name with all these labels; 0 if there is no such sample.
     pub(crate) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let has =
             |sample: &Sample| labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|v| v == value));
@@ -68,7 +68,7 @@ impl Exposition {
 }
 
 impl Family {
-    /// What may follow its name in the names of its samples.
+    /// The suffixes that may follow its name in the names of its samples.
     fn suffixes(&self) -> &'static [&'static str] {
         match self.kind.as_str() {
             "counter" => &["_total"],

@@ -1,4 +1,4 @@
-//! HTTP/2 frames written by hand: for clients that break the rules, which no library lets a test do.
+//! Hand-written HTTP/2 frames, for clients that break the rules. No library allows that.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -92,7 +92,7 @@ pub(crate) fn call_headers(path: &str) -> Vec<u8> {
         ("te", "trailers"),
         ("content-type", "application/grpc"),
     ];
-    // Literals without indexing and without Huffman coding (RFC 7541, section 6.2.2): nothing to keep track of.
+    // Literals without indexing and without Huffman coding (RFC 7541, section 6.2.2) need no state.
     let literal = |text: &str| {
         let length = u8::try_from(text.len()).ok().filter(|length| *length < 127).expect("a short text");
         [&[length], text.as_bytes()].concat()

@@ -1,4 +1,4 @@
-//! A server whose model does not finish loading before the test wants it to.
+//! A server whose model does not finish loading until the test allows it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use embedd_model::bundle::MANIFEST_FILE;
 use super::models::{Model, copy_of};
 use super::server::{Server, serve, temporary_folder};
 
-/// The manifest of its bundle is a named pipe: the server waits for what the test writes to it.
+/// The manifest of its bundle is a named pipe, so the server waits until the test writes to it.
 pub(crate) struct Loading {
     pub(crate) server: Server,
     pipe: PathBuf,

@@ -1,4 +1,4 @@
-//! What the tests share: models, servers, clients.
+//! Helpers shared by the tests: models, servers, clients.
 
 pub(crate) mod bare;
 pub(crate) mod busy;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-/// Ends a test that hangs. Long, because the machine may be busy.
+/// Ends tests that hang. Long, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The L2 norm, in double precision.

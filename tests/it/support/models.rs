@@ -17,8 +17,8 @@ use super::server::{Server, command};
 /// The models that the tests run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Model {
-    /// `bert` of random weights, 32 dimensions, 64 tokens: for everything but its vectors and the time that they take. It is
-    /// converted and loaded at once.
+    /// `bert` with random weights, 32 dimensions, 64 tokens: for tests of everything except accuracy and speed. It is
+    /// converted and loaded almost instantly.
     Small,
     /// all-mpnet-base-v2: `mpnet`, 768 dimensions.
     Mpnet,
@@ -27,7 +27,7 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    /// The real ones.
+    /// The models with real weights.
     pub(crate) const REAL: [Self; 2] = [Self::Mpnet, Self::MiniLm];
 
     pub(crate) fn id(self) -> &'static str {
@@ -38,7 +38,7 @@ impl Model {
         }
     }
 
-    /// Without the organization.
+    /// The id without the organization.
     pub(crate) fn name(self) -> &'static str {
         self.id().rsplit('/').next().expect("a name")
     }
@@ -77,7 +77,7 @@ impl Model {
         }
     }
 
-    /// A bundle, converted once in each run by the code as it is.
+    /// A bundle, converted once per test run by the current code.
     pub(crate) fn bundle(self) -> &'static Path {
         static SMALL: OnceLock<PathBuf> = OnceLock::new();
         static MPNET: OnceLock<PathBuf> = OnceLock::new();
@@ -108,7 +108,7 @@ impl Model {
     }
 }
 
-/// A cache folder that was empty before the program was started once, to serve MiniLM.
+/// A cache folder that was empty before the program was started once to serve MiniLM.
 pub(crate) fn first_start() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
@@ -127,7 +127,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name)
 }
 
-/// A copy of the model's bundle in `folder`, which is created: files that may be `changed`, and links to the others.
+/// Creates `folder` with the files of the model's bundle: copies of those in `changed`, and links to the others.
 pub(crate) fn copy_of(model: Model, folder: &Path, changed: &[&str]) {
     fs::create_dir_all(folder).expect("a folder");
     for entry in fs::read_dir(model.bundle()).expect("the bundle") {
@@ -142,7 +142,7 @@ pub(crate) fn copy_of(model: Model, folder: &Path, changed: &[&str]) {
     }
 }
 
-/// A process can load the library once.
+/// Shared, because a process can load the library only once.
 pub(crate) fn runtime() -> OnnxRuntime {
     static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
     let load = || {

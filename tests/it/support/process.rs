@@ -56,7 +56,7 @@ impl Drop for Process {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // A line tells the guard that there is nothing left to kill: the id may soon be another process's.
+        // A line makes the guard exit without killing anything: the id may soon belong to another process.
         let _ = self.guard.stdin.take().map(|mut line| std::io::Write::write_all(&mut line, b"\n"));
         let _ = self.guard.wait();
     }

@@ -41,7 +41,7 @@ impl CountingProxy {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Waits until `count` connections have been made, all in all.
+    /// Waits until `count` connections have been made in total.
     pub(crate) async fn wait_for(&self, count: usize) {
         let wait = async {
             while self.connections() < count {

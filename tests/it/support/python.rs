@@ -1,4 +1,4 @@
-//! Python with packages of exact versions, installed once in the cache folder.
+//! Python with pinned packages, installed once in the cache folder.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::models::tools_folder;
 /// The packages of programs that run a model themselves.
 pub(crate) const DETECTOR: &[&str] = &["onnxruntime==1.32.0", "numpy==2.4.6", "tokenizers==0.23.3"];
 
-/// Written last. An environment cannot be staged and renamed, because it holds its own path.
+/// Written last. An environment cannot be staged and renamed, because it contains its own path.
 const MARKER: &str = "whole";
 
 /// The interpreter of a virtual environment with these requirements, each `name==version`.

@@ -12,7 +12,7 @@ use super::skips::not_tested;
 /// The number of texts in the reference set of each real model.
 const TEXTS: usize = 253;
 
-/// How near the vectors of a model are to PyTorch's.
+/// How close the vectors of a model must be to PyTorch's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Nearness {
     /// The minimum cosine of a text.
@@ -24,11 +24,11 @@ pub(crate) struct Nearness {
 impl Nearness {
     pub(crate) const FLOAT32: Self = Self { min_cosine: 0.99999, mean_cosine: 0.99999 };
 
-    /// Of an INT8 model whose sums are exact: the native one on every CPU, the portable one where there are INT8 dot
+    /// For INT8 models with exact sums: the native model on every CPU, and the portable model on CPUs with INT8 dot
     /// products.
     pub(crate) const INT8: Self = Self { min_cosine: 0.995, mean_cosine: 0.9993 };
 
-    /// Of the portable model on this CPU.
+    /// For the portable model on this CPU.
     pub(crate) fn portable() -> Self {
         if CpuInstructions::widest().has_int8_dot_products() {
             return Self::INT8;
@@ -55,9 +55,9 @@ pub(crate) fn find<'s>(set: &'s ReferenceSet, id: &str) -> &'s ReferenceText {
     set.texts.iter().find(|text| text.id == id).expect("a text of the reference set")
 }
 
-/// Asserts that the model served has the embeddings of PyTorch. The conversion has compared all texts, in process. Here
-/// texts are embedded over gRPC, alone and among others, and the two embeddings must `agree`. With a large model, they are
-/// every eighth text.
+/// Asserts that the served model has the embeddings of PyTorch. The conversion has compared all texts in process. Here,
+/// all texts, or every eighth if the model is large, are embedded over gRPC, alone and in batches. A text's two embeddings
+/// must `agree`.
 pub(crate) async fn assert_near_pytorch(
     server: &Server,
     model: Model,

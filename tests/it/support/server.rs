@@ -1,4 +1,4 @@
-//! Servers: started, watched by their log and their metrics, called.
+//! Starts and calls servers, and watches their logs and metrics.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -25,10 +25,10 @@ use super::process::Process;
 pub(crate) type Client = EmbeddingServiceClient<Channel>;
 pub(crate) type AdminClient = AdminServiceClient<Channel>;
 
-/// From one look at the metrics to the next.
+/// The time between two reads of the metrics.
 const POLL: Duration = Duration::from_millis(20);
 
-/// A running server; killed when it is dropped.
+/// A running server. Killed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Mutex<Process>,
@@ -36,7 +36,7 @@ pub(crate) struct Server {
     pub(crate) admin_address: SocketAddr,
     http_address: Option<SocketAddr>,
     lines: Mutex<mpsc::Receiver<Value>>,
-    /// Returns the whole log at its end.
+    /// Returns the whole log when it ends.
     reader: Mutex<Option<JoinHandle<String>>>,
 }
 
@@ -48,12 +48,12 @@ impl Server {
         server
     }
 
-    /// As `start`, but does not wait until the model is loaded.
+    /// Like `start`, but does not wait until the model is loaded.
     pub(crate) fn launch(model: Model, flags: &[&str]) -> Self {
         Self::spawn(&mut serve(model.bundle(), flags))
     }
 
-    /// Starts any command line that serves; the system chooses the ports that it does not name.
+    /// Starts a server with any command line; the system chooses the ports that it does not name.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         for flag in ["--listen", "--admin-listen"] {
             if !command.get_args().any(|argument| argument == flag) {
@@ -105,7 +105,7 @@ impl Server {
         Exposition::parse(&get(self.http(), "/metrics").body)
     }
 
-    /// The metrics, once they fulfill a condition. Blocks the thread: for tests without a runtime.
+    /// Returns the metrics once they fulfill a condition. Blocks the thread, for tests without a runtime.
     pub(crate) fn wait_until(&self, what: &str, holds: impl Fn(&Exposition) -> bool) -> Exposition {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -118,7 +118,7 @@ impl Server {
         }
     }
 
-    /// The metrics, once they fulfill a condition.
+    /// Returns the metrics once they fulfill a condition.
     pub(crate) async fn until(&self, what: &str, holds: impl Fn(&Exposition) -> bool) -> Exposition {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -131,7 +131,7 @@ impl Server {
         }
     }
 
-    /// The address of the listener that the log names next.
+    /// The address of the next listener in the log.
     pub(crate) fn read_address(&self) -> SocketAddr {
         let line = self.wait_for_line("listening");
         line["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
@@ -167,7 +167,6 @@ impl Server {
         AdminServiceClient::connect(format!("http://{}", self.admin_address)).await.expect("a connection")
     }
 
-    /// The id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.process.lock().expect("no panic").id()
     }
@@ -196,7 +195,7 @@ impl Server {
     }
 }
 
-/// What [`Server::start`] runs.
+/// The command that [`Server::start`] runs.
 pub(crate) fn serve(bundle: &Path, flags: &[&str]) -> Command {
     let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
     let mut command = command();
@@ -211,7 +210,7 @@ pub(crate) fn serve(bundle: &Path, flags: &[&str]) -> Command {
     command
 }
 
-/// The program, without any configuration of the environment except the cache folder.
+/// The program, without any configuration from the environment except the cache folder.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_embedd"));
     for (name, _) in std::env::vars_os() {
@@ -220,17 +219,17 @@ pub(crate) fn command() -> Command {
             command.env_remove(name);
         }
     }
-    // Servers of many tests run at once: they cannot all have the default port.
+    // Servers of many tests run at the same time, so they cannot all have the default port.
     command.env("EMBEDD_HTTP_LISTEN", "off");
     command
 }
 
-/// A float32 server with default settings otherwise, for all tests that neither stop it nor count all that it has done.
+/// A float32 server with otherwise default settings, for all tests that neither stop it nor rely on its counters.
 pub(crate) fn shared(model: Model) -> &'static Server {
     shared_engine(model, "fp32")
 }
 
-/// As [`shared`], with the native engine, which computes the same bits in every batch.
+/// Like [`shared`], with the native engine, which computes the same bits in every batch.
 pub(crate) fn shared_native(model: Model) -> &'static Server {
     shared_engine(model, "native")
 }
@@ -238,12 +237,12 @@ pub(crate) fn shared_native(model: Model) -> &'static Server {
 fn shared_engine(model: Model, engine: &'static str) -> &'static Server {
     type Slot = &'static OnceLock<Server>;
     static SLOTS: Mutex<BTreeMap<(Model, &str), Slot>> = Mutex::new(BTreeMap::new());
-    // One server does not wait for another one to load.
+    // Servers do not wait for each other to load.
     let slot = *SLOTS.lock().expect("no panic").entry((model, engine)).or_insert_with(|| Box::leak(Box::default()));
     slot.get_or_init(|| Server::start(model, &["--engine", engine]))
 }
 
-/// What a server prints that exits with code 1.
+/// The output of a server that fails to start and exits with code 1.
 pub(crate) fn fails_to_serve(bundle: &Path, flags: &[&str]) -> String {
     let mut serve = serve(bundle, &[&["--listen", "127.0.0.1:0", "--admin-listen", "off"], flags].concat());
     let output = serve.output().expect("the program runs");
@@ -257,12 +256,12 @@ pub(crate) async fn embed(client: &mut Client, texts: &[&str]) -> EmbedResponse 
     client.embed(request(texts)).await.expect("embeddings").into_inner()
 }
 
-/// Of default options.
+/// An Embed request with default options.
 pub(crate) fn request(texts: &[&str]) -> EmbedRequest {
     EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), ..Default::default() }
 }
 
-/// Texts of 252 tokens: each is some 20 ms of work for a core.
+/// Texts of 252 tokens, each of which takes a core about 20 ms.
 pub(crate) fn long_texts(count: usize) -> EmbedRequest {
     EmbedRequest { texts: vec!["word ".repeat(250); count], skip_cache: true, ..Default::default() }
 }

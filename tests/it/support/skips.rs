@@ -17,7 +17,7 @@ pub(crate) fn cpu_has(set: InstructionSet) -> bool {
 /// Reports a skipped test on stderr, and in the file that `TEST_SKIPS` names, because libtest hides the output of tests
 /// that pass. `.ci/run` prints the file at its end.
 ///
-/// Only for hardware: a test that lacks a tool fails, because every machine can install it.
+/// Only for missing hardware: a test that lacks a tool fails, because every machine can install it.
 pub(crate) fn not_tested(reason: impl Display) {
     eprintln!("NOT TESTED: {reason}");
     if let Some(path) = std::env::var_os("TEST_SKIPS") {

@@ -11,7 +11,6 @@ use super::server::temporary_folder;
 /// The name that servers' certificates are for.
 const NAME: &str = "localhost";
 
-/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
@@ -24,7 +23,7 @@ pub(crate) struct Signed {
 pub(crate) struct TlsFiles {
     /// Signs the server's certificate.
     pub(crate) servers: Authority,
-    /// Signs the certificates of clients, if the server wants them.
+    /// Signs the certificates of clients, if the server requires them.
     pub(crate) clients: Authority,
     pub(crate) certificate: String,
     pub(crate) key: String,
@@ -87,7 +86,7 @@ impl TlsFiles {
         ["--tls-certificate", &self.certificate, "--tls-key", &self.key]
     }
 
-    /// Flags of a server that wants certificates of its clients.
+    /// Flags of a server that requires client certificates.
     pub(crate) fn mutual_flags(&self) -> [&str; 6] {
         let [certificate_flag, certificate, key_flag, key] = self.flags();
         [certificate_flag, certificate, key_flag, key, "--tls-client-ca", &self.client_ca]

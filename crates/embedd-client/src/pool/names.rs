@@ -12,9 +12,9 @@ use crate::address::{Address, reason};
 use crate::retry::jittered;
 
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
-/// The shortest time between two lookups.
+/// The minimum time between two lookups.
 const MIN_INTERVAL: Duration = Duration::from_secs(2);
-/// The longest wait for the resolver.
+/// The maximum time to wait for the resolver.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Looks up the addresses of a name, and adds the port.

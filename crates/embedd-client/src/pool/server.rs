@@ -11,7 +11,7 @@ use super::Signals;
 use crate::connection::{Target, open};
 use crate::retry::jittered;
 
-/// The shortest time between the starts of two connection attempts. Doubles after each failure, up to the maximum.
+/// The minimum time between the starts of two connection attempts. Doubles after each failure, up to the maximum.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -37,10 +37,10 @@ enum State {
     Failed(String),
 }
 
-/// A server as a call sees it.
+/// The state of a server, as seen by a call.
 pub(super) enum Availability {
     Healthy,
-    /// Skipped until then.
+    /// Skipped until this time.
     Backoff(Instant),
     Connecting,
     Failed,
@@ -83,14 +83,14 @@ impl Server {
         }
     }
 
-    /// Skips the server until then; `None` ends its backoff.
+    /// Skips the server until the given time; `None` ends its backoff.
     pub(super) fn set_backoff(&self, until: Option<Instant>) {
         if let State::Connected { backoff_until, .. } = &mut *self.state() {
             *backoff_until = until;
         }
     }
 
-    /// Lets one call probe the server after its backoff. Other calls follow after an answer, or at `then`.
+    /// Lets one call probe the server after its backoff. Other calls follow once it is answered, or at `then`.
     pub(super) fn probe(&self, then: Instant) {
         if let State::Connected { backoff_until: Some(until), .. } = &mut *self.state() {
             *until = then;

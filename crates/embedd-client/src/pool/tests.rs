@@ -5,7 +5,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::tests::fake::Fake;
 
-/// Ends a test that hangs. Nothing is measured against it.
+/// Ends tests that hang. Not a performance requirement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn servers(text: &str) -> Vec<Servers> {
@@ -17,7 +17,7 @@ async fn no_lookups(_: String, _: u16) -> io::Result<Vec<SocketAddr>> {
     Err(io::Error::other("unexpected lookup"))
 }
 
-/// The servers picked for that many calls.
+/// The servers picked for `calls` calls.
 async fn picked(pool: &Pool, calls: usize) -> BTreeSet<String> {
     let mut servers = BTreeSet::new();
     for _ in 0..calls {
@@ -55,7 +55,7 @@ async fn a_stopped_server_is_skipped_and_a_new_one_gets_its_share() {
 }
 
 #[tokio::test]
-async fn if_nothing_listens_calls_fail_at_once_with_the_reason() {
+async fn calls_fail_immediately_with_the_reason_if_nothing_listens() {
     let free = unused_address().await;
     let pool = Pool::start(servers(&free.to_string()), &no_lookups);
     for _ in 0..3 {

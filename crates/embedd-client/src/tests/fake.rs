@@ -1,4 +1,5 @@
-//! A server that replies what a test wants, over a real connection. The integration tests include this file as well.
+//! A fake server that returns what a test specifies, over a real connection. The integration tests also include this
+//! file.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -30,7 +31,7 @@ pub(crate) const NEVER_ANSWERED: &str = "a text that takes for ever";
 
 type Answer = dyn Fn(&Seen, usize) -> Result<EmbedResponse, Status> + Send + Sync;
 
-/// A running server; stopped when it is dropped.
+/// A running server. Stops when it is dropped.
 pub(crate) struct Fake {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -38,7 +39,7 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// `answer` is called with each Embed call and the number of calls before it. It may block: then all calls wait.
+    /// `answer` is called with each Embed call and the number of calls before it. If it blocks, all calls wait.
     pub(crate) async fn start(
         answer: impl Fn(&Seen, usize) -> Result<EmbedResponse, Status> + Send + Sync + 'static,
     ) -> Self {

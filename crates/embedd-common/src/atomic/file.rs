@@ -7,8 +7,8 @@ use crate::lock::lock;
 
 /// A file that is written under a hidden name beside its destination and renamed when it is complete.
 ///
-/// Dropped before [`commit`](Self::commit), it removes what it wrote. A file that a killed process left behind is
-/// reused by the next writer.
+/// If it is dropped before [`commit`](Self::commit), the staging file is removed. A file that a killed process left
+/// behind is reused by the next writer.
 #[derive(Debug)]
 pub struct StagedFile {
     destination: PathBuf,
@@ -19,8 +19,8 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Opens an empty staging file. Waits while another process writes to the same destination, so check only now
-    /// whether the destination exists.
+    /// Opens an empty staging file. Waits while another process writes to the same destination, so check
+    /// afterwards whether the destination exists.
     ///
     /// # Errors
     /// The destination has no file name, or the staging file cannot be created or locked.
@@ -48,7 +48,7 @@ impl StagedFile {
         &self.file
     }
 
-    /// Syncs the file and renames it to its destination, replacing a file that is there. Returns the destination.
+    /// Syncs the file and renames it to its destination, replacing any existing file. Returns the destination.
     ///
     /// # Errors
     /// The file cannot be synced or renamed.
@@ -69,8 +69,8 @@ impl Drop for StagedFile {
     }
 }
 
-/// Opens and locks the file at `path`. While a process waits for the lock, the holder may rename or remove the file it
-/// waits for; then only the file that is now at `path` counts.
+/// Opens and locks the file at `path`. While this process waits for the lock, the holder may rename or remove the file.
+/// In that case, tries again with the file that is now at `path`.
 fn lock_current(path: &Path) -> io::Result<File> {
     loop {
         let file = File::options().write(true).create(true).truncate(false).open(path)?;

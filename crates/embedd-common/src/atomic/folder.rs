@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::{FileWriter, PathError, create_folder, failed, remove, sync_folder, write_file};
 use crate::checksum::FileRecord;
 
-/// A folder that is filled under a staging name and renamed when it is complete. Keeps the length and digest of every
-/// file. The caller holds a lock on the destination.
+/// A folder that is filled under a staging name and renamed when it is complete. Records the length and digest of every
+/// file. The caller must hold a lock on the destination.
 ///
-/// Dropped before [`commit`](Self::commit), it removes what it wrote.
+/// If it is dropped before [`commit`](Self::commit), the staging folder is removed.
 #[derive(Debug)]
 pub struct StagedFolder {
     staging: PathBuf,
@@ -17,8 +17,8 @@ pub struct StagedFolder {
 }
 
 impl StagedFolder {
-    /// Creates the empty folder `staging`. A folder that is at the destination when this one is committed is moved to
-    /// `displaced` first. Both must be on the destination's file system. Anything a killed process left there is
+    /// Creates the empty folder `staging`. On commit, an existing folder at the destination is first moved to
+    /// `displaced`. Both must be on the destination's file system. Anything that a killed process left there is
     /// removed.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl StagedFolder {
         self.staging.join(name)
     }
 
-    /// The length and digest of each file by its name.
+    /// The length and digest of each file, by name.
     pub fn files(&self) -> &BTreeMap<String, FileRecord> {
         &self.files
     }
@@ -112,7 +112,7 @@ impl StagedFolder {
         sync_folder(parent)
     }
 
-    /// The path of a new file, whose subfolder is created.
+    /// Creates the subfolder of a new file, and returns the file's path.
     fn reserve(&self, name: &str) -> Result<PathBuf, PathError> {
         let path = self.path(name);
         if let Some(parent) = path.parent() {
@@ -124,7 +124,7 @@ impl StagedFolder {
 
 impl Drop for StagedFolder {
     fn drop(&mut self) {
-        // Missing after a commit. Otherwise, what cannot be removed now is removed by the next writer.
+        // Does not exist after a commit. Otherwise, the next writer removes anything that is left.
         let _ = remove(&self.staging);
     }
 }

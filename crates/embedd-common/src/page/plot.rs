@@ -50,7 +50,7 @@ pub struct Series {
 /// Lines over two logarithmic axes.
 #[derive(Debug, Clone)]
 pub struct Lines<'a> {
-    /// What the plot shows, for screen readers.
+    /// A description of the plot, for screen readers.
     pub title: &'a str,
     /// The caption of the horizontal axis.
     pub x_caption: &'a str,

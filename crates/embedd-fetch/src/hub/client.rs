@@ -1,5 +1,5 @@
-//! A GET request that follows redirects itself: the hub describes the file in its first response and sends it in the
-//! last one.
+//! An HTTP client that follows redirects itself, because the hub describes the file in its first response and sends it
+//! in the last one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,12 +34,12 @@ pub(super) struct Rest {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: u16,
-    /// What the hub reported about the file in any of its responses.
+    /// The hub's information about the file, from all of its responses.
     pub(super) facts: Facts,
     response: Response<Body>,
 }
 
-/// What the hub reports about a file.
+/// The hub's information about a file.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     /// The digest of the file. Reported for large files only.
@@ -154,7 +154,7 @@ impl Reply {
         range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
     }
 
-    /// Whether this 206 has another entity tag than requested. Some caches ignore the condition of a range request.
+    /// Whether this 206 has a different entity tag than requested. Some caches ignore the condition of a range request.
     pub(super) fn contradicts(&self, rest: &Rest) -> bool {
         text(self.response.headers(), "etag").is_some_and(|etag| etag != rest.etag)
     }
@@ -175,7 +175,7 @@ impl Reply {
 }
 
 impl Facts {
-    /// Call it only with the hub's own responses: elsewhere, a value like a SHA-256 may be another hash.
+    /// Call this only with the hub's own responses: elsewhere, a value that looks like a SHA-256 may be another hash.
     fn learn(&mut self, headers: &HeaderMap) {
         let sha256 = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"));
         let sha256 = sha256.and_then(|etag| etag.trim_start_matches("W/").trim_matches('"').parse().ok());

@@ -17,7 +17,7 @@ use embedd_common::progress::{Progress, Unit};
 
 /// Smaller files are not worth a line of progress.
 const MIN_REPORTED: u64 = 8 << 20;
-/// Longer pauses requested by the hub are cut to this.
+/// The maximum pause, even if the hub requests a longer one.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A file to download.
@@ -48,7 +48,7 @@ pub(super) struct Done {
 /// A failed attempt.
 struct Failure {
     error: FetchError,
-    /// The number of seconds that the hub requested to wait.
+    /// The wait requested by the hub, in seconds.
     retry_after: Option<u64>,
 }
 

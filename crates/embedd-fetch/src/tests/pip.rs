@@ -1,4 +1,4 @@
-//! With the real pip and packages created by the tests, without network.
+//! Tests with the real pip and packages created by the tests, without network access.
 
 use std::io::{Cursor, Write};
 use std::path::PathBuf;

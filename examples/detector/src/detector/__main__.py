@@ -23,7 +23,7 @@ def arguments() -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="FOLDER",
-        help="the fallback: an unpacked tarball of `embedd package`",
+        help="the fallback model: an unpacked tarball of `embedd package`",
     )
     parser.add_argument(
         "--deadline", type=float, default=0.05, metavar="SECONDS", help="deadline of a call [default: %(default)s]"

@@ -17,7 +17,7 @@ class CircuitBreaker:
         self._open_until = 0.0
 
     def allows(self) -> bool:
-        """Whether a call may be made. If so, the caller reports the result with `succeeded` or `failed`."""
+        """Returns whether a call may be made. If so, the caller must report the result with `succeeded` or `failed`."""
         with self._lock:
             if self._failures < self._limit:
                 return True

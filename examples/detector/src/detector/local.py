@@ -27,7 +27,7 @@ class LocalModel:
         self._loaded: tuple[onnxruntime.InferenceSession, tokenizers.Tokenizer] | None = None
 
     def embed(self, text: str) -> Vector:
-        """Returns a vector of L2 norm 1, `[dimension]`."""
+        """Returns a vector of shape `[dimension]` and L2 norm 1."""
         session, tokenizer = self._load()
         encoding = tokenizer.encode(text.lower() if self._lowercase else text)
         inputs = {

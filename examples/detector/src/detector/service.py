@@ -26,7 +26,7 @@ class ServiceError(Exception):
 
 
 class EmbeddingService:
-    """Calls `Embed`, each time with a deadline."""
+    """Calls `Embed`, always with a deadline."""
 
     def __init__(self, address: str, deadline: float, token: str | None = None, roots: bytes | None = None) -> None:
         """`deadline` is in seconds. `roots`, CA certificates in PEM, enable TLS."""
@@ -40,7 +40,7 @@ class EmbeddingService:
         self._metadata = [("authorization", f"Bearer {token}")] if token else None
 
     def embed(self, text: str) -> tuple[Vector, str]:
-        """Returns a vector of L2 norm 1, `[dimension]`, and the name of the model that computed it.
+        """Returns a vector of shape `[dimension]` and L2 norm 1, and the name of the model that computed it.
 
         Raises ServiceError.
         """

@@ -3,5 +3,5 @@
 import numpy as np
 import numpy.typing as npt
 
-# Of L2 norm 1, `[dimension]`.
+# Shape `[dimension]`, L2 norm 1.
 Vector = npt.NDArray[np.float32]
