@@ -28,6 +28,10 @@ test *arguments:
 test-fast *arguments="--workspace":
     cargo test --locked --lib {{ arguments }}
 
+# Convert all-mpnet-base-v2 with a report, and compare every engine with PyTorch on all texts
+accuracy:
+    .ci/accuracy
+
 # Run unit tests in release builds with debug assertions and overflow checks
 test-checked:
     .ci/checked

@@ -250,7 +250,7 @@ fn texts_are_not_computed_when_their_only_caller_has_disconnected() {
 
 #[test]
 fn no_accepted_request_is_lost_when_the_server_stops() {
-    const ACCEPTED: usize = 160;
+    const ACCEPTED: usize = 80;
     const ABANDONED: usize = 750;
     let server = start_slow(&["--shutdown-grace", "500ms", "--drain-timeout", "10m"]);
     let http = server.http();

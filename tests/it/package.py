@@ -53,10 +53,11 @@ def embed(session, tokenizer, texts):
         "input_ids": np.array([encoding.ids for encoding in encodings], np.int64),
         "attention_mask": np.array([encoding.attention_mask for encoding in encodings], np.int64),
     }
-    pooled = mean_pooling(session.run(None, inputs)[0], inputs["attention_mask"])
+    outputs = session.run(None, inputs)
+    pooled = mean_pooling(outputs[0], inputs["attention_mask"])
     by_hand = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
-    (by_model,) = session.run(["sentence_embedding"], inputs)
-    return by_hand, by_model
+    names = [output.name for output in session.get_outputs()]
+    return by_hand, outputs[names.index("sentence_embedding")]
 
 
 def cosines(left, right):

@@ -13,7 +13,7 @@ use crate::support::reference::{MIN_BATCH_COSINE, Nearness};
 use crate::support::server::{command, temporary_folder};
 
 /// The number of texts of the reference set that the detector embeds.
-const TEXTS: usize = 40;
+const TEXTS: usize = 32;
 
 /// A copy of the model's bundle with another minimum cosine in its manifest.
 fn bundle_with_min_cosine(model: Model, folder: &Path, min_cosine: f64) -> PathBuf {

@@ -12,6 +12,7 @@ use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
 use embedd_model::engine::OnnxRuntime;
 
+use super::reference;
 use super::server::{Server, command};
 
 /// The models that the tests run on.
@@ -86,10 +87,13 @@ impl Model {
             // Random weights lose more to INT8 than those of a real model.
             Self::Small => SMALL.get_or_init(|| {
                 let gate = Gate { min_cosine: 0.95, ..Gate::default() };
-                self.convert(Making { reference: Some(self.reference()), gate, report: false, ..Making::default() })
+                let reference = Some(self.reference());
+                self.convert(Making { reference, gate, report: false, ..Making::default() })
             }),
-            // The timings of a report would take long.
-            Self::Mpnet => MPNET.get_or_init(|| self.convert(Making { report: false, ..Making::default() })),
+            Self::Mpnet => MPNET.get_or_init(|| {
+                let reference = Some(reference::excerpt().to_owned());
+                self.convert(Making { reference, report: false, ..Making::default() })
+            }),
             Self::MiniLm => MINI_LM.get_or_init(|| Home::at(first_start()).bundle_dir(&self.hub_id())),
         }
     }
