@@ -9,7 +9,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status};
 
 use super::pool::{Pool, PooledConnection};
-use super::retry::{Next, Retries};
+use super::retry::{Attempts, Next, Retries};
 use super::verdict::{Verdict, judge};
 use super::{Bearer, CallError, CallErrorKind, Connection, RetryPolicy};
 
@@ -38,7 +38,7 @@ pub(crate) struct Caller {
 /// The progress of a call.
 struct CallState {
     call: &'static str,
-    attempts: u32,
+    attempts: Attempts,
     last: Option<CallError>,
 }
 
@@ -86,13 +86,13 @@ impl Caller {
     where
         F: Future<Output = Result<Response<T>, Status>> + Send,
     {
-        let mut state = CallState { call, attempts: 0, last: None };
+        let mut state = CallState { call, attempts: Attempts::default(), last: None };
         let Some((at, given)) = deadline.0 else { return self.attempts(&mut state, deadline, send).await };
         match tokio::time::timeout_at(at, self.attempts(&mut state, deadline, send)).await {
             // The server or the transport may notice the deadline first.
             Ok(Err(error)) if *error.kind() != CallErrorKind::Late => Err(error),
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(CallError::late(call, given, state.attempts, state.last)),
+            Ok(Err(_)) | Err(_) => Err(CallError::late(call, given, state.attempts.total, state.last)),
         }
     }
 
@@ -107,9 +107,9 @@ impl Caller {
     {
         loop {
             let picked = self.pool.pick().await;
-            state.attempts += 1;
+            state.attempts.total += 1;
             let (verdict, error) = match picked {
-                Ok(connection) => match send(self.attempt(&connection, state.attempts, deadline)).await {
+                Ok(connection) => match send(self.attempt(&connection, state.attempts.total, deadline)).await {
                     Ok(response) => {
                         connection.answered();
                         self.retries.succeeded();
@@ -117,8 +117,9 @@ impl Caller {
                     }
                     Err(status) => self.failed(state, &connection, &status),
                 },
-                Err(reason) => (Verdict::NoServer, CallError::no_server(state.call, &reason, state.attempts)),
+                Err(reason) => (Verdict::NoServer, CallError::no_server(state.call, &reason, state.attempts.total)),
             };
+            state.attempts.broken += u32::from(verdict == Verdict::Broken);
             let wait = match self.retries.next(verdict, state.attempts, self.pool.has_healthy(), fastrand::f64()) {
                 Next::Immediately => Duration::ZERO,
                 Next::After(wait) if deadline.allows(wait) => wait,
@@ -140,12 +141,12 @@ impl Caller {
     fn failed(&self, state: &CallState, connection: &PooledConnection, status: &Status) -> (Verdict, CallError) {
         let verdict = judge(status);
         match verdict {
-            Verdict::Lost { ended: true } => connection.ended(),
+            Verdict::Unprocessed { ended: true } | Verdict::Broken => connection.ended(),
             Verdict::Unavailable(_) => connection.unavailable(),
             // A server that replies is healthy.
             Verdict::Final | Verdict::Busy(_) => connection.answered(),
-            Verdict::Lost { ended: false } | Verdict::Late | Verdict::NoServer => {}
+            Verdict::Unprocessed { ended: false } | Verdict::Late | Verdict::NoServer => {}
         }
-        (verdict, CallError::of_attempt(state.call, Some(connection.server()), state.attempts, status))
+        (verdict, CallError::of_attempt(state.call, Some(connection.server()), state.attempts.total, status))
     }
 }

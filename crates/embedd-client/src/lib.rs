@@ -79,6 +79,10 @@ pub type Connection = InterceptedService<Channel, Bearer>;
 
 /// The maximum number of parts of one request in flight.
 const MAX_PARTS_IN_FLIGHT: usize = 4;
+/// The maximum bytes of a reply for each text of its request: 16,384 components of 4 bytes, more than any encoder has.
+const MAX_REPLY_BYTES_PER_TEXT: usize = 64 << 10;
+/// The maximum bytes of the rest of a reply.
+const MAX_OTHER_REPLY_BYTES: usize = 1 << 20;
 
 /// Calls the servers of one model. Cheap to clone; clones share connections.
 #[derive(Debug, Clone)]
@@ -168,7 +172,7 @@ impl Client {
 
     async fn model_by(&self, deadline: Deadline) -> Result<GetModelResponse, CallError> {
         let send = |attempt: call::Attempt| async move {
-            service(&attempt.connection).get_model(attempt.request(GetModelRequest {})).await
+            service(&attempt.connection, 0).get_model(attempt.request(GetModelRequest {})).await
         };
         self.caller.call("GetModel", deadline, send).await
     }
@@ -238,7 +242,7 @@ impl Client {
         let message = options.request(texts);
         let send = |attempt: call::Attempt| {
             let request = attempt.request(message.clone());
-            async move { service(&attempt.connection).embed(request).await }
+            async move { service(&attempt.connection, expected).embed(request).await }
         };
         let reply = self.caller.call("Embed", deadline, send).await?;
         match reply.embeddings.len() {
@@ -252,7 +256,7 @@ impl Client {
         let message = CountTokensRequest { texts };
         let send = |attempt: call::Attempt| {
             let request = attempt.request(message.clone());
-            async move { service(&attempt.connection).count_tokens(request).await }
+            async move { service(&attempt.connection, expected).count_tokens(request).await }
         };
         let counts = self.caller.call("CountTokens", deadline, send).await?.counts;
         match counts.len() {
@@ -262,9 +266,10 @@ impl Client {
     }
 }
 
-fn service(connection: &Connection) -> EmbeddingServiceClient<Connection> {
-    // The size of a reply is determined by the request.
-    EmbeddingServiceClient::new(connection.clone()).max_decoding_message_size(usize::MAX)
+/// `texts` are those of the request, which bound the size of its reply.
+fn service(connection: &Connection, texts: usize) -> EmbeddingServiceClient<Connection> {
+    let bytes = texts.saturating_mul(MAX_REPLY_BYTES_PER_TEXT).saturating_add(MAX_OTHER_REPLY_BYTES);
+    EmbeddingServiceClient::new(connection.clone()).max_decoding_message_size(bytes)
 }
 
 #[cfg(test)]

@@ -14,7 +14,9 @@ const JITTER: f64 = 0.2;
 
 /// When calls are retried. Only unanswered calls are retried, and never past their deadline.
 ///
-/// * If its connection breaks, a call is sent again immediately over another one.
+/// * A call that its connection did not accept is sent again immediately over another one.
+/// * A call whose connection broke may have crashed its server, and could crash the next one. It is retried only once,
+///   after a backoff.
 /// * A server that replies UNAVAILABLE is skipped for a second. If another server is healthy, the call is sent there
 ///   immediately; otherwise it waits.
 /// * The wait is the time that the server asks for (`grpc-retry-pushback-ms` or `RetryInfo`), or else the first
@@ -28,9 +30,9 @@ pub struct RetryPolicy {
     pub first_backoff: Duration,
     /// The maximum wait, unless the server asks for a longer one.
     pub max_backoff: Duration,
-    /// The retry budget, which keeps retries from making an overload worse. All calls of a client share it. Each rejected
-    /// attempt takes one from it and each successful call returns a tenth. While it is empty, rejected calls fail
-    /// instead of waiting for a retry.
+    /// The retry budget, which keeps retries from making an overload worse. All calls of a client share it. Each attempt
+    /// that was rejected or whose connection broke takes one from it, and each successful call returns a tenth. While it
+    /// is empty, such calls fail instead of waiting for a retry.
     pub budget: u32,
 }
 
@@ -43,6 +45,14 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// Sends every call once.
     pub const NEVER: Self = Self { attempts: 1, first_backoff: Duration::ZERO, max_backoff: Duration::ZERO, budget: 0 };
+}
+
+/// The attempts of a call so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Attempts {
+    pub(crate) total: u32,
+    /// Those whose connection broke.
+    pub(crate) broken: u32,
 }
 
 /// What to do after a failed attempt.
@@ -72,18 +82,20 @@ impl Retries {
         *budget = (*budget + BUDGET_PER_SUCCESS).min(f64::from(self.policy.budget));
     }
 
-    /// Decides what to do with a call after `attempts` attempts, the last of which ended with `verdict`. `other_healthy`:
-    /// whether any server is healthy. `random` is from 0 to 1.
-    pub(crate) fn next(&self, verdict: Verdict, attempts: u32, other_healthy: bool, random: f64) -> Next {
-        // Every rejected attempt counts, even if the call is not retried.
-        let allowed = !matches!(verdict, Verdict::Unavailable(_) | Verdict::Busy(_)) || self.spend();
-        if attempts >= self.policy.attempts {
+    /// Decides what to do with a call after `attempts`, the last of which ended with `verdict`. `other_healthy`: whether
+    /// any server is healthy. `random` is from 0 to 1.
+    pub(crate) fn next(&self, verdict: Verdict, attempts: Attempts, other_healthy: bool, random: f64) -> Next {
+        // Every such attempt counts, even if the call is not retried.
+        let counts = matches!(verdict, Verdict::Unavailable(_) | Verdict::Busy(_) | Verdict::Broken);
+        let allowed = !counts || self.spend();
+        if attempts.total >= self.policy.attempts {
             return Next::GiveUp;
         }
         match verdict {
             Verdict::Final | Verdict::Late => Next::GiveUp,
             Verdict::Unavailable(Hint::Never) | Verdict::Busy(Hint::Never | Hint::None) => Next::GiveUp,
-            Verdict::Lost { .. } => Next::Immediately,
+            Verdict::Unprocessed { .. } => Next::Immediately,
+            Verdict::Broken if attempts.broken > 1 => Next::GiveUp,
             // The server that rejected the call is in backoff, which bounds how often this happens.
             Verdict::Unavailable(Hint::None) if other_healthy => Next::Immediately,
             _ if !allowed => Next::GiveUp,
@@ -93,10 +105,10 @@ impl Retries {
             Verdict::Unavailable(Hint::After(wait)) | Verdict::Busy(Hint::After(wait)) => {
                 // Never earlier than the server asks for, and longer each time, because other callers may keep
                 // taking the free capacity first.
-                Next::After(self.backoff(wait, attempts).max(wait).mul_f64(1.0 + JITTER * random))
+                Next::After(self.backoff(wait, attempts.total).max(wait).mul_f64(1.0 + JITTER * random))
             }
-            Verdict::Unavailable(Hint::None) | Verdict::NoServer => {
-                Next::After(jittered(self.backoff(self.policy.first_backoff, attempts), random))
+            Verdict::Unavailable(Hint::None) | Verdict::NoServer | Verdict::Broken => {
+                Next::After(jittered(self.backoff(self.policy.first_backoff, attempts.total), random))
             }
         }
     }
@@ -126,7 +138,11 @@ mod tests {
     use super::*;
 
     const UNAVAILABLE: Verdict = Verdict::Unavailable(Hint::None);
-    const LOST: Verdict = Verdict::Lost { ended: true };
+    const UNPROCESSED: Verdict = Verdict::Unprocessed { ended: true };
+
+    fn attempts(total: u32) -> Attempts {
+        Attempts { total, broken: 0 }
+    }
 
     fn busy(ms: u64) -> Verdict {
         Verdict::Busy(Hint::After(Duration::from_millis(ms)))
@@ -138,13 +154,13 @@ mod tests {
 
     /// The decision after a first attempt, without jitter.
     fn first(verdict: Verdict, other_healthy: bool) -> Next {
-        Retries::new(RetryPolicy::default()).next(verdict, 1, other_healthy, 0.5)
+        Retries::new(RetryPolicy::default()).next(verdict, attempts(1), other_healthy, 0.5)
     }
 
     #[test]
     fn answered_calls_are_not_retried_and_unprocessed_calls_are() {
         assert_eq!(first(Verdict::Final, true), Next::GiveUp);
-        assert_eq!((first(LOST, false), first(LOST, true)), (Next::Immediately, Next::Immediately));
+        assert_eq!([false, true].map(|other| first(UNPROCESSED, other)), [Next::Immediately; 2]);
         assert_eq!((first(UNAVAILABLE, true), first(UNAVAILABLE, false)), (Next::Immediately, after(100)));
         assert_eq!(first(Verdict::NoServer, false), after(100));
     }
@@ -153,40 +169,58 @@ mod tests {
     fn the_server_decides_when_to_retry_and_whether_to() {
         assert_eq!((first(busy(50), true), first(busy(0), true)), (after(55), after(0)));
         assert_eq!(first(Verdict::Unavailable(Hint::After(Duration::from_millis(50))), true), after(55));
-        assert_eq!(Retries::new(RetryPolicy::default()).next(busy(50), 1, true, 0.0), after(50), "not earlier");
+        assert_eq!(
+            Retries::new(RetryPolicy::default()).next(busy(50), attempts(1), true, 0.0),
+            after(50),
+            "not earlier"
+        );
         for verdict in [Verdict::Busy(Hint::Never), Verdict::Unavailable(Hint::Never), Verdict::Busy(Hint::None)] {
             assert_eq!(first(verdict, true), Next::GiveUp, "{verdict:?}");
         }
         assert_eq!(first(busy(3_600_000), true), Next::GiveUp, "waiting for an hour is up to the caller");
         let retries = Retries::new(RetryPolicy::default());
-        let waits = [2, 4].map(|attempts| retries.next(busy(100), attempts, false, 0.0));
+        let waits = [2, 4].map(|total| retries.next(busy(100), attempts(total), false, 0.0));
         assert_eq!(waits, [200, 800].map(after), "the wait doubles");
-        assert_eq!(retries.next(busy(10_000), 4, false, 0.0), after(10_000));
+        assert_eq!(retries.next(busy(10_000), attempts(4), false, 0.0), after(10_000));
     }
 
     #[test]
     fn waits_double_up_to_the_maximum_and_have_jitter() {
         let policy = RetryPolicy { attempts: 100, ..RetryPolicy::default() };
         let retries = Retries::new(policy);
-        let waits = [1, 2, 3, 5, 6, 50].map(|attempts| retries.next(Verdict::NoServer, attempts, false, 0.5));
+        let waits = [1, 2, 3, 5, 6, 50].map(|total| retries.next(Verdict::NoServer, attempts(total), false, 0.5));
         assert_eq!(waits, [100, 200, 400, 1600, 2000, 2000].map(after));
-        assert_eq!([0.0, 1.0].map(|random| retries.next(Verdict::NoServer, 1, false, random)), [after(80), after(120)]);
+        assert_eq!(
+            [0.0, 1.0].map(|random| retries.next(Verdict::NoServer, attempts(1), false, random)),
+            [after(80), after(120)]
+        );
     }
 
     #[test]
     fn the_number_of_attempts_is_limited() {
         let retries = Retries::new(RetryPolicy::default());
-        assert_eq!([4, 5].map(|attempts| retries.next(LOST, attempts, true, 0.5)), [Next::Immediately, Next::GiveUp]);
-        assert_eq!(Retries::new(RetryPolicy::NEVER).next(LOST, 1, true, 0.5), Next::GiveUp);
+        let next = |total| retries.next(UNPROCESSED, attempts(total), true, 0.5);
+        assert_eq!([4, 5].map(next), [Next::Immediately, Next::GiveUp]);
+        assert_eq!(Retries::new(RetryPolicy::NEVER).next(UNPROCESSED, attempts(1), true, 0.5), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_call_that_may_have_crashed_its_server_is_retried_once_after_a_backoff_and_within_the_budget() {
+        let retries = Retries::new(RetryPolicy { budget: 3, ..RetryPolicy::default() });
+        let broken = |total, broken| retries.next(Verdict::Broken, Attempts { total, broken }, true, 0.5);
+        assert_eq!([broken(1, 1), broken(3, 1)], [after(100), after(400)]);
+        assert_eq!(broken(2, 2), Next::GiveUp);
+        assert_eq!(broken(1, 1), Next::GiveUp, "the budget is used up");
     }
 
     #[test]
     fn rejected_attempts_use_up_the_budget_and_successful_calls_fill_it() {
         let retries = Retries::new(RetryPolicy { budget: 3, ..RetryPolicy::default() });
-        let waits = || retries.next(busy(0), 1, false, 0.5) == after(0);
+        let waits = || retries.next(busy(0), attempts(1), false, 0.5) == after(0);
         assert_eq!([waits(), waits(), waits(), waits(), waits()], [true, true, true, false, false]);
-        assert_eq!(retries.next(UNAVAILABLE, 1, true, 0.5), Next::Immediately, "another server may accept the call");
-        assert_eq!(retries.next(LOST, 1, false, 0.5), Next::Immediately, "a broken connection does not count");
+        let next = |verdict, other_healthy| retries.next(verdict, attempts(1), other_healthy, 0.5);
+        assert_eq!(next(UNAVAILABLE, true), Next::Immediately, "another server may accept the call");
+        assert_eq!(next(UNPROCESSED, false), Next::Immediately, "an unprocessed call does not count");
         (0..11).for_each(|_| retries.succeeded());
         assert_eq!([waits(), waits()], [true, false]);
         (0..1000).for_each(|_| retries.succeeded());

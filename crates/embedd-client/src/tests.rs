@@ -1,5 +1,9 @@
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -116,6 +120,59 @@ async fn retries_have_a_budget() {
     // The budget covers three rejected attempts of the first call and one of the second. The last attempt of a call is
     // not retried.
     assert_eq!(server.calls(), 10 + 3);
+}
+
+/// Crashes a [`crashing`] server.
+const CRASHES: &str = "a text that crashes the server";
+
+/// A server that crashes when it is asked to embed. Counts how often.
+async fn crashing() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let crashes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&crashes);
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let crashes = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let mut received = Vec::new();
+                while connection.read_buf(&mut received).await.is_ok_and(|bytes| bytes > 0) {
+                    if received.windows(CRASHES.len()).any(|window| window == CRASHES.as_bytes()) {
+                        crashes.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    (address, crashes)
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_crashed_its_server_is_retried_once() {
+    let servers = [crashing().await, crashing().await, crashing().await];
+    let addresses: Vec<String> = servers.iter().map(|(address, _)| address.to_string()).collect();
+    let builder = Client::builder(addresses.join(",")).deadline(PATIENCE);
+    let client = builder.connect().await.expect("a connection");
+    let error = client.embed([CRASHES]).await.expect_err("both servers crashed");
+    assert_eq!((error.kind(), error.attempts()), (&CallErrorKind::Unavailable, 2), "{error}");
+    let crashes: usize = servers.iter().map(|(_, crashes)| crashes.load(Ordering::Relaxed)).sum();
+    assert_eq!(crashes, 2);
+}
+
+#[tokio::test]
+async fn a_reply_that_is_larger_than_any_vector_is_rejected() {
+    let server = Fake::start(|seen, _| {
+        let components = seen.texts[0].parse().expect("a number");
+        let embedding = embedd_proto::Embedding { values: vec![1.0; components], ..Default::default() };
+        Ok(EmbedResponse { embeddings: vec![embedding], ..reply(seen) })
+    })
+    .await;
+    let client = client(&[&server]).await;
+    assert_eq!(client.embed(["16384"]).await.expect("an embedding")[0].values.len(), 16_384);
+    let error = client.embed(["1000000"]).await.expect_err("4 MB");
+    assert!(error.to_string().contains("too large"), "{error}");
+    assert_eq!(server.calls(), 2, "another attempt would not help");
 }
 
 #[tokio::test]

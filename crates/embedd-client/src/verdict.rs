@@ -1,6 +1,7 @@
 //! Classifies failed attempts.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use tonic::{Code, Status, TimeoutExpired};
@@ -16,8 +17,10 @@ pub(crate) enum Verdict {
     Final,
     /// The deadline passed.
     Late,
-    /// The connection rejected the call, or broke. `ended`: the connection accepts no other calls, either.
-    Lost { ended: bool },
+    /// The call was not processed. `ended`: its connection accepts no other calls, either.
+    Unprocessed { ended: bool },
+    /// The connection broke. The server may have processed the call, or crashed because of it.
+    Broken,
     /// The server replied UNAVAILABLE.
     Unavailable(Hint),
     /// The server is overloaded.
@@ -53,16 +56,23 @@ fn judge_transport(error: &(dyn Error + 'static)) -> Verdict {
     if chain(error).any(<dyn Error + 'static>::is::<TimeoutExpired>) {
         return Verdict::Late;
     }
-    let Some(error) = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()) else {
-        // The connection was refused or closed before the call was sent, or its host was not resolved.
-        return Verdict::Lost { ended: true };
-    };
-    if error.is_io() || error.is_go_away() {
-        return Verdict::Lost { ended: true };
+    if let Some(error) = chain(error).find_map(|error| error.downcast_ref::<io::Error>()) {
+        // Without a connection, nothing was sent.
+        let not_sent = [ErrorKind::ConnectionRefused, ErrorKind::NotConnected].contains(&error.kind());
+        return if not_sent { Verdict::Unprocessed { ended: true } } else { Verdict::Broken };
     }
-    // RFC 9113, 8.7: rejected before it was processed, for example because the connection has too many calls.
-    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    if refused { Verdict::Lost { ended: false } } else { Verdict::Final }
+    let Some(error) = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()) else {
+        // The connection was closed before the call was sent, or the host was not resolved.
+        return Verdict::Unprocessed { ended: true };
+    };
+    match error.reason() {
+        // The server closes the connection in an orderly way, and answers the calls that it has accepted.
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() => Verdict::Unprocessed { ended: true },
+        // RFC 9113, 8.7: rejected before it was processed, for example because the connection has too many calls.
+        Some(h2::Reason::REFUSED_STREAM) if error.is_reset() => Verdict::Unprocessed { ended: false },
+        _ if error.is_io() || error.is_go_away() => Verdict::Broken,
+        _ => Verdict::Final,
+    }
 }
 
 fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
@@ -120,9 +130,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_loses_its_calls_and_a_reset_call_is_final() {
-        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        assert_eq!(from(reset), Verdict::Lost { ended: true });
+    fn broken_connections_unsent_calls_and_reset_calls_are_distinguished() {
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::NotConnected] {
+            assert_eq!(from(io::Error::from(kind)), Verdict::Unprocessed { ended: true });
+        }
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
+            assert_eq!(from(io::Error::from(kind)), Verdict::Broken);
+        }
         assert_eq!(from(h2::Error::from(h2::Reason::INTERNAL_ERROR)), Verdict::Final);
         assert_eq!(from(TimeoutExpired(())), Verdict::Late);
     }
