@@ -163,6 +163,9 @@ fn server(connection: &ConnectionLimits, limits: TransportLimits, stats: Stats, 
         .max_concurrent_streams(limits.max_concurrent_streams)
         .http2_max_header_list_size(limits.max_header_bytes)
         .http2_max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
+        // A client or proxy whose calls share a deadline cancels all of them at once, some before the server has seen them.
+        // With h2's default of 20, that would end the connection and all other calls on it.
+        .http2_max_pending_accept_reset_streams(Some(limits.max_concurrent_streams as usize))
         .http2_keepalive_interval(connection.keepalive_interval)
         .http2_keepalive_timeout(Some(connection.keepalive_timeout))
         .layer(ObserveLayer { stats, traces })

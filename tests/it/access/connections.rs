@@ -257,7 +257,6 @@ fn a_client_that_provokes_resets_is_disconnected() {
 }
 
 /// Commits faults that HTTP/2 answers with one reset each: DATA on streams that a later stream has closed.
-/// Returns the number of resets and the error code with which the server ended the connection, if it did.
 fn provoke_resets(address: SocketAddr, faults: u32) -> (usize, Option<u32>) {
     let mut connection = RawConnection::open(address);
     let last = 2 * faults + 1;
@@ -265,6 +264,30 @@ fn provoke_resets(address: SocketAddr, faults: u32) -> (usize, Option<u32>) {
     connection.send(&frame(http2::HEADERS, http2::END_HEADERS, last, &headers));
     let data: Vec<u8> = (1..last).step_by(2).flat_map(|stream| frame(http2::DATA, 0, stream, &[])).collect();
     connection.send(&data);
+    answer(&mut connection)
+}
+
+#[test]
+fn a_client_can_cancel_all_its_calls_at_once_but_no_more() {
+    let server = Server::launch(Model::Small, &["--max-concurrent-streams", "256"]);
+    let headers = http2::call_headers("/embedd.v1.EmbeddingService/Embed");
+    let cancel = |calls: u32| {
+        let mut connection = RawConnection::open(server.address);
+        // Sent together, so that most calls are cancelled before the server has accepted them.
+        let call = |stream| {
+            let begin = frame(http2::HEADERS, http2::END_HEADERS, stream, &headers);
+            [begin, frame(http2::RST_STREAM, 0, stream, &http2::CANCEL.to_be_bytes())].concat()
+        };
+        connection.send(&(1..2 * calls).step_by(2).flat_map(call).collect::<Vec<u8>>());
+        answer(&mut connection).1
+    };
+    assert_eq!(cancel(256), None, "the connection stays open");
+    assert_eq!(cancel(600), Some(http2::ENHANCE_YOUR_CALM), "CVE-2023-44487");
+}
+
+/// The number of resets that the server sends for the frames so far, and the error code with which it ended the
+/// connection, if it did.
+fn answer(connection: &mut RawConnection) -> (usize, Option<u32>) {
     // Frames are handled in order, so an answer to this one means that the connection is still open.
     connection.send(&frame(http2::PING, 0, 0, &[0; 8]));
     let mut resets = 0;

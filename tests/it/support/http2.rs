@@ -20,6 +20,9 @@ pub(crate) const END_HEADERS: u8 = 4;
 /// The error code of a server that protects itself (RFC 9113, section 7).
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
+/// The error code of a client that no longer needs an answer.
+pub(crate) const CANCEL: u32 = 8;
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection whose client sends whatever frames the test wants.
