@@ -90,7 +90,7 @@ impl Caller {
         let Some((at, given)) = deadline.0 else { return self.attempts(&mut state, deadline, send).await };
         match tokio::time::timeout_at(at, self.attempts(&mut state, deadline, send)).await {
             // The server or the transport may notice the deadline first.
-            Ok(Err(error)) if *error.kind() != CallErrorKind::Late => Err(error),
+            Ok(Err(error)) if !reports_deadline(&error, at) => Err(error),
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => Err(CallError::late(call, given, state.attempts.total, state.last)),
         }
@@ -148,5 +148,30 @@ impl Caller {
             Verdict::Unprocessed { ended: false } | Verdict::Late | Verdict::NoServer => {}
         }
         (verdict, CallError::of_attempt(state.call, Some(connection.server()), state.attempts.total, status))
+    }
+}
+
+/// Whether the error means that the deadline `at` has passed. tonic's servers then reply with CANCELLED, unlike embedd.
+fn reports_deadline(error: &CallError, at: Instant) -> bool {
+    match error.kind() {
+        CallErrorKind::Late => true,
+        CallErrorKind::Failed(code) => *code == "CANCELLED" && Instant::now() >= at,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_cancelled_after_its_deadline_is_late() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(3600);
+        let error = |status| CallError::of_attempt("Embed", None, 1, &status);
+        assert!(reports_deadline(&error(Status::cancelled("Timeout expired")), now));
+        assert!(!reports_deadline(&error(Status::cancelled("Timeout expired")), later));
+        assert!(reports_deadline(&error(Status::deadline_exceeded("")), later));
+        assert!(!reports_deadline(&error(Status::internal("")), now));
     }
 }
