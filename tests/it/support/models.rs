@@ -12,6 +12,7 @@ use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
 use embedd_model::engine::OnnxRuntime;
 
+use super::http::post;
 use super::reference;
 use super::server::{Server, command};
 
@@ -94,7 +95,7 @@ impl Model {
                 let reference = Some(reference::excerpt().to_owned());
                 self.convert(Making { reference, report: false, ..Making::default() })
             }),
-            Self::MiniLm => MINI_LM.get_or_init(|| Home::at(first_start()).bundle_dir(&self.hub_id())),
+            Self::MiniLm => MINI_LM.get_or_init(|| Home::at(&first_start().home).bundle_dir(&self.hub_id())),
         }
     }
 
@@ -112,18 +113,37 @@ impl Model {
     }
 }
 
-/// A cache folder that was empty before the program was started once to serve MiniLM.
-pub(crate) fn first_start() -> &'static Path {
-    static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
+/// The result of the first start with an empty cache folder, which serves MiniLM.
+pub(crate) struct FirstStart {
+    pub(crate) home: PathBuf,
+    /// The response to [`FirstStart::request`].
+    pub(crate) response: String,
+}
+
+impl FirstStart {
+    /// Sends a request to a server of MiniLM. Returns the body of the response.
+    pub(crate) fn request(server: &Server) -> String {
+        let body = r#"{"model": "all-MiniLM-L6-v2", "input": "Hello world"}"#;
+        let response = post(server.http(), "/v1/embeddings", &[("content-type", "application/json")], body);
+        assert_eq!(response.status, 200, "{response:?}");
+        response.body
+    }
+}
+
+/// Starts the program with an empty cache folder, once per test run.
+pub(crate) fn first_start() -> &'static FirstStart {
+    static FIRST: OnceLock<FirstStart> = OnceLock::new();
+    FIRST.get_or_init(|| {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
         match fs::remove_dir_all(&home) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{}: {error}", home.display()),
             _ => {}
         }
-        let server = Server::spawn(command().env("EMBEDD_HOME", &home).args(["--model", Model::MiniLm.id()]));
+        let mut first = command();
+        first.env("EMBEDD_HOME", &home).args(["--model", Model::MiniLm.id(), "--http-listen", "127.0.0.1:0"]);
+        let server = Server::spawn(&mut first);
         server.wait_for_line("ready");
-        home
+        FirstStart { response: FirstStart::request(&server), home }
     })
 }
 
