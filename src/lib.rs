@@ -10,6 +10,7 @@ mod admin;
 mod app;
 mod batch;
 mod cache;
+mod caller;
 mod embed;
 mod failure;
 mod grpc;

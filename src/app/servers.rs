@@ -56,7 +56,12 @@ impl Servers {
         let sockets = Sockets::open(settings).await?;
         let readiness = Readiness::default();
         let health = Health::not_yet_serving(protocols(settings), readiness.clone()).await;
-        let serving = Serving { model: ModelSlot::default(), requests: TaskTracker::new(), stats };
+        let serving = Serving {
+            model: ModelSlot::default(),
+            requests: TaskTracker::new(),
+            stats,
+            default_priority: settings.default_priority,
+        };
         let shared = Shared { settings, serving, health, readiness, limits: listeners.limits, traces };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -119,7 +124,7 @@ impl Shared<'_> {
     }
 
     fn admin(&self, loader: Arc<Loader>, config: ListenerConfig) -> AdminListener {
-        let Serving { model, requests, stats } = self.serving.clone();
+        let Serving { model, requests, stats, .. } = self.serving.clone();
         AdminListener {
             operations: Operations::new(model, loader, stats.clone()),
             health: self.health.clone(),

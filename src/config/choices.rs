@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::caller::Priority;
 use embedd_kernels::InstructionSet;
 use embedd_model::tokenize::Truncation;
 
@@ -74,6 +75,12 @@ impl Choice for Truncation {
 impl Choice for OpenAiChoice {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)]
+    }
+}
+
+impl Choice for Priority {
+    fn words() -> Vec<(&'static str, Self)> {
+        Self::NAMES.to_vec()
     }
 }
 

@@ -13,6 +13,7 @@ use super::log_filter::{InvalidLogFilter, LogFilter};
 use super::parse;
 use super::reader::Reader;
 use super::setting::{Group, Kind, Setting};
+use crate::caller::Priority;
 use crate::trace::Ratio;
 use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 use embedd_kernels::InstructionSet;
@@ -257,6 +258,11 @@ settings! {
     // needs a limit of its own; this bounds memory: 4096 texts of 512 tokens are 8 MB.
     /// The maximum number of queued texts in total.
     queue_total_texts: NonZeroUsize = Batching, Number "N", "4096", |text| parse::count(text, 1 << 20);
+
+    // Callers that know of priorities mark their bulk work; all others expect an answer soon.
+    /// The priority of requests that do not set one with `embedd-priority`: `interactive` or `bulk`. While both are
+    /// queued, a caller's interactive requests get eight times the throughput of its bulk requests.
+    default_priority: Priority = Batching, Text "PRIORITY", "interactive", parse::choice;
 
     // About 18,000 vectors of 768 components.
     /// The maximum memory of the embedding cache; 0: no cache.

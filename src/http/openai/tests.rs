@@ -6,6 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::*;
 use crate::accept::MaxConnections;
+use crate::caller::Priority;
 use crate::http::tests::{PATIENCE, Port, open_with, read};
 use crate::model_slot::ModelSlot;
 use crate::reload::NamedFile;
@@ -15,7 +16,12 @@ const MAX_CONNECTIONS: MaxConnections = MaxConnections { count: 8, setting: None
 
 fn openai(readiness: &Readiness) -> OpenAi {
     OpenAi {
-        serving: Serving { model: ModelSlot::default(), requests: TaskTracker::new(), stats: Stats::default() },
+        serving: Serving {
+            model: ModelSlot::default(),
+            requests: TaskTracker::new(),
+            stats: Stats::default(),
+            default_priority: Priority::Interactive,
+        },
         tokens: None,
         max_body_bytes: 1000,
         permits: ConnectionPermits::new(NonZeroUsize::new(2).expect("not zero"), TaskTracker::new()),
