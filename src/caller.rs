@@ -3,6 +3,7 @@
 
 use http::{Extensions, HeaderMap};
 
+use crate::net::{Call, Charge, Exhausted};
 use crate::request::{Violations, quoted};
 
 /// The header, in gRPC the metadata, that sets the priority of a call.
@@ -14,9 +15,8 @@ pub(crate) enum CallerId {
     /// SHA-256 of the bearer token.
     Token([u8; 32]),
     /// SHA-256 of the client certificate. Only connections with TLS have one.
-    #[allow(dead_code, reason = "set by the listeners")]
     Certificate([u8; 32]),
-    /// The number of the connection since the start.
+    /// The number of the connection since the start, for callers without both.
     Connection(u64),
     /// The server itself, for admin operations.
     Server,
@@ -32,10 +32,12 @@ pub enum Priority {
 }
 
 /// The caller of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub id: CallerId,
     pub priority: Priority,
+    /// Its call, for the memory of the reply.
+    pub call: Option<Call>,
 }
 
 impl Priority {
@@ -46,7 +48,12 @@ impl Priority {
 impl CallerId {
     /// The caller of the request with these extensions.
     pub(crate) fn of(extensions: &Extensions) -> Self {
-        extensions.get().copied().unwrap_or(Self::Connection(0))
+        let token: Option<Self> = extensions.get().copied();
+        let call: Option<&Call> = extensions.get();
+        token.or_else(|| call?.client_certificate().map(Self::Certificate)).unwrap_or_else(|| {
+            // Requests without a connection are those of tests.
+            Self::Connection(call.map_or(0, Call::connection_id))
+        })
     }
 }
 
@@ -61,12 +68,30 @@ impl Caller {
             let found = Priority::NAMES.into_iter().find(|(known, _)| *known == name);
             found.map(|(_, priority)| priority).ok_or_else(|| unknown_priority(name))
         })?;
-        Ok(Self { id: CallerId::of(extensions), priority })
+        Ok(Self { id: CallerId::of(extensions), priority, call: extensions.get().cloned() })
+    }
+
+    /// Reserves memory for a reply of about `bytes` before it is computed; waits while there is none.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) async fn reserve_reply(&self, bytes: usize) -> Result<Option<Charge>, Exhausted> {
+        match &self.call {
+            Some(call) => call.reserve_reply(bytes).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps the reservation of a computed reply until the caller has read it.
+    pub(crate) fn replies(&self, reservation: Option<Charge>) {
+        if let (Some(call), Some(reservation)) = (&self.call, reservation) {
+            call.replies(reservation);
+        }
     }
 
     /// The server itself. Its requests go after those of callers.
     pub(crate) fn server() -> Self {
-        Self { id: CallerId::Server, priority: Priority::Bulk }
+        Self { id: CallerId::Server, priority: Priority::Bulk, call: None }
     }
 }
 
@@ -83,14 +108,15 @@ mod tests {
 
     use super::*;
 
-    fn caller(priority: Option<&'static str>, default: Priority) -> Result<Caller, String> {
+    fn caller(priority: Option<&'static str>, default: Priority) -> Result<(CallerId, Priority), String> {
         let mut extensions = Extensions::new();
         extensions.insert(CallerId::Connection(7));
         let mut headers = HeaderMap::new();
         if let Some(name) = priority {
             headers.insert(PRIORITY_HEADER, HeaderValue::from_static(name));
         }
-        Caller::of(&extensions, &headers, default).map_err(|violations| violations.to_string())
+        let caller = Caller::of(&extensions, &headers, default).map_err(|violations| violations.to_string())?;
+        Ok((caller.id, caller.priority))
     }
 
     #[test]
@@ -99,7 +125,7 @@ mod tests {
             for (header, expected) in
                 [(None, default), (Some("interactive"), Priority::Interactive), (Some("bulk"), Priority::Bulk)]
             {
-                assert_eq!(caller(header, default), Ok(Caller { id: CallerId::Connection(7), priority: expected }));
+                assert_eq!(caller(header, default), Ok((CallerId::Connection(7), expected)));
             }
         }
     }

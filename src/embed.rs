@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
+use crate::net::Exhausted;
 use crate::request::{EmbedRequest, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
@@ -106,6 +107,9 @@ pub(crate) enum EmbedError {
     /// The queue was full, or the model failed.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// There is no memory for the reply.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 impl Embedder {

@@ -74,7 +74,7 @@ impl Setup {
 }
 
 async fn infer(batcher: Arc<Batcher>, texts: Vec<TokenIds>) -> Result<Vec<f32>, BatchError> {
-    let caller = Caller { id: CallerId::Connection(0), priority: Priority::Interactive };
+    let caller = Caller { id: CallerId::Connection(0), priority: Priority::Interactive, call: None };
     let admitted = batcher.admit(&caller, texts.len())?;
     let inferred = try_join_all(texts.into_iter().map(|text| admitted.infer(text))).await?;
     Ok(inferred.into_iter().map(|inferred| inferred.embedding[0]).collect())

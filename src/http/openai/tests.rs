@@ -5,10 +5,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::accept::MaxConnections;
 use crate::caller::Priority;
 use crate::http::tests::{PATIENCE, Port, open_with, read};
 use crate::model_slot::ModelSlot;
+use crate::net::MaxConnections;
 use crate::reload::NamedFile;
 use crate::stats::Stats;
 
