@@ -1,7 +1,10 @@
 //! Who sent a request, and how urgent it is: the queue shares its capacity between callers, and among the requests of
 //! each caller.
 
+use std::sync::Arc;
+
 use http::{Extensions, HeaderMap};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::request::{Violations, quoted};
 
@@ -32,10 +35,23 @@ pub enum Priority {
 }
 
 /// The caller of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub id: CallerId,
     pub priority: Priority,
+    /// Set for the requests of a stream: while the queue is full, they wait instead of being refused.
+    pub turns: Option<Turns>,
+}
+
+/// Lets the requests of one stream be admitted one at a time, in their order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turns(Arc<Mutex<()>>);
+
+impl Turns {
+    /// Waits for the earlier requests of the stream. The turn ends when the guard is dropped.
+    pub(crate) async fn next(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().await
+    }
 }
 
 impl Priority {
@@ -61,12 +77,17 @@ impl Caller {
             let found = Priority::NAMES.into_iter().find(|(known, _)| *known == name);
             found.map(|(_, priority)| priority).ok_or_else(|| unknown_priority(name))
         })?;
-        Ok(Self { id: CallerId::of(extensions), priority })
+        Ok(Self { id: CallerId::of(extensions), priority, turns: None })
     }
 
     /// The server itself. Its requests go after those of callers.
     pub(crate) fn server() -> Self {
-        Self { id: CallerId::Server, priority: Priority::Bulk }
+        Self { id: CallerId::Server, priority: Priority::Bulk, turns: None }
+    }
+
+    /// The caller for the requests of one stream.
+    pub(crate) fn of_stream(self) -> Self {
+        Self { turns: Some(Turns::default()), ..self }
     }
 }
 
@@ -83,14 +104,15 @@ mod tests {
 
     use super::*;
 
-    fn caller(priority: Option<&'static str>, default: Priority) -> Result<Caller, String> {
+    fn caller(priority: Option<&'static str>, default: Priority) -> Result<(CallerId, Priority), String> {
         let mut extensions = Extensions::new();
         extensions.insert(CallerId::Connection(7));
         let mut headers = HeaderMap::new();
         if let Some(name) = priority {
             headers.insert(PRIORITY_HEADER, HeaderValue::from_static(name));
         }
-        Caller::of(&extensions, &headers, default).map_err(|violations| violations.to_string())
+        let caller = Caller::of(&extensions, &headers, default).map_err(|violations| violations.to_string())?;
+        Ok((caller.id, caller.priority))
     }
 
     #[test]
@@ -99,7 +121,7 @@ mod tests {
             for (header, expected) in
                 [(None, default), (Some("interactive"), Priority::Interactive), (Some("bulk"), Priority::Bulk)]
             {
-                assert_eq!(caller(header, default), Ok(Caller { id: CallerId::Connection(7), priority: expected }));
+                assert_eq!(caller(header, default), Ok((CallerId::Connection(7), expected)));
             }
         }
     }

@@ -63,10 +63,10 @@ impl Calls {
         F: Future<Output = Result<R, Status>> + Send + 'static,
     {
         let deadline = Deadline::of(&request);
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request)?.of_stream();
         let call = Span::of(request.extensions());
         let service = service.clone();
-        let answer = move |request| answer(service.clone(), request, caller, call.clone());
+        let answer = move |request| answer(service.clone(), request, caller.clone(), call.clone());
         Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, on_error)))
     }
 }
