@@ -1,6 +1,5 @@
 //! Utilities shared by embedd's crates: atomic files, checksums, locks, progress, percentiles, HTML pages of figures,
-//! sample texts,
-//! jitter and process statistics.
+//! sample texts, jitter and process statistics.
 
 pub mod atomic;
 pub mod checksum;
