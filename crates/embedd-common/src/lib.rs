@@ -3,6 +3,7 @@
 
 pub mod atomic;
 pub mod checksum;
+pub mod files;
 pub mod jitter;
 pub mod lock;
 pub mod page;
