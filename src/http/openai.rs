@@ -25,6 +25,7 @@ use embedd_proto::request_id::RequestId;
 mod body;
 mod error;
 mod json;
+mod origin;
 mod read;
 mod write;
 
@@ -35,6 +36,8 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 /// these sizes, it takes a fraction of a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_FLOATS: usize = 8 * 1024;
+/// Bytes that are read from the body of a rejected call, so that its client sees the reply.
+const DISCARDED_BYTES: usize = 64 * 1024;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -68,10 +71,20 @@ impl OpenAi {
     }
 
     /// Whether a call is accepted.
-    fn admit(&self, authorization: Option<&HeaderValue>, permit: Option<&ConnectionPermit>) -> Result<(), Refusal> {
-        if let Some(tokens) = &self.tokens {
-            let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
-            tokens.admit(authorization).map_err(|refusal| error::from_token_refusal(&refusal))?;
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        authorization: Option<&HeaderValue>,
+        permit: Option<&ConnectionPermit>,
+    ) -> Result<(), Refusal> {
+        match &self.tokens {
+            Some(tokens) => {
+                let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
+                tokens.admit(authorization).map_err(|refusal| error::from_token_refusal(&refusal))?;
+            }
+            // A page of another site has no token.
+            None if origin::is_foreign(headers) => return Err(error::foreign_origin()),
+            None => {}
         }
         if self.stop.is_cancelled() {
             return Err(error::stopping());
@@ -90,7 +103,7 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
     span.enter(request.extensions_mut());
     // Removed from the request: no handler needs the token, and none can leak it.
     let authorization = request.headers_mut().remove(AUTHORIZATION);
-    let admitted = api.admit(authorization.as_ref(), request.extensions().get());
+    let admitted = api.admit(request.headers(), authorization.as_ref(), request.extensions().get());
     let (mut response, keep_alive) = match admitted {
         Ok(()) => {
             let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
@@ -98,7 +111,8 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
             (response, api.readiness.phase() != Phase::Stopping)
         }
         Err(refusal) => {
-            body::discard(request.into_body(), api.max_body_bytes).await;
+            let (head, body) = request.into_parts();
+            body::discard(&head.headers, body, DISCARDED_BYTES);
             (refusal.into_response(), false)
         }
     };
