@@ -35,6 +35,15 @@ pub enum OpenAiChoice {
     Off,
 }
 
+/// Whether a call is traced because its caller traces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TraceParentChoice {
+    /// `trace-ratio` applies to it, as to all other calls.
+    Ratio,
+    /// Always.
+    Follow,
+}
+
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogFormat {
@@ -74,6 +83,12 @@ impl Choice for Truncation {
 impl Choice for OpenAiChoice {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)]
+    }
+}
+
+impl Choice for TraceParentChoice {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("ratio", Self::Ratio), ("follow", Self::Follow)]
     }
 }
 
