@@ -70,8 +70,9 @@ fn only_the_colored_style_has_colors() {
 #[test]
 fn info_includes_only_warnings_of_verbose_libraries() {
     let text = written(Style::Plain, "info", || {
-        tracing::info!(target: "h2::codec", "frame");
-        tracing::warn!(target: "h2::codec", "broken frame");
+        tracing::info!(target: "hyper::proto", "frame");
+        tracing::warn!(target: "hyper::proto", "broken frame");
+        tracing::warn!(target: "h2::proto", "a warning that peers cause at will");
         tracing::info!(target: "embedd::app", "listening");
         tracing::debug!(target: "embedd::app", "detail");
     });
