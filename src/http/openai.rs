@@ -71,24 +71,20 @@ impl OpenAi {
     }
 
     /// Whether a call is accepted.
-    fn admit(
-        &self,
-        headers: &HeaderMap,
-        authorization: Option<&HeaderValue>,
-        permit: Option<&ConnectionPermit>,
-    ) -> Result<(), Refusal> {
+    fn admit(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<(), Refusal> {
         match &self.tokens {
             Some(tokens) => {
                 let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
                 tokens.admit(authorization).map_err(|refusal| error::from_token_refusal(&refusal))?;
             }
             // A page of another site has no token.
-            None if origin::is_foreign(headers) => return Err(error::foreign_origin()),
+            None if origin::is_foreign(request.headers(), request.uri()) => return Err(error::foreign_origin()),
             None => {}
         }
         if self.stop.is_cancelled() {
             return Err(error::stopping());
         }
+        let permit: Option<&ConnectionPermit> = request.extensions().get();
         if permit.is_some_and(|permit| !self.permits.acquire(permit)) {
             return Err(error::too_many_connections());
         }
@@ -103,7 +99,7 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
     span.enter(request.extensions_mut());
     // Removed from the request: no handler needs the token, and none can leak it.
     let authorization = request.headers_mut().remove(AUTHORIZATION);
-    let admitted = api.admit(request.headers(), authorization.as_ref(), request.extensions().get());
+    let admitted = api.admit(&request, authorization.as_ref());
     let (mut response, keep_alive) = match admitted {
         Ok(()) => {
             let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;

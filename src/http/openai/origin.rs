@@ -14,15 +14,19 @@ const SITE: &str = "sec-fetch-site";
 ///
 /// A name in `Host` proves nothing: a site can make its own name resolve to this server (DNS rebinding), so that the page
 /// and the server have the same origin for the browser. Addresses and `localhost` cannot be made to.
-pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
+pub(super) fn is_foreign(headers: &HeaderMap, uri: &Uri) -> bool {
     if headers.get(SITE).is_some_and(|site| site == "cross-site") {
         return true;
     }
     let Some(origin) = headers.get(ORIGIN) else { return false };
     let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
     let Some(page) = origin.as_ref().and_then(Uri::authority) else { return true };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok());
-    host.is_none_or(|host| !page.as_str().eq_ignore_ascii_case(host.as_str()) || !is_literal(host.host()))
+    let host = match headers.get(HOST) {
+        Some(host) => host.to_str().ok().and_then(|host| host.parse().ok()),
+        // HTTP/2 has a pseudo-header instead.
+        None => uri.authority().cloned(),
+    };
+    host.is_none_or(|host: Authority| !page.as_str().eq_ignore_ascii_case(host.as_str()) || !is_literal(host.host()))
 }
 
 fn is_literal(host: &str) -> bool {
@@ -37,9 +41,13 @@ mod tests {
     use super::*;
 
     fn is_foreign_with(headers: &[(&'static str, &str)]) -> bool {
+        is_foreign_at("/v1/models", headers)
+    }
+
+    fn is_foreign_at(uri: &'static str, headers: &[(&'static str, &str)]) -> bool {
         let headers =
             headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a value")));
-        is_foreign(&headers.collect())
+        is_foreign(&headers.collect(), &Uri::from_static(uri))
     }
 
     #[test]
@@ -54,6 +62,13 @@ mod tests {
         ] {
             assert!(!is_foreign_with(headers), "{headers:?}");
         }
+    }
+
+    #[test]
+    fn http_2_has_its_host_in_the_uri() {
+        let page = [("origin", "http://127.0.0.1:9090")];
+        assert!(!is_foreign_at("http://127.0.0.1:9090/v1/models", &page));
+        assert!(is_foreign_at("http://127.0.0.1/v1/models", &page));
     }
 
     #[test]
