@@ -26,6 +26,7 @@ use embedd_proto::request_id::RequestId;
 mod body;
 mod error;
 mod json;
+mod origin;
 mod read;
 mod write;
 
@@ -36,6 +37,8 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 /// these sizes, it takes a fraction of a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_FLOATS: usize = 8 * 1024;
+/// Bytes that are read from the body of a rejected call, so that its client sees the reply.
+const DISCARDED_BYTES: usize = 64 * 1024;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,20 +72,22 @@ impl OpenAi {
     }
 
     /// Whether a call is accepted. Returns its caller if the token identifies it.
-    fn admit(
-        &self,
-        authorization: Option<&HeaderValue>,
-        permit: Option<&ConnectionPermit>,
-    ) -> Result<Option<CallerId>, Refusal> {
+    fn admit(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<Option<CallerId>, Refusal> {
         let mut caller = None;
-        if let Some(tokens) = &self.tokens {
-            let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
-            let admitted = tokens.admit(authorization);
-            caller = Some(admitted.map_err(|refusal| error::from_token_refusal(&refusal))?);
+        match &self.tokens {
+            Some(tokens) => {
+                let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
+                let admitted = tokens.admit(authorization);
+                caller = Some(admitted.map_err(|refusal| error::from_token_refusal(&refusal))?);
+            }
+            // A page of another site has no token.
+            None if origin::is_foreign(request.headers(), request.uri()) => return Err(error::foreign_origin()),
+            None => {}
         }
         if self.stop.is_cancelled() {
             return Err(error::stopping());
         }
+        let permit: Option<&ConnectionPermit> = request.extensions().get();
         if permit.is_some_and(|permit| !self.permits.acquire(permit)) {
             return Err(error::too_many_connections());
         }
@@ -97,7 +102,7 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
     span.enter(request.extensions_mut());
     // Removed from the request: no handler needs the token, and none can leak it.
     let authorization = request.headers_mut().remove(AUTHORIZATION);
-    let admitted = api.admit(authorization.as_ref(), request.extensions().get());
+    let admitted = api.admit(&request, authorization.as_ref());
     let (mut response, keep_alive) = match admitted {
         Ok(caller) => {
             if let Some(caller) = caller {
@@ -108,7 +113,8 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
             (response, api.readiness.phase() != Phase::Stopping)
         }
         Err(refusal) => {
-            body::discard(request.into_body(), api.max_body_bytes).await;
+            let (head, body) = request.into_parts();
+            body::discard(&head.headers, body, DISCARDED_BYTES);
             (refusal.into_response(), false)
         }
     };

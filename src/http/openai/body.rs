@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue};
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
@@ -12,12 +12,14 @@ use super::error::{self, Refusal};
 
 /// How long a client may take to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a body that is dropped.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a body whose content type is JSON or not given.
 pub(super) async fn read_json(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8>, Refusal> {
-    if !is_json(headers) {
-        discard(body, max).await;
-        return Err(error::not_json());
+    if let Err(refusal) = check(headers, max) {
+        discard(headers, body, max);
+        return Err(refusal);
     }
     match timeout(BODY_TIMEOUT, collect(body, max, max)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
@@ -27,10 +29,29 @@ pub(super) async fn read_json(headers: &HeaderMap, body: Body, max: usize) -> Re
     }
 }
 
-/// Reads and drops the body of a rejected request: a client whose connection is closed while it sends may never see the
-/// reply.
-pub(super) async fn discard(body: Body, max: usize) {
-    let _ = timeout(BODY_TIMEOUT, collect(body, 0, max)).await;
+/// What the headers say about a body, checked before any of it is read.
+fn check(headers: &HeaderMap, max: usize) -> Result<(), Refusal> {
+    if let Some(encoding) = headers.get_all(CONTENT_ENCODING).iter().find(|value| !is_identity(value)) {
+        return Err(error::encoded(encoding.to_str().unwrap_or("unreadable")));
+    }
+    if !is_json(headers) {
+        return Err(error::not_json());
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max as u64) {
+        return Err(error::too_large(max));
+    }
+    Ok(())
+}
+
+/// Reads and drops up to `max` bytes of a rejected request's body while the reply is being sent: a client whose connection
+/// is closed while it sends may never see the reply. A client that waits for `100 Continue` sends nothing.
+pub(super) fn discard(headers: &HeaderMap, body: Body, max: usize) {
+    if !headers.contains_key(EXPECT) {
+        tokio::spawn(async move {
+            let _ = timeout(DISCARD_TIMEOUT, collect(body, 0, max)).await;
+        });
+    }
 }
 
 /// The whole body, if it has at most `kept` bytes. Of a larger body, up to `more` further bytes are read and dropped.
@@ -50,8 +71,15 @@ async fn collect(body: Body, kept: usize, more: usize) -> Result<Option<Vec<u8>>
     Ok((size <= kept).then_some(bytes))
 }
 
+fn is_identity(encodings: &HeaderValue) -> bool {
+    let encodings = encodings.to_str().unwrap_or_default();
+    encodings.split(',').all(|encoding| encoding.trim().eq_ignore_ascii_case("identity"))
+}
+
+/// Without a content type, the body is taken for JSON, as `curl --data` users expect; but web pages can leave it out to
+/// avoid the browser's check of cross-origin requests.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return true };
+    let Some(value) = headers.get(CONTENT_TYPE) else { return !headers.contains_key(ORIGIN) };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")
 }
