@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::choices::{EngineChoice, LogFormat, OpenAiChoice};
+use super::choices::{EngineChoice, LogFormat, OpenAiChoice, TraceParentChoice};
 use super::log_filter::{InvalidLogFilter, LogFilter};
 use super::parse;
 use super::reader::Reader;
@@ -323,9 +323,14 @@ settings! {
 
     // OpenTelemetry's default. A server under full load makes more spans than are worth sending, and drops those that
     // do not fit into the queue: in that case, 0.01 is enough.
-    /// The fraction of calls without a `traceparent` that are traced, 0 to 1. Calls with one are traced if their caller
-    /// traces them.
+    /// The fraction of calls that are traced, 0 to 1. Calls with a `traceparent` whose caller does not trace them never
+    /// are.
     trace_ratio: Ratio = Traces, Number "RATIO", "1", str::parse;
+
+    // Every caller can set the header, and with it fill the collector.
+    /// Which of the calls that their callers trace (`traceparent` with the flag `sampled`) are traced: `ratio`: the
+    /// fraction `trace-ratio`; `follow`: all of them, for servers that trust their callers.
+    trace_parent: TraceParentChoice = Traces, Text "WHICH", "ratio", parse::choice;
 
     /// The format of log lines: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).
     log_format: LogFormat = Logging, Text "FORMAT", "auto", parse::choice;

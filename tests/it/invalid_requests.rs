@@ -4,10 +4,13 @@ use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use embedd_proto::open_inference::model_infer_request::InferInputTensor;
 use embedd_proto::open_inference::{InferTensorContents, ModelInferRequest};
-use embedd_proto::{CountTokensRequest, EmbedRequest};
+use embedd_proto::{CountTokensRequest, EmbedRequest, EmbedResponse};
 use serde_json::{Value, json};
-use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
 use crate::support::fields;
@@ -131,4 +134,49 @@ async fn a_full_queue_rejects_calls_and_says_when_to_retry() {
         }
     }
     assert!(answered >= 1 && rejected >= 1, "{answered} answered, {rejected} rejected");
+}
+
+/// Calls a method with a message whose only field has the number 1 and these bytes.
+async fn call_with_bytes(channel: &Channel, method: &'static str, bytes: &[u8]) -> Status {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.expect("a connection");
+    let codec = ProstCodec::<Vec<u8>, EmbedResponse>::default();
+    let call = grpc.unary(Request::new(bytes.to_vec()), PathAndQuery::from_static(method), codec);
+    call.await.expect_err("not a valid message")
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_decoded_are_the_callers_fault() {
+    let server = Server::start(Model::Small, &[]);
+    let channel = server.channel().await;
+    for (method, message) in [
+        ("/embedd.v1.EmbeddingService/Embed", "embedd.v1.EmbedRequest"),
+        ("/embedd.v1.EmbeddingService/CountTokens", "embedd.v1.CountTokensRequest"),
+        ("/tei.v1.Tokenize/Tokenize", "tei.v1.EncodeRequest"),
+        ("/inference.GRPCInferenceService/ModelInfer", "inference.ModelInferRequest"),
+    ] {
+        let status = call_with_bytes(&channel, method, b"\xff\xfe").await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{method}: {status}");
+        assert!(status.message().starts_with(&format!("not a valid {message}: ")), "{status}");
+    }
+    let mut client = server.client().await;
+    embed(&mut client, &["the server still answers"]).await;
+    server.signal("TERM");
+    server.wait();
+    assert!(!server.log().contains("call failed"), "invalid messages are not logged as failures");
+}
+
+#[tokio::test]
+async fn messages_that_would_grow_many_times_are_rejected() {
+    let server = shared(Model::Small);
+    let mut client = server.client().await;
+    // Two bytes each on the wire, and 24 in memory.
+    let texts = vec![String::new(); 3 << 20];
+    let status = client.embed(EmbedRequest { texts, ..Default::default() }).await.expect_err("too many");
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["texts".to_owned()]), "{status}");
+    let inputs = vec![InferInputTensor::default(); 100_000];
+    let request = ModelInferRequest { inputs, ..Default::default() };
+    let mut inference = GrpcInferenceServiceClient::new(server.channel().await);
+    let status = inference.model_infer(request).await.expect_err("too many");
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["inputs".to_owned()]), "{status}");
 }

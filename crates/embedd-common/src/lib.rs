@@ -1,5 +1,5 @@
 //! Utilities shared by embedd's crates: atomic files, checksums, locks, progress, percentiles, HTML pages of figures,
-//! sample texts, jitter, process statistics, and mutations for property tests.
+//! sample texts, jitter, bounded reads, process statistics, and mutations for property tests.
 
 pub mod atomic;
 pub mod checksum;
