@@ -3,6 +3,9 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod prepare;
 
 mod admin;
