@@ -46,11 +46,10 @@ BEYOND_ROOTS = [
 ]
 
 
-def start(launcher, **launch):
+def start(launcher, flags=(), **launch):
     """A server that may load the crafted bundles."""
-    return launcher.start(
-        flags=launcher.optional(f"--reload-roots={launcher.bundles}", f"--bundle-roots={launcher.bundles}"), **launch
-    )
+    roots = launcher.optional(f"--reload-roots={launcher.bundles}", f"--bundle-roots={launcher.bundles}")
+    return launcher.start(flags=[*roots, *flags], **launch)
 
 
 def reload(server, folder, wait=60):
