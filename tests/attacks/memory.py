@@ -75,7 +75,7 @@ def full_messages(server, report):
             refused = reply.code in REFUSED | {"UNIMPLEMENTED"} or path == messages.EMBED_STREAM and reply.messages
             report.check(refused, f"{name}: {reply.code} {reply.message[:60]}")
             # The received bytes themselves, and what the allocator keeps.
-            check_grown(report, memory, f"{name}, {len(message) / 2**20:.1f} MiB", 40)
+            check_grown(report, memory, f"{name}, {len(message) / 2**20:.1f} MiB", 80)
     server.check_well(report)
 
 
