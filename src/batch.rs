@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::caller::Caller;
 use crate::stats::{BatchCounters, QueueStats};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 
@@ -107,7 +108,7 @@ impl Batcher {
     ///
     /// # Errors
     /// [`BatchError::QueueFull`], [`BatchError::Closed`].
-    pub(crate) fn admit(&self, texts: usize) -> Result<Admitted, BatchError> {
+    pub(crate) fn admit(&self, _caller: &Caller, texts: usize) -> Result<Admitted, BatchError> {
         let flow = self.queue.admit(texts)?;
         Ok(Admitted { queue: Arc::clone(&self.queue), flow: Mutex::new(flow) })
     }

@@ -7,6 +7,8 @@ use futures_util::future::try_join_all;
 
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
+use crate::caller::Caller;
+use crate::net::Exhausted;
 use crate::request::{EmbedRequest, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
@@ -105,6 +107,9 @@ pub(crate) enum EmbedError {
     /// The queue was full, or the model failed.
     #[error(transparent)]
     Batch(#[from] BatchError),
+    /// There is no memory for the reply.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 impl Embedder {
@@ -174,7 +179,7 @@ impl Embedder {
     ///
     /// # Errors
     /// [`EmbedError`].
-    pub(crate) async fn embed(&self, request: &EmbedRequest) -> Result<Embedded, EmbedError> {
+    pub(crate) async fn embed(&self, request: &EmbedRequest, caller: &Caller) -> Result<Embedded, EmbedError> {
         let start = Instant::now();
         let mut lookups = self.look_up(request).await;
         let missing: Vec<usize> = (0..lookups.len()).filter(|&index| lookups[index].embedding.is_none()).collect();
@@ -183,7 +188,8 @@ impl Embedder {
             let tokenize_start = Instant::now();
             let tokenized = without_blocking(request.texts(), || self.tokenize(request, &missing))?;
             timeline.tokenized_since(tokenize_start);
-            self.compute(&mut lookups, missing.into_iter().zip(tokenized).collect(), &mut timeline).await?;
+            let missing = missing.into_iter().zip(tokenized).collect();
+            self.compute(caller, &mut lookups, missing, &mut timeline).await?;
         }
         let embeddings = lookups.into_iter().filter_map(|lookup| lookup.finish(request)).collect();
         let timings = timeline.end(start);
@@ -208,11 +214,12 @@ impl Embedder {
     /// Computes the texts that the cache did not have; `missing` are their indices in the request and their tokens.
     async fn compute(
         &self,
+        caller: &Caller,
         lookups: &mut [Lookup],
         mut missing: Vec<(usize, Tokenized)>,
         timeline: &mut Timeline,
     ) -> Result<(), EmbedError> {
-        let admitted = self.batcher.admit(missing.len())?;
+        let admitted = self.batcher.admit(caller, missing.len())?;
         // For engines that pad: texts of similar length in one batch need little padding.
         missing.sort_by_key(|(_, text)| text.ids.len());
         let timeline = Mutex::new(timeline);

@@ -8,6 +8,9 @@ use crate::embed::EmbedError;
 use crate::request::{TextField, Violations, error_text};
 use embedd_model::tokenize::TokenizeError;
 
+/// The retry delay when too many messages are in memory. They are there for as long as their calls take.
+pub(crate) const EXHAUSTED_RETRY_DELAY: Duration = Duration::from_millis(200);
+
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The request is invalid; the same one would fail again.
@@ -31,6 +34,9 @@ impl Failure {
             }
             EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => {
                 Self::Overloaded { message: error_text(error), retry_after: *retry_after }
+            }
+            EmbedError::Exhausted(_) => {
+                Self::Overloaded { message: error_text(error), retry_after: EXHAUSTED_RETRY_DELAY }
             }
             EmbedError::Batch(BatchError::Closed) => Self::Unavailable(error_text(error)),
             EmbedError::Text { error: TokenizeError::Failed(_), .. } | EmbedError::Batch(BatchError::Inference(_)) => {

@@ -1,10 +1,12 @@
 //! Runs validated requests; shared by all ports and protocols.
 
+use http::{Extensions, HeaderMap};
 use tokio_util::task::TaskTracker;
 
+use crate::caller::{Caller, Priority};
 use crate::embed::{EmbedError, Embedded, Embedder};
 use crate::model_slot::ModelSlot;
-use crate::request::EmbedRequest;
+use crate::request::{EmbedRequest, Violations};
 use crate::stats::Stats;
 use crate::trace::Span;
 
@@ -15,9 +17,19 @@ pub(crate) struct Serving {
     /// Holds a token for each request in flight.
     pub requests: TaskTracker,
     pub stats: Stats,
+    /// The priority of requests that set none.
+    pub default_priority: Priority,
 }
 
 impl Serving {
+    /// The caller of a request with these extensions and headers.
+    ///
+    /// # Errors
+    /// If its priority is unknown.
+    pub(crate) fn caller(&self, extensions: &Extensions, headers: &HeaderMap) -> Result<Caller, Violations> {
+        Caller::of(extensions, headers, self.default_priority)
+    }
+
     /// Embeds the texts of a request as part of a call. Dropping the future cancels work that no other call needs.
     ///
     /// # Errors
@@ -26,12 +38,20 @@ impl Serving {
         &self,
         embedder: &Embedder,
         request: &EmbedRequest,
+        caller: &Caller,
         call: &Span,
     ) -> Result<Embedded, EmbedError> {
         let _in_flight = self.requests.token();
-        let embedded = embedder.embed(request).await?;
+        let reservation = caller.reserve_reply(reply_bytes(request)).await?;
+        let embedded = embedder.embed(request, caller).await?;
+        caller.replies(reservation);
         embedded.timings.record(&self.stats);
         embedded.trace(call);
         Ok(embedded)
     }
+}
+
+/// The size of the reply to a request, more or less: floats, and for each text its other fields.
+fn reply_bytes(request: &EmbedRequest) -> usize {
+    request.texts().len() * (request.dimensions() * size_of::<f32>() + 64)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
+use crate::caller::CallerId;
 use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
 /// The tokens of a file, reloaded when it changes.
@@ -53,20 +54,20 @@ impl Tokens {
         self.0.follow().await
     }
 
-    /// Checks the `authorization` header of a call.
+    /// Checks the `authorization` header of a call and identifies its caller by the token.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub(crate) fn admit(&self, authorization: Option<&str>) -> Result<(), Refusal> {
+    pub(crate) fn admit(&self, authorization: Option<&str>) -> Result<CallerId, Refusal> {
         let authorization = authorization.ok_or(Refusal::Missing)?;
         let token = bearer(authorization).ok_or(Refusal::Malformed)?;
-        if self.has(token) { Ok(()) } else { Err(Refusal::Unknown) }
+        let digest = Sha256::digest(token).into();
+        if self.has(&digest) { Ok(CallerId::Token(digest)) } else { Err(Refusal::Unknown) }
     }
 
     /// In constant time, no matter which token matches or where the tokens differ.
-    fn has(&self, token: &str) -> bool {
-        let given: [u8; 32] = Sha256::digest(token).into();
-        let is_any = self.0.current().0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(&given));
+    fn has(&self, given: &[u8; 32]) -> bool {
+        let is_any = self.0.current().0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(given));
         is_any.into()
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::batch::BatchError;
+use crate::caller::Caller;
 use crate::embed::{EmbedError, Embedded, Embedder};
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 
@@ -45,7 +46,7 @@ impl Probe {
         let Some(request) = &self.0 else { return Ok(None) };
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match embedder.embed(request).await {
+            match embedder.embed(request, &Caller::server()).await {
                 Err(EmbedError::Batch(BatchError::QueueFull { .. })) if Instant::now() < deadline => {
                     sleep(RETRY_DELAY).await;
                 }

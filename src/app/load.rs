@@ -8,6 +8,7 @@ use super::pool_size::{cpus, pool_size, queue_limits};
 use super::self_check::{self, SelfCheck, SelfCheckError};
 use crate::batch::{BatchLimits, Batcher};
 use crate::cache::EmbeddingCache;
+use crate::caller::Caller;
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
 use crate::model_slot::Served;
@@ -232,7 +233,7 @@ async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
         return Ok(());
     };
     for _ in 0..embedder.model().sessions {
-        embedder.embed(&request).await?;
+        embedder.embed(&request, &Caller::server()).await?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use futures_util::future::try_join_all;
 use ndarray::Array2;
 
 use super::*;
+use crate::caller::{CallerId, Priority};
 use crate::stats::Stats;
 
 /// Returns the first token of each text as its embedding. Announces every batch, then waits for permission to finish
@@ -73,7 +74,8 @@ impl Setup {
 }
 
 async fn infer(batcher: Arc<Batcher>, texts: Vec<TokenIds>) -> Result<Vec<f32>, BatchError> {
-    let admitted = batcher.admit(texts.len())?;
+    let caller = Caller { id: CallerId::Connection(0), priority: Priority::Interactive, call: None };
+    let admitted = batcher.admit(&caller, texts.len())?;
     let inferred = try_join_all(texts.into_iter().map(|text| admitted.infer(text))).await?;
     Ok(inferred.into_iter().map(|inferred| inferred.embedding[0]).collect())
 }

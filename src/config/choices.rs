@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::caller::Priority;
 use embedd_kernels::InstructionSet;
 use embedd_model::tokenize::Truncation;
 
@@ -89,6 +90,12 @@ impl Choice for OpenAiChoice {
 impl Choice for TraceParentChoice {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("ratio", Self::Ratio), ("follow", Self::Follow)]
+    }
+}
+
+impl Choice for Priority {
+    fn words() -> Vec<(&'static str, Self)> {
+        Self::NAMES.to_vec()
     }
 }
 

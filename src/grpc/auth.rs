@@ -1,4 +1,5 @@
-//! The auth interceptor: if tokens are configured, only calls that carry one of them reach a service.
+//! The auth interceptor: if tokens are configured, only calls that carry one of them reach a service, and the token
+//! identifies their caller.
 
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -25,7 +26,10 @@ impl Interceptor for AuthInterceptor {
         let value = request.metadata_mut().remove(AUTHORIZATION);
         let authorization = value.as_ref().map(|value| value.to_str().unwrap_or_default());
         match tokens.admit(authorization) {
-            Ok(()) => Ok(request),
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                Ok(request)
+            }
             Err(refusal) => Err(Status::unauthenticated(refusal.to_string())),
         }
     }

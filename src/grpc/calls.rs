@@ -9,7 +9,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::deadline::Deadline;
 use super::replies::{Replies, replies};
 use super::status;
+use crate::caller::Caller;
 use crate::embed::{Embedded, Embedder};
+use crate::net;
 use crate::request::{EmbedRequest, TextField};
 use crate::serving::Serving;
 use crate::trace::Span;
@@ -27,15 +29,22 @@ impl Calls {
         self.serving.model.get().ok_or_else(status::loading)
     }
 
+    /// The caller of a request.
+    pub(super) fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
+        let caller = self.serving.caller(request.extensions(), request.metadata().as_ref());
+        caller.map_err(|violations| status::invalid(&violations))
+    }
+
     /// The vectors of a validated request. Errors refer to its texts by the field `texts`; `call` is the call's span.
     pub(super) async fn embed(
         &self,
         embedder: &Embedder,
         request: &EmbedRequest,
         texts: TextField,
+        caller: &Caller,
         call: &Span,
     ) -> Result<Embedded, Status> {
-        let embedded = self.serving.embed(embedder, request, call).await;
+        let embedded = self.serving.embed(embedder, request, caller, call).await;
         embedded.map_err(|error| status::from_embed_error(&error, texts))
     }
 
@@ -45,9 +54,9 @@ impl Calls {
         &self,
         request: Request<Streaming<Q>>,
         service: &S,
-        answer: impl Fn(S, Q, Span) -> F + Send + 'static,
+        answer: impl Fn(S, Q, Caller, Span) -> F + Send + 'static,
         on_error: fn(Status) -> Result<R, Status>,
-    ) -> Response<Replies<R>>
+    ) -> Result<Response<Replies<R>>, Status>
     where
         S: Clone + Send + 'static,
         Q: Send + 'static,
@@ -55,10 +64,20 @@ impl Calls {
         F: Future<Output = Result<R, Status>> + Send + 'static,
     {
         let deadline = Deadline::of(&request);
+        let caller = self.caller(&request)?;
         let call = Span::of(request.extensions());
         let service = service.clone();
-        let answer = move |request| answer(service.clone(), request, call.clone());
-        Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, on_error))
+        let memory = caller.call.clone();
+        let answer = move |request| {
+            let processing = memory.as_ref().map(net::Call::take_received);
+            let answered = answer(service.clone(), request, caller.clone(), call.clone());
+            async move {
+                let answered = answered.await;
+                drop(processing);
+                answered
+            }
+        };
+        Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, on_error)))
     }
 }
 

@@ -8,6 +8,7 @@ use super::calls::{Calls, unknown_value};
 use super::limits::TransportLimits;
 use super::replies::Replies;
 use super::status;
+use crate::caller::Caller;
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Violations};
 use crate::trace::Span;
@@ -23,10 +24,15 @@ pub(super) struct Embedding {
 
 impl Embedding {
     /// Answers one request of `Embed` or `EmbedStream`.
-    async fn answer(&self, request: proto::EmbedRequest, call: &Span) -> Result<proto::EmbedResponse, Status> {
+    async fn answer(
+        &self,
+        request: proto::EmbedRequest,
+        caller: &Caller,
+        call: &Span,
+    ) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, TextField::default(), call).await?;
+        let embedded = self.calls.embed(&embedder, &request, TextField::default(), caller, call).await?;
         Ok(write_embedded(embedded, encoding, &embedder))
     }
 
@@ -45,7 +51,8 @@ impl Embedding {
 impl EmbeddingService for Embedding {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
         let call = Span::of(request.extensions());
-        self.answer(request.into_inner(), &call).await.map(Response::new)
+        let caller = self.calls.caller(&request)?;
+        self.answer(request.into_inner(), &caller, &call).await.map(Response::new)
     }
 
     type EmbedStreamStream = Replies<proto::EmbedResponse>;
@@ -54,8 +61,9 @@ impl EmbeddingService for Embedding {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        let answer = |service: Self, request, call| async move { service.answer(request, &call).await };
-        Ok(self.calls.stream(request, self, answer, |status| Ok(error_reply(&status))))
+        let answer =
+            |service: Self, request, caller, call| async move { service.answer(request, &caller, &call).await };
+        self.calls.stream(request, self, answer, |status| Ok(error_reply(&status)))
     }
 
     async fn count_tokens(

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use super::calls::Calls;
 use super::health::Health;
 use super::status;
+use crate::caller::Caller;
 use crate::embed::Embedder;
 use crate::request::quoted;
 use crate::trace::Span;
@@ -24,13 +25,18 @@ pub(super) struct OpenInference {
 }
 
 impl OpenInference {
-    async fn infer(&self, request: proto::ModelInferRequest, call: &Span) -> Result<proto::ModelInferResponse, Status> {
+    async fn infer(
+        &self,
+        request: proto::ModelInferRequest,
+        caller: &Caller,
+        call: &Span,
+    ) -> Result<proto::ModelInferResponse, Status> {
         let embedder = self.calls.embedder()?;
         check_model(&request.model_name, &request.model_version, &embedder)?;
         let name = request.model_name.clone();
         let id = request.id.clone();
         let (request, form) = read::infer(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, tensor::TEXT, call).await?;
+        let embedded = self.calls.embed(&embedder, &request, tensor::TEXT, caller, call).await?;
         Ok(write::inferred(embedded, request.dimensions(), form, name, id))
     }
 
@@ -98,6 +104,7 @@ impl GrpcInferenceService for OpenInference {
         request: Request<proto::ModelInferRequest>,
     ) -> Result<Response<proto::ModelInferResponse>, Status> {
         let call = Span::of(request.extensions());
-        self.infer(request.into_inner(), &call).await.map(Response::new)
+        let caller = self.calls.caller(&request)?;
+        self.infer(request.into_inner(), &caller, &call).await.map(Response::new)
     }
 }

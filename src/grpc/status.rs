@@ -10,7 +10,8 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::embed::{EmbedError, NoSuchModel};
-use crate::failure::Failure;
+use crate::failure::{EXHAUSTED_RETRY_DELAY, Failure};
+use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
 use embedd_model::tokenize::DecodeError;
 use embedd_proto::request_id::RequestId;
@@ -43,6 +44,16 @@ pub(super) fn deadline_exceeded() -> Status {
 /// UNAVAILABLE for long operations and streams that the server cuts short.
 pub(super) fn stopping() -> Status {
     Status::unavailable("the server is stopping; unanswered requests were not processed")
+}
+
+/// RESOURCE_EXHAUSTED: the messages of callers use up the memory for them.
+pub(super) fn exhausted(error: Exhausted) -> Status {
+    busy(error.to_string(), EXHAUSTED_RETRY_DELAY)
+}
+
+/// DEADLINE_EXCEEDED, because a message that is not complete cannot be processed in time.
+pub(super) fn message_too_slow(timeout: Duration) -> Status {
+    Status::deadline_exceeded(format!("the message did not arrive completely within {timeout:?}"))
 }
 
 pub(super) fn panicked() -> Status {

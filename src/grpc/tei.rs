@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::calls::Calls;
 use super::replies::Replies;
 use super::status;
+use crate::caller::Caller;
 use crate::trace::Span;
 use embedd_proto::tei as proto;
 use embedd_proto::tei::embed_server::Embed;
@@ -26,11 +27,16 @@ pub(super) struct Tei {
 }
 
 impl Tei {
-    async fn embed(&self, request: proto::EmbedRequest, call: &Span) -> Result<proto::EmbedResponse, Status> {
+    async fn embed(
+        &self,
+        request: proto::EmbedRequest,
+        caller: &Caller,
+        call: &Span,
+    ) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
         let chars = request.inputs.chars().count();
         let request = read::embed(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, INPUTS, call).await?;
+        let embedded = self.calls.embed(&embedder, &request, INPUTS, caller, call).await?;
         Ok(write::embedded(embedded, chars))
     }
 
@@ -62,7 +68,8 @@ impl Info for Tei {
 impl Embed for Tei {
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
         let call = Span::of(request.extensions());
-        self.embed(request.into_inner(), &call).await.map(write::with_headers)
+        let caller = self.calls.caller(&request)?;
+        self.embed(request.into_inner(), &caller, &call).await.map(write::with_headers)
     }
 
     type EmbedStreamStream = Replies<proto::EmbedResponse>;
@@ -71,8 +78,8 @@ impl Embed for Tei {
         &self,
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        let answer = |service: Self, request, call| async move { service.embed(request, &call).await };
-        Ok(self.calls.stream(request, self, answer, Err))
+        let answer = |service: Self, request, caller, call| async move { service.embed(request, &caller, &call).await };
+        self.calls.stream(request, self, answer, Err)
     }
 
     async fn embed_sparse(
@@ -120,8 +127,8 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::EncodeRequest>>,
     ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
-        let answer = |service: Self, request, _| async move { service.tokenize(request) };
-        Ok(self.calls.stream(request, self, answer, Err))
+        let answer = |service: Self, request, _, _| async move { service.tokenize(request) };
+        self.calls.stream(request, self, answer, Err)
     }
 
     async fn decode(&self, request: Request<proto::DecodeRequest>) -> Result<Response<proto::DecodeResponse>, Status> {
@@ -134,7 +141,7 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::DecodeRequest>>,
     ) -> Result<Response<Self::DecodeStreamStream>, Status> {
-        let answer = |service: Self, request, _| async move { service.decode(&request) };
-        Ok(self.calls.stream(request, self, answer, Err))
+        let answer = |service: Self, request, _, _| async move { service.decode(&request) };
+        self.calls.stream(request, self, answer, Err)
     }
 }

@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::permit::{ConnectionPermit, ConnectionPermits};
+use crate::caller::CallerId;
 use crate::embed::{Embedder, block_in_place_if};
 use crate::readiness::{Phase, Readiness};
 use crate::serving::Serving;
@@ -70,12 +71,14 @@ impl OpenAi {
         self.serving.model.get().ok_or_else(error::loading)
     }
 
-    /// Whether a call is accepted.
-    fn admit(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<(), Refusal> {
+    /// Whether a call is accepted. Returns its caller if the token identifies it.
+    fn admit(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<Option<CallerId>, Refusal> {
+        let mut caller = None;
         match &self.tokens {
             Some(tokens) => {
                 let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
-                tokens.admit(authorization).map_err(|refusal| error::from_token_refusal(&refusal))?;
+                let admitted = tokens.admit(authorization);
+                caller = Some(admitted.map_err(|refusal| error::from_token_refusal(&refusal))?);
             }
             // A page of another site has no token.
             None if origin::is_foreign(request.headers(), request.uri()) => return Err(error::foreign_origin()),
@@ -89,7 +92,7 @@ impl OpenAi {
             return Err(error::too_many_connections());
         }
         // Checked again: the drain waits only for permits that were acquired before it began.
-        if self.stop.is_cancelled() { Err(error::stopping()) } else { Ok(()) }
+        if self.stop.is_cancelled() { Err(error::stopping()) } else { Ok(caller) }
     }
 }
 
@@ -101,7 +104,10 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
     let authorization = request.headers_mut().remove(AUTHORIZATION);
     let admitted = api.admit(&request, authorization.as_ref());
     let (mut response, keep_alive) = match admitted {
-        Ok(()) => {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
             let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| error::panicked().into_response());
             (response, api.readiness.phase() != Phase::Stopping)
@@ -141,13 +147,14 @@ async fn embeddings(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
+    let caller = api.serving.caller(&extensions, &headers).map_err(|violations| error::invalid(&violations))?;
     let body = body::read_json(&headers, body, api.max_body_bytes).await?;
     let embedder = api.embedder()?;
     let parse = || read::embeddings(&body, embedder.model(), embedder.limits());
     let call = block_in_place_if(body.len() > INLINE_BYTES, parse)?;
     // The request has its own copy of the texts, and may stay in the queue for a long time.
     drop(body);
-    let embedded = api.serving.embed(&embedder, &call.request, &Span::of(&extensions)).await;
+    let embedded = api.serving.embed(&embedder, &call.request, &caller, &Span::of(&extensions)).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, call.texts))?;
     let floats = embedded.embeddings.len() * call.request.dimensions();
     let serialize = || write::embeddings(&embedded.embeddings, call.encoding, &embedder.model().name);

@@ -1,8 +1,10 @@
 //! Utilities shared by embedd's crates: atomic files, checksums, locks, progress, percentiles, HTML pages of figures,
-//! sample texts and process statistics.
+//! sample texts,
+//! jitter and process statistics.
 
 pub mod atomic;
 pub mod checksum;
+pub mod jitter;
 pub mod lock;
 pub mod page;
 pub mod percentile;

@@ -1,6 +1,7 @@
 use tonic::Code;
 
 use super::*;
+use crate::caller::CallerId;
 use crate::reload::NamedFile;
 
 fn interceptor(content: &str) -> AuthInterceptor {
@@ -22,6 +23,8 @@ fn valid_tokens_are_removed_from_calls_and_other_calls_fail_with_the_reason() {
     for authorization in ["Bearer secret", "bearer secret", "BEARER  secret"] {
         let request = call(&mut interceptor, authorization).expect(authorization);
         assert!(request.metadata().get(AUTHORIZATION).is_none(), "the token is removed");
+        let caller = CallerId::of(request.extensions());
+        assert!(matches!(caller, CallerId::Token(_)), "the token identifies the caller: {caller:?}");
     }
     for (authorization, reason) in [
         ("Bearer wrong", "unknown token"),

@@ -5,9 +5,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::accept::MaxConnections;
+use crate::caller::Priority;
 use crate::http::tests::{PATIENCE, Port, open_with, read};
 use crate::model_slot::ModelSlot;
+use crate::net::MaxConnections;
 use crate::reload::NamedFile;
 use crate::stats::Stats;
 
@@ -15,7 +16,12 @@ const MAX_CONNECTIONS: MaxConnections = MaxConnections { count: 8, setting: None
 
 fn openai(readiness: &Readiness) -> OpenAi {
     OpenAi {
-        serving: Serving { model: ModelSlot::default(), requests: TaskTracker::new(), stats: Stats::default() },
+        serving: Serving {
+            model: ModelSlot::default(),
+            requests: TaskTracker::new(),
+            stats: Stats::default(),
+            default_priority: Priority::Interactive,
+        },
         tokens: None,
         max_body_bytes: 1000,
         permits: ConnectionPermits::new(NonZeroUsize::new(2).expect("not zero"), TaskTracker::new()),
