@@ -2,24 +2,26 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, CallerId, Priority};
 use crate::stats::{BatchCounters, QueueStats};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 
+mod flights;
+mod places;
 mod policy;
 mod queue;
 mod schedule;
 mod worker;
 
+use flights::{Answer, FlightId, WaiterId};
 pub(crate) use policy::BatchLimits;
-use queue::{Pending, Queue};
-use schedule::Flow;
+use queue::{Queue, Request};
 
 /// Feeds the sessions. Dropping it finishes the queued texts and stops the workers.
 #[derive(Debug)]
@@ -38,18 +40,38 @@ pub(crate) struct QueueLimits {
     pub total: NonZeroUsize,
 }
 
-/// An admitted request, which takes its texts one by one.
+/// What identifies a text whose computation may be shared: everything that its vector depends on.
+pub(crate) type FlightKey = [u8; 32];
+
+/// What the queue shares its throughput between: the requests of one caller with one priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Share {
+    caller: CallerId,
+    priority: Priority,
+}
+
+/// An admitted request, which adds its texts one by one. Places that it does not use are released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     queue: Arc<Queue>,
-    flow: Mutex<Flow>,
+    request: Request,
+}
+
+/// A text in the queue. Dropping it while the text is queued removes the text, unless another request waits for it.
+/// While it exists, requests for the same text get its result.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    queue: Arc<Queue>,
+    flight: FlightId,
+    waiter: WaiterId,
+    answer: oneshot::Receiver<Answer>,
 }
 
 /// The embedding of one text, with its timings.
 #[derive(Debug, Clone)]
 pub(crate) struct Inferred {
     /// Pooled, not normalized.
-    pub embedding: Vec<f32>,
+    pub embedding: Arc<[f32]>,
     /// When the text was queued.
     pub enqueued: Instant,
     /// How long it waited for a session.
@@ -98,19 +120,27 @@ impl Batcher {
             let queue = Arc::clone(&batcher.queue);
             let worker = std::thread::Builder::new()
                 .name(format!("session-{index}"))
-                .spawn(move || worker::run(&queue, session, batch))?;
+                .spawn(move || worker::run(&queue, index, session, batch))?;
             batcher.workers.push(worker);
         }
         Ok(batcher)
     }
 
-    /// Admits a request of `texts` texts, all of them or none.
+    /// Admits a request for the texts with these keys, all of them or none. A text without a key shares no computation.
+    /// Requests of a stream wait while the queue is full; others are refused.
     ///
     /// # Errors
     /// [`BatchError::QueueFull`], [`BatchError::Closed`].
-    pub(crate) fn admit(&self, _caller: &Caller, texts: usize) -> Result<Admitted, BatchError> {
-        let flow = self.queue.admit(texts)?;
-        Ok(Admitted { queue: Arc::clone(&self.queue), flow: Mutex::new(flow) })
+    pub(crate) async fn admit(&self, caller: &Caller, keys: &[Option<FlightKey>]) -> Result<Admitted, BatchError> {
+        let share = Share { caller: caller.id, priority: caller.priority };
+        let request = match &caller.turns {
+            None => self.queue.admit(share, keys)?,
+            Some(turns) => {
+                let _turn = turns.next().await;
+                self.queue.admit_when_free(share, keys).await?
+            }
+        };
+        Ok(Admitted { queue: Arc::clone(&self.queue), request })
     }
 
     pub(crate) fn batch_limits(&self) -> BatchLimits {
@@ -133,16 +163,41 @@ impl Batcher {
 }
 
 impl Admitted {
-    /// Embeds the request's next text. If the future is dropped while the text is queued, the text is not computed.
+    /// Queues the request's next text.
+    ///
+    /// # Errors
+    /// [`BatchError::Closed`].
+    pub(crate) fn queue(&mut self, ids: TokenIds, key: Option<FlightKey>) -> Result<Ticket, BatchError> {
+        let queued = self.queue.push(&mut self.request, ids, key)?;
+        Ok(Ticket {
+            queue: Arc::clone(&self.queue),
+            flight: queued.flight,
+            waiter: queued.waiter,
+            answer: queued.answer,
+        })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.queue.release(&self.request);
+    }
+}
+
+impl Ticket {
+    /// Waits for the embedding. Also returns whether it is the result of another request's computation.
     ///
     /// # Errors
     /// [`BatchError::Closed`], [`BatchError::Inference`].
-    pub(crate) async fn infer(&self, ids: TokenIds) -> Result<Inferred, BatchError> {
-        let (reply, receiver) = oneshot::channel();
-        let pending = Pending { ids, reply, enqueued: Instant::now() };
-        // A flow is two numbers, valid even if a holder of the lock panicked.
-        self.queue.push(&mut self.flow.lock().unwrap_or_else(PoisonError::into_inner), pending)?;
-        Ok(receiver.await.map_err(|_| BatchError::Closed)??)
+    pub(crate) async fn wait(&mut self) -> Result<(Inferred, bool), BatchError> {
+        let answer = (&mut self.answer).await.map_err(|_| BatchError::Closed)?;
+        Ok((answer.reply?, !answer.first))
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.queue.leave(self.flight, self.waiter);
     }
 }
 

@@ -1,9 +1,8 @@
-//! The cache of embeddings, bounded in bytes and age. Concurrent requests for one text compute it once (single-flight).
+//! The cache of embeddings, bounded in bytes and age.
 //!
 //! Entries hold the pooled vector before it is cut and normalized, so that one entry serves all options that only
 //! change how the vector is finished. The key is a SHA-256 over everything else that the vector depends on.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -36,7 +35,7 @@ struct Counters {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CachedEmbedding {
     /// The model's output, neither cut nor normalized.
-    pub pooled: Box<[f32]>,
+    pub pooled: Arc<[f32]>,
     /// Tokens that the model processed.
     pub token_count: usize,
     /// Whether tokens were dropped.
@@ -45,7 +44,7 @@ pub(crate) struct CachedEmbedding {
 
 /// A digest of everything that a pooled vector depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct CacheKey([u8; 32]);
+pub(crate) struct CacheKey(pub [u8; 32]);
 
 /// Creates the keys of one model.
 #[derive(Debug, Clone)]
@@ -103,21 +102,13 @@ impl EmbeddingCache {
         entry
     }
 
-    /// Returns the entry, computed if it is missing, and whether another call computed it. Of concurrent calls with the
-    /// same key, only one computes. If its future is dropped, another call takes over; if it fails, all of them fail.
-    ///
-    /// # Errors
-    /// Those of the computation.
-    pub(crate) async fn get_or_compute<E: Clone + Send + Sync + 'static>(
-        &self,
-        key: CacheKey,
-        compute: impl Future<Output = Result<CachedEmbedding, E>>,
-    ) -> Result<(Arc<CachedEmbedding>, bool), E> {
-        let entry = self.entries.entry(key).or_try_insert_with(async { compute.await.map(Arc::new) }).await;
-        match entry {
-            Ok(entry) => Ok((Arc::clone(entry.value()), !entry.is_fresh())),
-            Err(error) => Err(E::clone(&error)),
-        }
+    /// Looks up an entry again, after [`get`](Self::get) has counted it.
+    pub(crate) async fn peek(&self, key: &CacheKey) -> Option<Arc<CachedEmbedding>> {
+        self.entries.get(key).await
+    }
+
+    pub(crate) async fn insert(&self, key: CacheKey, embedding: Arc<CachedEmbedding>) {
+        self.entries.insert(key, embedding).await;
     }
 
     /// Removes all entries and returns how many there were.

@@ -1,7 +1,10 @@
 //! Who sent a request, and how urgent it is: the queue shares its capacity between callers, and among the requests of
 //! each caller.
 
+use std::sync::Arc;
+
 use http::{Extensions, HeaderMap};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::net::{Call, Charge, Exhausted};
 use crate::request::{Violations, quoted};
@@ -38,6 +41,19 @@ pub(crate) struct Caller {
     pub priority: Priority,
     /// Its call, for the memory of the reply.
     pub call: Option<Call>,
+    /// Set for the requests of a stream: while the queue is full, they wait instead of being refused.
+    pub turns: Option<Turns>,
+}
+
+/// Lets the requests of one stream be admitted one at a time, in their order.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Turns(Arc<Mutex<()>>);
+
+impl Turns {
+    /// Waits for the earlier requests of the stream. The turn ends when the guard is dropped.
+    pub(crate) async fn next(&self) -> MutexGuard<'_, ()> {
+        self.0.lock().await
+    }
 }
 
 impl Priority {
@@ -68,7 +84,7 @@ impl Caller {
             let found = Priority::NAMES.into_iter().find(|(known, _)| *known == name);
             found.map(|(_, priority)| priority).ok_or_else(|| unknown_priority(name))
         })?;
-        Ok(Self { id: CallerId::of(extensions), priority, call: extensions.get().cloned() })
+        Ok(Self { id: CallerId::of(extensions), priority, call: extensions.get().cloned(), turns: None })
     }
 
     /// Reserves memory for a reply of about `bytes` before it is computed; waits while there is none.
@@ -91,7 +107,12 @@ impl Caller {
 
     /// The server itself. Its requests go after those of callers.
     pub(crate) fn server() -> Self {
-        Self { id: CallerId::Server, priority: Priority::Bulk, call: None }
+        Self { id: CallerId::Server, priority: Priority::Bulk, call: None, turns: None }
+    }
+
+    /// The caller for the requests of one stream.
+    pub(crate) fn of_stream(self) -> Self {
+        Self { turns: Some(Turns::default()), ..self }
     }
 }
 

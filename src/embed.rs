@@ -1,11 +1,9 @@
 //! The request path, from a validated request to its vectors.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::try_join_all;
-
-use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits};
+use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
 use crate::net::Exhausted;
@@ -175,7 +173,7 @@ impl Embedder {
 
     /// Looks texts up in the cache, tokenizes and infers the missing ones, and finishes the vectors.
     ///
-    /// If the future is dropped, queued texts are not computed unless another request needs them.
+    /// If the future is dropped, queued texts are not computed unless another request waits for them.
     ///
     /// # Errors
     /// [`EmbedError`].
@@ -185,11 +183,13 @@ impl Embedder {
         let missing: Vec<usize> = (0..lookups.len()).filter(|&index| lookups[index].embedding.is_none()).collect();
         let mut timeline = Timeline::default();
         if !missing.is_empty() {
+            // Before anything is done that costs more than a lookup.
+            let admitted = self.admit(caller, &lookups, &missing).await?;
             let tokenize_start = Instant::now();
             let tokenized = without_blocking(request.texts(), || self.tokenize(request, &missing))?;
             timeline.tokenized_since(tokenize_start);
             let missing = missing.into_iter().zip(tokenized).collect();
-            self.compute(caller, &mut lookups, missing, &mut timeline).await?;
+            self.compute(admitted, &mut lookups, missing, &mut timeline).await?;
         }
         let embeddings = lookups.into_iter().filter_map(|lookup| lookup.finish(request)).collect();
         let timings = timeline.end(start);
@@ -211,33 +211,45 @@ impl Embedder {
         lookups
     }
 
+    /// Asks the queue for places for the texts at the indices `missing`.
+    async fn admit(&self, caller: &Caller, lookups: &[Lookup], missing: &[usize]) -> Result<Admitted, BatchError> {
+        let keys: Vec<_> = missing.iter().map(|&index| lookups[index].key.map(|key| key.0)).collect();
+        self.batcher.admit(caller, &keys).await
+    }
+
     /// Computes the texts that the cache did not have; `missing` are their indices in the request and their tokens.
     async fn compute(
         &self,
-        caller: &Caller,
+        mut admitted: Admitted,
         lookups: &mut [Lookup],
         mut missing: Vec<(usize, Tokenized)>,
         timeline: &mut Timeline,
     ) -> Result<(), EmbedError> {
-        let admitted = self.batcher.admit(caller, missing.len())?;
         // For engines that pad: texts of similar length in one batch need little padding.
         missing.sort_by_key(|(_, text)| text.ids.len());
-        let timeline = Mutex::new(timeline);
-        let computing = missing.into_iter().map(|(index, text)| {
-            let key = lookups[index].key;
-            let infer = infer(&admitted, text, &timeline);
-            async move {
-                let (embedding, cached) = match (&self.cache, key) {
-                    (Some(cache), Some(key)) => cache.entries.get_or_compute(key, infer).await?,
-                    _ => (Arc::new(infer.await?), false),
-                };
-                Ok::<_, BatchError>((index, Lookup { key, embedding: Some(embedding), cached }))
+        let mut queued = Vec::with_capacity(missing.len());
+        for (index, text) in missing {
+            let lookup = &mut lookups[index];
+            if !self.look_up_again(lookup).await {
+                queued.push((index, Queued::new(&mut admitted, text, lookup.key)?));
             }
-        });
-        for (index, computed) in try_join_all(computing.collect::<Vec<_>>()).await? {
-            lookups[index] = computed;
+        }
+        drop(admitted);
+        for (index, text) in queued {
+            let lookup = &mut lookups[index];
+            let (embedding, shared) = text.infer(timeline, self.cache.as_ref().zip(lookup.key)).await?;
+            *lookup = Lookup { key: lookup.key, embedding: Some(embedding), cached: shared };
         }
         Ok(())
+    }
+
+    /// Whether another request has computed the text since the first lookup.
+    async fn look_up_again(&self, lookup: &mut Lookup) -> bool {
+        if let Some((cache, key)) = self.cache.as_ref().zip(lookup.key) {
+            lookup.embedding = cache.entries.peek(&key).await;
+            lookup.cached = lookup.embedding.is_some();
+        }
+        lookup.cached
     }
 
     /// Tokenizes the texts at the indices `missing`.
@@ -278,16 +290,37 @@ impl Lookup {
     }
 }
 
-async fn infer(
-    admitted: &Admitted,
-    text: Tokenized,
-    timeline: &Mutex<&mut Timeline>,
-) -> Result<CachedEmbedding, BatchError> {
-    let token_count = text.ids.len();
-    let truncated = text.truncated;
-    let inferred = admitted.infer(text.ids).await?;
-    timeline.lock().unwrap_or_else(PoisonError::into_inner).inferred(&inferred);
-    Ok(CachedEmbedding { pooled: inferred.embedding.into(), token_count, truncated })
+/// A text in the queue.
+struct Queued {
+    ticket: Ticket,
+    token_count: usize,
+    truncated: bool,
+}
+
+impl Queued {
+    fn new(admitted: &mut Admitted, text: Tokenized, key: Option<CacheKey>) -> Result<Self, BatchError> {
+        let token_count = text.ids.len();
+        let ticket = admitted.queue(text.ids, key.map(|key| key.0))?;
+        Ok(Self { ticket, token_count, truncated: text.truncated })
+    }
+
+    /// Waits for the vector and puts it into the cache. Returns whether another request computed it.
+    async fn infer(
+        mut self,
+        timeline: &mut Timeline,
+        cache: Option<(&ModelCache, CacheKey)>,
+    ) -> Result<(Arc<CachedEmbedding>, bool), BatchError> {
+        let (inferred, shared) = self.ticket.wait().await?;
+        let Self { token_count, truncated, .. } = self;
+        if !shared {
+            timeline.inferred(&inferred);
+        }
+        let embedding = Arc::new(CachedEmbedding { pooled: inferred.embedding, token_count, truncated });
+        if let Some((cache, key)) = cache.filter(|_| !shared) {
+            cache.entries.insert(key, Arc::clone(&embedding)).await;
+        }
+        Ok((embedding, shared))
+    }
 }
 
 fn each_text<'t, T>(

@@ -12,39 +12,38 @@ pub(crate) struct BatchLimits {
     pub padded: bool,
 }
 
-/// How many of the queued texts, starting with the first, form the next batch: as many as fit, but at least one.
-///
-/// If several sessions are `idle` (including this one), a batch takes only its share of the tokens: two sessions with
-/// half of the texts each finish sooner than one with all of them.
-pub(super) fn next_batch(lengths: impl Iterator<Item = usize> + Clone, limits: BatchLimits, idle: usize) -> usize {
-    let budget = limits.tokens.get().min(share(lengths.clone(), limits.tokens.get(), idle));
-    let mut longest = 0;
-    let mut sum = 0usize;
-    lengths
-        .take(limits.texts.get())
-        .enumerate()
-        .take_while(|&(before, length)| {
-            longest = longest.max(length);
-            sum = sum.saturating_add(length);
-            let size = if limits.padded { longest.saturating_mul(before + 1) } else { sum };
-            before == 0 || size <= budget
-        })
-        .count()
+/// A batch that is being formed from the queued texts in the order of service.
+#[derive(Debug)]
+pub(super) struct NextBatch {
+    limits: BatchLimits,
+    /// Maximum number of tokens.
+    budget: usize,
+    texts: usize,
+    longest: usize,
+    tokens: usize,
 }
 
-/// The share of the queued tokens for each idle session; at least `max` if there is enough for all of them.
-fn share(lengths: impl Iterator<Item = usize>, max: usize, idle: usize) -> usize {
-    if idle <= 1 {
-        return max;
+impl NextBatch {
+    /// If several sessions are `idle` (including this one), a batch takes only its share of the `queued` tokens: two
+    /// sessions with half of the texts each finish sooner than one with all of them.
+    pub(super) fn new(limits: BatchLimits, queued: usize, idle: usize) -> Self {
+        let budget = if idle <= 1 { limits.tokens.get() } else { limits.tokens.get().min(queued.div_ceil(idle)) };
+        Self { limits, budget, texts: 0, longest: 0, tokens: 0 }
     }
-    let mut total: usize = 0;
-    for length in lengths {
-        total = total.saturating_add(length);
-        if total >= max.saturating_mul(idle) {
-            break;
+
+    /// Adds the next text if it fits. The first one always does.
+    pub(super) fn add(&mut self, tokens: usize) -> bool {
+        let longest = self.longest.max(tokens);
+        let sum = self.tokens.saturating_add(tokens);
+        let size = if self.limits.padded { longest.saturating_mul(self.texts + 1) } else { sum };
+        let fits = self.texts == 0 || (self.texts < self.limits.texts.get() && size <= self.budget);
+        if fits {
+            self.texts += 1;
+            self.longest = longest;
+            self.tokens = sum;
         }
+        fits
     }
-    total.div_ceil(idle)
 }
 
 #[cfg(test)]
@@ -54,6 +53,12 @@ mod tests {
     fn limits(tokens: usize, texts: usize, padded: bool) -> BatchLimits {
         let not_zero = |number| NonZeroUsize::new(number).expect("not zero");
         BatchLimits { tokens: not_zero(tokens), texts: not_zero(texts), padded }
+    }
+
+    /// How many of the texts form the next batch.
+    fn next_batch(lengths: &[usize], limits: BatchLimits, idle: usize) -> usize {
+        let mut batch = NextBatch::new(limits, lengths.iter().sum(), idle);
+        lengths.iter().take_while(|&&tokens| batch.add(tokens)).count()
     }
 
     #[test]
@@ -71,7 +76,7 @@ mod tests {
             (&[1, 1, 1, 1, 1, 1, 1, 1, 1, 1], 100, 8, 8),
         ];
         for (lengths, tokens, padded, unpadded) in cases {
-            let next = |is_padded| next_batch(lengths.iter().copied(), limits(tokens, 8, is_padded), 1);
+            let next = |is_padded| next_batch(lengths, limits(tokens, 8, is_padded), 1);
             assert_eq!((next(true), next(false)), (padded, unpadded), "{lengths:?} within {tokens}");
         }
     }
@@ -88,7 +93,7 @@ mod tests {
             (&[10; 9], 3, 3),
         ];
         for (lengths, idle, expected) in cases {
-            let found = next_batch(lengths.iter().copied(), limits(100, 100, false), idle);
+            let found = next_batch(lengths, limits(100, 100, false), idle);
             assert_eq!(found, expected, "{lengths:?} for {idle} sessions");
         }
     }

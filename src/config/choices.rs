@@ -87,15 +87,15 @@ impl Choice for OpenAiChoice {
     }
 }
 
-impl Choice for TraceParentChoice {
-    fn words() -> Vec<(&'static str, Self)> {
-        vec![("ratio", Self::Ratio), ("follow", Self::Follow)]
-    }
-}
-
 impl Choice for Priority {
     fn words() -> Vec<(&'static str, Self)> {
         Self::NAMES.to_vec()
+    }
+}
+
+impl Choice for TraceParentChoice {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("ratio", Self::Ratio), ("follow", Self::Follow)]
     }
 }
 

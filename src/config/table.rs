@@ -281,13 +281,14 @@ settings! {
     // machine, and a server at twice its capacity answers the requests that it accepts within twice the latency of 64
     // callers (11 tokens: 0.4 s). Most callers give up on requests that wait longer.
     /// The maximum number of requests ahead of a new one in the queue; beyond that, new requests are rejected
-    /// immediately. `auto`: 40 per CPU.
+    /// immediately. Callers take turns: of each other caller, as many count as of the same one, plus one. `auto`: 40 per
+    /// CPU.
     queue_requests: Option<NonZeroUsize> = Batching, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1 << 20));
 
     // 16 requests of the maximum size. A large request counts once for `queue_requests`, so the number of its texts
     // needs a limit of its own; this bounds memory: 4096 texts of 512 tokens are 8 MB.
-    /// The maximum number of queued texts in total.
+    /// The maximum number of queued texts in total. One caller gets at most three quarters of them.
     queue_total_texts: NonZeroUsize = Batching, Number "N", "4096", |text| parse::count(text, 1 << 20);
 
     // Callers that know of priorities mark their bulk work; all others expect an answer soon.

@@ -64,7 +64,7 @@ impl Calls {
         F: Future<Output = Result<R, Status>> + Send + 'static,
     {
         let deadline = Deadline::of(&request);
-        let caller = self.caller(&request)?;
+        let caller = self.caller(&request)?.of_stream();
         let call = Span::of(request.extensions());
         let service = service.clone();
         let memory = caller.call.clone();

@@ -10,7 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::embed::{EmbedError, NoSuchModel};
-use crate::failure::{EXHAUSTED_RETRY_DELAY, Failure};
+use crate::failure::Failure;
 use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
 use embedd_model::tokenize::DecodeError;
@@ -48,7 +48,7 @@ pub(super) fn stopping() -> Status {
 
 /// RESOURCE_EXHAUSTED: the messages of callers use up the memory for them.
 pub(super) fn exhausted(error: Exhausted) -> Status {
-    busy(error.to_string(), EXHAUSTED_RETRY_DELAY)
+    from_failure(Failure::exhausted(error))
 }
 
 /// DEADLINE_EXCEEDED, because a message that is not complete cannot be processed in time.

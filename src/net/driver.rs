@@ -5,7 +5,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use embedd_common::jitter::with_jitter;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -25,6 +24,7 @@ use super::limits::{CallKind, ConnectionLimits, ListenerConfig, Protocols};
 use super::registry::{Entry, HANDSHAKE_TIMEOUT};
 use super::reply::ReplyBody;
 use super::stream::{Stream, shake_hands};
+use embedd_common::jitter::jittered;
 
 /// Maximum ages vary by this fraction, so that connections opened together are not closed together.
 const AGE_JITTER: f64 = 0.1;
@@ -131,7 +131,7 @@ impl Driver {
             ended = connection.as_mut() => return log(ended),
             () = state.abort.cancelled() => return,
             () = self.shutdown.clone().requested() => None,
-            () = after(limits.max_age.map(|age| with_jitter(age, AGE_JITTER))) => limits.grace,
+            () = after(limits.max_age.map(|age| jittered(age, AGE_JITTER, fastrand::f64()))) => limits.grace,
             () = state.retire.cancelled() => Some(RETIRE_GRACE),
             () = first_call_missing(state), if begins_with_call => Some(FIRST_CALL_GRACE),
         };

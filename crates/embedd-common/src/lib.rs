@@ -1,9 +1,9 @@
 //! Utilities shared by embedd's crates: atomic files, checksums, locks, progress, percentiles, HTML pages of figures,
-//! sample texts,
-//! jitter and process statistics.
+//! sample texts, jitter, bounded reads and process statistics.
 
 pub mod atomic;
 pub mod checksum;
+pub mod files;
 pub mod jitter;
 pub mod lock;
 pub mod page;

@@ -6,6 +6,7 @@ use ndarray::Array2;
 
 mod choice;
 mod error;
+mod external_data;
 mod native;
 mod onnx_runtime;
 mod padded;

@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
 use super::error::{self, Refusal};
+use crate::net::{Call, Exhausted};
 
 /// How long a client may take to send the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -16,17 +17,34 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads a body whose content type is JSON or not given.
-pub(super) async fn read_json(headers: &HeaderMap, body: Body, max: usize) -> Result<Vec<u8>, Refusal> {
+///
+/// The body is charged to the memory for the messages of `call`.
+pub(super) async fn read_json(
+    headers: &HeaderMap,
+    body: Body,
+    max: usize,
+    call: Option<&Call>,
+) -> Result<Vec<u8>, Refusal> {
     if let Err(refusal) = check(headers, max) {
         discard(headers, body, max);
         return Err(refusal);
     }
-    match timeout(BODY_TIMEOUT, collect(body, max, max)).await {
+    match timeout(BODY_TIMEOUT, collect(body, max, max, call)).await {
         Ok(Ok(Some(bytes))) => Ok(bytes),
         Ok(Ok(None)) => Err(error::too_large(max)),
-        Ok(Err(_)) => Err(error::truncated()),
+        Ok(Err(CollectError::Truncated(_))) => Err(error::truncated()),
+        Ok(Err(CollectError::Exhausted(exhausted))) => Err(error::exhausted(exhausted)),
         Err(_) => Err(error::timed_out()),
     }
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum CollectError {
+    #[error(transparent)]
+    Truncated(#[from] axum::Error),
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 /// What the headers say about a body, checked before any of it is read.
@@ -49,13 +67,13 @@ fn check(headers: &HeaderMap, max: usize) -> Result<(), Refusal> {
 pub(super) fn discard(headers: &HeaderMap, body: Body, max: usize) {
     if !headers.contains_key(EXPECT) {
         tokio::spawn(async move {
-            let _ = timeout(DISCARD_TIMEOUT, collect(body, 0, max)).await;
+            let _ = timeout(DISCARD_TIMEOUT, collect(body, 0, max, None)).await;
         });
     }
 }
 
 /// The whole body, if it has at most `kept` bytes. Of a larger body, up to `more` further bytes are read and dropped.
-async fn collect(body: Body, kept: usize, more: usize) -> Result<Option<Vec<u8>>, axum::Error> {
+async fn collect(body: Body, kept: usize, more: usize, call: Option<&Call>) -> Result<Option<Vec<u8>>, CollectError> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     let mut size = 0_usize;
@@ -63,6 +81,9 @@ async fn collect(body: Body, kept: usize, more: usize) -> Result<Option<Vec<u8>>
         let Some(chunk) = chunks.next().await.transpose()? else { break };
         size = size.saturating_add(chunk.len());
         if size <= kept {
+            if let Some(call) = call {
+                call.received(Some(call.try_receive(chunk.len())?), 1);
+            }
             bytes.extend_from_slice(&chunk);
         } else {
             bytes = Vec::new();

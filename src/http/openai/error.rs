@@ -10,6 +10,7 @@ use serde_json::json;
 use super::write;
 use crate::embed::{EmbedError, NoSuchModel};
 use crate::failure::Failure;
+use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text, quoted};
 use crate::tokens;
 
@@ -148,6 +149,10 @@ pub(super) fn loading() -> Refusal {
 
 pub(super) fn stopping() -> Refusal {
     Refusal::unavailable("the server is stopping; this request was not processed")
+}
+
+pub(super) fn exhausted(error: Exhausted) -> Refusal {
+    from_failure(Failure::exhausted(error))
 }
 
 pub(super) fn too_many_connections() -> Refusal {
