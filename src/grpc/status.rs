@@ -56,6 +56,26 @@ pub(super) fn message_too_slow(timeout: Duration) -> Status {
     Status::deadline_exceeded(format!("the message did not arrive completely within {timeout:?}"))
 }
 
+/// INVALID_ARGUMENT, as for all messages that cannot be decoded.
+pub(super) fn incomplete_message() -> Status {
+    Status::invalid_argument("the request ends inside a message")
+}
+
+/// INVALID_ARGUMENT.
+pub(super) fn no_message() -> Status {
+    Status::invalid_argument("the request has no message")
+}
+
+/// INVALID_ARGUMENT.
+pub(super) fn compressed_message() -> Status {
+    Status::invalid_argument("the message is marked as compressed, but has no grpc-encoding; send it uncompressed")
+}
+
+/// INVALID_ARGUMENT, for the services of other crates, whose codecs blame the server (INTERNAL).
+pub(super) fn undecodable() -> Status {
+    Status::invalid_argument("the message cannot be decoded")
+}
+
 pub(super) fn panicked() -> Status {
     from_failure(Failure::panicked())
 }
