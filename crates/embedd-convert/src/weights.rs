@@ -206,6 +206,20 @@ impl Weights {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Weights {
+    /// Reads every tensor by its own shape, and checks that its values match it.
+    pub(crate) fn read_all(&self) {
+        for name in self.names() {
+            let shape = self.metadata.info(&name).map(|info| info.shape.clone()).unwrap_or_default();
+            let values = self.tensor(&name, &shape, "the file").and_then(|tensor| tensor.read());
+            if let Ok(values) = values {
+                assert_eq!(values.len(), shape.iter().product::<usize>());
+            }
+        }
+    }
+}
+
 impl Tensor<'_> {
     /// The dimensions, outermost first.
     pub(crate) fn shape(&self) -> &[usize] {

@@ -117,8 +117,15 @@ impl Tokenizer {
     }
 
     /// Loads a tokenizer from the contents of a file; `path` is used in error messages.
-    fn parse(contents: &[u8], path: &Path, max_tokens: u32, lowercase: bool) -> Result<Self, TokenizerError> {
+    pub(crate) fn parse(
+        contents: &[u8],
+        path: &Path,
+        max_tokens: u32,
+        lowercase: bool,
+    ) -> Result<Self, TokenizerError> {
         let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
+        // Some parsers of `tokenizers` panic instead of returning the error if a part of the file is not valid JSON.
+        serde_json::from_slice::<serde_json::Value>(contents).map_err(|error| invalid(error.to_string()))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(contents).map_err(|error| invalid(error.to_string()))?;
         // The truncation and padding configured in the file are for training.
         inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;

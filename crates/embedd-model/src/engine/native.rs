@@ -96,3 +96,10 @@ fn read(path: &Path) -> io::Result<PageBuffer> {
     Sha256Hex::of_filling(&mut buffer, file)?;
     Ok(buffer)
 }
+
+/// For `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_weights(file: PageBuffer) {
+    // Why a file is rejected does not matter there.
+    drop(NativeWeights::read_all(file));
+}
