@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::batch::BatchError;
+use crate::batch::{BatchError, GateFull};
 use crate::embed::EmbedError;
 use crate::request::{TextField, Violations, error_text};
 use embedd_model::tokenize::TokenizeError;
@@ -30,6 +30,9 @@ impl Failure {
                 Self::Invalid(violations)
             }
             EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => {
+                Self::Overloaded { message: error_text(error), retry_after: *retry_after }
+            }
+            EmbedError::Gate(GateFull { retry_after }) => {
                 Self::Overloaded { message: error_text(error), retry_after: *retry_after }
             }
             EmbedError::Batch(BatchError::Closed) => Self::Unavailable(error_text(error)),

@@ -40,20 +40,20 @@ impl Tei {
         Ok(write::embedded(embedded, chars))
     }
 
-    fn tokenize(&self, request: proto::EncodeRequest) -> Result<proto::EncodeResponse, Status> {
+    async fn tokenize(&self, request: proto::EncodeRequest, caller: &Caller) -> Result<proto::EncodeResponse, Status> {
         let embedder = self.calls.embedder()?;
         let with_special_tokens = request.add_special_tokens;
         let text = read::tokenize(request, &embedder)?;
-        let tokens =
-            embedder.tokens(&text, with_special_tokens).map_err(|error| status::from_embed_error(&error, INPUTS))?;
+        let tokens = embedder.tokens(&text, with_special_tokens, caller).await;
+        let tokens = tokens.map_err(|error| status::from_embed_error(&error, INPUTS))?;
         Ok(proto::EncodeResponse { tokens: tokens.into_iter().flatten().map(write::token).collect() })
     }
 
-    fn decode(&self, request: &proto::DecodeRequest) -> Result<proto::DecodeResponse, Status> {
+    async fn decode(&self, request: &proto::DecodeRequest, caller: &Caller) -> Result<proto::DecodeResponse, Status> {
         let embedder = self.calls.embedder()?;
         read::check_ids(&request.ids, &embedder)?;
-        let text = embedder.decode(&request.ids, !request.skip_special_tokens);
-        Ok(proto::DecodeResponse { text: text.map_err(|error| status::from_decode_error(&error))? })
+        let text = embedder.decode(&request.ids, !request.skip_special_tokens, caller).await;
+        Ok(proto::DecodeResponse { text: text.map_err(|error| status::from_decode_failure(&error))? })
     }
 }
 
@@ -118,7 +118,8 @@ impl Tokenize for Tei {
         &self,
         request: Request<proto::EncodeRequest>,
     ) -> Result<Response<proto::EncodeResponse>, Status> {
-        self.tokenize(request.into_inner()).map(Response::new)
+        let caller = self.calls.caller(&request)?;
+        self.tokenize(request.into_inner(), &caller).await.map(Response::new)
     }
 
     type TokenizeStreamStream = Replies<proto::EncodeResponse>;
@@ -127,12 +128,13 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::EncodeRequest>>,
     ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
-        let answer = |service: Self, request, _, _| async move { service.tokenize(request) };
+        let answer = |service: Self, request, caller, _| async move { service.tokenize(request, &caller).await };
         self.calls.stream(request, self, answer, Err)
     }
 
     async fn decode(&self, request: Request<proto::DecodeRequest>) -> Result<Response<proto::DecodeResponse>, Status> {
-        self.decode(&request.into_inner()).map(Response::new)
+        let caller = self.calls.caller(&request)?;
+        self.decode(&request.into_inner(), &caller).await.map(Response::new)
     }
 
     type DecodeStreamStream = Replies<proto::DecodeResponse>;
@@ -141,7 +143,7 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::DecodeRequest>>,
     ) -> Result<Response<Self::DecodeStreamStream>, Status> {
-        let answer = |service: Self, request, _, _| async move { service.decode(&request) };
+        let answer = |service: Self, request, caller, _| async move { service.decode(&request, &caller).await };
         self.calls.stream(request, self, answer, Err)
     }
 }
