@@ -9,11 +9,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
-use crate::embed::{EmbedError, NoSuchModel};
+use crate::embed::{DecodeFailure, EmbedError, NoSuchModel};
 use crate::failure::Failure;
 use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
-use embedd_model::tokenize::DecodeError;
 use embedd_proto::request_id::RequestId;
 
 /// The trailer that tells gRPC's client libraries when to retry (gRPC proposal A6).
@@ -153,8 +152,11 @@ fn from_failure(failure: Failure) -> Status {
     }
 }
 
-pub(super) fn from_decode_error(error: &DecodeError) -> Status {
-    Status::internal(error_text(error))
+pub(super) fn from_decode_failure(error: &DecodeFailure) -> Status {
+    match error {
+        DecodeFailure::Ids(error) => Status::internal(error_text(error)),
+        DecodeFailure::Busy(full) => busy(error_text(full), full.retry_after),
+    }
 }
 
 /// NOT_FOUND.
