@@ -13,6 +13,7 @@ use crate::stats::{BatchCounters, QueueStats};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 
 mod flights;
+mod gate;
 mod places;
 mod policy;
 mod queue;
@@ -20,6 +21,7 @@ mod schedule;
 mod worker;
 
 use flights::{Answer, FlightId, WaiterId};
+pub(crate) use gate::{Entered, Gate, GateFull};
 pub(crate) use policy::BatchLimits;
 use queue::{Queue, Request};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, QueueLimits, Ticket};
+use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
 use crate::net::Exhausted;
@@ -20,16 +20,15 @@ mod tokens;
 
 pub(crate) use names::NoSuchModel;
 pub(crate) use timeline::{Timeline, Timings};
-pub(crate) use tokens::TokenCount;
-
-/// Texts of up to this many bytes in total are tokenized on the async thread itself: it takes about a millisecond.
-const INLINE_TOKENIZE_BYTES: usize = 4096;
+pub(crate) use tokens::{DecodeFailure, TokenCount};
 
 /// A loaded model, ready to embed.
 #[derive(Debug)]
 pub(crate) struct Embedder {
     tokenizer: Tokenizer,
     batcher: Batcher,
+    /// For tokenizing long texts.
+    gate: Gate,
     cache: Option<ModelCache>,
     model: ModelInfo,
     limits: Limits,
@@ -108,6 +107,9 @@ pub(crate) enum EmbedError {
     /// There is no memory for the reply.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
+    /// Too many long texts are being tokenized.
+    #[error(transparent)]
+    Gate(#[from] GateFull),
 }
 
 impl Embedder {
@@ -115,12 +117,13 @@ impl Embedder {
     pub(crate) fn new(
         tokenizer: Tokenizer,
         batcher: Batcher,
+        gate: Gate,
         cache: Option<EmbeddingCache>,
         model: ModelInfo,
         limits: Limits,
     ) -> Self {
         let cache = cache.map(|entries| ModelCache { entries, scope: cache_scope(&model, tokenizer.max_tokens()) });
-        Self { tokenizer, batcher, cache, model, limits }
+        Self { tokenizer, batcher, gate, cache, model, limits }
     }
 
     pub(crate) fn model(&self) -> &ModelInfo {
@@ -186,7 +189,7 @@ impl Embedder {
             // Before anything is done that costs more than a lookup.
             let admitted = self.admit(caller, &lookups, &missing).await?;
             let tokenize_start = Instant::now();
-            let tokenized = without_blocking(request.texts(), || self.tokenize(request, &missing))?;
+            let tokenized = self.tokenize(request, &missing, caller).await?;
             timeline.tokenized_since(tokenize_start);
             let missing = missing.into_iter().zip(tokenized).collect();
             self.compute(admitted, &mut lookups, missing, &mut timeline).await?;
@@ -253,9 +256,15 @@ impl Embedder {
     }
 
     /// Tokenizes the texts at the indices `missing`.
-    fn tokenize(&self, request: &EmbedRequest, missing: &[usize]) -> Result<Vec<Tokenized>, EmbedError> {
-        let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str()));
-        each_text(texts, |text| self.tokenizer.tokenize(text, request.options().truncation))
+    async fn tokenize(
+        &self,
+        request: &EmbedRequest,
+        missing: &[usize],
+        caller: &Caller,
+    ) -> Result<Vec<Tokenized>, EmbedError> {
+        let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str())).collect();
+        let truncation = request.options().truncation;
+        tokens::each_text(&self.gate, caller, texts, |text| self.tokenizer.start(text, truncation)).await
     }
 }
 
@@ -321,18 +330,6 @@ impl Queued {
         }
         Ok((embedding, shared))
     }
-}
-
-fn each_text<'t, T>(
-    texts: impl Iterator<Item = (usize, &'t str)>,
-    mut map: impl FnMut(&str) -> Result<T, TokenizeError>,
-) -> Result<Vec<T>, EmbedError> {
-    texts.map(|(index, text)| map(text).map_err(|error| EmbedError::Text { index, error })).collect()
-}
-
-/// Tokenizes long texts without blocking other requests.
-fn without_blocking<T>(texts: &[String], tokenize: impl FnOnce() -> T) -> T {
-    block_in_place_if(texts.iter().map(String::len).sum::<usize>() > INLINE_TOKENIZE_BYTES, tokenize)
 }
 
 /// Runs `work`; if it takes long, another thread takes over this one's other tasks in the meantime.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::batch::BatchError;
+use crate::batch::{BatchError, GateFull};
 use crate::embed::EmbedError;
 use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
@@ -39,8 +39,9 @@ impl Failure {
             EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => {
                 Self::Overloaded { message: error_text(error), retry_after: *retry_after }
             }
-            EmbedError::Exhausted(_) => {
-                Self::Overloaded { message: error_text(error), retry_after: EXHAUSTED_RETRY_DELAY }
+            EmbedError::Exhausted(error) => Self::exhausted(*error),
+            EmbedError::Gate(GateFull { retry_after }) => {
+                Self::Overloaded { message: error_text(error), retry_after: *retry_after }
             }
             EmbedError::Batch(BatchError::Closed) => Self::Unavailable(error_text(error)),
             EmbedError::Text { error: TokenizeError::Failed(_), .. } | EmbedError::Batch(BatchError::Inference(_)) => {

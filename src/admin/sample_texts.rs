@@ -2,7 +2,6 @@
 
 use super::ProbeError;
 use crate::embed::Embedder;
-use crate::request::{Limits, Texts, Violations};
 use embedd_common::sample_texts::text_of_tokens;
 
 /// Distinct texts per token count: more would take longer to generate than they are worth.
@@ -30,8 +29,5 @@ pub(super) fn min_tokens(embedder: &Embedder) -> Result<usize, ProbeError> {
 }
 
 fn count_tokens(embedder: &Embedder, text: &str) -> Result<usize, ProbeError> {
-    let limits = Limits { max_text_bytes: usize::MAX, ..*embedder.limits() };
-    let texts = Texts::check(vec![text.to_owned()], &limits, &mut Violations::default());
-    let counts = texts.map(|texts| embedder.count_tokens(&texts)).transpose()?;
-    Ok(counts.into_iter().flatten().map(|count| count.tokens).sum())
+    Ok(embedder.count_tokens_now(text)?)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::pool_size::{cpus, pool_size, queue_limits};
 use super::self_check::{self, SelfCheck, SelfCheckError};
-use crate::batch::{BatchLimits, Batcher};
+use crate::batch::{BatchLimits, Batcher, Gate};
 use crate::cache::EmbeddingCache;
 use crate::caller::Caller;
 use crate::config::{EngineChoice, Settings};
@@ -145,6 +145,8 @@ fn assemble(
     let batch =
         BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: engine != Variant::Native };
     let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;
+    // As many as there are CPUs: more would only wait for each other, and take memory.
+    let gate = Gate::new(cpus().get(), queue_limits(settings, cpus()));
     let model = ModelInfo {
         name: manifest.name.clone(),
         fingerprint: bundle.fingerprint().to_string(),
@@ -165,7 +167,7 @@ fn assemble(
         dimension: manifest.dimension as usize,
     };
     Ok(Served {
-        embedder: Arc::new(Embedder::new(tokenizer, batcher, shared.cache.clone(), model, limits)),
+        embedder: Arc::new(Embedder::new(tokenizer, batcher, gate, shared.cache.clone(), model, limits)),
         folder: bundle.folder().to_owned(),
         fingerprint: bundle.fingerprint().clone(),
         reference,

@@ -13,6 +13,9 @@ use crate::logging::{self, ServerLog};
 
 /// How long shutdown waits for a model that is being loaded.
 const LOADING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Threads for work that blocks: tokenizing long texts (as many as there are CPUs), parsing and serializing long messages,
+/// reading files, loading a model. tokio's default of 512 would let callers start that many.
+const MAX_BLOCKING_THREADS: usize = 64;
 /// The exit code after a second signal.
 const FORCED_EXIT: i32 = 1;
 
@@ -27,7 +30,8 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
     for warning in configuration.warnings(app::cpus()) {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build()?;
     let served = runtime.block_on(async {
         let stop = stop_signal(log.clone())?;
         anyhow::Ok(app::serve(configuration.settings, stop).await?)

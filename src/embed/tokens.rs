@@ -1,8 +1,16 @@
-//! Token counts, tokens and decoding: requests that need no inference.
+//! Tokenization that does not block other requests, and requests that need only tokens.
 
-use super::{EmbedError, Embedder, INLINE_TOKENIZE_BYTES, block_in_place_if, each_text, without_blocking};
+use super::{EmbedError, Embedder};
+use crate::batch::{Entered, Gate, GateFull};
+use crate::caller::Caller;
 use crate::request::Texts;
-use embedd_model::tokenize::{DecodeError, Token, TokenizeError};
+use embedd_model::tokenize::{DecodeError, Token, Work};
+
+/// Texts of up to this many bytes in total are tokenized on the async thread itself: it takes about a millisecond.
+const INLINE_BYTES: usize = 4096;
+/// Longer ones are tokenized in steps of about this many bytes. Between them, other requests have their turn, and requests
+/// whose deadline has expired or whose caller has disconnected end.
+const STEP_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenCount {
@@ -12,35 +20,197 @@ pub(crate) struct TokenCount {
     pub exceeds_max: bool,
 }
 
+/// Why ids cannot be decoded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum DecodeFailure {
+    #[error(transparent)]
+    Ids(#[from] DecodeError),
+    #[error(transparent)]
+    Busy(#[from] GateFull),
+}
+
 impl Embedder {
     /// # Errors
+    /// [`EmbedError::Text`], [`EmbedError::Gate`].
+    pub(crate) async fn count_tokens(&self, texts: &Texts, caller: &Caller) -> Result<Vec<TokenCount>, EmbedError> {
+        let counts = each_text(&self.gate, caller, numbered(texts), |text| self.tokenizer.start_count(text)).await?;
+        let max = self.tokenizer.max_tokens();
+        Ok(counts.into_iter().map(|tokens| TokenCount { tokens, exceeds_max: tokens > max }).collect())
+    }
+
+    /// Counts the tokens of a short text of the server itself.
+    ///
+    /// # Errors
     /// [`EmbedError::Text`].
-    pub(crate) fn count_tokens(&self, texts: &Texts) -> Result<Vec<TokenCount>, EmbedError> {
-        map_texts(texts, |text| {
-            let tokens = self.tokenizer.count(text)?;
-            Ok(TokenCount { tokens, exceeds_max: tokens > self.tokenizer.max_tokens() })
-        })
+    pub(crate) fn count_tokens_now(&self, text: &str) -> Result<usize, EmbedError> {
+        self.tokenizer.count(text).map_err(|error| EmbedError::Text { index: 0, error })
     }
 
     /// The tokens of each text, not truncated.
     ///
     /// # Errors
-    /// [`EmbedError::Text`].
-    pub(crate) fn tokens(&self, texts: &Texts, with_special_tokens: bool) -> Result<Vec<Vec<Token>>, EmbedError> {
-        map_texts(texts, |text| self.tokenizer.tokens(text, with_special_tokens))
+    /// [`EmbedError::Text`], [`EmbedError::Gate`].
+    pub(crate) async fn tokens(
+        &self,
+        texts: &Texts,
+        with_special_tokens: bool,
+        caller: &Caller,
+    ) -> Result<Vec<Vec<Token>>, EmbedError> {
+        let start = |text| self.tokenizer.start_list(text, with_special_tokens);
+        each_text(&self.gate, caller, numbered(texts), start).await
     }
 
     /// Turns token ids back into text. Ids that are not in the vocabulary are ignored.
     ///
     /// # Errors
-    /// [`DecodeError`].
-    pub(crate) fn decode(&self, ids: &[u32], with_special_tokens: bool) -> Result<String, DecodeError> {
-        let is_long = size_of_val(ids) > INLINE_TOKENIZE_BYTES;
-        block_in_place_if(is_long, || self.tokenizer.decode(ids, with_special_tokens))
+    /// [`DecodeFailure`].
+    pub(crate) async fn decode(
+        &self,
+        ids: &[u32],
+        with_special_tokens: bool,
+        caller: &Caller,
+    ) -> Result<String, DecodeFailure> {
+        let decode = || self.tokenizer.decode(ids, with_special_tokens);
+        let bytes = size_of_val(ids);
+        if bytes <= INLINE_BYTES {
+            return Ok(decode()?);
+        }
+        let _permit = self.gate.enter(caller)?.permit(bytes).await;
+        Ok(tokio::task::block_in_place(decode)?)
     }
 }
 
-fn map_texts<T>(texts: &Texts, map: impl FnMut(&str) -> Result<T, TokenizeError>) -> Result<Vec<T>, EmbedError> {
-    let texts = texts.as_slice();
-    without_blocking(texts, || each_text(texts.iter().map(String::as_str).enumerate(), map))
+fn numbered(texts: &Texts) -> Vec<(usize, &str)> {
+    texts.as_slice().iter().map(String::as_str).enumerate().collect()
+}
+
+/// Does the work that `start` begins for each of the texts, which have their indices in the request.
+pub(super) async fn each_text<'t, W: Work>(
+    gate: &Gate,
+    caller: &Caller,
+    texts: Vec<(usize, &'t str)>,
+    start: impl Fn(&'t str) -> W,
+) -> Result<Vec<W::Output>, EmbedError> {
+    let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
+    let mut queue = TextQueue { texts: texts.into_iter(), current: None, done: Vec::new(), start };
+    if bytes <= INLINE_BYTES {
+        queue.advance(usize::MAX)?;
+        return Ok(queue.done);
+    }
+    let mut entered = gate.enter(caller)?;
+    let mut is_done = false;
+    while !is_done {
+        is_done = step(&mut entered, || queue.advance(STEP_BYTES)).await?;
+    }
+    Ok(queue.done)
+}
+
+/// Does a step with permission of the gate; another thread takes over the other tasks of this one in the meantime.
+async fn step<T>(entered: &mut Entered, work: impl FnOnce() -> T) -> T {
+    let permit = entered.permit(STEP_BYTES).await;
+    let done = tokio::task::block_in_place(work);
+    drop(permit);
+    // Deadlines and cancellation take effect, and tasks that wait for this thread run.
+    tokio::task::yield_now().await;
+    done
+}
+
+/// Texts that are processed one after the other.
+struct TextQueue<'t, W: Work, S> {
+    texts: std::vec::IntoIter<(usize, &'t str)>,
+    current: Option<(usize, W)>,
+    done: Vec<W::Output>,
+    start: S,
+}
+
+impl<'t, W: Work, S: Fn(&'t str) -> W> TextQueue<'t, W, S> {
+    /// Processes about this many bytes. Returns whether that was everything.
+    fn advance(&mut self, bytes: usize) -> Result<bool, EmbedError> {
+        let mut processed = 0;
+        while processed < bytes {
+            let Some((index, mut work)) = self.next() else { return Ok(true) };
+            let failed = |error| EmbedError::Text { index, error };
+            match work.step().map_err(failed)? {
+                Some(bytes) => {
+                    processed += bytes;
+                    self.current = Some((index, work));
+                }
+                None => self.done.push(work.finish().map_err(failed)?),
+            }
+        }
+        Ok(false)
+    }
+
+    fn next(&mut self) -> Option<(usize, W)> {
+        self.current.take().or_else(|| self.texts.next().map(|(index, text)| (index, (self.start)(text))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::Path;
+
+    use futures_util::poll;
+
+    use super::*;
+    use crate::batch::QueueLimits;
+    use embedd_model::tokenize::{Tokenizer, Truncation};
+
+    fn tokenizer() -> Tokenizer {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models/mpnet/tokenizer.json");
+        Tokenizer::read(Path::new(folder), 400, false).expect("a tokenizer")
+    }
+
+    fn gate() -> Gate {
+        let limits = QueueLimits { ahead: NonZeroUsize::MIN, total: NonZeroUsize::new(8).expect("not zero") };
+        Gate::new(1, limits)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn long_texts_are_counted_in_steps_and_a_dropped_request_ends_between_them() {
+        let tokenizer = tokenizer();
+        let caller = Caller::server();
+        let gate = gate();
+        let text = "bal vin! ".repeat(20_000);
+        let count = || each_text(&gate, &caller, vec![(0, text.as_str())], |text| tokenizer.start_count(text));
+        let expected = tokenizer.count(&text).expect("a count");
+        assert_eq!(count().await.expect("counts"), [expected]);
+        let mut dropped = Box::pin(count());
+        for _ in 0..3 {
+            assert!(poll!(&mut dropped).is_pending(), "more steps are left");
+        }
+        let refused = count().await.expect_err("one request may work");
+        assert!(matches!(refused, EmbedError::Gate(_)), "{refused}");
+        drop(dropped);
+        assert_eq!(count().await.expect("its place is free"), [expected]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_long_text_that_is_truncated_takes_one_step() {
+        let tokenizer = tokenizer();
+        let caller = Caller::server();
+        let text = "bal vin! ".repeat(100_000);
+        for truncation in [Truncation::End, Truncation::Start] {
+            let texts = vec![(0, text.as_str()), (1, "short"), (2, text.as_str())];
+            let gate = gate();
+            let mut work = Box::pin(each_text(&gate, &caller, texts, |text| tokenizer.start(text, truncation)));
+            assert!(poll!(&mut work).is_pending());
+            let expected = [text.as_str(), "short", text.as_str()].map(|text| tokenizer.tokenize(text, truncation));
+            let found = work.await.expect("tokens");
+            assert_eq!(found.into_iter().map(Ok).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn short_texts_need_no_permission_and_errors_name_the_text() {
+        let tokenizer = tokenizer();
+        let caller = Caller::server();
+        let gate = gate();
+        let _full = gate.enter(&caller).expect("a place");
+        let long = "bal ".repeat(500);
+        let texts = vec![(3, "short"), (7, long.as_str())];
+        let found = each_text(&gate, &caller, texts, |text| tokenizer.start(text, Truncation::Reject)).await;
+        assert!(matches!(found, Err(EmbedError::Text { index: 7, .. })), "{found:?}");
+    }
 }

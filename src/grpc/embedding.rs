@@ -36,13 +36,17 @@ impl Embedding {
         Ok(write_embedded(embedded, encoding, &embedder))
     }
 
-    fn count(&self, request: proto::CountTokensRequest) -> Result<proto::CountTokensResponse, Status> {
+    async fn count(
+        &self,
+        request: proto::CountTokensRequest,
+        caller: &Caller,
+    ) -> Result<proto::CountTokensResponse, Status> {
         let embedder = self.calls.embedder()?;
         let mut violations = Violations::default();
         let texts = Texts::check(request.texts, embedder.limits(), &mut violations)
             .ok_or_else(|| status::invalid(&violations))?;
-        let counts =
-            embedder.count_tokens(&texts).map_err(|error| status::from_embed_error(&error, TextField::default()))?;
+        let counts = embedder.count_tokens(&texts, caller).await;
+        let counts = counts.map_err(|error| status::from_embed_error(&error, TextField::default()))?;
         Ok(proto::CountTokensResponse { counts: counts.iter().map(write_count).collect() })
     }
 }
@@ -70,7 +74,8 @@ impl EmbeddingService for Embedding {
         &self,
         request: Request<proto::CountTokensRequest>,
     ) -> Result<Response<proto::CountTokensResponse>, Status> {
-        self.count(request.into_inner()).map(Response::new)
+        let caller = self.calls.caller(&request)?;
+        self.count(request.into_inner(), &caller).await.map(Response::new)
     }
 
     async fn get_model(&self, _: Request<proto::GetModelRequest>) -> Result<Response<proto::GetModelResponse>, Status> {

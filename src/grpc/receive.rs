@@ -1,4 +1,5 @@
-//! Counts the bytes of messages while they are received, and limits how long a message may take.
+//! Counts the bytes of messages while they are received, limits how long a message may take, and rejects requests whose
+//! messages are incomplete.
 //!
 //! A message that does not fit into the memory for messages is rejected with RESOURCE_EXHAUSTED. A stream first waits
 //! until its own earlier requests have been answered, because then there is room again.
@@ -94,6 +95,8 @@ struct Messages {
     prefix_length: usize,
     /// Bytes of the message that are still to come.
     rest: usize,
+    /// Whether a message was marked as compressed.
+    compressed: bool,
 }
 
 impl Messages {
@@ -113,7 +116,8 @@ impl Messages {
                 if self.prefix_length < PREFIX_BYTES {
                     break;
                 }
-                let [_, length @ ..] = self.prefix;
+                let [compressed, length @ ..] = self.prefix;
+                self.compressed |= compressed != 0;
                 self.rest = u32::from_be_bytes(length) as usize;
             }
             if self.rest == 0 && self.prefix_length == PREFIX_BYTES {
@@ -141,6 +145,14 @@ impl<B> ReceiveBody<B> {
         }
         let timeout = self.timeout.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + MESSAGE_TIMEOUT)));
         timeout.as_mut().poll(context).is_ready()
+    }
+
+    /// Why the request must not end here, if so. tonic blames the server for such requests (INTERNAL).
+    fn unfinished(&self) -> Option<Status> {
+        if !self.messages.is_between_messages() {
+            return Some(status::incomplete_message());
+        }
+        self.awaits_first.then(status::no_message)
     }
 
     /// Charges the bytes of a frame; `None` if it has to wait for memory.
@@ -179,7 +191,6 @@ impl<B> ReceiveBody<B> {
 impl<B> http_body::Body for ReceiveBody<B>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Data = Bytes;
     type Error = Status;
@@ -197,18 +208,23 @@ where
             }
             let frame = match Pin::new(&mut this.body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
-                Poll::Ready(None) => return Poll::Ready(None),
+                // The caller has reset the stream or disconnected, and hyper drops the call next, which counts as
+                // CANCELLED. An error would be answered before that, and look like a fault of the server.
+                Poll::Ready(Some(Err(_))) => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(this.unfinished().map(Err)),
                 Poll::Pending if this.is_too_slow(context) => {
                     return Poll::Ready(Some(Err(status::message_too_slow(MESSAGE_TIMEOUT))));
                 }
                 Poll::Pending => return Poll::Pending,
             };
-            let Some(data) = frame.data_ref() else { return Poll::Ready(Some(Ok(frame))) };
+            let Some(data) = frame.data_ref() else {
+                return Poll::Ready(Some(this.unfinished().map_or(Ok(frame), Err)));
+            };
             match this.charge(data) {
                 Ok(Some(charge)) => {
                     this.accept(data, charge);
-                    return Poll::Ready(Some(Ok(frame)));
+                    let compressed = this.messages.compressed.then(status::compressed_message);
+                    return Poll::Ready(Some(compressed.map_or(Ok(frame), Err)));
                 }
                 Ok(None) => {}
                 Err(status) => return Poll::Ready(Some(Err(status))),
@@ -217,7 +233,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.body.is_end_stream()
+        self.waiting.is_none() && self.body.is_end_stream() && self.unfinished().is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

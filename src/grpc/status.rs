@@ -9,11 +9,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
-use crate::embed::{EmbedError, NoSuchModel};
+use crate::embed::{DecodeFailure, EmbedError, NoSuchModel};
 use crate::failure::Failure;
 use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
-use embedd_model::tokenize::DecodeError;
 use embedd_proto::request_id::RequestId;
 
 /// The trailer that tells gRPC's client libraries when to retry (gRPC proposal A6).
@@ -54,6 +53,26 @@ pub(super) fn exhausted(error: Exhausted) -> Status {
 /// DEADLINE_EXCEEDED, because a message that is not complete cannot be processed in time.
 pub(super) fn message_too_slow(timeout: Duration) -> Status {
     Status::deadline_exceeded(format!("the message did not arrive completely within {timeout:?}"))
+}
+
+/// INVALID_ARGUMENT, as for all messages that cannot be decoded.
+pub(super) fn incomplete_message() -> Status {
+    Status::invalid_argument("the request ends inside a message")
+}
+
+/// INVALID_ARGUMENT.
+pub(super) fn no_message() -> Status {
+    Status::invalid_argument("the request has no message")
+}
+
+/// INVALID_ARGUMENT.
+pub(super) fn compressed_message() -> Status {
+    Status::invalid_argument("the message is marked as compressed, but has no grpc-encoding; send it uncompressed")
+}
+
+/// INVALID_ARGUMENT, for the services of other crates, whose codecs blame the server (INTERNAL).
+pub(super) fn undecodable() -> Status {
+    Status::invalid_argument("the message cannot be decoded")
 }
 
 pub(super) fn panicked() -> Status {
@@ -133,8 +152,11 @@ fn from_failure(failure: Failure) -> Status {
     }
 }
 
-pub(super) fn from_decode_error(error: &DecodeError) -> Status {
-    Status::internal(error_text(error))
+pub(super) fn from_decode_failure(error: &DecodeFailure) -> Status {
+    match error {
+        DecodeFailure::Ids(error) => Status::internal(error_text(error)),
+        DecodeFailure::Busy(full) => busy(error_text(full), full.retry_after),
+    }
 }
 
 /// NOT_FOUND.

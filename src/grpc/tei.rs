@@ -20,6 +20,9 @@ use read::INPUTS;
 const NO_SPARSE_VECTORS: &str = "the model does not produce sparse vectors; use Embed for dense ones";
 const NO_TOKEN_VECTORS: &str = "the engine does not return token embeddings; use Embed for one embedding per text";
 
+/// Memory of the tokens of a text for each of its bytes: with punctuation, a token for every one to three bytes.
+const TOKENS_BYTES_PER_BYTE: usize = 64;
+
 /// All services of the protocol.
 #[derive(Debug, Clone)]
 pub(super) struct Tei {
@@ -40,20 +43,23 @@ impl Tei {
         Ok(write::embedded(embedded, chars))
     }
 
-    fn tokenize(&self, request: proto::EncodeRequest) -> Result<proto::EncodeResponse, Status> {
+    async fn tokenize(&self, request: proto::EncodeRequest, caller: &Caller) -> Result<proto::EncodeResponse, Status> {
         let embedder = self.calls.embedder()?;
         let with_special_tokens = request.add_special_tokens;
         let text = read::tokenize(request, &embedder)?;
-        let tokens =
-            embedder.tokens(&text, with_special_tokens).map_err(|error| status::from_embed_error(&error, INPUTS))?;
+        let bytes: usize = text.as_slice().iter().map(String::len).sum();
+        let reservation = caller.reserve_reply(bytes * TOKENS_BYTES_PER_BYTE).await.map_err(status::exhausted)?;
+        let tokens = embedder.tokens(&text, with_special_tokens, caller).await;
+        let tokens = tokens.map_err(|error| status::from_embed_error(&error, INPUTS))?;
+        caller.replies(reservation);
         Ok(proto::EncodeResponse { tokens: tokens.into_iter().flatten().map(write::token).collect() })
     }
 
-    fn decode(&self, request: &proto::DecodeRequest) -> Result<proto::DecodeResponse, Status> {
+    async fn decode(&self, request: &proto::DecodeRequest, caller: &Caller) -> Result<proto::DecodeResponse, Status> {
         let embedder = self.calls.embedder()?;
         read::check_ids(&request.ids, &embedder)?;
-        let text = embedder.decode(&request.ids, !request.skip_special_tokens);
-        Ok(proto::DecodeResponse { text: text.map_err(|error| status::from_decode_error(&error))? })
+        let text = embedder.decode(&request.ids, !request.skip_special_tokens, caller).await;
+        Ok(proto::DecodeResponse { text: text.map_err(|error| status::from_decode_failure(&error))? })
     }
 }
 
@@ -118,7 +124,8 @@ impl Tokenize for Tei {
         &self,
         request: Request<proto::EncodeRequest>,
     ) -> Result<Response<proto::EncodeResponse>, Status> {
-        self.tokenize(request.into_inner()).map(Response::new)
+        let caller = self.calls.caller(&request)?;
+        self.tokenize(request.into_inner(), &caller).await.map(Response::new)
     }
 
     type TokenizeStreamStream = Replies<proto::EncodeResponse>;
@@ -127,12 +134,13 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::EncodeRequest>>,
     ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
-        let answer = |service: Self, request, _, _| async move { service.tokenize(request) };
+        let answer = |service: Self, request, caller, _| async move { service.tokenize(request, &caller).await };
         self.calls.stream(request, self, answer, Err)
     }
 
     async fn decode(&self, request: Request<proto::DecodeRequest>) -> Result<Response<proto::DecodeResponse>, Status> {
-        self.decode(&request.into_inner()).map(Response::new)
+        let caller = self.calls.caller(&request)?;
+        self.decode(&request.into_inner(), &caller).await.map(Response::new)
     }
 
     type DecodeStreamStream = Replies<proto::DecodeResponse>;
@@ -141,7 +149,7 @@ impl Tokenize for Tei {
         &self,
         request: Request<Streaming<proto::DecodeRequest>>,
     ) -> Result<Response<Self::DecodeStreamStream>, Status> {
-        let answer = |service: Self, request, _, _| async move { service.decode(&request) };
+        let answer = |service: Self, request, caller, _| async move { service.decode(&request, &caller).await };
         self.calls.stream(request, self, answer, Err)
     }
 }

@@ -13,8 +13,10 @@ use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
+use crate::support::exposition::Exposition;
 use crate::support::fields;
 use crate::support::http::post;
+use crate::support::http2::{self, RawConnection, frame};
 use crate::support::models::Model;
 use crate::support::server::{Server, embed, long_texts, request, shared};
 
@@ -150,7 +152,7 @@ async fn messages_that_cannot_be_decoded_are_the_callers_fault() {
     let server = Server::start(Model::Small, &[]);
     let channel = server.channel().await;
     for (method, message) in [
-        ("/embedd.v1.EmbeddingService/Embed", "embedd.v1.EmbedRequest"),
+        (EMBED, "embedd.v1.EmbedRequest"),
         ("/embedd.v1.EmbeddingService/CountTokens", "embedd.v1.CountTokensRequest"),
         ("/tei.v1.Tokenize/Tokenize", "tei.v1.EncodeRequest"),
         ("/inference.GRPCInferenceService/ModelInfer", "inference.ModelInferRequest"),
@@ -159,11 +161,52 @@ async fn messages_that_cannot_be_decoded_are_the_callers_fault() {
         assert_eq!(status.code(), Code::InvalidArgument, "{method}: {status}");
         assert!(status.message().starts_with(&format!("not a valid {message}: ")), "{status}");
     }
+    let health = call_with_bytes(&channel, "/grpc.health.v1.Health/Check", b"\xff\xfe").await;
+    assert_eq!(health.code(), Code::InvalidArgument, "{health}");
+
+    let message = [&[0, 0, 0, 0, 4, 0x0a, 2][..], b"ab"].concat();
+    let cut_off = message[..7].to_vec();
+    let compressed = [&[1][..], &message[1..]].concat();
+    let with_rest = [&message[..], &[0, 0]].concat();
+    for (name, data) in [
+        ("no message", vec![]),
+        ("a part of the length", vec![0; 3]),
+        ("a part of the message", cut_off.clone()),
+        ("compressed", compressed),
+        ("a part of a second message", with_rest),
+    ] {
+        let mut connection = begin(&server);
+        // With END_STREAM.
+        connection.send(&frame(http2::DATA, 1, 1, &data));
+        while connection.receive().expect(name).kind != http2::HEADERS {}
+    }
+    let mut reset = begin(&server);
+    reset.send(&frame(http2::DATA, 0, 1, &cut_off));
+    // INTERNAL_ERROR: the code does not matter.
+    reset.send(&frame(http2::RST_STREAM, 0, 1, &2_u32.to_be_bytes()));
     let mut client = server.client().await;
     embed(&mut client, &["the server still answers"]).await;
+    let ended = |metrics: &Exposition| calls(metrics, "CANCELLED") == 1.0;
+    let metrics = server.until("the call that was reset has ended", ended).await;
+    assert_eq!((calls(&metrics, "INVALID_ARGUMENT"), calls(&metrics, "INTERNAL")), (6.0, 0.0));
     server.signal("TERM");
     server.wait();
     assert!(!server.log().contains("call failed"), "invalid messages are not logged as failures");
+}
+
+const EMBED: &str = "/embedd.v1.EmbeddingService/Embed";
+
+/// A connection with a call that has not sent its message yet.
+fn begin(server: &Server) -> RawConnection {
+    let mut connection = RawConnection::open(server.address);
+    connection.send(&frame(http2::HEADERS, http2::END_HEADERS, 1, &http2::call_headers(EMBED)));
+    connection
+}
+
+/// The number of Embed calls that have ended with this status.
+fn calls(metrics: &Exposition, status: &str) -> f64 {
+    let labels = [("grpc_method", &EMBED[1..]), ("grpc_status", status)];
+    metrics.value("grpc_server_call_duration_seconds_count", &labels)
 }
 
 #[tokio::test]

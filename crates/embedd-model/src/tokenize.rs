@@ -1,5 +1,6 @@
 //! Tokenization with the model's own tokenizer.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,15 @@ use crate::bundle::{Bundle, BundleError, TOKENIZER_FILE};
 use crate::engine::TokenIds;
 use embedd_common::files::read_bounded;
 
+mod bert;
 mod lowercase;
+mod pieces;
+mod wordpiece;
+mod work;
+
+use bert::Bert;
+use pieces::{Cuts, Pieces};
+pub use work::{Counting, Listing, Tokenizing, Work};
 
 /// The largest known tokenizers, with 250,000 tokens, have 35 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -16,6 +25,10 @@ const MAX_FILE_BYTES: u64 = 256 << 20;
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// If the pipeline is BERT's: a faster implementation of it.
+    bert: Option<Bert>,
+    /// Where texts may be cut, if that is known.
+    cuts: Option<Cuts>,
     /// Special tokens before and after the tokens of every text.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
@@ -132,7 +145,9 @@ impl Tokenizer {
         inner.with_padding(None);
         let (prefix, suffix) = special_tokens(&inner).map_err(invalid)?;
         let max_tokens = (max_tokens as usize).max(prefix.len() + suffix.len());
-        Ok(Self { inner, prefix, suffix, max_tokens, lowercase })
+        let bert = Bert::of(&inner);
+        let cuts = Cuts::of(&inner);
+        Ok(Self { inner, bert, cuts, prefix, suffix, max_tokens, lowercase })
     }
 
     /// The maximum number of tokens per text, including special tokens.
@@ -150,20 +165,12 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizeError`].
     pub fn tokenize(&self, text: &str, truncation: Truncation) -> Result<Tokenized, TokenizeError> {
-        let ids = self.encode(text)?;
-        let capacity = self.max_tokens - self.special_count();
-        let dropped = ids.len().saturating_sub(capacity);
-        let kept = match truncation {
-            _ if dropped == 0 => &ids[..],
-            Truncation::End => &ids[..capacity],
-            Truncation::Start => &ids[dropped..],
-            Truncation::Reject => {
-                let tokens = ids.len() + self.special_count();
-                return Err(TokenizeError::TooLong { tokens, max: self.max_tokens });
-            }
-        };
-        let ids = TokenIds::new([&self.prefix, kept, &self.suffix].concat());
-        Ok(Tokenized { ids, truncated: dropped > 0 })
+        self.start(text, truncation).complete()
+    }
+
+    /// Like [`tokenize`](Self::tokenize), in steps.
+    pub fn start<'t>(&'t self, text: &'t str, truncation: Truncation) -> Tokenizing<'t> {
+        Tokenizing::new(self, text, truncation)
     }
 
     /// The number of tokens of the whole text, including special tokens.
@@ -171,7 +178,12 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizeError::Failed`].
     pub fn count(&self, text: &str) -> Result<usize, TokenizeError> {
-        Ok(self.encode(text)?.len() + self.special_count())
+        self.start_count(text).complete()
+    }
+
+    /// Like [`count`](Self::count), in steps.
+    pub fn start_count<'t>(&'t self, text: &'t str) -> Counting<'t> {
+        Counting::new(self, text)
     }
 
     /// The tokens of the whole text, surrounded by special tokens if `with_special`.
@@ -179,21 +191,12 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizeError::Failed`].
     pub fn tokens(&self, text: &str, with_special: bool) -> Result<Vec<Token>, TokenizeError> {
-        let lower = self.lowercase.then(|| text.to_lowercase());
-        let encoding = self.inner.encode(lower.as_deref().unwrap_or(text), with_special);
-        let encoding = encoding.map_err(|error| TokenizeError::Failed(error.to_string()))?;
-        let origins = self.lowercase.then(|| lowercase::Origins::of(text));
-        let tokens = encoding.get_ids().iter().zip(encoding.get_tokens());
-        let places = encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask());
-        let found = tokens.zip(places).map(|((&id, name), (&(start, end), &special))| {
-            if special == 1 {
-                return Token { id, text: name.clone(), bytes: None };
-            }
-            let bytes = origins.as_ref().map_or(start..end, |origins| origins.range(start..end));
-            let part = text.as_bytes().get(bytes.clone()).unwrap_or_default();
-            Token { id, text: String::from_utf8_lossy(part).into_owned(), bytes: Some(bytes) }
-        });
-        Ok(found.collect())
+        self.start_list(text, with_special).complete()
+    }
+
+    /// Like [`tokens`](Self::tokens), in steps.
+    pub fn start_list<'t>(&'t self, text: &'t str, with_special: bool) -> Listing<'t> {
+        Listing::new(self, text, with_special)
     }
 
     /// Decodes ids to a text, which includes the names of special tokens if `with_special`. Ids outside the vocabulary
@@ -209,16 +212,60 @@ impl Tokenizer {
         self.prefix.len() + self.suffix.len()
     }
 
-    /// The ids of the whole text, without special tokens.
-    fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizeError> {
-        let failed = |error: tokenizers::Error| TokenizeError::Failed(error.to_string());
-        let encoding = if self.lowercase {
-            self.inner.encode_fast(text.to_lowercase(), false)
-        } else {
-            self.inner.encode_fast(text, false)
-        };
-        Ok(encoding.map_err(failed)?.get_ids().to_vec())
+    /// The maximum number of tokens of a text without special tokens.
+    fn capacity(&self) -> usize {
+        self.max_tokens - self.special_count()
     }
+
+    /// The text as the tokenizer gets it, in pieces that can be tokenized independently.
+    fn pieces<'t>(&'t self, text: &'t str) -> Pieces<'t> {
+        let text = if self.lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) };
+        Pieces::new(text, self.cuts.as_ref())
+    }
+
+    /// The ids of a piece, without special tokens.
+    fn encode(&self, piece: &str) -> Result<Vec<u32>, TokenizeError> {
+        let Some(bert) = &self.bert else {
+            return Ok(self.inner.encode_fast(piece, false).map_err(failed)?.get_ids().to_vec());
+        };
+        let mut ids = Vec::new();
+        bert.ids(&self.inner, piece, &mut ids).map_err(failed)?;
+        Ok(ids)
+    }
+
+    /// The tokens of a piece that begins at `start`, without special tokens. They have no text yet.
+    fn list(&self, piece: &str, start: usize) -> Result<impl Iterator<Item = Token>, TokenizeError> {
+        let encoding = match &self.bert {
+            Some(bert) => bert.encode(&self.inner, piece),
+            None => self.inner.encode(piece, false),
+        };
+        let encoding = encoding.map_err(failed)?;
+        let tokens: Vec<_> = encoding.get_ids().iter().copied().zip(encoding.get_offsets().iter().copied()).collect();
+        Ok(tokens.into_iter().map(move |(id, (from, to))| {
+            let bytes = start + from..start + to;
+            Token { id, text: String::new(), bytes: Some(bytes) }
+        }))
+    }
+
+    /// Gives tokens their parts of the original text.
+    fn show_original(&self, tokens: &mut [Token], text: &str) {
+        let origins = self.lowercase.then(|| lowercase::Origins::of(text));
+        for token in tokens {
+            let Some(bytes) = token.bytes.take() else { continue };
+            let bytes = origins.as_ref().map_or(bytes.clone(), |origins| origins.range(bytes));
+            let part = text.as_bytes().get(bytes.clone()).unwrap_or_default();
+            token.text = String::from_utf8_lossy(part).into_owned();
+            token.bytes = Some(bytes);
+        }
+    }
+
+    fn special(&self, ids: &[u32]) -> impl Iterator<Item = Token> {
+        ids.iter().map(|&id| Token { id, text: self.inner.id_to_token(id).unwrap_or_default(), bytes: None })
+    }
+}
+
+fn failed(error: tokenizers::Error) -> TokenizeError {
+    TokenizeError::Failed(error.to_string())
 }
 
 /// The special tokens that the tokenizer adds before and after a text, determined from a sample text.

@@ -53,3 +53,5 @@ fn decoding_ignores_ids_outside_the_vocabulary() {
     assert_eq!(tokenizer.decode(&[0, 4, 99, 3, 1], false).as_deref(), Ok("k\u{e9} i\u{307}b"));
     assert_eq!(tokenizer.decode(&[0, 4, 1], true).as_deref(), Ok("<s> k\u{e9} </s>"));
 }
+
+mod equal;

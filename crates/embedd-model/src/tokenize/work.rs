@@ -1,0 +1,164 @@
+//! Tokenization in steps, so that it can be interrupted: each takes about a millisecond, unless the tokenizer does not
+//! allow texts to be cut.
+
+use super::pieces::Pieces;
+use super::{Token, TokenizeError, Tokenized, Tokenizer, Truncation};
+use crate::engine::TokenIds;
+
+/// The tokenization of one text.
+pub trait Work {
+    /// What it results in.
+    type Output;
+
+    /// Processes the next piece of the text and returns its bytes; `None` if everything that is needed is known.
+    ///
+    /// # Errors
+    /// [`TokenizeError::Failed`].
+    fn step(&mut self) -> Result<Option<usize>, TokenizeError>;
+
+    /// The result, once no step is left.
+    ///
+    /// # Errors
+    /// [`TokenizeError::TooLong`].
+    fn finish(self) -> Result<Self::Output, TokenizeError>;
+
+    /// Does all steps.
+    ///
+    /// # Errors
+    /// [`TokenizeError`].
+    fn complete(mut self) -> Result<Self::Output, TokenizeError>
+    where
+        Self: Sized,
+    {
+        while self.step()?.is_some() {}
+        self.finish()
+    }
+}
+
+/// Tokenizes a text for the model.
+#[derive(Debug)]
+pub struct Tokenizing<'t> {
+    tokenizer: &'t Tokenizer,
+    pieces: Pieces<'t>,
+    truncation: Truncation,
+    /// The ids of the pieces, in the order in which they were processed: that of the text, or with
+    /// [`Truncation::Start`] its reverse.
+    ids: Vec<Vec<u32>>,
+    /// Tokens so far, without special tokens.
+    tokens: usize,
+}
+
+/// Counts the tokens of a text.
+#[derive(Debug)]
+pub struct Counting<'t> {
+    tokenizer: &'t Tokenizer,
+    pieces: Pieces<'t>,
+    tokens: usize,
+}
+
+/// Lists the tokens of a text.
+#[derive(Debug)]
+pub struct Listing<'t> {
+    tokenizer: &'t Tokenizer,
+    /// The text as the caller sent it.
+    text: &'t str,
+    pieces: Pieces<'t>,
+    with_special: bool,
+    tokens: Vec<Token>,
+}
+
+impl<'t> Tokenizing<'t> {
+    pub(super) fn new(tokenizer: &'t Tokenizer, text: &'t str, truncation: Truncation) -> Self {
+        Self { tokenizer, pieces: tokenizer.pieces(text), truncation, ids: Vec::new(), tokens: 0 }
+    }
+}
+
+impl Work for Tokenizing<'_> {
+    type Output = Tokenized;
+
+    fn step(&mut self) -> Result<Option<usize>, TokenizeError> {
+        let is_full = self.tokens > self.tokenizer.capacity();
+        let piece = match self.truncation {
+            Truncation::End | Truncation::Start if is_full => None,
+            Truncation::Start => self.pieces.next_back(),
+            Truncation::End | Truncation::Reject => self.pieces.next(),
+        };
+        let Some(piece) = piece else { return Ok(None) };
+        let bytes = piece.len();
+        let ids = self.tokenizer.encode(&self.pieces.text()[piece])?;
+        self.tokens += ids.len();
+        // Only the number of further tokens is needed.
+        if !is_full {
+            self.ids.push(ids);
+        }
+        Ok(Some(bytes))
+    }
+
+    fn finish(mut self) -> Result<Tokenized, TokenizeError> {
+        let Tokenizer { prefix, suffix, max_tokens, .. } = self.tokenizer;
+        let capacity = self.tokenizer.capacity();
+        let truncated = self.tokens > capacity;
+        if truncated && self.truncation == Truncation::Reject {
+            let tokens = self.tokens + self.tokenizer.special_count();
+            return Err(TokenizeError::TooLong { tokens, max: *max_tokens });
+        }
+        if self.truncation == Truncation::Start {
+            self.ids.reverse();
+        }
+        let ids = self.ids.concat();
+        let kept = match self.truncation {
+            Truncation::Start => &ids[ids.len().saturating_sub(capacity)..],
+            Truncation::End | Truncation::Reject => &ids[..ids.len().min(capacity)],
+        };
+        Ok(Tokenized { ids: TokenIds::new([prefix, kept, suffix].concat()), truncated })
+    }
+}
+
+impl<'t> Counting<'t> {
+    pub(super) fn new(tokenizer: &'t Tokenizer, text: &'t str) -> Self {
+        Self { tokenizer, pieces: tokenizer.pieces(text), tokens: 0 }
+    }
+}
+
+impl Work for Counting<'_> {
+    type Output = usize;
+
+    fn step(&mut self) -> Result<Option<usize>, TokenizeError> {
+        let Some(piece) = self.pieces.next() else { return Ok(None) };
+        let bytes = piece.len();
+        self.tokens += self.tokenizer.encode(&self.pieces.text()[piece])?.len();
+        Ok(Some(bytes))
+    }
+
+    fn finish(self) -> Result<usize, TokenizeError> {
+        Ok(self.tokens + self.tokenizer.special_count())
+    }
+}
+
+impl<'t> Listing<'t> {
+    pub(super) fn new(tokenizer: &'t Tokenizer, text: &'t str, with_special: bool) -> Self {
+        Self { tokenizer, text, pieces: tokenizer.pieces(text), with_special, tokens: Vec::new() }
+    }
+}
+
+impl Work for Listing<'_> {
+    type Output = Vec<Token>;
+
+    fn step(&mut self) -> Result<Option<usize>, TokenizeError> {
+        let Some(piece) = self.pieces.next() else { return Ok(None) };
+        let bytes = piece.len();
+        self.tokens.extend(self.tokenizer.list(&self.pieces.text()[piece.clone()], piece.start)?);
+        Ok(Some(bytes))
+    }
+
+    fn finish(self) -> Result<Vec<Token>, TokenizeError> {
+        let mut tokens = self.tokens;
+        self.tokenizer.show_original(&mut tokens, self.text);
+        if self.with_special {
+            let Tokenizer { prefix, suffix, .. } = self.tokenizer;
+            tokens.splice(0..0, self.tokenizer.special(prefix));
+            tokens.extend(self.tokenizer.special(suffix));
+        }
+        Ok(tokens)
+    }
+}
