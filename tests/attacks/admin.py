@@ -48,7 +48,7 @@ BEYOND_ROOTS = [
 
 def start(launcher, flags=(), **launch):
     """A server that may load the crafted bundles."""
-    roots = launcher.optional(f"--reload-roots={launcher.bundles}", f"--bundle-roots={launcher.bundles}")
+    roots = launcher.optional(f"--bundle-roots={launcher.bundles}")
     return launcher.start(flags=[*roots, *flags], **launch)
 
 
@@ -372,7 +372,7 @@ def validations(dimension):
 def hanging_session(launcher, report):
     from attacks.tracing import suspended_thread
 
-    flags = launcher.optional("--watchdog-timeout=3s", "--session-timeout=3s")
+    flags = launcher.optional("--watchdog=3s")
     if not flags:
         report.note("this program has no setting for its watchdog")
     with launcher.start(flags=flags) as server:

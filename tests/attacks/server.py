@@ -121,7 +121,17 @@ class Server:
     """A running server in a memory cgroup of its own, where one can be made."""
 
     def __init__(
-        self, launcher, *, flags=(), tokens=(), tls=None, blocked_log=False, max_files=None, admin_token_file=True
+        self,
+        launcher,
+        *,
+        flags=(),
+        tokens=(),
+        tls=None,
+        blocked_log=False,
+        max_files=None,
+        admin_token_file=True,
+        program=None,
+        cwd=None,
     ):
         """`tls` is `server` or `mutual`. With `blocked_log`, nobody reads what the server logs after its start."""
         self.launcher = launcher
@@ -131,7 +141,7 @@ class Server:
         self.token_path = os.path.join(self.folder, "tokens")
         self.cgroup = MemoryCgroup.create(launcher.memory_mib << 20) if launcher.memory_mib else None
         self._files = max_files
-        command = [launcher.program, "serve", "--bundle", self.bundle, "--log-format", "json"]
+        command = [program or launcher.program, "serve", "--bundle", self.bundle, "--log-format", "json"]
         for listener in ("--listen", "--admin-listen", "--http-listen", "--health-listen"):
             command += [listener, "127.0.0.1:0"]
         if tokens:
@@ -155,7 +165,7 @@ class Server:
             client_tls = certificates.client("client" if tls == "mutual" else None)
         log = subprocess.PIPE if blocked_log else open(self.log_path, "wb")
         self.process = subprocess.Popen(
-            [*command, *flags], stdout=log, stderr=subprocess.STDOUT, preexec_fn=self._enter
+            [*command, *flags], stdout=log, stderr=subprocess.STDOUT, cwd=cwd, preexec_fn=self._enter
         )
         self.pid = self.process.pid
         try:
