@@ -1,36 +1,43 @@
 //! A server whose model does not finish loading until the test allows it.
 
-use std::fs;
+use std::fs::File;
 use std::path::PathBuf;
-use std::process::Command;
+use std::sync::Mutex;
 
-use embedd_model::bundle::MANIFEST_FILE;
+use embedd_common::atomic::{lock_file, sibling};
+use embedd_fetch::home::Home;
+use embedd_fetch::model_ref::ModelRef;
 
 use super::models::{Model, copy_of};
-use super::server::{Server, serve, temporary_folder};
+use super::server::{Server, serve_model, temporary_folder};
 
-/// The manifest of its bundle is a named pipe, so the server waits until the test writes to it.
+/// The bundle of its model is missing, and the test holds the lock that the server needs to create it.
 pub(crate) struct Loading {
     pub(crate) server: Server,
-    pipe: PathBuf,
-    manifest: Vec<u8>,
-    _folder: tempfile::TempDir,
+    model: Model,
+    bundle: PathBuf,
+    lock: Mutex<Option<File>>,
+    _home: tempfile::TempDir,
 }
 
 impl Loading {
     pub(crate) fn start(model: Model, flags: &[&str]) -> Self {
         let (guard, folder) = temporary_folder();
-        copy_of(model, &folder, &[MANIFEST_FILE]);
-        let pipe = folder.join(MANIFEST_FILE);
-        let manifest = fs::read(&pipe).expect("the manifest");
-        fs::remove_file(&pipe).expect("removed");
-        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
-        Self { server: Server::spawn(&mut serve(&folder, flags)), pipe, manifest, _folder: guard }
+        let home = Home::at(&folder);
+        let source = model.source();
+        let bundle = home.bundle_dir(&ModelRef::Folder(source.clone()));
+        std::fs::create_dir_all(bundle.parent().expect("a parent")).expect("a folder");
+        let lock = lock_file(&sibling(&bundle, "lock"), || {}).expect("a lock");
+        let mut command = serve_model(&source, flags);
+        command.env("EMBEDD_HOME", &folder);
+        let lock = Mutex::new(Some(lock));
+        Self { server: Server::spawn(&mut command), model, bundle, lock, _home: guard }
     }
 
     /// Lets the model load, and waits until the server is ready.
     pub(crate) fn finish(&self) {
-        fs::write(&self.pipe, &self.manifest).expect("the server reads it");
+        copy_of(self.model, &self.bundle, &[]);
+        drop(self.lock.lock().expect("no panic").take());
         self.server.wait_for_line("ready");
     }
 }

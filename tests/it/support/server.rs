@@ -197,9 +197,18 @@ impl Server {
 
 /// The command that [`Server::start`] runs.
 pub(crate) fn serve(bundle: &Path, flags: &[&str]) -> Command {
+    with_defaults("--bundle", bundle, flags)
+}
+
+/// Like [`serve`], for the folder of a model, whose bundle is in the cache folder.
+pub(crate) fn serve_model(source: &Path, flags: &[&str]) -> Command {
+    with_defaults("--model", source, flags)
+}
+
+fn with_defaults(flag: &str, folder: &Path, flags: &[&str]) -> Command {
     let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
     let mut command = command();
-    command.arg("serve").arg("--bundle").arg(bundle).arg("--onnxruntime").arg(runtime);
+    command.arg("serve").arg(flag).arg(folder).arg("--onnxruntime").arg(runtime);
     let defaults = [("--engine", "fp32"), ("--cache-bytes", "0"), ("--http-listen", "127.0.0.1:0")];
     for (flag, value) in defaults {
         if !flags.contains(&flag) {
