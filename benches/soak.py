@@ -205,7 +205,7 @@ def main():
     arguments, further = parser.parse_known_args()
 
     address, admin_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    listeners = ["--listen", address, "--admin-listen", admin_address, "--log-level", "warn"]
+    listeners = ["--listen", address, "--admin-listen", admin_address, "--admin-token-file", "none", "--log-level", "warn"]
     server = subprocess.Popen([arguments.embedd, "serve", "--bundle", arguments.bundle, *listeners, *further])
     try:
         os.chdir(os.path.join(ROOT, "proto"))

@@ -7,6 +7,7 @@ pub mod prepare;
 
 mod accept;
 mod admin;
+mod admin_token;
 mod app;
 mod batch;
 mod cache;

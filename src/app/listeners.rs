@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::admin_access;
 use super::error::AppError;
 use crate::accept::MaxConnections;
 use crate::config::{OpenAiChoice, Settings};
@@ -63,7 +64,7 @@ fn admin(settings: &Settings) -> Result<ListenerConfig, AppError> {
         named(&settings.admin_tls_key, "--admin-tls-key"),
         named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
     )?;
-    let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
+    let tokens = admin_access::tokens(settings)?;
     Ok(ListenerConfig { tls, tokens, ..listener })
 }
 
