@@ -1,6 +1,6 @@
 //! A server whose model does not finish loading until the test allows it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -9,15 +9,16 @@ use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
 
 use super::models::{Model, copy_of};
-use super::server::{Server, serve_model, temporary_folder};
+use super::server::{Server, serve_anything, temporary_folder};
 
-/// The bundle of its model is missing, and the test holds the lock that the server needs to create it.
+/// The test is another process that converts the same model: the server waits for it.
 pub(crate) struct Loading {
     pub(crate) server: Server,
     model: Model,
+    /// Where the server expects the bundle.
     bundle: PathBuf,
     lock: Mutex<Option<File>>,
-    _home: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Loading {
@@ -26,12 +27,11 @@ impl Loading {
         let home = Home::at(&folder);
         let source = model.source();
         let bundle = home.bundle_dir(&ModelRef::Folder(source.clone()));
-        std::fs::create_dir_all(bundle.parent().expect("a parent")).expect("a folder");
-        let lock = lock_file(&sibling(&bundle, "lock"), || {}).expect("a lock");
-        let mut command = serve_model(&source, flags);
-        command.env("EMBEDD_HOME", &folder);
-        let lock = Mutex::new(Some(lock));
-        Self { server: Server::spawn(&mut command), model, bundle, lock, _home: guard }
+        fs::create_dir_all(home.bundles_dir()).expect("a folder");
+        let lock = lock_file(&sibling(&bundle, "lock"), || panic!("nobody else has it")).expect("the lock");
+        let mut command = serve_anything(flags);
+        command.arg("--home").arg(&folder).arg("--model").arg(source);
+        Self { server: Server::spawn(&mut command), model, bundle, lock: Mutex::new(Some(lock)), _folder: guard }
     }
 
     /// Lets the model load, and waits until the server is ready.
