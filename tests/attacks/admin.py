@@ -13,7 +13,13 @@ import threading
 import time
 
 from attacks import messages
-from attacks.bundles import CraftedBundle, broken_manifests, broken_tokenizers, broken_weights, split_safetensors
+from attacks.bundles import (
+    CraftedBundle,
+    broken_manifests,
+    broken_tokenizers,
+    broken_weights,
+    split_safetensors,
+)
 from attacks.files import cached_library
 from attacks.messages import field, framed, varint
 from attacks.server import HealthWatch, MemoryWatch, together

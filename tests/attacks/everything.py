@@ -7,10 +7,10 @@ from attacks import messages
 from attacks.admin import reload, start
 from attacks.cache_and_fairness import Flood, unique
 from attacks.connections import HELLO, peers
-from attacks.unread import fill_cache
 from attacks.messages import MAX_MESSAGE_BYTES, PUNCTUATION, framed
 from attacks.server import HealthWatch, MemoryWatch
 from attacks.suite import attack
+from attacks.unread import fill_cache
 from attacks.wire import Connection
 
 SECONDS = 40

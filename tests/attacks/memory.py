@@ -2,7 +2,13 @@
 
 from attacks import messages
 from attacks.connections import peers
-from attacks.messages import MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, PUNCTUATION, field, framed
+from attacks.messages import (
+    MAX_MESSAGE_BYTES,
+    MAX_TEXT_BYTES,
+    PUNCTUATION,
+    field,
+    framed,
+)
 from attacks.server import HealthWatch, MemoryWatch, together
 from attacks.suite import FAIR_MIB, REFUSED, attack, check_grown, outcomes
 from attacks.wire import Connection
