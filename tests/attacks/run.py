@@ -33,6 +33,8 @@ KINDS = [
     "http2",
     "connections",
     "memory",
+    "unread",
+    "unfinished",
     "cpu",
     "calls",
     "cache_and_fairness",

@@ -1,5 +1,6 @@
 """Starts servers, and watches them from outside."""
 
+import http.client
 import json
 import os
 import re
@@ -173,7 +174,8 @@ class Server:
         except Exception:
             self.stop()
             raise
-        token = tokens[0] if tokens else ""
+        # A quota may follow a token.
+        token = tokens[0].split()[0] if tokens else ""
         self.grpc = wire.Endpoint("127.0.0.1", ports["grpc"], token, client_tls)
         self.admin = wire.Endpoint("127.0.0.1", ports["admin"], launcher.admin_token if admin_token_file else "")
         self.http = wire.Endpoint("127.0.0.1", ports["http"], token)
@@ -259,6 +261,23 @@ class Server:
             return None
         serving = reply.code == "OK" and reply.messages and messages.parse(reply.messages[0])[1] == [1]
         return time.monotonic() - started if serving else None
+
+    def openai(self, body, timeout=60, **headers):
+        """The HTTP status of a request for embeddings."""
+        headers = {"content-type": "application/json", **headers}
+        if self.http.token:
+            headers["authorization"] = f"Bearer {self.http.token}"
+        connection = http.client.HTTPConnection(*self.http.address, timeout=timeout)
+        try:
+            try:
+                connection.request("POST", "/v1/embeddings", body, headers)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # The server has answered before it read everything.
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        finally:
+            connection.close()
 
     def get(self, path, timeout=10):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http.port}{path}", timeout=timeout) as response:
