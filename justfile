@@ -69,6 +69,10 @@ aarch64:
 bench name="kernels":
     cargo bench --locked --bench {{ name }}
 
+# Attack servers in the memory of a pod: all, or those whose ids begin so (`just attacks M K02`); `--slow`: also slow ones
+attacks *arguments:
+    .ci/attacks {{ arguments }}
+
 # Run mixed traffic against a server
 soak minutes="10":
     .ci/soak {{ minutes }}

@@ -41,7 +41,7 @@ fn session(threads: NonZeroUsize) -> anyhow::Result<Box<dyn Session>> {
     let home = Home::find(set(HOME_VARIABLE))?;
     let model: ModelRef = DEFAULT_MODEL.parse()?;
     let folder = set(BUNDLE_VARIABLE).unwrap_or_else(|| home.bundle_dir(&model));
-    let runtime = OnnxRuntime::load(&Fetcher::from_env(home, Progress::plain()).runtime()?)?;
+    let runtime = OnnxRuntime::load(&Fetcher::from_env(home, Progress::plain()).runtime()?.path)?;
     let load = || -> anyhow::Result<_> {
         let options = SessionOptions { threads };
         Ok(runtime.one_session(&Bundle::open(&folder)?, Variant::Native, options)?)

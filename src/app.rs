@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::Settings;
+use crate::config::{Settings, TraceParentChoice};
 use crate::stats::Stats;
-use crate::trace::{TraceError, Traces};
+use crate::trace::{Sampling, TraceError, Traces};
 
 mod error;
 mod listeners;
@@ -50,7 +50,10 @@ async fn serve_traced(settings: Settings, traces: Traces, stop: impl Future<Outp
 
 fn traces(settings: &Settings) -> Result<Traces, TraceError> {
     match &settings.otlp_endpoint {
-        Some(collector) => Traces::to(collector, settings.trace_ratio),
+        Some(collector) => {
+            let follow_callers = settings.trace_parent == TraceParentChoice::Follow;
+            Traces::to(collector, Sampling { ratio: settings.trace_ratio, follow_callers })
+        }
         None => Ok(Traces::default()),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Extensions, HeaderMap};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::net::{Call, Charge, Exhausted};
 use crate::request::{Violations, quoted};
 
 /// The header, in gRPC the metadata, that sets the priority of a call.
@@ -17,9 +18,8 @@ pub(crate) enum CallerId {
     /// SHA-256 of the bearer token.
     Token([u8; 32]),
     /// SHA-256 of the client certificate. Only connections with TLS have one.
-    #[allow(dead_code, reason = "set by the listeners")]
     Certificate([u8; 32]),
-    /// The number of the connection since the start.
+    /// The number of the connection since the start, for callers without both.
     Connection(u64),
     /// The server itself, for admin operations.
     Server,
@@ -39,6 +39,8 @@ pub enum Priority {
 pub(crate) struct Caller {
     pub id: CallerId,
     pub priority: Priority,
+    /// Its call, for the memory of the reply.
+    pub call: Option<Call>,
     /// Set for the requests of a stream: while the queue is full, they wait instead of being refused.
     pub turns: Option<Turns>,
 }
@@ -62,7 +64,12 @@ impl Priority {
 impl CallerId {
     /// The caller of the request with these extensions.
     pub(crate) fn of(extensions: &Extensions) -> Self {
-        extensions.get().copied().unwrap_or(Self::Connection(0))
+        let token: Option<Self> = extensions.get().copied();
+        let call: Option<&Call> = extensions.get();
+        token.or_else(|| call?.client_certificate().map(Self::Certificate)).unwrap_or_else(|| {
+            // Requests without a connection are those of tests.
+            Self::Connection(call.map_or(0, Call::connection_id))
+        })
     }
 }
 
@@ -77,12 +84,30 @@ impl Caller {
             let found = Priority::NAMES.into_iter().find(|(known, _)| *known == name);
             found.map(|(_, priority)| priority).ok_or_else(|| unknown_priority(name))
         })?;
-        Ok(Self { id: CallerId::of(extensions), priority, turns: None })
+        Ok(Self { id: CallerId::of(extensions), priority, call: extensions.get().cloned(), turns: None })
+    }
+
+    /// Reserves memory for a reply of about `bytes` before it is computed; waits while there is none.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub(crate) async fn reserve_reply(&self, bytes: usize) -> Result<Option<Charge>, Exhausted> {
+        match &self.call {
+            Some(call) => call.reserve_reply(bytes).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Keeps the reservation of a computed reply until the caller has read it.
+    pub(crate) fn replies(&self, reservation: Option<Charge>) {
+        if let (Some(call), Some(reservation)) = (&self.call, reservation) {
+            call.replies(reservation);
+        }
     }
 
     /// The server itself. Its requests go after those of callers.
     pub(crate) fn server() -> Self {
-        Self { id: CallerId::Server, priority: Priority::Bulk, turns: None }
+        Self { id: CallerId::Server, priority: Priority::Bulk, call: None, turns: None }
     }
 
     /// The caller for the requests of one stream.

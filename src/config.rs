@@ -21,7 +21,7 @@ mod sources;
 mod suggest;
 mod table;
 
-pub use choices::{EngineChoice, LogFormat, OpenAiChoice};
+pub use choices::{EngineChoice, LogFormat, OpenAiChoice, TraceParentChoice};
 pub use configuration::Configuration;
 pub use docs::markdown;
 pub use environment::OTHER_VARIABLES;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
+use crate::net::Exhausted;
 use crate::request::{EmbedRequest, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
@@ -106,6 +107,9 @@ pub(crate) enum EmbedError {
     /// Too many long texts are being tokenized.
     #[error(transparent)]
     Gate(#[from] GateFull),
+    /// There is no memory for the reply.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 impl Embedder {

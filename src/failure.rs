@@ -5,14 +5,21 @@ use std::time::Duration;
 
 use crate::batch::{BatchError, GateFull};
 use crate::embed::EmbedError;
+use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
+use embedd_common::jitter::jittered;
 use embedd_model::tokenize::TokenizeError;
+
+/// The retry delay when too many messages are in memory. They are there for as long as their calls take.
+const EXHAUSTED_RETRY_DELAY: Duration = Duration::from_millis(200);
+
+const EXHAUSTED_JITTER: f64 = 0.2;
 
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The request is invalid; the same one would fail again.
     Invalid(Violations),
-    /// The queue is full; the same request may succeed after the delay.
+    /// The queue or the memory is full; the same request may succeed after the delay.
     Overloaded { message: String, retry_after: Duration },
     /// This server accepts no requests; another one may.
     Unavailable(String),
@@ -35,11 +42,19 @@ impl Failure {
             EmbedError::Gate(GateFull { retry_after }) => {
                 Self::Overloaded { message: error_text(error), retry_after: *retry_after }
             }
+            EmbedError::Exhausted(_) => {
+                Self::Overloaded { message: error_text(error), retry_after: EXHAUSTED_RETRY_DELAY }
+            }
             EmbedError::Batch(BatchError::Closed) => Self::Unavailable(error_text(error)),
             EmbedError::Text { error: TokenizeError::Failed(_), .. } | EmbedError::Batch(BatchError::Inference(_)) => {
                 Self::Internal(error_text(error))
             }
         }
+    }
+
+    pub(crate) fn exhausted(error: Exhausted) -> Self {
+        let retry_after = jittered(EXHAUSTED_RETRY_DELAY, EXHAUSTED_JITTER, fastrand::f64());
+        Self::Overloaded { message: error.to_string(), retry_after }
     }
 
     /// A bug. The log describes it, the reply does not.

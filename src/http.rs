@@ -1,34 +1,31 @@
 //! The HTTP port: metrics and probes without authentication, and OpenAI's API.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::accept;
 use crate::metrics::{self, Metrics};
+use crate::net::{self, ListenerConfig};
 use crate::readiness::{Phase, Readiness};
 
-mod connection;
-mod limits;
 mod observe;
 mod openai;
 mod permit;
 
-use connection::Shutdown;
-pub(crate) use limits::HttpLimits;
 pub(crate) use openai::OpenAi;
+use permit::ConnectionPermit;
 pub(crate) use permit::ConnectionPermits;
 
 #[derive(Debug, Clone)]
 pub(crate) struct HttpListener {
     pub metrics: Metrics,
-    pub limits: HttpLimits,
+    pub config: ListenerConfig,
     /// OpenAI's API, if it is enabled.
     pub openai: Option<OpenAi>,
 }
@@ -36,13 +33,11 @@ pub(crate) struct HttpListener {
 impl HttpListener {
     /// Serves until `stop`, then finishes the requests in flight.
     pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
-        let limits = self.limits;
         let draining = self.openai.as_ref().map(|openai| openai.stop.clone());
+        let config = ListenerConfig { draining, ..self.config.clone() };
         let routes = self.routes();
-        let serve = |stream, closing| {
-            connection::serve(stream, routes.clone(), limits, Shutdown { draining: draining.clone(), closing })
-        };
-        accept(socket, limits.max_connections, stop, serve).await;
+        let per_connection = || routes.clone().layer(Extension(ConnectionPermit::default()));
+        net::serve(config, per_connection, socket, stop).await;
     }
 
     fn routes(self) -> Router {

@@ -5,7 +5,6 @@ pub mod commands;
 pub mod config;
 pub mod prepare;
 
-mod accept;
 mod admin;
 mod app;
 mod batch;
@@ -18,6 +17,7 @@ mod http;
 mod logging;
 mod metrics;
 mod model_slot;
+mod net;
 mod readiness;
 mod reload;
 mod request;

@@ -1,6 +1,10 @@
 //! Log lines on stderr: text for humans, JSON for collectors.
+//!
+//! A server must not depend on whoever reads its stderr, and its callers must not be able to fill its log. Its lines go
+//! through a bounded queue, and the rate of lines of one kind is limited. Commands write directly.
 
 use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
@@ -11,16 +15,37 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use crate::config::{LogFilter, LogFormat};
 
 mod panics;
+mod queue;
+mod rate_limit;
 
 pub(crate) use panics::log_panics;
+use queue::Queue;
+use rate_limit::{RateLimit, Suppressed};
+
+/// The target of lines about the log itself.
+const TARGET: &str = "embedd::logging";
+
+/// Lines that were suppressed or dropped since the start.
+static LOST_LINES: AtomicU64 = AtomicU64::new(0);
 
 /// A library that logs texts character by character at `trace`, and the most verbose level that is safe.
 const QUOTES_TEXTS: (&str, Level) = ("tokenizers", Level::DEBUG);
 
-/// Logging is already set up.
+/// Logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("logging is already set up in this process; set it up only once, before any other code does")]
-pub(crate) struct AlreadySet(#[source] TryInitError);
+pub(crate) enum LoggingError {
+    #[error("logging is already set up in this process; set it up only once, before any other code does")]
+    AlreadySet(#[source] TryInitError),
+    #[error("the thread that writes the log cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// The log of a server. Cheap to clone; when one is dropped, it waits until the lines so far are written.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerLog {
+    queue: Queue,
+    limit: RateLimit,
+}
 
 /// The appearance of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +58,58 @@ enum Style {
 /// Sends the log lines of this process, including those of libraries, to stderr.
 ///
 /// # Errors
-/// [`AlreadySet`] on a second call.
-pub(crate) fn init(format: LogFormat, filter: &LogFilter) -> Result<(), AlreadySet> {
+/// [`LoggingError`], for example on a second call.
+pub(crate) fn init(format: LogFormat, filter: &LogFilter) -> Result<(), LoggingError> {
+    subscriber(stderr_style(format), filter, io::stderr).try_init().map_err(LoggingError::AlreadySet)
+}
+
+/// The same for a server: lines are limited in their rate, and written by a thread of their own.
+///
+/// # Errors
+/// [`LoggingError`].
+pub(crate) fn init_server(format: LogFormat, filter: &LogFilter) -> Result<ServerLog, LoggingError> {
+    let (queue, pending) = queue::queue();
+    let limit = RateLimit::default();
+    let log = ServerLog { queue: queue.clone(), limit: limit.clone() };
+    let reports = log.clone();
+    let writer = move || queue.clone();
+    let lines = subscriber(stderr_style(format), filter, writer).with(limit);
+    lines.try_init().map_err(LoggingError::AlreadySet)?;
+    pending.write_to(io::stderr(), move || reports.report_lost_lines()).map_err(LoggingError::Thread)?;
+    Ok(log)
+}
+
+/// The number of lines that were suppressed or dropped since the start.
+pub(crate) fn lost_lines() -> u64 {
+    LOST_LINES.load(Ordering::Relaxed)
+}
+
+impl ServerLog {
+    fn report_lost_lines(&self) {
+        for Suppressed { lines, message, target } in self.limit.take_suppressed() {
+            LOST_LINES.fetch_add(lines, Ordering::Relaxed);
+            tracing::warn!(target: TARGET, lines, of = message, from = target, "similar log lines suppressed");
+        }
+        let lines = self.queue.take_dropped();
+        if lines > 0 {
+            LOST_LINES.fetch_add(lines, Ordering::Relaxed);
+            tracing::warn!(target: TARGET, lines, "log lines dropped; stderr was not read quickly enough");
+        }
+    }
+}
+
+impl Drop for ServerLog {
+    fn drop(&mut self) {
+        self.report_lost_lines();
+        self.queue.flush();
+    }
+}
+
+/// The style of lines on stderr.
+fn stderr_style(format: LogFormat) -> Style {
     // https://no-color.org: any value but the empty one counts.
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let style = style(format, io::stderr().is_terminal(), no_color);
-    subscriber(style, filter, io::stderr).try_init().map_err(AlreadySet)
+    style(format, io::stderr().is_terminal(), no_color)
 }
 
 fn style(format: LogFormat, terminal: bool, no_color: bool) -> Style {

@@ -13,6 +13,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::embed::{Embedder, ModelInfo};
+use crate::logging;
 use crate::model_slot::ModelSlot;
 use crate::readiness::{Phase, Readiness};
 use crate::stats::Stats;
@@ -48,6 +49,8 @@ impl Metrics {
         let info = model.as_ref().map(|embedder| embedder.model());
         build(&mut registry, info);
         info.into_iter().for_each(|info| describe(&mut registry, info));
+        let help = "Log lines that were suppressed or dropped";
+        registry.register("embedd_log_lines_lost", help, counter(logging::lost_lines()));
         process::stats().iter().for_each(|stats| system(&mut registry, stats));
         let mut text = String::new();
         encode(&mut text, &registry)?;

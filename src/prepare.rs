@@ -7,7 +7,7 @@ use embedd_common::progress::Progress;
 use embedd_convert::{Conversion, ConvertError, Making, ProofPlan, WriterError};
 use embedd_fetch::home::{Home, NoHome};
 use embedd_fetch::model_ref::ModelRef;
-use embedd_fetch::{FetchError, Fetcher};
+use embedd_fetch::{FetchError, Fetcher, RuntimeLibrary};
 use embedd_model::bundle::{Bundle, BundleError};
 use embedd_model::engine::{LoadError, OnnxRuntime};
 
@@ -49,18 +49,25 @@ impl Preparation {
     /// [`PrepareError::Home`].
     pub fn new(settings: &Settings, progress: Progress) -> Result<Self, PrepareError> {
         let home = Home::find(settings.home.clone())?;
+        if let Some(warning) = home.warning() {
+            progress.note(&warning);
+        }
         let fetcher = Fetcher::from_env(home.clone(), progress.clone())
             .offline(settings.offline)
             .runtime_library(settings.onnxruntime.clone());
         Ok(Self { home, fetcher, progress })
     }
 
-    /// Loads ONNX Runtime, which is fetched if it is missing.
+    /// Loads ONNX Runtime, which is fetched if it is missing. A fetched library must have its pinned digest.
     ///
     /// # Errors
     /// [`PrepareError::Fetch`] or [`PrepareError::Runtime`].
     pub fn runtime(&self) -> Result<OnnxRuntime, PrepareError> {
-        Ok(OnnxRuntime::load(&self.fetcher.runtime()?)?)
+        let RuntimeLibrary { path, sha256 } = self.fetcher.runtime()?;
+        Ok(match &sha256 {
+            Some(sha256) => OnnxRuntime::load_verified(&path, sha256)?,
+            None => OnnxRuntime::load(&path)?,
+        })
     }
 
     /// The bundle that the settings name, else the bundle of their model in the cache folder. Only the latter may need
@@ -96,6 +103,7 @@ impl Preparation {
         if replace {
             self.progress.note(&format!("{} is out of date: converting {model} again", output.display()));
         }
+        self.home.create().map_err(FetchError::from)?;
         // The report takes longer than everything else, and serving does not need it.
         let making = Making { report: false, ..Making::default() };
         match self.convert(&model, output.clone(), replace, making, runtime) {

@@ -163,14 +163,13 @@ impl fmt::Display for Violations {
 impl Texts {
     /// Checks the texts; every problem is added to `violations`.
     pub(crate) fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
-        let max_texts = limits.max_texts;
         let field = violations.texts;
         if texts.is_empty() {
-            violations.add(field.all(), format!("is empty; send 1 to {max_texts} texts"));
+            violations.add(field.all(), format!("is empty; send 1 to {} texts", limits.max_texts));
             return None;
         }
-        if texts.len() > max_texts.get() {
-            violations.add(field.all(), format!("has {} texts; send at most {max_texts} per request", texts.len()));
+        if texts.len() > limits.max_texts.get() {
+            violations.add(field.all(), too_many_texts(texts.len(), limits));
             return None;
         }
         let max_bytes = limits.max_text_bytes;
@@ -211,6 +210,11 @@ impl EmbedRequest {
     pub(crate) fn dimensions(&self) -> usize {
         self.dimensions
     }
+}
+
+/// The violation of a list of texts that is too long.
+pub(crate) fn too_many_texts(count: usize, limits: &Limits) -> String {
+    format!("has {count} texts; send at most {} per request", limits.max_texts)
 }
 
 fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut Violations) -> Option<usize> {

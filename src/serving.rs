@@ -42,9 +42,16 @@ impl Serving {
         call: &Span,
     ) -> Result<Embedded, EmbedError> {
         let _in_flight = self.requests.token();
+        let reservation = caller.reserve_reply(reply_bytes(request)).await?;
         let embedded = embedder.embed(request, caller).await?;
+        caller.replies(reservation);
         embedded.timings.record(&self.stats);
         embedded.trace(call);
         Ok(embedded)
     }
+}
+
+/// The size of the reply to a request, more or less: floats, and for each text its other fields.
+fn reply_bytes(request: &EmbedRequest) -> usize {
+    request.texts().len() * (request.dimensions() * size_of::<f32>() + 64)
 }

@@ -18,10 +18,12 @@ use http::{Extensions, HeaderMap, Uri};
 mod exporter;
 mod headers;
 mod ratio;
+mod sampling;
 
 pub(crate) use exporter::TraceError;
 use headers::Headers;
 pub(crate) use ratio::Ratio;
+pub(crate) use sampling::Sampling;
 
 /// How long shutdown waits for queued spans to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,13 +69,12 @@ struct Clock {
 }
 
 impl Traces {
-    /// Starts exporting spans to the collector; must be called within a runtime. Requests with a trace context follow
-    /// the sampling decision of their callers; of the others, the fraction `ratio` is traced.
+    /// Starts exporting spans to the collector; must be called within a runtime.
     ///
     /// # Errors
     /// [`TraceError`]. An unreachable collector is not an error.
-    pub(crate) fn to(collector: &Uri, ratio: Ratio) -> Result<Self, TraceError> {
-        let provider = exporter::provider(collector, ratio)?;
+    pub(crate) fn to(collector: &Uri, sampling: Sampling) -> Result<Self, TraceError> {
+        let provider = exporter::provider(collector, sampling)?;
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
         Ok(Self(Some(Arc::new(Pipeline { provider, tracer }))))
     }

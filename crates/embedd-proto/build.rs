@@ -22,7 +22,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let protocol = protox::compile(files, [PROTO])?;
         fs::write(out.join(format!("{name}_descriptor.bin")), protocol.encode_to_vec())?;
         // Our statuses and tonic-types use the same type.
-        tonic_prost_build::configure().extern_path(".google.rpc", "::tonic_types::pb").compile_fds(protocol)?;
+        let generate = tonic_prost_build::configure()
+            .extern_path(".google.rpc", "::tonic_types::pb")
+            .codec_path("crate::codec::MeasuringCodec");
+        // The codec finds the shape of a message by its name.
+        let mut config = prost_build::Config::new();
+        config.enable_type_names();
+        generate.compile_fds_with_config(protocol, config)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::load::LoadModelError;
-use crate::grpc::TlsError;
+use crate::net::TlsError;
 use crate::tokens::TokensError;
 use crate::trace::TraceError;
 

@@ -1,27 +1,38 @@
-//! Listener configs from the settings: TLS, tokens and connection limits.
+//! Listener configs from the settings: TLS, tokens, connection limits and byte budgets.
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::error::AppError;
-use crate::accept::MaxConnections;
 use crate::config::{OpenAiChoice, Settings};
-use crate::grpc::{ConnectionLimits, ListenerConfig, Tls, TlsFiles, TransportLimits};
-use crate::http::HttpLimits;
+use crate::grpc::{self, TransportLimits};
+use crate::net::{
+    Budgets, ByteLimits, CallKind, ConnectionLimits, ListenerConfig, MaxConnections, Protocols, Tls, TlsFiles,
+};
 use crate::reload::NamedFile;
 use crate::tokens::Tokens;
 
 /// The connection limit of the admin, health and HTTP listeners, which only operators, monitoring and probes use.
 const SIDE_LIMIT: MaxConnections = MaxConnections { count: 64, setting: None };
+/// The budget of messages, and that of replies, on the admin and health listeners: callers of the service cannot use it
+/// up.
+const SIDE_BUDGET: ByteLimits = ByteLimits { process: 8 << 20, per_connection: 4 << 20 };
 
 pub(super) struct Listeners {
-    pub(super) service: ListenerConfig,
-    pub(super) admin: ListenerConfig,
+    pub(super) service: Protected,
+    pub(super) admin: Protected,
     pub(super) health: ListenerConfig,
-    pub(super) http: HttpLimits,
+    pub(super) http: ListenerConfig,
     pub(super) limits: TransportLimits,
     /// Whether OpenAI's API is served on the HTTP port, or why not.
     pub(super) openai: Result<(), &'static str>,
+}
+
+/// A listener whose calls may need a token.
+pub(super) struct Protected {
+    pub(super) config: ListenerConfig,
+    pub(super) tokens: Option<Tokens>,
 }
 
 impl Listeners {
@@ -34,29 +45,33 @@ impl Listeners {
                 named(tls_key, "--tls-key"),
                 named(tls_client_ca, "--tls-client-ca"),
             )?,
-            tokens: named(token_file, "--token-file").map(Tokens::open).transpose()?,
+            protocols: Protocols::Http2,
             max_connections: MaxConnections {
                 count: settings.max_connections.get(),
                 setting: Some("--max-connections"),
             },
-            connection_limits: connection_limits(settings),
+            limits: connection_limits(settings),
+            budgets: budgets(settings),
+            draining: None,
+            kind: grpc::call_kind,
         };
+        let tokens = named(token_file, "--token-file").map(Tokens::open).transpose()?;
         let openai = openai(settings);
         Ok(Self {
-            service,
+            http: http(settings, openai.is_ok(), &service),
+            service: Protected { config: service, tokens },
             admin: admin(settings)?,
             health: side(settings),
-            http: http(settings, openai.is_ok()),
             limits: limits(settings),
             openai,
         })
     }
 }
 
-fn admin(settings: &Settings) -> Result<ListenerConfig, AppError> {
-    let listener = side(settings);
+fn admin(settings: &Settings) -> Result<Protected, AppError> {
+    let config = side(settings);
     if settings.admin_listen.is_none() {
-        return Ok(listener);
+        return Ok(Protected { config, tokens: None });
     }
     let tls = tls(
         named(&settings.admin_tls_certificate, "--admin-tls-certificate"),
@@ -64,13 +79,20 @@ fn admin(settings: &Settings) -> Result<ListenerConfig, AppError> {
         named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
     )?;
     let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
-    Ok(ListenerConfig { tls, tokens, ..listener })
+    Ok(Protected { config: ListenerConfig { tls, ..config }, tokens })
 }
 
-/// No TLS, no tokens and no maximum age: there is no load to balance, and benchmarks and health watches may take long.
+/// No TLS and no maximum age: there is no load to balance, and benchmarks and health watches may take long.
 fn side(settings: &Settings) -> ListenerConfig {
-    let connection_limits = ConnectionLimits { max_age: None, ..connection_limits(settings) };
-    ListenerConfig { tls: None, tokens: None, max_connections: SIDE_LIMIT, connection_limits }
+    ListenerConfig {
+        tls: None,
+        protocols: Protocols::Http2,
+        max_connections: SIDE_LIMIT,
+        limits: ConnectionLimits { max_age: None, ..connection_limits(settings) },
+        budgets: Budgets::new(SIDE_BUDGET, SIDE_BUDGET),
+        draining: None,
+        kind: grpc::call_kind,
+    }
 }
 
 /// By default, the HTTP port grants no access that the gRPC listener denies.
@@ -94,14 +116,16 @@ fn is_within(address: IpAddr, other: IpAddr) -> bool {
 }
 
 /// Connections of callers are allowed in addition to those of probes and Prometheus.
-fn http(settings: &Settings, serves_callers: bool) -> HttpLimits {
+fn http(settings: &Settings, serves_callers: bool, service: &ListenerConfig) -> ListenerConfig {
     let callers = settings.max_connections.get();
     let with_callers = MaxConnections { count: SIDE_LIMIT.count + callers, setting: Some("--max-connections") };
-    HttpLimits {
+    ListenerConfig {
+        tls: None,
+        protocols: Protocols::Http1OrHttp2,
         max_connections: if serves_callers { with_callers } else { SIDE_LIMIT },
-        max_header_bytes: settings.max_header_bytes.get(),
-        max_age: settings.max_connection_age,
-        grace: settings.max_connection_age_grace,
+        limits: ConnectionLimits { idle_timeout: Some(settings.http_idle_timeout), ..service.limits },
+        kind: |path| if path.starts_with("/v1/") { CallKind::Work } else { CallKind::Probe },
+        ..service.clone()
     }
 }
 
@@ -120,16 +144,32 @@ fn tls(
 }
 
 fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    let TransportLimits { max_concurrent_streams, max_header_bytes, .. } = limits(settings);
     ConnectionLimits {
         keepalive_interval: settings.keepalive_interval,
         keepalive_timeout: settings.keepalive_timeout,
+        idle_timeout: None,
         max_age: settings.max_connection_age,
         grace: settings.max_connection_age_grace,
+        reply_timeout: settings.reply_timeout,
+        max_concurrent_streams,
+        max_header_bytes,
     }
 }
 
+fn budgets(settings: &Settings) -> Budgets {
+    let limits = |process: NonZeroUsize, per_connection: NonZeroUsize| ByteLimits {
+        process: process.get(),
+        per_connection: per_connection.get(),
+    };
+    Budgets::new(
+        limits(settings.receive_bytes, settings.receive_bytes_per_connection),
+        limits(settings.reply_bytes, settings.reply_bytes_per_connection),
+    )
+}
+
 fn limits(settings: &Settings) -> TransportLimits {
-    let number = |limit: std::num::NonZeroUsize| u32::try_from(limit.get()).unwrap_or(u32::MAX);
+    let number = |limit: NonZeroUsize| u32::try_from(limit.get()).unwrap_or(u32::MAX);
     TransportLimits {
         max_message_bytes: settings.max_message_bytes.get(),
         max_concurrent_streams: number(settings.max_concurrent_streams),

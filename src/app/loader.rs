@@ -102,7 +102,9 @@ fn failure(error: &LoadModelError) -> LoadFailure {
         LoadModelError::Prepare(
             PrepareError::Home(_) | PrepareError::Fetch(_) | PrepareError::Runtime(_) | PrepareError::Convert(_),
         )
-        | LoadModelError::Engine(LoadError::Library { .. } | LoadError::InstructionSet { .. })
+        | LoadModelError::Engine(
+            LoadError::Library { .. } | LoadError::ChangedLibrary { .. } | LoadError::InstructionSet { .. },
+        )
         | LoadModelError::Thread(_)
         | LoadModelError::WarmUp(_)
         | LoadModelError::Interrupted(_) => LoadFailure::Failed(error.to_string()),

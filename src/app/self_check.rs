@@ -53,7 +53,8 @@ pub(super) fn reference(bundle: &Bundle) -> Result<Option<ReferenceSet>, SelfChe
     if !bundle.manifest().files.contains_key(REFERENCE_FILE) {
         return Ok(None);
     }
-    Ok(Some(ReferenceSet::read(&bundle.verify(REFERENCE_FILE)?)?))
+    let contents = bundle.read_small(REFERENCE_FILE)?;
+    Ok(Some(ReferenceSet::parse(&contents, &bundle.folder().join(REFERENCE_FILE))?))
 }
 
 impl SelfCheck {

@@ -7,18 +7,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::AppError;
-use super::listeners::Listeners;
+use super::listeners::{Listeners, Protected};
 use super::loader::Loader;
 use super::probes::Probes;
 use super::sockets::Sockets;
 use crate::admin::Operations;
 use crate::config::Settings;
-use crate::grpc::{
-    AdminListener, EmbeddingListener, Health, HealthListener, ListenerConfig, Protocols, TransportLimits,
-};
-use crate::http::{ConnectionPermits, HttpLimits, HttpListener, OpenAi};
+use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TransportLimits};
+use crate::http::{ConnectionPermits, HttpListener, OpenAi};
 use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
+use crate::net::ListenerConfig;
 use crate::readiness::Readiness;
 use crate::serving::Serving;
 use crate::stats::Stats;
@@ -111,7 +110,7 @@ impl Servers {
 }
 
 impl Shared<'_> {
-    fn embedding(&self, config: ListenerConfig) -> EmbeddingListener {
+    fn embedding(&self, listener: Protected) -> EmbeddingListener {
         EmbeddingListener {
             serving: self.serving.clone(),
             health: self.health.clone(),
@@ -119,27 +118,28 @@ impl Shared<'_> {
             protocols: protocols(self.settings),
             reflection: self.settings.reflection,
             traces: self.traces.clone(),
-            config,
+            tokens: listener.tokens,
+            config: listener.config,
         }
     }
 
-    fn admin(&self, loader: Arc<Loader>, config: ListenerConfig) -> AdminListener {
+    fn admin(&self, loader: Arc<Loader>, listener: Protected) -> AdminListener {
         let Serving { model, requests, stats, .. } = self.serving.clone();
         AdminListener {
             operations: Operations::new(model, loader, stats.clone()),
             health: self.health.clone(),
             requests,
-            limits: self.limits,
             reflection: self.settings.reflection,
             stats,
             traces: self.traces.clone(),
-            config,
+            tokens: listener.tokens,
+            config: listener.config,
         }
     }
 
-    fn http(&self, limits: HttpLimits, openai: Option<OpenAi>) -> HttpListener {
+    fn http(&self, config: ListenerConfig, openai: Option<OpenAi>) -> HttpListener {
         let Serving { model, stats, .. } = self.serving.clone();
-        HttpListener { metrics: Metrics { stats, model, readiness: self.readiness.clone() }, limits, openai }
+        HttpListener { metrics: Metrics { stats, model, readiness: self.readiness.clone() }, config, openai }
     }
 
     /// The drain waits for connections with calls, which are among the `tasks`. On connections
@@ -157,7 +157,7 @@ impl Shared<'_> {
     }
 
     fn health_only(&self, config: ListenerConfig) -> HealthListener {
-        HealthListener { health: self.health.clone(), limits: self.limits, stats: self.serving.stats.clone(), config }
+        HealthListener { health: self.health.clone(), stats: self.serving.stats.clone(), config }
     }
 }
 

@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn caller(connection: u64) -> Caller {
-        Caller { id: CallerId::Connection(connection), priority: Priority::Interactive, turns: None }
+        Caller { id: CallerId::Connection(connection), priority: Priority::Interactive, call: None, turns: None }
     }
 
     #[tokio::test]

@@ -93,7 +93,7 @@ async fn infer(batcher: Arc<Batcher>, texts: Vec<TokenIds>) -> Result<Vec<f32>, 
 }
 
 fn caller(connection: u64) -> Caller {
-    Caller { id: CallerId::Connection(connection), priority: Priority::Interactive, turns: None }
+    Caller { id: CallerId::Connection(connection), priority: Priority::Interactive, call: None, turns: None }
 }
 
 fn text(first: u32, length: usize) -> TokenIds {

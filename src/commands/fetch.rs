@@ -13,7 +13,7 @@ pub(super) fn run(fetch: &Fetch, configuration: &Configuration) -> anyhow::Resul
     let runtime = fetcher.runtime()?;
     let model = if fetch.no_model { None } else { Some(fetcher.model(&configuration.settings.model)?) };
     println!("cache folder  {}", home.root().display());
-    println!("ONNX Runtime  {}", runtime.display());
+    println!("ONNX Runtime  {}", runtime.path.display());
     if let Some(model) = model {
         println!("model         {}", model.display());
     }

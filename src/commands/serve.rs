@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::outcome::{Outcome, describe};
-use super::setup::start_logging;
+use super::setup::start_server_log;
 use crate::app;
 use crate::cli::Serve;
 use crate::config::Configuration;
-use crate::logging;
+use crate::logging::{self, ServerLog};
 
 /// How long shutdown waits for a model that is being loaded.
 const LOADING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,7 +24,7 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
         print!("{}", configuration.to_toml());
         return Ok(Outcome::Done);
     }
-    start_logging(&configuration)?;
+    let log = start_server_log(&configuration)?;
     logging::log_panics();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = configuration.summary(), "starting");
     for warning in configuration.warnings(app::cpus()) {
@@ -33,7 +33,7 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build()?;
     let served = runtime.block_on(async {
-        let stop = stop_signal()?;
+        let stop = stop_signal(log.clone())?;
         anyhow::Ok(app::serve(configuration.settings, stop).await?)
     });
     // Wait for a model that is being loaded: ONNX Runtime crashes if the process exits in the meantime. A download or
@@ -46,7 +46,7 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
 }
 
 /// Completes on the first SIGTERM or SIGINT. The second one ends the process immediately.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+fn stop_signal(log: ServerLog) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -60,6 +60,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
                 _ = interrupt.recv() => {}
             }
             tracing::warn!("received a second signal: exiting immediately");
+            drop(log);
             std::process::exit(FORCED_EXIT);
         });
     })

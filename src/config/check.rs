@@ -57,7 +57,10 @@ pub(super) fn conflicts(settings: &Settings, effective: &[Given], invalid: &BTre
     broken.filter_map(|rule| conflict(effective, rule.keys[0], rule.keys[1], rule.problem)).collect()
 }
 
-fn limits(settings: &Settings) -> [Rule; 2] {
+/// Of limits for one connection and for all.
+const PART_OF_ALL: &str = "one connection cannot have more than all together; lower the first or raise the second";
+
+fn limits(settings: &Settings) -> [Rule; 5] {
     [
         Rule {
             keys: &["max_text_bytes", "max_message_bytes"],
@@ -68,6 +71,21 @@ fn limits(settings: &Settings) -> [Rule; 2] {
             keys: &["max_texts", "queue_total_texts"],
             broken: settings.max_texts > settings.queue_total_texts,
             problem: "the largest request must fit into the queue; lower the first or raise the second",
+        },
+        Rule {
+            keys: &["max_message_bytes", "receive_bytes_per_connection"],
+            broken: settings.max_message_bytes > settings.receive_bytes_per_connection,
+            problem: "the largest message must fit into memory; lower the first or raise the second",
+        },
+        Rule {
+            keys: &["receive_bytes_per_connection", "receive_bytes"],
+            broken: settings.receive_bytes_per_connection > settings.receive_bytes,
+            problem: PART_OF_ALL,
+        },
+        Rule {
+            keys: &["reply_bytes_per_connection", "reply_bytes"],
+            broken: settings.reply_bytes_per_connection > settings.reply_bytes,
+            problem: PART_OF_ALL,
         },
     ]
 }

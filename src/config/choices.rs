@@ -36,6 +36,15 @@ pub enum OpenAiChoice {
     Off,
 }
 
+/// Whether a call is traced because its caller traces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TraceParentChoice {
+    /// `trace-ratio` applies to it, as to all other calls.
+    Ratio,
+    /// Always.
+    Follow,
+}
+
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogFormat {
@@ -81,6 +90,12 @@ impl Choice for OpenAiChoice {
 impl Choice for Priority {
     fn words() -> Vec<(&'static str, Self)> {
         Self::NAMES.to_vec()
+    }
+}
+
+impl Choice for TraceParentChoice {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("ratio", Self::Ratio), ("follow", Self::Follow)]
     }
 }
 

@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use tracing_subscriber::filter::{Directive, EnvFilter, LevelFilter};
 
-/// Libraries that log every connection or graph node at `info`. Their warnings matter to operators.
+/// Libraries that log every connection or graph node at `info`. Their warnings matter to operators, except for those of
+/// h2: peers cause them at will, with a few bytes each.
 const VERBOSE: [&str; 8] =
-    ["h2=warn", "hyper=warn", "ort=warn", "rustls=warn", "tokenizers=warn", "tonic=warn", "tower=warn", "ureq=warn"];
+    ["h2=error", "hyper=warn", "ort=warn", "rustls=warn", "tokenizers=warn", "tonic=warn", "tower=warn", "ureq=warn"];
 
 /// Valid directives, such as `info` or `info,embedd::batch=debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct LogFilter(Vec<Directive>);
 pub struct InvalidLogFilter;
 
 impl LogFilter {
-    /// The filter for the subscriber. Verbose libraries stay at `warn` unless they are named.
+    /// The filter for the subscriber. Verbose libraries stay at `warn` or `error` unless they are named.
     pub fn env_filter(&self) -> EnvFilter {
         let silent = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).parse_lossy("");
         let everywhere = self.0.iter().rev().find_map(|directive| directive.to_string().parse::<LevelFilter>().ok());
@@ -81,12 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn verbose_libraries_stay_at_warn_unless_they_are_named_or_all_are_quieter() {
+    fn verbose_libraries_stay_quiet_unless_they_are_named_or_all_are_quieter() {
         let effective = |text: &str| text.parse::<LogFilter>().expect("valid").env_filter().to_string();
-        assert!(effective("info").contains("h2=warn"));
+        assert!(effective("info").contains("h2=error"));
         assert!(effective("debug").contains("hyper=warn"));
         let named = effective("info,h2=debug");
-        assert!(named.contains("h2=debug") && !named.contains("h2=warn"), "{named}");
+        assert!(named.contains("h2=debug") && !named.contains("h2=error"), "{named}");
         assert!(!effective("error").contains("h2"));
         assert!(!effective("embedd=debug").contains("h2"));
         assert_eq!(effective("off"), "off");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::choices::{EngineChoice, LogFormat, OpenAiChoice};
+use super::choices::{EngineChoice, LogFormat, OpenAiChoice, TraceParentChoice};
 use super::log_filter::{InvalidLogFilter, LogFilter};
 use super::parse;
 use super::reader::Reader;
@@ -190,6 +190,17 @@ settings! {
     max_connection_age_grace: Option<Duration> = Connections, Text "TIME", "5m",
         |text| parse::unless("off", text, |text| parse::duration(text, Duration::from_secs(86_400)));
 
+    // Longer than the 600 s for which a common load balancer keeps idle connections: it must be the one that closes them, or
+    // it sends requests on connections that are being closed.
+    /// How long a connection to the HTTP port may stay open without a request.
+    http_idle_timeout: Duration = Connections, Text "TIME", "620s",
+        |text| parse::seconds(text, Duration::from_secs(86_400));
+
+    // A reply is rarely larger than 0.8 MB and is sent in parts of 64 KiB. A client that takes a minute for one is not
+    // reading.
+    /// Close a connection whose client has read nothing for this long although replies are waiting.
+    reply_timeout: Duration = Connections, Text "TIME", "60s", |text| parse::seconds(text, Duration::from_secs(3600));
+
     /// The engine that serves: `native`, `portable`, `fp32`, or `auto` (the fastest on this CPU).
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
 
@@ -235,6 +246,26 @@ settings! {
     // Twice gRPC's default of 4 MiB: 256 texts of 32 KiB.
     /// The maximum size of one message from a client.
     max_message_bytes: NonZeroUsize = Limits, Number "SIZE", "8MiB", |text| parse::size(text, 1 << 10..=1 << 30);
+
+    // Four messages of the maximum size. The budgets add up to the memory limit in deploy/base; OPERATING.md has the sum.
+    /// The maximum memory of messages that are being received or processed, on all connections; calls that need more are
+    /// rejected. A call counts for 8 KiB in addition to its messages.
+    receive_bytes: NonZeroUsize = Limits, Number "SIZE", "32MiB", |text| parse::size(text, 1 << 16..=1 << 32);
+
+    // Half of it, so that one client leaves room for others.
+    /// The same limit for a single connection.
+    receive_bytes_per_connection: NonZeroUsize = Limits, Number "SIZE", "16MiB",
+        |text| parse::size(text, 1 << 16..=1 << 32);
+
+    // 40 replies of 256 vectors of 768 floats.
+    /// The maximum memory of replies that are being computed or have not been read by their callers, on all
+    /// connections; calls wait until there is room for their replies.
+    reply_bytes: NonZeroUsize = Limits, Number "SIZE", "32MiB", |text| parse::size(text, 1 << 16..=1 << 32);
+
+    // A quarter of it, so that one client leaves room for others.
+    /// The same limit for a single connection.
+    reply_bytes_per_connection: NonZeroUsize = Limits, Number "SIZE", "8MiB",
+        |text| parse::size(text, 1 << 16..=1 << 32);
 
     // In the native engine a token costs the same in batches of 64 tokens as in batches of 128 (all-mpnet-base-v2, 2
     // cores with AVX-512: 0.27 ms), and all texts of a batch wait for its end: 512 tokens leave room for the longest
@@ -292,9 +323,14 @@ settings! {
 
     // OpenTelemetry's default. A server under full load makes more spans than are worth sending, and drops those that
     // do not fit into the queue: in that case, 0.01 is enough.
-    /// The fraction of calls without a `traceparent` that are traced, 0 to 1. Calls with one are traced if their caller
-    /// traces them.
+    /// The fraction of calls that are traced, 0 to 1. Calls with a `traceparent` whose caller does not trace them never
+    /// are.
     trace_ratio: Ratio = Traces, Number "RATIO", "1", str::parse;
+
+    // Every caller can set the header, and with it fill the collector.
+    /// Which of the calls that their callers trace (`traceparent` with the flag `sampled`) are traced: `ratio`: the
+    /// fraction `trace-ratio`; `follow`: all of them, for servers that trust their callers.
+    trace_parent: TraceParentChoice = Traces, Text "WHICH", "ratio", parse::choice;
 
     /// The format of log lines: `text`, `json`, or `auto` (text on a terminal, JSON elsewhere).
     log_format: LogFormat = Logging, Text "FORMAT", "auto", parse::choice;

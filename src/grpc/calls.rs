@@ -11,6 +11,7 @@ use super::replies::{Replies, replies};
 use super::status;
 use crate::caller::Caller;
 use crate::embed::{Embedded, Embedder};
+use crate::net;
 use crate::request::{EmbedRequest, TextField};
 use crate::serving::Serving;
 use crate::trace::Span;
@@ -66,7 +67,16 @@ impl Calls {
         let caller = self.caller(&request)?.of_stream();
         let call = Span::of(request.extensions());
         let service = service.clone();
-        let answer = move |request| answer(service.clone(), request, caller.clone(), call.clone());
+        let memory = caller.call.clone();
+        let answer = move |request| {
+            let processing = memory.as_ref().map(net::Call::take_received);
+            let answered = answer(service.clone(), request, caller.clone(), call.clone());
+            async move {
+                let answered = answered.await;
+                drop(processing);
+                answered
+            }
+        };
         Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, on_error)))
     }
 }

@@ -1,7 +1,4 @@
 //! Ends calls that do not end by themselves: at their deadline with DEADLINE_EXCEEDED, and after a panic with INTERNAL.
-//!
-//! tonic has its own timeout for `grpc-timeout`, which answers with CANCELLED and cannot be turned off. The one here
-//! fires slightly earlier.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -19,8 +16,6 @@ use tower::{Layer, Service};
 
 use super::status;
 
-/// How much earlier than tonic's timeout this one fires: one tick of tokio's timer, and another one for the reply.
-const MARGIN: Duration = Duration::from_millis(2);
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 
 /// The time at which the caller of a request stops waiting, kept in the request's extensions.
@@ -39,7 +34,7 @@ impl Deadline {
         let known = request.extensions().get().copied();
         known.or_else(|| {
             let timeout = timeout(request.headers())?;
-            let deadline = Self(Instant::now() + timeout.saturating_sub(MARGIN));
+            let deadline = Self(Instant::now() + timeout);
             request.extensions_mut().insert(deadline);
             Some(deadline)
         })
@@ -100,7 +95,7 @@ pub(super) async fn catch_panic<T>(work: impl Future<Output = T>) -> Result<T, S
     AssertUnwindSafe(work).catch_unwind().await.map_err(|_| status::panicked())
 }
 
-/// The value of `grpc-timeout`: up to 8 digits and a unit. An invalid one is ignored, as tonic does.
+/// The value of `grpc-timeout`: up to 8 digits and a unit. An invalid one is ignored.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(TIMEOUT_HEADER)?.to_str().ok()?;
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;

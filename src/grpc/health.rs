@@ -10,6 +10,10 @@ use super::MAX_NAME_REQUEST_BYTES;
 use super::protocols::{ADMIN, Protocols};
 use crate::readiness::{Phase, Readiness};
 
+mod blame_caller;
+
+use blame_caller::BlameCaller;
+
 /// The protocol's name for the server as a whole.
 const SERVER: &str = "";
 
@@ -68,11 +72,11 @@ impl Health {
         self.end(self.probes.clone()).await;
     }
 
-    pub(super) fn service(&self) -> HealthServer<impl HealthRpc> {
+    pub(super) fn service(&self) -> BlameCaller<HealthServer<impl HealthRpc>> {
         server_of(&self.services)
     }
 
-    pub(super) fn probe_service(&self) -> HealthServer<impl HealthRpc> {
+    pub(super) fn probe_service(&self) -> BlameCaller<HealthServer<impl HealthRpc>> {
         server_of(&self.probes)
     }
 
@@ -103,7 +107,7 @@ impl Health {
     }
 }
 
-fn server_of(reporter: &HealthReporter) -> HealthServer<HealthService> {
-    HealthServer::new(HealthService::from_health_reporter(reporter.clone()))
-        .max_decoding_message_size(MAX_NAME_REQUEST_BYTES)
+fn server_of(reporter: &HealthReporter) -> BlameCaller<HealthServer<HealthService>> {
+    let service = HealthService::from_health_reporter(reporter.clone());
+    BlameCaller(HealthServer::new(service).max_decoding_message_size(MAX_NAME_REQUEST_BYTES))
 }

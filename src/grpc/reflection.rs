@@ -1,5 +1,6 @@
 //! Reflection, v1 and v1alpha: lets grpcurl and similar clients discover the services of a listener.
 
+use tonic::service::RoutesBuilder;
 use tonic_reflection::server::Builder;
 use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 use tonic_reflection::server::v1alpha::{
@@ -7,14 +8,14 @@ use tonic_reflection::server::v1alpha::{
 };
 
 use super::MAX_NAME_REQUEST_BYTES;
+use super::auth::AuthInterceptor;
 use super::protocols::Protocol;
 
 const HEALTH: &str = "grpc.health.v1.Health";
 const V1: &str = "grpc.reflection.v1.ServerReflection";
 const V1_ALPHA: &str = "grpc.reflection.v1alpha.ServerReflection";
 
-/// Both versions of the service for a listener that speaks these protocols, if reflection is enabled.
-pub(super) fn services(
+fn services(
     enabled: bool,
     protocols: &[&Protocol],
 ) -> (
@@ -28,6 +29,17 @@ pub(super) fn services(
         v1.map(|service| service.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)),
         v1alpha.map(|service| service.max_decoding_message_size(MAX_NAME_REQUEST_BYTES)),
     )
+}
+
+/// Adds both versions of the service, if reflection is enabled.
+pub(super) fn add_services(routes: &mut RoutesBuilder, auth: &AuthInterceptor, enabled: bool, protocols: &[&Protocol]) {
+    let (v1, v1alpha) = services(enabled, protocols);
+    if let Some(service) = v1 {
+        routes.add_service(auth.protect(service));
+    }
+    if let Some(service) = v1alpha {
+        routes.add_service(auth.protect(service));
+    }
 }
 
 fn builder(protocols: &[&Protocol]) -> Builder<'static> {

@@ -11,6 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::embed::{DecodeFailure, EmbedError, NoSuchModel};
 use crate::failure::Failure;
+use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
 use embedd_proto::request_id::RequestId;
 
@@ -42,6 +43,36 @@ pub(super) fn deadline_exceeded() -> Status {
 /// UNAVAILABLE for long operations and streams that the server cuts short.
 pub(super) fn stopping() -> Status {
     Status::unavailable("the server is stopping; unanswered requests were not processed")
+}
+
+/// RESOURCE_EXHAUSTED: the messages of callers use up the memory for them.
+pub(super) fn exhausted(error: Exhausted) -> Status {
+    from_failure(Failure::exhausted(error))
+}
+
+/// DEADLINE_EXCEEDED, because a message that is not complete cannot be processed in time.
+pub(super) fn message_too_slow(timeout: Duration) -> Status {
+    Status::deadline_exceeded(format!("the message did not arrive completely within {timeout:?}"))
+}
+
+/// INVALID_ARGUMENT, as for all messages that cannot be decoded.
+pub(super) fn incomplete_message() -> Status {
+    Status::invalid_argument("the request ends inside a message")
+}
+
+/// INVALID_ARGUMENT.
+pub(super) fn no_message() -> Status {
+    Status::invalid_argument("the request has no message")
+}
+
+/// INVALID_ARGUMENT.
+pub(super) fn compressed_message() -> Status {
+    Status::invalid_argument("the message is marked as compressed, but has no grpc-encoding; send it uncompressed")
+}
+
+/// INVALID_ARGUMENT, for the services of other crates, whose codecs blame the server (INTERNAL).
+pub(super) fn undecodable() -> Status {
+    Status::invalid_argument("the message cannot be decoded")
 }
 
 pub(super) fn panicked() -> Status {

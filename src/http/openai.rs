@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION};
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get, post};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::permit::{ConnectionPermit, ConnectionPermits};
 use crate::caller::CallerId;
 use crate::embed::{Embedder, block_in_place_if};
+use crate::net::{Call, Exhausted};
 use crate::readiness::{Phase, Readiness};
 use crate::serving::Serving;
 use crate::tokens::Tokens;
@@ -26,6 +27,7 @@ use embedd_proto::request_id::RequestId;
 mod body;
 mod error;
 mod json;
+mod origin;
 mod read;
 mod write;
 
@@ -36,6 +38,10 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 /// these sizes, it takes a fraction of a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_FLOATS: usize = 8 * 1024;
+/// The size of a number in JSON, such as `-0.012345678,`, and more than that of four bytes in base64.
+const TEXT_BYTES_PER_FLOAT: usize = 13;
+/// Bytes that are read from the body of a rejected call, so that its client sees the reply.
+const DISCARDED_BYTES: usize = 64 * 1024;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -69,20 +75,26 @@ impl OpenAi {
     }
 
     /// Whether a call is accepted. Returns its caller if the token identifies it.
-    fn admit(
-        &self,
-        authorization: Option<&HeaderValue>,
-        permit: Option<&ConnectionPermit>,
-    ) -> Result<Option<CallerId>, Refusal> {
+    fn admit(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<Option<CallerId>, Refusal> {
+        let call: Option<&Call> = request.extensions().get();
+        if call.is_some_and(|call| !call.is_admitted()) {
+            return Err(error::exhausted(Exhausted));
+        }
         let mut caller = None;
-        if let Some(tokens) = &self.tokens {
-            let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
-            let admitted = tokens.admit(authorization);
-            caller = Some(admitted.map_err(|refusal| error::from_token_refusal(&refusal))?);
+        match &self.tokens {
+            Some(tokens) => {
+                let authorization = authorization.map(|value| value.to_str().unwrap_or_default());
+                let admitted = tokens.admit(authorization);
+                caller = Some(admitted.map_err(|refusal| error::from_token_refusal(&refusal))?);
+            }
+            // A page of another site has no token.
+            None if origin::is_foreign(request.headers(), request.uri()) => return Err(error::foreign_origin()),
+            None => {}
         }
         if self.stop.is_cancelled() {
             return Err(error::stopping());
         }
+        let permit: Option<&ConnectionPermit> = request.extensions().get();
         if permit.is_some_and(|permit| !self.permits.acquire(permit)) {
             return Err(error::too_many_connections());
         }
@@ -93,11 +105,12 @@ impl OpenAi {
 
 /// Wraps every call: authentication, admission, tracing, and the reply after a panic.
 async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> Response {
+    let version = request.version();
     let span = begin_span(&api.traces, &request);
     span.enter(request.extensions_mut());
     // Removed from the request: no handler needs the token, and none can leak it.
     let authorization = request.headers_mut().remove(AUTHORIZATION);
-    let admitted = api.admit(authorization.as_ref(), request.extensions().get());
+    let admitted = api.admit(&request, authorization.as_ref());
     let (mut response, keep_alive) = match admitted {
         Ok(caller) => {
             if let Some(caller) = caller {
@@ -108,12 +121,14 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
             (response, api.readiness.phase() != Phase::Stopping)
         }
         Err(refusal) => {
-            body::discard(request.into_body(), api.max_body_bytes).await;
+            let (head, body) = request.into_parts();
+            body::discard(&head.headers, body, DISCARDED_BYTES);
             (refusal.into_response(), false)
         }
     };
-    if !keep_alive {
-        // Makes the client reconnect, to another server or later. HTTP/1.1 has no other way.
+    if !keep_alive && version < Version::HTTP_2 {
+        // Makes the client reconnect, to another server or later. HTTP/1.1 has no other way, and HTTP/2 has no
+        // need for it.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();
@@ -142,7 +157,7 @@ async fn embeddings(
     body: Body,
 ) -> Result<Response, Refusal> {
     let caller = api.serving.caller(&extensions, &headers).map_err(|violations| error::invalid(&violations))?;
-    let body = body::read_json(&headers, body, api.max_body_bytes).await?;
+    let body = body::read_json(&headers, body, api.max_body_bytes, caller.call.as_ref()).await?;
     let embedder = api.embedder()?;
     let parse = || read::embeddings(&body, embedder.model(), embedder.limits());
     let call = block_in_place_if(body.len() > INLINE_BYTES, parse)?;
@@ -151,6 +166,9 @@ async fn embeddings(
     let embedded = api.serving.embed(&embedder, &call.request, &caller, &Span::of(&extensions)).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, call.texts))?;
     let floats = embedded.embeddings.len() * call.request.dimensions();
+    // Serving has reserved memory for the vectors; their text takes more than twice as much.
+    let reservation = caller.reserve_reply(floats * TEXT_BYTES_PER_FLOAT).await.map_err(error::exhausted)?;
+    caller.replies(reservation);
     let serialize = || write::embeddings(&embedded.embeddings, call.encoding, &embedder.model().name);
     Ok(write::json(block_in_place_if(floats > INLINE_FLOATS, serialize)?))
 }

@@ -4,19 +4,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use super::*;
-use crate::accept::MaxConnections;
 use crate::model_slot::ModelSlot;
+use crate::net::tests::config;
+use crate::net::{MaxConnections, Protocols};
 use crate::stats::Stats;
-
-const LIMITS: HttpLimits = HttpLimits {
-    max_connections: MaxConnections { count: 2, setting: None },
-    max_header_bytes: 4096,
-    max_age: Some(Duration::from_secs(100)),
-    grace: Some(Duration::from_secs(10)),
-};
 
 /// Keeps a test from hanging forever; no result depends on it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,7 +22,7 @@ pub(super) struct Port {
 }
 
 async fn open() -> Port {
-    open_with(LIMITS.max_connections, |_| None).await
+    open_with(MaxConnections { count: 2, setting: None }, |_| None).await
 }
 
 /// A port with the API that `openai` builds from the port's readiness.
@@ -42,9 +35,9 @@ pub(super) async fn open_with(
     let readiness = metrics.readiness.clone();
     let stop = CancellationToken::new();
     let address = listener.local_addr().expect("an address");
-    let limits = HttpLimits { max_connections, ..LIMITS };
+    let config = ListenerConfig { max_connections, ..config(Protocols::Http1OrHttp2) };
     let openai = openai(&readiness);
-    let server = tokio::spawn(HttpListener { metrics, limits, openai }.serve(listener, stop.clone()));
+    let server = tokio::spawn(HttpListener { metrics, config, openai }.serve(listener, stop.clone()));
     Port { address, readiness, stop, server }
 }
 
@@ -135,38 +128,6 @@ async fn request_heads_beyond_the_limit_are_rejected() {
         let _ = stream.write_all(format!("{}\r\n\r\n", filler(bytes)).as_bytes()).await;
         let answer = read(&mut stream).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) || bytes > 50_000 && answer.is_empty(), "{answer}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_never_completes_a_request_head_is_disconnected() {
-    let port = open().await;
-    for head in ["", "GET /healthz HTTP/1.1\r\nHost: loc"] {
-        let mut stream = port.connect().await;
-        stream.write_all(head.as_bytes()).await.expect("sent");
-        let started = Instant::now();
-        read(&mut stream).await;
-        let took = started.elapsed();
-        assert!(took <= Duration::from_secs(31), "{took:?}");
-    }
-}
-
-#[tokio::test]
-async fn connections_beyond_the_limit_are_closed_until_another_one_ends() {
-    let port = open().await;
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut stream = port.connect().await;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
-        stream.read_exact(&mut [0; 15]).await.expect("an answer");
-        held.push(stream);
-    }
-    assert_eq!(read(&mut port.connect().await).await, "");
-    held.pop();
-    let until = Instant::now() + PATIENCE;
-    while !port.ask("GET /healthz").await.starts_with("HTTP/1.1 200 ") {
-        assert!(Instant::now() < until, "no connection was accepted");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

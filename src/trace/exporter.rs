@@ -10,9 +10,9 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter as Export};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter as Export};
 
-use super::{Attribute, Ratio};
+use super::{Attribute, Sampling};
 
 /// The minimum time between warnings about an unavailable collector.
 const WARNING_INTERVAL: Duration = Duration::from_secs(600);
@@ -24,17 +24,16 @@ pub(crate) struct TraceError(#[from] ExporterBuildError);
 
 /// The pipeline from finished spans to the collector. The SDK's variables `OTEL_BSP_*` set the size of its queue and
 /// batches, and the time between batches.
-pub(super) fn provider(collector: &Uri, ratio: Ratio) -> Result<SdkTracerProvider, TraceError> {
+pub(super) fn provider(collector: &Uri, sampling: Sampling) -> Result<SdkTracerProvider, TraceError> {
     let exporter = SpanExporter::builder().with_tonic().with_endpoint(collector.to_string());
     let exporter = if collector.scheme() == Some(&Scheme::HTTPS) {
         exporter.with_tls_config(ClientTlsConfig::new().with_native_roots())
     } else {
         exporter
     };
-    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio.get())));
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(LoggingExporter { exporter: exporter.build()?, last_warning: Mutex::new(None) })
-        .with_sampler(sampler)
+        .with_sampler(sampling)
         .with_resource(resource())
         .build())
 }

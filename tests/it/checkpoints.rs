@@ -67,7 +67,7 @@ fn convert(model: &str, bundle: &Path) {
 fn serve(bundle: &Path) -> Server {
     let mut serve = command();
     serve.args(["serve", "--engine", "fp32", "--cache-bytes", "0", "--bundle"]).arg(bundle);
-    let server = Server::spawn(serve.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime")));
+    let server = Server::spawn(serve.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime").path));
     server.wait_for_line("ready");
     server
 }

@@ -4,14 +4,19 @@ use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use embedd_proto::open_inference::model_infer_request::InferInputTensor;
 use embedd_proto::open_inference::{InferTensorContents, ModelInferRequest};
-use embedd_proto::{CountTokensRequest, EmbedRequest};
+use embedd_proto::{CountTokensRequest, EmbedRequest, EmbedResponse};
 use serde_json::{Value, json};
-use tonic::Code;
-use tonic::transport::Endpoint;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;
 
+use crate::support::exposition::Exposition;
 use crate::support::fields;
 use crate::support::http::post;
+use crate::support::http2::{self, RawConnection, frame};
 use crate::support::models::Model;
 use crate::support::server::{Server, embed, long_texts, request, shared};
 
@@ -131,4 +136,90 @@ async fn a_full_queue_rejects_calls_and_says_when_to_retry() {
         }
     }
     assert!(answered >= 1 && rejected >= 1, "{answered} answered, {rejected} rejected");
+}
+
+/// Calls a method with a message whose only field has the number 1 and these bytes.
+async fn call_with_bytes(channel: &Channel, method: &'static str, bytes: &[u8]) -> Status {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.expect("a connection");
+    let codec = ProstCodec::<Vec<u8>, EmbedResponse>::default();
+    let call = grpc.unary(Request::new(bytes.to_vec()), PathAndQuery::from_static(method), codec);
+    call.await.expect_err("not a valid message")
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be_decoded_are_the_callers_fault() {
+    let server = Server::start(Model::Small, &[]);
+    let channel = server.channel().await;
+    for (method, message) in [
+        (EMBED, "embedd.v1.EmbedRequest"),
+        ("/embedd.v1.EmbeddingService/CountTokens", "embedd.v1.CountTokensRequest"),
+        ("/tei.v1.Tokenize/Tokenize", "tei.v1.EncodeRequest"),
+        ("/inference.GRPCInferenceService/ModelInfer", "inference.ModelInferRequest"),
+    ] {
+        let status = call_with_bytes(&channel, method, b"\xff\xfe").await;
+        assert_eq!(status.code(), Code::InvalidArgument, "{method}: {status}");
+        assert!(status.message().starts_with(&format!("not a valid {message}: ")), "{status}");
+    }
+    let health = call_with_bytes(&channel, "/grpc.health.v1.Health/Check", b"\xff\xfe").await;
+    assert_eq!(health.code(), Code::InvalidArgument, "{health}");
+
+    let message = [&[0, 0, 0, 0, 4, 0x0a, 2][..], b"ab"].concat();
+    let cut_off = message[..7].to_vec();
+    let compressed = [&[1][..], &message[1..]].concat();
+    let with_rest = [&message[..], &[0, 0]].concat();
+    for (name, data) in [
+        ("no message", vec![]),
+        ("a part of the length", vec![0; 3]),
+        ("a part of the message", cut_off.clone()),
+        ("compressed", compressed),
+        ("a part of a second message", with_rest),
+    ] {
+        let mut connection = begin(&server);
+        // With END_STREAM.
+        connection.send(&frame(http2::DATA, 1, 1, &data));
+        while connection.receive().expect(name).kind != http2::HEADERS {}
+    }
+    let mut reset = begin(&server);
+    reset.send(&frame(http2::DATA, 0, 1, &cut_off));
+    // INTERNAL_ERROR: the code does not matter.
+    reset.send(&frame(http2::RST_STREAM, 0, 1, &2_u32.to_be_bytes()));
+    let mut client = server.client().await;
+    embed(&mut client, &["the server still answers"]).await;
+    let ended = |metrics: &Exposition| calls(metrics, "CANCELLED") == 1.0;
+    let metrics = server.until("the call that was reset has ended", ended).await;
+    assert_eq!((calls(&metrics, "INVALID_ARGUMENT"), calls(&metrics, "INTERNAL")), (6.0, 0.0));
+    server.signal("TERM");
+    server.wait();
+    assert!(!server.log().contains("call failed"), "invalid messages are not logged as failures");
+}
+
+const EMBED: &str = "/embedd.v1.EmbeddingService/Embed";
+
+/// A connection with a call that has not sent its message yet.
+fn begin(server: &Server) -> RawConnection {
+    let mut connection = RawConnection::open(server.address);
+    connection.send(&frame(http2::HEADERS, http2::END_HEADERS, 1, &http2::call_headers(EMBED)));
+    connection
+}
+
+/// The number of Embed calls that have ended with this status.
+fn calls(metrics: &Exposition, status: &str) -> f64 {
+    let labels = [("grpc_method", &EMBED[1..]), ("grpc_status", status)];
+    metrics.value("grpc_server_call_duration_seconds_count", &labels)
+}
+
+#[tokio::test]
+async fn messages_that_would_grow_many_times_are_rejected() {
+    let server = shared(Model::Small);
+    let mut client = server.client().await;
+    // Two bytes each on the wire, and 24 in memory.
+    let texts = vec![String::new(); 3 << 20];
+    let status = client.embed(EmbedRequest { texts, ..Default::default() }).await.expect_err("too many");
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["texts".to_owned()]), "{status}");
+    let inputs = vec![InferInputTensor::default(); 100_000];
+    let request = ModelInferRequest { inputs, ..Default::default() };
+    let mut inference = GrpcInferenceServiceClient::new(server.channel().await);
+    let status = inference.model_infer(request).await.expect_err("too many");
+    assert_eq!((status.code(), fields(&status)), (Code::InvalidArgument, vec!["inputs".to_owned()]), "{status}");
 }

@@ -31,6 +31,7 @@ mod health;
 mod invalid_requests;
 mod lifecycle;
 mod load;
+mod logging;
 mod metrics;
 mod native;
 mod native_server;

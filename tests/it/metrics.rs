@@ -123,9 +123,8 @@ async fn known_traffic_gives_exact_counts() {
     let service = |method: &str| format!("embedd.v1.EmbeddingService/{method}");
     let expected = [
         (EMBED.to_owned(), "OK", 3.0),
-        (EMBED.to_owned(), "INVALID_ARGUMENT", 1.0),
+        (EMBED.to_owned(), "INVALID_ARGUMENT", 2.0),
         (EMBED.to_owned(), "OUT_OF_RANGE", 1.0),
-        (EMBED.to_owned(), "INTERNAL", 1.0),
         (service("EmbedStream"), "OK", 1.0),
         (service("CountTokens"), "OK", 1.0),
         (service("GetModel"), "OK", 1.0),

@@ -16,7 +16,7 @@ use crate::support::skips::cpu_has;
 
 /// A command on the bundle of a model.
 fn on_bundle(name: &str, model: Model, flags: &[&str]) -> Command {
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
     let mut command = command();
     command.arg(name).arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime).args(flags);
     command

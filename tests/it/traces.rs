@@ -226,9 +226,10 @@ async fn spans_have_the_status_of_their_call_and_only_failures_of_the_server_are
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_caller_s_sampling_decision_overrides_the_ratio_and_shutdown_sends_the_last_spans() {
+async fn callers_are_followed_if_that_is_configured_and_shutdown_sends_the_last_spans() {
     let collector = Collector::start().await;
-    let flags = ["--trace-ratio", "0", "--shutdown-grace", "0s", "--otlp-endpoint", &collector.url()];
+    let url = collector.url();
+    let flags = ["--trace-ratio", "0", "--trace-parent", "follow", "--shutdown-grace", "0s", "--otlp-endpoint", &url];
     let server = Server::start(Model::Small, &flags);
     let mut client = server.client().await;
     embed(&mut client, &["nobody asked for a trace"]).await;

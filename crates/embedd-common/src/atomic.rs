@@ -2,7 +2,7 @@
 //!
 //! Everything is written under a staging name on the destination's file system, synced, and renamed. Writers take a
 //! lock first. A killed process leaves its staging name behind, which the next writer under the same lock reuses or
-//! removes.
+//! removes. Staging names and lock files are predictable, so links at these names are never followed.
 
 mod file;
 mod folder;
@@ -15,6 +15,7 @@ pub use file::StagedFile;
 pub use folder::StagedFolder;
 
 use crate::checksum::{FileRecord, HashingWriter};
+use crate::files::{create_own, open_own};
 use crate::lock::lock;
 
 /// One system call for many small writes, and few for large ones.
@@ -48,7 +49,7 @@ pub fn write_file<E: From<PathError>>(
     path: &Path,
     write: impl FnOnce(&mut FileWriter) -> Result<(), E>,
 ) -> Result<FileRecord, E> {
-    let file = File::create(path).map_err(failed("create", path))?;
+    let file = create_own(path).map_err(failed("create", path))?;
     let mut out = HashingWriter::new(BufWriter::with_capacity(BUFFER, file));
     write(&mut out)?;
     let (buffered, sha256, bytes) = out.finish();
@@ -65,7 +66,8 @@ pub fn write_file<E: From<PathError>>(
 /// # Errors
 /// The file cannot be created or locked.
 pub fn lock_file(path: &Path, waiting: impl FnOnce()) -> Result<File, PathError> {
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed("lock", path))?;
+    let mut options = File::options();
+    let file = open_own(path, options.create(true).write(true)).map_err(failed("lock", path))?;
     lock(&file, waiting).map_err(failed("lock", path))?;
     Ok(file)
 }

@@ -1,13 +1,14 @@
 //! SHA-256 digests of files and streams, and records of checksummed files.
 
 use std::fmt;
-use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::files::open_regular;
 
 /// A SHA-256 digest: 64 lowercase hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,12 +26,20 @@ impl Sha256Hex {
         Self::from_digest(&Sha256::digest(bytes))
     }
 
-    /// The digest of a file's contents.
+    /// The digest of a regular file's contents.
     ///
     /// # Errors
-    /// The file cannot be opened or read.
+    /// The file cannot be opened or read, or is not a regular file.
     pub fn of_file(path: &Path) -> io::Result<Self> {
-        let mut reader = HashingReader::new(File::open(path)?);
+        Self::of_reader(open_regular(path)?)
+    }
+
+    /// The digest of everything up to the reader's end.
+    ///
+    /// # Errors
+    /// The reader fails.
+    pub fn of_reader(reader: impl Read) -> io::Result<Self> {
+        let mut reader = HashingReader::new(reader);
         io::copy(&mut reader, &mut io::sink())?;
         Ok(reader.finish())
     }
@@ -190,7 +199,9 @@ impl FileRecord {
     /// # Errors
     /// The file cannot be opened or read.
     pub fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { sha256: Sha256Hex::of_file(path)?, bytes: fs::metadata(path)?.len() })
+        let file = open_regular(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { sha256: Sha256Hex::of_reader(file.take(bytes))?, bytes })
     }
 
     /// Compares the length of the file at `path` with the record. Cheap, so check it before the digest.
@@ -220,6 +231,8 @@ impl FileRecord {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// FIPS 180-2, appendix B.1.

@@ -15,6 +15,9 @@ pub mod benchmark;
 mod calibrate;
 mod encoder;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gptq;
 pub mod machine;
 mod native;

@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 
 use embedd_common::checksum::{HashingReader, HashingWriter};
+use embedd_common::files::open_regular;
 use embedd_common::progress::{Progress, Task, Unit};
 use embedd_model::bundle::{
     Bundle, BundleError, FileRecord, MANIFEST_FILE, ModelRecord, PORTABLE_FILE, TOKENIZER_FILE, Variant,
@@ -168,7 +169,7 @@ fn write(file: &File, folder: &str, files: &BTreeMap<String, Packed>, task: &Tas
     let sums = sums(files);
     append(&mut tar, &format!("{folder}/{SUMS_FILE}"), sums.len() as u64, sums.as_bytes())?;
     for (name, packed) in files {
-        let source = Counted { inner: File::open(&packed.path)?.take(packed.record.bytes), task };
+        let source = Counted { inner: open_regular(&packed.path)?.take(packed.record.bytes), task };
         let mut source = HashingReader::new(source);
         append(&mut tar, &format!("{folder}/{name}"), packed.record.bytes, &mut source)?;
         let checked = packed.record.check_digest(&packed.path, &source.finish());

@@ -1,12 +1,12 @@
 //! Reads and checks the configuration files of a sentence-transformers folder.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use embedd_common::files::read_bounded;
 use embedd_model::bundle::Pooling;
 
 mod limit;
@@ -22,6 +22,9 @@ pub(crate) const COPIED_FILES: [(&str, bool); 4] = [
     (TOKENIZER_CONFIG_FILE, false),
     ("special_tokens_map.json", false),
 ];
+
+/// The maximum size of a JSON file. The largest known tokenizers have 35 MB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 const MODULES_FILE: &str = "modules.json";
 const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
@@ -221,11 +224,20 @@ fn read_modules(folder: &Path) -> Result<String, SourceError> {
             instead: "config.json and model.safetensors must be in the same folder as modules.json".to_owned(),
         });
     }
-    Ok(Path::new(&modules[1].path).join("config.json").to_string_lossy().into_owned())
+    let pooling = Path::new(&modules[1].path);
+    if !pooling.components().all(|part| matches!(part, Component::Normal(_))) {
+        return Err(SourceError::Unsupported {
+            path,
+            what: format!("a pooling in the folder `{}`", pooling.display()),
+            instead: "its path must be relative to the model's folder and stay inside".to_owned(),
+        });
+    }
+    Ok(pooling.join("config.json").to_string_lossy().into_owned())
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, SourceError> {
-    let bytes = fs::read(path).map_err(|source| SourceError::Io { path: path.to_owned(), source })?;
+    let bytes =
+        read_bounded(path, MAX_FILE_BYTES).map_err(|source| SourceError::Io { path: path.to_owned(), source })?;
     serde_json::from_slice(&bytes).map_err(|source| SourceError::Json { path: path.to_owned(), source })
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::onnx::WriteError;
 use embedd_common::atomic::{FileWriter, PathError, StagedFolder, create_folder, lock_file, sibling};
+use embedd_common::files::open_regular;
 use embedd_model::bundle::{
     AccuracyRecord, FORMAT, MANIFEST_FILE, Manifest, ModelRecord, Pooling, SourceRecord, Variant,
 };
@@ -105,7 +106,7 @@ impl BundleWriter {
 
     /// Copies a file of the source. A file that is not required may be missing.
     pub(super) fn copy(&mut self, from: &Path, name: &str, required: bool) -> Result<(), WriterError> {
-        let mut reader = match File::open(from) {
+        let mut reader = match open_regular(from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => return Ok(()),
             result => result.map_err(io_error(from))?,
         };

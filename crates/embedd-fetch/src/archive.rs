@@ -36,12 +36,12 @@ impl<R: Read + Seek> Zip<R> {
         Ok(Self { archive, name: name.to_owned() })
     }
 
-    /// Extracts a member to a new file at `path`.
-    pub(super) fn extract(&mut self, member: &str, path: &Path) -> Result<FileRecord, FetchError> {
+    /// Extracts a member of at most `max` bytes to a new file at `path`.
+    pub(super) fn extract(&mut self, member: &str, max: u64, path: &Path) -> Result<FileRecord, FetchError> {
         let archive = &self.name;
         let mut reader = self.archive.by_name(member).map_err(|error| unreadable(archive, member, &error))?;
-        let bytes = reader.size();
-        MemberReader { reader: &mut reader, archive, bytes }.write_to(path)
+        let length = announced(archive, member, reader.size(), max)?;
+        MemberReader { reader: &mut reader, archive, length }.write_to(path)
     }
 
     /// Adds a member to the staging folder as `file`. Returns whether the archive has it.
@@ -57,9 +57,9 @@ impl<R: Read + Seek> Zip<R> {
             Err(ZipError::FileNotFound) => return Ok(false),
             Err(error) => return Err(broken(&self.name, &error)),
         };
-        let bytes = reader.size();
-        let task = progress.task(&format!("extracting {file}"), Some(bytes), Unit::Bytes);
-        let source = MemberReader { reader: &mut reader, archive: &self.name, bytes };
+        let length = announced(&self.name, member, reader.size(), layout::max_bytes(file))?;
+        let task = progress.task(&format!("extracting {file}"), Some(length), Unit::Bytes);
+        let source = MemberReader { reader: &mut reader, archive: &self.name, length };
         staging.add(file, source, Some(&task))?;
         task.finish();
         Ok(true)
@@ -86,6 +86,15 @@ impl<R: Read + Seek> Zip<R> {
             layout::wanted(&modules).map_err(|reason| FetchError::Modules { what: folder.to_owned(), reason })?;
         wanted.iter().try_for_each(|wanted| add(&wanted.file, wanted.required, staging))
     }
+}
+
+/// The length that the archive announces for a member, if it is at most `max`.
+fn announced(archive: &str, member: &str, length: u64, max: u64) -> Result<u64, FetchError> {
+    if length <= max {
+        return Ok(length);
+    }
+    let reason = format!("`{member}` has {length} bytes; the maximum is {max}");
+    Err(FetchError::Archive { archive: archive.to_owned(), reason })
 }
 
 fn broken(archive: &str, error: &dyn std::error::Error) -> FetchError {

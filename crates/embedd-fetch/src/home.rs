@@ -1,13 +1,17 @@
 //! The cache folder, where fetched and converted files are stored.
 
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::model_ref::ModelRef;
+use embedd_common::atomic::PathError;
 
 /// The environment variable with the path of the cache folder.
 pub const HOME_VARIABLE: &str = "EMBEDD_HOME";
 
-/// The cache folder. It is created when it is first written to.
+/// The cache folder. It is created when it is first written to, for this user alone: others must not be able to replace
+/// the models and the library that are loaded from it.
 ///
 /// ```text
 /// onnxruntime/1.32.0/      the ONNX Runtime library
@@ -39,6 +43,29 @@ impl Home {
         }
         let user = directories::BaseDirs::new().ok_or(NoHome)?;
         Ok(Self(user.cache_dir().join("embedd")))
+    }
+
+    /// Creates the cache folder if it does not exist, readable and writable by this user alone.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn create(&self) -> Result<(), PathError> {
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        created.map_err(|source| PathError { action: "create", path: self.0.clone(), source })
+    }
+
+    /// A warning if other users may write to the cache folder. Its mode is not changed, because some users share the
+    /// folder on purpose.
+    pub fn warning(&self) -> Option<String> {
+        let mode = fs::metadata(&self.0).ok()?.permissions().mode();
+        let path = self.0.display();
+        (mode & 0o022 != 0).then(|| {
+            format!(
+                "other users may write to the cache folder {path} (mode {:o}) and replace the models that are served; if \
+                 that is not intended: chmod go-w {path}",
+                mode & 0o7777
+            )
+        })
     }
 
     /// The path of the cache folder.

@@ -3,6 +3,7 @@
 mod client;
 mod download;
 mod error;
+mod pace;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,6 +48,11 @@ pub(super) struct RetryPolicy {
     pub(super) retries: u32,
     /// Pause before the first retry. Each further pause is twice as long.
     pub(super) pause: Duration,
+    /// The progress that resets the count. Without a minimum, a hub that sends a byte in each attempt would be tried
+    /// forever.
+    pub(super) progress_bytes: u64,
+    /// The maximum of all pauses for one file.
+    pub(super) total_pause: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -56,6 +62,8 @@ impl Default for RetryPolicy {
             idle: Duration::from_secs(30),
             retries: 5, // 15 seconds in total: enough for a network glitch, not for an outage
             pause: Duration::from_millis(500),
+            progress_bytes: 256 << 10,
+            total_pause: Duration::from_secs(45),
         }
     }
 }

@@ -11,7 +11,18 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const USUAL_MODULES: &[u8] =
     br#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "models.Pooling"}]"#;
 
-const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
+/// The tokenizer, with its vocabulary.
+const TOKENIZER: &str = "tokenizer.json";
+const REQUIRED: [&str; 2] = ["config.json", TOKENIZER];
+
+/// Several times the weights of the largest supported architectures in float32.
+const MAX_WEIGHTS_BYTES: u64 = 16 << 30;
+/// The largest known tokenizers, with 250,000 tokens, have 35 MB.
+const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
+/// For configuration files and the README.
+const MAX_SMALL_BYTES: u64 = 16 << 20;
+/// Supported models have up to three.
+const MAX_MODULES: usize = 16;
 /// transformers 5 does not write `special_tokens_map.json`: the special tokens are in `tokenizer.json`. Without
 /// `sentence_bert_config.json`, the maximum length is in `tokenizer_config.json`.
 const OPTIONAL: [&str; 6] = [
@@ -40,6 +51,15 @@ struct Module {
     kind: String,
 }
 
+/// The maximum size of a model's file. An origin that sends more must not fill the disk.
+pub(super) fn max_bytes(file: &str) -> u64 {
+    match file {
+        WEIGHTS => MAX_WEIGHTS_BYTES,
+        TOKENIZER => MAX_TOKENIZER_BYTES,
+        _ => MAX_SMALL_BYTES,
+    }
+}
+
 /// The files of a model, given the contents of its `modules.json`. The weights come last.
 ///
 /// # Errors
@@ -48,6 +68,9 @@ pub(super) fn wanted(modules: &[u8]) -> Result<Vec<Wanted>, String> {
     let modules: Vec<Module> = serde_json::from_slice(modules).map_err(|error| error.to_string())?;
     if modules.is_empty() {
         return Err("it lists no modules".to_owned());
+    }
+    if modules.len() > MAX_MODULES {
+        return Err(format!("it lists {} modules; the maximum is {MAX_MODULES}", modules.len()));
     }
     let mut files: Vec<Wanted> = REQUIRED.map(|file| (file, true)).into_iter().map(Wanted::from).collect();
     files.extend(OPTIONAL.map(|file| (file, false)).map(Wanted::from));
@@ -107,5 +130,8 @@ mod tests {
         for text in ["", "{}", "[]", "[{}]", "<html>"] {
             assert!(wanted(text.as_bytes()).is_err(), "{text:?}");
         }
+        let many = vec![serde_json::json!({"path": "", "type": "x.Dense"}); MAX_MODULES + 1];
+        let error = wanted(serde_json::json!(many).to_string().as_bytes()).expect_err("too many");
+        assert_eq!(error, "it lists 17 modules; the maximum is 16");
     }
 }

@@ -29,6 +29,7 @@ use self::record::Depth;
 use self::work::{Staging, Target, Work};
 use crate::home::Home;
 use crate::model_ref::{ModelId, ModelRef};
+use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::Progress;
 
 pub use self::error::FetchError;
@@ -36,6 +37,15 @@ pub use self::hub::HubError;
 pub use self::pip::PipError;
 pub use self::record::{RECORD_FILE, Record, Source};
 pub use self::settings::{InvalidOrigin, Origin};
+
+/// The ONNX Runtime library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeLibrary {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// The digest that the file must have when it is loaded. `None` for a library that the user configured.
+    pub sha256: Option<Sha256Hex>,
+}
 
 /// Finds files in the cache folder, and fetches those that are missing.
 #[derive(Debug, Clone)]
@@ -47,13 +57,13 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// The path of the ONNX Runtime shared library: the configured one, or else the one that pip fetches.
+    /// The ONNX Runtime shared library: the configured one, or else the one that pip fetches.
     ///
     /// # Errors
     /// The configured library is not a readable file, or the library cannot be fetched.
-    pub fn runtime(&self) -> Result<PathBuf, FetchError> {
+    pub fn runtime(&self) -> Result<RuntimeLibrary, FetchError> {
         if let Some(path) = &self.settings.runtime {
-            return configured_runtime(path);
+            return Ok(RuntimeLibrary { path: configured_runtime(path)?, sha256: None });
         }
         let Platform { os, arch } = Platform::current();
         let what = format!("ONNX Runtime {RUNTIME_VERSION}");
@@ -69,7 +79,9 @@ impl Fetcher {
         self.ensure(&target, None, |work, staging| {
             from_pip::file(self.pip(), &runtime.member, runtime.file, work, staging)
         })?;
-        Ok(target.destination.join(runtime.file))
+        let path = target.destination.join(runtime.file);
+        let path = std::path::absolute(&path).map_err(|error| FetchError::io("find", &path, error))?;
+        Ok(RuntimeLibrary { path, sha256: runtime.member.sha256.parse().ok() })
     }
 
     /// The sentence-transformers folder of the model: the user's own, or else a fetched one.
@@ -227,9 +239,12 @@ impl std::fmt::Display for State {
     }
 }
 
+/// The absolute path of a library that the user configured.
 fn configured_runtime(path: &Path) -> Result<PathBuf, FetchError> {
-    let reason = match path.metadata() {
-        Ok(found) if found.is_file() => return Ok(path.to_owned()),
+    // Loaders search other folders for a relative path.
+    let found = std::path::absolute(path).and_then(|absolute| Ok((absolute.metadata()?, absolute)));
+    let reason = match found {
+        Ok((found, absolute)) if found.is_file() => return Ok(absolute),
         Ok(_) => "is not a file".to_owned(),
         Err(error) => format!("cannot be opened ({error})"),
     };

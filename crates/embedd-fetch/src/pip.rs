@@ -52,6 +52,8 @@ impl Pip<'_> {
         let task = self.progress.task(&format!("downloading {spec} with pip"), Some(package.bytes), Unit::Bytes);
         let status = wait(child, &[&temporary, &archives], package.bytes, &task);
         let status = status.map_err(|reason| PipError::Start { python: python.clone(), reason })?;
+        let status =
+            status.ok_or_else(|| PipError::TooLarge { package: spec.clone(), max: max_bytes(package.bytes) })?;
         if !status.success() {
             return Err(failure(python, status, &log, scratch, package));
         }
@@ -138,13 +140,22 @@ impl Drop for Running {
     }
 }
 
+/// The maximum size of a package, given its approximate size. A package index that sends more must not fill the disk.
+fn max_bytes(expected: u64) -> u64 {
+    2 * expected + (64 << 20)
+}
+
 /// Waits for pip, and reports the size of the largest file in `folders`: pip downloads one file and then copies it.
-fn wait(mut child: Running, folders: &[&Path], expected: u64, task: &Task) -> io::Result<ExitStatus> {
+/// `None` if pip was stopped because the file is too large.
+fn wait(mut child: Running, folders: &[&Path], expected: u64, task: &Task) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.0.try_wait()? {
-            return Ok(status);
+            return Ok(Some(status));
         }
         let largest = folders.iter().map(|folder| largest_file(folder)).max().unwrap_or(0);
+        if largest > max_bytes(expected) {
+            return Ok(None);
+        }
         // Files that pip unpacks may be larger than the archive.
         task.set(largest.min(expected));
         thread::sleep(POLL);

@@ -10,11 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Pin;
 use embedd_common::checksum::{FileRecord, Sha256Hex};
+use embedd_common::files::read_bounded;
 
 /// The name of the record in the folder.
 pub const RECORD_FILE: &str = "fetched.json";
 /// Incremented when older records can no longer be read.
 const FORMAT: u32 = 1;
+/// A record has a few kilobytes.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The contents and origin of a fetched folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +71,7 @@ impl Record {
     /// # Errors
     /// The record cannot be read. The kind is [`io::ErrorKind::InvalidData`] if its contents are invalid.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
-        let text = match fs::read(folder.join(RECORD_FILE)) {
+        let text = match read_bounded(&folder.join(RECORD_FILE), MAX_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

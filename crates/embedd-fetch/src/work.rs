@@ -9,10 +9,12 @@ use tempfile::TempDir;
 use super::catalog::Pin;
 use super::copy::MemberReader;
 use super::error::FetchError;
+use super::layout;
 use super::record::{RECORD_FILE, Record, Source};
 use crate::home::Home;
 use embedd_common::atomic::{StagedFolder, create_folder, lock_file, remove_leftovers, write_file};
 use embedd_common::checksum::FileRecord;
+use embedd_common::files::read_bounded;
 use embedd_common::progress::{Progress, Task};
 
 /// Prefix of folders that are removed when the fetch that created them ends.
@@ -40,6 +42,7 @@ pub(super) struct Work {
 impl Work {
     /// Waits until no other process works on the target.
     pub(super) fn begin(home: &Home, target: &Target, progress: &Progress) -> Result<Self, FetchError> {
+        home.create()?;
         let partial = home.partial_dir();
         create_folder(&partial)?;
         let waiting = || progress.note(&format!("waiting for another process that is fetching {}", target.what));
@@ -100,7 +103,7 @@ impl Staging {
     /// Adds the file `name` from an archive, and checks it.
     pub(super) fn add(&mut self, name: &str, from: MemberReader<'_>, task: Option<&Task>) -> Result<(), FetchError> {
         let path = self.folder.path(name);
-        let bytes = from.bytes;
+        let bytes = from.length;
         let written = self.folder.write(name, |out| from.copy_to(out, &path, task));
         let record = written.map_err(|error: FetchError| error.needing(bytes))?.clone();
         self.check(name, &record)
@@ -112,10 +115,10 @@ impl Staging {
         Ok(self.folder.move_in(name, from, record)?)
     }
 
-    /// The contents of a file in the folder.
+    /// The contents of a small file in the folder.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, FetchError> {
         let path = self.folder.path(name);
-        fs::read(&path).map_err(|error| FetchError::io("read", &path, error))
+        read_bounded(&path, layout::max_bytes(name)).map_err(|error| FetchError::io("read", &path, error))
     }
 
     /// Writes the record and moves the folder to `destination`, replacing whatever is there.

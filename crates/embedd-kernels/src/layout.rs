@@ -6,6 +6,9 @@ use std::ops::Range;
 pub const PANEL: usize = 32;
 /// The maximum number of outlier channels: the sum of their 16-bit by 8-bit products must fit in 32 bits.
 pub const MAX_SPLIT: usize = 256;
+/// The maximum number of other channels that share a scale: the sum of their products of an unsigned and a signed byte
+/// must fit in 32 bits.
+pub const MAX_GROUP: usize = i32::MAX as usize / (u8::MAX as usize * 128);
 /// Products that one dot product instruction adds up per column.
 pub(super) const QUAD: usize = 4;
 
@@ -132,6 +135,12 @@ pub enum InvalidWeights {
         /// The number of outlier channels.
         split: usize,
     },
+    /// With this many channels in a group, the integer sums could overflow.
+    #[error("a linear layer has groups of {group} channels; the maximum is {MAX_GROUP}")]
+    Group {
+        /// The number of channels of the largest group.
+        group: usize,
+    },
     /// A tensor's length does not match its shape.
     #[error("the {tensor} tensor of a linear layer has {found} elements; expected {expected}")]
     Length {
@@ -158,6 +167,10 @@ impl<'a> LinearWeights<'a> {
     ) -> Result<Self, InvalidWeights> {
         if layout.split > MAX_SPLIT {
             return Err(InvalidWeights::Split { split: layout.split });
+        }
+        let group = layout.group.min(layout.inputs.saturating_sub(layout.split));
+        if group > MAX_GROUP {
+            return Err(InvalidWeights::Group { group });
         }
         let shapes = layout.packed_shapes(outputs);
         expect("weights", weights.len(), &shapes.weights)?;
@@ -238,5 +251,24 @@ mod tests {
         assert_eq!(layer(257, 32), Err(split.to_owned()));
         let length = "the bias tensor of a linear layer has 31 elements; expected 32";
         assert_eq!(layer(256, 31), Err(length.to_owned()));
+    }
+
+    /// One more channel with the extreme values 255 and -128 would overflow.
+    #[test]
+    fn groups_whose_sums_could_overflow_are_rejected() {
+        assert_eq!(MAX_GROUP, 65_793);
+        assert!((MAX_GROUP as i64) * 255 * -128 >= i64::from(i32::MIN));
+        assert!((MAX_GROUP as i64 + 1) * 255 * 128 > i64::from(i32::MAX));
+        let layer = |inputs: usize, group: usize| {
+            let layout = RowLayout { inputs, split: 0, group };
+            let shapes = layout.packed_shapes(1);
+            let weights = vec![0; shapes.weights.iter().product()];
+            let scales = vec![0.0; shapes.scales.iter().product()];
+            LinearWeights::new(layout, 1, &weights, &scales, &[0.0; PANEL]).map(|_| ())
+        };
+        assert_eq!(layer(MAX_GROUP, MAX_GROUP), Ok(()));
+        assert_eq!(layer(100, usize::MAX >> 1), Ok(()), "a group has no more channels than the layer");
+        assert_eq!(layer(MAX_GROUP + 1, MAX_GROUP), Ok(()), "two groups");
+        assert_eq!(layer(MAX_GROUP + 1, MAX_GROUP + 1), Err(InvalidWeights::Group { group: MAX_GROUP + 1 }));
     }
 }

@@ -25,7 +25,7 @@ pub use attention::{AttentionInput, DistanceBias};
 pub use cpu::{CpuInstructions, Feature};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
-pub use layout::{Group, InvalidWeights, LinearWeights, MAX_SPLIT, PANEL, PackedShapes, RowLayout};
+pub use layout::{Group, InvalidWeights, LinearWeights, MAX_GROUP, MAX_SPLIT, PANEL, PackedShapes, RowLayout};
 pub use linear::{Epilogue, Scratch};
 pub use memory::{PageBuffer, give_back_freed_memory};
 pub use offsets::{InvalidOffsets, Offsets};

@@ -1,10 +1,11 @@
 //! The bundle: a folder that conversion writes and the server reads.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use embedd_common::checksum::{ChangedFile, Sha256Hex};
+use embedd_common::files::{open_regular, read_bounded};
 
 mod manifest;
 pub mod native_io;
@@ -26,6 +27,11 @@ pub const NATIVE_FILE: &str = "model_native.onnx";
 pub const NATIVE_WEIGHTS_FILE: &str = "model_native.safetensors";
 /// The file name of a bundle's reference set.
 pub const REFERENCE_FILE: &str = "reference.safetensors";
+
+/// The manifests of all known models have less than 8 KiB.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// The maximum size of a file other than weights. The largest known tokenizers have 35 MB.
+const MAX_SMALL_BYTES: u64 = 256 << 20;
 
 /// The names of the inputs and outputs of a graph.
 pub mod graph_io {
@@ -94,7 +100,7 @@ impl Bundle {
     /// Any [`BundleError`] except `Changed` and `NoSuchModel`.
     pub fn open(folder: &Path) -> Result<Self, BundleError> {
         let path = folder.join(MANIFEST_FILE);
-        let bytes = fs::read(&path).map_err(|source| match source.kind() {
+        let bytes = read_bounded(&path, MAX_MANIFEST_BYTES).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => BundleError::NotABundle { folder: folder.to_owned() },
             _ => BundleError::Io { path: path.clone(), source },
         })?;
@@ -136,13 +142,15 @@ impl Bundle {
         })
     }
 
-    /// Verifies a file's length and checksum and returns its path.
+    /// Verifies a file's length and checksum and returns its path. Whoever opens the path again may find another file; to
+    /// use the verified contents, [`read`](Self::read) the file.
     ///
     /// # Errors
     /// [`BundleError::Changed`] or [`BundleError::Io`].
     pub fn verify(&self, file: &str) -> Result<PathBuf, BundleError> {
-        let (path, record) = self.locate(file)?;
-        let sha256 = Sha256Hex::of_file(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?;
+        let Located { path, record, file } = self.locate(file)?;
+        let digest = Sha256Hex::of_reader(file.take(record.bytes));
+        let sha256 = digest.map_err(|source| BundleError::Io { path: path.clone(), source })?;
         record.check_digest(&path, &sha256)?;
         Ok(path)
     }
@@ -157,27 +165,47 @@ impl Bundle {
         file: &str,
         allocate: impl FnOnce(usize) -> io::Result<B>,
     ) -> Result<B, BundleError> {
-        let (path, record) = self.locate(file)?;
+        let Located { path, record, file } = self.locate(file)?;
         let io = |source| BundleError::Io { path: path.clone(), source };
         let length = usize::try_from(record.bytes).map_err(|error| io(io::Error::other(error)))?;
         let mut contents = allocate(length).map_err(io)?;
-        let file = fs::File::open(&path).map_err(io)?;
         let sha256 = Sha256Hex::of_filling(contents.as_mut(), file).map_err(io)?;
         record.check_digest(&path, &sha256)?;
         Ok(contents)
     }
 
-    /// The path and record of a file, after checking its length.
-    fn locate(&self, file: &str) -> Result<(PathBuf, &FileRecord), BundleError> {
+    /// Like [`read`](Self::read), for files other than weights: files of more than 256 MiB are rejected.
+    ///
+    /// # Errors
+    /// [`BundleError::Changed`] or [`BundleError::Io`].
+    pub fn read_small(&self, file: &str) -> Result<Vec<u8>, BundleError> {
+        self.read(file, |length| {
+            if length as u64 <= MAX_SMALL_BYTES {
+                return Ok(vec![0; length]);
+            }
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {MAX_SMALL_BYTES} bytes")))
+        })
+    }
+
+    /// Opens a file and checks its length.
+    fn locate(&self, file: &str) -> Result<Located<'_>, BundleError> {
         let path = self.folder.join(file);
         let record = self.manifest.files.get(file).ok_or_else(|| BundleError::Manifest {
             path: self.folder.join(MANIFEST_FILE),
             reason: format!("it does not list {file}"),
         })?;
-        let bytes = fs::metadata(&path).map_err(|source| BundleError::Io { path: path.clone(), source })?.len();
-        record.check_length(&path, bytes)?;
-        Ok((path, record))
+        let io = |source| BundleError::Io { path: path.clone(), source };
+        let file = open_regular(&path).map_err(io)?;
+        record.check_length(&path, file.metadata().map_err(io)?.len())?;
+        Ok(Located { path, record, file })
     }
+}
+
+/// An open file of a bundle, of the recorded length.
+struct Located<'b> {
+    path: PathBuf,
+    record: &'b FileRecord,
+    file: File,
 }
 
 impl From<ChangedFile> for BundleError {

@@ -6,6 +6,7 @@ use ndarray::Array2;
 
 mod choice;
 mod error;
+mod external_data;
 mod native;
 mod onnx_runtime;
 mod padded;
@@ -56,4 +57,10 @@ impl TokenIds {
     pub fn len(&self) -> usize {
         self.0.len()
     }
+}
+
+/// For `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_native_weights(file: embedd_kernels::PageBuffer) {
+    native::read_weights(file);
 }

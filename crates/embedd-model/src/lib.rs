@@ -4,6 +4,9 @@
 pub mod accuracy;
 pub mod bundle;
 pub mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod model;
 pub mod reference;
 pub mod threads;

@@ -1,12 +1,16 @@
 //! Reference sets: texts with their PyTorch embeddings. `reference/make_reference.py` writes them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
+
+use embedd_common::files::read_bounded;
+
+/// A set of 253 texts has less than a megabyte.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Texts with the embeddings that PyTorch computes for them.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +76,8 @@ impl ReferenceSet {
     /// # Errors
     /// [`ReferenceError`].
     pub fn read(path: &Path) -> Result<Self, ReferenceError> {
-        let bytes = fs::read(path).map_err(|source| ReferenceError::Io { path: path.to_owned(), source })?;
+        let bytes = read_bounded(path, MAX_FILE_BYTES);
+        let bytes = bytes.map_err(|source| ReferenceError::Io { path: path.to_owned(), source })?;
         Self::parse(&bytes, path)
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::{Bundle, BundleError, TOKENIZER_FILE};
 use crate::engine::TokenIds;
+use embedd_common::files::read_bounded;
 
 mod bert;
 mod lowercase;
@@ -16,6 +17,9 @@ mod work;
 use bert::Bert;
 use pieces::{Cuts, Pieces};
 pub use work::{Counting, Listing, Tokenizing, Work};
+
+/// The largest known tokenizers, with 250,000 tokens, have 35 MB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// A bundle's tokenizer, with the maximum number of tokens per text.
 #[derive(Debug)]
@@ -102,10 +106,11 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError`].
     pub fn load(bundle: &Bundle, max_tokens: Option<u32>) -> Result<Self, TokenizerError> {
-        let path = bundle.verify(TOKENIZER_FILE)?;
+        let contents = bundle.read_small(TOKENIZER_FILE)?;
         let manifest = bundle.manifest();
         let asked = max_tokens.unwrap_or(manifest.max_tokens);
-        let tokenizer = Self::read(&path, asked, manifest.lowercase)?;
+        let path = bundle.folder().join(TOKENIZER_FILE);
+        let tokenizer = Self::parse(&contents, &path, asked, manifest.lowercase)?;
         let min = (tokenizer.special_count() + 1) as u32;
         if !(min..=manifest.position_limit).contains(&asked) {
             let model = manifest.name.clone();
@@ -120,7 +125,21 @@ impl Tokenizer {
     /// [`TokenizerError::Invalid`].
     pub fn read(path: &Path, max_tokens: u32, lowercase: bool) -> Result<Self, TokenizerError> {
         let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
-        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(|error| invalid(error.to_string()))?;
+        let contents = read_bounded(path, MAX_FILE_BYTES).map_err(|error| invalid(error.to_string()))?;
+        Self::parse(&contents, path, max_tokens, lowercase)
+    }
+
+    /// Loads a tokenizer from the contents of a file; `path` is used in error messages.
+    pub(crate) fn parse(
+        contents: &[u8],
+        path: &Path,
+        max_tokens: u32,
+        lowercase: bool,
+    ) -> Result<Self, TokenizerError> {
+        let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
+        // Some parsers of `tokenizers` panic instead of returning the error if a part of the file is not valid JSON.
+        serde_json::from_slice::<serde_json::Value>(contents).map_err(|error| invalid(error.to_string()))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(contents).map_err(|error| invalid(error.to_string()))?;
         // The truncation and padding configured in the file are for training.
         inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         inner.with_padding(None);

@@ -1,6 +1,7 @@
 //! Messages, clients and servers of the supported protocols, generated from `proto/`: `embedd.v1` at the root, the others
-//! in modules of their own. Also defines request ids and the names of gRPC codes, which all users need.
+//! in modules of their own. Also defines their codec, request ids, and the names of gRPC codes, which all users need.
 
+pub mod codec;
 pub mod codes;
 pub mod request_id;
 

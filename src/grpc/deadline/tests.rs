@@ -42,13 +42,12 @@ async fn a_call_is_dropped_at_its_timeout_and_fails_with_deadline_exceeded() {
     assert_eq!(call(second, Some("2S")).await, (None, true));
     let started = Instant::now();
     assert_eq!(call(second, Some("50m")).await, (exceeded, false));
-    let took = started.elapsed();
-    assert!(took >= Duration::from_millis(48) && took < Duration::from_millis(50), "before tonic's own: {took:?}");
+    assert_eq!(started.elapsed(), Duration::from_millis(50));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_whose_deadline_has_passed_is_not_started() {
-    for timeout in ["0n", "1n", "2m"] {
+    for timeout in ["0n", "0S"] {
         assert_eq!(call(Duration::ZERO, Some(timeout)).await, (Some(Code::DeadlineExceeded), false), "{timeout}");
     }
 }

@@ -89,7 +89,7 @@ fn is_error(code: codes::Code) -> bool {
     is_fault(code) || others.into_iter().any(|error| code == codes::Code::from(error))
 }
 
-/// Whether the code indicates a fault of the server. This is not certain: an undecodable message is INTERNAL, too.
+/// Whether the code indicates a fault of the server.
 fn is_fault(code: codes::Code) -> bool {
     [Code::Unknown, Code::Internal, Code::DataLoss].into_iter().any(|fault| code == codes::Code::from(fault))
 }

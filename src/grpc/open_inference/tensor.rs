@@ -93,7 +93,8 @@ fn bytes_only(mut contents: InferTensorContents, violations: &mut Violations) ->
 /// Splits raw contents into at most `count` elements, each stored as its length followed by its bytes.
 fn split(mut raw: &[u8], count: usize, violations: &mut Violations) -> Option<Vec<Vec<u8>>> {
     let whole = raw.len();
-    let mut elements = Vec::with_capacity(count);
+    // The shape may announce more elements than were sent.
+    let mut elements = Vec::with_capacity(count.min(raw.len() / LENGTH_BYTES));
     let mut reject = |left: usize, problem: &str| {
         let at = whole - left;
         violations.add(format!("{RAW}[0]"), format!("{problem} at byte {at} of {whole}"));

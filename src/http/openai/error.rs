@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ACCEPT_ENCODING, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -10,7 +10,8 @@ use serde_json::json;
 use super::write;
 use crate::embed::{EmbedError, NoSuchModel};
 use crate::failure::Failure;
-use crate::request::{TextField, Violations, error_text};
+use crate::net::Exhausted;
+use crate::request::{TextField, Violations, error_text, quoted};
 use crate::tokens;
 
 /// `retry-after` in milliseconds, which OpenAI's clients prefer.
@@ -32,11 +33,14 @@ pub(super) struct Refusal {
     param: Option<String>,
     code: Option<&'static str>,
     retry_after: Option<Duration>,
+    /// A header that says what would be accepted.
+    accepted: Option<(HeaderName, &'static str)>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { status, kind, message: error_text(&message.into()), param: None, code: None, retry_after: None }
+        let message = error_text(&message.into());
+        Self { status, kind, message, param: None, code: None, retry_after: None, accepted: None }
     }
 
     fn unavailable(message: impl Into<String>) -> Self {
@@ -49,7 +53,7 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let Self { status, kind, message, param, code, retry_after } = self;
+        let Self { status, kind, message, param, code, retry_after, accepted } = self;
         let error = json!({"error": {"message": message, "type": kind, "param": param, "code": code}});
         let mut response = write::json(error.to_string().into_bytes());
         *response.status_mut() = status;
@@ -59,8 +63,8 @@ impl IntoResponse for Refusal {
             headers.insert(RETRY_AFTER, seconds.into());
             headers.insert(RETRY_AFTER_MS, (time.as_millis() as u64).max(1).into());
         }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some((name, value)) = accepted {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         response
     }
@@ -102,6 +106,21 @@ pub(super) fn not_json() -> Refusal {
     Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, message)
 }
 
+pub(super) fn encoded(encoding: &str) -> Refusal {
+    let message = format!(
+        "the body has the content-encoding {}, which this server does not decode; send it without one",
+        quoted(encoding)
+    );
+    let accepted = Some((ACCEPT_ENCODING, "identity"));
+    Refusal { accepted, ..Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, message) }
+}
+
+pub(super) fn foreign_origin() -> Refusal {
+    let message = "requests of web pages are rejected (headers `origin` and `sec-fetch-site`), because this server requires no \
+                   token (--token-file)";
+    Refusal { code: Some("foreign_origin"), ..Refusal::new(StatusCode::FORBIDDEN, INVALID_REQUEST, message) }
+}
+
 pub(super) fn wrong_method() -> Refusal {
     let message = "method not allowed; the Allow header lists the methods of this path";
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, message)
@@ -120,7 +139,8 @@ pub(super) fn from_no_such_model(error: &NoSuchModel) -> Refusal {
 
 pub(super) fn from_token_refusal(refusal: &tokens::Refusal) -> Refusal {
     let code = Some("invalid_api_key");
-    Refusal { code, ..Refusal::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, refusal.to_string()) }
+    let accepted = Some((WWW_AUTHENTICATE, "Bearer"));
+    Refusal { code, accepted, ..Refusal::new(StatusCode::UNAUTHORIZED, INVALID_REQUEST, refusal.to_string()) }
 }
 
 pub(super) fn loading() -> Refusal {
@@ -129,6 +149,10 @@ pub(super) fn loading() -> Refusal {
 
 pub(super) fn stopping() -> Refusal {
     Refusal::unavailable("the server is stopping; this request was not processed")
+}
+
+pub(super) fn exhausted(error: Exhausted) -> Refusal {
+    from_failure(Failure::exhausted(error))
 }
 
 pub(super) fn too_many_connections() -> Refusal {

@@ -1,9 +1,23 @@
-//! JSON values, reduced to the parts that the fields of a request need. As a `serde_json::Value`, a list of numbers
-//! would take many times the memory of the request body; here, its numbers are dropped.
+//! Reads the fields of a request, keeping no more of them than is needed. As a `serde_json::Value`, a list of numbers or
+//! of empty texts would take many times the memory of the request body; here, what is not needed is counted and dropped.
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+/// Bytes of a text that are kept outside of lists of texts and `input`: more than any valid value has, and more than an
+/// error message quotes.
+const MAX_WORD_BYTES: usize = 512;
+
+/// The known fields; `None` if they are absent or null. Others are ignored, as other servers of this API do: clients
+/// keep adding new ones.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) input: Option<Value>,
+    pub(super) model: Option<Value>,
+    pub(super) encoding_format: Option<Value>,
+    pub(super) dimensions: Option<Value>,
+}
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Value {
@@ -18,9 +32,22 @@ pub(super) enum Value {
 
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct List {
+    /// The texts before the first other element, up to the maximum.
     pub(super) texts: Vec<String>,
-    /// The first element that is not a text, and its index. Nothing after it is kept.
+    /// The first element that is not a text, and its index, unless it comes after the maximum.
     pub(super) other: Option<(usize, Box<Value>)>,
+    /// The number of elements.
+    pub(super) count: usize,
+}
+
+impl Fields {
+    /// Parses an object; of a list, up to `max_texts` texts are kept.
+    pub(super) fn parse(body: &[u8], max_texts: usize) -> serde_json::Result<Self> {
+        let mut deserializer = serde_json::Deserializer::from_slice(body);
+        let fields = deserializer.deserialize_map(FieldsVisitor { max_texts })?;
+        deserializer.end()?;
+        Ok(fields)
+    }
 }
 
 impl fmt::Display for Value {
@@ -36,15 +63,82 @@ impl fmt::Display for Value {
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+/// The names of the fields.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Name {
+    Input,
+    Model,
+    EncodingFormat,
+    Dimensions,
+    #[serde(other)]
+    Other,
+}
+
+struct FieldsVisitor {
+    max_texts: usize,
+}
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Fields, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(name) = entries.next_key()? {
+            let whole = Keep { texts: self.max_texts, text_bytes: usize::MAX };
+            let (field, keep, name) = match name {
+                Name::Input => (&mut fields.input, whole, "input"),
+                Name::Model => (&mut fields.model, Keep::WORD, "model"),
+                Name::EncodingFormat => (&mut fields.encoding_format, Keep::WORD, "encoding_format"),
+                Name::Dimensions => (&mut fields.dimensions, Keep::WORD, "dimensions"),
+                Name::Other => {
+                    entries.next_value::<Skipped>()?;
+                    continue;
+                }
+            };
+            let value = entries.next_value_seed(keep)?;
+            if field.is_some() {
+                return Err(A::Error::duplicate_field(name));
+            }
+            *field = Some(value);
+        }
+        let Fields { input, model, encoding_format, dimensions } = fields;
+        let given = |value: Option<Value>| value.filter(|value| *value != Value::Null);
+        Ok(Fields {
+            input: given(input),
+            model: given(model),
+            encoding_format: given(encoding_format),
+            dimensions: given(dimensions),
+        })
     }
 }
 
-struct ValueVisitor;
+/// How much of a value to keep.
+#[derive(Debug, Clone, Copy)]
+struct Keep {
+    /// Texts of a list.
+    texts: usize,
+    /// Bytes of a text that is not in a list.
+    text_bytes: usize,
+}
 
-impl<'de> Visitor<'de> for ValueVisitor {
+impl Keep {
+    const WORD: Self = Self { texts: 0, text_bytes: MAX_WORD_BYTES };
+}
+
+impl<'de> DeserializeSeed<'de> for Keep {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Keep {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,30 +166,78 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(Value::Text(text))
+        Ok(Value::Text(text[..text.floor_char_boundary(self.text_bytes)].to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut list = List::default();
-        while let Some(element) = elements.next_element()? {
-            match element {
-                Value::Text(text) => list.texts.push(text),
-                other => {
-                    list.other = Some((list.texts.len(), Box::new(other)));
-                    break;
-                }
+        let element = Self { texts: 0, text_bytes: usize::MAX };
+        while list.count < self.texts && list.other.is_none() {
+            match elements.next_element_seed(element)? {
+                Some(Value::Text(text)) => list.texts.push(text),
+                Some(other) => list.other = Some((list.count, Box::new(other))),
+                None => return Ok(Value::List(list)),
             }
+            list.count += 1;
         }
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        while elements.next_element::<Skipped>()?.is_some() {
+            list.count += 1;
+        }
         Ok(Value::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Value::Object)
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Value, A::Error> {
+        Skipped.visit_map(entries).map(|Skipped| Value::Object)
+    }
+}
+
+/// A value of which nothing is kept. Unlike `IgnoredAny`, it is subject to the parser's limit for nested values.
+struct Skipped;
+
+impl<'de> Deserialize<'de> for Skipped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skipped {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self, A::Error> {
+        while elements.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
     }
 }

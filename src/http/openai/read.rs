@@ -1,10 +1,10 @@
 //! Validates requests.
 
 use super::error::{self, Refusal};
-use super::json::{List, Value};
+use super::json::{Fields, List, Value};
 use super::write::Encoding;
 use crate::embed::ModelInfo;
-use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Violations, quoted};
+use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Violations, quoted, too_many_texts};
 
 const INPUT: &str = "input";
 
@@ -17,22 +17,12 @@ pub(super) struct Call {
     pub(super) encoding: Encoding,
 }
 
-/// The known fields. Others are ignored, as other servers of this API do: clients keep adding new ones.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-struct Fields {
-    input: Option<Value>,
-    model: Option<Value>,
-    encoding_format: Option<Value>,
-    dimensions: Option<Value>,
-}
-
 /// Validates the body of a request for embeddings.
 pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(error::not_an_object());
     }
-    let fields: Fields = serde_json::from_slice(body).map_err(|error| error::unreadable(&error))?;
+    let fields = Fields::parse(body, limits.max_texts.get()).map_err(|error| error::unreadable(&error))?;
     if let Some(Value::Text(name)) = &fields.model {
         model.check_name(name).map_err(|error| error::from_no_such_model(&error))?;
     }
@@ -48,7 +38,7 @@ fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Vio
     let dimensions = dimensions(fields.dimensions.as_ref(), limits, &mut violations);
     let options = EmbedOptions { truncation: model.default_truncation, dimensions, ..EmbedOptions::default() };
     // Without texts, a stand-in is checked, so that errors in the other fields are reported as well.
-    let input = input(fields.input, &mut violations).unwrap_or_else(|| vec![String::new()]);
+    let input = input(fields.input, limits, &mut violations).unwrap_or_else(|| vec![String::new()]);
     let request = EmbedRequest::check(input, options, limits, &mut violations).filter(|_| violations.is_empty());
     request.map(|request| Call { request, texts, encoding }).ok_or(violations)
 }
@@ -89,10 +79,11 @@ fn dimensions(value: Option<&Value>, limits: &Limits, violations: &mut Violation
     None
 }
 
-fn input(value: Option<Value>, violations: &mut Violations) -> Option<Vec<String>> {
+fn input(value: Option<Value>, limits: &Limits, violations: &mut Violations) -> Option<Vec<String>> {
     let (field, problem) = match value {
         Some(Value::Text(text)) => return Some(vec![text]),
-        Some(Value::List(List { texts, other: None })) => return Some(texts),
+        Some(Value::List(List { texts, other: None, count })) if count == texts.len() => return Some(texts),
+        Some(Value::List(List { other: None, count, .. })) => (INPUT.to_owned(), too_many_texts(count, limits)),
         Some(Value::List(List { other: Some((index, other)), .. })) => match *other {
             Value::Number(_) | Value::List(_) => {
                 let problem = "has token ids, which belong to another model's tokenizer; send the texts instead";

@@ -5,10 +5,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::task::TaskTracker;
 
 use super::*;
-use crate::accept::MaxConnections;
 use crate::caller::Priority;
 use crate::http::tests::{PATIENCE, Port, open_with, read};
 use crate::model_slot::ModelSlot;
+use crate::net::MaxConnections;
 use crate::reload::NamedFile;
 use crate::stats::Stats;
 
@@ -59,6 +59,13 @@ async fn every_error_has_openais_format() {
         ("GET /v1/models/a%2Fb", "", "", 503, "server_error"),
         ("POST /v1/embeddings", "", &large, 413, "maximum of 1000 bytes"),
         ("POST /v1/embeddings", "Content-Type: text/plain\r\n", "{}", 415, "content-type: application/json"),
+        ("POST /v1/embeddings", "Content-Encoding: gzip\r\n", "\x1f\x08", 415, "\r\naccept-encoding: identity\r\n"),
+        ("POST /v1/embeddings", "Content-Encoding: identity, br\r\n", "{}", 415, "`identity, br`"),
+        ("POST /v1/embeddings", "Content-Encoding: Identity\r\n", "{}", 503, "the model is being loaded"),
+        ("POST /v1/embeddings", "Origin: https://evil.example\r\n", "{}", 403, "foreign_origin"),
+        ("POST /v1/embeddings", "Sec-Fetch-Site: cross-site\r\n", "{}", 403, "--token-file"),
+        ("GET /v1/models", "Origin: null\r\n", "", 403, "foreign_origin"),
+        ("OPTIONS /v1/embeddings", "Origin: https://evil.example\r\n", "", 403, "foreign_origin"),
         ("GET /v1/embeddings", "", "", 405, "\r\nallow: POST\r\n"),
         ("DELETE /v1/models/a/b", "", "", 405, "\r\nallow: GET,HEAD\r\n"),
         ("POST /v1/chat/completions", "", "{}", 404, "POST /v1/embeddings"),
@@ -178,4 +185,41 @@ async fn a_body_that_never_arrives_times_out() {
     let answer = read(&mut stream).await;
     assert!(is(&answer, 408, &["timed out"]), "{answer}");
     assert!(started.elapsed() <= Duration::from_secs(61));
+}
+
+#[tokio::test]
+async fn a_call_is_rejected_before_its_body_is_read() {
+    let port =
+        open_with(MAX_CONNECTIONS, |readiness| Some(OpenAi { tokens: Some(tokens("secret\n")), ..openai(readiness) }))
+            .await;
+    let head = |headers: &str| format!("POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    let wrong = "Authorization: Bearer wrong\r\n";
+    let right = "Authorization: Bearer secret\r\n";
+    for (headers, status) in [
+        (format!("{wrong}Content-Length: 900\r\nExpect: 100-continue\r\n"), 401),
+        (format!("{wrong}Content-Length: 900\r\n"), 401),
+        (format!("{wrong}Transfer-Encoding: chunked\r\n"), 401),
+        (format!("{right}Content-Length: 1001\r\nExpect: 100-continue\r\n"), 413),
+        (format!("{right}Content-Length: 900\r\nContent-Encoding: br\r\nExpect: 100-continue\r\n"), 415),
+    ] {
+        let mut stream = port.connect().await;
+        stream.write_all(head(&headers).as_bytes()).await.expect("sent");
+        let mut answer = vec![0; 4096];
+        let size = stream.read(&mut answer).await.expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..size]);
+        assert!(is(&answer, status, &[]), "{headers}: {answer}");
+    }
+    // The client sends its body without waiting, and sees the reply.
+    let body = "x".repeat(900);
+    let answer = port.send("POST /v1/embeddings", wrong, &body).await;
+    assert!(is(&answer, 401, &["\r\nconnection: close\r\n"]), "{answer}");
+    // If the server asked for it, the body is read.
+    let mut stream = port.connect().await;
+    let headers = format!("{right}{CLOSE}Content-Length: 2\r\nExpect: 100-continue\r\n");
+    stream.write_all(head(&headers).as_bytes()).await.expect("sent");
+    let mut answer = vec![0; 4096];
+    let size = stream.read(&mut answer).await.expect("an answer");
+    assert!(answer[..size].starts_with(b"HTTP/1.1 100 Continue"));
+    stream.write_all(b"{}").await.expect("sent");
+    assert!(is(&read(&mut stream).await, 503, &["being loaded"]));
 }

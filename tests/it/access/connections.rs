@@ -29,6 +29,8 @@ use crate::support::proxy::CountingProxy;
 use crate::support::server::{Server, embed, request, shared};
 use crate::support::tls::TlsFiles;
 
+/// Less than the time after which silent clients are disconnected anyway.
+const SILENT_CLIENTS_TIMEOUT: Duration = Duration::from_secs(8);
 /// The maximum age of a connection varies by a tenth in either direction.
 const SHORTEST_AGE: Duration = Duration::from_millis(900);
 
@@ -114,20 +116,67 @@ async fn a_call_that_exceeds_the_grace_is_cut_off_and_new_connections_are_accept
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed_until_another_one_ends() {
+async fn an_idle_connection_gives_way_to_a_new_one_and_a_busy_one_does_not() {
     let server = Server::start(Model::Small, &["--max-connections", "1"]);
-    let only = connect(server.address, None).await.expect("a connection");
-    get_model(only.clone(), None).await.expect("the only one");
+    let channel = connect(server.address, None).await.expect("a connection");
+    let (sender, mut replies) = open_stream(channel.clone()).await;
     call(server.address, None).await.expect_err("one too many");
     server.wait_for_line("connection limit reached; closing new connections");
-    get_model(only.clone(), None).await.expect("the only one is still open");
-    drop(only);
+    sender.send(request(&["the second"])).await.expect("the stream is open");
+    replies.message().await.expect("no error").expect("a reply");
+    drop(sender);
+    assert!(replies.message().await.expect("no error").is_none(), "the end");
     let accepted = async {
         while call(server.address, None).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, accepted).await.expect("the ended connection frees its permit");
+    timeout(PATIENCE, accepted).await.expect("the first connection is idle now");
+    drop(channel);
+}
+
+#[tokio::test]
+async fn a_client_that_opens_connections_and_says_nothing_blocks_no_others() {
+    const CONNECTIONS: usize = 32;
+    let server = Server::start(Model::Small, &["--max-connections", "8"]);
+    let idle: Vec<TcpStream> =
+        (0..CONNECTIONS).map(|_| TcpStream::connect(server.address).expect("a connection")).collect();
+    let served = async {
+        while call(server.address, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SILENT_CLIENTS_TIMEOUT, served).await.expect("silent connections give way");
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_message_that_never_ends_is_rejected_and_its_memory_is_free_for_others() {
+    let limits = ["--receive-bytes", "256KiB", "--receive-bytes-per-connection", "256KiB"];
+    let server = Server::start(Model::Small, &[&limits[..], &["--max-message-bytes", "128KiB"]].concat());
+    let mut connection = RawConnection::open(server.address);
+    let headers = http2::call_headers("/embedd.v1.EmbeddingService/Embed");
+    // Four calls that announce 120 KiB each and send half of it.
+    for stream in [1, 3, 5, 7] {
+        connection.send(&frame(http2::HEADERS, http2::END_HEADERS, stream, &headers));
+        let message = [&[0][..], &(120_u32 << 10).to_be_bytes(), &[0; 15 << 10]].concat();
+        for part in [&message[..], &[0; 15 << 10], &[0; 15 << 10], &[0; 15 << 10]] {
+            connection.send(&frame(http2::DATA, 0, stream, part));
+        }
+    }
+    let rejected = async {
+        while call(server.address, None).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, rejected).await.expect("no memory is left for others");
+    drop(connection);
+    let accepted = async {
+        while call(server.address, None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, accepted).await.expect("the calls of a closed connection hold no memory");
 }
 
 #[tokio::test]

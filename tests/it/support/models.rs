@@ -170,7 +170,7 @@ pub(crate) fn copy_of(model: Model, folder: &Path, changed: &[&str]) {
 pub(crate) fn runtime() -> OnnxRuntime {
     static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
     let load = || {
-        let library = fetcher().runtime().expect("ONNX Runtime can be fetched");
+        let library = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
         OnnxRuntime::load(&library).expect("the library loads")
     };
     RUNTIME.get_or_init(load).clone()

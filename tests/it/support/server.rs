@@ -197,7 +197,7 @@ impl Server {
 
 /// The command that [`Server::start`] runs.
 pub(crate) fn serve(bundle: &Path, flags: &[&str]) -> Command {
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched");
+    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
     let mut command = command();
     command.arg("serve").arg("--bundle").arg(bundle).arg("--onnxruntime").arg(runtime);
     let defaults = [("--engine", "fp32"), ("--cache-bytes", "0"), ("--http-listen", "127.0.0.1:0")];

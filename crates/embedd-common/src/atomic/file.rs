@@ -3,6 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{PathError, create_folder, failed, sibling};
+use crate::files::open_own;
 use crate::lock::lock;
 
 /// A file that is written under a hidden name beside its destination and renamed when it is complete.
@@ -73,7 +74,7 @@ impl Drop for StagedFile {
 /// In that case, tries again with the file that is now at `path`.
 fn lock_current(path: &Path) -> io::Result<File> {
     loop {
-        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        let file = open_own(path, File::options().create(true).write(true))?;
         lock(&file, || {})?;
         match fs::metadata(path) {
             Ok(current) if is_same_file(&current, &file.metadata()?) => return Ok(file),

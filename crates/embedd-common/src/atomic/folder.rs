@@ -27,7 +27,11 @@ impl StagedFolder {
         for leftover in [&staging, &displaced] {
             remove(leftover).map_err(failed("remove", leftover))?;
         }
-        create_folder(&staging)?;
+        if let Some(parent) = staging.parent() {
+            create_folder(parent)?;
+        }
+        // Fails if someone else has created it in the meantime, for example as a link.
+        fs::create_dir(&staging).map_err(failed("create", &staging))?;
         Ok(Self { staging, displaced, files: BTreeMap::new() })
     }
 

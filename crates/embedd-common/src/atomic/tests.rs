@@ -109,3 +109,35 @@ fn only_leftovers_with_the_prefix_are_removed() {
     remove_leftovers(folder.path(), "scratch-");
     assert_eq!(names_in(folder.path()), ["parts"]);
 }
+
+#[test]
+fn links_at_staging_names_are_not_followed() {
+    use std::os::unix::fs::symlink;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let victim = folder.path().join("victim");
+    fs::create_dir(&victim).expect("a folder");
+    fs::write(victim.join("file"), "text").expect("a file");
+    let destination = folder.path().join("model");
+
+    symlink(victim.join("file"), folder.path().join(".model.partial")).expect("a link");
+    let error = StagedFile::create(&destination).expect_err("a link").to_string();
+    assert!(error.contains(".model.partial") && error.contains("it is a symbolic link; remove it"), "{error}");
+    symlink(victim.join("file"), folder.path().join(".model.lock")).expect("a link");
+    lock_file(&folder.path().join(".model.lock"), || {}).expect_err("a link");
+
+    for name in [".model.converting", ".model.replaced"] {
+        symlink(&victim, folder.path().join(name)).expect("a link");
+    }
+    fs::create_dir(&destination).expect("an earlier folder");
+    let staging = sibling(&destination, "converting");
+    let mut staged = StagedFolder::create(staging, sibling(&destination, "replaced")).expect("a staging folder");
+    symlink(victim.join("file"), staged.path("a")).expect("a link");
+    let written = staged.write::<PathError>("a", |_| Ok(()));
+    assert!(written.expect_err("a link").to_string().contains("symbolic link"));
+    write(&mut staged, "b", "new");
+    staged.commit(&destination).expect("a commit");
+    assert_eq!(names_in(&victim), ["file"]);
+    assert_eq!(fs::read_to_string(victim.join("file")).expect("the file"), "text");
+    assert!(destination.join("b").exists() && destination.symlink_metadata().expect("a folder").is_dir());
+}

@@ -1,7 +1,6 @@
 //! Verifies a whole tarball in one pass, without unpacking it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -10,12 +9,19 @@ use flate2::bufread::GzDecoder;
 use super::error::PackageError;
 use super::{Package, REQUIRED, ROOT, SUMS_FILE, is_file_name};
 use embedd_common::checksum::{HashingReader, Sha256Hex};
+use embedd_common::files::open_regular;
 use embedd_model::bundle::FileRecord;
 
 /// Far more than any tarball has, but few enough for memory.
 const MAX_FILES: usize = 100;
 /// Far more than [`MAX_FILES`] lines need.
 const MAX_SUMS_BYTES: u64 = 64 << 10;
+/// The limit of most systems.
+const MAX_PATH_BYTES: u64 = 4096;
+/// More than all files of the largest model. Reading compressed zeros could otherwise take hours.
+const MAX_BYTES: u64 = 32 << 30;
+/// An archive ends with zeros up to the end of a record, which usually has 10 KiB.
+const MAX_PADDING: usize = 1 << 20;
 
 /// Checks that the file is a tarball as written by [`package`](super::package()): it contains exactly the files that
 /// [`SUMS_FILE`] lists, with matching checksums, in one folder, including all required ones.
@@ -24,12 +30,12 @@ const MAX_SUMS_BYTES: u64 = 64 << 10;
 /// [`PackageError::Archive`], or [`PackageError::Io`] if the file cannot be opened.
 pub fn verify(path: &Path) -> Result<Package, PackageError> {
     let io = |source| PackageError::Io { path: path.to_owned(), source, advice: "" };
-    let file = File::open(path).map_err(io)?;
+    let file = open_regular(path).map_err(io)?;
+    let bytes = file.metadata().map_err(io)?.len();
     let broken = |reason: String| PackageError::Archive { path: path.to_owned(), reason };
     let mut whole = BufReader::with_capacity(1 << 20, HashingReader::new(file));
     let contents = Contents::read(&mut whole).map_err(broken)?;
     let (folder, files) = contents.check().map_err(broken)?;
-    let bytes = path.metadata().map_err(io)?.len();
     let record = FileRecord { sha256: whole.into_inner().finish(), bytes };
     Ok(Package { path: path.to_owned(), record, folder, files })
 }
@@ -40,6 +46,8 @@ struct Contents {
     folder: Option<String>,
     files: BTreeMap<String, FileRecord>,
     sums: Option<BTreeMap<String, Sha256Hex>>,
+    /// The lengths of all files.
+    bytes: u64,
 }
 
 impl Contents {
@@ -47,12 +55,20 @@ impl Contents {
     fn read(whole: &mut impl BufRead) -> Result<Self, String> {
         let mut contents = Self::default();
         let mut archive = tar::Archive::new(GzDecoder::new(whole));
-        for entry in intact(archive.entries())? {
-            contents.add(intact(entry)?)?;
+        let mut long_path = None;
+        // Without `raw`, names of any length would be read into memory.
+        for entry in intact(archive.entries())?.raw(true) {
+            let mut entry = intact(entry)?;
+            if entry.header().entry_type().is_gnu_longname() {
+                long_path = Some(read_path(&mut entry)?);
+                continue;
+            }
+            let path = long_path.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+            contents.add(&String::from_utf8_lossy(&path), entry)?;
         }
         // Reading the rest verifies gzip's own checksum.
         let mut rest = archive.into_inner();
-        if intact(has_more_than_zeros(&mut rest))? {
+        if intact(has_more_than_padding(&mut rest))? {
             return Err("trailing data after the end of the archive".to_owned());
         }
         if !intact(rest.into_inner().fill_buf())?.is_empty() {
@@ -61,15 +77,18 @@ impl Contents {
         Ok(contents)
     }
 
-    fn add(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), String> {
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    fn add(&mut self, path: &str, mut entry: tar::Entry<'_, impl Read>) -> Result<(), String> {
         if !entry.header().entry_type().is_file() {
             return Err(format!("`{path}` is not a regular file"));
         }
-        let name = self.enter(&path)?;
+        let name = self.enter(path)?;
         let known = self.files.contains_key(&name) || (name == SUMS_FILE && self.sums.is_some());
         if known || self.files.len() == MAX_FILES {
             return Err(format!("`{path}` appears twice, or there are more than {MAX_FILES} files"));
+        }
+        self.bytes = self.bytes.saturating_add(entry.size());
+        if self.bytes > MAX_BYTES {
+            return Err(format!("its files have more than {MAX_BYTES} bytes"));
         }
         if name == SUMS_FILE {
             self.sums = Some(read_sums(&mut entry)?);
@@ -124,15 +143,29 @@ fn intact<T>(read: io::Result<T>) -> Result<T, String> {
     read.map_err(|error| format!("the archive is truncated or damaged ({error})"))
 }
 
-fn has_more_than_zeros(reader: &mut impl Read) -> io::Result<bool> {
+fn has_more_than_padding(reader: &mut impl Read) -> io::Result<bool> {
     let mut buffer = vec![0; 64 << 10];
-    loop {
+    let mut zeros = 0;
+    while zeros <= MAX_PADDING {
         match reader.read(&mut buffer)? {
             0 => return Ok(false),
             read if buffer[..read].iter().any(|&byte| byte != 0) => return Ok(true),
-            _ => {}
+            read => zeros += read,
         }
     }
+    Ok(true)
+}
+
+/// The path in an entry of its own, for a path that does not fit into a header.
+fn read_path(entry: &mut impl Read) -> Result<Vec<u8>, String> {
+    let mut path = Vec::new();
+    intact(entry.take(MAX_PATH_BYTES + 1).read_to_end(&mut path))?;
+    if path.len() as u64 > MAX_PATH_BYTES {
+        return Err(format!("a path has more than {MAX_PATH_BYTES} bytes"));
+    }
+    // It ends with a zero.
+    path.truncate(path.iter().position(|&byte| byte == 0).unwrap_or(path.len()));
+    Ok(path)
 }
 
 fn read_sums(entry: &mut impl Read) -> Result<BTreeMap<String, Sha256Hex>, String> {

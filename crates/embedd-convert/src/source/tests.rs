@@ -1,3 +1,5 @@
+use std::fs;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -207,4 +209,23 @@ fn a_tokenizer_that_transformers_would_rebuild_differently_is_rejected() {
         found(class, Value::Null, json!(true)).expect("only one file has it");
     }
     found("PreTrainedTokenizerFast", json!(false), json!(true)).expect("this class uses tokenizer.json unchanged");
+}
+
+#[test]
+fn a_pooling_outside_the_folder_is_rejected() {
+    for path in ["../other", "/etc", "1_Pooling/../.."] {
+        let found = read(|tiny| tiny.modules[1]["path"] = json!(path));
+        assert_error(found, &["modules.json: a pooling in the folder", path, "stay inside"]);
+    }
+}
+
+#[test]
+fn a_link_to_a_device_is_rejected() {
+    let dir = folder();
+    Tiny::bert().write(dir.path());
+    let path = dir.path().join("config.json");
+    fs::remove_file(&path).expect("a removal");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
+    let error = Source::read(dir.path()).expect_err("a device").to_string();
+    assert!(error.contains("config.json: it is not a regular file"), "{error}");
 }

@@ -1,24 +1,28 @@
 //! Downloads one file from the hub: resumes an earlier attempt, retries, and checks the result.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use super::client::{Client, Reply, Rest};
+use super::pace::PacedReader;
 use super::{HubError, RetryPolicy};
 use crate::copy::{CopyError, copy};
 use crate::error::FetchError;
 use crate::layout;
 use crate::model_ref::ModelId;
 use embedd_common::checksum::{FileRecord, Sha256Hex};
+use embedd_common::files::{available_bytes, create_own, open_own, read_bounded};
 use embedd_common::progress::{Progress, Unit};
 
 /// Smaller files are not worth a line of progress.
 const MIN_REPORTED: u64 = 8 << 20;
-/// The maximum pause, even if the hub requests a longer one.
+/// The maximum pause. If the hub requests a longer one, the download fails at once: another origin may have the file.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Entity tags have up to a hundred bytes.
+const MAX_ETAG_BYTES: u64 = 4096;
 
 /// A file to download.
 pub(super) struct Download<'a> {
@@ -62,20 +66,28 @@ impl Download<'_> {
     /// Downloads the file; `None` if it is optional and does not exist.
     pub(super) fn run(&self, required: bool) -> Result<Option<Done>, FetchError> {
         let mut failures = 0;
+        let mut paused = Duration::ZERO;
         loop {
             let before = self.received();
             let Failure { error, retry_after } = match self.attempt(required) {
                 Ok(done) => return Ok(done),
                 Err(failure) => failure,
             };
-            failures = if self.received() > before { 1 } else { failures + 1 };
+            let progressed = self.received() >= before + self.retry.progress_bytes;
+            failures = if progressed { 1 } else { failures + 1 };
+            paused = if progressed { Duration::ZERO } else { paused };
             let reached = self.client.was_reached();
             let transient = matches!(&error, FetchError::Hub(error) if error.is_transient(reached));
-            if !transient || failures > self.retry.retries {
+            let requested = Duration::from_secs(retry_after.unwrap_or(0));
+            if !transient || failures > self.retry.retries || requested > MAX_PAUSE {
                 return Err(error);
             }
             let pause = self.retry.pause * 2_u32.saturating_pow(failures - 1);
-            let pause = pause.max(Duration::from_secs(retry_after.unwrap_or(0))).min(MAX_PAUSE);
+            let pause = pause.max(requested).min(MAX_PAUSE);
+            paused += pause;
+            if paused > self.retry.total_pause {
+                return Err(error);
+            }
             self.progress.note(&format!("{error}; retrying in {:.1} s", pause.as_secs_f64()));
             thread::sleep(pause);
         }
@@ -113,7 +125,13 @@ impl Download<'_> {
 
     /// Writes the body after the first `offset` bytes of the incomplete file.
     fn receive(&self, reply: Reply, offset: u64) -> Result<(), FetchError> {
-        let total = reply.length().map(|length| offset + length);
+        let total = reply.length().map(|length| offset.saturating_add(length));
+        let max = layout::max_bytes(self.file);
+        if total.is_some_and(|total| total > max) {
+            return Err(self.too_large(max));
+        }
+        self.check_space(total.unwrap_or(0).saturating_sub(offset))?;
+        let max = total.unwrap_or(max);
         let failed = |error| {
             let error = FetchError::io("write", &self.incomplete, error);
             if let Some(total) = total { error.needing(total) } else { error }
@@ -122,28 +140,50 @@ impl Download<'_> {
             self.discard()?;
             // Written before the first byte: a file without its tag is not resumed.
             if let Some(etag) = reply.strong_etag() {
-                fs::write(self.tag_path(), etag).map_err(failed)?;
+                create_own(&self.tag_path()).and_then(|mut tag| tag.write_all(etag.as_bytes())).map_err(failed)?;
             }
         }
-        let mut file = File::options().create(true).append(true).open(&self.incomplete).map_err(failed)?;
+        let mut file = open_own(&self.incomplete, File::options().create(true).append(true)).map_err(failed)?;
         let progress =
             if total.is_none_or(|total| total >= MIN_REPORTED) { self.progress } else { &Progress::silent() };
         let task = progress.task(&format!("downloading {} of {}", self.file, self.model), total, Unit::Bytes);
         task.set(offset);
-        let copied = copy(&mut reply.into_body().into_reader(), &mut file, Some(&task));
+        // One byte more than announced is enough to notice that there are more.
+        let mut body = PacedReader::new(reply.into_body().into_reader()).take(max.saturating_sub(offset) + 1);
+        let copied = copy(&mut body, &mut file, Some(&task));
         // Keep the received bytes, even across a power failure.
         file.flush().and_then(|()| file.sync_all()).map_err(failed)?;
         let received = self.received();
         match copied {
-            Ok(()) if total.is_some_and(|total| total != received) => {
+            Ok(_) if received > max => Err(self.too_large(max)),
+            Ok(_) if total.is_some_and(|total| total != received) => {
                 Err(self.interrupted(received, "the response ended early").into())
             }
-            Ok(()) => {
+            Ok(_) => {
                 task.finish();
                 Ok(())
             }
             Err(CopyError::Read(error)) => Err(self.interrupted(received, &error.to_string()).into()),
             Err(CopyError::Write(error)) => Err(failed(error)),
+        }
+    }
+
+    /// The error for a file that is too large. Nothing of it is kept.
+    fn too_large(&self, max: u64) -> FetchError {
+        match self.discard() {
+            Ok(()) => HubError::TooLarge { file: self.file.to_owned(), max }.into(),
+            Err(error) => error,
+        }
+    }
+
+    /// Fails early if `needed` bytes do not fit on the disk, instead of filling it.
+    fn check_space(&self, needed: u64) -> Result<(), FetchError> {
+        let folder = self.incomplete.parent().unwrap_or(&self.incomplete);
+        match available_bytes(folder) {
+            Some(available) if available < needed => {
+                Err(FetchError::DiskFull { path: self.incomplete.clone(), needed: Some(needed) })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -197,7 +237,8 @@ impl Download<'_> {
     }
 
     fn rest(&self) -> Option<Rest> {
-        let etag = fs::read_to_string(self.tag_path()).ok()?;
+        let etag = read_bounded(&self.tag_path(), MAX_ETAG_BYTES).ok()?;
+        let etag = String::from_utf8(etag).ok()?;
         let offset = self.received();
         (offset > 0).then_some(Rest { offset, etag })
     }

@@ -74,6 +74,17 @@ pub enum HubError {
         /// The network error.
         reason: String,
     },
+    /// The file is larger than such a file may be, or than the response announces.
+    #[error(
+        "the hub sends more than {max} bytes for `{file}`, which is too much for this file; the download was discarded; \
+         check the model's name and HF_ENDPOINT"
+    )]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// The maximum.
+        max: u64,
+    },
     /// The response is invalid.
     #[error("invalid response from the hub for `{file}`: {reason}")]
     InvalidResponse {

@@ -41,6 +41,14 @@ pub enum PipError {
         /// The last lines of output.
         lines: Vec<String>,
     },
+    /// The archive is far larger than expected.
+    #[error("pip was stopped: {package} has more than {max} bytes; check which index pip uses (`pip config list`)")]
+    TooLarge {
+        /// `name==version`.
+        package: String,
+        /// The maximum.
+        max: u64,
+    },
     /// pip succeeded without leaving an archive.
     #[error("pip reported success for {package} but left no file; check whether its configuration sets `dest`")]
     NoArchive {

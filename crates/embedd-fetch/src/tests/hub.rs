@@ -199,3 +199,45 @@ fn the_requested_revision_is_fetched() {
     at(&server, &home).revision(Some("c0ffee".to_owned())).model(&model(MODEL)).expect("the commit is there");
     assert_eq!(server.requests().len(), requests);
 }
+
+#[test]
+fn a_hub_that_sends_a_byte_in_each_attempt_is_given_up() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(WEIGHTS));
+    server.behave(|hub| hub.cuts = vec![1; 100]);
+    let error = at(&server, &home).model(&model(MODEL)).expect_err("no progress worth the name");
+    assert!(error.to_string().contains("`model.safetensors` interrupted after 6 bytes"), "{error}");
+    let attempts = server.requests().iter().filter(|request| request.path.ends_with("model.safetensors")).count();
+    assert_eq!(attempts, 6, "the first attempt and five retries");
+}
+
+#[test]
+fn a_hub_that_asks_for_a_long_pause_is_not_waited_for() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(10));
+    server.behave(|hub| (hub.refusal, hub.retry_after) = (Some((429, "")), Some(99_999_999_999)));
+    let error = at(&server, &home).model(&model(MODEL)).expect_err("refused");
+    assert!(error.to_string().contains("status 429"), "{error}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_file_that_never_ends_is_discarded() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(10));
+    server.behave(|hub| hub.endless = Some("modules.json"));
+    let error = at(&server, &home).model(&model(MODEL)).expect_err("endless");
+    assert!(error.to_string().contains("more than 16777216 bytes for `modules.json`"), "{error}");
+    assert_eq!(server.requests().len(), 1, "another attempt would not end, either");
+    assert_eq!(files_in(&home), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_is_announced_too_large_is_not_downloaded() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(10));
+    server.behave(|hub| drop(hub.files.insert("config.json".to_owned(), vec![b' '; (16 << 20) + 1])));
+    let error = at(&server, &home).model(&model(MODEL)).expect_err("too large");
+    assert!(error.to_string().contains("more than 16777216 bytes for `config.json`"), "{error}");
+    assert_eq!(files_in(&home), Vec::<String>::new());
+}

@@ -25,6 +25,10 @@ pub(super) struct Behavior {
     /// Do not report the digests of large files.
     pub(super) omits_sha256: bool,
     pub(super) ranges: Ranges,
+    /// The number of seconds that a refusal asks clients to wait.
+    pub(super) retry_after: Option<u64>,
+    /// A file that is sent without its length and never ends.
+    pub(super) endless: Option<&'static str>,
 }
 
 /// The response to a conditional range request.
@@ -94,6 +98,10 @@ fn answer(mut stream: &TcpStream, behavior: &Mutex<Behavior>, seen: &Mutex<Seen>
     let request = read_request(stream)?;
     seen.lock().expect("the test's own lock").requests.push(request.clone());
     let mut behavior = behavior.lock().expect("the test's own lock");
+    if behavior.endless.is_some_and(|file| request.path.ends_with(file)) {
+        drop(behavior);
+        return send_without_end(stream);
+    }
     let (head, body) = behavior.answer(&request);
     write!(stream, "{head}Content-Length: {}\r\n\r\n", body.len()).ok()?;
     let cut = if body.len() > 1000 && !behavior.cuts.is_empty() { Some(behavior.cuts.remove(0)) } else { None };
@@ -107,11 +115,21 @@ fn answer(mut stream: &TcpStream, behavior: &Mutex<Behavior>, seen: &Mutex<Seen>
     Some(())
 }
 
+/// Sends until the client closes the connection.
+fn send_without_end(mut stream: &TcpStream) -> Option<()> {
+    write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").ok()?;
+    let blanks = vec![b' '; 1 << 16];
+    while stream.write_all(&blanks).is_ok() {}
+    None
+}
+
 impl Behavior {
     /// The head of the response without Content-Length, and the body.
     fn answer(&mut self, request: &Request) -> (String, Vec<u8>) {
-        let refuse =
-            |status: u16, code: &str| (format!("HTTP/1.1 {status} No\r\nX-Error-Code: {code}\r\n"), Vec::new());
+        let retry_after = self.retry_after.map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
+        let refuse = |status: u16, code: &str| {
+            (format!("HTTP/1.1 {status} No\r\nX-Error-Code: {code}\r\n{retry_after}"), Vec::new())
+        };
         let failure = if self.failures.is_empty() { None } else { Some((self.failures.remove(0), "")) };
         if let Some((status, code)) = failure.or(self.refusal) {
             return refuse(status, code);

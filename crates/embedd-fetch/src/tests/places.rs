@@ -73,7 +73,8 @@ fn a_configured_library_must_exist() {
     let named = fetcher(&home).runtime_library(Some(library.clone()));
     assert!(named.runtime().expect_err("a missing file").to_string().contains("ORT_DYLIB_PATH"));
     fs::write(&library, "").expect("a file");
-    assert_eq!(named.runtime().expect("the library"), library);
+    let configured = RuntimeLibrary { path: library, sha256: None };
+    assert_eq!(named.runtime().expect("the library"), configured, "its digest is the user's choice");
     let folder = fetcher(&home).runtime_library(Some(home.path().to_owned()));
     assert!(folder.runtime().expect_err("a folder").to_string().contains("not a file"));
     let unknown = fetcher(&home).runtime().expect_err("an empty catalog").to_string();
@@ -129,4 +130,32 @@ fn an_origin_is_parsed_from_its_name() {
     assert_eq!("pip".parse(), Ok(Origin::Pip));
     assert_eq!("auto".parse(), Ok(Origin::Auto));
     assert!("PyPI".parse::<Origin>().expect_err("not an origin").to_string().contains("`hub`"));
+}
+
+#[test]
+fn a_relative_library_is_found_from_the_working_directory_and_becomes_absolute() {
+    let home = TempDir::new().expect("a folder");
+    // Exists in the working directory of every test.
+    let named = fetcher(&home).runtime_library(Some("Cargo.toml".into()));
+    let absolute = std::env::current_dir().expect("a folder").join("Cargo.toml");
+    assert_eq!(named.runtime().expect("the library").path, absolute);
+}
+
+#[test]
+fn the_cache_folder_is_created_for_this_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(10));
+    let fetcher = fetcher(&home).origin(Origin::Hub).hub_endpoint(&server.address);
+    fetcher.model(&model(MODEL)).expect("the model");
+    let mode = |path: &Path| path.metadata().expect("a folder").permissions().mode() & 0o7777;
+    assert_eq!(mode(fetcher.home.root()), 0o700);
+    assert_eq!(fetcher.home.warning(), None);
+    fs::set_permissions(fetcher.home.root(), fs::Permissions::from_mode(0o775)).expect("a mode");
+    fetcher.verify(true).model(&model(MODEL)).expect("the model");
+    let shared = Home::at(home.path().join("home"));
+    assert_eq!(mode(shared.root()), 0o775, "the mode of an existing folder is kept");
+    let warning = shared.warning().expect("a warning");
+    assert!(warning.contains("mode 775") && warning.contains("chmod go-w"), "{warning}");
 }

@@ -9,6 +9,13 @@ use embedd_common::checksum::{FileRecord, Sha256Hex};
 
 /// The manifest format that this version reads and writes.
 pub const FORMAT: u32 = 2;
+/// Bundles have up to 15 files.
+const MAX_FILES: usize = 100;
+/// Names appear in metrics, replies and log lines.
+const MAX_NAME_BYTES: usize = 512;
+/// Far beyond the encoders that can be converted.
+const MAX_DIMENSION: u32 = 1 << 16;
+const MAX_POSITIONS: u32 = 1 << 20;
 
 /// Describes a bundle: the source, the models and their accuracy, and the checksums of all files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,16 +131,30 @@ impl Manifest {
     /// # Errors
     /// A message that describes the contradiction.
     pub fn check(&self) -> Result<(), String> {
-        if self.dimension == 0 {
-            return Err("dimension is 0".to_owned());
+        if self.dimension == 0 || self.dimension > MAX_DIMENSION {
+            return Err(format!("dimension is {}, outside the range of 1 to {MAX_DIMENSION}", self.dimension));
+        }
+        if self.position_limit > MAX_POSITIONS {
+            return Err(format!("position_limit is {}; the maximum is {MAX_POSITIONS}", self.position_limit));
+        }
+        if self.files.len() > MAX_FILES {
+            return Err(format!("it lists {} files; the maximum is {MAX_FILES}", self.files.len()));
+        }
+        let names = [("created_by", &self.created_by), ("name", &self.name), ("architecture", &self.architecture)];
+        let recipes = self.models.values().map(|model| ("quantization", &model.quantization));
+        for (field, name) in names.into_iter().chain(recipes) {
+            if name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
+                return Err(format!("{field} is not a name of at most {MAX_NAME_BYTES} bytes"));
+            }
         }
         if self.max_tokens == 0 || self.max_tokens > self.position_limit {
             let limit = self.position_limit;
             return Err(format!("max_tokens is {}, outside the model's range of 1 to {limit}", self.max_tokens));
         }
         for file in self.files.keys() {
-            if Path::new(file).components().count() != 1 || file.starts_with('.') || file.contains(['/', '\\']) {
-                return Err(format!("`{file}` is not a valid file name in a bundle"));
+            let is_plain = Path::new(file).components().count() == 1 && !file.contains(['/', '\\', '\0']);
+            if !is_plain || file.starts_with('.') || file.len() > MAX_NAME_BYTES {
+                return Err(format!("`{}` is not a valid file name in a bundle", file.escape_debug()));
             }
         }
         match self.models.values().flat_map(ModelRecord::files).find(|file| !self.files.contains_key(*file)) {

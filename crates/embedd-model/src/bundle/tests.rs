@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
 
 use super::*;
 
@@ -90,4 +92,50 @@ fn the_error_for_a_changed_file_has_the_expected_and_actual_values() {
     assert!(error.contains("5 bytes") && error.contains("12 bytes"), "{error}");
     fs::remove_file(folder.path().join(FP32_FILE)).expect("remove");
     assert!(matches!(bundle.verify(FP32_FILE), Err(BundleError::Io { .. })));
+}
+
+#[test]
+fn names_and_sizes_beyond_every_model_are_rejected() {
+    assert!(error_of(|manifest| manifest.dimension = 1 << 31).contains("dimension is 2147483648"));
+    assert!(error_of(|manifest| manifest.position_limit = u32::MAX).contains("position_limit is 4294967295"));
+    for name in ["x".repeat(513), "a\nb".to_owned(), "\u{1b}[2J".to_owned()] {
+        let error = error_of(|manifest| manifest.name = name);
+        assert!(error.contains("name is not a name of at most 512 bytes"), "{error}");
+    }
+    let error = error_of(|manifest| {
+        let record = manifest.files[FP32_FILE].clone();
+        manifest.files.extend((0..100).map(|number| (format!("file-{number}"), record.clone())));
+    });
+    assert!(error.contains("it lists 102 files; the maximum is 100"), "{error}");
+    let error = error_of(|manifest| manifest.created_by = "x".repeat(1 << 20));
+    assert!(error.contains("more than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn pipes_and_devices_are_rejected_without_waiting() {
+    let folder = write(&manifest());
+    let bundle = Bundle::open(folder.path()).expect("a bundle");
+    let replace = |name: &str| {
+        let path = folder.path().join(name);
+        fs::remove_file(&path).expect("remove");
+        path
+    };
+    assert!(Command::new("mkfifo").arg(replace(TOKENIZER_FILE)).status().expect("mkfifo runs").success());
+    for error in [bundle.verify(TOKENIZER_FILE).map(drop), bundle.read_small(TOKENIZER_FILE).map(drop)] {
+        let error = error.expect_err("a pipe").to_string();
+        assert!(error.contains("it is not a regular file"), "{error}");
+    }
+    std::os::unix::fs::symlink("/dev/zero", replace(MANIFEST_FILE)).expect("a link");
+    let error = Bundle::open(folder.path()).expect_err("a device").to_string();
+    assert!(error.contains("it is not a regular file"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_replaced_after_it_was_read_does_not_change_what_was_read() {
+    let folder = write(&manifest());
+    let bundle = Bundle::open(folder.path()).expect("a bundle");
+    let contents = bundle.read_small(FP32_FILE).expect("unchanged");
+    fs::write(folder.path().join(FP32_FILE), "m0del").expect("write");
+    assert_eq!(contents, b"model");
+    assert!(matches!(bundle.read_small(FP32_FILE), Err(BundleError::Changed { .. })));
 }

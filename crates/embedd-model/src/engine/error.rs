@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::bundle::BundleError;
+use embedd_common::checksum::Sha256Hex;
 use embedd_kernels::InstructionSet;
 
 /// Why the ONNX Runtime library or a model cannot be loaded.
@@ -15,6 +16,12 @@ pub enum LoadError {
          copy with --onnxruntime"
     )]
     Library { path: PathBuf, reason: String },
+    /// The library is not the one that was fetched.
+    #[error(
+        "{path} was not loaded: it is not the ONNX Runtime library that this version of embedd fetches (expected sha256 \
+         {expected}, found {found}). Someone may have replaced it; `embedd fetch --verify` fetches it again"
+    )]
+    ChangedLibrary { path: PathBuf, expected: Sha256Hex, found: Sha256Hex },
     /// A file of the bundle is missing or damaged.
     #[error(transparent)]
     Bundle(#[from] BundleError),

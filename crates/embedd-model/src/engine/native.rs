@@ -1,7 +1,6 @@
 //! The native INT8 engine: ONNX Runtime runs a small graph of embedd's custom operators. All sessions share one copy of
 //! the weights.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +8,11 @@ use std::time::Instant;
 
 use ort::environment::Environment;
 
+use super::external_data::check_self_contained;
 use super::{LoadError, Session, SessionOptions};
 use crate::bundle::{Bundle, BundleError, NATIVE_WEIGHTS_FILE, Variant};
 use embedd_common::checksum::Sha256Hex;
+use embedd_common::files::open_regular;
 use embedd_kernels::{Kernels, PageBuffer};
 
 mod operators;
@@ -42,8 +43,10 @@ impl NativeModel {
         let started = Instant::now();
         let weights = bundle.read(weights_file, PageBuffer::zeroed)?;
         tracing::debug!(bytes = weights.len(), elapsed = ?started.elapsed(), "native weights read and verified");
-        let graph = bundle.read(&record.file, |length| Ok(vec![0; length]))?;
-        Self::new(graph, bundle.folder().join(&record.file), weights, &bundle.folder().join(weights_file))
+        let graph = bundle.read_small(&record.file)?;
+        let graph_path = bundle.folder().join(&record.file);
+        check_self_contained(&graph, &graph_path)?;
+        Self::new(graph, graph_path, weights, &bundle.folder().join(weights_file))
     }
 
     /// Reads a native model from files outside a bundle.
@@ -86,10 +89,17 @@ impl NativeModel {
 }
 
 fn read(path: &Path) -> io::Result<PageBuffer> {
-    let file = File::open(path)?;
+    let file = open_regular(path)?;
     let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut buffer = PageBuffer::zeroed(length)?;
     // The digest is not needed here, but costs little.
     Sha256Hex::of_filling(&mut buffer, file)?;
     Ok(buffer)
+}
+
+/// For `crate::fuzzing`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read_weights(file: PageBuffer) {
+    // Why a file is rejected does not matter there.
+    drop(NativeWeights::read_all(file));
 }

@@ -1,14 +1,19 @@
 //! The ONNX Runtime library, and the sessions that it creates.
 
+use std::io;
 use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 
+use super::external_data::check_self_contained;
 use super::native::NativeModel;
-use super::padded::{Observer, PaddedSession};
+use super::padded::{Graph, Observer, PaddedSession};
 use super::{LoadError, Session, SessionOptions};
 use crate::bundle::{Bundle, Variant};
+use embedd_common::checksum::Sha256Hex;
+use embedd_common::files::open_regular;
 use embedd_kernels::{InstructionSet, Kernels};
 
 /// A loaded ONNX Runtime library.
@@ -22,8 +27,13 @@ pub struct OnnxRuntime {
 /// A model from which sessions are created.
 enum Model {
     Native(NativeModel),
-    /// The ONNX file of a portable graph.
-    Portable(PathBuf),
+    /// The contents of the ONNX file at `path`: a float32 or portable graph.
+    Verified {
+        path: PathBuf,
+        contents: Vec<u8>,
+    },
+    /// A file outside a bundle.
+    File(PathBuf),
 }
 
 impl OnnxRuntime {
@@ -32,11 +42,36 @@ impl OnnxRuntime {
     /// # Errors
     /// [`LoadError::Library`].
     pub fn load(library: &Path) -> Result<Self, LoadError> {
-        let failed = |reason: String| LoadError::Library { path: library.to_owned(), reason };
+        let library = &absolute(library)?;
         if !library.is_file() {
-            return Err(failed("file not found".to_owned()));
+            return Err(LoadError::Library { path: library.clone(), reason: "file not found".to_owned() });
         }
-        let builder = ort::init_from(library).map_err(|error| failed(error.to_string()))?;
+        Self::load_from(library, library)
+    }
+
+    /// Like [`load`](Self::load), but only if the library has this digest.
+    ///
+    /// On Linux, exactly the file that was checked is loaded, even if another one gets its name in the meantime.
+    ///
+    /// # Errors
+    /// [`LoadError::Library`] or [`LoadError::ChangedLibrary`].
+    pub fn load_verified(library: &Path, expected: &Sha256Hex) -> Result<Self, LoadError> {
+        let library = &absolute(library)?;
+        let failed = |error: io::Error| LoadError::Library { path: library.clone(), reason: error.to_string() };
+        // Stays open until the library is loaded.
+        let file = open_regular(library).map_err(failed)?;
+        let found = Sha256Hex::of_reader(&file).map_err(failed)?;
+        if found != *expected {
+            return Err(LoadError::ChangedLibrary { path: library.clone(), expected: expected.clone(), found });
+        }
+        let opened = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
+        Self::load_from(library, if opened.exists() { &opened } else { library })
+    }
+
+    /// Loads `library`, whose file is at `path`.
+    fn load_from(library: &Path, path: &Path) -> Result<Self, LoadError> {
+        let failed = |reason: String| LoadError::Library { path: library.to_owned(), reason };
+        let builder = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
         let environment =
             builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
         Ok(Self { environment, version: version_of(library), kernels: Kernels::best() })
@@ -111,7 +146,7 @@ impl OnnxRuntime {
     /// # Errors
     /// [`LoadError::Model`].
     pub fn session(&self, model: &Path, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
-        self.start(&Model::Portable(model.to_owned()), options)
+        self.start(&Model::File(model.to_owned()), options)
     }
 
     /// Loads a float32 or portable model from a file, to observe its float32 outputs named in `outputs`.
@@ -126,12 +161,15 @@ impl OnnxRuntime {
     fn start(&self, model: &Model, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
         match model {
             Model::Native(model) => model.session(&self.environment, self.kernels, options),
-            Model::Portable(path) => {
-                let session = PaddedSession::load(&self.environment, path, options)
-                    .map_err(|error| LoadError::Model { path: path.clone(), reason: error.to_string() })?;
-                Ok(Box::new(session))
-            }
+            Model::Verified { path, contents } => self.padded(path, Graph::Memory(contents), options),
+            Model::File(path) => self.padded(path, Graph::File(path), options),
         }
+    }
+
+    fn padded(&self, path: &Path, graph: Graph<'_>, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
+        let session = PaddedSession::load(&self.environment, graph, options);
+        let session = session.map_err(|error| LoadError::Model { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(Box::new(session))
     }
 }
 
@@ -139,9 +177,21 @@ impl Model {
     fn of_bundle(bundle: &Bundle, variant: Variant) -> Result<Self, LoadError> {
         match variant {
             Variant::Native => NativeModel::of_bundle(bundle).map(Self::Native),
-            Variant::Fp32 | Variant::Portable => Ok(Self::Portable(bundle.verify(&bundle.model(variant)?.file)?)),
+            Variant::Fp32 | Variant::Portable => {
+                let file = &bundle.model(variant)?.file;
+                let path = bundle.folder().join(file);
+                let contents = bundle.read(file, |length| Ok(vec![0; length]))?;
+                check_self_contained(&contents, &path)?;
+                Ok(Self::Verified { path, contents })
+            }
         }
     }
+}
+
+/// The loader searches other folders for a relative path than the working directory.
+fn absolute(library: &Path) -> Result<PathBuf, LoadError> {
+    let failed = |error: io::Error| LoadError::Library { path: library.to_owned(), reason: error.to_string() };
+    std::path::absolute(library).map_err(failed)
 }
 
 /// Takes the version from the file name (`libonnxruntime.so.1.32.0`, `libonnxruntime.1.32.0.dylib`) after following
@@ -162,5 +212,28 @@ mod tests {
         assert_eq!(version_of(Path::new("x/libonnxruntime.so.1.32.0")), "1.32.0");
         assert_eq!(version_of(Path::new("x/libonnxruntime.1.32.0.dylib")), "1.32.0");
         assert_eq!(version_of(Path::new("libonnxruntime.so")), "unknown");
+    }
+
+    #[test]
+    fn a_library_with_another_digest_is_not_loaded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = folder.path().join("libonnxruntime.so.1.32.0");
+        std::fs::write(&library, "changed").expect("a file");
+        let expected = Sha256Hex::of(b"pinned");
+        let error = OnnxRuntime::load_verified(&library, &expected).expect_err("another file").to_string();
+        let found = Sha256Hex::of(b"changed");
+        for part in [expected.as_str(), found.as_str(), "libonnxruntime.so.1.32.0", "embedd fetch --verify"] {
+            assert!(error.contains(part), "{error}");
+        }
+        // A file with the right digest gets as far as the loader, which finds that it is no library.
+        let error = OnnxRuntime::load_verified(&library, &found).expect_err("not a library");
+        assert!(matches!(error, LoadError::Library { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_relative_path_is_looked_up_in_the_working_directory_only() {
+        let error = OnnxRuntime::load(Path::new("libc.so.6")).expect_err("it is in the loader's search path alone");
+        let absolute = std::env::current_dir().expect("a folder").join("libc.so.6");
+        assert!(error.to_string().contains(&format!("{}: file not found", absolute.display())), "{error}");
     }
 }

@@ -11,6 +11,15 @@ use ort::value::TensorRef;
 use super::{InferenceError, Session, SessionOptions, TokenIds};
 use crate::bundle::graph_io;
 
+/// Where a graph with its weights is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Graph<'g> {
+    /// An ONNX file, which may refer to other files.
+    File(&'g Path),
+    /// The contents of an ONNX file.
+    Memory(&'g [u8]),
+}
+
 /// A session that pads every text of a batch to the longest.
 pub(super) struct PaddedSession {
     session: OrtSession,
@@ -18,8 +27,8 @@ pub(super) struct PaddedSession {
 }
 
 impl PaddedSession {
-    pub(super) fn load(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<Self> {
-        let session = load_session(environment, model, options)?;
+    pub(super) fn load(environment: &Environment, graph: Graph<'_>, options: SessionOptions) -> ort::Result<Self> {
+        let session = load_session(environment, graph, options)?;
         let output = OutputSelector::no_default().with(graph_io::POOLED_EMBEDDING);
         let pooled_only = RunOptions::new()?.with_outputs(output);
         Ok(Self { session, pooled_only })
@@ -56,7 +65,7 @@ impl Observer {
         outputs: Vec<String>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
-        Ok(Self { session: load_session(environment, model, options)?, names: outputs })
+        Ok(Self { session: load_session(environment, Graph::File(model), options)?, names: outputs })
     }
 
     /// Computes the outputs for one text, each row-major, in the order in which they were named.
@@ -78,13 +87,16 @@ impl Observer {
     }
 }
 
-fn load_session(environment: &Environment, model: &Path, options: SessionOptions) -> ort::Result<OrtSession> {
-    OrtSession::builder(environment)?
+fn load_session(environment: &Environment, graph: Graph<'_>, options: SessionOptions) -> ort::Result<OrtSession> {
+    let mut builder = OrtSession::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.threads.get())?
         // A spinning thread competes with the server's other threads and wastes CPU time when idle.
-        .with_intra_op_spinning(false)?
-        .commit_from_file(model)
+        .with_intra_op_spinning(false)?;
+    match graph {
+        Graph::File(path) => builder.commit_from_file(path),
+        Graph::Memory(contents) => builder.commit_from_memory(contents),
+    }
 }
 
 /// Token ids and mask, both `[texts, longest text]`. The mask excludes padding, so the id used for padding does not

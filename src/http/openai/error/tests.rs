@@ -35,6 +35,8 @@ async fn every_error_has_its_status_type_and_code() {
         (timed_out(), 408, INVALID_REQUEST, None, None),
         (too_large(10), 413, INVALID_REQUEST, None, None),
         (not_json(), 415, INVALID_REQUEST, None, None),
+        (encoded("gzip"), 415, INVALID_REQUEST, None, None),
+        (foreign_origin(), 403, INVALID_REQUEST, None, Some("foreign_origin")),
         (panicked(), 500, SERVER, None, None),
         (loading(), 503, SERVER, None, None),
         (stopping(), 503, SERVER, None, None),

@@ -123,7 +123,40 @@ async fn a_body_that_is_not_a_json_object_is_rejected() {
     for body in ["{", "{\"input\": \"a\"", "{} x", "{\"input\": \"\u{1}\"}", r#"{"input": "\ud800"}"#] {
         assert!(error_of(body).await.2.contains("not valid JSON"), "{body}");
     }
-    let deep = format!("{{\"input\": {}", "[".repeat(100_000));
-    assert!(error_of(&deep).await.2.contains("not valid JSON"));
+    for deep in ["{\"input\": [", "{\"of_next_year\": [", "{\"input\": [\"a\", \"b\", \"c\", \"d\", ["] {
+        let body = format!("{deep}{}{}}}", "[".repeat(100_000), "]".repeat(100_001));
+        assert!(error_of(&body).await.2.contains("not valid JSON"), "{deep}");
+    }
+    let twice = r#"{"input": "a", "model": "model", "input": "b"}"#;
+    assert!(error_of(twice).await.2.contains("duplicate field `input`"));
     assert!(embeddings(b"{\"input\": \"\xff\"}", &model(), &LIMITS).is_err());
+}
+
+#[tokio::test]
+async fn millions_of_elements_are_counted_without_being_kept() {
+    let list = |element: &str| vec![element; 300_000].join(",");
+    for element in ["\"\"", "\"a\"", "7", "[]", "{\"a\": [\"b\"]}"] {
+        let parsed = Fields::parse(format!("{{\"input\": [{}]}}", list(element)).as_bytes(), 3).expect("valid");
+        let Some(Value::List(List { texts, other, count })) = parsed.input else { panic!("{element}") };
+        assert!(texts.len() <= 3 && texts.capacity() <= 4, "{element}");
+        assert_eq!((count, other.is_none()), (300_000, element.starts_with('"')), "{element}");
+    }
+    let (status, _, message) = error_of(&format!("{{\"model\": \"model\", \"input\": [{}]}}", list("\"\""))).await;
+    assert_eq!((status, message.as_str()), (400, "input has 300000 texts; send at most 3 per request"));
+    let nested = Fields::parse(format!("{{\"input\": [[{}]]}}", list("\"\"")).as_bytes(), 3).expect("valid");
+    let Some(Value::List(List { other: Some((0, inner)), .. })) = nested.input else { panic!("a list") };
+    assert_eq!(*inner, Value::List(List { count: 300_000, ..List::default() }));
+}
+
+#[tokio::test]
+async fn long_words_are_not_kept() {
+    let long = format!("{}é", "x".repeat(1 << 20));
+    let parsed = Fields::parse(json!({"model": long, "encoding_format": long}).to_string().as_bytes(), 3);
+    let parsed = parsed.expect("valid");
+    for field in [parsed.model, parsed.encoding_format] {
+        let Some(Value::Text(text)) = field else { panic!("a text") };
+        assert!(text.len() <= 512, "{}", text.len());
+    }
+    let (status, ..) = error_of(&json!({"model": long, "input": "a"}).to_string()).await;
+    assert_eq!(status, 404);
 }

@@ -128,6 +128,25 @@ impl NativeWeights {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl NativeWeights {
+    /// Reads every tensor of a file by every type, and checks that its elements match its shape.
+    pub(super) fn read_all(file: PageBuffer) -> Result<(), WeightsError> {
+        let weights = Self::parse(file)?;
+        for name in weights.tensors.keys() {
+            weights.read_as::<i8>(name);
+            weights.read_as::<f32>(name);
+        }
+        Ok(())
+    }
+
+    fn read_as<T: Element>(&self, name: &str) {
+        if let Ok(tensor) = self.find::<T>(name) {
+            assert_eq!(self.get(&tensor).len(), tensor.shape().iter().product::<usize>());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use safetensors::tensor::TensorView;

@@ -1,0 +1,1 @@
+"""Attacks on a running server. `run.py` runs them; each module holds one kind."""
