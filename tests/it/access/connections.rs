@@ -251,7 +251,7 @@ async fn get_model_returns_the_connection_limits() {
 
 #[tokio::test]
 async fn health_and_reflection_reject_requests_that_are_longer_than_any_name() {
-    let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0"]);
+    let server = Server::launch(Model::Small, &["--health-listen", "127.0.0.1:0", "--admin-token-file", "none"]);
     let probes = server.read_address();
     // The field number and the length take three of the 1024 bytes.
     let longest = "x".repeat(1021);
