@@ -235,7 +235,7 @@ async fn a_forged_bundle_is_rejected_even_if_its_checksums_match() {
     json["added_tokens"].as_array_mut().expect("a list").push(token);
     forge(&bundle, TOKENIZER_FILE, json.to_string().as_bytes());
     let message = rejection().await;
-    assert!(message.contains("the token id 4294967294"), "{message}");
+    assert!(message.contains("has the token id"), "{message}");
     forge(&bundle, TOKENIZER_FILE, &tokenizer);
 
     // Field 7 of a model is its graph, field 5 of a graph an initializer, and field 14 of that says that it is external.
