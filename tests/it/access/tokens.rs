@@ -46,7 +46,8 @@ async fn the_service_accepts_the_tokens_that_are_currently_in_its_file() {
 async fn tokens_have_their_own_quotas_and_with_a_cache_scope_their_own_entries() {
     let (_folder, folder) = temporary_folder();
     let file = write(&folder, "tokens", "limited texts_per_second=2\nother\n");
-    let server = Server::start(Model::Small, &["--token-file", &file, "--cache-scope", "caller"]);
+    let server =
+        Server::start(Model::Small, &["--token-file", &file, "--cache-bytes", "1MiB", "--cache-scope", "caller"]);
     let channel = connect(server.address, None).await.expect("a connection");
     let embed = async |token: &str, texts: usize| {
         let request = EmbedRequest { texts: vec!["the same text".to_owned(); texts], ..EmbedRequest::default() };
