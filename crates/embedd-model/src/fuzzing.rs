@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use embedd_kernels::PageBuffer;
 use tempfile::TempDir;
 
-use crate::bundle::{Bundle, MANIFEST_FILE};
+use crate::bundle::{Bundle, MANIFEST_FILE, ModelRecord};
 use crate::engine;
 use crate::tokenize::{Tokenizer, TokenizerError, Truncation};
 
@@ -25,7 +25,7 @@ pub fn manifest(bytes: &[u8]) {
     for file in manifest.files.keys() {
         assert_eq!(folder.path().join(file).parent(), Some(folder.path()), "{file}");
     }
-    for file in manifest.models.values().flat_map(|model| model.files()) {
+    for file in manifest.models.values().flat_map(ModelRecord::files) {
         assert!(manifest.files.contains_key(file), "{file}");
         // Neither the file nor its folder exists.
         bundle.verify(file).expect_err("a missing file");

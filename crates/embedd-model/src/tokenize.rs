@@ -254,10 +254,10 @@ impl Tokenizer {
     /// The ids of a piece, without special tokens.
     fn encode(&self, piece: &str) -> Result<Vec<u32>, TokenizeError> {
         let Some(bert) = &self.bert else {
-            return Ok(self.inner.encode_fast(piece, false).map_err(failed)?.get_ids().to_vec());
+            return Ok(self.inner.encode_fast(piece, false).map_err(|error| failed(&error))?.get_ids().to_vec());
         };
         let mut ids = Vec::new();
-        bert.ids(&self.inner, piece, &mut ids).map_err(failed)?;
+        bert.ids(&self.inner, piece, &mut ids).map_err(|error| failed(&error))?;
         Ok(ids)
     }
 
@@ -267,7 +267,7 @@ impl Tokenizer {
             Some(bert) => bert.encode(&self.inner, piece),
             None => self.inner.encode(piece, false),
         };
-        let encoding = encoding.map_err(failed)?;
+        let encoding = encoding.map_err(|error| failed(&error))?;
         let tokens: Vec<_> = encoding.get_ids().iter().copied().zip(encoding.get_offsets().iter().copied()).collect();
         Ok(tokens.into_iter().map(move |(id, (from, to))| {
             let bytes = start + from..start + to;
@@ -292,7 +292,7 @@ impl Tokenizer {
     }
 }
 
-fn failed(error: tokenizers::Error) -> TokenizeError {
+fn failed(error: &tokenizers::Error) -> TokenizeError {
     TokenizeError::Failed(error.to_string())
 }
 
