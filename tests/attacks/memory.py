@@ -67,7 +67,7 @@ def full_messages(server, report):
 
 @attack("M03", "Four such messages at once, over four connections, take less than 128 MiB.", fresh=True)
 def full_messages_at_once(server, report):
-    for name in ("ModelInfer inputs", "Embed texts", "CountTokens texts"):
+    for name in ("ModelInfer inputs", "Embed texts"):
         path, message = repeated_fields(server.model)[name]
         codes = []
         with MemoryWatch(server) as memory:
