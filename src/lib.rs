@@ -9,6 +9,7 @@ pub mod fuzzing;
 pub mod prepare;
 
 mod admin;
+mod admin_token;
 mod app;
 mod batch;
 mod cache;

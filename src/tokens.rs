@@ -12,7 +12,7 @@ use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
 /// The tokens of a file, reloaded when it changes.
 #[derive(Debug, Clone)]
-pub(crate) struct Tokens(Arc<HotReload<TokenFile>>);
+pub(crate) struct Tokens(Arc<HotReload<TokenSource>>);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokensError {
@@ -46,7 +46,16 @@ impl Tokens {
     /// # Errors
     /// [`TokensError`].
     pub(crate) fn open(file: NamedFile) -> Result<Self, TokensError> {
-        HotReload::open(TokenFile(file)).map(|tokens| Self(Arc::new(tokens)))
+        HotReload::open(TokenSource::File(file)).map(|tokens| Self(Arc::new(tokens)))
+    }
+
+    /// Accepts one token, which does not change.
+    ///
+    /// # Errors
+    /// None: nothing is read.
+    pub(crate) fn fixed(token: &str) -> Result<Self, TokensError> {
+        let source = TokenSource::Fixed(Sha256::digest(token).into());
+        HotReload::open(source).map(|tokens| Self(Arc::new(tokens)))
     }
 
     /// Reloads the file when it changes, for as long as the future is polled.
@@ -79,7 +88,11 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 #[derive(Debug)]
-struct TokenFile(NamedFile);
+enum TokenSource {
+    File(NamedFile),
+    /// The SHA-256 of the only token.
+    Fixed([u8; 32]),
+}
 
 /// SHA-256 of each token: all of one length, and no secrets in memory.
 struct Digests(Vec<[u8; 32]>);
@@ -90,25 +103,31 @@ impl fmt::Debug for Digests {
     }
 }
 
-impl Source for TokenFile {
+impl Source for TokenSource {
     type Value = Digests;
     type Error = TokensError;
 
     fn files(&self) -> Vec<&NamedFile> {
-        vec![&self.0]
+        match self {
+            Self::File(file) => vec![file],
+            Self::Fixed(_) => Vec::new(),
+        }
     }
 
     fn parse(&self, contents: &[Vec<u8>]) -> Result<Digests, TokensError> {
-        let file = || self.0.clone();
+        let file = match self {
+            Self::File(file) => file,
+            Self::Fixed(digest) => return Ok(Digests(vec![*digest])),
+        };
         let mut digests = Vec::new();
         for (line, text) in (1..).zip(contents.concat().split(|&byte| byte == b'\n')) {
             match text.trim_ascii() {
                 [] | [b'#', ..] => {}
                 token if token.iter().all(u8::is_ascii_graphic) => digests.push(Sha256::digest(token).into()),
-                _ => return Err(TokensError::Invalid { file: file(), line }),
+                _ => return Err(TokensError::Invalid { file: file.clone(), line }),
             }
         }
-        if digests.is_empty() { Err(TokensError::Empty { file: file() }) } else { Ok(Digests(digests)) }
+        if digests.is_empty() { Err(TokensError::Empty { file: file.clone() }) } else { Ok(Digests(digests)) }
     }
 }
 

@@ -46,3 +46,11 @@ fn a_call_needs_the_scheme_in_any_case_and_a_known_token() {
         assert_eq!(tokens.admit(authorization), admitted, "{authorization:?}");
     }
 }
+
+#[test]
+fn a_fixed_token_is_the_only_one() {
+    let tokens = Tokens::fixed("secret").expect("a token");
+    assert!(tokens.admit(Some("Bearer secret")).is_ok());
+    assert_eq!(tokens.admit(Some("Bearer other")), Err(Refusal::Unknown));
+    assert_eq!(tokens.admit(None), Err(Refusal::Missing));
+}
