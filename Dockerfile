@@ -35,7 +35,8 @@ LABEL org.opencontainers.image.title="embedd" \
 COPY LICENSE /usr/share/doc/embedd/LICENSE
 COPY --from=fetch /var/lib/embedd/onnxruntime /var/lib/embedd/onnxruntime
 COPY --from=build /out/embedd /usr/local/bin/embedd
-# The server fetches and writes nothing: the root file system can be read-only, and no network is needed.
+# The server fetches nothing and writes only its admin token, to /dev/shm: the root file system can be read-only, and no
+# network is needed.
 ENV EMBEDD_HOME=/var/lib/embedd \
     EMBEDD_OFFLINE=true \
     EMBEDD_BUNDLE=/bundle

@@ -65,6 +65,10 @@ miri:
 aarch64:
     .ci/aarch64
 
+# Fuzz all targets, or some: `just fuzz 60 tokenizer` (needs nightly Rust and cargo-fuzz)
+fuzz *arguments:
+    .ci/fuzz {{ arguments }}
+
 # Time the kernels, or with `engine` the native engine
 bench name="kernels":
     cargo bench --locked --bench {{ name }}

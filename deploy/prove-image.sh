@@ -152,8 +152,8 @@ passed "the program and ONNX Runtime find all their libraries in the image"
 if [ -n "$bundle" ]; then
   mkdir "$root/bundle"
 fi
-mkdir -p "$root/proc"
-# A read-only file system, loopback as the only network, a process namespace of its own, and the image's user.
+mkdir -p "$root/proc" "$root/dev/shm"
+# A read-only file system with /dev/shm, as in every container, loopback as the only network, a process namespace of its own, and the image's user.
 export root bundle user
 server() {
   exec unshare --mount --net --ipc --uts --pid --fork --kill-child --propagation private bash -c '
@@ -162,6 +162,7 @@ server() {
     mount --bind "$root" "$root"
     if [ -n "$bundle" ]; then mount --bind "$bundle" "$root/bundle"; mount -o remount,bind,ro "$root/bundle"; fi
     mount -o remount,bind,ro "$root"
+    mount -t tmpfs -o size=64m,mode=1777 tmpfs "$root/dev/shm"
     mount -t proc proc "$root/proc"
     exec "$@"' bash env --ignore-environment "${environment[@]}" \
     chroot --userspec="$user" "$root" "${entrypoint[@]}" "${arguments[@]}"

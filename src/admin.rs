@@ -5,6 +5,7 @@
 //! [`benchmark`]).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -32,11 +33,13 @@ pub(crate) struct Operations {
     stats: Stats,
     benchmarks: Arc<Mutex<()>>,
     reloads: Arc<Mutex<()>>,
+    /// Whether a reload that timed out is still loading its model, which holds the lock.
+    overdue: Arc<AtomicBool>,
 }
 
 impl Operations {
     pub(crate) fn new(model: ModelSlot, loader: Arc<dyn ModelLoader>, stats: Stats) -> Self {
-        Self { model, loader, stats, benchmarks: Arc::default(), reloads: Arc::default() }
+        Self { model, loader, stats, benchmarks: Arc::default(), reloads: Arc::default(), overdue: Arc::default() }
     }
 
     /// The model being served; `None` until the first one is loaded.

@@ -6,6 +6,8 @@ use crate::config::{Settings, TraceParentChoice};
 use crate::stats::Stats;
 use crate::trace::{Sampling, TraceError, Traces};
 
+mod admin_access;
+mod bundle_roots;
 mod error;
 mod listeners;
 mod load;
@@ -27,7 +29,8 @@ pub(crate) use pool_size::cpus;
 /// Serves until `stop` completes, then drains.
 ///
 /// The listeners are open, and health reports NOT_SERVING, while the model is fetched, converted and loaded.
-pub(crate) async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+pub(crate) async fn serve(mut settings: Settings, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+    admin_access::prepare(&mut settings);
     let traces = traces(&settings)?;
     let served = serve_traced(settings, traces.clone(), stop).await;
     traces.end().await;

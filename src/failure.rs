@@ -42,11 +42,9 @@ impl Failure {
             EmbedError::Quota(exceeded) => {
                 Self::Overloaded { message: error_text(error), retry_after: exceeded.retry_after }
             }
+            EmbedError::Exhausted(error) => Self::exhausted(*error),
             EmbedError::Gate(GateFull { retry_after }) => {
                 Self::Overloaded { message: error_text(error), retry_after: *retry_after }
-            }
-            EmbedError::Exhausted(_) => {
-                Self::Overloaded { message: error_text(error), retry_after: EXHAUSTED_RETRY_DELAY }
             }
             EmbedError::Batch(BatchError::Closed) => Self::Unavailable(error_text(error)),
             EmbedError::Text { error: TokenizeError::Failed(_), .. } | EmbedError::Batch(BatchError::Inference(_)) => {

@@ -19,6 +19,8 @@ mod openai;
 mod permit;
 
 pub(crate) use openai::OpenAi;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use openai::read_openai_body;
 use permit::ConnectionPermit;
 pub(crate) use permit::ConnectionPermits;
 

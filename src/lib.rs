@@ -3,9 +3,13 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod prepare;
 
 mod admin;
+mod admin_token;
 mod app;
 mod batch;
 mod cache;

@@ -4,6 +4,7 @@
 //! served.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::Mutex;
 
 use crate::embed::{Embedder, ModelInfo};
 use crate::logging;
@@ -28,14 +30,21 @@ pub(crate) struct Metrics {
     pub stats: Stats,
     pub model: ModelSlot,
     pub readiness: Readiness,
+    one_at_a_time: Arc<Mutex<()>>,
 }
 
 impl Metrics {
+    pub(crate) fn new(stats: Stats, model: ModelSlot, readiness: Readiness) -> Self {
+        Self { stats, model, readiness, one_at_a_time: Arc::default() }
+    }
+
     /// The current values of all metrics, in the text format of OpenMetrics 1.0.
     ///
     /// # Errors
     /// Those of the encoder; none is known.
     pub(crate) async fn text(&self) -> Result<String, fmt::Error> {
+        // However many clients read metrics, which takes about a millisecond, they keep only one CPU busy.
+        let _turn = self.one_at_a_time.lock().await;
         let mut registry = Registry::default();
         let model = self.model.get();
         calls(&mut registry, &self.stats);

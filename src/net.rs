@@ -16,9 +16,9 @@ mod stream;
 mod tls;
 
 pub(crate) use accept::serve;
-pub(crate) use budget::{Budgets, Charge, Exhausted};
+pub(crate) use budget::{Budgets, ByteLimits, Charge, Exhausted};
 pub(crate) use call::Call;
-pub(crate) use limits::{ByteLimits, CallKind, ConnectionLimits, ListenerConfig, MaxConnections, Protocols};
+pub(crate) use limits::{CallKind, ConnectionLimits, ListenerConfig, MaxConnections, Protocols};
 pub(crate) use tls::{Tls, TlsError, TlsFiles};
 
 #[cfg(test)]

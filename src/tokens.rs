@@ -14,7 +14,7 @@ use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
 /// The tokens of a file, reloaded when it changes.
 #[derive(Debug, Clone)]
-pub(crate) struct Tokens(Arc<HotReload<TokenFile>>);
+pub(crate) struct Tokens(Arc<HotReload<TokenSource>>);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokensError {
@@ -59,7 +59,16 @@ impl Tokens {
     /// # Errors
     /// [`TokensError`].
     pub(crate) fn open(file: NamedFile) -> Result<Self, TokensError> {
-        HotReload::open(TokenFile(file)).map(|tokens| Self(Arc::new(tokens)))
+        HotReload::open(TokenSource::File(file)).map(|tokens| Self(Arc::new(tokens)))
+    }
+
+    /// Accepts one token, which does not change.
+    ///
+    /// # Errors
+    /// None: nothing is read.
+    pub(crate) fn fixed(token: &str) -> Result<Self, TokensError> {
+        let source = TokenSource::Fixed(Sha256::digest(token).into());
+        HotReload::open(source).map(|tokens| Self(Arc::new(tokens)))
     }
 
     /// Reloads the file when it changes, for as long as the future is polled.
@@ -95,7 +104,11 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 #[derive(Debug)]
-struct TokenFile(NamedFile);
+enum TokenSource {
+    File(NamedFile),
+    /// The SHA-256 of the only token.
+    Fixed([u8; 32]),
+}
 
 /// All tokens.
 struct KnownTokens(Vec<Known>);
@@ -137,24 +150,32 @@ impl Known {
     }
 }
 
-impl Source for TokenFile {
+impl Source for TokenSource {
     type Value = KnownTokens;
     type Error = TokensError;
 
     fn files(&self) -> Vec<&NamedFile> {
-        vec![&self.0]
+        match self {
+            Self::File(file) => vec![file],
+            Self::Fixed(_) => Vec::new(),
+        }
     }
 
     fn parse(&self, contents: &[Vec<u8>]) -> Result<KnownTokens, TokensError> {
-        let file = || self.0.clone();
+        let file = match self {
+            Self::File(file) => file,
+            Self::Fixed(digest) => return Ok(KnownTokens(vec![Known { digest: *digest, quota: None }])),
+        };
         let mut tokens = Vec::new();
         for (line, text) in (1..).zip(contents.concat().split(|&byte| byte == b'\n')) {
             match text.trim_ascii() {
                 [] | [b'#', ..] => {}
-                text => tokens.push(Known::read(text).ok_or_else(|| TokensError::Invalid { file: file(), line })?),
+                text => {
+                    tokens.push(Known::read(text).ok_or_else(|| TokensError::Invalid { file: file.clone(), line })?)
+                }
             }
         }
-        if tokens.is_empty() { Err(TokensError::Empty { file: file() }) } else { Ok(KnownTokens(tokens)) }
+        if tokens.is_empty() { Err(TokensError::Empty { file: file.clone() }) } else { Ok(KnownTokens(tokens)) }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
 use super::{OperationLock, Operations, ProbeError, Validated, Validation};
@@ -17,6 +19,12 @@ use embedd_model::accuracy::TextAccuracy;
 const RETIRE_POLL: Duration = Duration::from_millis(20);
 
 pub(crate) trait ModelLoader: fmt::Debug + Send + Sync {
+    /// The folder that a caller named, without links, if bundles may be loaded from it. Blocks.
+    ///
+    /// # Errors
+    /// [`LoadFailure::NotFound`].
+    fn find(&self, folder: &Path) -> Result<PathBuf, LoadFailure>;
+
     /// Loads a bundle and runs its startup self-check. Blocks for seconds; must be called within a runtime.
     ///
     /// # Errors
@@ -25,13 +33,17 @@ pub(crate) trait ModelLoader: fmt::Debug + Send + Sync {
 
     /// Whether a model below the accuracy gate may serve.
     fn allows_inaccurate(&self) -> bool;
+
+    /// How long a reload may take.
+    fn time_limit(&self) -> Duration;
 }
 
 /// Why a bundle was not loaded. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadFailure {
-    #[error("folder {0} not found on the server's machine")]
-    NoSuchFolder(PathBuf),
+    /// The same for missing folders and those that may not be loaded, so that callers do not learn which ones exist.
+    #[error("bundle not found in the folders that the server may load from (see --bundle-roots)")]
+    NotFound,
     #[error("{0}")]
     NotABundle(String),
     /// The bundle is damaged, or its model must not serve.
@@ -49,6 +61,11 @@ pub(crate) enum ReloadError {
     NotLoaded,
     #[error("another reload is in progress; wait until it has finished")]
     InProgress,
+    /// It may never end, for example if the bundle is on a network drive that does not respond.
+    #[error("a reload that timed out is still loading its model; wait until it ends, or restart the server")]
+    Overdue,
+    #[error("the reload took longer than {0:?} (--reload-timeout); the previous model stays in service")]
+    TimedOut(Duration),
     #[error(transparent)]
     Load(#[from] LoadFailure),
     #[error(
@@ -93,7 +110,9 @@ impl Operations {
     /// # Errors
     /// [`ReloadError`]; the previous model stays in service.
     pub(crate) async fn reload(&self, folder: Option<PathBuf>) -> Result<Reloaded, ReloadError> {
-        let lock = self.begin_reload().ok_or(ReloadError::InProgress)?;
+        let lock = self.begin_reload().ok_or_else(|| {
+            if self.overdue.load(Ordering::Relaxed) { ReloadError::Overdue } else { ReloadError::InProgress }
+        })?;
         let previous = self.served().ok_or(ReloadError::NotLoaded)?;
         let operations = self.clone();
         let reload = async move {
@@ -110,17 +129,21 @@ impl Operations {
         &self,
         folder: Option<PathBuf>,
         previous: Arc<Served>,
-        _lock: OperationLock,
+        lock: OperationLock,
     ) -> Result<Reloaded, ReloadError> {
+        let limit = self.loader.time_limit();
+        let deadline = Instant::now() + limit;
         let named = folder.is_some();
         let folder = folder.unwrap_or_else(|| previous.folder.clone());
-        tracing::info!(bundle = %folder.display(), "reloading the model");
-        let next = Arc::new(self.load(folder).await.map_err(|error| match error {
+        tracing::info!(bundle = ?folder, "reloading the model");
+        let (loaded, _lock) = self.load(folder, named, deadline, lock).await?;
+        let next = Arc::new(loaded.map_err(|error| match error {
             // The caller named no folder, so the argument is not wrong: the folder being served has changed.
-            ReloadError::Load(LoadFailure::NotABundle(reason)) if !named => LoadFailure::Unfit(reason).into(),
+            LoadFailure::NotABundle(reason) if !named => LoadFailure::Unfit(reason),
             error => error,
         })?);
-        let validation = match self.validate(&next).await {
+        let validated = timeout_at(deadline, self.validate(&next)).await;
+        let validation = match validated.unwrap_or(Err(ReloadError::TimedOut(limit))) {
             Ok(validation) => validation,
             Err(error) => {
                 retire(next);
@@ -141,10 +164,36 @@ impl Operations {
         Ok(reloaded)
     }
 
-    async fn load(&self, folder: PathBuf) -> Result<Served, ReloadError> {
+    /// Loads a bundle on a thread of its own. Returns the lock, too, unless the deadline expires: loading cannot be
+    /// interrupted, so its thread then keeps the lock, and no other model is loaded in the meantime.
+    async fn load(
+        &self,
+        folder: PathBuf,
+        named: bool,
+        deadline: Instant,
+        lock: OperationLock,
+    ) -> Result<(Result<Served, LoadFailure>, OperationLock), ReloadError> {
         let loader = Arc::clone(&self.loader);
         let span = Span::current();
-        Ok(tokio::task::spawn_blocking(move || span.in_scope(|| loader.load(&folder))).await??)
+        let mut loading = tokio::task::spawn_blocking(move || {
+            span.in_scope(|| {
+                let folder = if named { loader.find(&folder)? } else { folder };
+                loader.load(&folder)
+            })
+        });
+        if let Ok(loaded) = timeout_at(deadline, &mut loading).await {
+            return Ok((loaded?, lock));
+        }
+        self.overdue.store(true, Ordering::Relaxed);
+        let overdue = Arc::clone(&self.overdue);
+        tokio::spawn(async move {
+            if let Ok(Ok(served)) = loading.await {
+                retire(Arc::new(served));
+            }
+            overdue.store(false, Ordering::Relaxed);
+            drop(lock);
+        });
+        Err(ReloadError::TimedOut(self.loader.time_limit()))
     }
 
     /// Compares every text of the reference set, using the sessions that will serve.

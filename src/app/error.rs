@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::load::LoadModelError;
+use crate::admin_token::NoTokenFile;
 use crate::net::TlsError;
 use crate::tokens::TokensError;
 use crate::trace::TraceError;
@@ -26,6 +27,8 @@ pub(crate) enum AppError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Tokens(#[from] TokensError),
+    #[error(transparent)]
+    AdminToken(#[from] NoTokenFile),
     #[error(transparent)]
     Traces(#[from] TraceError),
     #[error("{requests} requests were still in flight after {timeout:?} (--drain-timeout) and were cut off")]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::admin_access;
 use super::error::AppError;
 use crate::config::{OpenAiChoice, Settings};
 use crate::grpc::{self, TransportLimits};
@@ -78,7 +79,7 @@ fn admin(settings: &Settings) -> Result<Protected, AppError> {
         named(&settings.admin_tls_key, "--admin-tls-key"),
         named(&settings.admin_tls_client_ca, "--admin-tls-client-ca"),
     )?;
-    let tokens = named(&settings.admin_token_file, "--admin-token-file").map(Tokens::open).transpose()?;
+    let tokens = admin_access::tokens(settings)?;
     Ok(Protected { config: ListenerConfig { tls, ..config }, tokens })
 }
 

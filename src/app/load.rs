@@ -136,6 +136,9 @@ fn assemble(
         Variant::Native => runtime.kernels().instruction_set().to_string(),
         Variant::Fp32 | Variant::Portable => CpuInstructions::widest().to_string(),
     };
+    if let Some(session) = sessions.first_mut() {
+        self_check::vocabulary(&tokenizer, bundle, session.as_mut())?;
+    }
     if let Some(reference) = &reference {
         let check = SelfCheck::of(reference, &tokenizer, bundle, engine, &instruction_set)?;
         run_self_check(&check, &mut sessions, settings.allow_inaccurate)?;

@@ -1,9 +1,10 @@
 //! Loads bundles while the server runs: the first one at startup, others on request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::bundle_roots::BundleRoots;
 use super::load::{self, LoadModelError, Shared};
 use super::self_check::SelfCheckError;
 use crate::admin::{LoadFailure, ModelLoader};
@@ -24,6 +25,7 @@ pub(super) struct Loader {
     settings: Settings,
     shared: Shared,
     preparation: Preparation,
+    roots: BundleRoots,
     /// Loaded with the first model; a process can load the library only once.
     runtime: Mutex<Option<OnnxRuntime>>,
 }
@@ -35,7 +37,8 @@ impl Loader {
             .cache_bytes
             .map(|bytes| EmbeddingCache::new(bytes.get() as u64, settings.cache_ttl, settings.cache_scope));
         let shared = Shared { counters: stats.batches().clone(), cache };
-        Ok(Self { settings, shared, preparation, runtime: Mutex::default() })
+        let roots = BundleRoots::new(&settings, preparation.home.bundles_dir());
+        Ok(Self { settings, shared, preparation, roots, runtime: Mutex::default() })
     }
 
     /// Loads the model that the settings name, fetching and converting it if necessary.
@@ -69,15 +72,23 @@ impl Loader {
 }
 
 impl ModelLoader for Loader {
+    fn find(&self, folder: &Path) -> Result<PathBuf, LoadFailure> {
+        self.roots.find(folder).ok_or(LoadFailure::NotFound)
+    }
+
     fn load(&self, folder: &Path) -> Result<Served, LoadFailure> {
         if !folder.is_dir() {
-            return Err(LoadFailure::NoSuchFolder(folder.to_owned()));
+            return Err(LoadFailure::NotFound);
         }
         self.open(folder).map_err(|error| failure(&error))
     }
 
     fn allows_inaccurate(&self) -> bool {
         self.settings.allow_inaccurate
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.settings.reload_timeout
     }
 }
 
@@ -98,6 +109,8 @@ fn failure(error: &LoadModelError) -> LoadFailure {
             | SelfCheckError::Reference(_)
             | SelfCheckError::Tokenize { .. }
             | SelfCheckError::Tokens { .. }
+            | SelfCheckError::Dimension { .. }
+            | SelfCheckError::Vocabulary { .. }
             | SelfCheckError::Infer(_)
             | SelfCheckError::Cosine { .. },
         ) => LoadFailure::Unfit(error.to_string()),

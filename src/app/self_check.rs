@@ -30,6 +30,16 @@ pub(crate) enum SelfCheckError {
          not belong to the model; convert the model again with `embedd convert --force`"
     )]
     Tokens { id: String, found: usize, expected: u32, bundle: PathBuf },
+    #[error(
+        "the manifest of {bundle} says that vectors have {expected} components, but they have {found}; convert the model \
+         again with `embedd convert --force`"
+    )]
+    Dimension { bundle: PathBuf, expected: u32, found: usize },
+    #[error(
+        "the tokenizer of {bundle} has the token id {id}, which the model rejects ({error}): the two do not belong \
+         together; convert the model again with `embedd convert --force`"
+    )]
+    Vocabulary { bundle: PathBuf, id: u32, error: InferenceError },
     #[error("inference failed: {0}")]
     Infer(#[from] InferenceError),
     #[error(
@@ -57,6 +67,17 @@ pub(super) fn reference(bundle: &Bundle) -> Result<Option<ReferenceSet>, SelfChe
     Ok(Some(ReferenceSet::parse(&contents, &bundle.folder().join(REFERENCE_FILE))?))
 }
 
+/// Embeds the token with the largest id. If the model has no such token, every request with that token would fail.
+pub(super) fn vocabulary(
+    tokenizer: &Tokenizer,
+    bundle: &Bundle,
+    session: &mut dyn Session,
+) -> Result<(), SelfCheckError> {
+    let id = tokenizer.max_id();
+    let embedded = session.infer(&[&TokenIds::new([id])]);
+    embedded.map(drop).map_err(|error| SelfCheckError::Vocabulary { bundle: bundle.folder().to_owned(), id, error })
+}
+
 impl SelfCheck {
     /// Chooses the texts and tokenizes them.
     pub(super) fn of(
@@ -79,6 +100,11 @@ impl SelfCheck {
                 bundle: bundle.folder().to_owned(),
             })
         };
+        let expected = bundle.manifest().dimension;
+        if reference.dimension != expected as usize {
+            let bundle = bundle.folder().to_owned();
+            return Err(SelfCheckError::Dimension { bundle, expected, found: reference.dimension });
+        }
         let texts = choose(reference, tokenizer.max_tokens()).into_iter().map(tokenize).collect::<Result<_, _>>()?;
         let accuracy = bundle.manifest().models.get(&engine).and_then(|model| model.accuracy);
         let threshold = accuracy.map_or(DEFAULT_THRESHOLD, |accuracy| accuracy.threshold);

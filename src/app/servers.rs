@@ -145,7 +145,7 @@ impl Shared<'_> {
 
     fn http(&self, config: ListenerConfig, openai: Option<OpenAi>) -> HttpListener {
         let Serving { model, stats, .. } = self.serving.clone();
-        HttpListener { metrics: Metrics { stats, model, readiness: self.readiness.clone() }, config, openai }
+        HttpListener { metrics: Metrics::new(stats, model, self.readiness.clone()), config, openai }
     }
 
     /// The drain waits for connections with calls, which are among the `tasks`. On connections

@@ -18,7 +18,8 @@ pub struct Admin {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// The admin listener: `host:port`, or `https://host:port` for TLS
+    /// The admin listener: `host:port`, or `https://host:port` for TLS. On this machine, the token that the server has
+    /// generated is sent unless another one is named
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50052", help_heading = "Server")]
     pub server: String,
     /// How client and server authenticate each other.

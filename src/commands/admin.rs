@@ -1,13 +1,15 @@
 //! `embedd admin`
 
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::client::{connect, name_flags};
+use super::client::{builder, explain, name_flags};
 use super::outcome::Outcome;
-use crate::cli::{Admin, AdminAction, AdminBenchmark, AdminReload, AdminValidate};
-use embedd_client::{CallError, Connection};
+use crate::admin_token::{self, AdminToken};
+use crate::cli::{Admin, AdminAction, AdminBenchmark, AdminReload, AdminValidate, Credentials};
+use embedd_client::{CallError, CallErrorKind, Connection};
 use embedd_common::progress::{Progress, Task, Unit};
 use embedd_model::reference::ReferenceSet;
 use embedd_proto::admin_service_client::AdminServiceClient;
@@ -25,9 +27,49 @@ type Client = AdminServiceClient<Connection>;
 pub(super) fn run(command: &Admin) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut client = AdminServiceClient::new(connect(&command.server, &command.credentials).await?);
-        act(command, &mut client).await.map_err(name_flags)
+        let stored = stored_token(&command.server, &command.credentials);
+        let mut client = AdminServiceClient::new(connect(command, stored.as_ref()).await?);
+        act(command, &mut client).await.map_err(|error| name_source(error, stored.as_ref()))
     })
+}
+
+async fn connect(command: &Admin, stored: Option<&AdminToken>) -> anyhow::Result<Connection> {
+    let Admin { server, credentials, .. } = command;
+    let mut builder = builder(server, credentials)?;
+    if let Some(stored) = stored {
+        builder = builder.token(stored.token.clone());
+    }
+    builder.connection().await.map_err(|error| explain(error, credentials))
+}
+
+/// The token that a server of this user has stored. It is sent only to this machine, and only if the flags name no other
+/// credentials.
+fn stored_token(server: &str, credentials: &Credentials) -> Option<AdminToken> {
+    let named = credentials.token_file.is_some() || credentials.certificate.is_some();
+    if named || !is_on_loopback(server) {
+        return None;
+    }
+    let home = std::env::var_os("EMBEDD_HOME").filter(|home| !home.is_empty() && !home.eq_ignore_ascii_case("auto"));
+    admin_token::find(home.map(PathBuf::from))
+}
+
+/// Whether only this machine can be reached at the server's address.
+fn is_on_loopback(server: &str) -> bool {
+    let address = server.split_once("://").map_or(server, |(_, address)| address);
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|host: IpAddr| host.to_canonical().is_loopback())
+}
+
+/// If a call failed because of its credentials, adds where they came from.
+fn name_source(error: anyhow::Error, stored: Option<&AdminToken>) -> anyhow::Error {
+    match (error.downcast_ref().map(CallError::kind), stored) {
+        (Some(CallErrorKind::Denied), Some(AdminToken { path, .. })) => anyhow::anyhow!(
+            "{error} (the token in {} was sent; if the server uses another one, name its file with --token-file)",
+            path.display()
+        ),
+        _ => name_flags(error),
+    }
 }
 
 async fn act(command: &Admin, client: &mut Client) -> anyhow::Result<Outcome> {
@@ -132,6 +174,21 @@ impl ProgressReporter {
     fn finish(self) {
         if let Some(task) = self.task {
             task.finish();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stored_token_is_sent_to_this_machine_only() {
+        for server in ["http://127.0.0.1:50052", "127.9.9.9:1", "https://localhost:50052", "http://[::1]:50052"] {
+            assert!(is_on_loopback(server), "{server}");
+        }
+        for server in ["http://10.0.0.1:50052", "127.0.0.1.example.com:1", "http://localhost.example.com:1", "[::]:1"] {
+            assert!(!is_on_loopback(server), "{server}");
         }
     }
 }

@@ -113,7 +113,8 @@ fn access(settings: &Settings) -> [Rule; 9] {
     let Settings { admin_tls_certificate: admin_certificate, admin_tls_key: admin_key, .. } = settings;
     let Settings { admin_tls_client_ca: admin_ca, admin_token_file: admin_tokens, .. } = settings;
     let without = |first: &Option<PathBuf>, second: &Option<PathBuf>| first.is_some() && second.is_none();
-    let admin_is_open = admin_tokens.is_none() && admin_ca.is_none();
+    // A generated token is for users of this machine.
+    let admin_is_open = admin_tokens.file().is_none() && admin_ca.is_none();
     let openai = settings.openai == OpenAiChoice::On;
     let rule = |keys, broken, problem| Rule { keys, broken, problem };
     [
@@ -127,7 +128,8 @@ fn access(settings: &Settings) -> [Rule; 9] {
             &["admin_listen", "admin_token_file", "admin_tls_client_ca"],
             admin_is_open && settings.admin_listen.is_some_and(|address| !is_loopback(address)),
             "anyone who can reach the admin service could reload the model and load the CPUs; listen on a loopback \
-             address, or require tokens (admin-token-file) or client certificates (admin-tls-client-ca)",
+             address, or require tokens (name a file with admin-token-file) or client certificates \
+             (admin-tls-client-ca)",
         ),
         rule(
             &["openai", "tls_client_ca", "token_file"],
@@ -164,8 +166,8 @@ fn unencrypted_tokens(settings: &Settings) -> impl Iterator<Item = String> {
     let Settings { listen, token_file, tls_certificate, .. } = settings;
     let Settings { admin_listen, admin_token_file, admin_tls_certificate, .. } = settings;
     let listeners = [
-        ("token-file", "tls-certificate", token_file, Some(*listen), tls_certificate),
-        ("admin-token-file", "admin-tls-certificate", admin_token_file, *admin_listen, admin_tls_certificate),
+        ("token-file", "tls-certificate", token_file.as_ref(), Some(*listen), tls_certificate),
+        ("admin-token-file", "admin-tls-certificate", admin_token_file.file(), *admin_listen, admin_tls_certificate),
     ];
     let unencrypted = listeners.into_iter().filter(|(_, _, tokens, address, certificate)| {
         tokens.is_some() && certificate.is_none() && address.is_some_and(|address| !is_loopback(address))

@@ -7,8 +7,16 @@ use tracing_subscriber::filter::{Directive, EnvFilter, LevelFilter};
 
 /// Libraries that log every connection or graph node at `info`. Their warnings matter to operators, except for those of
 /// h2: peers cause them at will, with a few bytes each.
-const VERBOSE: [&str; 8] =
-    ["h2=error", "hyper=warn", "ort=warn", "rustls=warn", "tokenizers=warn", "tonic=warn", "tower=warn", "ureq=warn"];
+const VERBOSE: [(&str, LevelFilter); 8] = [
+    ("h2", LevelFilter::ERROR),
+    ("hyper", LevelFilter::WARN),
+    ("ort", LevelFilter::WARN),
+    ("rustls", LevelFilter::WARN),
+    ("tokenizers", LevelFilter::WARN),
+    ("tonic", LevelFilter::WARN),
+    ("tower", LevelFilter::WARN),
+    ("ureq", LevelFilter::WARN),
+];
 
 /// Valid directives, such as `info` or `info,embedd::batch=debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +35,11 @@ impl LogFilter {
     pub fn env_filter(&self) -> EnvFilter {
         let silent = EnvFilter::builder().with_default_directive(LevelFilter::OFF.into()).parse_lossy("");
         let everywhere = self.0.iter().rev().find_map(|directive| directive.to_string().parse::<LevelFilter>().ok());
-        // At `error` and `off`, libraries are as quiet as everything else.
-        let hush = everywhere.is_some_and(|level| level > LevelFilter::WARN);
-        let verbose = VERBOSE.iter().filter(|_| hush).filter_map(|directive| directive.parse().ok());
+        // If everything is as quiet as a library, it needs no directive of its own.
+        let verbose = VERBOSE
+            .iter()
+            .filter(|(_, level)| everywhere.is_some_and(|everywhere| everywhere > *level))
+            .filter_map(|(library, level)| format!("{library}={level}").parse().ok());
         // The user's directives come last: the later of two directives for one target wins.
         verbose.chain(self.0.iter().cloned()).fold(silent, EnvFilter::add_directive)
     }
@@ -88,6 +98,7 @@ mod tests {
         assert!(effective("debug").contains("hyper=warn"));
         let named = effective("info,h2=debug");
         assert!(named.contains("h2=debug") && !named.contains("h2=error"), "{named}");
+        assert!(effective("warn").contains("h2=error") && !effective("warn").contains("hyper"));
         assert!(!effective("error").contains("h2"));
         assert!(!effective("embedd=debug").contains("h2"));
         assert_eq!(effective("off"), "off");
@@ -95,6 +106,7 @@ mod tests {
 
     #[test]
     fn every_verbose_library_has_a_valid_directive() {
-        assert!(VERBOSE.iter().all(|directive| directive.parse::<Directive>().is_ok()));
+        let directives = VERBOSE.iter().map(|(library, level)| format!("{library}={level}"));
+        assert!(directives.into_iter().all(|directive| directive.parse::<Directive>().is_ok()));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::choices::{EngineChoice, LogFormat, OpenAiChoice, TraceParentChoice};
+use super::files::{AdminTokenFile, BundleRoots};
 use super::log_filter::{InvalidLogFilter, LogFilter};
 use super::parse;
 use super::reader::Reader;
@@ -73,6 +74,15 @@ settings! {
 
     /// The cache folder, for fetched and converted files; `auto`: `embedd` in the user's cache folder.
     home: Option<PathBuf> = Model, Text "FOLDER", "auto", |text| parse::unless("auto", text, parse::path);
+
+    // Whoever may call the admin service must not load files from elsewhere, or learn which ones exist.
+    /// The folders from which the admin service may load bundles, separated by `:`; `auto`: the bundles of the cache
+    /// folder; `none`: no others. The folder named by `bundle` is always allowed.
+    bundle_roots: BundleRoots = Model, Text "FOLDERS", "auto", BundleRoots::parse;
+
+    // Loading takes seconds, and comparing the reference set on a busy server up to a minute.
+    /// How long the admin service may take to load another bundle; after that, the previous model stays in service.
+    reload_timeout: Duration = Model, Text "TIME", "5m", |text| parse::duration(text, Duration::from_secs(3600));
 
     // The first start of a new installation must fetch the model.
     /// Do not fetch anything: files missing from the cache folder are an error.
@@ -150,8 +160,11 @@ settings! {
     admin_tls_client_ca: Option<PathBuf> = Access, Text "FILE", "none",
         |text| parse::unless("none", text, parse::path);
 
-    /// Like `token-file`, but for the admin service.
-    admin_token_file: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
+    // On loopback, too: other users and containers may share it.
+    /// Like `token-file`, but for the admin service. `auto`: the server generates a token and stores it in the cache
+    /// folder (`admin.token`) or, if it cannot be written, in `XDG_RUNTIME_DIR`, the temporary folder or `/dev/shm`;
+    /// `embedd admin` finds it there. No token is generated if `admin-tls-client-ca` is set.
+    admin_token_file: AdminTokenFile = Access, Text "FILE", "auto", AdminTokenFile::parse;
 
     // Clients are services with a few connections each. With files and the other listeners, 900 stay below the usual
     // limit of 1024 file descriptors; a full HTTP port in addition needs a higher limit.

@@ -16,6 +16,8 @@ mod read;
 mod tensor;
 mod write;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use read::read_tensors;
 use write::VERSION;
 
 #[derive(Debug, Clone)]

@@ -125,14 +125,16 @@ pub(super) fn from_probe_error(error: &ProbeError) -> Status {
 pub(super) fn from_reload_error(error: &ReloadError) -> Status {
     match error {
         ReloadError::NotLoaded => loading(),
-        ReloadError::Load(LoadFailure::NoSuchFolder(_)) => Status::not_found(error_text(error)),
+        ReloadError::Load(LoadFailure::NotFound) => Status::not_found(error_text(error)),
+        ReloadError::TimedOut(_) => Status::deadline_exceeded(error_text(error)),
         ReloadError::Load(LoadFailure::NotABundle(reason)) => {
             let details = ErrorDetails::with_bad_request_violation("bundle", error_text(reason));
             Status::with_error_details(Code::InvalidArgument, error_text(error), details)
         }
-        ReloadError::InProgress | ReloadError::Inaccurate { .. } | ReloadError::Load(LoadFailure::Unfit(_)) => {
-            Status::failed_precondition(error_text(error))
-        }
+        ReloadError::InProgress
+        | ReloadError::Overdue
+        | ReloadError::Inaccurate { .. }
+        | ReloadError::Load(LoadFailure::Unfit(_)) => Status::failed_precondition(error_text(error)),
         ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Interrupted(_) => Status::internal(error_text(error)),
         ReloadError::Probe(error) => from_probe_error(error),
     }

@@ -20,6 +20,9 @@ use read::INPUTS;
 const NO_SPARSE_VECTORS: &str = "the model does not produce sparse vectors; use Embed for dense ones";
 const NO_TOKEN_VECTORS: &str = "the engine does not return token embeddings; use Embed for one embedding per text";
 
+/// Memory of the tokens of a text for each of its bytes: with punctuation, a token for every one to three bytes.
+const TOKENS_BYTES_PER_BYTE: usize = 64;
+
 /// All services of the protocol.
 #[derive(Debug, Clone)]
 pub(super) struct Tei {
@@ -44,8 +47,11 @@ impl Tei {
         let embedder = self.calls.embedder()?;
         let with_special_tokens = request.add_special_tokens;
         let text = read::tokenize(request, &embedder)?;
+        let bytes: usize = text.as_slice().iter().map(String::len).sum();
+        let reservation = caller.reserve_reply(bytes * TOKENS_BYTES_PER_BYTE).await.map_err(status::exhausted)?;
         let tokens = embedder.tokens(&text, with_special_tokens, caller).await;
         let tokens = tokens.map_err(|error| status::from_embed_error(&error, INPUTS))?;
+        caller.replies(reservation);
         Ok(proto::EncodeResponse { tokens: tokens.into_iter().flatten().map(write::token).collect() })
     }
 

@@ -31,6 +31,8 @@ mod read;
 mod write;
 
 use error::Refusal;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use read::read_openai_body;
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 /// Larger bodies are parsed, and larger replies serialized, on a thread where they do not block other requests. Up to

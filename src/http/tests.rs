@@ -30,7 +30,7 @@ pub(super) async fn open_with(
     max_connections: MaxConnections,
     openai: impl FnOnce(&Readiness) -> Option<OpenAi>,
 ) -> Port {
-    let metrics = Metrics { stats: Stats::default(), model: ModelSlot::default(), readiness: Readiness::default() };
+    let metrics = Metrics::new(Stats::default(), ModelSlot::default(), Readiness::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let readiness = metrics.readiness.clone();
     let stop = CancellationToken::new();

@@ -4,7 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::limits::ByteLimits;
+/// Bytes of memory that calls may hold at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByteLimits {
+    /// On all connections.
+    pub process: usize,
+    pub per_connection: usize,
+}
 
 /// The budgets of the process, shared by all listeners.
 #[derive(Debug, Clone)]

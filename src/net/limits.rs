@@ -71,11 +71,3 @@ pub(crate) struct ConnectionLimits {
     /// Bytes in the headers of one call.
     pub max_header_bytes: u32,
 }
-
-/// Bytes of memory that calls may hold at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ByteLimits {
-    /// On all connections.
-    pub process: usize,
-    pub per_connection: usize,
-}

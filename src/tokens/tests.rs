@@ -64,3 +64,11 @@ fn a_token_may_be_followed_by_its_quota() {
     assert!(quota("limited").expect("the same").try_enter(1).is_err(), "all calls with the token share the quota");
     assert!(tokens.admit(Some("Bearer limited  texts_per_second=5 in_flight=1")).is_err());
 }
+
+#[test]
+fn a_fixed_token_is_the_only_one() {
+    let tokens = Tokens::fixed("secret").expect("a token");
+    assert!(tokens.admit(Some("Bearer secret")).is_ok());
+    assert_eq!(tokens.admit(Some("Bearer other")).map(|caller| caller.id), Err(Refusal::Unknown));
+    assert_eq!(tokens.admit(None).map(|caller| caller.id), Err(Refusal::Missing));
+}

@@ -6,12 +6,21 @@ import os
 import random
 import re
 import socket
+import stat
 import subprocess
+import tempfile
 import threading
 import time
 
 from attacks import messages
-from attacks.bundles import CraftedBundle, broken_manifests, broken_tokenizers, broken_weights, split_safetensors
+from attacks.bundles import (
+    CraftedBundle,
+    broken_manifests,
+    broken_tokenizers,
+    broken_weights,
+    split_safetensors,
+)
+from attacks.files import cached_library
 from attacks.messages import field, framed, varint
 from attacks.server import HealthWatch, MemoryWatch, together
 from attacks.suite import FAIR_MIB, attack
@@ -46,11 +55,10 @@ BEYOND_ROOTS = [
 ]
 
 
-def start(launcher, **launch):
+def start(launcher, flags=(), **launch):
     """A server that may load the crafted bundles."""
-    return launcher.start(
-        flags=launcher.optional(f"--reload-roots={launcher.bundles}", f"--bundle-roots={launcher.bundles}"), **launch
-    )
+    roots = launcher.optional(f"--bundle-roots={launcher.bundles}")
+    return launcher.start(flags=[*roots, *flags], **launch)
 
 
 def reload(server, folder, wait=60):
@@ -228,13 +236,24 @@ def reach(launcher, report):
 
 @attack(
     "A08",
-    "Without --admin-token-file, the admin service on loopback needs a token that only this user can read.",
+    "Without --admin-token-file, the admin service on loopback needs a token that only the server's user can read.",
     own_server=True,
 )
 def generated_token(launcher, report):
-    with launcher.start(admin_token_file=False) as server:
+    library, _ = cached_library()
+    home = tempfile.mkdtemp(dir=launcher.folder)
+    flags = ["--home", home, "--onnxruntime", library]
+    with launcher.start(admin_token_file=False, flags=flags) as server:
         code = call(server.admin, messages.STATS).code
         report.check(code == "UNAUTHENTICATED", f"without a token: {code}")
+        path = os.path.join(home, "admin.token")
+        if report.check(os.path.exists(path), f"{os.listdir(home)}"):
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+            report.check(mode & 0o077 == 0, f"mode {mode:o}")
+            with open(path, encoding="utf-8") as file:
+                tokens = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+            code = call(server.admin, messages.STATS, token=tokens[0]).code
+            report.check(code == "OK", f"with the token of {os.path.basename(path)}: {code}")
 
 
 @attack("A09", "20 reloads at once: one at a time, memory for two models at most, health answered.", own_server=True)
@@ -373,7 +392,7 @@ def validations(dimension):
 def hanging_session(launcher, report):
     from attacks.tracing import suspended_thread
 
-    flags = launcher.optional("--watchdog-timeout=3s", "--session-timeout=3s")
+    flags = launcher.optional("--watchdog=3s")
     if not flags:
         report.note("this program has no setting for its watchdog")
     with launcher.start(flags=flags) as server:

@@ -260,6 +260,30 @@ def waiting_time(server, report):
     report.check(beside < 5 + 10 * alone, f"slowest alone {alone:.2f} s, beside the flood {beside:.2f} s")
 
 
+@attack(
+    "K10",
+    "A token's quota bounds its texts per second and its calls in flight; other tokens do not notice.",
+    own_server=True,
+)
+def quotas(launcher, report):
+    limited = f"{TOKENS[0]} texts_per_second=40 in_flight=4"
+    if "texts_per_second" not in launcher.help:
+        raise Skip("this program has no quotas")
+    with launcher.start(tokens=[limited, TOKENS[1]]) as server:
+        codes = collections.Counter()
+        with Connection(server.grpc) as connection:
+            started = time.monotonic()
+            while time.monotonic() - started < 6:
+                streams = [connection.start(messages.EMBED, messages.embed([unique(f"{n}")])) for n in range(20)]
+                for stream in streams:
+                    codes[connection.wait(stream, 20).code] += 1
+            seconds = time.monotonic() - started
+        # A burst of a second's worth, and what comes in the last moment.
+        report.check(0 < codes["OK"] <= 40 * (seconds + 2), f"{dict(codes)} in {seconds:.1f} s at 40 texts per second")
+        report.check(set(codes) == {"OK", "RESOURCE_EXHAUSTED"}, "the others are refused")
+        others(server, report, "another token", token=TOKENS[1])
+
+
 @attack("K11", "Hints when to retry differ between calls that are refused at the same time.", fresh=True)
 def retry_hints(server, report):
     hints = set()

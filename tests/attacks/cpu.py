@@ -6,7 +6,6 @@ import time
 
 from attacks import messages
 from attacks.connections import peers
-from attacks.memory import openai
 from attacks.messages import HARD_TEXT, MAX_TEXT_BYTES, framed
 from attacks.server import HealthWatch, together
 from attacks.suite import attack
@@ -277,7 +276,7 @@ def hard_bodies(server, report):
 
         def attempt():
             try:
-                codes.append(openai(server, body, timeout=40))
+                codes.append(server.openai(body, timeout=40))
             except TimeoutError:
                 codes.append("left after 40 s")
 

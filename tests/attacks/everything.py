@@ -7,10 +7,10 @@ from attacks import messages
 from attacks.admin import reload, start
 from attacks.cache_and_fairness import Flood, unique
 from attacks.connections import HELLO, peers
-from attacks.memory import fill_cache
 from attacks.messages import MAX_MESSAGE_BYTES, PUNCTUATION, framed
 from attacks.server import HealthWatch, MemoryWatch
 from attacks.suite import attack
+from attacks.unread import fill_cache
 from attacks.wire import Connection
 
 SECONDS = 40
@@ -47,7 +47,7 @@ def everything_at_once(launcher, report):
             )
             if server.cgroup:
                 report.note(f"peak of the cgroup: {server.cgroup.peak_mib():.0f} MiB of {launcher.memory_mib}")
-            report.check(peak < launcher.memory_mib or 640, "the peak is below the pod's memory")
+            report.check(peak < (launcher.memory_mib or 640), "the peak is below the pod's memory")
             health.check(report)
         report.check(
             small.wrong == 0,

@@ -7,7 +7,6 @@ import socket
 import time
 
 from attacks.connections import peers
-from attacks.memory import openai
 from attacks.server import HealthWatch, MemoryWatch
 from attacks.suite import attack
 from attacks.wire import PREFACE, SETTINGS, frame
@@ -139,12 +138,10 @@ def encodings(server, report):
     bomb = gzip.compress(b" " * 50_000_000)
     with MemoryWatch(server) as memory:
         for encoding in ("gzip", "br", "zstd", "deflate", "gzip, gzip", "x" * 1000):
-            status = openai(server, bomb, **{"content-encoding": encoding})
+            status = server.openai(bomb, **{"content-encoding": encoding})
             report.check(status == 415, f"{encoding[:20]}: {status}")
         report.check(memory.grown < 20, f"memory grew by {memory.grown:.0f} MiB")
-    report.check(
-        openai(server, valid_body(server), **{"content-encoding": "identity"}) == 200, "`identity` is accepted"
-    )
+    report.check(server.openai(valid_body(server), **{"content-encoding": "identity"}) == 200, "`identity` is accepted")
 
 
 def odd_bodies(model):
@@ -182,7 +179,7 @@ def odd_json(server, report):
     with MemoryWatch(server) as memory:
         for name, body in odd_bodies(server.model).items():
             before = server.cpu_seconds()
-            status = openai(server, body)
+            status = server.openai(body)
             spent = server.cpu_seconds() - before
             report.check(400 <= status < 500 and spent < 1, f"{name}: {status}, {spent:.2f} s of CPU")
         report.check(memory.grown < 60, f"memory grew by {memory.grown:.0f} MiB")
@@ -338,7 +335,7 @@ def methods(server, report):
 )
 def slow_reader(server, report):
     texts = [f"{number:x}" for number in range(64)]
-    openai(server, json.dumps({"model": server.model, "input": texts}).encode())
+    server.openai(json.dumps({"model": server.model, "input": texts}).encode())
     body = json.dumps({"model": server.model, "input": texts}).encode()
     request = head(server, headers=[JSON, ("content-length", str(len(body)))]) + body
     held = []
@@ -380,7 +377,7 @@ def openai_flood(server, report):
                 }
             ).encode()
             try:
-                codes.append(openai(server, body, timeout=60))
+                codes.append(server.openai(body, timeout=60))
             except OSError as error:
                 codes.append(type(error).__name__)
             if codes[-1] != 200:

@@ -33,6 +33,8 @@ KINDS = [
     "http2",
     "connections",
     "memory",
+    "unread",
+    "unfinished",
     "cpu",
     "calls",
     "cache_and_fairness",
@@ -127,9 +129,12 @@ class Run:
         except Skip as skip:
             outcome = "SKIPPED"
             detail = str(skip)
-        except Exception as error:  # noqa: BLE001 - a bug of the attack, or a connection that the server should not have ended
-            traceback.print_exc(file=sys.stdout)
-            report.check(False, f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a bug of the attack, or a dead server
+            if self.server and not self.server.alive:
+                report.check(False, f"the server is dead: {self.server.death}")
+            else:
+                traceback.print_exc(file=sys.stdout)
+                report.check(False, f"{type(error).__name__}: {error}")
         if report.failures:
             outcome = "FAILED"
             detail = report.failures[0]

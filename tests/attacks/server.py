@@ -1,5 +1,6 @@
 """Starts servers, and watches them from outside."""
 
+import http.client
 import json
 import os
 import re
@@ -121,7 +122,17 @@ class Server:
     """A running server in a memory cgroup of its own, where one can be made."""
 
     def __init__(
-        self, launcher, *, flags=(), tokens=(), tls=None, blocked_log=False, max_files=None, admin_token_file=True
+        self,
+        launcher,
+        *,
+        flags=(),
+        tokens=(),
+        tls=None,
+        blocked_log=False,
+        max_files=None,
+        admin_token_file=True,
+        program=None,
+        cwd=None,
     ):
         """`tls` is `server` or `mutual`. With `blocked_log`, nobody reads what the server logs after its start."""
         self.launcher = launcher
@@ -131,7 +142,7 @@ class Server:
         self.token_path = os.path.join(self.folder, "tokens")
         self.cgroup = MemoryCgroup.create(launcher.memory_mib << 20) if launcher.memory_mib else None
         self._files = max_files
-        command = [launcher.program, "serve", "--bundle", self.bundle, "--log-format", "json"]
+        command = [program or launcher.program, "serve", "--bundle", self.bundle, "--log-format", "json"]
         for listener in ("--listen", "--admin-listen", "--http-listen", "--health-listen"):
             command += [listener, "127.0.0.1:0"]
         if tokens:
@@ -155,7 +166,7 @@ class Server:
             client_tls = certificates.client("client" if tls == "mutual" else None)
         log = subprocess.PIPE if blocked_log else open(self.log_path, "wb")
         self.process = subprocess.Popen(
-            [*command, *flags], stdout=log, stderr=subprocess.STDOUT, preexec_fn=self._enter
+            [*command, *flags], stdout=log, stderr=subprocess.STDOUT, cwd=cwd, preexec_fn=self._enter
         )
         self.pid = self.process.pid
         try:
@@ -163,7 +174,8 @@ class Server:
         except Exception:
             self.stop()
             raise
-        token = tokens[0] if tokens else ""
+        # A quota may follow a token.
+        token = tokens[0].split()[0] if tokens else ""
         self.grpc = wire.Endpoint("127.0.0.1", ports["grpc"], token, client_tls)
         self.admin = wire.Endpoint("127.0.0.1", ports["admin"], launcher.admin_token if admin_token_file else "")
         self.http = wire.Endpoint("127.0.0.1", ports["http"], token)
@@ -249,6 +261,23 @@ class Server:
             return None
         serving = reply.code == "OK" and reply.messages and messages.parse(reply.messages[0])[1] == [1]
         return time.monotonic() - started if serving else None
+
+    def openai(self, body, timeout=60, **headers):
+        """The HTTP status of a request for embeddings."""
+        headers = {"content-type": "application/json", **headers}
+        if self.http.token:
+            headers["authorization"] = f"Bearer {self.http.token}"
+        connection = http.client.HTTPConnection(*self.http.address, timeout=timeout)
+        try:
+            try:
+                connection.request("POST", "/v1/embeddings", body, headers)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # The server has answered before it read everything.
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        finally:
+            connection.close()
 
     def get(self, path, timeout=10):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http.port}{path}", timeout=timeout) as response:

@@ -1,5 +1,6 @@
 """The registry of attacks, and what an attack reports."""
 
+import collections
 import dataclasses
 import typing
 
@@ -51,3 +52,15 @@ class Report:
 
     def note(self, text):
         print("   ", "note  ", text, flush=True)
+
+
+# What a server may answer to too much.
+REFUSED = {"INVALID_ARGUMENT", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED"}
+
+
+def check_grown(report, memory, what, limit=FAIR_MIB):
+    return report.check(memory.grown < limit, f"{what}: memory grew by {memory.grown:.0f} MiB")
+
+
+def outcomes(codes):
+    return ", ".join(f"{count} {code}" for code, count in collections.Counter(codes).most_common())

@@ -5,7 +5,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::support::models::Model;
-use crate::support::server::{Server, command};
+use crate::support::server::{Server, command, temporary_folder};
 
 fn admin(server: &str, args: &[&str]) -> Output {
     command().arg("admin").args(args).args(["--server", server]).output().expect("the program runs")
@@ -70,7 +70,7 @@ fn each_command_prints_a_table_or_json_and_has_its_own_exit_code() {
     }
 
     let missing = error(address, &["reload", "--bundle", "/no/such/folder"]);
-    assert!(missing.contains("NOT_FOUND") && missing.contains("/no/such/folder"), "{missing}");
+    assert!(missing.contains("NOT_FOUND") && missing.contains("--bundle-roots"), "{missing}");
     let wrong = error(address, &["benchmark", "--lengths", "100000"]);
     assert!(wrong.contains("INVALID_ARGUMENT") && wrong.contains("token_counts[0]"), "{wrong}");
     let other = error(&server.address.to_string(), &["stats"]);
@@ -82,4 +82,22 @@ fn a_missing_server_is_reported_with_its_address() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let text = error(&port.to_string(), &["stats"]);
     assert!(text.contains("cannot connect") && text.contains(&port.to_string()), "{text}");
+}
+
+#[test]
+fn the_generated_token_is_needed_and_found_without_a_flag() {
+    let server = Server::start(Model::Small, &[]);
+    let address = server.admin_address.to_string();
+    text(&address, &["stats"], 0);
+    let (_folder, empty) = temporary_folder();
+    let file = empty.join("token");
+    std::fs::write(&file, "w".repeat(64)).expect("a file");
+    let other = error(&address, &["stats", "--token-file", file.to_str().expect("text")]);
+    assert!(other.contains("UNAUTHENTICATED"), "{other}");
+    std::fs::write(&file, server.admin_token().expect("a token")).expect("a file");
+    text(&address, &["stats", "--token-file", file.to_str().expect("text")], 0);
+
+    let open = Server::start(Model::Small, &["--admin-token-file", "none"]);
+    assert_eq!(open.admin_token(), None);
+    text(&open.admin_address.to_string(), &["stats"], 0);
 }

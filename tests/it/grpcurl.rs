@@ -33,8 +33,9 @@ fn list_names_the_services_of_each_listener() {
     let others = ["inference.GRPCInferenceService", "tei.v1.Embed", "tei.v1.Info", "tei.v1.Tokenize"];
     let callers = [&["embedd.v1.EmbeddingService"], &common[..], &others].concat();
     let admins = [&["embedd.v1.AdminService"], &common[..]].concat();
+    let token = format!("authorization: Bearer {}", server.admin_token().expect("a token"));
     for (address, expected) in [(server.address, callers), (server.admin_address, admins)] {
-        let listed = stdout(address, &[], &["list"]);
+        let listed = stdout(address, &["-H", &token], &["list"]);
         let mut lines: Vec<&str> = listed.lines().collect();
         lines.sort_unstable();
         assert_eq!(lines, expected);

@@ -195,7 +195,8 @@ async fn abandoned_late_and_unauthenticated_calls_are_counted_by_their_status() 
 
 #[tokio::test]
 async fn a_new_model_replaces_the_old_one_in_all_series() {
-    let server = Server::start(Model::Small, &[]);
+    let roots = Model::MiniLm.bundle().to_str().expect("text");
+    let server = Server::start(Model::Small, &["--bundle-roots", roots]);
     let mut client = server.client().await;
     embed(&mut client, &["counted by the first model"]).await;
     for (model, reload) in [(Model::Small, false), (Model::MiniLm, true)] {

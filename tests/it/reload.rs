@@ -2,11 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use embedd_model::bundle::NATIVE_WEIGHTS_FILE;
+use embedd_common::checksum::Sha256Hex;
+use embedd_model::bundle::{FP32_FILE, MANIFEST_FILE, NATIVE_WEIGHTS_FILE, TOKENIZER_FILE};
 use embedd_proto::{EmbedResponse, GetModelRequest, GetStatsRequest, ReloadModelRequest, ReloadModelResponse};
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -42,7 +46,8 @@ async fn call(mut client: Client, stop: Arc<AtomicBool>) -> Vec<(String, Vec<u32
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_models_are_reloaded_every_reply_has_the_bits_of_one_of_them() {
     // Vectors of the native engine have the same bits in every batch.
-    let server = Server::start(Model::Small, &["--engine", "native"]);
+    let roots = format!("{}:{}", path(Model::Small), path(Model::MiniLm));
+    let server = Server::start(Model::Small, &["--engine", "native", "--bundle-roots", &roots]);
     let mut client = server.client().await;
     let mut admin = server.admin().await;
     let of_small = bits(&embed(&mut client, &TEXTS).await);
@@ -98,7 +103,8 @@ async fn after_a_failed_reload_the_old_model_is_still_served() {
     fs::create_dir(&bundle).expect("a folder");
     fs::create_dir(&empty).expect("a folder");
     copy(Model::Small.bundle(), &bundle);
-    let server = Server::spawn(&mut serve(&bundle, &["--engine", "native"]));
+    let roots = folder.to_str().expect("text");
+    let server = Server::spawn(&mut serve(&bundle, &["--engine", "native", "--bundle-roots", roots]));
     server.wait_for_line("ready");
     let mut client = server.client().await;
     let mut admin = server.admin().await;
@@ -126,4 +132,116 @@ async fn after_a_failed_reload_the_old_model_is_still_served() {
     let gone = reload(&mut admin, "").await.expect_err("no longer a bundle");
     assert_eq!(gone.code(), Code::FailedPrecondition, "the argument is not invalid: {gone}");
     assert_eq!(bits(&embed(&mut client, &TEXTS).await), before);
+}
+
+#[tokio::test]
+async fn bundles_elsewhere_are_not_loaded_and_nothing_is_said_about_them() {
+    let server = Server::start(Model::Small, &[]);
+    let mut admin = server.admin().await;
+    let mut messages = Vec::new();
+    let source = Model::Small.source();
+    for elsewhere in
+        [source.to_str().expect("text"), "/", "/root", "/no/such/folder", "..", "/etc/passwd", "/dev/stdin", "a\nb"]
+    {
+        let status = reload(&mut admin, elsewhere).await.expect_err("not a root");
+        assert_eq!(status.code(), Code::NotFound, "{elsewhere}: {status}");
+        messages.push(status.message().to_owned());
+    }
+    messages.dedup();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    for served in ["", path(Model::Small)] {
+        reload(&mut admin, served).await.expect("the folder that is served");
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_not_regular_do_not_block_a_reload() {
+    let (_folder, folder) = temporary_folder();
+    let server = Server::start(Model::Small, &["--bundle-roots", folder.to_str().expect("text")]);
+    let mut admin = server.admin().await;
+    let bundle = folder.join("bundle");
+    fs::create_dir(&bundle).expect("a folder");
+    copy(Model::Small.bundle(), &bundle);
+    let manifest = bundle.join(MANIFEST_FILE);
+    let rest = fs::read(&manifest).expect("the manifest");
+    let named = bundle.to_str().expect("text").to_owned();
+    let pipe = |path: &Path| {
+        fs::remove_file(path).expect("removed");
+        assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo runs").success());
+    };
+    let mut is_rejected = async |what: &str| {
+        let status = reload(&mut admin, &named).await.expect_err(what);
+        assert_eq!(status.code(), Code::FailedPrecondition, "{what}: {status}");
+        assert!(status.message().contains("not a regular file"), "{what}: {status}");
+    };
+    pipe(&manifest);
+    is_rejected("a pipe").await;
+    fs::remove_file(&manifest).expect("removed");
+    std::os::unix::fs::symlink("/dev/zero", &manifest).expect("a link");
+    is_rejected("a device").await;
+    fs::remove_file(&manifest).expect("removed");
+    fs::write(&manifest, rest).expect("written");
+    pipe(&bundle.join(TOKENIZER_FILE));
+    is_rejected("a pipe").await;
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_too_long_changes_nothing_and_does_not_block_later_ones() {
+    let server = Server::start(Model::Small, &["--reload-timeout", "1ms", "--engine", "native"]);
+    let mut client = server.client().await;
+    let mut admin = server.admin().await;
+    let before = bits(&embed(&mut client, &TEXTS).await);
+    // Each one starts to load, and the next one waits for it to end.
+    let mut late = 0;
+    while late < 3 {
+        let status = reload(&mut admin, "").await.expect_err("too late");
+        match status.code() {
+            Code::DeadlineExceeded => late += 1,
+            Code::FailedPrecondition => tokio::time::sleep(Duration::from_millis(5)).await,
+            _ => panic!("{status}"),
+        }
+    }
+    assert_eq!(bits(&embed(&mut client, &TEXTS).await), before);
+}
+
+/// Replaces a file of a bundle, and its record in the manifest.
+fn forge(bundle: &Path, file: &str, contents: &[u8]) {
+    fs::write(bundle.join(file), contents).expect("written");
+    let path = bundle.join(MANIFEST_FILE);
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).expect("the manifest")).expect("JSON");
+    let sha256 = Sha256Hex::of(contents);
+    manifest["files"][file] = json!({ "sha256": sha256.as_str(), "bytes": contents.len() });
+    fs::write(path, manifest.to_string()).expect("written");
+}
+
+#[tokio::test]
+async fn a_forged_bundle_is_rejected_even_if_its_checksums_match() {
+    let (_folder, folder) = temporary_folder();
+    let server = Server::start(Model::Small, &["--bundle-roots", folder.to_str().expect("text")]);
+    let mut admin = server.admin().await;
+    let bundle = folder.join("bundle");
+    fs::create_dir(&bundle).expect("a folder");
+    copy(Model::Small.bundle(), &bundle);
+    let mut rejection = async || {
+        let status = reload(&mut admin, bundle.to_str().expect("text")).await.expect_err("forged");
+        assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+        status.message().to_owned()
+    };
+
+    let tokenizer = fs::read(bundle.join(TOKENIZER_FILE)).expect("the tokenizer");
+    let mut json: Value = serde_json::from_slice(&tokenizer).expect("JSON");
+    let token = json!({ "id": 4_294_967_294_u32, "content": "<evil>", "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": false });
+    json["added_tokens"].as_array_mut().expect("a list").push(token);
+    forge(&bundle, TOKENIZER_FILE, json.to_string().as_bytes());
+    let message = rejection().await;
+    assert!(message.contains("the token id 4294967294"), "{message}");
+    forge(&bundle, TOKENIZER_FILE, &tokenizer);
+
+    // Field 7 of a model is its graph, field 5 of a graph an initializer, and field 14 of that says that it is external.
+    let mut graph = fs::read(bundle.join(FP32_FILE)).expect("the graph");
+    graph.extend([0x3a, 0x04, 0x2a, 0x02, 0x70, 0x01]);
+    forge(&bundle, FP32_FILE, &graph);
+    let message = rejection().await;
+    assert!(message.contains("its tensors are in other files"), "{message}");
 }

@@ -188,6 +188,7 @@ async fn no_text_and_no_token_is_in_logs_spans_or_metrics() {
         call_with_nonsense(&server).await;
         call_openai(&server);
         call_admin(&server).await;
+        let admin_token = server.admin_token().expect("a token");
         let metrics = get(server.http(), "/metrics").body;
         server.signal("TERM");
         assert_eq!(server.exit().await.code(), Some(0));
@@ -202,7 +203,7 @@ async fn no_text_and_no_token_is_in_logs_spans_or_metrics() {
         assert!(spans.contains("ModelInfer") && spans.contains("/v1/embeddings") && spans.contains("infer"), "{spans}");
         assert!(metrics.contains("grpc_server_call_duration_seconds"), "{metrics}");
         for (place, text) in [("log", &lines), ("output", &stdout), ("spans", &spans), ("metrics", &metrics)] {
-            for secret in forms(PART) {
+            for secret in forms(PART).into_iter().chain(forms(&admin_token)) {
                 let found = text.lines().find(|line| line.to_lowercase().contains(&secret));
                 assert!(found.is_none(), "{engine}: {secret} in {place}: {}", found.unwrap_or_default());
             }

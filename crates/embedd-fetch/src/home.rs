@@ -18,6 +18,7 @@ pub const HOME_VARIABLE: &str = "EMBEDD_HOME";
 /// models/<model>/          sentence-transformers folders as fetched
 /// bundles/<model>/         converted models
 /// partial/                 incomplete downloads, which a later fetch resumes
+/// admin.token              the token of the admin service, which the server generates
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -83,9 +84,14 @@ impl Home {
         self.0.join("models").join(model.as_file_name())
     }
 
+    /// The folder of converted models.
+    pub fn bundles_dir(&self) -> PathBuf {
+        self.0.join("bundles")
+    }
+
     /// The folder of the bundle converted from a model.
     pub fn bundle_dir(&self, model: &ModelRef) -> PathBuf {
-        self.0.join("bundles").join(model.as_file_name())
+        self.bundles_dir().join(model.as_file_name())
     }
 
     /// The folder of incomplete downloads.

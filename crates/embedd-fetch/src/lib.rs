@@ -81,7 +81,8 @@ impl Fetcher {
         })?;
         let path = target.destination.join(runtime.file);
         let path = std::path::absolute(&path).map_err(|error| FetchError::io("find", &path, error))?;
-        Ok(RuntimeLibrary { path, sha256: runtime.member.sha256.parse().ok() })
+        let sha256 = runtime.member.sha256.parse().expect("a test checks all digests of the catalog");
+        Ok(RuntimeLibrary { path, sha256: Some(sha256) })
     }
 
     /// The sentence-transformers folder of the model: the user's own, or else a fetched one.

@@ -3,6 +3,9 @@
 
 pub mod codec;
 pub mod codes;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod request_id;
 
 mod generated {

@@ -56,8 +56,9 @@ fn the_admin_service_needs_authentication_beyond_loopback() {
     for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
         let open = [("admin_listen", address)];
         let text = resolve(&open, &[], "").expect_err(address);
-        assert!(text.contains("admin-listen = ") && text.contains("admin-token-file = `none`"), "{text}");
+        assert!(text.contains("admin-listen = ") && text.contains("admin-token-file = `auto`"), "{text}");
         assert!(resolve(&[&open[..], &tls[..]].concat(), &[], "").is_err(), "TLS alone authenticates nobody");
+        assert!(resolve(&[&open[..], &[("admin_token_file", "none")]].concat(), &[], "").is_err());
         assert!(resolve(&[&open[..], &[("admin_token_file", "t")]].concat(), &[], "").is_ok());
         let authenticated = [&open[..], &tls[..], &[("admin_tls_client_ca", "ca.pem")]].concat();
         assert!(resolve(&authenticated, &[], "").is_ok());

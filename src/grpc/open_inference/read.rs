@@ -22,6 +22,16 @@ pub(super) fn infer(request: proto::ModelInferRequest, embedder: &Embedder) -> R
         .map_err(|violations| status::invalid(&violations))
 }
 
+/// Reads a request as the server does, for `crate::fuzzing`. An error is its message.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_tensors(
+    request: proto::ModelInferRequest,
+    default_truncation: Truncation,
+    limits: &Limits,
+) -> Result<EmbedRequest, String> {
+    check(request, default_truncation, limits).map(|(request, _)| request).map_err(|violations| violations.to_string())
+}
+
 fn check(
     request: proto::ModelInferRequest,
     default_truncation: Truncation,

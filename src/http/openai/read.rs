@@ -29,6 +29,18 @@ pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Res
     check(fields, model, limits).map_err(|violations| error::invalid(&violations))
 }
 
+/// Reads a body as the server does, for `crate::fuzzing`. An error is the status of its response.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_openai_body(
+    body: &[u8],
+    model: &ModelInfo,
+    limits: &Limits,
+) -> Result<EmbedRequest, axum::http::StatusCode> {
+    use axum::response::IntoResponse as _;
+
+    embeddings(body, model, limits).map(|call| call.request).map_err(|refusal| refusal.into_response().status())
+}
+
 fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Violations> {
     let is_single = matches!(fields.input, Some(Value::Text(_)));
     let texts = if is_single { TextField::Single(INPUT) } else { TextField::List(INPUT) };

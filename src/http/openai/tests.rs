@@ -170,9 +170,7 @@ async fn a_panicking_call_is_answered_with_500() {
 }
 
 async fn tower_call(routes: &mut Router, request: Request) -> Response {
-    use hyper::service::Service as _;
-    let service = hyper_util::service::TowerToHyperService::new(routes.clone());
-    service.call(request).await.expect("an answer")
+    tower::Service::call(routes, request).await.expect("an answer")
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,36 +1,43 @@
 //! A server whose model does not finish loading until the test allows it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::Command;
+use std::sync::Mutex;
 
-use embedd_model::bundle::MANIFEST_FILE;
+use embedd_common::atomic::{lock_file, sibling};
+use embedd_fetch::home::Home;
+use embedd_fetch::model_ref::ModelRef;
 
 use super::models::{Model, copy_of};
-use super::server::{Server, serve, temporary_folder};
+use super::server::{Server, serve_anything, temporary_folder};
 
-/// The manifest of its bundle is a named pipe, so the server waits until the test writes to it.
+/// The test is another process that converts the same model: the server waits for it.
 pub(crate) struct Loading {
     pub(crate) server: Server,
-    pipe: PathBuf,
-    manifest: Vec<u8>,
+    model: Model,
+    /// Where the server expects the bundle.
+    bundle: PathBuf,
+    lock: Mutex<Option<File>>,
     _folder: tempfile::TempDir,
 }
 
 impl Loading {
     pub(crate) fn start(model: Model, flags: &[&str]) -> Self {
         let (guard, folder) = temporary_folder();
-        copy_of(model, &folder, &[MANIFEST_FILE]);
-        let pipe = folder.join(MANIFEST_FILE);
-        let manifest = fs::read(&pipe).expect("the manifest");
-        fs::remove_file(&pipe).expect("removed");
-        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
-        Self { server: Server::spawn(&mut serve(&folder, flags)), pipe, manifest, _folder: guard }
+        let home = Home::at(&folder);
+        let source = model.source();
+        let bundle = home.bundle_dir(&ModelRef::Folder(source.clone()));
+        fs::create_dir_all(home.bundles_dir()).expect("a folder");
+        let lock = lock_file(&sibling(&bundle, "lock"), || panic!("nobody else has it")).expect("the lock");
+        let mut command = serve_anything(flags);
+        command.arg("--home").arg(&folder).arg("--model").arg(source);
+        Self { server: Server::spawn(&mut command), model, bundle, lock: Mutex::new(Some(lock)), _folder: guard }
     }
 
     /// Lets the model load, and waits until the server is ready.
     pub(crate) fn finish(&self) {
-        fs::write(&self.pipe, &self.manifest).expect("the server reads it");
+        copy_of(self.model, &self.bundle, &[]);
+        drop(self.lock.lock().expect("no panic").take());
         self.server.wait_for_line("ready");
     }
 }

@@ -14,7 +14,11 @@ use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use embedd_proto::{EmbedRequest, EmbedResponse};
 use serde_json::Value;
 use tokio::time::timeout;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 use super::PATIENCE;
 use super::exposition::Exposition;
@@ -23,7 +27,20 @@ use super::models::{Model, fetcher};
 use super::process::Process;
 
 pub(crate) type Client = EmbeddingServiceClient<Channel>;
-pub(crate) type AdminClient = AdminServiceClient<Channel>;
+pub(crate) type AdminClient = AdminServiceClient<InterceptedService<Channel, AdminToken>>;
+
+/// Adds the token that a server has generated to every call.
+#[derive(Debug, Clone)]
+pub(crate) struct AdminToken(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for AdminToken {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// The time between two reads of the metrics.
 const POLL: Duration = Duration::from_millis(20);
@@ -35,6 +52,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) admin_address: SocketAddr,
     http_address: Option<SocketAddr>,
+    /// The file of the generated token, once the server has logged it.
+    admin_token_file: OnceLock<PathBuf>,
     lines: Mutex<mpsc::Receiver<Value>>,
     /// Returns the whole log when it ends.
     reader: Mutex<Option<JoinHandle<String>>>,
@@ -82,6 +101,7 @@ impl Server {
             address: ([127, 0, 0, 1], 0).into(),
             admin_address: ([127, 0, 0, 1], 0).into(),
             http_address: None,
+            admin_token_file: OnceLock::new(),
             lines: Mutex::new(lines),
             reader: Mutex::new(Some(reader)),
         };
@@ -144,6 +164,9 @@ impl Server {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = lines.recv_timeout(left).unwrap_or_else(|_| panic!("the server never logged `{message}`"));
+            if let Some(path) = line["admin_token_file"].as_str() {
+                self.admin_token_file.set(path.into()).expect("logged once");
+            }
             if line["message"] == message {
                 return line;
             }
@@ -164,7 +187,15 @@ impl Server {
     }
 
     pub(crate) async fn admin(&self) -> AdminClient {
-        AdminServiceClient::connect(format!("http://{}", self.admin_address)).await.expect("a connection")
+        let channel = Channel::from_shared(format!("http://{}", self.admin_address)).expect("an address");
+        let token = self.admin_token().map(|token| format!("Bearer {token}").parse().expect("a header"));
+        AdminServiceClient::with_interceptor(channel.connect().await.expect("a connection"), AdminToken(token))
+    }
+
+    /// The token that the server has generated.
+    pub(crate) fn admin_token(&self) -> Option<String> {
+        let token = |path: &PathBuf| std::fs::read_to_string(path).expect("the token").trim().to_owned();
+        self.admin_token_file.get().map(token)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -197,9 +228,16 @@ impl Server {
 
 /// The command that [`Server::start`] runs.
 pub(crate) fn serve(bundle: &Path, flags: &[&str]) -> Command {
+    let mut command = serve_anything(flags);
+    command.arg("--bundle").arg(bundle);
+    command
+}
+
+/// Like [`serve`], without naming what is served.
+pub(crate) fn serve_anything(flags: &[&str]) -> Command {
     let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
     let mut command = command();
-    command.arg("serve").arg("--bundle").arg(bundle).arg("--onnxruntime").arg(runtime);
+    command.arg("serve").arg("--onnxruntime").arg(runtime);
     let defaults = [("--engine", "fp32"), ("--cache-bytes", "0"), ("--http-listen", "127.0.0.1:0")];
     for (flag, value) in defaults {
         if !flags.contains(&flag) {

@@ -102,7 +102,7 @@ impl Client {
             let is_hub = origin(&uri) == hub;
             let response = self.call(&uri, rest, is_hub)?;
             if is_hub {
-                facts.learn(response.headers());
+                facts.learn(response.headers()).map_err(unfollowed)?;
             }
             let status = response.status();
             if !status.is_redirection() {
@@ -176,18 +176,26 @@ impl Reply {
 
 impl Facts {
     /// Call this only with the hub's own responses: elsewhere, a value that looks like a SHA-256 may be another hash.
-    fn learn(&mut self, headers: &HeaderMap) {
+    ///
+    /// # Errors
+    /// Why the response is invalid.
+    fn learn(&mut self, headers: &HeaderMap) -> Result<(), String> {
+        let commit = text(headers, "x-repo-commit");
+        // Other files are requested by the commit, and the record in the cache folder names it.
+        if let Some(commit) = commit.filter(|commit| !is_commit(commit)) {
+            return Err(format!("its commit is `{}`", commit.escape_debug()));
+        }
         let sha256 = text(headers, "x-linked-etag").or_else(|| text(headers, "etag"));
         let sha256 = sha256.and_then(|etag| etag.trim_start_matches("W/").trim_matches('"').parse().ok());
         self.sha256 = self.sha256.take().or(sha256);
-        self.commit =
-            self.commit.take().or_else(|| text(headers, "x-repo-commit").filter(is_commit).map(str::to_owned));
+        self.commit = self.commit.take().or_else(|| commit.map(str::to_owned));
         self.error_code = self.error_code.take().or_else(|| text(headers, "x-error-code").map(str::to_owned));
+        Ok(())
     }
 }
 
-fn is_commit(text: &&str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn is_commit(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -241,3 +241,13 @@ fn a_file_that_is_announced_too_large_is_not_downloaded() {
     assert!(error.to_string().contains("more than 16777216 bytes for `config.json`"), "{error}");
     assert_eq!(files_in(&home), Vec::<String>::new());
 }
+
+#[test]
+fn an_invalid_commit_is_rejected() {
+    let home = TempDir::new().expect("a folder");
+    let server = HubServer::start(model_files(10));
+    server.behave(|hub| hub.commit = Some("../../x"));
+    let error = at(&server, &home).model(&model(MODEL)).expect_err("not a commit");
+    assert!(error.to_string().contains("its commit is `../../x`"), "{error}");
+    assert_eq!(files_in(&home), Vec::<String>::new());
+}

@@ -27,6 +27,8 @@ pub(super) struct Behavior {
     pub(super) ranges: Ranges,
     /// The number of seconds that a refusal asks clients to wait.
     pub(super) retry_after: Option<u64>,
+    /// The commit that it reports, instead of a valid one.
+    pub(super) commit: Option<&'static str>,
     /// A file that is sent without its length and never ends.
     pub(super) endless: Option<&'static str>,
 }
@@ -139,7 +141,7 @@ impl Behavior {
         let Some(bytes) = self.files.get(file) else { return refuse(404, "EntryNotFound") };
         let digest = Sha256Hex::of(bytes);
         let large = file == "model.safetensors";
-        let mut facts = "X-Repo-Commit: c0ffee\r\n".to_owned();
+        let mut facts = format!("X-Repo-Commit: {}\r\n", self.commit.unwrap_or("c0ffee"));
         if large && !self.omits_sha256 {
             facts += &format!("X-Linked-Etag: \"{digest}\"\r\n");
         }

@@ -157,6 +157,9 @@ impl Manifest {
                 return Err(format!("`{}` is not a valid file name in a bundle", file.escape_debug()));
             }
         }
+        if self.models.get(&Variant::Native).is_some_and(|model| model.weights.is_none()) {
+            return Err("the native model has no `weights`".to_owned());
+        }
         match self.models.values().flat_map(ModelRecord::files).find(|file| !self.files.contains_key(*file)) {
             Some(file) => Err(format!("the model file {file} is not listed in `files`")),
             None => Ok(()),

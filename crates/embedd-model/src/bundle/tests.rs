@@ -67,6 +67,11 @@ fn an_inconsistent_manifest_is_rejected() {
     assert!(error_of(|manifest| manifest.dimension = 0).contains("dimension"));
     assert!(error_of(|manifest| manifest.max_tokens = 9).contains("max_tokens is 9"));
     assert!(error_of(|manifest| drop(manifest.files.remove(FP32_FILE))).contains("not listed in `files`"));
+    let error = error_of(|manifest| {
+        let record = manifest.models[&Variant::Fp32].clone();
+        manifest.models.insert(Variant::Native, record);
+    });
+    assert!(error.contains("the native model has no `weights`"), "{error}");
 }
 
 #[test]

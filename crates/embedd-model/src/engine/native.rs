@@ -10,7 +10,7 @@ use ort::environment::Environment;
 
 use super::external_data::check_self_contained;
 use super::{LoadError, Session, SessionOptions};
-use crate::bundle::{Bundle, BundleError, NATIVE_WEIGHTS_FILE, Variant};
+use crate::bundle::{Bundle, BundleError, Variant};
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::files::open_regular;
 use embedd_kernels::{Kernels, PageBuffer};
@@ -39,7 +39,8 @@ impl NativeModel {
     /// [`LoadError::Bundle`] or [`LoadError::Weights`].
     pub(super) fn of_bundle(bundle: &Bundle) -> Result<Self, LoadError> {
         let record = bundle.model(Variant::Native)?;
-        let weights_file = record.weights.as_deref().unwrap_or(NATIVE_WEIGHTS_FILE);
+        // The manifest's check ensures that there is one.
+        let weights_file = record.weights.as_deref().unwrap_or_default();
         let started = Instant::now();
         let weights = bundle.read(weights_file, PageBuffer::zeroed)?;
         tracing::debug!(bytes = weights.len(), elapsed = ?started.elapsed(), "native weights read and verified");

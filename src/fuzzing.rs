@@ -1,0 +1,80 @@
+//! Functions that must accept any bytes. `fuzz/` runs them under libFuzzer, and the tests below with mutations of valid
+//! inputs.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use embedd_model::bundle::{Pooling, Variant};
+use embedd_model::tokenize::Truncation;
+
+use crate::config::{Configuration, Sources};
+use crate::embed::ModelInfo;
+use crate::request::{EmbedRequest, Limits};
+use crate::{grpc, http};
+
+/// Small, so that inputs reach them.
+const LIMITS: Limits =
+    Limits { max_texts: NonZeroUsize::new(4).expect("not zero"), max_text_bytes: 64, dimension: 384 };
+/// What every client can receive as a gRPC message.
+const MAX_ERROR_BYTES: usize = 8192;
+
+/// The body of a request to OpenAI's API. If it is accepted, it respects the limits; if not, it is the caller's fault.
+pub fn openai_body(bytes: &[u8]) {
+    match http::read_openai_body(bytes, &model(), &LIMITS) {
+        Ok(request) => check_limits(&request),
+        Err(status) => assert!(status.is_client_error(), "{status}"),
+    }
+}
+
+/// A `ModelInferRequest`. If it is accepted, it respects the limits.
+pub fn tensors(bytes: &[u8]) {
+    let Ok(message) = embedd_proto::codec::decode(bytes) else { return };
+    match grpc::read_tensors(message, Truncation::End, &LIMITS) {
+        Ok(request) => check_limits(&request),
+        Err(error) => assert!(error.len() < MAX_ERROR_BYTES, "{} bytes", error.len()),
+    }
+}
+
+/// A settings file. If it is accepted, the settings are the same after they are printed and read again.
+pub fn settings_file(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    match resolve(text) {
+        Ok(configuration) => {
+            let printed = configuration.to_toml();
+            let again = resolve(&printed).map_err(|errors| format!("{errors}\n{printed}"));
+            assert_eq!(again.map(|again| again.settings), Ok(configuration.settings));
+        }
+        Err(errors) => assert!(!errors.mistakes().is_empty()),
+    }
+}
+
+fn resolve(text: &str) -> Result<Configuration, crate::config::ConfigErrors> {
+    let file = Some((PathBuf::from("embedd.toml"), text.to_owned()));
+    Configuration::resolve(&Sources { file, ..Sources::default() })
+}
+
+fn check_limits(request: &EmbedRequest) {
+    assert!((1..=LIMITS.max_texts.get()).contains(&request.texts().len()));
+    assert!(request.texts().iter().all(|text| text.len() <= LIMITS.max_text_bytes));
+    assert!((1..=LIMITS.dimension).contains(&request.dimensions()));
+}
+
+fn model() -> ModelInfo {
+    ModelInfo {
+        name: "owner/model".to_owned(),
+        fingerprint: String::new(),
+        revision: String::new(),
+        variant: Variant::Native,
+        instruction_set: String::new(),
+        quantization: String::new(),
+        accuracy: None,
+        pooling: Pooling::Mean,
+        default_truncation: Truncation::End,
+        runtime_version: String::new(),
+        sessions: 1,
+        threads: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests;
