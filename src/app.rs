@@ -17,6 +17,7 @@ mod probes;
 mod self_check;
 mod servers;
 mod sockets;
+mod watchdog;
 
 use error::AppError;
 use load::LoadModelError;

@@ -158,6 +158,14 @@ impl Batcher {
         self.queue.stats()
     }
 
+    /// How long the oldest running batch has been running; [`Duration::MAX`] if the thread of a session has ended.
+    pub(crate) fn longest_run(&self) -> Option<Duration> {
+        if self.workers.iter().any(JoinHandle::is_finished) {
+            return Some(Duration::MAX);
+        }
+        self.queue.oldest_run().map(|started| started.elapsed())
+    }
+
     /// The number of sessions that are running a batch.
     pub(crate) fn busy(&self) -> usize {
         self.queue.busy()

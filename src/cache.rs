@@ -11,6 +11,7 @@ use moka::future::Cache;
 use moka::notification::RemovalCause;
 use sha2::{Digest, Sha256};
 
+use crate::caller::Caller;
 use crate::stats::CacheStats;
 
 /// Memory of an entry besides its vector: the key, moka's bookkeeping and rounding by the allocator. Measured as growth
@@ -22,7 +23,17 @@ const OVERHEAD_BYTES: usize = 320;
 pub(crate) struct EmbeddingCache {
     entries: Cache<CacheKey, Arc<CachedEmbedding>>,
     capacity_bytes: u64,
+    sharing: CacheSharing,
     counters: Arc<Counters>,
+}
+
+/// Who shares the entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CacheSharing {
+    /// All callers.
+    Shared,
+    /// Calls with the same token or client certificate. Those without either cannot be told apart, and share one scope.
+    Caller,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +88,7 @@ fn add_part(digest: &mut Sha256, part: &[u8]) {
 
 impl EmbeddingCache {
     /// A cache of at most `capacity_bytes`, whose entries expire after `time_to_live`.
-    pub(crate) fn new(capacity_bytes: u64, time_to_live: Option<Duration>) -> Self {
+    pub(crate) fn new(capacity_bytes: u64, time_to_live: Option<Duration>, sharing: CacheSharing) -> Self {
         let counters = Arc::new(Counters::default());
         let evicted = Arc::clone(&counters);
         let mut builder = Cache::builder()
@@ -91,7 +102,15 @@ impl EmbeddingCache {
         if let Some(time) = time_to_live {
             builder = builder.time_to_live(time);
         }
-        Self { entries: builder.build(), capacity_bytes, counters }
+        Self { entries: builder.build(), capacity_bytes, sharing, counters }
+    }
+
+    /// The caller's own scope, unless all callers share their entries.
+    pub(crate) fn scope_of<'c>(&self, caller: &'c Caller) -> Option<(u8, &'c [u8; 32])> {
+        match self.sharing {
+            CacheSharing::Shared => None,
+            CacheSharing::Caller => caller.id.cache_scope(),
+        }
     }
 
     /// Looks up an entry and counts the hit or miss.

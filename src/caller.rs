@@ -7,6 +7,7 @@ use http::{Extensions, HeaderMap};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::net::{Call, Charge, Exhausted};
+use crate::quota::{InFlight, Quota, QuotaExceeded};
 use crate::request::{Violations, quoted};
 
 /// The header, in gRPC the metadata, that sets the priority of a call.
@@ -41,6 +42,8 @@ pub(crate) struct Caller {
     pub priority: Priority,
     /// Its call, for the memory of the reply.
     pub call: Option<Call>,
+    /// The quota of its token.
+    pub quota: Option<Arc<Quota>>,
     /// Set for the requests of a stream: while the queue is full, they wait instead of being refused.
     pub turns: Option<Turns>,
 }
@@ -73,6 +76,17 @@ impl CallerId {
     }
 }
 
+impl CallerId {
+    /// What separates the cache entries of this caller from those of others, if they must not share any.
+    pub(crate) fn cache_scope(&self) -> Option<(u8, &[u8; 32])> {
+        match self {
+            Self::Token(digest) => Some((1, digest)),
+            Self::Certificate(digest) => Some((2, digest)),
+            Self::Connection(_) | Self::Server => None,
+        }
+    }
+}
+
 impl Caller {
     /// The caller of a request with these extensions and headers. `default` is the priority of requests that set none.
     ///
@@ -84,7 +98,24 @@ impl Caller {
             let found = Priority::NAMES.into_iter().find(|(known, _)| *known == name);
             found.map(|(_, priority)| priority).ok_or_else(|| unknown_priority(name))
         })?;
-        Ok(Self { id: CallerId::of(extensions), priority, call: extensions.get().cloned(), turns: None })
+        let call = extensions.get().cloned();
+        let quota = extensions.get().cloned();
+        Ok(Self { id: CallerId::of(extensions), priority, call, quota, turns: None })
+    }
+
+    /// Counts a request of this many texts. Requests of a stream wait until the quota allows them.
+    ///
+    /// # Errors
+    /// [`QuotaExceeded`].
+    pub(crate) async fn use_quota(&self, texts: usize) -> Result<Option<InFlight>, QuotaExceeded> {
+        match (&self.quota, &self.turns) {
+            (None, _) => Ok(None),
+            (Some(quota), None) => quota.try_enter(texts).map(Some),
+            (Some(quota), Some(turns)) => {
+                let _turn = turns.next().await;
+                Ok(Some(quota.enter(texts).await))
+            }
+        }
     }
 
     /// Reserves memory for a reply of about `bytes` before it is computed; waits while there is none.
@@ -107,7 +138,7 @@ impl Caller {
 
     /// The server itself. Its requests go after those of callers.
     pub(crate) fn server() -> Self {
-        Self { id: CallerId::Server, priority: Priority::Bulk, call: None, turns: None }
+        Self { id: CallerId::Server, priority: Priority::Bulk, call: None, quota: None, turns: None }
     }
 
     /// The caller for the requests of one stream.

@@ -1,12 +1,13 @@
 //! The request path, from a validated request to its vectors.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
 use crate::net::Exhausted;
+use crate::quota::QuotaExceeded;
 use crate::request::{EmbedRequest, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
@@ -104,12 +105,15 @@ pub(crate) enum EmbedError {
     /// The queue was full, or the model failed.
     #[error(transparent)]
     Batch(#[from] BatchError),
-    /// There is no memory for the reply.
-    #[error(transparent)]
-    Exhausted(#[from] Exhausted),
     /// Too many long texts are being tokenized.
     #[error(transparent)]
     Gate(#[from] GateFull),
+    /// The caller's token allows no more for now.
+    #[error(transparent)]
+    Quota(#[from] QuotaExceeded),
+    /// There is no memory for the reply.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 impl Embedder {
@@ -122,7 +126,7 @@ impl Embedder {
         model: ModelInfo,
         limits: Limits,
     ) -> Self {
-        let cache = cache.map(|entries| ModelCache { entries, scope: cache_scope(&model, tokenizer.max_tokens()) });
+        let cache = cache.map(|entries| ModelCache { entries, scope: cache_scope(&model, &tokenizer) });
         Self { tokenizer, batcher, gate, cache, model, limits }
     }
 
@@ -158,6 +162,16 @@ impl Embedder {
         SessionStats { total: self.model.sessions, busy: self.batcher.busy(), threads: self.model.threads }
     }
 
+    /// Whether the tokens of the text may differ from those in PyTorch.
+    pub(crate) fn differs_from_pytorch(&self, text: &str) -> bool {
+        self.tokenizer.differs_from_pytorch(text)
+    }
+
+    /// How long the oldest running batch has been running; see [`Batcher::longest_run`].
+    pub(crate) fn longest_run(&self) -> Option<Duration> {
+        self.batcher.longest_run()
+    }
+
     /// The current state of the cache; all zero if there is none.
     pub(crate) async fn cache_stats(&self) -> CacheStats {
         match &self.cache {
@@ -182,7 +196,7 @@ impl Embedder {
     /// [`EmbedError`].
     pub(crate) async fn embed(&self, request: &EmbedRequest, caller: &Caller) -> Result<Embedded, EmbedError> {
         let start = Instant::now();
-        let mut lookups = self.look_up(request).await;
+        let mut lookups = self.look_up(request, caller).await;
         let missing: Vec<usize> = (0..lookups.len()).filter(|&index| lookups[index].embedding.is_none()).collect();
         let mut timeline = Timeline::default();
         if !missing.is_empty() {
@@ -199,12 +213,16 @@ impl Embedder {
         Ok(Embedded { embeddings, timings, timeline })
     }
 
-    async fn look_up(&self, request: &EmbedRequest) -> Vec<Lookup> {
+    async fn look_up(&self, request: &EmbedRequest, caller: &Caller) -> Vec<Lookup> {
         let Some(cache) = self.cache.as_ref().filter(|_| !request.options().skip_cache) else {
             return request.texts().iter().map(|_| Lookup::default()).collect();
         };
         // The options that change a pooled vector.
-        let options = [request.options().truncation as u8];
+        let mut options = vec![request.options().truncation as u8];
+        if let Some((kind, digest)) = cache.entries.scope_of(caller) {
+            options.push(kind);
+            options.extend(digest);
+        }
         let mut lookups = Vec::with_capacity(request.texts().len());
         for text in request.texts() {
             let key = cache.scope.key(&options, text);
@@ -269,12 +287,13 @@ impl Embedder {
 }
 
 /// Everything that a pooled vector depends on, except for the text and the request's options.
-fn cache_scope(model: &ModelInfo, max_tokens: usize) -> CacheScope {
+fn cache_scope(model: &ModelInfo, tokenizer: &Tokenizer) -> CacheScope {
     CacheScope::new(&[
         model.fingerprint.as_bytes(),
         model.variant.to_string().as_bytes(),
         model.instruction_set.as_bytes(),
-        &max_tokens.to_le_bytes(),
+        &tokenizer.max_tokens().to_le_bytes(),
+        &[tokenizer.special_tokens() as u8],
     ])
 }
 

@@ -45,7 +45,7 @@ impl HttpListener {
     fn routes(self) -> Router {
         let Metrics { stats, readiness, .. } = self.metrics.clone();
         Router::new()
-            .route("/healthz", get(healthz))
+            .route("/healthz", get(healthz).with_state(readiness.clone()))
             .route("/readyz", get(readyz).with_state(readiness))
             .route("/metrics", get(metrics).with_state(self.metrics))
             .fallback(not_found)
@@ -55,9 +55,12 @@ impl HttpListener {
     }
 }
 
-/// Succeeds as long as the process runs.
-async fn healthz() -> &'static str {
-    "ok\n"
+/// Succeeds while the process works. A session that hangs needs a restart.
+async fn healthz(State(readiness): State<Readiness>) -> Response {
+    match readiness.phase() {
+        Phase::Hanging => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Phase::Hanging)).into_response(),
+        Phase::Loading | Phase::Ready | Phase::Stopping => "ok\n".into_response(),
+    }
 }
 
 /// The same as gRPC health.

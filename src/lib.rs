@@ -22,6 +22,7 @@ mod logging;
 mod metrics;
 mod model_slot;
 mod net;
+mod quota;
 mod readiness;
 mod reload;
 mod request;

@@ -10,6 +10,8 @@ pub(crate) enum Phase {
     Loading,
     /// The server accepts requests.
     Ready,
+    /// A session hangs. It ends when the session works again, or with a restart.
+    Hanging,
     /// The server is shutting down.
     Stopping,
 }
@@ -32,6 +34,17 @@ impl Readiness {
     pub(crate) fn enter(&self, phase: Phase) {
         self.0.send_replace(phase);
     }
+
+    /// Enters the phase `to` if the current one is `from`. Returns whether it was.
+    pub(crate) fn enter_from(&self, from: Phase, to: Phase) -> bool {
+        self.0.send_if_modified(|phase| {
+            let is_from = *phase == from;
+            if is_from {
+                *phase = to;
+            }
+            is_from
+        })
+    }
 }
 
 impl fmt::Display for Phase {
@@ -39,6 +52,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Self::Loading => "the model is being loaded",
             Self::Ready => "ready",
+            Self::Hanging => "a session hangs",
             Self::Stopping => "the server is stopping",
         })
     }

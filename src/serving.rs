@@ -42,6 +42,7 @@ impl Serving {
         call: &Span,
     ) -> Result<Embedded, EmbedError> {
         let _in_flight = self.requests.token();
+        let _quota = caller.use_quota(request.texts().len()).await?;
         let reservation = caller.reserve_reply(reply_bytes(request)).await?;
         let embedded = embedder.embed(request, caller).await?;
         caller.replies(reservation);

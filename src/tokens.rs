@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
+use http::Extensions;
 use sha2::{Digest as _, Sha256};
-use subtle::{Choice, ConstantTimeEq as _};
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::caller::CallerId;
+use crate::quota::{Quota, QuotaLimits};
 use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
 /// The tokens of a file, reloaded when it changes.
@@ -21,12 +23,23 @@ pub(crate) enum TokensError {
     #[error("{file} contains no token, so every call would be rejected; add one (`openssl rand -hex 32` prints one)")]
     Empty { file: NamedFile },
     /// No client could send this token.
-    #[error("{file}, line {line}: a token must be one word of visible ASCII characters; write one token per line")]
+    #[error(
+        "{file}, line {line}: a token must be one word of visible ASCII characters; write one token per line, optionally \
+         followed by texts_per_second=N and in_flight=N"
+    )]
     Invalid {
         file: NamedFile,
         /// Starts at 1.
         line: usize,
     },
+}
+
+/// The caller that a token identifies.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenCaller {
+    pub id: CallerId,
+    /// Shared by all calls with the token.
+    pub quota: Option<Arc<Quota>>,
 }
 
 /// Why a call is rejected.
@@ -41,7 +54,7 @@ pub(crate) enum Refusal {
 }
 
 impl Tokens {
-    /// Reads a file with one token per line. Empty lines and lines that start with `#` are ignored.
+    /// Reads a file with one token per line, which may be followed by its quota. Empty lines and lines that start with `#` are ignored.
     ///
     /// # Errors
     /// [`TokensError`].
@@ -67,17 +80,20 @@ impl Tokens {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub(crate) fn admit(&self, authorization: Option<&str>) -> Result<CallerId, Refusal> {
+    pub(crate) fn admit(&self, authorization: Option<&str>) -> Result<TokenCaller, Refusal> {
         let authorization = authorization.ok_or(Refusal::Missing)?;
         let token = bearer(authorization).ok_or(Refusal::Malformed)?;
-        let digest = Sha256::digest(token).into();
-        if self.has(&digest) { Ok(CallerId::Token(digest)) } else { Err(Refusal::Unknown) }
+        self.0.current().find(Sha256::digest(token).into()).ok_or(Refusal::Unknown)
     }
+}
 
-    /// In constant time, no matter which token matches or where the tokens differ.
-    fn has(&self, given: &[u8; 32]) -> bool {
-        let is_any = self.0.current().0.iter().fold(Choice::from(0), |found, known| found | known.ct_eq(given));
-        is_any.into()
+impl TokenCaller {
+    /// Stores the caller in a request's extensions, for its handler.
+    pub(crate) fn enter(self, extensions: &mut Extensions) {
+        extensions.insert(self.id);
+        if let Some(quota) = self.quota {
+            extensions.insert(quota);
+        }
     }
 }
 
@@ -94,17 +110,48 @@ enum TokenSource {
     Fixed([u8; 32]),
 }
 
-/// SHA-256 of each token: all of one length, and no secrets in memory.
-struct Digests(Vec<[u8; 32]>);
+/// All tokens.
+struct KnownTokens(Vec<Known>);
 
-impl fmt::Debug for Digests {
+/// A token: its SHA-256, so that all have one length and no secrets are in memory; and its quota.
+struct Known {
+    digest: [u8; 32],
+    quota: Option<Arc<Quota>>,
+}
+
+impl fmt::Debug for KnownTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tokens", self.0.len())
     }
 }
 
+impl KnownTokens {
+    /// Takes the same time no matter which token matches or where the tokens differ.
+    fn find(&self, digest: [u8; 32]) -> Option<TokenCaller> {
+        let mut found = u64::MAX;
+        for (index, known) in (0u64..).zip(&self.0) {
+            found.conditional_assign(&index, known.digest.ct_eq(&digest));
+        }
+        let known = self.0.get(usize::try_from(found).ok()?)?;
+        Some(TokenCaller { id: CallerId::Token(digest), quota: known.quota.clone() })
+    }
+}
+
+impl Known {
+    /// Reads a line; `None` if it is invalid.
+    fn read(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok().filter(|line| line.is_ascii())?;
+        let mut words = line.split(' ').filter(|word| !word.is_empty());
+        let token = words.next().filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()))?;
+        let mut limits = QuotaLimits::default();
+        let are_valid = words.all(|word| limits.read(word));
+        let quota = (limits != QuotaLimits::default()).then(|| Arc::new(Quota::new(limits)));
+        are_valid.then(|| Self { digest: Sha256::digest(token).into(), quota })
+    }
+}
+
 impl Source for TokenSource {
-    type Value = Digests;
+    type Value = KnownTokens;
     type Error = TokensError;
 
     fn files(&self) -> Vec<&NamedFile> {
@@ -114,20 +161,21 @@ impl Source for TokenSource {
         }
     }
 
-    fn parse(&self, contents: &[Vec<u8>]) -> Result<Digests, TokensError> {
+    fn parse(&self, contents: &[Vec<u8>]) -> Result<KnownTokens, TokensError> {
         let file = match self {
             Self::File(file) => file,
-            Self::Fixed(digest) => return Ok(Digests(vec![*digest])),
+            Self::Fixed(digest) => return Ok(KnownTokens(vec![Known { digest: *digest, quota: None }])),
         };
-        let mut digests = Vec::new();
+        let mut tokens = Vec::new();
         for (line, text) in (1..).zip(contents.concat().split(|&byte| byte == b'\n')) {
             match text.trim_ascii() {
                 [] | [b'#', ..] => {}
-                token if token.iter().all(u8::is_ascii_graphic) => digests.push(Sha256::digest(token).into()),
-                _ => return Err(TokensError::Invalid { file: file.clone(), line }),
+                text => {
+                    tokens.push(Known::read(text).ok_or_else(|| TokensError::Invalid { file: file.clone(), line })?)
+                }
             }
         }
-        if digests.is_empty() { Err(TokensError::Empty { file: file.clone() }) } else { Ok(Digests(digests)) }
+        if tokens.is_empty() { Err(TokensError::Empty { file: file.clone() }) } else { Ok(KnownTokens(tokens)) }
     }
 }
 

@@ -129,7 +129,7 @@ fn assemble(
     let manifest = bundle.manifest();
     let record = bundle.model(engine).map_err(LoadError::from)?;
     let (count, threads) = pool_size(settings, cpus());
-    let Parts { tokenizer, reference, mut sessions } = Parts::load(bundle, settings.max_tokens, || {
+    let Parts { mut tokenizer, reference, mut sessions } = Parts::load(bundle, settings.max_tokens, || {
         runtime.sessions(bundle, engine, count, SessionOptions { threads })
     })?;
     let instruction_set = match engine {
@@ -145,6 +145,8 @@ fn assemble(
     } else {
         tracing::warn!("skipping the self-check: the bundle has no reference set");
     }
+    // After the self-check, whose texts contain some of them.
+    tokenizer.set_special_tokens(settings.special_tokens);
     let batch =
         BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: engine != Variant::Native };
     let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;

@@ -33,7 +33,9 @@ pub(super) struct Loader {
 impl Loader {
     pub(super) fn new(settings: Settings, stats: &Stats) -> Result<Self, LoadModelError> {
         let preparation = Preparation::new(&settings, Progress::auto_in_log())?;
-        let cache = settings.cache_bytes.map(|bytes| EmbeddingCache::new(bytes.get() as u64, settings.cache_ttl));
+        let cache = settings
+            .cache_bytes
+            .map(|bytes| EmbeddingCache::new(bytes.get() as u64, settings.cache_ttl, settings.cache_scope));
         let shared = Shared { counters: stats.batches().clone(), cache };
         let roots = BundleRoots::new(&settings, preparation.home.bundles_dir());
         Ok(Self { settings, shared, preparation, roots, runtime: Mutex::default() })

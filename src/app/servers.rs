@@ -11,6 +11,7 @@ use super::listeners::{Listeners, Protected};
 use super::loader::Loader;
 use super::probes::Probes;
 use super::sockets::Sockets;
+use super::watchdog;
 use crate::admin::Operations;
 use crate::config::Settings;
 use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TransportLimits};
@@ -78,6 +79,11 @@ impl Servers {
         let health_only = shared.health_only(listeners.health);
         probes.start(sockets.health, |socket, stop| health_only.serve(socket, stop));
         let Shared { serving, health, .. } = shared;
+        if let Some(limit) = settings.watchdog {
+            let model = serving.model.clone();
+            let longest_run = move || model.get().and_then(|embedder| embedder.longest_run());
+            tokio::spawn(watchdog::watch(health.clone(), limit, longest_run));
+        }
         Ok(Self { serving, health, stop, tasks, probes })
     }
 

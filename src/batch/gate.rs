@@ -156,7 +156,13 @@ mod tests {
     }
 
     fn caller(connection: u64) -> Caller {
-        Caller { id: CallerId::Connection(connection), priority: Priority::Interactive, call: None, turns: None }
+        Caller {
+            id: CallerId::Connection(connection),
+            priority: Priority::Interactive,
+            call: None,
+            quota: None,
+            turns: None,
+        }
     }
 
     #[tokio::test]

@@ -233,6 +233,11 @@ impl Queue {
         self.lock().busy()
     }
 
+    /// When the session started that has been running its batch for the longest time.
+    pub(super) fn oldest_run(&self) -> Option<Instant> {
+        self.lock().running.iter().flatten().min().copied()
+    }
+
     /// Refuses new texts from now on; queued texts are still served.
     pub(super) fn close(&self) {
         self.lock().closed = true;

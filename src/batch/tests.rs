@@ -93,7 +93,13 @@ async fn infer(batcher: Arc<Batcher>, texts: Vec<TokenIds>) -> Result<Vec<f32>, 
 }
 
 fn caller(connection: u64) -> Caller {
-    Caller { id: CallerId::Connection(connection), priority: Priority::Interactive, call: None, turns: None }
+    Caller {
+        id: CallerId::Connection(connection),
+        priority: Priority::Interactive,
+        call: None,
+        quota: None,
+        turns: None,
+    }
 }
 
 fn text(first: u32, length: usize) -> TokenIds {

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use crate::cache::CacheSharing;
 use crate::caller::Priority;
 use embedd_kernels::InstructionSet;
-use embedd_model::tokenize::Truncation;
+use embedd_model::tokenize::{SpecialTokens, Truncation};
 
 /// A type with a fixed list of values, each written as one word.
 pub(super) trait Choice: Copy + 'static {
@@ -96,6 +97,18 @@ impl Choice for Priority {
 impl Choice for TraceParentChoice {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("ratio", Self::Ratio), ("follow", Self::Follow)]
+    }
+}
+
+impl Choice for CacheSharing {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("shared", Self::Shared), ("caller", Self::Caller)]
+    }
+}
+
+impl Choice for SpecialTokens {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("interpret", Self::Interpret), ("text", Self::Text)]
     }
 }
 

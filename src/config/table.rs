@@ -14,11 +14,12 @@ use super::log_filter::{InvalidLogFilter, LogFilter};
 use super::parse;
 use super::reader::Reader;
 use super::setting::{Group, Kind, Setting};
+use crate::cache::CacheSharing;
 use crate::caller::Priority;
 use crate::trace::Ratio;
 use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 use embedd_kernels::InstructionSet;
-use embedd_model::tokenize::Truncation;
+use embedd_model::tokenize::{SpecialTokens, Truncation};
 
 /// Turns entries into [`Settings`], [`TABLE`] and the code that reads every field. An entry is a doc comment (the help)
 /// and `key: type = group, kind "PLACEHOLDER", default, parser;`, with `also "VARIABLE"` after the placeholder if
@@ -144,8 +145,8 @@ settings! {
     /// clients need no certificate.
     tls_client_ca: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
 
-    /// A file with the accepted bearer tokens, one per line; `#` begins a comment. All calls except health checks then
-    /// need `authorization: Bearer TOKEN`. Reloaded when the file changes; `none`: no token is needed.
+    /// A file with the accepted bearer tokens, one per line; `#` begins a comment. A token may be followed by its quota,
+    /// `texts_per_second=N` and `in_flight=N`. All calls except health checks then need `authorization: Bearer TOKEN`. Reloaded when the file changes; `none`: no token is needed.
     token_file: Option<PathBuf> = Access, Text "FILE", "none", |text| parse::unless("none", text, parse::path);
 
     /// Like `tls-certificate`, but for the admin listener.
@@ -227,6 +228,12 @@ settings! {
     /// Serve even an engine that failed the accuracy gate during conversion, or fails the startup self-check.
     allow_inaccurate: bool = Engine, Switch "BOOL", "false", parse::choice;
 
+    // The longest batch takes a tenth of a second on a common machine; the rest is for one whose CPUs are overcommitted.
+    /// Report NOT_SERVING while a batch has been running for longer than this, so that Kubernetes restarts a server whose
+    /// session hangs; `off`: never.
+    watchdog: Option<Duration> = Engine, Text "TIME", "60s",
+        |text| parse::unless("off", text, |text| parse::seconds(text, Duration::from_secs(86_400)));
+
     // The CPU quota is known only at run time. 1024 is beyond any machine.
     /// The number of sessions; each computes one batch at a time; `auto`: from the CPU quota.
     sessions: Option<NonZeroUsize> = Engine, Number "N", "auto",
@@ -245,6 +252,11 @@ settings! {
     /// What to do with longer texts unless the request says otherwise: cut off the `end` or the `start`, or `reject`
     /// them.
     truncation: Truncation = Limits, Text "SIDE", "end", parse::choice;
+
+    // Vectors are those of PyTorch, whatever the text. Detectors of unwanted content should not let it choose its tokens.
+    /// What the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) stand for: `interpret` (these tokens, as in
+    /// PyTorch) or `text` (nothing but their characters, so that callers cannot use them to hide text from the model).
+    special_tokens: SpecialTokens = Limits, Text "MEANING", "interpret", parse::choice;
 
     // 256 texts of the maximum size would be 16 MiB, but texts of ordinary size fit into one message, and the reply
     // (768 floats each, 0.8 MB) fits into the 4 MiB that gRPC clients accept by default.
@@ -313,6 +325,11 @@ settings! {
     /// The maximum memory of the embedding cache; 0: no cache.
     cache_bytes: Option<NonZeroUsize> = Cache, Number "SIZE", "64MiB",
         |text| parse::unless("0", text, |text| parse::size(text, 1..=1 << 40));
+
+    // Most servers have callers that trust each other, and the more callers share an entry, the more hits there are.
+    /// Who shares the entries of the cache: all callers (`shared`), or only calls with the same token or client certificate
+    /// (`caller`), so that nobody can find out which texts others have embedded. Calls without either share one scope.
+    cache_scope: CacheSharing = Cache, Text "SCOPE", "shared", parse::choice;
 
     // A vector never becomes stale. But it reveals something about its text, so it stays in memory no longer than it is
     // useful.

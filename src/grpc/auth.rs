@@ -27,7 +27,7 @@ impl Interceptor for AuthInterceptor {
         let authorization = value.as_ref().map(|value| value.to_str().unwrap_or_default());
         match tokens.admit(authorization) {
             Ok(caller) => {
-                request.extensions_mut().insert(caller);
+                caller.enter(request.extensions_mut());
                 Ok(request)
             }
             Err(refusal) => Err(Status::unauthenticated(refusal.to_string())),

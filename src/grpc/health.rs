@@ -52,6 +52,20 @@ impl Health {
         self.readiness.enter(Phase::Ready);
     }
 
+    /// A session hangs, or all of them work again.
+    pub(crate) async fn hanging(&self, hangs: bool) {
+        let (from, to, status) = match hangs {
+            true => (Phase::Ready, Phase::Hanging, ServingStatus::NotServing),
+            false => (Phase::Hanging, Phase::Ready, ServingStatus::Serving),
+        };
+        if self.readiness.enter_from(from, to) {
+            self.set(self.with_model(), status).await;
+        }
+        if self.readiness.phase() == Phase::Stopping {
+            self.set(self.all(), ServingStatus::NotServing).await;
+        }
+    }
+
     /// The server is about to stop.
     pub(crate) async fn not_serving(&self) {
         self.readiness.enter(Phase::Stopping);

@@ -15,12 +15,11 @@ use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::permit::{ConnectionPermit, ConnectionPermits};
-use crate::caller::CallerId;
 use crate::embed::{Embedder, block_in_place_if};
 use crate::net::{Call, Exhausted};
 use crate::readiness::{Phase, Readiness};
 use crate::serving::Serving;
-use crate::tokens::Tokens;
+use crate::tokens::{TokenCaller, Tokens};
 use crate::trace::{Attribute, Span, Traces};
 use embedd_proto::request_id::RequestId;
 
@@ -77,7 +76,7 @@ impl OpenAi {
     }
 
     /// Whether a call is accepted. Returns its caller if the token identifies it.
-    fn admit(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<Option<CallerId>, Refusal> {
+    fn admit(&self, request: &Request, authorization: Option<&HeaderValue>) -> Result<Option<TokenCaller>, Refusal> {
         let call: Option<&Call> = request.extensions().get();
         if call.is_some_and(|call| !call.is_admitted()) {
             return Err(error::exhausted(Exhausted));
@@ -116,7 +115,7 @@ async fn handle(State(api): State<OpenAi>, mut request: Request, next: Next) -> 
     let (mut response, keep_alive) = match admitted {
         Ok(caller) => {
             if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
+                caller.enter(request.extensions_mut());
             }
             let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let response = response.unwrap_or_else(|_| error::panicked().into_response());

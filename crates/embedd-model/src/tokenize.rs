@@ -48,6 +48,16 @@ pub enum Truncation {
     Reject,
 }
 
+/// What the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpecialTokens {
+    /// The special tokens, as in PyTorch.
+    #[default]
+    Interpret,
+    /// Nothing but their characters.
+    Text,
+}
+
 /// A text as the model sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokenized {
@@ -148,6 +158,24 @@ impl Tokenizer {
         let bert = Bert::of(&inner);
         let cuts = Cuts::of(&inner);
         Ok(Self { inner, bert, cuts, prefix, suffix, max_tokens, lowercase })
+    }
+
+    /// Sets what the names of special tokens in texts stand for.
+    pub fn set_special_tokens(&mut self, special_tokens: SpecialTokens) {
+        self.inner.set_encode_special_tokens(special_tokens == SpecialTokens::Text);
+    }
+
+    /// What the names of special tokens in texts stand for.
+    pub fn special_tokens(&self) -> SpecialTokens {
+        if self.inner.get_encode_special_tokens() { SpecialTokens::Text } else { SpecialTokens::Interpret }
+    }
+
+    /// Whether the tokens of the text may differ from those in PyTorch, because it contains the name of a special token.
+    pub fn differs_from_pytorch(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        let mut added = self.inner.get_added_tokens_decoder().into_values();
+        self.special_tokens() == SpecialTokens::Text
+            && added.any(|token| token.special && text.contains(&token.content.to_lowercase()))
     }
 
     /// The maximum number of tokens per text, including special tokens.

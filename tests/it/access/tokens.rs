@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use embedd_proto::GetStatsRequest;
 use embedd_proto::admin_service_client::AdminServiceClient;
+use embedd_proto::embedding_service_client::EmbeddingServiceClient;
+use embedd_proto::{EmbedRequest, GetStatsRequest};
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_types::StatusExt as _;
 
 use super::{NOT_RELOADED, RELOADED, connect, get_model, health, with};
 use crate::support::grpcurl::grpcurl;
@@ -38,6 +40,30 @@ async fn the_service_accepts_the_tokens_that_are_currently_in_its_file() {
     write(&folder, "tokens", "# none\n");
     server.wait_for_line(NOT_RELOADED);
     call(Some("Bearer third-token")).await.expect("the previous token is still valid");
+}
+
+#[tokio::test]
+async fn tokens_have_their_own_quotas_and_with_a_cache_scope_their_own_entries() {
+    let (_folder, folder) = temporary_folder();
+    let file = write(&folder, "tokens", "limited texts_per_second=2\nother\n");
+    let server = Server::start(Model::Small, &["--token-file", &file, "--cache-scope", "caller"]);
+    let channel = connect(server.address, None).await.expect("a connection");
+    let embed = async |token: &str, texts: usize| {
+        let request = EmbedRequest { texts: vec!["the same text".to_owned(); texts], ..EmbedRequest::default() };
+        let mut client = EmbeddingServiceClient::new(channel.clone());
+        let response = client.embed(with(Some(&format!("Bearer {token}")), request)).await?;
+        Ok::<_, Status>(response.into_inner().embeddings[0].cached)
+    };
+    assert!(!embed("limited", 1).await.expect("an embedding"));
+    assert!(!embed("other", 1).await.expect("an embedding"), "the other caller's entry is not visible");
+    assert!(embed("other", 1).await.expect("an embedding"));
+
+    assert!(embed("limited", 256).await.expect("a request may exceed the rate"));
+    let status = embed("limited", 1).await.expect_err("two minutes' texts were used");
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().contains("texts_per_second=2"), "{status}");
+    assert!(status.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()), "{status}");
+    embed("other", 256).await.expect("it has no quota");
 }
 
 #[test]

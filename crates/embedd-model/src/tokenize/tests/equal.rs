@@ -241,3 +241,21 @@ fn added_tokens_with_white_space_or_chinese_characters_restrict_the_cuts() {
         check(&tokenizer, &content.repeat(6000), content);
     }
 }
+
+#[test]
+fn the_names_of_special_tokens_can_be_plain_text() {
+    for (path, _) in tokenizers() {
+        let mut tokenizer = Tokenizer::read(&path, 100, false).expect("a tokenizer");
+        let [end] = tokenizer.suffix[..] else { panic!("one special token ends a text") };
+        let name = tokenizer.inner.id_to_token(end).expect("its name");
+        let text = format!("a {name} b");
+        let ends = |tokenizer: &Tokenizer| {
+            let ids = tokenizer.tokenize(&text, Truncation::End).expect("tokens").ids;
+            ids.as_slice().iter().filter(|&&id| id == end).count()
+        };
+        assert_eq!((ends(&tokenizer), tokenizer.differs_from_pytorch(&text)), (2, false));
+        tokenizer.set_special_tokens(SpecialTokens::Text);
+        assert_eq!((ends(&tokenizer), tokenizer.differs_from_pytorch(&text)), (1, true));
+        assert!(tokenizer.differs_from_pytorch(&name.to_uppercase()) && !tokenizer.differs_from_pytorch("a < / s > b"));
+    }
+}
