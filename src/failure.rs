@@ -39,10 +39,10 @@ impl Failure {
             EmbedError::Batch(BatchError::QueueFull { retry_after, .. }) => {
                 Self::Overloaded { message: error_text(error), retry_after: *retry_after }
             }
+            EmbedError::Exhausted(error) => Self::exhausted(*error),
             EmbedError::Quota(exceeded) => {
                 Self::Overloaded { message: error_text(error), retry_after: exceeded.retry_after }
             }
-            EmbedError::Exhausted(error) => Self::exhausted(*error),
             EmbedError::Gate(GateFull { retry_after }) => {
                 Self::Overloaded { message: error_text(error), retry_after: *retry_after }
             }

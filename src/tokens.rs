@@ -171,7 +171,8 @@ impl Source for TokenSource {
             match text.trim_ascii() {
                 [] | [b'#', ..] => {}
                 text => {
-                    tokens.push(Known::read(text).ok_or_else(|| TokensError::Invalid { file: file.clone(), line })?)
+                    let invalid = || TokensError::Invalid { file: file.clone(), line };
+                    tokens.push(Known::read(text).ok_or_else(invalid)?);
                 }
             }
         }

@@ -56,11 +56,13 @@ fn describe_prints_methods_and_messages() {
 #[test]
 fn health_reports_serving_on_both_listeners() {
     let server = shared(Model::Small);
+    let token = format!("authorization: Bearer {}", server.admin_token().expect("a token"));
     for (address, service) in
         [(server.address, "embedd.v1.EmbeddingService"), (server.admin_address, "embedd.v1.AdminService")]
     {
         let request = format!(r#"{{"service": "{service}"}}"#);
-        let answer = stdout(address, &["-d", &request], &["grpc.health.v1.Health/Check"]);
+        // For reflection; health itself needs no token.
+        let answer = stdout(address, &["-H", &token, "-d", &request], &["grpc.health.v1.Health/Check"]);
         let answer: Value = serde_json::from_str(&answer).expect("JSON");
         assert_eq!(answer["status"], "SERVING");
     }

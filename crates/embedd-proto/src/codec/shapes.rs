@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use prost::{Message as _, Name};
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
+use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet, MethodDescriptorProto};
 
 /// The messages of all protocols.
 pub(super) static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
@@ -102,7 +102,7 @@ impl Shapes {
             }
         }
         let calls = sets.iter().flat_map(|set| &set.file).flat_map(|file| &file.service);
-        let requests = calls.flat_map(|service| &service.method).map(|method| method.input_type());
+        let requests = calls.flat_map(|service| &service.method).map(MethodDescriptorProto::input_type);
         let requests: Vec<usize> = requests.map(|name| described.index_of(name)).collect();
         described.shapes(&requests)
     }
