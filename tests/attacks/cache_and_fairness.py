@@ -95,7 +95,7 @@ def others(server, report, what, count=6, texts=1, token=None, **headers):
     own_server=True,
 )
 def cache_oracle(launcher, report):
-    flags = launcher.optional("--cache-scope=token")
+    flags = launcher.optional("--cache-scope=caller")
     if not flags:
         report.note("this program has no --cache-scope")
     with launcher.start(flags=flags, tokens=TOKENS) as server:

@@ -223,9 +223,9 @@ class Connection:
         while at < len(payload):
             if self.ended or self.replies[stream].ended or time.monotonic() > deadline:
                 return False
-            room = min(self._stream_window(stream), self._window, MAX_FRAME, len(payload) - at)
+            room = min(self._room(stream), MAX_FRAME, len(payload) - at)
             if room <= 0:
-                self.pump(0.05)
+                self.pump(0.05, until=lambda: self._room(stream) > 0 or self.replies[stream].ended)
                 continue
             last = at + room >= len(payload)
             if not self.send(frame(DATA, END_STREAM if end and last else 0, stream, payload[at : at + room])):
@@ -234,6 +234,9 @@ class Connection:
             self._window -= room
             at += room
         return True
+
+    def _room(self, stream):
+        return min(self._stream_window(stream), self._window)
 
     def _stream_window(self, stream):
         return self._windows.get(stream, self._initial_window)
