@@ -32,18 +32,22 @@ impl Serving {
 
     /// Embeds the texts of a request as part of a call. Dropping the future cancels work that no other call needs.
     ///
+    /// Memory for the whole reply is reserved at once, with `bytes_per_float` for each component: a call that held a part
+    /// while it waits for another could wait forever.
+    ///
     /// # Errors
     /// [`EmbedError`].
     pub(crate) async fn embed(
         &self,
         embedder: &Embedder,
         request: &EmbedRequest,
+        bytes_per_float: usize,
         caller: &Caller,
         call: &Span,
     ) -> Result<Embedded, EmbedError> {
         let _in_flight = self.requests.token();
         let _quota = caller.use_quota(request.texts().len()).await?;
-        let reservation = caller.reserve_reply(reply_bytes(request)).await?;
+        let reservation = caller.reserve_reply(reply_bytes(request, bytes_per_float)).await?;
         let embedded = embedder.embed(request, caller).await?;
         caller.replies(reservation);
         embedded.timings.record(&self.stats);
@@ -53,6 +57,6 @@ impl Serving {
 }
 
 /// The size of the reply to a request, more or less: floats, and for each text its other fields.
-fn reply_bytes(request: &EmbedRequest) -> usize {
-    request.texts().len() * (request.dimensions() * size_of::<f32>() + 64)
+fn reply_bytes(request: &EmbedRequest, bytes_per_float: usize) -> usize {
+    request.texts().len() * (request.dimensions() * bytes_per_float + 64)
 }

@@ -44,7 +44,7 @@ impl Calls {
         caller: &Caller,
         call: &Span,
     ) -> Result<Embedded, Status> {
-        let embedded = self.serving.embed(embedder, request, caller, call).await;
+        let embedded = self.serving.embed(embedder, request, size_of::<f32>(), caller, call).await;
         embedded.map_err(|error| status::from_embed_error(&error, texts))
     }
 

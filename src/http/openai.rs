@@ -39,8 +39,8 @@ const EMBEDDINGS: &str = "/v1/embeddings";
 /// these sizes, it takes a fraction of a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_FLOATS: usize = 8 * 1024;
-/// The size of a number in JSON, such as `-0.012345678,`, and more than that of four bytes in base64.
-const TEXT_BYTES_PER_FLOAT: usize = 13;
+/// The size of a float, and of its number in JSON, such as `-0.012345678,`, which is more than that of four bytes in base64.
+const REPLY_BYTES_PER_FLOAT: usize = size_of::<f32>() + 13;
 /// Bytes that are read from the body of a rejected call, so that its client sees the reply.
 const DISCARDED_BYTES: usize = 64 * 1024;
 
@@ -164,12 +164,10 @@ async fn embeddings(
     let call = block_in_place_if(body.len() > INLINE_BYTES, parse)?;
     // The request has its own copy of the texts, and may stay in the queue for a long time.
     drop(body);
-    let embedded = api.serving.embed(&embedder, &call.request, &caller, &Span::of(&extensions)).await;
+    let span = Span::of(&extensions);
+    let embedded = api.serving.embed(&embedder, &call.request, REPLY_BYTES_PER_FLOAT, &caller, &span).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, call.texts))?;
     let floats = embedded.embeddings.len() * call.request.dimensions();
-    // Serving has reserved memory for the vectors; their text takes more than twice as much.
-    let reservation = caller.reserve_reply(floats * TEXT_BYTES_PER_FLOAT).await.map_err(error::exhausted)?;
-    caller.replies(reservation);
     let serialize = || write::embeddings(&embedded.embeddings, call.encoding, &embedder.model().name);
     Ok(write::json(block_in_place_if(floats > INLINE_FLOATS, serialize)?))
 }
