@@ -238,7 +238,8 @@ async fn calls_beyond_the_stream_limit_wait_and_none_is_lost() {
     let limits = client.get_model(GetModelRequest {}).await.expect("a model").into_inner().limits;
     let limits = limits.expect("limits");
     assert_eq!((limits.max_concurrent_streams, limits.max_header_bytes), (2, 8192));
-    assert_eq!(settings(server.address, &[3, 6]), [Some(2), Some(8192)], "the settings of HTTP/2");
+    let windows_and_limits = [Some(128 << 10), Some(2), Some(8192)];
+    assert_eq!(settings(server.address, &[4, 3, 6]), windows_and_limits, "the settings of HTTP/2");
 }
 
 #[tokio::test]

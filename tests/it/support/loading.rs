@@ -23,6 +23,8 @@ pub(crate) struct Loading {
 
 impl Loading {
     pub(crate) fn start(model: Model, flags: &[&str]) -> Self {
+        // Converted here if necessary, because `finish` blocks the thread of the test, and with it its connections.
+        model.bundle();
         let (guard, folder) = temporary_folder();
         let home = Home::at(&folder);
         let source = model.source();
