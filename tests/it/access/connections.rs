@@ -154,22 +154,30 @@ async fn a_client_that_opens_connections_and_says_nothing_blocks_no_others() {
 async fn a_message_that_never_ends_is_rejected_and_its_memory_is_free_for_others() {
     let limits = ["--receive-bytes", "--receive-bytes-per-connection", "--max-message-bytes"];
     let server = Server::start(Model::Small, &limits.map(|flag| [flag, "64KiB"]).concat());
-    let mut connection = RawConnection::open(server.address);
     let headers = http2::call_headers("/embedd.v1.EmbeddingService/Embed");
-    // Of the 64 KiB, two calls take 8 KiB each, and three quarters of a message of 60 KiB take 45 KiB.
-    for stream in [1, 3] {
-        connection.send(&frame(http2::HEADERS, http2::END_HEADERS, stream, &headers));
-    }
     let message = [&[0][..], &(60_u32 << 10).to_be_bytes(), &vec![0; 45 << 10]].concat();
-    for part in message.chunks(15 << 10) {
-        connection.send(&frame(http2::DATA, 0, 1, part));
-    }
+    // Of the 64 KiB, two calls take 8 KiB each, and three quarters of a message of 60 KiB take 45 KiB.
+    let unfinished = || {
+        let mut connection = RawConnection::open(server.address);
+        for stream in [1, 3] {
+            connection.send(&frame(http2::HEADERS, http2::END_HEADERS, stream, &headers));
+        }
+        for part in message.chunks(15 << 10) {
+            connection.send(&frame(http2::DATA, 0, 1, part));
+        }
+        connection
+    };
     let rejected = async {
-        while call(server.address, None).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        loop {
+            let connection = unfinished();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            // If this call comes before the message, it may be the message that is rejected.
+            if call(server.address, None).await.is_err() {
+                break connection;
+            }
         }
     };
-    timeout(PATIENCE, rejected).await.expect("no memory is left for others");
+    let connection = timeout(PATIENCE, rejected).await.expect("no memory is left for others");
     drop(connection);
     let accepted = async {
         while call(server.address, None).await.is_err() {
