@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{Extensions, HeaderMap};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::net::{Call, Charge, Exhausted};
+use crate::net::{Call, Exhausted, Reservation};
 use crate::quota::{InFlight, Quota, QuotaExceeded};
 use crate::request::{Violations, quoted};
 
@@ -122,7 +122,7 @@ impl Caller {
     ///
     /// # Errors
     /// [`Exhausted`].
-    pub(crate) async fn reserve_reply(&self, bytes: usize) -> Result<Option<Charge>, Exhausted> {
+    pub(crate) async fn reserve_reply(&self, bytes: usize) -> Result<Option<Reservation>, Exhausted> {
         match &self.call {
             Some(call) => call.reserve_reply(bytes).await.map(Some),
             None => Ok(None),
@@ -130,7 +130,7 @@ impl Caller {
     }
 
     /// Keeps the reservation of a computed reply until the caller has read it.
-    pub(crate) fn replies(&self, reservation: Option<Charge>) {
+    pub(crate) fn replies(&self, reservation: Option<Reservation>) {
         if let (Some(call), Some(reservation)) = (&self.call, reservation) {
             call.replies(reservation);
         }

@@ -17,7 +17,7 @@ mod tls;
 
 pub(crate) use accept::serve;
 pub(crate) use budget::{Budgets, ByteLimits, Charge, Exhausted};
-pub(crate) use call::Call;
+pub(crate) use call::{Call, Reservation};
 pub(crate) use limits::{CallKind, ConnectionLimits, ListenerConfig, MaxConnections, Protocols};
 pub(crate) use tls::{Tls, TlsError, TlsFiles};
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -68,6 +69,16 @@ impl Calls {
         let call = Span::of(request.extensions());
         let service = service.clone();
         let memory = caller.call.clone();
+        let waiting = memory.clone();
+        let requests = request.into_inner().then(move |request| {
+            let call = waiting.clone();
+            async move {
+                if let Some(call) = call {
+                    call.until_reserved().await;
+                }
+                request
+            }
+        });
         let answer = move |request| {
             let processing = memory.as_ref().map(net::Call::take_received);
             let answered = answer(service.clone(), request, caller.clone(), call.clone());
@@ -77,7 +88,7 @@ impl Calls {
                 answered
             }
         };
-        Ok(Response::new(replies(request.into_inner(), self.stop.clone(), deadline, answer, on_error)))
+        Ok(Response::new(replies(requests, self.stop.clone(), deadline, answer, on_error)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use futures_util::future::Either;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::deadline::{Deadline, catch_panic};
 use super::status;
@@ -27,7 +27,7 @@ enum Input<Q> {
 /// stream if the protocol has no such reply. The stream also ends with an error at its deadline, when the server stops,
 /// and when a message cannot be decoded.
 pub(super) fn replies<Q, R, F>(
-    requests: Streaming<Q>,
+    requests: impl Stream<Item = Result<Q, Status>> + Send + 'static,
     stop: CancellationToken,
     deadline: Option<Deadline>,
     answer: impl Fn(Q) -> F + Send + 'static,

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::budget::{Charge, Exhausted};
 use super::connection::Connection;
 use super::limits::CallKind;
@@ -26,6 +28,10 @@ struct Shared {
     received: Mutex<VecDeque<Option<Charge>>>,
     /// Messages taken by the handler and not answered.
     processing: AtomicUsize,
+    /// Messages being processed that have reserved memory for their replies.
+    reserved: AtomicUsize,
+    /// Signals changes of `processing` and `reserved`.
+    changed: Notify,
     /// One reservation for each reply that has not been handed to the transport.
     replies: Mutex<Vec<Charge>>,
     kind: CallKind,
@@ -42,9 +48,24 @@ pub(crate) struct Processing {
     call: Call,
 }
 
+/// Memory for a reply that is being computed.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Reservation {
+    charge: Option<Charge>,
+    call: Call,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.call.0.reserved.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Drop for Processing {
     fn drop(&mut self) {
         self.call.0.processing.fetch_sub(1, Relaxed);
+        self.call.0.changed.notify_waiters();
     }
 }
 
@@ -59,6 +80,8 @@ impl Call {
             connection,
             received: Mutex::default(),
             processing: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+            changed: Notify::new(),
             replies: Mutex::default(),
             is_admitted: base.is_some() || kind == CallKind::Probe && probes <= MAX_PROBES,
             kind,
@@ -132,13 +155,28 @@ impl Call {
     ///
     /// # Errors
     /// [`Exhausted`].
-    pub(crate) async fn reserve_reply(&self, bytes: usize) -> Result<Charge, Exhausted> {
-        self.0.connection.budgets.reply.charge(bytes).await
+    pub(crate) async fn reserve_reply(&self, bytes: usize) -> Result<Reservation, Exhausted> {
+        let charge = self.0.connection.budgets.reply.charge(bytes).await?;
+        self.0.reserved.fetch_add(1, Relaxed);
+        self.0.changed.notify_waiters();
+        Ok(Reservation { charge: Some(charge), call: self.clone() })
+    }
+
+    /// Waits until every message that is being processed has memory for its reply, so that a stream does not read requests
+    /// that cannot be answered yet.
+    pub(crate) async fn until_reserved(&self) {
+        loop {
+            let changed = self.0.changed.notified();
+            if self.0.processing.load(Relaxed) <= self.0.reserved.load(Relaxed) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Keeps the reservation of a reply until its bytes have been written.
-    pub(crate) fn replies(&self, reservation: Charge) {
-        self.reply_charges().push(reservation);
+    pub(crate) fn replies(&self, mut reservation: Reservation) {
+        self.reply_charges().extend(reservation.charge.take());
     }
 
     /// The reservations of the replies so far. Those of a stream are released together with the reply that comes next.
