@@ -105,16 +105,15 @@ def cancelled_tokenization(server, report):
 
 @attack("P05", "A full queue refuses a large request before its texts are tokenized.", fresh=True)
 def refused_before_tokenization(server, report):
-    with filled_queue(server) as filler:
-        with Connection(server.grpc, timeout=120) as connection:
-            started = server.cpu_seconds()
-            stream = connection.start(messages.EMBED, messages.embed(hard_texts(100), skip_cache=1))
-            reply = connection.wait(stream, 30)
-            spent = server.cpu_seconds() - started
-        report.note(f"connection of the filler: {filler.end}")
-        # The sessions go on working: two threads of inference for as long as the call takes.
-        report.check(reply.code == "RESOURCE_EXHAUSTED", f"{reply.code} after {spent:.1f} s of CPU of the whole server")
-        report.check(spent < 5, f"{spent:.1f} s of CPU of the whole server")
+    # On the same connection: another one would be another caller, for whom the queue has room.
+    with filled_queue(server) as connection:
+        started = server.cpu_seconds()
+        stream = connection.start(messages.EMBED, messages.embed(hard_texts(100), skip_cache=1))
+        reply = connection.wait(stream, 30)
+        spent = server.cpu_seconds() - started
+    report.check(reply.code == "RESOURCE_EXHAUSTED", f"{reply.code}")
+    # The sessions go on working for the others.
+    report.check(spent < 5, f"{spent:.1f} s of CPU of the whole server")
 
 
 class filled_queue:
