@@ -15,6 +15,7 @@ import argparse
 import importlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,11 @@ KINDS = [
 BUNDLES = [os.path.join(ROOT, "target", "tmp", "Mpnet"), os.path.join(ROOT, "target", "attacks", "bundle")]
 
 
+# Most attacks take seconds. An unsound server, or a busy machine, must not hold up the others.
+MAX_SECONDS = 150
+MAX_SECONDS_SLOW = 900
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ids", nargs="*", metavar="ID")
@@ -74,6 +80,7 @@ def main():
     # Each attack holds up to a thousand connections.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, most) if most > 0 else 8192, most))
+    signal.signal(signal.SIGALRM, out_of_time)
     launcher = Launcher(
         options.embedd, options.bundle or default_bundle(options.embedd), options.memory, options.admin_token
     )
@@ -100,6 +107,14 @@ def default_bundle(program):
     return BUNDLES[-1]
 
 
+class OutOfTime(BaseException):
+    """Not an `Exception`, so that no attack catches it."""
+
+
+def out_of_time(*_):
+    raise OutOfTime
+
+
 class Run:
     """Runs attacks one after the other. Those that want equal servers share one as long as it is sound."""
 
@@ -120,12 +135,15 @@ class Run:
         started = time.monotonic()
         outcome = "held"
         detail = ""
+        signal.alarm(MAX_SECONDS_SLOW if each.slow else MAX_SECONDS)
         try:
             if each.launch is None:
                 self.stop()
                 each.function(self.launcher, report)
             else:
                 each.function(self.serve(each), report)
+        except OutOfTime:
+            report.check(False, f"not done after {time.monotonic() - started:.0f} s")
         except Skip as skip:
             outcome = "SKIPPED"
             detail = str(skip)
@@ -135,6 +153,8 @@ class Run:
             else:
                 traceback.print_exc(file=sys.stdout)
                 report.check(False, f"{type(error).__name__}: {error}")
+        finally:
+            signal.alarm(0)
         if report.failures:
             outcome = "FAILED"
             detail = report.failures[0]
