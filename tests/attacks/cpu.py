@@ -107,7 +107,7 @@ def cancelled_tokenization(server, report):
 def refused_before_tokenization(server, report):
     with filled_queue(server) as connection:
         started = server.cpu_seconds()
-        stream = connection.start(messages.EMBED, messages.embed(hard_texts(100), skip_cache=1))
+        stream = connection.start(messages.EMBED, messages.embed(hard_texts(100), skip_cache=1, dimensions=8))
         reply = connection.wait(stream, 30)
         spent = server.cpu_seconds() - started
         # The sessions go on working: two threads of inference for as long as the call takes.
@@ -125,7 +125,8 @@ class filled_queue:
     def __enter__(self):
         for request in range(24):
             texts = [f"{request} {text} {time.time_ns()} " + "word " * 60 for text in range(250)]
-            self.connection.start(messages.EMBED, messages.embed(texts, skip_cache=1))
+            # Short replies, because requests wait while there is no memory for theirs.
+            self.connection.start(messages.EMBED, messages.embed(texts, skip_cache=1, dimensions=8))
         self.connection.pump(1)
         return self.connection
 
@@ -144,7 +145,7 @@ def refusals(server, report):
             streams = [connection.open(messages.EMBED) for _ in range(60)]
             for number, stream in enumerate(streams):
                 texts = [f"{number} {text} {time.time_ns()}" for text in range(100)]
-                connection.upload(stream, framed(messages.embed(texts, skip_cache=1)))
+                connection.upload(stream, framed(messages.embed(texts, skip_cache=1, dimensions=8)))
             for stream in streams:
                 codes[connection.wait(stream, 30).code] += 1
         took = time.monotonic() - started
