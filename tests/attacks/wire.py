@@ -241,10 +241,10 @@ class Connection:
     def _stream_window(self, stream):
         return self._windows.get(stream, self._initial_window)
 
-    def start(self, path, message, timeout=60, **headers):
+    def start(self, path, message, upload_timeout=60, **headers):
         """Sends a whole call. Returns its stream."""
         stream = self.open(path, **headers)
-        self.upload(stream, framed(message), timeout=timeout)
+        self.upload(stream, framed(message), timeout=upload_timeout)
         return stream
 
     def wait(self, stream, timeout=30):
@@ -254,7 +254,7 @@ class Connection:
 
     def call(self, path, message=b"", wait=30, **headers):
         """A unary call up to its end."""
-        return self.wait(self.start(path, message, timeout=wait, **headers), wait)
+        return self.wait(self.start(path, message, upload_timeout=wait, **headers), wait)
 
     def pump(self, seconds=0.0, until=None):
         """Reads what comes within the time, and answers it as a polite client does."""
