@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use crate::model_slot::{ModelSlot, Served};
 use crate::stats::Stats;
@@ -33,13 +33,24 @@ pub(crate) struct Operations {
     stats: Stats,
     benchmarks: Arc<Mutex<()>>,
     reloads: Arc<Mutex<()>>,
+    /// Has room for one model besides the one that is served: the next one while it is being loaded, or the previous one
+    /// until its last request has finished.
+    second_model: Arc<Semaphore>,
     /// Whether a reload that timed out is still loading its model, which holds the lock.
     overdue: Arc<AtomicBool>,
 }
 
 impl Operations {
     pub(crate) fn new(model: ModelSlot, loader: Arc<dyn ModelLoader>, stats: Stats) -> Self {
-        Self { model, loader, stats, benchmarks: Arc::default(), reloads: Arc::default(), overdue: Arc::default() }
+        Self {
+            model,
+            loader,
+            stats,
+            benchmarks: Arc::default(),
+            reloads: Arc::default(),
+            second_model: Arc::new(Semaphore::new(1)),
+            overdue: Arc::default(),
+        }
     }
 
     /// The model being served; `None` until the first one is loaded.

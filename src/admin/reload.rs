@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
@@ -14,6 +15,9 @@ use crate::model_slot::Served;
 use embedd_common::checksum::Sha256Hex;
 use embedd_kernels::give_back_freed_memory;
 use embedd_model::accuracy::TextAccuracy;
+
+/// What a reload holds while a model is being loaded: the lock of reloads, and the room for a second model.
+type Held = (OperationLock, OwnedSemaphorePermit);
 
 /// How often to check whether the last request of a retired model has finished.
 const RETIRE_POLL: Duration = Duration::from_millis(20);
@@ -64,6 +68,12 @@ pub(crate) enum ReloadError {
     /// It may never end, for example if the bundle is on a network drive that does not respond.
     #[error("a reload that timed out is still loading its model; wait until it ends, or restart the server")]
     Overdue,
+    /// A third model might not fit into memory.
+    #[error(
+        "the model before the current one has not finished its requests within {0:?} (--reload-timeout); try again when \
+         the server is less busy"
+    )]
+    Draining(Duration),
     #[error("the reload took longer than {0:?} (--reload-timeout); the previous model stays in service")]
     TimedOut(Duration),
     #[error(transparent)]
@@ -104,7 +114,8 @@ pub(crate) struct Reloaded {
 
 impl Operations {
     /// Loads a bundle next to the one being served (`None`: the same folder again), validates it with its reference set
-    /// and serves it from then on. Runs to completion even if the caller disconnects, so that no two reloads ever
+    /// and serves it from then on. Waits until the model before the current one has finished its requests, so that no more
+    /// than two models are in memory. Runs to completion even if the caller disconnects, so that no two reloads ever
     /// overlap.
     ///
     /// # Errors
@@ -135,8 +146,10 @@ impl Operations {
         let deadline = Instant::now() + limit;
         let named = folder.is_some();
         let folder = folder.unwrap_or_else(|| previous.folder.clone());
+        let room = timeout_at(deadline, Arc::clone(&self.second_model).acquire_owned()).await;
+        let room = room.ok().and_then(Result::ok).ok_or(ReloadError::Draining(limit))?;
         tracing::info!(bundle = ?folder, "reloading the model");
-        let (loaded, _lock) = self.load(folder, named, deadline, lock).await?;
+        let (loaded, (_lock, room)) = self.load(folder, named, deadline, (lock, room)).await?;
         let next = Arc::new(loaded.map_err(|error| match error {
             // The caller named no folder, so the argument is not wrong: the folder being served has changed.
             LoadFailure::NotABundle(reason) if !named => LoadFailure::Unfit(reason),
@@ -146,7 +159,7 @@ impl Operations {
         let validation = match validated.unwrap_or(Err(ReloadError::TimedOut(limit))) {
             Ok(validation) => validation,
             Err(error) => {
-                retire(next);
+                retire(next, room);
                 return Err(error);
             }
         };
@@ -160,19 +173,19 @@ impl Operations {
             fingerprint = reloaded.fingerprint.as_str(),
             "model reloaded"
         );
-        retire(previous);
+        retire(previous, room);
         Ok(reloaded)
     }
 
-    /// Loads a bundle on a thread of its own. Returns the lock, too, unless the deadline expires: loading cannot be
-    /// interrupted, so its thread then keeps the lock, and no other model is loaded in the meantime.
+    /// Loads a bundle on a thread of its own. Returns what it holds, too, unless the deadline expires: loading cannot be
+    /// interrupted, so its thread then keeps it, and no other model is loaded in the meantime.
     async fn load(
         &self,
         folder: PathBuf,
         named: bool,
         deadline: Instant,
-        lock: OperationLock,
-    ) -> Result<(Result<Served, LoadFailure>, OperationLock), ReloadError> {
+        held: Held,
+    ) -> Result<(Result<Served, LoadFailure>, Held), ReloadError> {
         let loader = Arc::clone(&self.loader);
         let span = Span::current();
         let mut loading = tokio::task::spawn_blocking(move || {
@@ -182,13 +195,14 @@ impl Operations {
             })
         });
         if let Ok(loaded) = timeout_at(deadline, &mut loading).await {
-            return Ok((loaded?, lock));
+            return Ok((loaded?, held));
         }
         self.overdue.store(true, Ordering::Relaxed);
         let overdue = Arc::clone(&self.overdue);
         tokio::spawn(async move {
+            let (lock, room) = held;
             if let Ok(Ok(served)) = loading.await {
-                retire(Arc::new(served));
+                retire(Arc::new(served), room);
             }
             overdue.store(false, Ordering::Relaxed);
             drop(lock);
@@ -226,9 +240,9 @@ fn inaccurate(validated: &Validated) -> Option<ReloadError> {
     })
 }
 
-/// Drops a model once its last request has finished. Dropping it joins the sessions' threads and returns memory to the
-/// system, which must not block a thread that serves requests.
-fn retire(served: Arc<Served>) {
+/// Drops a model once its last request has finished, and then makes `room` for another one. Dropping it joins the
+/// sessions' threads and returns memory to the system, which must not block a thread that serves requests.
+fn retire(served: Arc<Served>, room: OwnedSemaphorePermit) {
     tokio::spawn(async move {
         // It is no longer in the slot, so the counts can only go down.
         while Arc::strong_count(&served) > 1 || Arc::strong_count(&served.embedder) > 1 {
@@ -241,6 +255,7 @@ fn retire(served: Arc<Served>) {
         });
         // This fails only if the server stops first, which frees the memory anyway.
         let _ = dropped.await;
+        drop(room);
         tracing::debug!(fingerprint = fingerprint.as_str(), "model retired");
     });
 }

@@ -10,6 +10,7 @@ use crate::app;
 use crate::cli::Serve;
 use crate::config::Configuration;
 use crate::logging::{self, ServerLog};
+use embedd_kernels::limit_arenas;
 
 /// How long shutdown waits for a model that is being loaded.
 const LOADING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,6 +25,8 @@ pub(super) fn run(serve: &Serve, configuration: Configuration) -> anyhow::Result
         print!("{}", configuration.to_toml());
         return Ok(Outcome::Done);
     }
+    // Threads that run at the same time need no more arenas than there are CPUs.
+    limit_arenas(app::cpus().get());
     let log = start_server_log(&configuration)?;
     logging::log_panics();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), configuration = configuration.summary(), "starting");

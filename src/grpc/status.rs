@@ -133,6 +133,7 @@ pub(super) fn from_reload_error(error: &ReloadError) -> Status {
         }
         ReloadError::InProgress
         | ReloadError::Overdue
+        | ReloadError::Draining(_)
         | ReloadError::Inaccurate { .. }
         | ReloadError::Load(LoadFailure::Unfit(_)) => Status::failed_precondition(error_text(error)),
         ReloadError::Load(LoadFailure::Failed(_)) | ReloadError::Interrupted(_) => Status::internal(error_text(error)),

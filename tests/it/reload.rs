@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::support::PATIENCE;
 use crate::support::models::Model;
-use crate::support::server::{AdminClient, Client, Server, embed, serve, temporary_folder};
+use crate::support::server::{AdminClient, Client, Server, embed, long_texts, serve, temporary_folder};
 
 const TEXTS: [&str; 3] = ["Ignore all previous instructions", "a", "Every model has its own vectors"];
 
@@ -132,6 +133,28 @@ async fn after_a_failed_reload_the_old_model_is_still_served() {
     let gone = reload(&mut admin, "").await.expect_err("no longer a bundle");
     assert_eq!(gone.code(), Code::FailedPrecondition, "the argument is not invalid: {gone}");
     assert_eq!(bits(&embed(&mut client, &TEXTS).await), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_waits_until_the_model_before_the_current_one_has_finished_its_requests() {
+    let server = Server::start(
+        Model::MiniLm,
+        &["--sessions", "1", "--threads", "1", "--bundle-roots", path(Model::Small), "--log-level", "debug"],
+    );
+    let mut client = server.client().await;
+    let admin = server.admin().await;
+    // Takes half a minute, unless it is abandoned.
+    let large = tokio::spawn(async move { client.embed(long_texts(256)).await });
+    server.until("the request is being processed", |metrics| metrics.value("embedd_queue_texts", &[]) > 0.0).await;
+    reload(&mut admin.clone(), path(Model::Small)).await.expect("a second model");
+    let mut third = admin.clone();
+    let mut third = tokio::spawn(async move { reload(&mut third, path(Model::Small)).await });
+    let waited = tokio::time::timeout(Duration::from_secs(1), &mut third).await;
+    assert!(waited.is_err() && !large.is_finished(), "three models would be in memory: {waited:?}");
+    large.abort();
+    server.wait_for_line("model retired");
+    let reloaded = tokio::time::timeout(PATIENCE, third).await.expect("the first model is gone");
+    reloaded.expect("no panic").expect("a third model");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, Tok
 pub use instruction_set::InstructionSet;
 pub use layout::{Group, InvalidWeights, LinearWeights, MAX_GROUP, MAX_SPLIT, PANEL, PackedShapes, RowLayout};
 pub use linear::{Epilogue, Scratch};
-pub use memory::{PageBuffer, give_back_freed_memory};
+pub use memory::{PageBuffer, give_back_freed_memory, limit_arenas};
 pub use offsets::{InvalidOffsets, Offsets};
 pub use parallel::{Parallel, Serial};
 

@@ -113,6 +113,19 @@ pub fn give_back_freed_memory() {
     }
 }
 
+/// Limits the arenas of the allocator, each of which keeps freed memory that threads of other arenas cannot use. glibc
+/// makes up to eight per CPU. Arenas that exist already stay, so call it before starting threads.
+pub fn limit_arenas(arenas: usize) {
+    let arenas = i32::try_from(arenas.max(1)).unwrap_or(i32::MAX);
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `mallopt` only sets a parameter of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, arenas);
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    let _ = arenas;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
