@@ -158,7 +158,8 @@ impl Batcher {
         self.queue.stats()
     }
 
-    /// How long the oldest running batch has been running; [`Duration::MAX`] if the thread of a session has ended.
+    /// How long the oldest running batch has been running, or texts have waited for an idle session; [`Duration::MAX`] if
+    /// the thread of a session has ended.
     pub(crate) fn longest_run(&self) -> Option<Duration> {
         if self.workers.iter().any(JoinHandle::is_finished) {
             return Some(Duration::MAX);

@@ -32,7 +32,7 @@ pub(crate) struct EmbeddingCache {
 pub enum CacheSharing {
     /// All callers.
     Shared,
-    /// Calls with the same token or client certificate. Those without either cannot be told apart, and share one scope.
+    /// Calls with the same token or client certificate. Those without either share one scope.
     Caller,
 }
 

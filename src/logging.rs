@@ -1,6 +1,6 @@
 //! Log lines on stderr: text for humans, JSON for collectors.
 //!
-//! A server must not depend on whoever reads its stderr, and its callers must not be able to fill its log. Its lines go
+//! A server must not depend on anything reading its stderr, and its callers must not be able to fill its log. Its lines go
 //! through a bounded queue, and the rate of lines of one kind is limited. Commands write directly.
 
 use std::io::{self, IsTerminal as _};

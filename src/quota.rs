@@ -106,7 +106,7 @@ impl Quota {
         let rate = f64::from(limit.get());
         let mut balance = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        // What is not used is kept for a second.
+        // Up to one second's worth of unused texts carries over.
         balance.texts = (balance.texts + rate * now.duration_since(balance.at).as_secs_f64()).min(rate);
         balance.at = now;
         if balance.texts > 0.0 {

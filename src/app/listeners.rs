@@ -90,7 +90,7 @@ fn side(settings: &Settings) -> ListenerConfig {
         protocols: Protocols::Http2,
         max_connections: SIDE_LIMIT,
         limits: ConnectionLimits { max_age: None, ..connection_limits(settings) },
-        budgets: Budgets::new(SIDE_BUDGET, SIDE_BUDGET),
+        budgets: Budgets::new(SIDE_BUDGET, SIDE_BUDGET, SIDE_LIMIT.count),
         draining: None,
         kind: grpc::call_kind,
     }
@@ -166,6 +166,7 @@ fn budgets(settings: &Settings) -> Budgets {
     Budgets::new(
         limits(settings.receive_bytes, settings.receive_bytes_per_connection),
         limits(settings.reply_bytes, settings.reply_bytes_per_connection),
+        settings.max_connections.get(),
     )
 }
 

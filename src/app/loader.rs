@@ -50,6 +50,7 @@ impl Loader {
 
     fn open(&self, folder: &Path) -> Result<Served, LoadModelError> {
         let bundle = Bundle::open(folder).map_err(PrepareError::from)?;
+        bundle.check_lengths().map_err(PrepareError::from)?;
         self.load(&bundle, &self.runtime()?)
     }
 

@@ -1,5 +1,5 @@
 //! Reports NOT_SERVING while a session hangs: a batch that runs for longer than any batch takes will not end, and a
-//! thread that has ended takes no further batches. Kubernetes then sends requests elsewhere and, by the liveness probe,
+//! thread that is stuck or has ended takes no further batches. Kubernetes then sends requests elsewhere and, by the liveness probe,
 //! restarts the server.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::grpc::Health;
 const CHECKS: u32 = 10;
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Checks for as long as the future is polled. `longest_run` returns how long the oldest running batch has been running.
+/// Checks for as long as the future is polled. `longest_run` is [`Batcher::longest_run`](crate::batch::Batcher::longest_run).
 pub(super) async fn watch(health: Health, limit: Duration, longest_run: impl Fn() -> Option<Duration>) {
     let interval = (limit / CHECKS).min(MAX_INTERVAL);
     let mut hangs = false;
@@ -21,7 +21,7 @@ pub(super) async fn watch(health: Health, limit: Duration, longest_run: impl Fn(
             hangs = !hangs;
             match longest.filter(|_| hangs) {
                 Some(Duration::MAX) => tracing::error!("the thread of a session has ended: health is NOT_SERVING"),
-                Some(time) => tracing::error!(?time, "a session hangs in its batch: health is NOT_SERVING"),
+                Some(time) => tracing::error!(?time, "a session hangs: health is NOT_SERVING"),
                 None => tracing::info!("all sessions work again"),
             }
             health.hanging(hangs).await;

@@ -40,6 +40,8 @@ struct State {
     running: Vec<Option<Instant>>,
     /// Sessions waiting for texts.
     idle: usize,
+    /// When a session last took texts, or, if that is later, when texts were queued while there were none.
+    progress: Instant,
     closed: bool,
     /// Batches taken so far.
     batches: u64,
@@ -81,6 +83,7 @@ impl Queue {
             places: Places::new(limits),
             running: vec![None; sessions],
             idle: 0,
+            progress: Instant::now(),
             closed: false,
             batches: 0,
             seconds_per_text: 0.0,
@@ -149,6 +152,9 @@ impl Queue {
             return Err(BatchError::Closed);
         }
         let tokens = ids.len();
+        if state.schedule.is_empty() {
+            state.progress = enqueued;
+        }
         let known = key.and_then(|key| state.flights.find(&key));
         let flight = known.unwrap_or_else(|| state.flights.start(key, ids));
         let waiter = Waiter::new(request.id, request.share, sender, enqueued);
@@ -189,7 +195,8 @@ impl Queue {
         let batch = state.next_batch(limits);
         state.idle -= 1;
         state.batches += 1;
-        state.running[session] = Some(Instant::now());
+        state.progress = Instant::now();
+        state.running[session] = Some(state.progress);
         let number = state.batches;
         let more = !state.schedule.is_empty() && state.idle > 0;
         drop(state);
@@ -235,7 +242,10 @@ impl Queue {
 
     /// When the session started that has been running its batch for the longest time.
     pub(super) fn oldest_run(&self) -> Option<Instant> {
-        self.lock().running.iter().flatten().min().copied()
+        let state = self.lock();
+        // A session that is idle takes texts at once, unless its thread is stuck.
+        let ignored = (state.idle > 0 && !state.schedule.is_empty()).then_some(state.progress);
+        state.running.iter().flatten().copied().chain(ignored).min()
     }
 
     /// Refuses new texts from now on; queued texts are still served.

@@ -254,7 +254,7 @@ settings! {
     truncation: Truncation = Limits, Text "SIDE", "end", parse::choice;
 
     // Vectors are those of PyTorch, whatever the text. Detectors of unwanted content should not let it choose its tokens.
-    /// What the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) stand for: `interpret` (these tokens, as in
+    /// How the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) are treated: `interpret` (these tokens, as in
     /// PyTorch) or `text` (nothing but their characters, so that callers cannot use them to hide text from the model).
     special_tokens: SpecialTokens = Limits, Text "MEANING", "interpret", parse::choice;
 

@@ -1,5 +1,5 @@
-//! Log lines on their way to stderr. A thread of its own writes them, so that a request never waits for whoever reads
-//! stderr. The queue is bounded: lines that do not fit are dropped and counted.
+//! Log lines on their way to stderr. A thread of its own writes them, so that a request never waits until stderr
+//! is read. The queue is bounded: lines that do not fit are dropped and counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub(crate) fn config(protocols: Protocols) -> ListenerConfig {
         protocols,
         max_connections: MaxConnections { count: 2, setting: None },
         limits: LIMITS,
-        budgets: Budgets::new(bytes, bytes),
+        budgets: Budgets::new(bytes, bytes, 8),
         draining: None,
         kind: |path| match path {
             "/watch" => CallKind::Watch,
@@ -203,13 +203,13 @@ async fn an_idle_connection_gives_way_to_a_new_one_and_a_busy_one_does_not() {
 #[tokio::test]
 async fn calls_beyond_the_memory_for_them_are_rejected_and_probes_are_not() {
     let mut config = config(Protocols::Http1OrHttp2);
-    let bytes = ByteLimits { process: 16 << 10, per_connection: 16 << 10 };
-    config.budgets = Budgets::new(bytes, bytes);
+    let bytes = ByteLimits { process: 40 << 10, per_connection: 16 << 10 };
+    config.budgets = Budgets::new(bytes, bytes, 8);
     config.max_connections.count = 8;
     let server = Server::start(config).await;
-    let waiting = [server.ask("/wait").await, server.ask("/watch").await];
+    let waiting = [server.ask("/wait").await, server.ask("/watch").await, server.ask("/wait").await];
     sleep(Duration::from_millis(100)).await;
-    assert!(reply(&mut server.ask("/").await).await.ends_with("rejected"), "two calls take all of it");
+    assert!(reply(&mut server.ask("/").await).await.ends_with("rejected"), "three calls leave too little");
     assert!(reply(&mut server.ask("/probe").await).await.ends_with("admitted"));
     drop(waiting);
     let admitted = async {

@@ -94,7 +94,7 @@ def paths(launcher, report):
             reload(server, path).code
             for path in ("/root", "/etc", "/etc/passwd", "/no-such-folder", "/etc/no-such-file")
         }
-        report.check(len(existing) == 1, f"folders, files and neither are told apart: {existing}")
+        report.check(len(existing) == 1, f"a folder, a file and a missing path get the same answer: {existing}")
         server.check_well(report)
 
 

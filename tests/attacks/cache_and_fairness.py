@@ -292,9 +292,9 @@ def retry_hints(server, report):
         streams = [
             connection.start(
                 messages.EMBED,
-                messages.embed([f"{request} {text} " + "word " * 10 for text in range(256)], skip_cache=1),
+                messages.embed([f"{request} " + "word " * 300], skip_cache=1),
             )
-            for request in range(60)
+            for request in range(200)
         ]
         connection.pump(2)
         for stream in streams:

@@ -160,9 +160,10 @@ class Server:
                 "--tls-key",
                 certificates.path("server.key"),
             ]
-            command += ["--openai", "on"]
             if tls == "mutual":
                 command += ["--tls-client-ca", certificates.path("ca.pem")]
+            else:
+                command += ["--openai", "on"]
             client_tls = certificates.client("client" if tls == "mutual" else None)
         log = subprocess.PIPE if blocked_log else open(self.log_path, "wb")
         self.process = subprocess.Popen(

@@ -187,6 +187,21 @@ impl Bundle {
         })
     }
 
+    /// Checks the type and length of all files, also of those that are not needed to serve the bundle, which may be
+    /// missing. Reads nothing.
+    ///
+    /// # Errors
+    /// [`BundleError::Changed`] or [`BundleError::Io`].
+    pub fn check_lengths(&self) -> Result<(), BundleError> {
+        for file in self.manifest.files.keys() {
+            match self.locate(file) {
+                Err(BundleError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                located => drop(located?),
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a file and checks its length.
     fn locate(&self, file: &str) -> Result<Located<'_>, BundleError> {
         let path = self.folder.join(file);

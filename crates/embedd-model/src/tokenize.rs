@@ -48,7 +48,7 @@ pub enum Truncation {
     Reject,
 }
 
-/// What the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) stand for.
+/// How the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SpecialTokens {
     /// The special tokens, as in PyTorch.
@@ -160,12 +160,12 @@ impl Tokenizer {
         Ok(Self { inner, bert, cuts, prefix, suffix, max_tokens, lowercase })
     }
 
-    /// Sets what the names of special tokens in texts stand for.
+    /// Sets how the names of special tokens in texts are treated.
     pub fn set_special_tokens(&mut self, special_tokens: SpecialTokens) {
         self.inner.set_encode_special_tokens(special_tokens == SpecialTokens::Text);
     }
 
-    /// What the names of special tokens in texts stand for.
+    /// How the names of special tokens in texts are treated.
     pub fn special_tokens(&self) -> SpecialTokens {
         if self.inner.get_encode_special_tokens() { SpecialTokens::Text } else { SpecialTokens::Interpret }
     }

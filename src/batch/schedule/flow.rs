@@ -1,4 +1,4 @@
-//! The order of the requests of one share, so that a short request is not stuck behind a large one.
+//! The order of the requests of one share, so that a short request need not wait for a large one.
 //!
 //! Each request is a flow, with served tokens as virtual time. Its first text gets the current virtual time as start
 //! tag. Each further text gets the previous text's tag plus the previous text's tokens, as if the request had the

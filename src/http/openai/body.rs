@@ -48,7 +48,7 @@ enum CollectError {
     Exhausted(#[from] Exhausted),
 }
 
-/// What the headers say about a body, checked before any of it is read.
+/// A body's type, encoding and length as given by the headers, checked before any of it is read.
 fn check(headers: &HeaderMap, max: usize) -> Result<(), Refusal> {
     if let Some(encoding) = headers.get_all(CONTENT_ENCODING).iter().find(|value| !is_identity(value)) {
         return Err(error::encoded(encoding.to_str().unwrap_or("unreadable")));

@@ -1,5 +1,5 @@
 //! Reads the fields of a request, keeping no more of them than is needed. As a `serde_json::Value`, a list of numbers or
-//! of empty texts would take many times the memory of the request body; here, what is not needed is counted and dropped.
+//! of empty texts would take many times the memory of the request body; here, texts beyond the limit are counted and dropped.
 
 use std::fmt;
 

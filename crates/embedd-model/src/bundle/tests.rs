@@ -95,7 +95,9 @@ fn the_error_for_a_changed_file_has_the_expected_and_actual_values() {
     fs::write(folder.path().join(FP32_FILE), "longer model").expect("write");
     let error = bundle.verify(FP32_FILE).expect_err("changed").to_string();
     assert!(error.contains("5 bytes") && error.contains("12 bytes"), "{error}");
+    assert!(matches!(bundle.check_lengths(), Err(BundleError::Changed { .. })));
     fs::remove_file(folder.path().join(FP32_FILE)).expect("remove");
+    bundle.check_lengths().expect("a file that is not needed may be missing");
     assert!(matches!(bundle.verify(FP32_FILE), Err(BundleError::Io { .. })));
 }
 
@@ -130,6 +132,8 @@ fn pipes_and_devices_are_rejected_without_waiting() {
         let error = error.expect_err("a pipe").to_string();
         assert!(error.contains("it is not a regular file"), "{error}");
     }
+    let error = bundle.check_lengths().expect_err("a pipe").to_string();
+    assert!(error.contains("tokenizer.json") && error.contains("it is not a regular file"), "{error}");
     std::os::unix::fs::symlink("/dev/zero", replace(MANIFEST_FILE)).expect("a link");
     let error = Bundle::open(folder.path()).expect_err("a device").to_string();
     assert!(error.contains("it is not a regular file"), "{error}");

@@ -225,7 +225,7 @@ mod tests {
         for part in [expected.as_str(), found.as_str(), "libonnxruntime.so.1.32.0", "embedd fetch --verify"] {
             assert!(error.contains(part), "{error}");
         }
-        // A file with the right digest gets as far as the loader, which finds that it is no library.
+        // A file with the right digest gets as far as the loader, which rejects it because it is not a library.
         let error = OnnxRuntime::load_verified(&library, &found).expect_err("not a library");
         assert!(matches!(error, LoadError::Library { .. }), "{error}");
     }
