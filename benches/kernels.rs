@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use embedd_kernels::{
-    AttentionInput, DistanceBias, EmbeddingTables, Epilogue, InstructionSet, Kernels, LayerNorm, LinearWeights,
-    Offsets, PANEL, PageBuffer, Parallel, PoolingRule, PositionRule, RowLayout, Scratch, Serial,
+    Activation, AttentionInput, DistanceBias, EmbeddingTables, Epilogue, InstructionSet, Kernels, LayerNorm,
+    LinearWeights, Offsets, PANEL, PageBuffer, Parallel, PoolingRule, PositionRule, RowLayout, Scratch, Serial,
 };
 
 const HEADS: usize = 12;
@@ -104,7 +104,7 @@ impl Layer {
     }
 
     fn epilogue(&self) -> Epilogue<'static> {
-        if self.gelu { Epilogue::Gelu } else { Epilogue::None }
+        if self.gelu { Epilogue::Activation(Activation::Gelu) } else { Epilogue::None }
     }
 
     /// Multiplications per row. A 16-bit channel takes two, but counts as one.
@@ -245,7 +245,7 @@ fn pool(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(states.len() as u64));
             group.bench_function(BenchmarkId::new(kernels.instruction_set().name(), tokens), |bencher| {
                 let offsets = one_text(tokens);
-                bencher.iter(|| kernels.pool(&states, &offsets, PoolingRule::Mean, black_box(&mut output)));
+                bencher.iter(|| kernels.pool(&states, &offsets, &[PoolingRule::Mean], black_box(&mut output)));
             });
         }
     }

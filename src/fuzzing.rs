@@ -68,7 +68,7 @@ fn model() -> ModelInfo {
         instruction_set: String::new(),
         quantization: String::new(),
         accuracy: None,
-        pooling: Pooling::Mean,
+        pooling: Pooling::mean(),
         default_truncation: Truncation::End,
         runtime_version: String::new(),
         sessions: 1,

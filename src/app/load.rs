@@ -44,6 +44,11 @@ pub(crate) enum LoadModelError {
         accuracy.min_cosine, accuracy.threshold
     )]
     Inaccurate { bundle: PathBuf, engine: Variant, recipe: String, accuracy: AccuracyRecord },
+    #[error(
+        "the accuracy of the {engine} model in {bundle} was never measured; convert the model again with \
+         `embedd convert --force`, or accept it with --allow-inaccurate"
+    )]
+    Unproven { bundle: PathBuf, engine: Variant },
     #[error("self-check: {0}")]
     SelfCheck(#[from] SelfCheckError),
     #[error("cannot start the thread of a session: {0}")]
@@ -106,8 +111,14 @@ fn choose_engine(settings: &Settings, bundle: &Bundle, kernels: InstructionSet) 
                 continue;
             }
         };
-        let inaccurate = record.accuracy.filter(|accuracy| !accuracy.passed() && !settings.allow_inaccurate);
-        let Some(accuracy) = inaccurate else { return Ok(engine) };
+        if settings.allow_inaccurate || record.is_accurate(engine) {
+            return Ok(engine);
+        }
+        let Some(accuracy) = record.accuracy else {
+            tracing::warn!(%engine, "skipping an engine whose accuracy was never measured");
+            failure.get_or_insert(LoadModelError::Unproven { bundle: bundle.folder().to_owned(), engine });
+            continue;
+        };
         tracing::warn!(%engine, min_cosine = accuracy.min_cosine, "skipping an engine that failed the accuracy gate");
         failure = Some(LoadModelError::Inaccurate {
             bundle: bundle.folder().to_owned(),
@@ -160,7 +171,7 @@ fn assemble(
         instruction_set,
         quantization: record.quantization.clone(),
         accuracy: record.accuracy,
-        pooling: manifest.pooling,
+        pooling: manifest.pooling.clone(),
         default_truncation: settings.truncation,
         runtime_version: runtime.version().to_owned(),
         sessions: count.get(),

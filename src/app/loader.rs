@@ -105,6 +105,7 @@ fn failure(error: &LoadModelError) -> LoadFailure {
         | LoadModelError::Tokenizer(TokenizerError::MaxTokens { .. })
         | LoadModelError::NoEngine(_)
         | LoadModelError::Inaccurate { .. }
+        | LoadModelError::Unproven { .. }
         | LoadModelError::SelfCheck(
             SelfCheckError::Bundle(_)
             | SelfCheckError::Reference(_)

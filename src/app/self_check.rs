@@ -73,7 +73,7 @@ pub(super) fn vocabulary(
     bundle: &Bundle,
     session: &mut dyn Session,
 ) -> Result<(), SelfCheckError> {
-    let id = tokenizer.max_id();
+    let (id, _) = tokenizer.largest_id();
     let embedded = session.infer(&[&TokenIds::new([id])]);
     embedded.map(drop).map_err(|error| SelfCheckError::Vocabulary { bundle: bundle.folder().to_owned(), id, error })
 }

@@ -101,8 +101,9 @@ fn convert_writes_the_same_bundle_every_time_and_replaces_it_only_with_force() {
     let output = folder.join("bundle");
     let source = source.to_str().expect("text");
     let output = output.to_str().expect("text");
-    let convert =
-        |more: &[&str]| run(&[&["convert", "--no-report", "--model", source, "--output", output], more].concat());
+    let convert = |more: &[&str]| {
+        run(&[&["convert", "--no-report", "--allow-inaccurate", "--model", source, "--output", output], more].concat())
+    };
     let first = convert(&[]);
     assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
     let manifest = || fs::read(folder.join("bundle/manifest.json")).expect("a manifest");

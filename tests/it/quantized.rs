@@ -103,7 +103,7 @@ fn a_bundle_of_an_older_format_in_the_cache_folder_is_converted_again() {
     assert!(matches!(Bundle::open(&place), Err(BundleError::Format { found: 1, .. })));
     let preparation = Preparation { home, fetcher: fetcher(), progress: Progress::plain() };
     let bundle = preparation.bundle_of(&model, &runtime()).expect("a new one");
-    for variant in [Variant::Portable, Variant::Native] {
+    for variant in [Variant::Fp32, Variant::Native] {
         let model = bundle.model(variant).expect("it has this model");
         model.files().for_each(|file| drop(bundle.verify(file).expect("an intact file")));
     }

@@ -80,9 +80,6 @@ pub enum BenchmarkError {
     /// The plan is empty.
     #[error("nothing to time: at least one engine, length, batch size and run are required")]
     Nothing,
-    /// No text has exactly as many tokens as requested.
-    #[error("no text of exactly {0} tokens was found for this model's tokenizer; set other --lengths")]
-    NoText(usize),
     /// The benchmark text cannot be tokenized.
     #[error("the benchmark text {0}")]
     Tokenize(#[from] TokenizeError),
@@ -184,17 +181,18 @@ impl Measurement {
     }
 }
 
-/// The ids of a text of `length` tokens, including special tokens.
+/// The ids of a text of `length` tokens, including special tokens; any ids if the tokenizer has no tokens for words.
 fn text_of(tokenizer: &Tokenizer, length: usize) -> Result<TokenIds, BenchmarkError> {
-    // An empty text has special tokens only.
-    let min = tokenizer.count("")? + 1;
+    let min = tokenizer.special_count() + 1;
     let max = tokenizer.max_tokens();
     if !(min..=max).contains(&length) {
         return Err(BenchmarkError::Length { asked: length, min, max });
     }
-    let text = text_of_tokens(length, 0, |text| tokenizer.count(text))?;
-    let text = text.ok_or(BenchmarkError::NoText(length))?;
-    Ok(tokenizer.tokenize(&text, Truncation::End)?.ids)
+    // Tokenizers for something other than language, such as DNA, ignore the letters or reject them.
+    match text_of_tokens(length, 0, |text| tokenizer.count(text)) {
+        Ok(Some(text)) => Ok(tokenizer.tokenize(&text, Truncation::End)?.ids),
+        _ => Ok(tokenizer.sample_ids(length, 0)),
+    }
 }
 
 #[cfg(test)]
@@ -242,6 +240,22 @@ mod tests {
         for length in [0, 2, 7] {
             let error = text_of(&tokenizer, length).expect_err("out of range").to_string();
             assert!(error.contains("3 to 6"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tokenizers_without_words_are_timed_with_other_ids() {
+        let folder = tiny::folder();
+        let mut model = tiny::Tiny::mpnet();
+        for strict in [false, true] {
+            model.tokenizer = tiny::dna_tokenizer(strict);
+            model.write(folder.path());
+            let tokenizer = Tokenizer::read(&folder.path().join("tokenizer.json"), 20, false).expect("a tokenizer");
+            for length in 3..=20 {
+                let ids = text_of(&tokenizer, length).expect("ids");
+                assert_eq!((ids.len(), ids.as_slice()[0], ids.as_slice()[length - 1]), (length, 0, 2));
+                assert!(ids.as_slice().iter().all(|id| *id < 6));
+            }
         }
     }
 

@@ -8,8 +8,8 @@ use half::f16;
 use super::encoder::{LinearInput, observed_output};
 use super::gptq::Rows;
 use embedd_common::progress::{Progress, Unit};
-use embedd_model::engine::{InferenceError, LoadError, OnnxRuntime, SessionOptions};
-use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
+use embedd_model::engine::{InferenceError, LoadError, OnnxRuntime, SessionOptions, TokenIds};
+use embedd_model::tokenize::{Tokenizer, Truncation};
 
 /// A few texts of every kind that prompt detectors receive, one per line. They were written for this project.
 const TEXTS: &str = include_str!("calibrate/texts.txt");
@@ -42,10 +42,20 @@ struct Observed {
 pub enum CalibrateError {
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error("a calibration text {0}")]
-    Tokenize(#[from] TokenizeError),
     #[error("calibration failed: {0}")]
     Inference(#[from] InferenceError),
+}
+
+/// The ids of a calibration text. Tokenizers for something other than language, such as DNA, may have no tokens for it:
+/// then those of the vocabulary take their place.
+fn ids(tokenizer: &Tokenizer, text: &str, index: usize) -> TokenIds {
+    match tokenizer.tokenize(text, Truncation::End) {
+        Ok(tokens) if text.trim().is_empty() || tokens.ids.len() > tokenizer.special_count() => tokens.ids,
+        _ => {
+            let tokens = MAX_TOKENS_PER_TEXT.min(tokenizer.max_tokens());
+            tokenizer.sample_ids(tokens, index * tokens)
+        }
+    }
 }
 
 impl Calibration {
@@ -56,21 +66,20 @@ impl Calibration {
     pub(super) fn measure(
         runtime: &OnnxRuntime,
         model: &Path,
-        layers: usize,
+        inputs: &[(usize, LinearInput)],
         tokenizer: &Tokenizer,
         options: SessionOptions,
         progress: &Progress,
     ) -> Result<Self, CalibrateError> {
-        let keys: Vec<_> = (0..layers).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
-        let outputs = keys.iter().map(|&(layer, input)| observed_output(layer, input)).collect();
+        let outputs = inputs.iter().map(|&(layer, input)| observed_output(layer, input)).collect();
         let mut observer = runtime.observer(model, outputs, options)?;
         let texts: Vec<&str> = TEXTS.lines().collect();
         let task = progress.task("calibrating", Some(texts.len() as u64), Unit::Steps);
         let mut calibration = Self::default();
         for (index, text) in texts.into_iter().enumerate() {
-            let tokens = tokenizer.tokenize(text, Truncation::End)?;
-            for (&(layer, input), rows) in keys.iter().zip(observer.observe(&tokens.ids)?) {
-                let channels = rows.len() / tokens.ids.len().max(1);
+            let ids = ids(tokenizer, text, index);
+            for (&(layer, input), rows) in inputs.iter().zip(observer.observe(&ids)?) {
+                let channels = rows.len() / ids.len().max(1);
                 if index < TEXTS_FOR_CHANNELS {
                     calibration.measure_channels(layer, input, channels, &rows);
                 }

@@ -1,22 +1,22 @@
 //! One description of an encoder for all supported architectures. Lowering turns it into a graph.
 //!
-//! Each architecture maps its tensor names to this description.
+//! `architecture.rs` has the names of each architecture's tensors and settings.
 
+use embedd_kernels::Activation;
 use embedd_model::bundle::Pooling;
 
-use super::source::Source;
+use super::architecture::TensorNames;
+use super::source::{ModelConfig, Source};
 use super::weights::{Tensor, Weights, WeightsError};
 
-mod bert;
 mod linear_input;
-mod mpnet;
 pub(crate) mod relative_position;
 
 pub(crate) use linear_input::{LinearInput, observed_output};
 use relative_position::bucket;
 
-/// The supported values of `model_type`.
-pub(crate) const ARCHITECTURES: [&str; 2] = ["mpnet", "bert"];
+/// The buckets of MPNet's attention bias. The original implementation has this number whatever the configuration says.
+const BUCKETS: usize = 32;
 
 /// A transformer encoder with post-layer normalization, and its pooling.
 #[derive(Debug)]
@@ -31,38 +31,41 @@ pub(crate) struct Encoder<'w> {
     pub(crate) position_limit: usize,
     /// Epsilon of all layer norms.
     pub(crate) layer_norm_eps: f32,
-    /// Float32 `[vocabulary, hidden_size]`.
-    pub(crate) word_embeddings: Tensor<'w>,
-    pub(crate) positions: Positions<'w>,
-    /// Applied to the sum of the embeddings.
-    pub(crate) embedding_norm: LayerNorm<'w>,
+    pub(crate) embeddings: Embeddings<'w>,
     /// The relative position bias, if the architecture has one.
     pub(crate) relative_attention: Option<RelativeAttention<'w>>,
+    /// The function between the two linear layers of a feed-forward network.
+    pub(crate) activation: Activation,
     /// In order, starting at the input.
     pub(crate) layers: Vec<Layer<'w>>,
     /// How the hidden states of the tokens become one vector.
     pub(crate) pooling: Pooling,
 }
 
+/// How token ids become the hidden states for the first layer: the sum of the tables' rows, then a layer norm, then a
+/// projection if there is one.
+#[derive(Debug)]
+pub(crate) struct Embeddings<'w> {
+    /// `[vocabulary, width]`.
+    pub(crate) words: Tensor<'w>,
+    pub(crate) positions: Positions<'w>,
+    /// `[types, width]`; only row 0 is used, because all tokens are of the first type.
+    pub(crate) token_types: Option<Tensor<'w>>,
+    pub(crate) norm: LayerNorm<'w>,
+    /// `[hidden_size, width]`.
+    pub(crate) projection: Option<Linear<'w>>,
+}
+
 /// Absolute position embeddings.
 #[derive(Debug)]
-pub(crate) enum Positions<'w> {
-    /// Token n uses row n. The first row of `token_types` is added to each (all tokens are of the first type).
-    Sequential {
-        /// `[positions, hidden_size]`.
-        table: Tensor<'w>,
-        /// `[types, hidden_size]`; only row 0 is used.
-        token_types: Tensor<'w>,
-    },
-    /// The n-th token that is not padding, counted from 1, uses row `padding + n`; padding uses row `padding`.
+pub(crate) struct Positions<'w> {
+    /// `[positions, width]`.
+    pub(crate) table: Tensor<'w>,
+    /// `None`: token n uses row n. Otherwise the id of the padding token: the n-th token that is not padding, counted
+    /// from 1, uses row `padding + n`; padding uses row `padding`.
     ///
     /// If a text contains the padding token, the token takes no position, as in the original implementation.
-    SkippingPadding {
-        /// `[positions, hidden_size]`.
-        table: Tensor<'w>,
-        /// The padding token's id, which is also its row.
-        padding: usize,
-    },
+    pub(crate) padding: Option<usize>,
 }
 
 /// A bias of the attention scores that depends on the distance between two tokens.
@@ -92,7 +95,7 @@ pub(crate) struct LayerNorm<'w> {
     pub(crate) bias: Tensor<'w>,
 }
 
-/// One layer: attention, then a feed-forward network with GELU; each followed by a residual and a layer norm.
+/// One layer: attention, then a feed-forward network; each followed by a residual and a layer norm.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are the parts of a transformer layer")]
 pub(crate) struct Layer<'w> {
@@ -109,23 +112,12 @@ pub(crate) struct Layer<'w> {
 /// Why a source cannot be described as an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
-    /// The `model_type` is not supported.
-    #[error(
-        "{path}: model_type `{model_type}` is not supported; supported types are {}",
-        ARCHITECTURES.join(", ")
-    )]
-    UnknownArchitecture {
-        /// The config.json.
-        path: std::path::PathBuf,
-        /// The value of the field.
-        model_type: String,
-    },
     /// The configuration does not match the weights.
     #[error("{config} and {weights} disagree: {what}")]
     Disagreement {
         /// The config.json.
         config: std::path::PathBuf,
-        /// The safetensors file.
+        /// The file with the weights.
         weights: std::path::PathBuf,
         /// The difference.
         what: String,
@@ -135,27 +127,26 @@ pub enum EncoderError {
     Weights(#[from] WeightsError),
 }
 
-impl Positions<'_> {
-    pub(crate) fn table(&self) -> &Tensor<'_> {
-        match self {
-            Self::Sequential { table, .. } | Self::SkippingPadding { table, .. } => table,
-        }
-    }
-
-    /// The table's values, `[positions, hidden_size]`, with the first token type's row added.
+impl Embeddings<'_> {
+    /// The values of the position table, `[positions, width]`, with the first token type's row added.
     ///
     /// # Errors
     /// [`WeightsError`].
-    pub(crate) fn rows(&self) -> Result<Vec<f32>, WeightsError> {
-        let mut rows = self.table().read()?;
-        if let Self::Sequential { table, token_types } = self {
+    pub(crate) fn position_rows(&self) -> Result<Vec<f32>, WeightsError> {
+        let mut rows = self.positions.table.read()?;
+        if let Some(token_types) = &self.token_types {
             let types = token_types.read()?;
-            let width = table.shape()[1];
+            let width = self.width();
             for row in rows.chunks_exact_mut(width) {
                 row.iter_mut().zip(&types[..width]).for_each(|(value, kind)| *value += kind);
             }
         }
         Ok(rows)
+    }
+
+    /// Channels of an embedding.
+    pub(crate) fn width(&self) -> usize {
+        self.words.shape()[1]
     }
 }
 
@@ -182,39 +173,65 @@ impl<'w> Encoder<'w> {
     /// # Errors
     /// [`EncoderError`].
     pub(crate) fn describe(source: &Source, weights: &'w Weights) -> Result<Self, EncoderError> {
-        let reader = Reader::new(source, weights)?;
+        let config = &source.config;
+        let reader = Reader::new(source, weights);
         reader.check_layer_count()?;
-        match source.config.model_type.as_str() {
-            "mpnet" => mpnet::describe(source, &reader),
-            "bert" => bert::describe(source, &reader),
-            other => Err(EncoderError::UnknownArchitecture {
-                path: source.path("config.json"),
-                model_type: other.to_owned(),
-            }),
-        }
+        Ok(Self {
+            architecture: config.architecture.model_type,
+            hidden_size: config.hidden_size,
+            heads: config.heads,
+            position_limit: config.positions - config.padding.map_or(0, |padding| padding + 1),
+            layer_norm_eps: config.layer_norm_eps,
+            embeddings: reader.embeddings()?,
+            relative_attention: reader.relative_attention()?,
+            activation: config.activation,
+            layers: (0..config.layers).map(|index| reader.layer(index)).collect::<Result<_, _>>()?,
+            pooling: source.pooling.clone(),
+        })
+    }
+
+    /// The number of components of an embedding.
+    pub(crate) fn width(&self) -> usize {
+        self.pooling.modes().len() * self.hidden_size
     }
 
     /// The maximum distance between two tokens of a text.
     pub(crate) fn farthest(&self) -> usize {
         self.position_limit - 1
     }
+
+    /// The distinct inputs of linear layers, in the order of their computation.
+    pub(crate) fn linear_inputs(&self) -> Vec<(usize, LinearInput)> {
+        let projection = self.embeddings.projection.iter().map(|_| (0, LinearInput::Projection));
+        let layers = (0..self.layers.len()).flat_map(|layer| LinearInput::OF_LAYER.map(|input| (layer, input)));
+        projection.chain(layers).collect()
+    }
+
+    /// The linear layers with this input.
+    pub(crate) fn linears(&self, (layer, input): (usize, LinearInput)) -> Vec<&Linear<'w>> {
+        let layer = &self.layers[layer];
+        match input {
+            LinearInput::Projection => self.embeddings.projection.iter().collect(),
+            LinearInput::Attention => vec![&layer.query, &layer.key, &layer.value],
+            LinearInput::AttentionOutput => vec![&layer.attention_output],
+            LinearInput::Intermediate => vec![&layer.intermediate],
+            LinearInput::Output => vec![&layer.output],
+        }
+    }
 }
 
 /// Finds tensors under the prefix that the file uses.
 struct Reader<'s, 'w> {
     source: &'s Source,
+    config: &'s ModelConfig,
+    names: &'static TensorNames,
     weights: &'w Weights,
     /// The names of an encoder's tensors have a prefix such as `bert.` if the checkpoint is that of a larger model.
     prefix: String,
 }
 
 impl<'s, 'w> Reader<'s, 'w> {
-    fn new(source: &'s Source, weights: &'w Weights) -> Result<Self, EncoderError> {
-        let known = ARCHITECTURES.contains(&source.config.model_type.as_str());
-        if !known {
-            let path = source.path("config.json");
-            return Err(EncoderError::UnknownArchitecture { path, model_type: source.config.model_type.clone() });
-        }
+    fn new(source: &'s Source, weights: &'w Weights) -> Self {
         let marker = "embeddings.word_embeddings.weight";
         let prefix = weights
             .names()
@@ -222,7 +239,8 @@ impl<'s, 'w> Reader<'s, 'w> {
             .filter_map(|name| name.strip_suffix(marker).map(str::to_owned))
             .min_by_key(String::len)
             .unwrap_or_default();
-        Ok(Self { source, weights, prefix })
+        let config = &source.config;
+        Self { source, config, names: &config.architecture.tensors, weights, prefix }
     }
 
     fn tensor(&self, name: &str, shape: &[usize], because: &str) -> Result<Tensor<'w>, WeightsError> {
@@ -230,37 +248,71 @@ impl<'s, 'w> Reader<'s, 'w> {
     }
 
     fn linear(&self, name: &str, output: usize, input: usize) -> Result<Linear<'w>, WeightsError> {
-        let because = "hidden_size or intermediate_size";
+        let settings = &self.config.architecture.settings;
+        let because = format!("{} or {}", settings.hidden_size.0, settings.intermediate_size.0);
         Ok(Linear {
-            weight: self.tensor(&format!("{name}.weight"), &[output, input], because)?,
-            bias: self.tensor(&format!("{name}.bias"), &[output], because)?,
+            weight: self.tensor(&format!("{name}.weight"), &[output, input], &because)?,
+            bias: self.tensor(&format!("{name}.bias"), &[output], &because)?,
         })
     }
 
-    fn layer_norm(&self, name: &str) -> Result<LayerNorm<'w>, WeightsError> {
-        let shape = [self.source.config.hidden_size];
+    fn layer_norm(&self, name: &str, width: usize) -> Result<LayerNorm<'w>, WeightsError> {
+        let because = self.config.architecture.settings.hidden_size.0;
         Ok(LayerNorm {
-            weight: self.tensor(&format!("{name}.weight"), &shape, "hidden_size")?,
-            bias: self.tensor(&format!("{name}.bias"), &shape, "hidden_size")?,
+            weight: self.tensor(&format!("{name}.weight"), &[width], because)?,
+            bias: self.tensor(&format!("{name}.bias"), &[width], because)?,
         })
     }
 
-    fn word_embeddings(&self) -> Result<Tensor<'w>, WeightsError> {
-        let config = &self.source.config;
-        let shape = [config.vocab_size, config.hidden_size];
-        self.tensor("embeddings.word_embeddings.weight", &shape, "vocab_size and hidden_size")
+    fn embeddings(&self) -> Result<Embeddings<'w>, WeightsError> {
+        let config = self.config;
+        let width = config.embedding_size;
+        let table = |name: &str, rows: usize, because: &str| {
+            let because = format!("{because} and {}", config.architecture.settings.hidden_size.0);
+            self.tensor(name, &[rows, width], &because)
+        };
+        let token_types = self.names.token_types.filter(|_| config.token_types > 0);
+        let projection = self.names.projection.filter(|_| width != config.hidden_size);
+        Ok(Embeddings {
+            words: table("embeddings.word_embeddings.weight", config.vocab_size, "vocab_size")?,
+            positions: Positions {
+                table: table("embeddings.position_embeddings.weight", config.positions, "max_position_embeddings")?,
+                padding: config.padding,
+            },
+            token_types: token_types.map(|name| table(name, config.token_types, "type_vocab_size")).transpose()?,
+            norm: self.layer_norm("embeddings.LayerNorm", width)?,
+            projection: projection.map(|name| self.linear(name, config.hidden_size, width)).transpose()?,
+        })
     }
 
-    fn position_embeddings(&self) -> Result<Tensor<'w>, WeightsError> {
-        let config = &self.source.config;
-        let shape = [config.max_position_embeddings, config.hidden_size];
-        self.tensor("embeddings.position_embeddings.weight", &shape, "max_position_embeddings and hidden_size")
+    fn relative_attention(&self) -> Result<Option<RelativeAttention<'w>>, WeightsError> {
+        let Some(name) = self.names.relative_bias else { return Ok(None) };
+        let table = self.tensor(name, &[BUCKETS, self.config.heads], self.config.architecture.settings.heads.0)?;
+        Ok(Some(RelativeAttention { table, buckets: BUCKETS }))
+    }
+
+    fn layer(&self, index: usize) -> Result<Layer<'w>, WeightsError> {
+        let names = self.names;
+        let hidden = self.config.hidden_size;
+        let inner = self.config.intermediate_size;
+        let linear = |part, output, input| self.linear(&format!("{}.{index}.{part}", names.layer), output, input);
+        let norm = |part| self.layer_norm(&format!("{}.{index}.{part}", names.layer), hidden);
+        Ok(Layer {
+            query: linear(names.query, hidden, hidden)?,
+            key: linear(names.key, hidden, hidden)?,
+            value: linear(names.value, hidden, hidden)?,
+            attention_output: linear(names.attention_output, hidden, hidden)?,
+            attention_norm: norm(names.attention_norm)?,
+            intermediate: linear(names.intermediate, inner, hidden)?,
+            output: linear(names.output, hidden, inner)?,
+            output_norm: norm(names.output_norm)?,
+        })
     }
 
     /// Rejects weights with more layers than the configuration. Ignoring the extra layers would silently give a
     /// different model.
     fn check_layer_count(&self) -> Result<(), EncoderError> {
-        let start = format!("{}encoder.layer.", self.prefix);
+        let start = format!("{}{}.", self.prefix, self.names.layer);
         let highest = self
             .weights
             .names()
@@ -268,12 +320,13 @@ impl<'s, 'w> Reader<'s, 'w> {
             .filter_map(|name| name.strip_prefix(&start)?.split('.').next()?.parse::<usize>().ok())
             .max();
         let in_weights = highest.map_or(0, |highest| highest.saturating_add(1));
-        let in_config = self.source.config.num_hidden_layers;
+        let in_config = self.config.layers;
         if in_weights > in_config {
+            let field = self.config.architecture.settings.layers.0;
             return Err(EncoderError::Disagreement {
                 config: self.source.path("config.json"),
                 weights: self.weights.path().to_owned(),
-                what: format!("num_hidden_layers is {in_config}, but the weights have {in_weights} layers"),
+                what: format!("{field} is {in_config}, but the weights have {in_weights} layers"),
             });
         }
         Ok(())

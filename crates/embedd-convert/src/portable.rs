@@ -1,15 +1,17 @@
 //! Lowers the encoder to a graph of standard and `com.microsoft` operators, which any stock ONNX Runtime can run.
 
+mod pooling;
 mod product;
 
 pub(crate) use product::Scheme;
 use product::{Prepared, Product};
 
-use super::encoder::{Encoder, Layer, LayerNorm, Linear, LinearInput, Positions, RelativeAttention};
+use super::encoder::{Encoder, Layer, LayerNorm, Linear, LinearInput, RelativeAttention};
 use super::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
 use super::weights::{Tensor, WeightsError};
 use crate::onnx_proto::tensor_proto::DataType;
-use embedd_model::bundle::{Pooling, graph_io};
+use embedd_kernels::Activation;
+use embedd_model::bundle::graph_io;
 
 /// The lower bound of the norm, as in PyTorch's `normalize`.
 const MIN_NORM: f32 = 1e-12;
@@ -17,7 +19,7 @@ const MIN_NORM: f32 = 1e-12;
 /// Lowers the encoder to a graph whose linear layers are computed by `scheme`.
 ///
 /// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`. Outputs, float32: `last_hidden_state`
-/// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, hidden]` with an L2 norm of 1, and `pooled_embedding`, the
+/// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, width]` with an L2 norm of 1, and `pooled_embedding`, the
 /// same before normalization.
 ///
 /// # Errors
@@ -58,19 +60,21 @@ fn lower_with<'w>(
         encoder.relative_attention.as_ref().map(|relative| relative_bias(&mut graph, relative, encoder, &sequence));
     let attention = AttentionInputs { padding, bias: bias.unwrap_or_else(GraphBuilder::absent) };
 
-    let mut states = embed(&mut graph, encoder, scheme, &ids, &sequence)?;
+    let embedded = embed(&mut graph, encoder, scheme, &ids, &sequence)?;
+    let mut states = project(&mut graph, encoder, scheme, observation, embedded)?;
     for (index, layer) in encoder.layers.iter().enumerate() {
         let prefix = format!("layer.{index}");
         let product = Product { graph: &mut graph, scheme, observation, layer: index, prefix: prefix.clone() };
         states = Lowering { product, encoder, prefix }.layer(layer, &states, &attention)?;
     }
-    let pooled = pool(&mut graph, encoder.pooling, &states, &mask);
+    let pooled = pool(&mut graph, encoder, &states, &mask);
     let normalized = normalize(&mut graph, &pooled);
 
     let hidden = Dim::Fixed(encoder.hidden_size);
     graph.output(graph_io::TOKEN_STATES, &states, DataType::Float, &[per_token[0], per_token[1], hidden]);
-    graph.output(graph_io::SENTENCE_EMBEDDING, &normalized, DataType::Float, &[per_token[0], hidden]);
-    graph.output(graph_io::POOLED_EMBEDDING, &pooled, DataType::Float, &[per_token[0], hidden]);
+    let per_text = [per_token[0], Dim::Fixed(encoder.width())];
+    graph.output(graph_io::SENTENCE_EMBEDDING, &normalized, DataType::Float, &per_text);
+    graph.output(graph_io::POOLED_EMBEDDING, &pooled, DataType::Float, &per_text);
     Ok(graph)
 }
 
@@ -118,7 +122,7 @@ fn relative_bias<'w>(
     graph.node("attention_bias", "Unsqueeze", &[&bias, &first], &[])
 }
 
-/// The sum of word and position embeddings, normalized: `[batch, sequence, hidden]`.
+/// The sum of word and position embeddings, normalized: `[batch, sequence, width]`.
 fn embed<'w>(
     graph: &mut GraphBuilder<'w>,
     encoder: &'w Encoder<'w>,
@@ -126,26 +130,43 @@ fn embed<'w>(
     ids: &Value,
     sequence: &Value,
 ) -> Result<Value, WeightsError> {
-    let words = product::look_up(graph, scheme, "word_embeddings", &encoder.word_embeddings, ids)?;
-    let positions = &encoder.positions;
-    let table = graph.weight("position_embeddings", positions.table().shape(), move || positions.rows());
-    let positions = match positions {
-        Positions::Sequential { .. } => {
+    let embeddings = &encoder.embeddings;
+    let words = product::look_up(graph, scheme, "word_embeddings", &embeddings.words, ids)?;
+    let shape = embeddings.positions.table.shape();
+    let table = graph.weight("position_embeddings", shape, move || embeddings.position_rows());
+    let positions = match embeddings.positions.padding {
+        None => {
             let zero = graph.integers(&[0], &[1]);
             graph.node("embeddings/positions", "Slice", &[&table, &zero, sequence, &zero], &[])
         }
-        Positions::SkippingPadding { padding, .. } => {
-            let rows = rows_skipping_padding(graph, ids, *padding);
+        Some(padding) => {
+            let rows = rows_skipping_padding(graph, ids, padding);
             graph.node("embeddings/positions", "Gather", &[&table, &rows], &[])
         }
     };
     let sum = graph.node("embeddings/sum", "Add", &[&words, &positions], &[]);
-    let (scale, bias) = norm_weights(graph, "embeddings/norm", &encoder.embedding_norm);
+    let (scale, bias) = norm_weights(graph, "embeddings/norm", &embeddings.norm);
     let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", encoder.layer_norm_eps)];
     Ok(graph.node("embeddings", "LayerNormalization", &[&sum, &scale, &bias], &attributes))
 }
 
-/// int64 `[batch, sequence]`: see [`Positions::SkippingPadding`].
+/// The embeddings with as many channels as the hidden states: `[batch, sequence, hidden]`.
+fn project<'w>(
+    graph: &mut GraphBuilder<'w>,
+    encoder: &'w Encoder<'w>,
+    scheme: Scheme<'w>,
+    observation: Observation,
+    embedded: Value,
+) -> Result<Value, WeightsError> {
+    let Some(projection) = &encoder.embeddings.projection else { return Ok(embedded) };
+    let mut product = Product { graph, scheme, observation, layer: 0, prefix: "embeddings".to_owned() };
+    let input = product.prepare(LinearInput::Projection, &embedded);
+    let projected = product.compute("projection", projection, &input)?;
+    let bias = copy(graph, "embeddings/projection/bias", &projection.bias);
+    Ok(graph.node("embeddings/projected", "Add", &[&projected, &bias], &[]))
+}
+
+/// int64 `[batch, sequence]`: see [`Positions::padding`](super::encoder::Positions::padding).
 fn rows_skipping_padding(graph: &mut GraphBuilder<'_>, ids: &Value, padding: usize) -> Value {
     let padding = graph.integers(&[padding as i64], &[]);
     let axis = graph.integers(&[1], &[]);
@@ -157,24 +178,15 @@ fn rows_skipping_padding(graph: &mut GraphBuilder<'_>, ids: &Value, padding: usi
     graph.node("position_row", "Add", &[&number, &padding], &[])
 }
 
-/// One vector per text, not normalized: `[batch, hidden]`.
-fn pool(graph: &mut GraphBuilder<'_>, pooling: Pooling, states: &Value, mask: &Value) -> Value {
-    match pooling {
-        Pooling::Cls => {
-            let first = graph.integers(&[0], &[]);
-            graph.node("pooled", "Gather", &[states, &first], &[Attribute::Int("axis", 1)])
-        }
-        Pooling::Mean => {
-            let float = Attribute::Int("to", DataType::Float as i64);
-            let mask = graph.node("pooling/mask", "Cast", &[mask], &[float]);
-            let axis = graph.integers(&[1], &[1]);
-            let one = graph.float(1.0);
-            let row = graph.node("pooling/row", "Unsqueeze", &[&mask, &axis], &[]);
-            let sum = graph.node("pooling/sum/row", "MatMul", &[&row, states], &[]);
-            let sum = graph.node("pooling/sum", "Squeeze", &[&sum, &axis], &[]);
-            let count = graph.node("pooling/tokens", "ReduceSum", &[&mask, &axis], &[Attribute::Int("keepdims", 1)]);
-            let count = graph.node("pooling/count", "Max", &[&count, &one], &[]);
-            graph.node("pooled", "Div", &[&sum, &count], &[])
+/// One vector per text, not normalized: `[batch, width]`.
+fn pool(graph: &mut GraphBuilder<'_>, encoder: &Encoder<'_>, states: &Value, mask: &Value) -> Value {
+    let modes = encoder.pooling.modes();
+    let vectors: Vec<Value> = modes.iter().map(|&mode| pooling::pool(graph, mode, states, mask)).collect();
+    match vectors.as_slice() {
+        [vector] => vector.clone(),
+        vectors => {
+            let vectors: Vec<&Value> = vectors.iter().collect();
+            graph.node("pooled", "Concat", &vectors, &[Attribute::Int("axis", 1)])
         }
     }
 }
@@ -214,8 +226,7 @@ impl<'w> Lowering<'_, 'w> {
         let input = self.product.prepare(LinearInput::Intermediate, &states);
         let inner = self.product.compute("intermediate", &layer.intermediate, &input)?;
         let bias = self.copy("intermediate/bias", &layer.intermediate.bias);
-        let gelu = self.name("intermediate/gelu");
-        let inner = self.product.graph.node_in(MICROSOFT, &gelu, "BiasGelu", &[&inner, &bias], &[]);
+        let inner = self.activate(&inner, &bias);
         self.linear_and_norm(LinearInput::Output, &layer.output, &layer.output_norm, &inner, &states)
     }
 
@@ -256,6 +267,20 @@ impl<'w> Lowering<'_, 'w> {
         let epsilon = [Attribute::Float("epsilon", self.encoder.layer_norm_eps)];
         let inputs = [&product, residual, &scale, &shift, &bias];
         Ok(self.product.graph.node_in(MICROSOFT, &name, "SkipLayerNormalization", &inputs, &epsilon))
+    }
+
+    /// `activation(inner + bias)`
+    fn activate(&mut self, inner: &Value, bias: &Value) -> Value {
+        let name = self.name("intermediate/activation");
+        let graph = &mut *self.product.graph;
+        match self.encoder.activation {
+            Activation::Gelu => graph.node_in(MICROSOFT, &name, "BiasGelu", &[inner, bias], &[]),
+            Activation::GeluTanh => graph.node_in(MICROSOFT, &name, "FastGelu", &[inner, bias], &[]),
+            Activation::Relu => {
+                let sum = graph.node(&format!("{name}/sum"), "Add", &[inner, bias], &[]);
+                graph.node(&name, "Relu", &[&sum], &[])
+            }
+        }
     }
 
     fn copy(&mut self, part: &str, tensor: &'w Tensor<'w>) -> Value {

@@ -9,15 +9,15 @@ use super::calibrate::Calibration;
 use super::machine::Machine;
 use super::recipe::{Recipe, precision_of};
 use super::report::{HTML_FILE, JSON_FILE, MARKDOWN_FILE, RecipeTried, ReferenceSummary, Report, worst};
-use super::source::Source;
-use super::validate::{Batches, Comparison, ReferenceTexts, check_dimension, validate};
+use super::validate::{Batches, Comparison, ReferenceTexts, check_dimension, reference_of, validate};
 use super::writer::{BundleWriter, Description};
 use super::{ConvertError, GateFailure, ProofPlan, UNQUANTIZED};
+use crate::encoder::LinearInput;
 use embedd_common::progress::Progress;
 use embedd_model::accuracy::Accuracy;
-use embedd_model::bundle::{AccuracyRecord, ModelRecord, REFERENCE_FILE, Variant};
+use embedd_model::bundle::{ModelRecord, REFERENCE_FILE, ReferenceKind, Variant};
 use embedd_model::engine::{LoadError, Session, SessionOptions};
-use embedd_model::reference::{ReferenceError, ReferenceSet, built_in};
+use embedd_model::reference::{ReferenceError, ReferenceSet, built_in, built_in_texts};
 use embedd_model::threads::default_threads;
 use embedd_model::tokenize::Tokenizer;
 
@@ -30,6 +30,7 @@ pub(super) struct Proof<'p> {
     progress: &'p Progress,
     /// One thread per CPU; timings use the server's default instead.
     options: SessionOptions,
+    name: String,
     tokenizer: Tokenizer,
     reference: Option<Reference>,
     baseline: Option<Baseline>,
@@ -54,35 +55,41 @@ impl<'p> Proof<'p> {
     pub(super) fn begin(
         plan: &'p ProofPlan,
         description: &Description,
-        source: &Source,
+        tokenizer: &Path,
         progress: &'p Progress,
     ) -> Result<Self, ConvertError> {
         let reference = Reference::find(plan.making.reference.as_deref(), description.source.weights_sha256.as_str())?;
         match &reference {
             Some(reference) => check_dimension(&reference.set, description.dimension as usize)?,
             None => progress.note(
-                "no reference set for this model: accuracy is not measured; create one with \
-                 reference/make_reference.py and pass it with --reference",
+                "no reference set for this model: quantized models are compared with its own float32 version; to compare \
+                 them with PyTorch, create a set with reference/make_reference.py and pass it with --reference",
             ),
         }
         let max_tokens = reference.as_ref().map_or(description.max_tokens, |reference| reference.set.max_tokens);
-        let tokenizer = Tokenizer::read(&source.path("tokenizer.json"), max_tokens, source.lowercase)?;
+        let tokenizer = Tokenizer::read(tokenizer, max_tokens, description.lowercase)?;
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = SessionOptions { threads };
         let baseline = plan.making.baseline.as_deref().map(Baseline::read).transpose()?;
         if let Some(baseline) = &baseline {
             baseline.check_model(&description.name)?;
         }
-        Ok(Self { plan, progress, options, tokenizer, reference, baseline, compared: Vec::new(), tried: Vec::new() })
+        Ok(Self {
+            plan,
+            progress,
+            options,
+            name: description.name.clone(),
+            tokenizer,
+            reference,
+            baseline,
+            compared: Vec::new(),
+            tried: Vec::new(),
+        })
     }
 
-    pub(super) fn has_reference(&self) -> bool {
-        self.reference.is_some()
-    }
-
-    pub(super) fn calibrate(&self, model: &Path, layers: usize) -> Result<Calibration, ConvertError> {
+    pub(super) fn calibrate(&self, model: &Path, inputs: &[(usize, LinearInput)]) -> Result<Calibration, ConvertError> {
         let Self { plan, tokenizer, options, progress, .. } = self;
-        Ok(Calibration::measure(&plan.runtime, model, layers, tokenizer, *options, progress)?)
+        Ok(Calibration::measure(&plan.runtime, model, inputs, tokenizer, *options, progress)?)
     }
 
     /// Applies the accuracy gate to a model. Adds its accuracy and the reference set to the bundle.
@@ -91,14 +98,18 @@ impl<'p> Proof<'p> {
         let recipe = &model.quantization;
         // In float32, batching affects embeddings only by rounding, and the comparison would be slow.
         let batches = if variant == Variant::Fp32 { Batches::Skipped } else { Batches::Compared };
+        if variant == Variant::Fp32 && self.reference.is_none() {
+            self.reference = Some(self.own_reference(&model, writer)?);
+            return Ok(());
+        }
         let session = || self.session(&model, writer, self.options);
         let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
         let accuracy = &comparison.accuracy;
         if !accuracy.summary.passed && !self.plan.making.gate.allow_inaccurate {
             return Err(GateFailure { variant, recipe: recipe.clone(), accuracy: comparison.accuracy }.into());
         }
-        writer.add_accuracy(variant, AccuracyRecord::from(accuracy));
         if let Some(reference) = &self.reference {
+            writer.add_accuracy(variant, accuracy.record(reference.set.kind()));
             writer.write(REFERENCE_FILE, &reference.bytes)?;
         }
         if variant != Variant::Fp32 {
@@ -107,6 +118,31 @@ impl<'p> Proof<'p> {
         }
         self.compared.push(Compared { variant, comparison });
         Ok(())
+    }
+
+    /// Removes the portable model if it failed the gate, unless it was compared with PyTorch: a user who passes a
+    /// reference set wants to know. The native model is more accurate, and serves on almost every CPU.
+    pub(super) fn leave_out_portable(
+        &self,
+        error: ConvertError,
+        writer: &mut BundleWriter,
+    ) -> Result<(), ConvertError> {
+        let kind = self.reference.as_ref().map(|reference| reference.set.kind());
+        match error {
+            ConvertError::Gate(failure) if kind == Some(ReferenceKind::Float32) => {
+                self.progress.note(&format!("{failure}. The bundle is written without it"));
+                Ok(writer.remove_model(Variant::Portable)?)
+            }
+            other => Err(other),
+        }
+    }
+
+    /// The embeddings of the float32 model for the built-in texts.
+    fn own_reference(&self, model: &ModelRecord, writer: &BundleWriter) -> Result<Reference, ConvertError> {
+        let texts = built_in_texts()?;
+        let mut session = self.session(model, writer, self.options)?;
+        let set = reference_of(session.as_mut(), &self.name, &self.tokenizer, &texts, self.progress)?;
+        Ok(Reference { bytes: set.to_bytes(), set, origin: "its own float32 model".to_owned() })
     }
 
     /// Measures a model that does not become part of the bundle.

@@ -1,8 +1,12 @@
 use std::fs;
 
+use embedd_common::checksum::Sha256Hex;
 use serde_json::{Value, json};
 
-use super::tiny::{Tiny, folder};
+use embedd_kernels::Activation;
+use embedd_model::bundle::Pooling;
+
+use super::tiny::{Tiny, dna_tokenizer, folder};
 use super::*;
 
 fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, ConvertError> {
@@ -40,8 +44,10 @@ fn assert_contains(error: &str, parts: &[&str]) {
 }
 
 #[test]
-fn both_architectures_are_converted() {
-    for (tiny, positions) in [(Tiny::mpnet(), 8), (Tiny::bert(), 10)] {
+fn every_kind_of_position_is_converted() {
+    let mut roberta = Tiny::bert();
+    roberta.config["model_type"] = json!("roberta");
+    for (tiny, positions) in [(Tiny::mpnet(), 8), (Tiny::bert(), 10), (roberta, 8)] {
         let dir = folder();
         tiny.write(&dir.path().join("source"));
         let bundle = convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
@@ -89,6 +95,45 @@ fn weights_under_a_prefix_and_in_half_precision_are_found() {
 }
 
 #[test]
+fn old_names_of_layer_norms_are_found_under_a_prefix() {
+    let dir = folder();
+    let mut tiny = Tiny::bert();
+    let old =
+        |name: String| name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+    tiny.tensors = tiny.tensors.into_iter().map(|(name, shape)| (format!("bert.{}", old(name)), shape)).collect();
+    tiny.write(&dir.path().join("source"));
+    convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
+}
+
+#[test]
+fn the_manifest_records_the_index_and_all_shards() {
+    let dir = folder();
+    let source = dir.path().join("source");
+    let tiny = Tiny::bert();
+    tiny.write(&source);
+    let whole = convert_to(&source, &dir.path().join("whole"), false).expect("a bundle");
+    let weights = Sha256Hex::of_file(&source.join("model.safetensors")).expect("its digest");
+    assert_eq!(whole.manifest().source.weights_sha256, weights);
+    fs::rename(source.join("model.safetensors"), source.join("part.safetensors")).expect("rename");
+    let places: serde_json::Map<_, _> =
+        tiny.tensors.keys().map(|name| (name.clone(), json!("part.safetensors"))).collect();
+    let index = json!({ "metadata": {}, "weight_map": places });
+    fs::write(source.join("model.safetensors.index.json"), index.to_string()).expect("write");
+    let sharded = convert_to(&source, &dir.path().join("sharded"), false).expect("a bundle");
+    let record = &sharded.manifest().source;
+    assert_eq!(record.weights_sha256, Sha256Hex::of(format!("{weights}  part.safetensors\n").as_bytes()));
+    assert!(record.files.contains_key("model.safetensors.index.json") && record.files.contains_key("part.safetensors"));
+    let fp32 = |bundle: &Bundle| bundle.manifest().files[FP32_FILE].sha256.clone();
+    assert_eq!(fp32(&sharded), fp32(&whole));
+    assert!(is_current(&sharded, &source).expect("readable"));
+    fs::write(source.join("model.safetensors.index.json"), format!("{index} ")).expect("write");
+    assert!(!is_current(&sharded, &source).expect("readable"));
+    fs::remove_file(source.join("model.safetensors.index.json")).expect("remove");
+    let error = is_current(&sharded, &source).expect_err("no weights").to_string();
+    assert_contains(&error, &["has no weights", "model.safetensors.index.json", "pytorch_model.bin.index.json"]);
+}
+
+#[test]
 fn the_error_for_an_unknown_architecture_lists_the_supported_ones() {
     let error = error_of(|tiny| tiny.config["model_type"] = json!("xlnet"));
     assert_contains(&error, &["config.json", "xlnet", "mpnet, bert"]);
@@ -111,13 +156,12 @@ fn the_error_for_a_wrong_shape_has_both_shapes() {
 #[test]
 fn a_configuration_that_disagrees_with_the_weights_is_rejected() {
     type Case = (&'static str, Value, &'static [&'static str]);
-    let cases: [Case; 6] = [
+    let cases: [Case; 5] = [
         ("vocab_size", json!(99), &["word_embeddings", "[6, 4]", "[99, 4]", "vocab_size"]),
         ("hidden_size", json!(6), &["hidden_size 6"]),
         ("max_position_embeddings", json!(512), &["position_embeddings", "[10, 4]", "[512, 4]"]),
         ("num_hidden_layers", json!(1), &["num_hidden_layers is 1", "2 layers"]),
         ("num_hidden_layers", json!(3), &["encoder.layer.2."]),
-        ("relative_attention_num_buckets", json!(64), &["relative_attention_bias", "[32, 2]", "[64, 2]"]),
     ];
     for (field, value, parts) in cases {
         assert_contains(&error_of(|tiny| tiny.config[field] = value), parts);
@@ -127,13 +171,15 @@ fn a_configuration_that_disagrees_with_the_weights_is_rejected() {
 #[test]
 fn an_impossible_configuration_is_rejected_with_its_field() {
     type Case = (&'static str, Value, &'static [&'static str]);
-    let cases: [Case; 6] = [
+    let cases: [Case; 8] = [
         ("hidden_size", json!(0), &["hidden_size is 0"]),
         ("num_attention_heads", json!(3), &["multiple of num_attention_heads (3)"]),
         ("layer_norm_eps", json!(0.0), &["layer_norm_eps is 0"]),
         ("hidden_act", json!("swish"), &["hidden_act `swish`", "`gelu`"]),
+        ("model_type", Value::Null, &["model_type is missing"]),
+        ("hidden_act", json!(1), &["hidden_act is 1", "a string"]),
         ("position_embedding_type", json!("relative_key"), &["relative_key", "`absolute`"]),
-        ("intermediate_size", json!("many"), &["config.json", "line"]),
+        ("intermediate_size", json!("many"), &["intermediate_size is \"many\"", "from 1 to 16777216"]),
     ];
     for (field, value, parts) in cases {
         assert_contains(&error_of(|tiny| tiny.config[field] = value), &[&["config.json"], parts].concat());
@@ -145,8 +191,8 @@ fn unsupported_modules_and_settings_are_rejected() {
     let dense = json!({ "idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense" });
     let error = error_of(|tiny| tiny.modules.as_array_mut().expect("modules").push(dense));
     assert_contains(&error, &["modules.json", "Dense"]);
-    let error = error_of(|tiny| tiny.pooling["pooling_mode_max_tokens"] = json!(true));
-    assert_contains(&error, &["1_Pooling", "pooling_mode_max_tokens"]);
+    let error = error_of(|tiny| tiny.pooling["pooling_mode_of_tomorrow"] = json!(true));
+    assert_contains(&error, &["1_Pooling", "pooling_mode_of_tomorrow"]);
     let error = error_of(|tiny| tiny.pooling["word_embedding_dimension"] = json!(5));
     assert_contains(&error, &["word_embedding_dimension is 5", "hidden_size 4"]);
     let error = error_of(|tiny| tiny.transformers = json!({ "default_prompt_name": "query" }));
@@ -160,8 +206,38 @@ fn a_token_beyond_the_embedding_table_is_rejected() {
 }
 
 #[test]
+fn a_template_with_a_token_beyond_the_embedding_table_is_rejected() {
+    let error = error_of(|tiny| {
+        let tokens = &mut tiny.tokenizer["post_processor"]["special_tokens"];
+        tokens["</s>"] = json!({ "id": "</s>", "ids": [6], "tokens": ["</s>"] });
+    });
+    assert_contains(&error, &["tokenizer.json", "`</s>`", "id 6", "0 to 5"]);
+}
+
+#[test]
+fn an_added_token_beyond_the_embedding_table_is_rejected_by_name() {
+    let token = json!({ "id": 6, "content": "<extra>", "special": true, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false });
+    let error = error_of(|tiny| tiny.tokenizer["added_tokens"] = json!([token]));
+    assert_contains(&error, &["tokenizer.json", "`<extra>`", "id 6", "0 to 5"]);
+}
+
+#[test]
+fn a_tokenizer_without_letters_is_converted() {
+    let dir = folder();
+    let mut tiny = Tiny::mpnet();
+    tiny.tokenizer = dna_tokenizer(false);
+    tiny.write(&dir.path().join("source"));
+    let bundle = convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
+    let tokenizer = Tokenizer::load(&bundle, None).expect("a tokenizer");
+    let ids = |text: &str| tokenizer.tokenize(text, embedd_model::tokenize::Truncation::End).expect("tokens").ids;
+    assert_eq!(ids("text").as_slice(), [0, 2]);
+    assert_eq!(ids("GCT").as_slice(), [0, 4, 3, 5, 2]);
+}
+
+#[test]
 fn the_error_for_a_missing_file_has_its_name() {
-    for file in ["config.json", "modules.json", "1_Pooling/config.json", "model.safetensors", "tokenizer.json"] {
+    for file in ["config.json", "1_Pooling/config.json", "model.safetensors", "tokenizer.json"] {
         let dir = folder();
         let source = dir.path().join("source");
         Tiny::mpnet().write(&source);
@@ -169,6 +245,47 @@ fn the_error_for_a_missing_file_has_its_name() {
         let error = convert_to(&source, &dir.path().join("bundle"), false).expect_err("a file is missing").to_string();
         assert_contains(&error, &[file.rsplit('/').next().expect("a name")]);
     }
+}
+
+#[test]
+fn a_folder_without_modules_has_mean_pooling() {
+    let dir = folder();
+    let source = dir.path().join("source");
+    Tiny::bert().write(&source);
+    fs::remove_file(source.join("modules.json")).expect("remove");
+    fs::remove_dir_all(source.join("1_Pooling")).expect("remove");
+    let bundle = convert_to(&source, &dir.path().join("bundle"), false).expect("a bundle");
+    assert_eq!(bundle.manifest().pooling, Pooling::mean());
+}
+
+#[test]
+fn a_transformer_may_be_in_its_own_folder() {
+    let dir = folder();
+    let source = dir.path().join("source");
+    let mut tiny = Tiny::bert();
+    tiny.modules[0]["path"] = json!("0_Transformer");
+    tiny.write(&source);
+    fs::create_dir(source.join("0_Transformer")).expect("a folder");
+    for file in ["config.json", "sentence_bert_config.json", "tokenizer.json", "model.safetensors"] {
+        fs::rename(source.join(file), source.join("0_Transformer").join(file)).expect("rename");
+    }
+    let bundle = convert_to(&source, &dir.path().join("bundle"), false).expect("a bundle");
+    assert_eq!(bundle.manifest().max_tokens, 6);
+    let files = &bundle.manifest().source.files;
+    assert!(files.contains_key("0_Transformer/model.safetensors") && files.contains_key("modules.json"), "{files:?}");
+    assert!(is_current(&bundle, &source).expect("readable"));
+}
+
+#[test]
+fn missing_settings_have_the_defaults_of_transformers() {
+    let dir = folder();
+    let mut tiny = Tiny::bert();
+    for field in ["layer_norm_eps", "type_vocab_size", "hidden_act"] {
+        tiny.config.as_object_mut().expect("an object").remove(field);
+    }
+    tiny.write(dir.path());
+    let config = Source::read(dir.path()).expect("a source").config;
+    assert_eq!((config.layer_norm_eps, config.token_types, config.activation), (1e-12, 2, Activation::Gelu));
 }
 
 #[test]

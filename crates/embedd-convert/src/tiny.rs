@@ -63,6 +63,17 @@ impl Tiny {
         tiny
     }
 
+    pub(super) fn electra_of(width: usize, hidden: usize, inner: usize) -> Self {
+        let mut tiny = Self::bert_of(hidden, inner);
+        tiny.config["model_type"] = json!("electra");
+        tiny.config["embedding_size"] = json!(width);
+        let embeddings = tiny.tensors.iter_mut().filter(|(name, _)| name.starts_with("embeddings."));
+        embeddings.for_each(|(_, shape)| *shape.last_mut().expect("a dimension") = width);
+        tiny.tensors.insert("embeddings_project.weight".to_owned(), vec![hidden, width]);
+        tiny.tensors.insert("embeddings_project.bias".to_owned(), vec![hidden]);
+        tiny
+    }
+
     fn new(model_type: &str, names: &LayerNames, hidden: usize, inner: usize) -> Self {
         Self {
             config: json!({
@@ -164,6 +175,17 @@ fn tensors(names: &LayerNames, hidden: usize, inner: usize) -> BTreeMap<String, 
     tensors.insert("embeddings.word_embeddings.weight".to_owned(), vec![VOCABULARY, hidden]);
     tensors.insert("embeddings.position_embeddings.weight".to_owned(), vec![POSITIONS, hidden]);
     tensors
+}
+
+/// A tokenizer for DNA. It ignores other letters, or rejects them if `strict`.
+pub(super) fn dna_tokenizer(strict: bool) -> Value {
+    let vocabulary = json!({ "<s>": 0, "<pad>": 1, "</s>": 2, "C": 3, "G": 4, "T": 5 });
+    let mut tokenizer = tokenizer();
+    tokenizer["model"] = match strict {
+        true => json!({ "type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>" }),
+        false => json!({ "type": "BPE", "vocab": vocabulary, "merges": [] }),
+    };
+    tokenizer
 }
 
 fn tokenizer() -> Value {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use embedd_common::progress::{Progress, Unit};
-use embedd_model::accuracy::{Accuracy, TextAccuracy, cosine};
+use embedd_model::accuracy::{Accuracy, TextAccuracy, cosine, normalized};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
-use embedd_model::reference::ReferenceSet;
+use embedd_model::reference::{ReferenceSet, ReferenceText};
 use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
 
 pub use embedd_model::accuracy::DEFAULT_THRESHOLD;
@@ -208,6 +208,28 @@ pub fn validate(
         Batches::Skipped => None,
     };
     Ok(Comparison { accuracy, batch_agreement })
+}
+
+/// A reference set with the embeddings of a float32 model, each text alone.
+///
+/// # Errors
+/// [`ValidateError`].
+pub(super) fn reference_of(
+    session: &mut dyn Session,
+    name: &str,
+    tokenizer: &Tokenizer,
+    texts: &[(String, String)],
+    progress: &Progress,
+) -> Result<ReferenceSet, ValidateError> {
+    let set = TokenizedSet::of(texts.iter().map(|(id, text)| (id.as_str(), text.as_str())), tokenizer)?;
+    let embeddings = embed_alone(session, &set, "embedding the built-in texts in float32", progress)?;
+    let texts = texts.iter().zip(&set.0).zip(embeddings).map(|(((id, text), (_, ids)), embedding)| ReferenceText {
+        id: id.clone(),
+        text: text.clone(),
+        embedding: normalized(&embedding),
+        token_count: ids.len() as u32,
+    });
+    Ok(ReferenceSet::of_float32(name, texts.collect(), tokenizer.max_tokens() as u32))
 }
 
 /// Compares two models on texts, each text alone.

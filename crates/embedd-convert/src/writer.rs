@@ -173,6 +173,12 @@ impl BundleWriter {
         self.models.insert(variant, record);
     }
 
+    /// Removes a model and its files.
+    pub(super) fn remove_model(&mut self, variant: Variant) -> Result<(), WriterError> {
+        let Some(record) = self.models.remove(&variant) else { return Ok(()) };
+        record.files().try_for_each(|file| self.discard(file))
+    }
+
     /// Adds the accuracy of a model.
     pub(super) fn add_accuracy(&mut self, variant: Variant, accuracy: AccuracyRecord) {
         if let Some(record) = self.models.get_mut(&variant) {
@@ -196,7 +202,7 @@ impl BundleWriter {
             dimension: description.dimension,
             max_tokens: description.max_tokens,
             position_limit: description.position_limit,
-            pooling: description.pooling,
+            pooling: description.pooling.clone(),
             lowercase: description.lowercase,
             models: self.models.clone(),
             files: self.staging.files().clone(),

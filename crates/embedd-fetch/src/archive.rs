@@ -84,7 +84,8 @@ impl<R: Read + Seek> Zip<R> {
         let modules = staging.read(layout::MODULES)?;
         let wanted =
             layout::wanted(&modules).map_err(|reason| FetchError::Modules { what: folder.to_owned(), reason })?;
-        wanted.iter().try_for_each(|wanted| add(&wanted.file, wanted.required, staging))
+        wanted.iter().try_for_each(|wanted| add(&wanted.file, wanted.required, staging))?;
+        add(layout::WEIGHTS, true, staging)
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::hub::HubError;
+use super::layout::ALL_WEIGHTS;
 use super::pip::PipError;
 use crate::home::HOME_VARIABLE;
 use embedd_common::atomic::PathError;
@@ -92,7 +93,7 @@ pub enum FetchError {
         reason: String,
     },
     /// A model folder lacks files.
-    #[error("the model folder `{}` is missing {}{}", path.display(), missing.join(", "), SafetensorsHint(missing))]
+    #[error("the model folder `{}` is missing {}{}", path.display(), missing.join(", "), WeightsHint(missing))]
     FolderIncomplete {
         /// The folder.
         path: PathBuf,
@@ -147,6 +148,16 @@ pub enum FetchError {
         /// The requested revision.
         revision: String,
     },
+    /// The index of the files with weights is invalid.
+    #[error("the `{file}` of `{what}` is invalid: {reason}")]
+    Index {
+        /// The model, or its folder.
+        what: String,
+        /// The index.
+        file: String,
+        /// Why it is invalid.
+        reason: String,
+    },
     /// Every origin failed.
     #[error(
         "cannot fetch `{model}`:{}\nTo resolve this, do one of the following: give the path of a folder with the model; copy \
@@ -193,7 +204,7 @@ impl FetchError {
 
     /// Whether another origin may succeed. False if this machine is the cause.
     pub(super) fn is_origins_fault(&self) -> bool {
-        matches!(self, Self::Hub(_) | Self::Checksum { .. } | Self::Modules { .. })
+        matches!(self, Self::Hub(_) | Self::Checksum { .. } | Self::Modules { .. } | Self::Index { .. })
     }
 }
 
@@ -219,12 +230,13 @@ impl fmt::Display for Tried<'_> {
     }
 }
 
-struct SafetensorsHint<'a>(&'a [String]);
+struct WeightsHint<'a>(&'a [String]);
 
-impl fmt::Display for SafetensorsHint<'_> {
+impl fmt::Display for WeightsHint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.iter().any(|file| file == super::layout::WEIGHTS) {
-            f.write_str("; weights are only read from a single `model.safetensors`: save the model in sentence-transformers with `save(..., safe_serialization=True)`")
+        let [weights, others @ ..] = ALL_WEIGHTS;
+        if self.0.iter().any(|file| file == weights) {
+            write!(f, "; the weights may also be in {}", others.join(", "))
         } else {
             f.write_str("; check that it is the complete sentence-transformers folder")
         }

@@ -34,9 +34,43 @@ fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
     };
     let invalid = |reason| FetchError::Modules { what: folder.display().to_string(), reason };
     let wanted = layout::wanted(&modules).map_err(invalid)?;
-    let required = wanted.into_iter().filter(|wanted| wanted.required).map(|wanted| wanted.file);
-    missing.extend(required.filter(|file| !folder.join(file).is_file()));
+    let transformer = folder.join(layout::transformer(&modules).map_err(invalid)?);
+    let (modules, of_transformer): (Vec<_>, Vec<_>) = wanted
+        .into_iter()
+        .filter(|wanted| wanted.required)
+        .map(|wanted| wanted.file)
+        .partition(|file| file.contains('/'));
+    let of_transformer = of_transformer.into_iter().chain(weights(&transformer)?);
+    let of_transformer: Vec<_> = of_transformer.filter(|file| !has(&transformer, file)).collect();
+    if of_transformer.is_empty() && !missing.is_empty() {
+        // A transformer without a list of modules: sentence-transformers uses the mean.
+        return Ok(Vec::new());
+    }
+    missing.extend(of_transformer);
+    missing.extend(modules.into_iter().filter(|file| !folder.join(file).is_file()));
     Ok(missing)
+}
+
+/// Whether the transformer's folder has the file, or one that replaces it.
+fn has(transformer: &Path, file: &str) -> bool {
+    let replacements: &[&str] = if file == layout::TOKENIZER { &layout::VOCABULARIES } else { &[] };
+    std::iter::once(&file).chain(replacements).any(|file| transformer.join(file).is_file())
+}
+
+/// The files with weights that the folder should have: those of an index, if it has one.
+fn weights(folder: &Path) -> Result<Vec<String>, FetchError> {
+    let found = layout::ALL_WEIGHTS.into_iter().find(|file| folder.join(file).is_file());
+    let file = found.unwrap_or(layout::WEIGHTS);
+    if !layout::is_index(file) {
+        return Ok(vec![file.to_owned()]);
+    }
+    let path = folder.join(file);
+    let contents =
+        read_bounded(&path, layout::max_bytes(file)).map_err(|error| FetchError::io("read", &path, error))?;
+    let what = folder.display().to_string();
+    let shards =
+        layout::shards(file, &contents).map_err(|reason| FetchError::Index { what, file: file.to_owned(), reason })?;
+    Ok(shards.into_iter().collect())
 }
 
 fn expand(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {

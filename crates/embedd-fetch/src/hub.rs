@@ -113,6 +113,7 @@ impl<'a> Hub<'a> {
         for file in &wanted {
             repository.file(&file.file, file.required, staging)?;
         }
+        repository.weights(staging)?;
         Ok(Source::Hub { model: model.to_string(), revision: revision.to_owned(), commit: repository.commit })
     }
 }
@@ -129,7 +130,29 @@ struct Repository<'a> {
 }
 
 impl Repository<'_> {
-    fn file(&mut self, file: &str, required: bool, staging: &mut Staging) -> Result<(), FetchError> {
+    /// Adds the weights: the first file of [`layout::ALL_WEIGHTS`] that the model has and, if it is an index, the files
+    /// that it names.
+    fn weights(&mut self, staging: &mut Staging) -> Result<(), FetchError> {
+        for file in layout::ALL_WEIGHTS {
+            if !self.file(file, false, staging)? {
+                continue;
+            }
+            if layout::is_index(file) {
+                let invalid =
+                    |reason| FetchError::Index { what: self.model.to_string(), file: file.to_owned(), reason };
+                let shards = layout::shards(file, &staging.read(file)?).map_err(invalid)?;
+                for shard in shards {
+                    self.file(&shard, true, staging)?;
+                }
+            }
+            return Ok(());
+        }
+        Err(HubError::NoWeights { model: self.model.to_string() }.into())
+    }
+
+    /// Adds a file. Returns whether the model has it. A pinned file is always required: another one in its place would
+    /// not be pinned.
+    fn file(&mut self, file: &str, required: bool, staging: &mut Staging) -> Result<bool, FetchError> {
         let revision = self.commit.as_deref().unwrap_or(&self.revision);
         let pin = self.target.pins.iter().find(|pin| pin.file == file);
         let download = Download {
@@ -143,11 +166,11 @@ impl Repository<'_> {
             incomplete: self.incomplete.join(file.replace('/', "--")),
             previous: self.previous.as_ref().and_then(|previous| previous.file(file)),
         };
-        let Some(done) = download.run(required)? else { return Ok(()) };
+        let Some(done) = download.run(required || pin.is_some())? else { return Ok(false) };
         staging.move_in(file, &done.path, done.file)?;
         download.end()?;
         self.commit = self.commit.take().or(done.commit);
-        Ok(())
+        Ok(true)
     }
 }
 

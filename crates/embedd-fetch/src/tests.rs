@@ -20,6 +20,9 @@ const MODULES_JSON: &str = r#"[{"path": "", "type": "sentence_transformers.model
     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}]"#;
 
+/// An index of two files with weights.
+const INDEX: &str = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+
 /// The files of a model, with `weights` bytes of incompressible weights.
 fn model_files(weights: usize) -> BTreeMap<String, Vec<u8>> {
     let mut seed = 1_u64;

@@ -51,8 +51,16 @@ pub struct EmbeddingTables<'a> {
 pub enum PoolingRule {
     /// The mean over all tokens.
     Mean,
+    /// The sum over all tokens, divided by the square root of their number.
+    MeanSqrtLen,
+    /// The mean over all tokens, the n-th of which, counted from 1, has weight n.
+    WeightedMean,
+    /// The maximum of each channel over all tokens.
+    Max,
     /// The hidden state of the first token.
     First,
+    /// The hidden state of the last token.
+    Last,
 }
 
 /// A token or its position is not in the embedding tables.
@@ -99,21 +107,20 @@ impl Kernels {
         Ok(())
     }
 
-    /// Pools the hidden states of each text. `states` is float32 `[tokens, channels]`, `output` float32
-    /// `[texts, channels]`.
+    /// Pools the hidden states of each text by every rule. `states` is float32 `[tokens, channels]`, `output` float32
+    /// `[texts, rules, channels]`.
     ///
     /// # Panics
     /// If a slice does not have its documented shape.
-    pub fn pool(self, states: &[f32], offsets: &Offsets, rule: PoolingRule, output: &mut [f32]) {
-        let channels = output.len() / offsets.texts().len();
-        assert_eq!(output.len(), offsets.texts().len() * channels, "the output must be [texts, channels]");
+    pub fn pool(self, states: &[f32], offsets: &Offsets, rules: &[PoolingRule], output: &mut [f32]) {
+        let vectors = offsets.texts().len() * rules.len();
+        let channels = output.len() / vectors;
+        assert_eq!(output.len(), vectors * channels, "the output must be [texts, rules, channels]");
         assert_eq!(states.len(), offsets.tokens() * channels, "the hidden states must be [tokens, channels]");
-        for (text, output) in offsets.texts().zip(output.chunks_exact_mut(channels)) {
+        let vectors = offsets.texts().flat_map(|text| rules.iter().map(move |&rule| (text.clone(), rule)));
+        for ((text, rule), output) in vectors.zip(output.chunks_exact_mut(channels)) {
             let rows = &states[text.start * channels..text.end * channels];
-            match rule {
-                PoolingRule::First => output.copy_from_slice(&rows[..channels]),
-                PoolingRule::Mean => self.dispatch(pool::Mean { rows, output }),
-            }
+            self.dispatch(pool::Pool { rows, rule, output });
         }
     }
 

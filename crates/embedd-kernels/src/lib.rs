@@ -5,6 +5,7 @@
 //! (in attention, on the rows of its text) and is computed in the same order for any number of rows and threads, so the
 //! same text produces the same bits in every batch.
 
+mod activation;
 mod attention;
 mod cpu;
 mod disjoint;
@@ -21,6 +22,7 @@ mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use activation::Activation;
 pub use attention::{AttentionInput, DistanceBias};
 pub use cpu::{CpuInstructions, Feature};
 pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};

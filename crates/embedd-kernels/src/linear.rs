@@ -6,6 +6,7 @@ mod tile;
 
 use std::ops::Range;
 
+use super::activation::Activation;
 use super::disjoint::Disjoint;
 use super::elementwise::LayerNorm;
 use super::layout::Group;
@@ -31,8 +32,8 @@ const TASKS_PER_THREAD: usize = 4;
 pub enum Epilogue<'a> {
     /// No further operation.
     None,
-    /// The exact GELU, `x / 2 (1 + erf(x / sqrt(2)))`, to within 1e-6.
-    Gelu,
+    /// Applies a function to each element.
+    Activation(Activation),
     /// Adds `residual` and normalizes each row.
     ResidualNorm {
         /// float32 `[tokens, outputs]`.
@@ -66,7 +67,7 @@ struct Work<'a> {
     input: QuantizedRows<'a>,
     weights: &'a LinearWeights<'a>,
     groups: &'a [Group],
-    gelu: bool,
+    activation: Option<Activation>,
 }
 
 impl Kernels {
@@ -89,8 +90,8 @@ impl Kernels {
         assert_eq!(output.len(), rows * weights.outputs, "the output must be [tokens, outputs]");
         let groups = weights.layout.groups();
         let input = self.quantize(parallel, input, weights, &groups, scratch);
-        let gelu = matches!(epilogue, Epilogue::Gelu);
-        self.multiply(parallel, rows, &Work { input, weights, groups: &groups, gelu }, output);
+        let activation = if let Epilogue::Activation(activation) = epilogue { Some(activation) } else { None };
+        self.multiply(parallel, rows, &Work { input, weights, groups: &groups, activation }, output);
         if let Epilogue::ResidualNorm { residual, norm } = epilogue {
             self.residual_norm(parallel, residual, norm, output);
         }

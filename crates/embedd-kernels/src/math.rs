@@ -48,5 +48,18 @@ pub(super) fn gelu_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
     s.sub(s.max(x, zero), s.mul(t, tail))
 }
 
+/// The tanh approximation of GELU, `x / 2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` (Hendrycks and Gimpel 2016), of
+/// finite numbers to within 1e-6, as `x / (1 + exp(-2 sqrt(2/pi) (x + 0.044715 x^3)))`.
+#[inline(always)]
+pub(super) fn gelu_tanh_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    /// `-2 sqrt(2/pi) log2(e)`
+    const FACTOR: f32 = -2.302_208_2;
+    let square = s.mul(x, x);
+    let inner = s.mul(x, s.mul_add(s.splat(0.044_715), square, s.splat(1.0)));
+    let power = exp2_vector(s, s.min(s.mul(s.splat(FACTOR), inner), s.splat(126.0)));
+    // Below -10, the result is less than the smallest normal number.
+    s.div(s.max(x, s.splat(-10.0)), s.add(s.splat(1.0), power))
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-use super::math::gelu_vector;
+use super::activation::Activation;
 use super::simd::{Simd, Vectorized};
 use super::{InstructionSet, Kernels, Parallel};
 
@@ -89,22 +89,22 @@ impl Numbers {
     }
 }
 
-struct Gelu<'a>(&'a mut [f32]);
+struct Activate<'a>(Activation, &'a mut [f32]);
 
-impl Vectorized for Gelu<'_> {
+impl Vectorized for Activate<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for values in self.0.chunks_mut(S::LANES) {
-            s.store_part(values, gelu_vector(s, s.load_part(values)));
+        for values in self.1.chunks_mut(S::LANES) {
+            s.store_part(values, self.0.apply(s, s.load_part(values)));
         }
     }
 }
 
-/// The kernels' GELU, in place.
-pub(super) fn gelu(kernels: Kernels, values: &mut [f32]) {
-    kernels.dispatch(Gelu(values));
+/// Applies an activation in place.
+pub(super) fn activate(kernels: Kernels, activation: Activation, values: &mut [f32]) {
+    kernels.dispatch(Activate(activation, values));
 }
 
 /// Starts threads for every call. They run the tasks in shuffled order.

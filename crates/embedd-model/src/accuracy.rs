@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::AccuracyRecord;
+use crate::bundle::{AccuracyRecord, ReferenceKind};
 use embedd_common::percentile::{mean, quantile, sorted};
 
 /// The default minimum cosine of a text to its reference.
@@ -102,10 +102,12 @@ impl Accuracy {
     }
 }
 
-impl From<&Accuracy> for AccuracyRecord {
-    fn from(accuracy: &Accuracy) -> Self {
-        let Summary { texts, min_cosine, p1_cosine, mean_cosine, threshold, .. } = accuracy.summary;
-        Self { texts: texts.try_into().unwrap_or(u32::MAX), min_cosine, p1_cosine, mean_cosine, threshold }
+impl Accuracy {
+    /// The record for a manifest.
+    pub fn record(&self, reference: ReferenceKind) -> AccuracyRecord {
+        let Summary { texts, min_cosine, p1_cosine, mean_cosine, threshold, .. } = self.summary;
+        let texts = texts.try_into().unwrap_or(u32::MAX);
+        AccuracyRecord { reference, texts, min_cosine, p1_cosine, mean_cosine, threshold }
     }
 }
 

@@ -8,10 +8,11 @@ use embedd_common::checksum::{ChangedFile, Sha256Hex};
 use embedd_common::files::{open_regular, read_bounded};
 
 mod manifest;
-pub mod native_io;
+mod pooling;
 
 pub use embedd_common::checksum::FileRecord;
-pub use manifest::{AccuracyRecord, FORMAT, Manifest, ModelRecord, Pooling, SourceRecord, Variant};
+pub use manifest::{AccuracyRecord, FORMAT, Manifest, ModelRecord, ReferenceKind, SourceRecord, Variant};
+pub use pooling::{Pooling, PoolingMode};
 
 /// The file name of a bundle's manifest.
 pub const MANIFEST_FILE: &str = "manifest.json";

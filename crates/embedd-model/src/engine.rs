@@ -58,9 +58,3 @@ impl TokenIds {
         self.0.len()
     }
 }
-
-/// For `crate::fuzzing`.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn read_native_weights(file: embedd_kernels::PageBuffer) {
-    native::read_weights(file);
-}

@@ -8,6 +8,7 @@ pub mod engine;
 #[doc(hidden)]
 pub mod fuzzing;
 mod model;
+pub mod native;
 pub mod reference;
 pub mod threads;
 pub mod tokenize;

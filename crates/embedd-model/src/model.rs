@@ -80,9 +80,7 @@ impl Model {
     pub fn open(bundle: &Path, runtime: &OnnxRuntime, options: SessionOptions) -> Result<Self, OpenError> {
         let bundle = Bundle::open(bundle)?;
         let candidates = fastest_first(runtime.kernels().instruction_set(), CpuInstructions::widest());
-        let is_accurate = |variant: &Variant| {
-            bundle.model(*variant).is_ok_and(|record| record.accuracy.is_none_or(|accuracy| accuracy.passed()))
-        };
+        let is_accurate = |variant: &Variant| bundle.model(*variant).is_ok_and(|record| record.is_accurate(*variant));
         let Some(variant) = candidates.into_iter().find(is_accurate) else {
             return Err(OpenError::NoModel { folder: bundle.folder().display().to_string() });
         };

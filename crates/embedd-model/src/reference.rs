@@ -1,4 +1,5 @@
-//! Reference sets: texts with their PyTorch embeddings. `reference/make_reference.py` writes them.
+//! Reference sets: texts with their embeddings, by PyTorch (`reference/make_reference.py` writes them) or, for models
+//! without such a set, by the float32 model.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,13 +7,15 @@ use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
+use serde_json::json;
 
+use crate::bundle::ReferenceKind;
 use embedd_common::files::read_bounded;
 
 /// A set of 253 texts has less than a megabyte.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// Texts with the embeddings that PyTorch computes for them.
+/// Texts with their embeddings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReferenceSet {
     /// The texts; at least one.
@@ -32,7 +35,7 @@ pub struct ReferenceText {
     pub id: String,
     /// The text to embed.
     pub text: String,
-    /// PyTorch's embedding, of L2 norm 1.
+    /// The embedding, of L2 norm 1.
     pub embedding: Vec<f32>,
     /// The number of tokens after truncation, including special tokens.
     pub token_count: u32,
@@ -49,6 +52,11 @@ pub enum ReferenceError {
     #[error("{path} is not a reference set: {reason}; create one with reference/make_reference.py")]
     Malformed { path: PathBuf, reason: String },
 }
+
+/// The metadata that tells sets of float32 models from those of PyTorch, and its value.
+const EMBEDDINGS: &str = "embeddings";
+const FLOAT32: &str = "float32";
+const MAX_TOKENS: &str = "max_seq_length";
 
 #[derive(Deserialize)]
 struct Line {
@@ -70,7 +78,58 @@ pub fn built_in(weights_sha256: &str) -> Option<&'static [u8]> {
     }
 }
 
+/// The texts on which models without a reference set of their own are compared, with their ids.
+///
+/// # Errors
+/// [`ReferenceError::Malformed`] never happens: the set is part of the program.
+pub fn built_in_texts() -> Result<Vec<(String, String)>, ReferenceError> {
+    let set = ReferenceSet::parse(
+        include_bytes!("../../../reference/all-MiniLM-L6-v2.safetensors"),
+        Path::new("the built-in texts"),
+    )?;
+    Ok(set.texts.into_iter().map(|text| (text.id, text.text)).collect())
+}
+
 impl ReferenceSet {
+    /// A set with the embeddings of the model `name` in float32.
+    pub fn of_float32(name: &str, texts: Vec<ReferenceText>, max_tokens: u32) -> Self {
+        let dimension = texts.first().map_or(0, |text| text.embedding.len());
+        let provenance = [("model", name), (EMBEDDINGS, FLOAT32), (MAX_TOKENS, &max_tokens.to_string())]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        Self { texts, dimension, max_tokens, provenance: provenance.into() }
+    }
+
+    /// Where the embeddings come from.
+    pub fn kind(&self) -> ReferenceKind {
+        match self.provenance.get(EMBEDDINGS).map(String::as_str) {
+            Some(FLOAT32) => ReferenceKind::Float32,
+            _ => ReferenceKind::PyTorch,
+        }
+    }
+
+    /// The contents of a file with this set; always the same for the same set.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let rows = self.texts.len();
+        let floats = self.texts.iter().flat_map(|text| text.embedding.iter().flat_map(|value| value.to_le_bytes()));
+        let counts = self.texts.iter().flat_map(|text| i64::from(text.token_count).to_le_bytes());
+        let line = |text: &ReferenceText| json!({ "id": text.id, "text": text.text }).to_string() + "\n";
+        let lines: String = self.texts.iter().map(line).collect();
+        let mut data: Vec<u8> = floats.collect();
+        let embeddings = data.len();
+        data.extend(counts);
+        let token_counts = data.len();
+        data.extend_from_slice(lines.as_bytes());
+        // The crate writes metadata in random order.
+        let header = json!({
+            "__metadata__": self.provenance,
+            "embeddings": { "dtype": "F32", "shape": [rows, self.dimension], "data_offsets": [0, embeddings] },
+            "token_counts": { "dtype": "I64", "shape": [rows], "data_offsets": [embeddings, token_counts] },
+            "texts": { "dtype": "U8", "shape": [lines.len()], "data_offsets": [token_counts, data.len()] },
+        });
+        let header = header.to_string().into_bytes();
+        [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
+    }
+
     /// Reads a reference set from a file.
     ///
     /// # Errors
@@ -92,7 +151,7 @@ impl ReferenceSet {
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let provenance: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        let max_tokens = provenance.get("max_seq_length").and_then(|text| text.parse().ok());
+        let max_tokens = provenance.get(MAX_TOKENS).and_then(|text| text.parse().ok());
         let max_tokens = max_tokens.ok_or("its metadata has no valid `max_seq_length`")?;
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
 
@@ -170,6 +229,22 @@ mod tests {
             let norm: f64 = text.embedding.iter().map(|&value| f64::from(value).powi(2)).sum();
             assert!((norm.sqrt() - 1.0).abs() < 1e-5, "{}", text.id);
         }
+    }
+
+    #[test]
+    fn a_set_of_a_float32_model_is_read_back() {
+        let text = |id: &str, embedding: [f32; 2]| ReferenceText {
+            id: id.to_owned(),
+            text: format!("{id} \"quoted\"\n\u{2028}"),
+            embedding: embedding.to_vec(),
+            token_count: 7,
+        };
+        let set = ReferenceSet::of_float32("org/model", vec![text("a", [0.6, 0.8]), text("b", [1.0, 0.0])], 12);
+        let back = ReferenceSet::parse(&set.to_bytes(), Path::new("own")).expect("a set");
+        assert_eq!(back, set);
+        assert_eq!(back.kind(), ReferenceKind::Float32);
+        assert_eq!(ReferenceSet::parse(mpnet(), Path::new("built-in")).expect("a set").kind(), ReferenceKind::PyTorch);
+        assert_eq!(built_in_texts().expect("texts").len(), 253);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use embedd_common::files::read_bounded;
 mod bert;
 mod lowercase;
 mod pieces;
+mod template;
 mod wordpiece;
 mod work;
 
@@ -140,20 +141,20 @@ impl Tokenizer {
     }
 
     /// Loads a tokenizer from the contents of a file; `path` is used in error messages.
-    pub(crate) fn parse(
-        contents: &[u8],
-        path: &Path,
-        max_tokens: u32,
-        lowercase: bool,
-    ) -> Result<Self, TokenizerError> {
+    ///
+    /// # Errors
+    /// [`TokenizerError::Invalid`].
+    pub fn parse(contents: &[u8], path: &Path, max_tokens: u32, lowercase: bool) -> Result<Self, TokenizerError> {
         let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
         // Some parsers of `tokenizers` panic instead of returning the error if a part of the file is not valid JSON.
-        serde_json::from_slice::<serde_json::Value>(contents).map_err(|error| invalid(error.to_string()))?;
+        let file: serde_json::Value = serde_json::from_slice(contents).map_err(|error| invalid(error.to_string()))?;
+        template::check(&file["post_processor"]).map_err(invalid)?;
+        drop(file);
         let mut inner = tokenizers::Tokenizer::from_bytes(contents).map_err(|error| invalid(error.to_string()))?;
         // The truncation and padding configured in the file are for training.
         inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         inner.with_padding(None);
-        let (prefix, suffix) = special_tokens(&inner).map_err(invalid)?;
+        let (prefix, suffix) = template::special_tokens(&inner).map_err(invalid)?;
         let max_tokens = (max_tokens as usize).max(prefix.len() + suffix.len());
         let bert = Bert::of(&inner);
         let cuts = Cuts::of(&inner);
@@ -183,9 +184,28 @@ impl Tokenizer {
         self.max_tokens
     }
 
-    /// The largest token id, including special tokens.
-    pub fn max_id(&self) -> u32 {
-        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    /// The largest id of any token, and the token: of the vocabulary, added, or in the template around texts.
+    pub fn largest_id(&self) -> (u32, String) {
+        let known = self.inner.get_vocab(true).into_iter().map(|(token, id)| (id, token));
+        // The template may have ids that are not in the vocabulary.
+        let template = template::around_a_text(&self.inner).unwrap_or_default();
+        let around = template.get_ids().iter().copied().zip(template.get_tokens().iter().cloned());
+        known.chain(around.filter(|(id, _)| *id != template::TEXT)).max().unwrap_or_default()
+    }
+
+    /// Ids for measurements, in place of a text: the special tokens around every text, and as many others as `tokens`
+    /// requires, from the id `start` on.
+    pub fn sample_ids(&self, tokens: usize, start: usize) -> TokenIds {
+        // Without gaps in the vocabulary, these are all of its ids; with gaps, none of them is larger than the largest.
+        let vocabulary = 0..self.inner.get_vocab_size(true) as u32;
+        let others = tokens.saturating_sub(self.special_count());
+        let others: Vec<u32> = vocabulary.cycle().skip(start).take(others).collect();
+        TokenIds::new([&self.prefix[..], &others, &self.suffix].concat())
+    }
+
+    /// The number of special tokens around every text.
+    pub fn special_count(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
     }
 
     /// Tokenizes a text for the model: adds special tokens and truncates.
@@ -234,10 +254,6 @@ impl Tokenizer {
     /// [`DecodeError`].
     pub fn decode(&self, ids: &[u32], with_special: bool) -> Result<String, DecodeError> {
         self.inner.decode(ids, !with_special).map_err(|error| DecodeError(error.to_string()))
-    }
-
-    fn special_count(&self) -> usize {
-        self.prefix.len() + self.suffix.len()
     }
 
     /// The maximum number of tokens of a text without special tokens.
@@ -294,21 +310,6 @@ impl Tokenizer {
 
 fn failed(error: &tokenizers::Error) -> TokenizeError {
     TokenizeError::Failed(error.to_string())
-}
-
-/// The special tokens that the tokenizer adds before and after a text, determined from a sample text.
-fn special_tokens(tokenizer: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
-    let encode = |special| {
-        let encoding = tokenizer.encode_fast("text", special).map_err(|error| error.to_string())?;
-        Ok::<_, String>(encoding.get_ids().to_vec())
-    };
-    let bare = encode(false)?;
-    let whole = encode(true)?;
-    let start = whole
-        .windows(bare.len())
-        .position(|window| window == bare)
-        .ok_or_else(|| "its special tokens do not surround the text".to_owned())?;
-    Ok((whole[..start].to_vec(), whole[start + bare.len()..].to_vec()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tiny::dna_tokenizer;
 use embedd_model::reference::ReferenceSet;
 
 const REFERENCES: [&[u8]; 2] = [
@@ -14,6 +15,21 @@ fn the_largest_channels_are_at_most_a_quarter() {
     assert_eq!(calibration.largest_channels(0, LinearInput::Output, 1), [1]);
     assert_eq!(calibration.largest_channels(0, LinearInput::Output, 32), [1, 3], "at most a quarter");
     assert_eq!(calibration.width(0, LinearInput::Output), 8);
+}
+
+#[test]
+fn texts_without_tokens_are_replaced_by_the_vocabulary() {
+    for strict in [false, true] {
+        let file = dna_tokenizer(strict).to_string();
+        let tokenizer =
+            Tokenizer::parse(file.as_bytes(), Path::new("tokenizer.json"), 512, false).expect("a tokenizer");
+        for (index, text) in ["1 2 3", ""].into_iter().enumerate() {
+            let found = ids(&tokenizer, text, index);
+            assert_eq!(found.len(), MAX_TOKENS_PER_TEXT, "{text:?}");
+            assert!((0..6).all(|id| found.as_slice().contains(&id)) && found.as_slice().iter().all(|id| *id < 6));
+        }
+        assert_eq!(ids(&tokenizer, "C G", 0).as_slice(), [0, 3, 4, 2]);
+    }
 }
 
 #[test]

@@ -76,13 +76,6 @@ impl<'w> TensorFile<'w> {
         self.parts.push(part);
     }
 
-    /// Adds a part unless the file already has its tensors.
-    pub(super) fn add_once(&mut self, part: Part<'w>) {
-        if self.parts.iter().all(|other| other.tensors != part.tensors) {
-            self.parts.push(part);
-        }
-    }
-
     /// Total size of the tensors in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.bytes() as u64).sum()
@@ -147,7 +140,6 @@ mod tests {
         let both = [("a".to_owned(), Dtype::I8, vec![128]), ("b".to_owned(), Dtype::F32, vec![2, 8])];
         file.add(Part::new(both, || Ok((0..192).collect())));
         file.add(Part::of_floats("c", &[16], || Ok(vec![2.0; 16])));
-        file.add_once(Part::of_floats("c", &[16], || unreachable!("already added")));
 
         let bytes = written(&file);
         let (length, _) = SafeTensors::read_metadata(&bytes).expect("a header");

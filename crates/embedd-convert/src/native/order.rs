@@ -51,7 +51,7 @@ impl Orders {
     pub(super) fn of_input(&self, layer: usize, input: LinearInput) -> Arc<ChannelOrder> {
         match input {
             LinearInput::Attention | LinearInput::Intermediate => self.hidden(),
-            LinearInput::AttentionOutput => Arc::new(ChannelOrder::Source),
+            LinearInput::Projection | LinearInput::AttentionOutput => Arc::new(ChannelOrder::Source),
             LinearInput::Output => self.inner(layer),
         }
     }

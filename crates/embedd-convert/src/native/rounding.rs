@@ -8,7 +8,7 @@ use std::thread;
 use super::order::Orders;
 use super::recipe::NativeRecipe;
 use crate::calibrate::Calibration;
-use crate::encoder::{Encoder, Layer, Linear, LinearInput};
+use crate::encoder::{Encoder, LinearInput};
 use crate::gptq::{self, Hessian, Rounded};
 use crate::weights::WeightsError;
 use embedd_common::progress::{Progress, Unit};
@@ -35,16 +35,6 @@ struct Work<'a> {
     progress: &'a Progress,
 }
 
-/// The linear layers that share an input.
-pub(super) fn linears<'w>(layer: &'w Layer<'w>, input: LinearInput) -> Vec<&'w Linear<'w>> {
-    match input {
-        LinearInput::Attention => vec![&layer.query, &layer.key, &layer.value],
-        LinearInput::AttentionOutput => vec![&layer.attention_output],
-        LinearInput::Intermediate => vec![&layer.intermediate],
-        LinearInput::Output => vec![&layer.output],
-    }
-}
-
 /// Rounds the weights of an encoder. The result does not depend on the number of threads.
 ///
 /// # Errors
@@ -67,8 +57,7 @@ pub(super) fn round_with(
     progress: &Progress,
 ) -> Result<RoundedLayers, WeightsError> {
     let orders = Orders::of(calibration, encoder.layers.len());
-    let mut keys: Vec<Key> =
-        (0..encoder.layers.len()).flat_map(|layer| LinearInput::ALL.map(|input| (layer, input))).collect();
+    let mut keys = encoder.linear_inputs();
     // `pop` takes the last key, so the largest layers come first and the threads finish at about the same time.
     keys.sort_by_key(|&(layer, input)| calibration.width(layer, input));
     let task = progress.task("rounding the native model's weights", Some(keys.len() as u64), Unit::Steps);
@@ -99,7 +88,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Work<'_> {
     fn round(&self, (layer, input): Key) -> Result<Rounded, WeightsError> {
-        let linears = linears(&self.encoder.layers[layer], input);
+        let linears = self.encoder.linears((layer, input));
         let inputs = linears[0].weight.shape()[1];
         let order = self.orders.of_input(layer, input).channels(inputs);
         let recipe = self.recipe.input(input);

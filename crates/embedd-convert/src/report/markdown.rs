@@ -133,7 +133,7 @@ pub(super) fn models(report: &Report) -> String {
 pub(super) fn accuracy(report: &Report) -> String {
     let Some(reference) = &report.reference else { return "## Accuracy\n\nNot measured.\n".to_owned() };
     let mut out = format!(
-        "## Accuracy\n\nCosine to PyTorch's embeddings of {} texts ({}), each text alone. Batch agreement: the \
+        "## Accuracy\n\nCosine to the reference embeddings of {} texts ({}), each text alone. Batch agreement: the \
          minimum cosine between a text alone and in a padded batch.\n\n| model | min cosine | P1 | mean | max \
          MSE | mean MSE | threshold | status | batch agreement |\n|---|---:|---:|---:|---:|---:|---:|---|---:|\n",
         reference.texts,

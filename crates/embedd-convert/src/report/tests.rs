@@ -28,7 +28,7 @@ fn manifest() -> Manifest {
         dimension: 2,
         max_tokens: 384,
         position_limit: 512,
-        pooling: Pooling::Mean,
+        pooling: Pooling::mean(),
         lowercase: false,
         models: [
             (Variant::Fp32, model("model.onnx", "none")),

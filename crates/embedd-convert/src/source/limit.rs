@@ -17,7 +17,7 @@ struct TokenizerConfig {
 /// The limit that sentence-transformers uses, including special tokens; `None` if only the positions limit a text.
 ///
 /// `max_seq_length` in `sentence_bert_config.json` overrides the tokenizer's limit, even if it is larger.
-pub(super) fn read(folder: &Path, max_seq_length: Option<f64>) -> Result<Option<u32>, SourceError> {
+pub(crate) fn read(folder: &Path, max_seq_length: Option<f64>) -> Result<Option<u32>, SourceError> {
     let path = folder.join(TOKENIZER_CONFIG_FILE);
     let tokenizer: TokenizerConfig = read_optional_json(&path)?.unwrap_or_default();
     match (max_seq_length, tokenizer.model_max_length, tokenizer.max_len) {

@@ -5,11 +5,17 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{SourceError, read_json};
-use embedd_model::bundle::Pooling;
+use embedd_model::bundle::{Pooling, PoolingMode};
 
-/// The supported modes and their switches before version 5.4.
-const SWITCHES: [(&str, Pooling); 2] =
-    [("pooling_mode_mean_tokens", Pooling::Mean), ("pooling_mode_cls_token", Pooling::Cls)];
+/// The switches of versions before 5.4, in the order in which they concatenate the vectors.
+const SWITCHES: [(&str, PoolingMode); 6] = [
+    ("pooling_mode_cls_token", PoolingMode::Cls),
+    ("pooling_mode_max_tokens", PoolingMode::Max),
+    ("pooling_mode_mean_tokens", PoolingMode::Mean),
+    ("pooling_mode_mean_sqrt_len_tokens", PoolingMode::MeanSqrtLen),
+    ("pooling_mode_weightedmean_tokens", PoolingMode::WeightedMean),
+    ("pooling_mode_lasttoken", PoolingMode::LastToken),
+];
 
 #[derive(Deserialize)]
 struct Config {
@@ -29,28 +35,20 @@ enum Modes {
     Several(Vec<String>),
 }
 
-/// A mode that the file selects.
-struct Mode {
-    /// Its name in the file.
-    name: String,
-    /// `None` if the mode is not supported.
-    pooling: Option<Pooling>,
-}
-
 /// Reads the pooling of hidden states with `hidden_size` channels.
 pub(super) fn read(path: &Path, hidden_size: usize) -> Result<Pooling, SourceError> {
     let config: Config = read_json(path)?;
     check_dimension(path, &config, hidden_size)?;
-    let modes = modes(config);
-    if let [Mode { pooling: Some(pooling), .. }] = modes.as_slice() {
-        return Ok(*pooling);
-    }
-    let names: Vec<&str> = modes.iter().map(|mode| mode.name.as_str()).collect();
-    Err(SourceError::Unsupported {
-        path: path.to_owned(),
-        what: if names.is_empty() { "an empty pooling_mode".to_owned() } else { names.join(" with ") },
-        instead: format!("the supported modes are `{}` and `{}`, one at a time", Pooling::Mean, Pooling::Cls),
-    })
+    let unsupported = |what: String| {
+        let names = PoolingMode::ALL.map(|mode| format!("`{}`", mode.name())).join(", ");
+        SourceError::Unsupported { path: path.to_owned(), what, instead: format!("the supported modes are {names}") }
+    };
+    let modes = match modes(config) {
+        Ok(modes) => modes,
+        Err(unknown) => return Err(unsupported(unknown)),
+    };
+    let count = modes.len();
+    Pooling::new(modes).ok_or_else(|| unsupported(format!("a pooling_mode with {count} names")))
 }
 
 fn check_dimension(path: &Path, config: &Config, hidden_size: usize) -> Result<(), SourceError> {
@@ -69,34 +67,24 @@ fn check_dimension(path: &Path, config: &Config, hidden_size: usize) -> Result<(
     })
 }
 
-/// The selected modes; sentence-transformers concatenates their vectors. `pooling_mode` overrides the switches; without
-/// either, the mode is the mean.
-fn modes(config: Config) -> Vec<Mode> {
+/// The selected modes, in the order of their vectors; the first unknown one is an error. `pooling_mode` overrides the
+/// switches; without either, the mode is the mean.
+fn modes(config: Config) -> Result<Vec<PoolingMode>, String> {
     let names = match config.pooling_mode {
         Some(Modes::One(name)) => vec![name],
         Some(Modes::Several(names)) => names,
         None => return switched_on(&config.others),
     };
-    let supported = [Pooling::Mean, Pooling::Cls];
-    names
-        .into_iter()
-        .map(|name| Mode {
-            pooling: supported.into_iter().find(|pooling| pooling.name() == name),
-            name: format!("pooling_mode `{name}`"),
-        })
-        .collect()
+    names.into_iter().map(|name| PoolingMode::of(&name).ok_or_else(|| format!("pooling_mode `{name}`"))).collect()
 }
 
-fn switched_on(fields: &serde_json::Map<String, serde_json::Value>) -> Vec<Mode> {
-    let on = fields.iter().filter(|(name, value)| name.starts_with("pooling_mode_") && value.as_bool() == Some(true));
-    let mut modes: Vec<Mode> = on
-        .map(|(name, _)| Mode {
-            pooling: SWITCHES.into_iter().find(|(switch, _)| switch == name).map(|(_, pooling)| pooling),
-            name: name.clone(),
-        })
-        .collect();
-    if modes.is_empty() {
-        modes.push(Mode { name: "the default".to_owned(), pooling: Some(Pooling::Mean) });
+fn switched_on(fields: &serde_json::Map<String, serde_json::Value>) -> Result<Vec<PoolingMode>, String> {
+    let is_on = |name: &str| fields.get(name).and_then(serde_json::Value::as_bool) == Some(true);
+    let known = |name: &str| SWITCHES.iter().any(|(switch, _)| *switch == name);
+    let mut unknown = fields.keys().filter(|name| name.starts_with("pooling_mode_") && is_on(name) && !known(name));
+    if let Some(unknown) = unknown.next() {
+        return Err(unknown.clone());
     }
-    modes
+    let modes: Vec<_> = SWITCHES.into_iter().filter(|(name, _)| is_on(name)).map(|(_, mode)| mode).collect();
+    Ok(if modes.is_empty() { vec![PoolingMode::Mean] } else { modes })
 }

@@ -1,8 +1,12 @@
 use std::fs;
 
+use half::{bf16, f16};
+use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
 
 use super::*;
+
+mod checkpoints;
 
 /// A file with `a.weight`, float32 `[2, 3]`, and `b.ids`, int64 `[1]`.
 fn valid_file(dir: &Path) -> PathBuf {
@@ -108,4 +112,31 @@ fn non_finite_values_are_rejected() {
     let weights = Weights::open(&path).expect("open");
     let error = weights.tensor("a", &[2], "the test").expect("there").read().expect_err("NaN").to_string();
     assert!(error.contains("element 1"), "{error}");
+}
+
+#[test]
+fn old_names_of_layer_norms_are_the_current_ones() {
+    let dir = folder();
+    let path = dir.path().join("old.safetensors");
+    let value = |value: f32| value.to_le_bytes();
+    let names = ["x.LayerNorm.gamma", "x.LayerNorm.beta", "y.LayerNorm.gamma", "y.LayerNorm.weight", "z.gamma"];
+    let bytes: Vec<_> = (0..5_u8).map(|n| value(f32::from(n))).collect();
+    let views = bytes.iter().map(|bytes| TensorView::new(Dtype::F32, vec![1], bytes).expect("a view"));
+    serialize_to_file(names.into_iter().zip(views), None, &path).expect("write");
+    let weights = Weights::open(&path).expect("open");
+    let expected = ["x.LayerNorm.bias", "x.LayerNorm.weight", "y.LayerNorm.weight", "z.gamma"];
+    assert_eq!(weights.names(), expected);
+    let read = |name| weights.tensor(name, &[1], "the test").expect("there").read().expect("read");
+    assert_eq!(expected.map(read), [[1.0], [0.0], [3.0], [4.0]], "the current name is preferred");
+}
+
+#[test]
+fn a_pointer_of_git_lfs_is_recognized() {
+    let dir = folder();
+    for file in ["model.safetensors", "pytorch_model.bin"] {
+        let path = dir.path().join(file);
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").expect("write");
+        let error = Weights::open(&path).expect_err("a pointer").to_string();
+        assert!(error.contains(file) && error.contains("git lfs pull"), "{error}");
+    }
 }

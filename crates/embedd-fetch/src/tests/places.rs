@@ -23,7 +23,7 @@ fn all_missing_files_of_a_users_own_folder_are_listed() {
     write_files(&folder, &files);
     let given = ModelRef::Folder(folder.clone());
     let text = fetcher(&home).model(&given).expect_err("an incomplete folder").to_string();
-    for part in ["model.safetensors", "1_Pooling/config.json", "config.json,", "safe_serialization"] {
+    for part in ["model.safetensors", "1_Pooling/config.json", "config.json,", "pytorch_model.bin.index.json"] {
         assert!(text.contains(part), "{text}");
     }
     fs::remove_file(folder.join("modules.json")).expect("a removal");
@@ -33,6 +33,28 @@ fn all_missing_files_of_a_users_own_folder_are_listed() {
         let text = fetcher(&home).model(&ModelRef::Folder(path)).expect_err("not a folder").to_string();
         assert!(text.contains(part), "{text}");
     }
+}
+
+#[test]
+fn the_weights_of_a_users_own_folder_may_be_in_other_files() {
+    let home = TempDir::new().expect("a folder");
+    let folder = home.path().join("mine");
+    let mut files = model_files(10);
+    files.remove("model.safetensors");
+    files.insert("model.safetensors.index.json".to_owned(), INDEX.into());
+    files.insert("model-1.safetensors".to_owned(), b"weights".into());
+    write_files(&folder, &files);
+    let given = ModelRef::Folder(folder.clone());
+    let text = fetcher(&home).model(&given).expect_err("a file of the index is missing").to_string();
+    assert!(text.contains("is missing model-2.safetensors;"), "{text}");
+    fs::write(folder.join("model-2.safetensors"), "weights").expect("a file");
+    assert_eq!(fetcher(&home).model(&given).expect("the model"), folder);
+    fs::write(folder.join("model.safetensors.index.json"), "{").expect("a file");
+    let text = fetcher(&home).model(&given).expect_err("an invalid index").to_string();
+    assert!(text.contains("`model.safetensors.index.json` of") && text.contains("is invalid"), "{text}");
+    fs::remove_file(folder.join("model.safetensors.index.json")).expect("a removal");
+    fs::write(folder.join("pytorch_model.bin"), "weights").expect("a file");
+    assert_eq!(fetcher(&home).model(&given).expect("the model"), folder);
 }
 
 /// Files that some versions of sentence-transformers and transformers do not write.
@@ -158,4 +180,26 @@ fn the_cache_folder_is_created_for_this_user_alone() {
     assert_eq!(mode(shared.root()), 0o775, "the mode of an existing folder is kept");
     let warning = shared.warning().expect("a warning");
     assert!(warning.contains("mode 775") && warning.contains("chmod go-w"), "{warning}");
+}
+
+#[test]
+fn a_folder_of_a_transformer_alone_or_with_only_a_vocabulary_is_complete() {
+    let home = TempDir::new().expect("a folder");
+    let folder = home.path().join("mine");
+    let mut files = model_files(10);
+    files.remove("modules.json");
+    files.remove("1_Pooling/config.json");
+    files.remove("tokenizer.json");
+    files.insert("vocab.txt".to_owned(), b"[UNK]\n".into());
+    write_files(&folder, &files);
+    assert_eq!(fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect("the model"), folder);
+    let modules = r#"[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]"#;
+    fs::write(folder.join("modules.json"), modules).expect("a file");
+    let text = fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect_err("an empty folder").to_string();
+    assert!(text.contains("is missing config.json, tokenizer.json, model.safetensors"), "{text}");
+    fs::create_dir(folder.join("0_Transformer")).expect("a folder");
+    for file in ["config.json", "vocab.txt", "model.safetensors"] {
+        fs::rename(folder.join(file), folder.join("0_Transformer").join(file)).expect("a move");
+    }
+    assert_eq!(fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect("the model"), folder);
 }

@@ -181,8 +181,41 @@ fn a_token_outside_the_tables_is_rejected_before_anything_is_written() {
     assert_rejected(&[2; 42], PositionRule::SkippingPadding { padding: 1 }, 2, 38);
 }
 
+/// `texts`, by their offsets, pooled by a rule in float64.
+fn pooled(states: &[f32], channels: usize, offsets: &Offsets, rule: PoolingRule) -> Vec<f64> {
+    let value = |row: usize, channel: usize| f64::from(states[row * channels + channel]);
+    let pool = |text: std::ops::Range<usize>, channel: usize| {
+        let values = || text.clone().map(|row| value(row, channel));
+        let count = text.len() as f64;
+        match rule {
+            PoolingRule::Mean => values().sum::<f64>() / count,
+            PoolingRule::MeanSqrtLen => values().sum::<f64>() / count.sqrt(),
+            PoolingRule::WeightedMean => {
+                let weighted: f64 = values().enumerate().map(|(index, value)| (index + 1) as f64 * value).sum();
+                weighted / (count * (count + 1.0) / 2.0)
+            }
+            PoolingRule::Max => values().fold(f64::NEG_INFINITY, f64::max),
+            PoolingRule::First => value(text.start, channel),
+            PoolingRule::Last => value(text.end - 1, channel),
+        }
+    };
+    offsets
+        .texts()
+        .flat_map(|text| (0..channels).map(move |channel| (text.clone(), channel)))
+        .map(|(text, channel)| pool(text, channel))
+        .collect()
+}
+
 #[test]
-fn pooling_returns_the_mean_or_the_first_row_of_each_text() {
+fn every_pooling_rule_gives_its_vector_of_each_text_alone_and_together() {
+    const RULES: [PoolingRule; 6] = [
+        PoolingRule::Mean,
+        PoolingRule::MeanSqrtLen,
+        PoolingRule::WeightedMean,
+        PoolingRule::Max,
+        PoolingRule::First,
+        PoolingRule::Last,
+    ];
     let mut numbers = Numbers::new(4);
     let lengths = [1, 2, 3, 4, 5, 11, 130];
     let ends: Vec<i64> = (0..=lengths.len()).map(|text| lengths[..text].iter().sum::<i64>()).collect();
@@ -190,26 +223,23 @@ fn pooling_returns_the_mean_or_the_first_row_of_each_text() {
     let offsets = Offsets::new(&ends, tokens).expect("offsets");
     for channels in CHANNELS {
         let states = numbers.floats(tokens * channels);
-        let mut means = Vec::new();
-        for text in offsets.texts() {
-            let value = |row: usize, channel: usize| f64::from(states[row * channels + channel]);
-            let count = text.len() as f64;
-            means.extend((0..channels).map(|c| text.clone().map(|row| value(row, c)).sum::<f64>() / count));
-        }
         every_available(|kernels| {
-            let mut found = vec![f32::NAN; lengths.len() * channels];
-            kernels.pool(&states, &offsets, PoolingRule::Mean, &mut found);
-            assert_close(&found, &means, 1e-6, "mean");
-            for (text, pooled) in offsets.texts().zip(found.chunks(channels)) {
-                let one = Offsets::new(&[0, text.len() as i64], text.len()).expect("offsets");
-                let rows = &states[text.start * channels..text.end * channels];
-                let mut alone = vec![f32::NAN; channels];
-                kernels.pool(rows, &one, PoolingRule::Mean, &mut alone);
-                assert_eq!(bits(&alone), bits(pooled), "a text's mean must not depend on its neighbors");
-            }
-            kernels.pool(&states, &offsets, PoolingRule::First, &mut found);
-            for (text, first) in offsets.texts().zip(found.chunks(channels)) {
-                assert_eq!(first, &states[text.start * channels..][..channels]);
+            let mut all = vec![f32::NAN; lengths.len() * RULES.len() * channels];
+            kernels.pool(&states, &offsets, &RULES, &mut all);
+            for (index, rule) in RULES.into_iter().enumerate() {
+                let found: Vec<f32> = all
+                    .chunks(RULES.len() * channels)
+                    .flat_map(|text| &text[index * channels..][..channels])
+                    .copied()
+                    .collect();
+                assert_close(&found, &pooled(&states, channels, &offsets, rule), 3e-6, &format!("{rule:?}"));
+                for (text, pooled) in offsets.texts().zip(found.chunks(channels)) {
+                    let one = Offsets::new(&[0, text.len() as i64], text.len()).expect("offsets");
+                    let rows = &states[text.start * channels..text.end * channels];
+                    let mut alone = vec![f32::NAN; channels];
+                    kernels.pool(rows, &one, &[rule], &mut alone);
+                    assert_eq!(bits(&alone), bits(pooled), "{rule:?}: a text must not depend on its neighbors");
+                }
             }
         });
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::simd::Ahead;
-use crate::testing::{Numbers, Shuffled, every_available, gelu};
+use crate::testing::{Numbers, Shuffled, activate, every_available};
 use crate::{PANEL, RowLayout, Serial};
 
 /// Numbers of rows below, at and above the tile height of every instruction set.
@@ -305,7 +305,7 @@ fn a_row_has_the_same_bits_in_any_batch_for_any_number_of_threads() {
                     residual: &residual[rows.start * layer.outputs..rows.end * layer.outputs],
                     norm,
                 },
-                false => Epilogue::Gelu,
+                false => Epilogue::Activation(Activation::Gelu),
             };
             let alone: Vec<Vec<f32>> = (0..130)
                 .map(|row| {
@@ -327,17 +327,19 @@ fn a_row_has_the_same_bits_in_any_batch_for_any_number_of_threads() {
 }
 
 #[test]
-fn gelu_or_normalization_is_applied_to_the_product() {
+fn an_activation_or_normalization_is_applied_to_the_product() {
     every_available(|kernels| {
         let mut numbers = Numbers::new(6);
         let layout = RowLayout { inputs: 64, split: 0, group: 64 };
         let layer = Layer::random(layout, 50, &mut numbers);
         let input = numbers.floats(7 * 64);
         let plain = run(kernels, &Serial, &input, &layer, Epilogue::None);
-        let mut expected = plain.clone();
-        gelu(kernels, &mut expected);
-        let found = run(kernels, &Serial, &input, &layer, Epilogue::Gelu);
-        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{kernels:?}");
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+            let mut expected = plain.clone();
+            activate(kernels, activation, &mut expected);
+            let found = run(kernels, &Serial, &input, &layer, Epilogue::Activation(activation));
+            assert_eq!(found, expected, "{kernels:?}, {activation:?}");
+        }
 
         let residual = vec![0.5; plain.len()];
         let ones = vec![1.0; 50];

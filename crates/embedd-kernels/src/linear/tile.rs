@@ -6,7 +6,6 @@ use std::ops::Range;
 use super::{QuantizedRows, Work};
 use crate::disjoint::Disjoint;
 use crate::layout::{PANEL, QUAD};
-use crate::math::gelu_vector;
 use crate::simd::{Ahead, Simd};
 
 /// Vectors of columns per tile.
@@ -152,8 +151,8 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
     // Iterate by value: an array that a loop indexes is kept in memory, but these sums should have stayed in registers
     // up to this point.
     for (row, mut total) in totals.into_iter().enumerate() {
-        if work.gelu {
-            total = [gelu_vector(s, total[0]), gelu_vector(s, total[1])];
+        if let Some(activation) = work.activation {
+            total = total.map(|total| activation.apply(s, total));
         }
         // SAFETY: by the caller's guarantee.
         store(s, unsafe { output.slice(range(row)) }, total);

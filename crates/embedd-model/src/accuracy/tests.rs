@@ -29,7 +29,7 @@ fn vectors_without_a_direction_have_no_cosine_and_fail_the_gate() {
         assert!(text.cosine.is_nan() && !text.passed, "{embedding:?} {reference:?}");
         let accuracy = Accuracy::of(vec![compare(&[1.0], &[1.0]), text], 0.99);
         assert!(!accuracy.summary.passed && accuracy.summary.min_cosine.is_nan());
-        assert!(!AccuracyRecord::from(&accuracy).passed());
+        assert!(!accuracy.record(ReferenceKind::PyTorch).passed());
         assert!(accuracy.worst(1)[0].cosine.is_nan());
     }
 }
@@ -52,7 +52,7 @@ fn the_gate_accepts_the_threshold_and_rejects_lower_cosines() {
     let min_cosine = accuracy.summary.min_cosine;
     let exact = TextAccuracy::compare(0, "a", 3, &[1.0, 0.0], &[1.0, 0.0], 1.0);
     assert!(exact.passed);
-    assert!(AccuracyRecord { threshold: min_cosine, ..AccuracyRecord::from(&accuracy) }.passed());
+    assert!(AccuracyRecord { threshold: min_cosine, ..accuracy.record(ReferenceKind::PyTorch) }.passed());
     assert!(!Accuracy::of(Vec::new(), 0.99).summary.passed, "an empty set must not pass");
 }
 

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Pooling;
 use embedd_common::checksum::{FileRecord, Sha256Hex};
 
 /// The manifest format that this version reads and writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Bundles have up to 15 files.
 const MAX_FILES: usize = 100;
 /// Names appear in metrics, replies and log lines.
@@ -51,20 +52,11 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceRecord {
-    /// The checksum of the source's weights, which identifies the model.
+    /// The checksum of the source's weights, which identifies the model: of the file that holds them. For several files,
+    /// it is the checksum of a line `<sha256>  <name>\n` for each, sorted by name, without their index.
     pub weights_sha256: Sha256Hex,
     /// Every source file that was read, by its path within the source folder.
     pub files: BTreeMap<String, FileRecord>,
-}
-
-/// How the hidden states of a text's tokens become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pooling {
-    /// The mean over all tokens, including special tokens.
-    Mean,
-    /// The hidden state of the first token.
-    Cls,
 }
 
 /// An engine, and the model of a bundle that it runs.
@@ -95,10 +87,24 @@ pub struct ModelRecord {
     pub accuracy: Option<AccuracyRecord>,
 }
 
-/// How closely a model's embeddings match PyTorch's.
+/// Where the embeddings come from that a model is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReferenceKind {
+    /// From PyTorch.
+    #[default]
+    PyTorch,
+    /// From the float32 model of the same bundle.
+    Float32,
+}
+
+/// How closely a model's embeddings match the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccuracyRecord {
+    /// Where the reference embeddings come from.
+    #[serde(default)]
+    pub reference: ReferenceKind,
     /// The number of texts in the reference set.
     pub texts: u32,
     /// The minimum cosine.
@@ -112,6 +118,11 @@ pub struct AccuracyRecord {
 }
 
 impl ModelRecord {
+    /// Whether the model of `variant` may be served: it passed the accuracy gate, or is not quantized.
+    pub fn is_accurate(&self, variant: Variant) -> bool {
+        self.accuracy.map_or(variant == Variant::Fp32, |accuracy| accuracy.passed())
+    }
+
     /// The model's files in the bundle, the graph first.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.file).chain(&self.weights).map(String::as_str)
@@ -182,22 +193,6 @@ impl Variant {
 }
 
 impl std::fmt::Display for Variant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Pooling {
-    /// The name in manifests and options.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Mean => "mean",
-            Self::Cls => "cls",
-        }
-    }
-}
-
-impl std::fmt::Display for Pooling {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }

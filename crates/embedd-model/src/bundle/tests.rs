@@ -15,7 +15,7 @@ fn manifest() -> Manifest {
         dimension: 4,
         max_tokens: 6,
         position_limit: 8,
-        pooling: Pooling::Mean,
+        pooling: Pooling::mean(),
         lowercase: false,
         models: BTreeMap::from([(
             Variant::Fp32,

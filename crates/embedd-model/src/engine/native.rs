@@ -1,5 +1,5 @@
-//! The native INT8 engine: ONNX Runtime runs a small graph of embedd's custom operators. All sessions share one copy of
-//! the weights.
+//! The native INT8 engine: ONNX Runtime runs a graph whose encoder is embedd's custom operator. All sessions share one
+//! copy of the weights.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,18 +11,17 @@ use ort::environment::Environment;
 use super::external_data::check_self_contained;
 use super::{LoadError, Session, SessionOptions};
 use crate::bundle::{Bundle, BundleError, Variant};
+use crate::native::NativeWeights;
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::files::open_regular;
 use embedd_kernels::{Kernels, PageBuffer};
 
-mod operators;
+mod operator;
 mod session;
-mod weights;
 mod workers;
 
-use operators::Shared;
+use operator::Shared;
 use session::NativeSession;
-use weights::NativeWeights;
 
 /// A native model's files in memory.
 #[derive(Debug)]
@@ -81,7 +80,7 @@ impl NativeModel {
         options: SessionOptions,
     ) -> Result<Box<dyn Session>, LoadError> {
         let started = Instant::now();
-        let shared = Shared::new(Arc::clone(&self.weights), kernels, options.threads);
+        let shared = Shared { weights: Arc::clone(&self.weights), kernels, threads: options.threads };
         let session = NativeSession::load(environment, &self.graph, &shared)
             .map_err(|error| LoadError::Model { path: self.graph_path.clone(), reason: error.to_string() })?;
         tracing::debug!(elapsed = ?started.elapsed(), "native session loaded");
@@ -96,11 +95,4 @@ fn read(path: &Path) -> io::Result<PageBuffer> {
     // The digest is not needed here, but costs little.
     Sha256Hex::of_filling(&mut buffer, file)?;
     Ok(buffer)
-}
-
-/// For `crate::fuzzing`.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn read_weights(file: PageBuffer) {
-    // Why a file is rejected does not matter there.
-    drop(NativeWeights::read_all(file));
 }

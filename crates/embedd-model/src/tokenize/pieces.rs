@@ -48,10 +48,19 @@ pub(super) fn added_tokens(tokenizer: &Tokenizer) -> Option<Vec<String>> {
 
 /// The normalizer, if it and the pre-tokenizer are BERT's.
 pub(super) fn bert(tokenizer: &Tokenizer) -> Option<BertNormalizer> {
-    match (tokenizer.get_normalizer(), tokenizer.get_pre_tokenizer()) {
-        (Some(NormalizerWrapper::BertNormalizer(normalizer)), Some(PreTokenizerWrapper::BertPreTokenizer(_))) => {
-            Some(*normalizer)
-        }
+    let Some(PreTokenizerWrapper::BertPreTokenizer(_)) = tokenizer.get_pre_tokenizer() else { return None };
+    match tokenizer.get_normalizer()? {
+        NormalizerWrapper::BertNormalizer(normalizer) => Some(*normalizer),
+        // sentence-transformers puts this in front of BERT's normalizer. It works on single characters as well, and in
+        // ASCII texts it has the same effect as a part of BERT's normalizer.
+        NormalizerWrapper::Sequence(parts) => match parts.as_ref() {
+            [NormalizerWrapper::Lowercase(_), NormalizerWrapper::BertNormalizer(normalizer)] => {
+                let mut lowercasing = *normalizer;
+                lowercasing.lowercase = true;
+                Some(lowercasing)
+            }
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -54,4 +54,34 @@ fn decoding_ignores_ids_outside_the_vocabulary() {
     assert_eq!(tokenizer.decode(&[0, 4, 1], true).as_deref(), Ok("<s> k\u{e9} </s>"));
 }
 
+#[test]
+fn templates_that_contradict_themselves_are_rejected() {
+    let token = |name: &str| json!({ "SpecialToken": { "id": name, "type_id": 0 } });
+    let text = |name: &str| json!({ "Sequence": { "id": name, "type_id": 0 } });
+    let parse = |single: serde_json::Value| {
+        let template = json!({
+            "type": "TemplateProcessing", "single": single, "pair": [],
+            "special_tokens": { "<s>": { "id": "<s>", "ids": [0], "tokens": ["<s>"] } },
+        });
+        let file = json!({
+            "version": "1.0", "added_tokens": [],
+            "post_processor": { "type": "Sequence", "processors": [template] },
+            "model": { "type": "WordLevel", "vocab": { "<s>": 0, "a": 1 }, "unk_token": "<s>" },
+        });
+        let parsed = Tokenizer::parse(file.to_string().as_bytes(), Path::new("tokenizer.json"), 8, false);
+        parsed.map(|tokenizer| tokenizer.prefix).map_err(|error| error.to_string())
+    };
+    assert_eq!(parse(json!([token("<s>"), text("A")])), Ok(vec![0]));
+    let cases = [
+        (json!([token("</s>"), text("A")]), "its template has the token `</s>`, which is missing in special_tokens"),
+        (json!([text("A"), text("B")]), "its template for a single text has a second text"),
+        (json!([text("A"), text("A")]), "its special tokens do not surround the text"),
+        (json!([token("<s>")]), "its special tokens do not surround the text"),
+    ];
+    for (single, expected) in cases {
+        let error = parse(single).expect_err("an inconsistent template");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 mod equal;

@@ -19,7 +19,7 @@ fn model() -> ModelInfo {
         instruction_set: String::new(),
         quantization: String::new(),
         accuracy: None,
-        pooling: Pooling::Mean,
+        pooling: Pooling::mean(),
         default_truncation: Truncation::Start,
         runtime_version: String::new(),
         sessions: 1,

@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::calibrate::Calibration;
+use crate::encoder::Linear;
 use crate::encoder::relative_position::bucket;
 use crate::weights::Tensor;
-use embedd_model::bundle::Pooling;
+use embedd_kernels::Activation;
+use embedd_model::bundle::PoolingMode;
 
 /// The results for some texts.
 pub(super) struct Oracle {
@@ -59,43 +61,73 @@ fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * sum)
 }
 
+fn activate(activation: Activation, x: f64) -> f64 {
+    match activation {
+        Activation::Gelu => gelu(x),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        }
+        Activation::Relu => x.max(0.0),
+    }
+}
+
+fn pool(mode: PoolingMode, states: &Rows) -> Vec<f64> {
+    let count = states.len() as f64;
+    let channel = |channel: usize| -> f64 {
+        let values = || states.iter().map(move |row| row[channel]);
+        match mode {
+            PoolingMode::Mean => values().sum::<f64>() / count,
+            PoolingMode::MeanSqrtLen => values().sum::<f64>() / count.sqrt(),
+            PoolingMode::WeightedMean => {
+                let weighted: f64 = values().enumerate().map(|(index, x)| (index + 1) as f64 * x).sum();
+                weighted / (count * (count + 1.0) / 2.0)
+            }
+            PoolingMode::Max => values().fold(f64::NEG_INFINITY, f64::max),
+            PoolingMode::Cls => states[0][channel],
+            PoolingMode::LastToken => states[states.len() - 1][channel],
+        }
+    };
+    (0..states[0].len()).map(channel).collect()
+}
+
 impl Oracle {
     pub(super) fn run(encoder: &Encoder<'_>, texts: &[&[i64]]) -> Self {
         let mut oracle = Self { pooled: Vec::new(), calibration: Calibration::default() };
         for ids in texts {
             let states = oracle.encode(encoder, ids);
-            let pooled = match encoder.pooling {
-                Pooling::Cls => states[0].clone(),
-                Pooling::Mean => {
-                    let mean = |channel| states.iter().map(|row| row[channel]).sum::<f64>() / states.len() as f64;
-                    (0..encoder.hidden_size).map(mean).collect()
-                }
-            };
-            oracle.pooled.push(pooled.into_iter().map(|x| x as f32).collect());
+            let vectors = encoder.pooling.modes().iter().flat_map(|&mode| pool(mode, &states));
+            oracle.pooled.push(vectors.map(|x| x as f32).collect());
         }
         oracle
     }
 
     fn encode(&mut self, encoder: &Encoder<'_>, ids: &[i64]) -> Rows {
-        let words = read(&encoder.word_embeddings);
-        let table = read(encoder.positions.table());
+        let embeddings = &encoder.embeddings;
+        let words = read(&embeddings.words);
+        let table = read(&embeddings.positions.table);
         let mut seen = 0;
         let embedding = |(position, &id): (usize, &i64)| -> Vec<f64> {
             let word = &words[usize::try_from(id).expect("an id")];
-            let position = match &encoder.positions {
-                Positions::Sequential { token_types, .. } => {
-                    add(&vec![table[position].clone()], &read(token_types)).remove(0)
-                }
-                Positions::SkippingPadding { padding, .. } if id == *padding as i64 => table[*padding].clone(),
-                Positions::SkippingPadding { padding, .. } => {
+            let mut position = match embeddings.positions.padding {
+                None => table[position].clone(),
+                Some(padding) if id == padding as i64 => table[padding].clone(),
+                Some(padding) => {
                     seen += 1;
                     table[padding + seen].clone()
                 }
             };
+            if let Some(token_types) = &embeddings.token_types {
+                position.iter_mut().zip(&read(token_types)[0]).for_each(|(value, kind)| *value += kind);
+            }
             word.iter().zip(position).map(|(a, b)| a + b).collect()
         };
         let rows = ids.iter().enumerate().map(embedding).collect();
-        let mut states = norm(&encoder.embedding_norm, encoder.layer_norm_eps, rows);
+        let mut states = norm(&embeddings.norm, encoder.layer_norm_eps, rows);
+        if let Some(projection) = &embeddings.projection {
+            self.observe(0, LinearInput::Projection, &states);
+            states = linear(projection, &states);
+        }
         for (index, layer) in encoder.layers.iter().enumerate() {
             self.observe(index, LinearInput::Attention, &states);
             let [query, key, value] = [&layer.query, &layer.key, &layer.value].map(|part| linear(part, &states));
@@ -105,7 +137,7 @@ impl Oracle {
             states = norm(&layer.attention_norm, encoder.layer_norm_eps, sum);
             self.observe(index, LinearInput::Intermediate, &states);
             let mut inner = linear(&layer.intermediate, &states);
-            inner.iter_mut().flatten().for_each(|x| *x = gelu(*x));
+            inner.iter_mut().flatten().for_each(|x| *x = activate(encoder.activation, *x));
             self.observe(index, LinearInput::Output, &inner);
             states = norm(&layer.output_norm, encoder.layer_norm_eps, add(&linear(&layer.output, &inner), &states));
         }

@@ -1,14 +1,12 @@
 //! A session of a native graph. The texts of a batch are concatenated, not padded.
 
-use std::sync::Arc;
-
 use ndarray::{Array2, Ix2};
 use ort::environment::Environment;
 use ort::session::Session as OrtSession;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
 
-use super::operators::{Shared, domain};
+use super::operator::{Shared, domain};
 use crate::bundle::graph_io;
 use crate::engine::{InferenceError, Session, TokenIds};
 
@@ -23,13 +21,13 @@ pub(super) struct NativeSession {
 }
 
 impl NativeSession {
-    pub(super) fn load(environment: &Environment, graph: &[u8], shared: &Arc<Shared>) -> ort::Result<Self> {
+    pub(super) fn load(environment: &Environment, graph: &[u8], shared: &Shared) -> ort::Result<Self> {
         let session = OrtSession::builder(environment)?
             // The graph is already optimal; searching for optimizations takes longer than the rest of loading.
             .with_optimization_level(GraphOptimizationLevel::Disable)?
             // Every batch has a different shape.
             .with_memory_pattern(false)?
-            .with_intra_threads(shared.threads().get())?
+            .with_intra_threads(shared.threads.get())?
             // A run has about sixty short parallel sections. Threads that sleep between them would wake too late for
             // most of them, so the threads sleep only at the end of a run.
             .with_intra_op_spinning(true)?

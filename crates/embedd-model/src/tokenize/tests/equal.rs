@@ -180,6 +180,25 @@ fn odd_texts_have_the_tokens_of_the_whole_text() {
 }
 
 #[test]
+fn lowercasing_before_berts_normalizer_keeps_the_tokens_of_the_whole_text() {
+    for (path, _) in tokenizers() {
+        let mut file: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("JSON");
+        let mut bert = file["normalizer"].take();
+        for lowercase in [true, false] {
+            bert["lowercase"] = lowercase.into();
+            file["normalizer"] = json!({ "type": "Sequence", "normalizers": [{ "type": "Lowercase" }, bert] });
+            let tokenizer = Tokenizer::parse(file.to_string().as_bytes(), &path, 30, false).expect("a tokenizer");
+            assert!(tokenizer.bert.is_some() && tokenizer.cuts.is_some(), "{}", path.display());
+            let mut random = fastrand::Rng::with_seed(2);
+            for round in 0..50 {
+                let text = odd_text(&mut random, if round % 25 == 0 { 1500 } else { 40 });
+                check(&tokenizer, &text, &path.display().to_string());
+            }
+        }
+    }
+}
+
+#[test]
 fn long_runs_have_the_tokens_of_the_whole_text() {
     for (path, _) in tokenizers() {
         let tokenizer = Tokenizer::read(&path, 400, false).expect("a tokenizer");
