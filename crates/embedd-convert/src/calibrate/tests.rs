@@ -23,12 +23,13 @@ fn texts_without_tokens_are_replaced_by_the_vocabulary() {
         let file = dna_tokenizer(strict).to_string();
         let tokenizer =
             Tokenizer::parse(file.as_bytes(), Path::new("tokenizer.json"), 512, false).expect("a tokenizer");
-        for (index, text) in ["1 2 3", ""].into_iter().enumerate() {
+        for (index, text) in ["1 2 3", "?"].into_iter().enumerate() {
             let found = ids(&tokenizer, text, index);
             assert_eq!(found.len(), MAX_TOKENS_PER_TEXT, "{text:?}");
             assert!((0..6).all(|id| found.as_slice().contains(&id)) && found.as_slice().iter().all(|id| *id < 6));
         }
         assert_eq!(ids(&tokenizer, "C G", 0).as_slice(), [0, 3, 4, 2]);
+        assert_eq!(ids(&tokenizer, " ", 0).as_slice(), [0, 2], "a blank text has no tokens in any language");
     }
 }
 
