@@ -18,7 +18,7 @@ pub(super) trait Choice: Copy + 'static {
 pub enum EngineChoice {
     /// The fastest on this CPU among those that pass the accuracy gate.
     Auto,
-    /// INT8 with embedd's own operators.
+    /// INT8 with embedd's own operator.
     Native,
     /// INT8 with standard ONNX Runtime operators.
     Portable,

@@ -67,7 +67,7 @@ pub enum Variant {
     Fp32,
     /// Quantized or half-precision weights, for any stock ONNX Runtime.
     Portable,
-    /// INT8 weights packed for embedd's custom operators.
+    /// INT8 weights packed for embedd's own operator.
     Native,
 }
 
