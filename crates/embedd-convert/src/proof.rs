@@ -120,8 +120,8 @@ impl<'p> Proof<'p> {
         Ok(())
     }
 
-    /// Removes the portable model if it failed the gate, unless it was compared with PyTorch: a user who passes a
-    /// reference set wants to know. The native model is more accurate, and serves on almost every CPU.
+    /// Removes the portable model if it failed the gate. Compared with PyTorch, by a set that was made for this model, it
+    /// is an error instead.
     pub(super) fn leave_out_portable(
         &self,
         error: ConvertError,

@@ -12,7 +12,7 @@ use super::vocabulary::Ids;
 pub(super) struct Added {
     tokens: BTreeMap<u32, AddedToken>,
     ids: HashMap<String, u32>,
-    /// Tokens with new ids that are no more than the meaning of a name. If the model has no embedding for them, texts
+    /// Tokens with new ids that only a name such as `mask_token` refers to. If the model has no embedding for them, texts
     /// that contain them fail in Python.
     optional: HashSet<u32>,
 }

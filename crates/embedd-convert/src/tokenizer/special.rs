@@ -162,7 +162,7 @@ impl SpecialTokens {
             .collect()
     }
 
-    /// The contents of all tokens that files list other than as the meaning of a name.
+    /// The contents of all tokens that files list by themselves, not only under a name such as `mask_token`.
     pub(super) fn unnamed(&self) -> HashSet<&str> {
         self.listed.iter().chain(self.further.iter().flatten()).map(|token| token.content.as_str()).collect()
     }

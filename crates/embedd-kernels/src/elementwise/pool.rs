@@ -21,42 +21,37 @@ impl Vectorized for Pool<'_> {
         let Self { rows, rule, output } = self;
         let channels = output.len();
         let count = (rows.len() / channels) as f32;
-        match rule {
-            PoolingRule::First => output.copy_from_slice(&rows[..channels]),
-            PoolingRule::Last => output.copy_from_slice(&rows[rows.len() - channels..]),
-            PoolingRule::Max => {
-                output.fill(f32::NEG_INFINITY);
-                fold(s, rows, output, |max, row, _| s.max(max, row));
-            }
-            PoolingRule::Mean => {
-                output.fill(0.0);
-                fold(s, rows, output, |sum, row, _| s.add(sum, row));
-                divide(s, output, count);
-            }
-            PoolingRule::MeanSqrtLen => {
-                output.fill(0.0);
-                fold(s, rows, output, |sum, row, _| s.add(sum, row));
-                divide(s, output, count.sqrt());
-            }
-            PoolingRule::WeightedMean => {
-                output.fill(0.0);
-                fold(s, rows, output, |sum, row, index| s.mul_add(s.splat((index + 1) as f32), row, sum));
-                divide(s, output, count * (count + 1.0) / 2.0);
-            }
-        }
+        let divisor = match rule {
+            PoolingRule::First => return output.copy_from_slice(&rows[..channels]),
+            PoolingRule::Last => return output.copy_from_slice(&rows[rows.len() - channels..]),
+            PoolingRule::Max => 1.0,
+            PoolingRule::Mean => count,
+            PoolingRule::MeanSqrtLen => count.sqrt(),
+            PoolingRule::WeightedMean => count * (count + 1.0) / 2.0,
+        };
+        output.fill(if rule == PoolingRule::Max { f32::NEG_INFINITY } else { 0.0 });
+        fold(s, rows, output, rule);
+        divide(s, output, divisor);
     }
 }
 
-/// Combines each row, in order, with `output`. `combine` also gets the row's index.
+/// Combines each row, in order, with `output`.
 #[inline(always)]
-fn fold<S: Simd>(s: S, rows: &[f32], output: &mut [f32], combine: impl Fn(S::F32, S::F32, usize) -> S::F32) {
+fn fold<S: Simd>(s: S, rows: &[f32], output: &mut [f32], rule: PoolingRule) {
     let channels = output.len();
     for (pass, rows) in rows.chunks(ROWS_PER_PASS * channels).enumerate() {
         for (index, to) in output.chunks_mut(S::LANES).enumerate() {
             let mut combined = s.load_part(to);
             for (row, values) in rows.chunks_exact(channels).enumerate() {
                 let values = s.load_part(&values[index * S::LANES..]);
-                combined = combine(combined, values, pass * ROWS_PER_PASS + row);
+                combined = match rule {
+                    PoolingRule::Max => s.max(combined, values),
+                    PoolingRule::WeightedMean => {
+                        let weight = s.splat((pass * ROWS_PER_PASS + row + 1) as f32);
+                        s.mul_add(weight, values, combined)
+                    }
+                    _ => s.add(combined, values),
+                };
             }
             s.store_part(to, combined);
         }

@@ -152,7 +152,8 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
     // up to this point.
     for (row, mut total) in totals.into_iter().enumerate() {
         if let Some(activation) = work.activation {
-            total = total.map(|total| activation.apply(s, total));
+            // Not `map`: a closure lacks the instructions that this function may use.
+            total = [activation.apply(s, total[0]), activation.apply(s, total[1])];
         }
         // SAFETY: by the caller's guarantee.
         store(s, unsafe { output.slice(range(row)) }, total);
