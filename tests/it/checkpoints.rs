@@ -19,7 +19,22 @@ const MIN_COSINE: f64 = 0.99999;
 /// The largest loss of cosine that INT8 may cause. The weights are random, which is harder to quantize than real ones.
 const MIN_INT8_COSINE: f64 = 0.99;
 
-const ARCHITECTURES: [&str; 7] = ["bert-mean", "mpnet", "roberta", "xlm-roberta", "camembert", "distilbert", "electra"];
+const ARCHITECTURES: [&str; 14] = [
+    "bert-mean",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "deberta-v2",
+    "nomic-bert",
+    "gte",
+    "jina-embeddings-v3",
+    "modernbert",
+    "gemma3-text",
+    "qwen3",
+];
 
 #[tokio::test]
 async fn every_architecture_has_the_embeddings_of_pytorch_in_float32() {
@@ -51,6 +66,14 @@ async fn every_layout_of_a_folder_is_converted() {
 async fn activations_and_pooling_modes_are_those_of_pytorch() {
     let pooling = ["pooling-list", "pooling-max", "pooling-weightedmean", "pooling-lasttoken"];
     for model in ["bert-gelu-tanh", "bert-relu"].into_iter().chain(pooling) {
+        check(model).await;
+        check_native(model).await;
+    }
+}
+
+#[tokio::test]
+async fn modules_after_the_pooling_are_those_of_pytorch() {
+    for model in ["bert-dense-bin", "bert-layer-norm", "bert-truncate-dim"] {
         check(model).await;
         check_native(model).await;
     }

@@ -1,7 +1,12 @@
-//! The supported architectures: how each names its settings and tensors, and what transformers assumes if a setting is
-//! missing.
+//! The supported architectures: how each names its settings and tensors, which parts it has, and what transformers
+//! assumes if a setting is missing.
 //!
-//! They share one structure (`encoder.rs`). A new architecture with that structure is a new row of [`ALL`].
+//! A new architecture that has the same parts as others is a new row of [`ALL`]; its rows are in `architecture/`.
+
+use embedd_kernels::{Activation, NormKind};
+
+mod post_norm;
+mod pre_norm;
 
 /// An architecture, by its `model_type`.
 #[derive(Debug)]
@@ -9,7 +14,7 @@ pub(crate) struct Architecture {
     pub(crate) model_type: &'static str,
     pub(crate) settings: Settings,
     pub(crate) tensors: TensorNames,
-    pub(crate) positions: FirstPosition,
+    pub(crate) parts: Parts,
 }
 
 /// The names of settings that differ between architectures, and the default of each setting.
@@ -18,33 +23,121 @@ pub(crate) struct Settings {
     pub(crate) hidden_size: (&'static str, usize),
     pub(crate) layers: (&'static str, usize),
     pub(crate) heads: (&'static str, usize),
+    /// `None`: every query head has its own keys and values.
+    pub(crate) key_value_heads: Option<(&'static str, usize)>,
+    /// `None`: the hidden states are divided among the heads.
+    pub(crate) head_size: Option<(&'static str, Option<usize>)>,
     pub(crate) intermediate_size: (&'static str, usize),
-    pub(crate) activation: &'static str,
+    pub(crate) activation: (&'static str, Activation),
+    pub(crate) epsilon: (&'static str, f32),
     pub(crate) vocab_size: usize,
-    /// 0 if there are no token types.
-    pub(crate) token_types: usize,
+    /// The default of `max_position_embeddings`.
+    pub(crate) positions: usize,
+    /// `None`: there are no token types.
+    pub(crate) token_types: Option<usize>,
     /// `None`: embeddings are as wide as the hidden states.
     pub(crate) embedding_size: Option<usize>,
+    /// The square of the number by which scores are divided; `None`: the size of a head.
+    pub(crate) squared_divisor: Option<(&'static str, usize)>,
+    /// Settings that must be missing, `null`, `false` or 0, because what they ask for is not supported.
+    pub(crate) unsupported: &'static [&'static str],
 }
 
-/// The names of tensors, without the prefix of the whole encoder. Linear layers and norms have a weight and a bias.
+/// The names of tensors, without the prefix of the whole encoder and, in layers, that of the layer. Linear layers and
+/// norms have a weight and a bias.
 #[derive(Debug)]
 pub(crate) struct TensorNames {
-    pub(crate) token_types: Option<&'static str>,
+    pub(crate) words: &'static str,
+    pub(crate) positions: &'static str,
+    pub(crate) token_types: &'static str,
+    /// `None`: embeddings are not normalized.
+    pub(crate) embeddings_norm: Option<&'static str>,
     /// A linear layer from the embeddings to the hidden states, if their sizes differ.
     pub(crate) projection: Option<&'static str>,
-    /// The table of the attention bias.
-    pub(crate) relative_bias: Option<&'static str>,
     /// The prefix of a layer, before its index.
     pub(crate) layer: &'static str,
-    pub(crate) query: &'static str,
-    pub(crate) key: &'static str,
-    pub(crate) value: &'static str,
+    pub(crate) query_key_value: QueryKeyValue,
+    /// Norms of each query and key.
+    pub(crate) query_key_norms: Option<[&'static str; 2]>,
     pub(crate) attention_output: &'static str,
-    pub(crate) attention_norm: &'static str,
-    pub(crate) intermediate: &'static str,
+    pub(crate) attention_norms: NormNames,
+    pub(crate) feed_forward: FeedForward,
     pub(crate) output: &'static str,
-    pub(crate) output_norm: &'static str,
+    pub(crate) output_norms: NormNames,
+    /// A norm of the last layer's hidden states.
+    pub(crate) final_norm: Option<&'static str>,
+    /// Whether linear layers and norms may lack a bias.
+    pub(crate) optional_biases: bool,
+}
+
+/// Where the weights for queries, keys and values are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum QueryKeyValue {
+    /// In a linear layer each.
+    Separate([&'static str; 3]),
+    /// In one linear layer, in this order.
+    Fused(&'static str),
+}
+
+/// Where the weights before the activation are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FeedForward {
+    /// The activation of a linear layer.
+    Plain(&'static str),
+    /// The activation of `gate` is multiplied by `values`.
+    Gated { gate: &'static str, values: &'static str },
+    /// The same, in one linear layer that starts with the gate.
+    GateThenValues(&'static str),
+    /// The same, in one linear layer that ends with the gate.
+    ValuesThenGate(&'static str),
+}
+
+/// The norms around a sublayer, which is attention or the feed-forward network.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NormNames {
+    /// Of the sublayer's input.
+    pub(crate) input: Option<&'static str>,
+    /// Of the sublayer's output, before it is added to the hidden states.
+    pub(crate) output: Option<&'static str>,
+    /// Of the sum.
+    pub(crate) sum: Option<&'static str>,
+}
+
+/// The parts that differ between architectures.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) positions: Positions,
+    pub(crate) norm: NormKind,
+    /// Whether 1 is added to the weights of norms.
+    pub(crate) norm_plus_one: bool,
+    /// Whether the first layer's input is not normalized, because embeddings are.
+    pub(crate) first_input_is_normalized: bool,
+    /// Whether word embeddings are multiplied by the square root of their width.
+    pub(crate) scaled_words: bool,
+    pub(crate) direction: Direction,
+    pub(crate) windows: Windows,
+}
+
+/// How an encoder knows the order of tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Positions {
+    /// A table of position embeddings.
+    Table(FirstPosition),
+    /// The same, and a bias of the attention scores from this table.
+    TableAndBias(FirstPosition, &'static str),
+    /// Rotations of queries and keys.
+    Rotary(Theta),
+    /// Products with embeddings of distances, and a table of position embeddings if `position_biased_input` is set.
+    Disentangled,
+}
+
+/// The base of the rotations' frequencies, where `rope_parameters` does not set it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Theta {
+    /// The older name of the setting, and the default.
+    pub(crate) global: (&'static str, f32),
+    /// The same for layers with windows.
+    pub(crate) local: (&'static str, f32),
 }
 
 /// The row of the position table for the first token of a text.
@@ -57,108 +150,47 @@ pub(crate) enum FirstPosition {
     AfterPadding { padding: usize, configurable: bool },
 }
 
-const AFTER_PADDING: FirstPosition = FirstPosition::AfterPadding { padding: 1, configurable: true };
-
-const BERT_SETTINGS: Settings = Settings {
-    hidden_size: ("hidden_size", 768),
-    layers: ("num_hidden_layers", 12),
-    heads: ("num_attention_heads", 12),
-    intermediate_size: ("intermediate_size", 3072),
-    activation: "hidden_act",
-    vocab_size: 30522,
-    token_types: 2,
-    embedding_size: None,
-};
-
-const BERT_TENSORS: TensorNames = TensorNames {
-    token_types: Some("embeddings.token_type_embeddings.weight"),
-    projection: None,
-    relative_bias: None,
-    layer: "encoder.layer",
-    query: "attention.self.query",
-    key: "attention.self.key",
-    value: "attention.self.value",
-    attention_output: "attention.output.dense",
-    attention_norm: "attention.output.LayerNorm",
-    intermediate: "intermediate.dense",
-    output: "output.dense",
-    output_norm: "output.LayerNorm",
-};
-
-const fn roberta(model_type: &'static str, vocab_size: usize) -> Architecture {
-    Architecture {
-        model_type,
-        settings: Settings { vocab_size, ..BERT_SETTINGS },
-        tensors: BERT_TENSORS,
-        positions: AFTER_PADDING,
-    }
+/// The keys that a query may attend to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Both,
+    /// Only itself and earlier ones.
+    Causal,
+    /// Both directions if this setting is `true`.
+    CausalUnless(&'static str),
 }
 
+/// Which layers attend only to nearby tokens, where `layer_types` does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Windows {
+    /// No layer.
+    None,
+    /// All but every n-th layer, starting at the first.
+    AllBut { every: (&'static str, usize), window: (&'static str, usize) },
+    /// All but every n-th layer, starting at the n-th.
+    AllButLast { every: (&'static str, usize), window: (&'static str, usize) },
+    /// From the layer `from` on, if the setting `enabled` is `true`.
+    From { enabled: &'static str, from: (&'static str, usize), window: (&'static str, usize) },
+}
+
+const NO_NORMS: NormNames = NormNames { input: None, output: None, sum: None };
+
 /// All supported architectures.
-pub(crate) static ALL: [Architecture; 7] = [
-    // Song et al. 2020.
-    Architecture {
-        model_type: "mpnet",
-        settings: Settings { vocab_size: 30527, token_types: 0, ..BERT_SETTINGS },
-        tensors: TensorNames {
-            token_types: None,
-            relative_bias: Some("encoder.relative_attention_bias.weight"),
-            query: "attention.attn.q",
-            key: "attention.attn.k",
-            value: "attention.attn.v",
-            attention_output: "attention.attn.o",
-            attention_norm: "attention.LayerNorm",
-            ..BERT_TENSORS
-        },
-        // The original implementation ignores `pad_token_id` here.
-        positions: FirstPosition::AfterPadding { padding: 1, configurable: false },
-    },
-    // Devlin et al. 2018.
-    Architecture { model_type: "bert", settings: BERT_SETTINGS, tensors: BERT_TENSORS, positions: FirstPosition::Zero },
-    // Liu et al. 2019; Conneau et al. 2019; Martin et al. 2019.
-    roberta("roberta", 50265),
-    roberta("xlm-roberta", 30522),
-    roberta("camembert", 30522),
-    // Sanh et al. 2019.
-    Architecture {
-        model_type: "distilbert",
-        settings: Settings {
-            hidden_size: ("dim", 768),
-            layers: ("n_layers", 6),
-            heads: ("n_heads", 12),
-            intermediate_size: ("hidden_dim", 3072),
-            activation: "activation",
-            token_types: 0,
-            ..BERT_SETTINGS
-        },
-        tensors: TensorNames {
-            token_types: None,
-            layer: "transformer.layer",
-            query: "attention.q_lin",
-            key: "attention.k_lin",
-            value: "attention.v_lin",
-            attention_output: "attention.out_lin",
-            attention_norm: "sa_layer_norm",
-            intermediate: "ffn.lin1",
-            output: "ffn.lin2",
-            output_norm: "output_layer_norm",
-            ..BERT_TENSORS
-        },
-        positions: FirstPosition::Zero,
-    },
-    // Clark et al. 2020.
-    Architecture {
-        model_type: "electra",
-        settings: Settings {
-            hidden_size: ("hidden_size", 256),
-            heads: ("num_attention_heads", 4),
-            intermediate_size: ("intermediate_size", 1024),
-            embedding_size: Some(128),
-            ..BERT_SETTINGS
-        },
-        tensors: TensorNames { projection: Some("embeddings_project"), ..BERT_TENSORS },
-        positions: FirstPosition::Zero,
-    },
+pub(crate) static ALL: [Architecture; 14] = [
+    post_norm::MPNET,
+    post_norm::BERT,
+    post_norm::roberta("roberta", 50265),
+    post_norm::roberta("xlm-roberta", 30522),
+    post_norm::roberta("camembert", 30522),
+    post_norm::DISTILBERT,
+    post_norm::ELECTRA,
+    post_norm::DEBERTA_V2,
+    post_norm::NOMIC_BERT,
+    post_norm::GTE,
+    post_norm::JINA_EMBEDDINGS_V3,
+    pre_norm::MODERNBERT,
+    pre_norm::GEMMA3_TEXT,
+    pre_norm::QWEN3,
 ];
 
 /// The architecture with this `model_type`.

@@ -59,27 +59,26 @@ fn ids(tokenizer: &Tokenizer, text: &str, index: usize) -> TokenIds {
 }
 
 impl Calibration {
-    /// Runs `model`, which has an observed graph, on the calibration texts.
+    /// Runs `model`, which has an observed graph, on the calibration texts. Each input comes with its number of channels.
     ///
     /// # Errors
     /// [`CalibrateError`].
     pub(super) fn measure(
         runtime: &OnnxRuntime,
         model: &Path,
-        inputs: &[(usize, LinearInput)],
+        inputs: &[((usize, LinearInput), usize)],
         tokenizer: &Tokenizer,
         options: SessionOptions,
         progress: &Progress,
     ) -> Result<Self, CalibrateError> {
-        let outputs = inputs.iter().map(|&(layer, input)| observed_output(layer, input)).collect();
+        let outputs = inputs.iter().map(|&((layer, input), _)| observed_output(layer, input)).collect();
         let mut observer = runtime.observer(model, outputs, options)?;
         let texts: Vec<&str> = TEXTS.lines().collect();
         let task = progress.task("calibrating", Some(texts.len() as u64), Unit::Steps);
         let mut calibration = Self::default();
         for (index, text) in texts.into_iter().enumerate() {
             let ids = ids(tokenizer, text, index);
-            for (&(layer, input), rows) in inputs.iter().zip(observer.observe(&ids)?) {
-                let channels = rows.len() / ids.len().max(1);
+            for (&((layer, input), channels), rows) in inputs.iter().zip(observer.observe(&ids)?) {
                 if index < TEXTS_FOR_CHANNELS {
                     calibration.measure_channels(layer, input, channels, &rows);
                 }

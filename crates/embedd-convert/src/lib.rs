@@ -38,7 +38,7 @@ mod weights;
 mod writer;
 
 use calibrate::Calibration;
-use encoder::Encoder;
+use encoder::{Encoder, ModuleWeights};
 pub use error::{ConvertError, GateFailure};
 use native::NativeRecipe;
 use onnx::WeightLocations;
@@ -129,14 +129,17 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
     let source = Source::read(&conversion.source)?;
     let checkpoint = Checkpoint::find(&source.transformer())?;
     let weights = Weights::open_checkpoint(&checkpoint)?;
-    let encoder = Encoder::describe(&source, &weights)?;
+    let modules = module_checkpoints(&source)?;
+    let module_weights = modules.iter().map(|(_, checkpoint)| Weights::open_checkpoint(checkpoint));
+    let module_weights = ModuleWeights::new(module_weights.collect::<Result<_, _>>()?);
+    let encoder = Encoder::describe(&source, &weights, &module_weights)?;
     let tokenizer = tokenizer::read(&source.transformer(), source.lowercase)?;
     check_tokenizer(&source, &tokenizer)?;
     writer.write(TOKENIZER_FILE, &tokenizer)?;
     for (file, required) in COPIED_FILES {
         writer.copy(&source.path(file), file, required)?;
     }
-    let description = describe(conversion, &source, &checkpoint, &encoder)?;
+    let description = describe(conversion, &source, record(&source, &checkpoint, &modules)?, &encoder);
     let fp32_weights = write_model(&encoder, Scheme::Float32, FP32_FILE, &mut writer, progress)?;
     writer.add_model(Variant::Fp32, FP32_FILE, None, UNQUANTIZED);
     if let Some(plan) = &conversion.proof {
@@ -191,7 +194,8 @@ fn calibrate(
     let graph = portable::lower_observed(encoder)?;
     writer
         .stream(OBSERVED_FILE, |out| graph.write_without_weights(&metadata(encoder), FP32_FILE, fp32_weights, out))?;
-    let calibration = proof.calibrate(&writer.path(OBSERVED_FILE), &encoder.linear_inputs())?;
+    let inputs = encoder.linear_inputs().into_iter().map(|key| (key, encoder.linears(key)[0].inputs()));
+    let calibration = proof.calibrate(&writer.path(OBSERVED_FILE), &inputs.collect::<Vec<_>>())?;
     writer.discard(OBSERVED_FILE)?;
     Ok(calibration)
 }
@@ -241,27 +245,33 @@ fn metadata(encoder: &Encoder<'_>) -> [(&'static str, String); 2] {
     [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())]
 }
 
-fn describe(
-    conversion: &Conversion,
-    source: &Source,
-    checkpoint: &Checkpoint,
-    encoder: &Encoder<'_>,
-) -> Result<Description, ConvertError> {
+fn describe(conversion: &Conversion, source: &Source, record: SourceRecord, encoder: &Encoder<'_>) -> Description {
     let position_limit = encoder.position_limit as u32;
-    Ok(Description {
+    Description {
         name: conversion.name.clone(),
         architecture: encoder.architecture.to_owned(),
-        source: record(source, checkpoint)?,
+        source: record,
         dimension: encoder.width() as u32,
         max_tokens: source.max_tokens.unwrap_or(position_limit).min(position_limit),
         position_limit,
         pooling: encoder.pooling.clone(),
         // The tokenizer does it.
         lowercase: false,
-    })
+    }
 }
 
-fn record(source: &Source, checkpoint: &Checkpoint) -> Result<SourceRecord, ConvertError> {
+/// The weights of the modules after the pooling, with their folders.
+fn module_checkpoints(source: &Source) -> Result<Vec<(&Path, Checkpoint)>, ConvertError> {
+    let find = |module: &'_ source::ModuleConfig| Checkpoint::find(&source.folder.join(&module.folder));
+    let modules = source.modules.iter();
+    modules.map(|module| Ok((module.folder.as_path(), find(module)?))).collect()
+}
+
+fn record(
+    source: &Source,
+    checkpoint: &Checkpoint,
+    modules: &[(&Path, Checkpoint)],
+) -> Result<SourceRecord, ConvertError> {
     let record = |path: &Path| FileRecord::of(path).map_err(io_error(path));
     let mut files = BTreeMap::new();
     let tokenizer = tokenizer::files(&source.transformer()).iter().map(|file| source.relative(file));
@@ -271,6 +281,12 @@ fn record(source: &Source, checkpoint: &Checkpoint) -> Result<SourceRecord, Conv
     let mut weights = BTreeMap::new();
     for file in checkpoint.files() {
         weights.insert(file.to_owned(), record(&source.path(file))?);
+    }
+    for (folder, checkpoint) in modules {
+        for file in checkpoint.files() {
+            let file = folder.join(file).to_string_lossy().into_owned();
+            files.insert(file.clone(), record(&source.folder.join(&file))?);
+        }
     }
     let weights_sha256 = checkpoint.sha256(&weights);
     files.extend(weights.into_iter().map(|(file, record)| (source.relative(&file), record)));
@@ -284,7 +300,7 @@ fn record(source: &Source, checkpoint: &Checkpoint) -> Result<SourceRecord, Conv
 pub fn is_current(bundle: &Bundle, folder: &Path) -> Result<bool, ConvertError> {
     let source = Source::read(folder)?;
     let checkpoint = Checkpoint::find(&source.transformer())?;
-    Ok(record(&source, &checkpoint)? == bundle.manifest().source)
+    Ok(record(&source, &checkpoint, &module_checkpoints(&source)?)? == bundle.manifest().source)
 }
 
 /// Rejects token ids beyond the embedding table. They would make inference fail, but only for some texts.

@@ -1,16 +1,19 @@
 //! Lowers the encoder to a graph of standard and `com.microsoft` operators, which any stock ONNX Runtime can run.
 
+mod attention;
+mod layer;
 mod pooling;
 mod product;
 
+use attention::Attention;
+use layer::{Lowering, activate, normalized};
+use product::Product;
 pub(crate) use product::Scheme;
-use product::{Prepared, Product};
 
-use super::encoder::{Encoder, Layer, LayerNorm, Linear, LinearInput, RelativeAttention};
-use super::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
+use super::encoder::{Encoder, LinearInput, Module};
+use super::onnx::{Attribute, Dim, GraphBuilder, Value};
 use super::weights::{Tensor, WeightsError};
 use crate::onnx_proto::tensor_proto::DataType;
-use embedd_kernels::Activation;
 use embedd_model::bundle::graph_io;
 
 /// The lower bound of the norm, as in PyTorch's `normalize`.
@@ -55,19 +58,26 @@ fn lower_with<'w>(
     let mask = graph.input(graph_io::ATTENTION_MASK, DataType::Int64, &per_token);
 
     let sequence = sequence_length(&mut graph, &ids);
-    let padding = graph.node("padding_mask", "Cast", &[&mask], &[Attribute::Int("to", DataType::Int32 as i64)]);
-    let bias =
-        encoder.relative_attention.as_ref().map(|relative| relative_bias(&mut graph, relative, encoder, &sequence));
-    let attention = AttentionInputs { padding, bias: bias.unwrap_or_else(GraphBuilder::absent) };
-
     let embedded = embed(&mut graph, encoder, scheme, &ids, &sequence)?;
     let mut states = project(&mut graph, encoder, scheme, observation, embedded)?;
+    let attention = Attention::new(&mut graph, encoder, sequence, &mask);
     for (index, layer) in encoder.layers.iter().enumerate() {
         let prefix = format!("layer.{index}");
-        let product = Product { graph: &mut graph, scheme, observation, layer: index, prefix: prefix.clone() };
-        states = Lowering { product, encoder, prefix }.layer(layer, &states, &attention)?;
+        let product = Product {
+            graph: &mut graph,
+            scheme,
+            observation,
+            layer: index,
+            is_half_bounded: encoder.is_half_bounded(),
+            prefix: prefix.clone(),
+        };
+        states = Lowering { product, encoder, attention: &attention, prefix }.layer(layer, &states)?;
+    }
+    if let Some(norm) = &encoder.final_norm {
+        states = normalized(&mut graph, "final_norm", norm, &states);
     }
     let pooled = pool(&mut graph, encoder, &states, &mask);
+    let pooled = finish(&mut graph, encoder, scheme, observation, pooled)?;
     let normalized = normalize(&mut graph, &pooled);
 
     let hidden = Dim::Fixed(encoder.hidden_size);
@@ -76,50 +86,6 @@ fn lower_with<'w>(
     graph.output(graph_io::SENTENCE_EMBEDDING, &normalized, DataType::Float, &per_text);
     graph.output(graph_io::POOLED_EMBEDDING, &pooled, DataType::Float, &per_text);
     Ok(graph)
-}
-
-/// Inputs of attention that all layers share.
-struct AttentionInputs {
-    /// int32 `[batch, sequence]`, 1 for tokens, 0 for padding.
-    padding: Value,
-    /// float32 `[1, heads, sequence, sequence]`, or absent.
-    bias: Value,
-}
-
-/// int64 `[1]`.
-fn sequence_length(graph: &mut GraphBuilder<'_>, ids: &Value) -> Value {
-    graph.node("sequence_length", "Shape", &[ids], &[Attribute::Int("start", 1), Attribute::Int("end", 2)])
-}
-
-/// int64 `[sequence]`: 0, 1, 2 ...
-fn counting(graph: &mut GraphBuilder<'_>, name: &str, sequence: &Value) -> Value {
-    let zero = graph.integers(&[0], &[]);
-    let one = graph.integers(&[1], &[]);
-    let end = graph.node(&format!("{name}/end"), "Squeeze", &[sequence], &[]);
-    graph.node(name, "Range", &[&zero, &end, &one], &[])
-}
-
-/// The bias of each head for every pair of query and key: `[1, heads, sequence, sequence]`.
-fn relative_bias<'w>(
-    graph: &mut GraphBuilder<'w>,
-    relative: &'w RelativeAttention<'w>,
-    encoder: &Encoder<'w>,
-    sequence: &Value,
-) -> Value {
-    let farthest = encoder.farthest();
-    let heads = encoder.heads;
-    let by_distance =
-        graph.weight("relative_attention_bias", &[heads, 2 * farthest + 1], move || relative.by_distance(farthest));
-    let position = counting(graph, "position", sequence);
-    let first = graph.integers(&[0], &[1]);
-    let second = graph.integers(&[1], &[1]);
-    let keys = graph.node("key_position", "Unsqueeze", &[&position, &first], &[]);
-    let queries = graph.node("query_position", "Unsqueeze", &[&position, &second], &[]);
-    let distance = graph.node("distance", "Sub", &[&keys, &queries], &[]);
-    let shift = graph.integers(&[farthest as i64], &[]);
-    let column = graph.node("distance_column", "Add", &[&distance, &shift], &[]);
-    let bias = graph.node("attention_bias/heads", "Gather", &[&by_distance, &column], &[Attribute::Int("axis", 1)]);
-    graph.node("attention_bias", "Unsqueeze", &[&bias, &first], &[])
 }
 
 /// The sum of word and position embeddings, normalized: `[batch, sequence, width]`.
@@ -131,23 +97,34 @@ fn embed<'w>(
     sequence: &Value,
 ) -> Result<Value, WeightsError> {
     let embeddings = &encoder.embeddings;
-    let words = product::look_up(graph, scheme, "word_embeddings", &embeddings.words, ids)?;
-    let shape = embeddings.positions.table.shape();
-    let table = graph.weight("position_embeddings", shape, move || embeddings.position_rows());
-    let positions = match embeddings.positions.padding {
-        None => {
-            let zero = graph.integers(&[0], &[1]);
-            graph.node("embeddings/positions", "Slice", &[&table, &zero, sequence, &zero], &[])
-        }
-        Some(padding) => {
-            let rows = rows_skipping_padding(graph, ids, padding);
-            graph.node("embeddings/positions", "Gather", &[&table, &rows], &[])
-        }
-    };
-    let sum = graph.node("embeddings/sum", "Add", &[&words, &positions], &[]);
-    let (scale, bias) = norm_weights(graph, "embeddings/norm", &embeddings.norm);
-    let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", encoder.layer_norm_eps)];
-    Ok(graph.node("embeddings", "LayerNormalization", &[&sum, &scale, &bias], &attributes))
+    let mut sum = product::look_up(graph, scheme, "word_embeddings", embeddings, ids)?;
+    if embeddings.positions.is_some() || embeddings.token_types.is_some() {
+        let shape = embeddings.position_shape();
+        let table = graph.weight("position_embeddings", &shape, move || embeddings.position_rows());
+        let padding = embeddings.positions.as_ref().map(|positions| positions.padding);
+        let positions = match padding {
+            // The same row for all tokens.
+            None => table,
+            Some(None) => {
+                let zero = graph.integers(&[0], &[1]);
+                graph.node("embeddings/positions", "Slice", &[&table, &zero, sequence, &zero], &[])
+            }
+            Some(Some(padding)) => {
+                let rows = rows_skipping_padding(graph, ids, padding);
+                graph.node("embeddings/positions", "Gather", &[&table, &rows], &[])
+            }
+        };
+        sum = graph.node("embeddings/sum", "Add", &[&sum, &positions], &[]);
+    }
+    Ok(match &embeddings.norm {
+        Some(norm) => normalized(graph, "embeddings", norm, &sum),
+        None => sum,
+    })
+}
+
+/// int64 `[1]`.
+fn sequence_length(graph: &mut GraphBuilder<'_>, ids: &Value) -> Value {
+    graph.node("sequence_length", "Shape", &[ids], &[Attribute::Int("start", 1), Attribute::Int("end", 2)])
 }
 
 /// The embeddings with as many channels as the hidden states: `[batch, sequence, hidden]`.
@@ -159,11 +136,17 @@ fn project<'w>(
     embedded: Value,
 ) -> Result<Value, WeightsError> {
     let Some(projection) = &encoder.embeddings.projection else { return Ok(embedded) };
-    let mut product = Product { graph, scheme, observation, layer: 0, prefix: "embeddings".to_owned() };
+    let mut product =
+        Product { graph, scheme, observation, layer: 0, is_half_bounded: false, prefix: "embeddings".to_owned() };
     let input = product.prepare(LinearInput::Projection, &embedded);
     let projected = product.compute("projection", projection, &input)?;
-    let bias = copy(graph, "embeddings/projection/bias", &projection.bias);
-    Ok(graph.node("embeddings/projected", "Add", &[&projected, &bias], &[]))
+    Ok(match &projection.bias {
+        Some(bias) => {
+            let bias = copy(graph, "embeddings/projection/bias", bias);
+            graph.node("embeddings/projected", "Add", &[&projected, &bias], &[])
+        }
+        None => projected,
+    })
 }
 
 /// int64 `[batch, sequence]`: see [`Positions::padding`](super::encoder::Positions::padding).
@@ -191,110 +174,53 @@ fn pool(graph: &mut GraphBuilder<'_>, encoder: &Encoder<'_>, states: &Value, mas
     }
 }
 
+/// The modules after the pooling, and the cut to fewer components: `[batch, width]`.
+fn finish<'w>(
+    graph: &mut GraphBuilder<'w>,
+    encoder: &'w Encoder<'w>,
+    scheme: Scheme<'w>,
+    observation: Observation,
+    mut vector: Value,
+) -> Result<Value, WeightsError> {
+    for (index, module) in encoder.modules.iter().enumerate() {
+        let prefix = format!("module.{index}");
+        vector = match module {
+            Module::Norm(norm) => normalized(graph, &format!("{prefix}/norm"), norm, &vector),
+            Module::Dense { linear, activation } => {
+                let mut product = Product {
+                    graph: &mut *graph,
+                    scheme,
+                    observation,
+                    layer: index,
+                    is_half_bounded: false,
+                    prefix: prefix.clone(),
+                };
+                let input = product.prepare(LinearInput::Dense, &vector);
+                let mut output = product.compute("dense", linear, &input)?;
+                if let Some(bias) = &linear.bias {
+                    let bias = copy(graph, &format!("{prefix}/dense/bias"), bias);
+                    output = graph.node(&format!("{prefix}/dense"), "Add", &[&output, &bias], &[]);
+                }
+                match activation {
+                    Some(activation) => activate(graph, &format!("{prefix}/activation"), *activation, &output),
+                    None => output,
+                }
+            }
+        };
+    }
+    if encoder.truncation.is_some() {
+        let [zero, one, end] = [0, 1, encoder.width() as i64].map(|value| graph.integers(&[value], &[1]));
+        vector = graph.node("truncated", "Slice", &[&vector, &zero, &end, &one], &[]);
+    }
+    Ok(vector)
+}
+
 fn normalize(graph: &mut GraphBuilder<'_>, pooled: &Value) -> Value {
     let attributes = [Attribute::Ints("axes", &[1]), Attribute::Int("keepdims", 1)];
     let norm = graph.node("norm/l2", "ReduceL2", &[pooled], &attributes);
     let min = graph.float(MIN_NORM);
     let norm = graph.node("norm", "Max", &[&norm, &min], &[]);
     graph.node("normalized", "Div", &[pooled, &norm], &[])
-}
-
-/// The lowering of one layer. The names of its nodes and weights start with `prefix`.
-struct Lowering<'g, 'w> {
-    product: Product<'g, 'w>,
-    encoder: &'w Encoder<'w>,
-    prefix: String,
-}
-
-impl<'w> Lowering<'_, 'w> {
-    fn layer(
-        &mut self,
-        layer: &'w Layer<'w>,
-        states: &Value,
-        attention: &AttentionInputs,
-    ) -> Result<Value, WeightsError> {
-        let input = self.product.prepare(LinearInput::Attention, states);
-        let attended = self.attention(layer, &input, attention)?;
-        let states = self.linear_and_norm(
-            LinearInput::AttentionOutput,
-            &layer.attention_output,
-            &layer.attention_norm,
-            &attended,
-            states,
-        )?;
-
-        let input = self.product.prepare(LinearInput::Intermediate, &states);
-        let inner = self.product.compute("intermediate", &layer.intermediate, &input)?;
-        let bias = self.copy("intermediate/bias", &layer.intermediate.bias);
-        let inner = self.activate(&inner, &bias);
-        self.linear_and_norm(LinearInput::Output, &layer.output, &layer.output_norm, &inner, &states)
-    }
-
-    fn attention(
-        &mut self,
-        layer: &'w Layer<'w>,
-        input: &Prepared,
-        attention: &AttentionInputs,
-    ) -> Result<Value, WeightsError> {
-        let query = self.product.compute("attention/query", &layer.query, input)?;
-        let key = self.product.compute("attention/key", &layer.key, input)?;
-        let value = self.product.compute("attention/value", &layer.value, input)?;
-        let hidden = self.encoder.hidden_size;
-        let name = self.name("attention/bias");
-        let bias = self.product.graph.weight(&name, &[3 * hidden], move || {
-            Ok([layer.query.bias.read()?, layer.key.bias.read()?, layer.value.bias.read()?].concat())
-        });
-        let inputs = [&query, &key, &value, &bias, &attention.padding, &attention.bias];
-        let name = self.name("attention");
-        let heads = [Attribute::Int("num_heads", self.encoder.heads as i64)];
-        Ok(self.product.graph.node_in(MICROSOFT, &name, "MultiHeadAttention", &inputs, &heads))
-    }
-
-    /// `norm(linear(input) + residual)`.
-    fn linear_and_norm(
-        &mut self,
-        kind: LinearInput,
-        linear: &'w Linear<'w>,
-        norm: &'w LayerNorm<'w>,
-        input: &Value,
-        residual: &Value,
-    ) -> Result<Value, WeightsError> {
-        let prepared = self.product.prepare(kind, input);
-        let product = self.product.compute(kind.part(), linear, &prepared)?;
-        let bias = self.copy(&format!("{}/bias", kind.part()), &linear.bias);
-        let name = self.name(&format!("{}/norm", kind.part()));
-        let (scale, shift) = norm_weights(self.product.graph, &name, norm);
-        let epsilon = [Attribute::Float("epsilon", self.encoder.layer_norm_eps)];
-        let inputs = [&product, residual, &scale, &shift, &bias];
-        Ok(self.product.graph.node_in(MICROSOFT, &name, "SkipLayerNormalization", &inputs, &epsilon))
-    }
-
-    /// `activation(inner + bias)`
-    fn activate(&mut self, inner: &Value, bias: &Value) -> Value {
-        let name = self.name("intermediate/activation");
-        let graph = &mut *self.product.graph;
-        match self.encoder.activation {
-            Activation::Gelu => graph.node_in(MICROSOFT, &name, "BiasGelu", &[inner, bias], &[]),
-            Activation::GeluTanh => graph.node_in(MICROSOFT, &name, "FastGelu", &[inner, bias], &[]),
-            Activation::Relu => {
-                let sum = graph.node(&format!("{name}/sum"), "Add", &[inner, bias], &[]);
-                graph.node(&name, "Relu", &[&sum], &[])
-            }
-        }
-    }
-
-    fn copy(&mut self, part: &str, tensor: &'w Tensor<'w>) -> Value {
-        let name = self.name(part);
-        copy(self.product.graph, &name, tensor)
-    }
-
-    fn name(&self, part: &str) -> String {
-        format!("{}/{part}", self.prefix)
-    }
-}
-
-fn norm_weights<'w>(graph: &mut GraphBuilder<'w>, name: &str, norm: &'w LayerNorm<'w>) -> (Value, Value) {
-    (copy(graph, &format!("{name}/weight"), &norm.weight), copy(graph, &format!("{name}/bias"), &norm.bias))
 }
 
 fn copy<'w>(graph: &mut GraphBuilder<'w>, name: &str, tensor: &'w Tensor<'w>) -> Value {

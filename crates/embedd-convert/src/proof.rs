@@ -87,7 +87,11 @@ impl<'p> Proof<'p> {
         })
     }
 
-    pub(super) fn calibrate(&self, model: &Path, inputs: &[(usize, LinearInput)]) -> Result<Calibration, ConvertError> {
+    pub(super) fn calibrate(
+        &self,
+        model: &Path,
+        inputs: &[((usize, LinearInput), usize)],
+    ) -> Result<Calibration, ConvertError> {
         let Self { plan, tokenizer, options, progress, .. } = self;
         Ok(Calibration::measure(&plan.runtime, model, inputs, tokenizer, *options, progress)?)
     }

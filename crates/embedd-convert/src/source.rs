@@ -10,13 +10,15 @@ use crate::architecture;
 use embedd_common::files::read_bounded;
 use embedd_model::bundle::Pooling;
 
+mod after_pooling;
 mod config;
 pub(crate) mod limit;
 mod modules;
 mod pooling;
 mod settings;
 
-pub(crate) use config::ModelConfig;
+pub(crate) use after_pooling::{ModuleConfig, ModuleKind};
+pub(crate) use config::{DisentangledConfig, ModelConfig};
 use modules::Modules;
 
 /// Files that are copied into the bundle, and whether they are required.
@@ -38,6 +40,10 @@ pub(crate) struct Source {
     transformer: PathBuf,
     pub(crate) config: ModelConfig,
     pub(crate) pooling: Pooling,
+    /// The modules after the pooling, without the normalization.
+    pub(crate) modules: Vec<ModuleConfig>,
+    /// The number of components to which embeddings are cut; `None`: they are not.
+    pub(crate) truncation: Option<usize>,
     /// The maximum number of tokens of a text, including special tokens; `None` if only the positions limit it.
     pub(crate) max_tokens: Option<u32>,
     /// Whether sentence-transformers lowercases texts, whatever the tokenizer does.
@@ -117,7 +123,10 @@ impl Source {
             Some(file) => pooling::read(&folder.join(file), config.hidden_size)?,
             None => Pooling::mean(),
         };
-        settings::reject_unsupported(folder, &transformer, config.hidden_size)?;
+        let pooled = pooling.modes().len() * config.hidden_size;
+        let others = after_pooling::read(folder, &modules.others, pooled)?;
+        let width = others.iter().rev().find_map(ModuleConfig::outputs).unwrap_or(pooled);
+        settings::reject_unsupported(folder, &transformer)?;
         let sentence: SentenceConfig = read_optional_json(&transformer.join(SENTENCE_FILE))?.unwrap_or_default();
         let max_tokens = limit::read(&transformer, sentence.max_seq_length)?;
         Ok(Self {
@@ -126,7 +135,9 @@ impl Source {
             pooling,
             max_tokens,
             lowercase: sentence.do_lower_case,
-            module_files: modules.files(),
+            truncation: settings::truncation(folder, width)?,
+            module_files: modules.files().into_iter().chain(others.iter().map(|module| module.file.clone())).collect(),
+            modules: others,
             transformer: modules.transformer,
         })
     }

@@ -175,7 +175,7 @@ fn an_impossible_configuration_is_rejected_with_its_field() {
         ("hidden_size", json!(0), &["hidden_size is 0"]),
         ("num_attention_heads", json!(3), &["multiple of num_attention_heads (3)"]),
         ("layer_norm_eps", json!(0.0), &["layer_norm_eps is 0"]),
-        ("hidden_act", json!("swish"), &["hidden_act `swish`", "`gelu`"]),
+        ("hidden_act", json!("mish"), &["hidden_act `mish`", "`gelu`"]),
         ("model_type", Value::Null, &["model_type is missing"]),
         ("hidden_act", json!(1), &["hidden_act is 1", "a string"]),
         ("position_embedding_type", json!("relative_key"), &["relative_key", "`absolute`"]),
@@ -190,7 +190,7 @@ fn an_impossible_configuration_is_rejected_with_its_field() {
 fn unsupported_modules_and_settings_are_rejected() {
     let dense = json!({ "idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense" });
     let error = error_of(|tiny| tiny.modules.as_array_mut().expect("modules").push(dense));
-    assert_contains(&error, &["modules.json", "Dense"]);
+    assert_contains(&error, &["modules.json", "Normalize -> Dense"]);
     let error = error_of(|tiny| tiny.pooling["pooling_mode_of_tomorrow"] = json!(true));
     assert_contains(&error, &["1_Pooling", "pooling_mode_of_tomorrow"]);
     let error = error_of(|tiny| tiny.pooling["word_embedding_dimension"] = json!(5));
@@ -285,7 +285,7 @@ fn missing_settings_have_the_defaults_of_transformers() {
     }
     tiny.write(dir.path());
     let config = Source::read(dir.path()).expect("a source").config;
-    assert_eq!((config.layer_norm_eps, config.token_types, config.activation), (1e-12, 2, Activation::Gelu));
+    assert_eq!((config.epsilon, config.token_types, config.activation), (1e-12, 2, Activation::Gelu));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Reads tensors of a checkpoint one at a time, so that the model need not fit in memory.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +53,7 @@ struct Entry {
 pub(crate) struct Tensor<'w> {
     file: &'w WeightsFile,
     name: String,
-    stored: &'w Stored,
+    stored: Cow<'w, Stored>,
 }
 
 impl Weights {
@@ -109,6 +111,11 @@ impl Weights {
         self.tensors.keys().cloned().collect()
     }
 
+    /// Whether there is a tensor with this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// A required tensor with this shape. Errors name `because` as the source of the shape.
     ///
     /// # Errors
@@ -141,7 +148,7 @@ impl Weights {
             let reason = format!("tensor `{name}` has more elements than the file stores for it");
             return Err(WeightsError::Unsupported { path: path(), reason });
         }
-        Ok(Tensor { file, name: name.to_owned(), stored })
+        Ok(Tensor { file, name: name.to_owned(), stored: Cow::Borrowed(stored) })
     }
 
     /// The tensor whose name shares the longest suffix with `name`: it reveals an unexpected prefix.
@@ -169,6 +176,11 @@ impl Tensor<'_> {
     /// The dimensions, outermost first.
     pub(crate) fn shape(&self) -> &[usize] {
         &self.stored.shape
+    }
+
+    /// A range of the outermost dimension, as a tensor.
+    pub(crate) fn rows(&self, rows: Range<usize>) -> Self {
+        Self { file: self.file, name: self.name.clone(), stored: Cow::Owned(self.stored.rows(rows)) }
     }
 
     /// The values in row-major order.

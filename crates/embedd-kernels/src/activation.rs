@@ -1,10 +1,13 @@
-//! The functions between the two linear layers of a feed-forward network.
+//! The functions after linear layers.
 
-use super::math::{gelu_tanh_vector, gelu_vector};
+use serde::{Deserialize, Serialize};
+
+use super::math::{gelu_tanh_vector, gelu_vector, silu_vector, tanh_vector};
 use super::simd::Simd;
 
 /// A function of each element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// The exact GELU, `x / 2 (1 + erf(x / sqrt(2)))`, to within 1e-6.
     Gelu,
@@ -12,6 +15,10 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`
     Relu,
+    /// `x / (1 + exp(-x))`, to within 1e-6.
+    Silu,
+    /// The hyperbolic tangent, to within 1e-6.
+    Tanh,
 }
 
 impl Activation {
@@ -21,6 +28,8 @@ impl Activation {
             Self::Gelu => gelu_vector(s, x),
             Self::GeluTanh => gelu_tanh_vector(s, x),
             Self::Relu => s.max(x, s.splat(0.0)),
+            Self::Silu => silu_vector(s, x),
+            Self::Tanh => tanh_vector(s, x),
         }
     }
 }

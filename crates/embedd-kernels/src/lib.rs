@@ -18,20 +18,22 @@ mod memory;
 mod multiply;
 mod offsets;
 mod parallel;
+mod rotary;
 mod simd;
 #[cfg(test)]
 mod testing;
 
 pub use activation::Activation;
-pub use attention::{AttentionInput, DistanceBias};
+pub use attention::{AttentionInput, DisentangledTables, Distances, Heads, Reach};
 pub use cpu::{CpuInstructions, Feature};
-pub use elementwise::{EmbeddingTables, LayerNorm, PoolingRule, PositionRule, TokenOutOfRange};
+pub use elementwise::{EmbeddingTables, Norm, NormKind, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
 pub use layout::{Group, InvalidWeights, LinearWeights, MAX_GROUP, MAX_SPLIT, PANEL, PackedShapes, RowLayout};
-pub use linear::{Epilogue, Scratch};
+pub use linear::Scratch;
 pub use memory::{PageBuffer, give_back_freed_memory, limit_arenas};
 pub use offsets::{InvalidOffsets, Offsets};
 pub use parallel::{Parallel, Serial};
+pub use rotary::{HeadTransform, Rotations};
 
 /// The kernels of one instruction set. A value of this type proves that this CPU supports the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

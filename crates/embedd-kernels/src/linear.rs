@@ -1,4 +1,4 @@
-//! Quantized linear layers: quantize the activations, multiply them by the packed weights, apply the epilogue.
+//! Quantized linear layers: quantize the input, multiply it by the packed weights, apply the activation.
 #![allow(unsafe_code)]
 
 mod quantize;
@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use super::activation::Activation;
 use super::disjoint::Disjoint;
-use super::elementwise::LayerNorm;
 use super::layout::Group;
 use super::parallel::{run_each_once, share_out};
 use super::simd::{Simd, Vectorized};
@@ -26,22 +25,6 @@ const ROWS_PER_PART: usize = 24;
 /// Tasks per thread if there are enough panels and rows. With several tasks per thread, a slow thread hardly delays the
 /// others.
 const TASKS_PER_THREAD: usize = 4;
-
-/// The operation applied to `W x + bias`.
-#[derive(Debug, Clone, Copy)]
-pub enum Epilogue<'a> {
-    /// No further operation.
-    None,
-    /// Applies a function to each element.
-    Activation(Activation),
-    /// Adds `residual` and normalizes each row.
-    ResidualNorm {
-        /// float32 `[tokens, outputs]`.
-        residual: &'a [f32],
-        /// The layer normalization of the sum.
-        norm: LayerNorm<'a>,
-    },
-}
 
 /// Memory for quantized activations, reused between calls.
 #[derive(Debug, Default)]
@@ -71,7 +54,7 @@ struct Work<'a> {
 }
 
 impl Kernels {
-    /// Computes `epilogue(W x + bias)` for every row `x` of `input`, float32 `[tokens, inputs]`. `output` is float32
+    /// Computes `W x + bias` for every row `x` of `input`, and its activation if there is one. `input` is float32 `[tokens, inputs]`. `output` is float32
     /// `[tokens, outputs]`.
     ///
     /// # Panics
@@ -81,7 +64,7 @@ impl Kernels {
         parallel: &dyn Parallel,
         input: &[f32],
         weights: &LinearWeights<'_>,
-        epilogue: Epilogue<'_>,
+        activation: Option<Activation>,
         scratch: &mut Scratch,
         output: &mut [f32],
     ) {
@@ -90,11 +73,7 @@ impl Kernels {
         assert_eq!(output.len(), rows * weights.outputs, "the output must be [tokens, outputs]");
         let groups = weights.layout.groups();
         let input = self.quantize(parallel, input, weights, &groups, scratch);
-        let activation = if let Epilogue::Activation(activation) = epilogue { Some(activation) } else { None };
         self.multiply(parallel, rows, &Work { input, weights, groups: &groups, activation }, output);
-        if let Epilogue::ResidualNorm { residual, norm } = epilogue {
-            self.residual_norm(parallel, residual, norm, output);
-        }
     }
 
     fn quantize<'s>(

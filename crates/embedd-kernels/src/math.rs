@@ -61,5 +61,25 @@ pub(super) fn gelu_tanh_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
     s.div(s.max(x, s.splat(-10.0)), s.add(s.splat(1.0), power))
 }
 
+/// `x / (1 + exp(-x))` (Elfwing, Uchibe and Doya 2017) of finite numbers to within 1e-6.
+#[inline(always)]
+pub(super) fn silu_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    // Below -87, the result is less than the smallest normal number.
+    s.div(s.max(x, s.splat(-87.0)), s.add(s.splat(1.0), exp_of_minus(s, x)))
+}
+
+/// The hyperbolic tangent of finite numbers to within 1e-6, as `2 / (1 + exp(-2 x)) - 1`.
+#[inline(always)]
+pub(super) fn tanh_vector<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    let power = exp_of_minus(s, s.add(x, x));
+    s.sub(s.div(s.splat(2.0), s.add(s.splat(1.0), power)), s.splat(1.0))
+}
+
+/// `exp(-x)`, at most 2^126.
+#[inline(always)]
+fn exp_of_minus<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    exp2_vector(s, s.min(s.mul(x, s.splat(-std::f32::consts::LOG2_E)), s.splat(126.0)))
+}
+
 #[cfg(test)]
 mod tests;

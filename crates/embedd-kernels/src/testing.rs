@@ -4,8 +4,6 @@ use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-use super::activation::Activation;
-use super::simd::{Simd, Vectorized};
 use super::{InstructionSet, Kernels, Parallel};
 
 /// Calls `test` with the kernels of every instruction set that this CPU supports, and reports the other sets as not
@@ -87,24 +85,6 @@ impl Numbers {
     pub(super) fn floats(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0).collect()
     }
-}
-
-struct Activate<'a>(Activation, &'a mut [f32]);
-
-impl Vectorized for Activate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for values in self.1.chunks_mut(S::LANES) {
-            s.store_part(values, self.0.apply(s, s.load_part(values)));
-        }
-    }
-}
-
-/// Applies an activation in place.
-pub(super) fn activate(kernels: Kernels, activation: Activation, values: &mut [f32]) {
-    kernels.dispatch(Activate(activation, values));
 }
 
 /// Starts threads for every call. They run the tasks in shuffled order.

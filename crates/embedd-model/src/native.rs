@@ -4,5 +4,5 @@ mod encoder;
 pub mod plan;
 mod weights;
 
-pub use encoder::{Buffers, Encoder, EncoderError, ForwardError};
+pub use encoder::{Batch, Buffers, Encoder, EncoderError, ForwardError};
 pub use weights::{NativeWeights, WeightsError};

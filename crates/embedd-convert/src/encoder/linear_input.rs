@@ -1,6 +1,6 @@
-//! The distinct inputs of an encoder layer's linear layers.
+//! The distinct inputs of linear layers.
 
-/// The input of one or more linear layers of an encoder layer.
+/// The input of one or more linear layers, in an encoder layer unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LinearInput {
     /// The input of the projection of the embeddings. It belongs to no layer, and is listed with layer 0.
@@ -9,10 +9,12 @@ pub(crate) enum LinearInput {
     Attention,
     /// The input of attention's output projection.
     AttentionOutput,
-    /// The input of the linear layer before the activation.
+    /// The input of the linear layers before the activation.
     Intermediate,
     /// The input of the linear layer after the activation.
     Output,
+    /// The input of a Dense module. It belongs to no layer, and is listed with the module's number.
+    Dense,
 }
 
 impl LinearInput {
@@ -27,11 +29,13 @@ impl LinearInput {
             Self::AttentionOutput => "attention/output",
             Self::Intermediate => "intermediate",
             Self::Output => "output",
+            Self::Dense => "dense",
         }
     }
 }
 
-/// The name of an observed graph's output that returns an input, float32 `[batch, sequence, channels]`.
+/// The name of an observed graph's output that returns an input, float32 `[batch, sequence, channels]`, or
+/// `[batch, channels]` for a Dense module.
 pub(crate) fn observed_output(layer: usize, input: LinearInput) -> String {
     format!("observed/layer.{layer}/{}", input.part())
 }

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::calibrate::Calibration;
-use crate::encoder::LinearInput;
+use crate::encoder::{Encoder, LinearInput};
 
 /// The channel at each position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,13 +26,21 @@ pub(super) struct Orders {
     hidden: Arc<ChannelOrder>,
     /// The orders of the neurons, by layer.
     inner: Vec<Arc<ChannelOrder>>,
+    /// The order of a pooled vector.
+    pooled: Arc<ChannelOrder>,
+    /// The index of the first Dense module, whose input is a pooled vector.
+    first_dense: Option<usize>,
 }
 
 impl Orders {
-    pub(super) fn of(calibration: &Calibration, layers: usize) -> Self {
+    pub(super) fn of(calibration: &Calibration, encoder: &Encoder<'_>) -> Self {
+        let layers = encoder.layers.len();
         let descending = |numbers: &[f32]| Arc::new(ChannelOrder::descending(numbers));
+        let hidden = descending(&relative_magnitudes(calibration, layers));
         Self {
-            hidden: descending(&relative_magnitudes(calibration, layers)),
+            pooled: Arc::new(hidden.repeated(encoder.hidden_size, encoder.pooling.modes().len())),
+            first_dense: encoder.modules.iter().position(|module| module.dense().is_some()),
+            hidden,
             inner: (0..layers).map(|layer| descending(calibration.largest(layer, LinearInput::Output))).collect(),
         }
     }
@@ -40,6 +48,11 @@ impl Orders {
     /// The order of the hidden states.
     pub(super) fn hidden(&self) -> Arc<ChannelOrder> {
         Arc::clone(&self.hidden)
+    }
+
+    /// The order of a pooled vector's components: that of the hidden states, for each pooling mode.
+    pub(super) fn pooled(&self) -> Arc<ChannelOrder> {
+        Arc::clone(&self.pooled)
     }
 
     /// The order of a layer's neurons.
@@ -51,7 +64,10 @@ impl Orders {
     pub(super) fn of_input(&self, layer: usize, input: LinearInput) -> Arc<ChannelOrder> {
         match input {
             LinearInput::Attention | LinearInput::Intermediate => self.hidden(),
-            LinearInput::Projection | LinearInput::AttentionOutput => Arc::new(ChannelOrder::Source),
+            LinearInput::Dense if self.first_dense == Some(layer) => self.pooled(),
+            LinearInput::Projection | LinearInput::AttentionOutput | LinearInput::Dense => {
+                Arc::new(ChannelOrder::Source)
+            }
             LinearInput::Output => self.inner(layer),
         }
     }
@@ -97,6 +113,16 @@ impl ChannelOrder {
     /// The channels at the first `count` positions.
     pub(super) fn channels(&self, count: usize) -> Vec<usize> {
         (0..count).map(|position| self.channel(position)).collect()
+    }
+
+    /// The order of several times the first `count` channels, one after the other.
+    pub(super) fn repeated(&self, count: usize, times: usize) -> Self {
+        match self {
+            Self::Source => Self::Source,
+            Self::Channels(channels) => {
+                Self::Channels((0..times).flat_map(|time| channels.iter().map(move |at| time * count + at)).collect())
+            }
+        }
     }
 
     /// The position of each channel; `None` for the order of the source.

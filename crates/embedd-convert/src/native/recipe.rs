@@ -46,7 +46,7 @@ impl NativeRecipe {
     pub(super) fn input(&self, input: LinearInput) -> &InputRecipe {
         match input {
             LinearInput::Attention => &self.attention,
-            LinearInput::Projection | LinearInput::AttentionOutput => &self.attention_output,
+            LinearInput::Projection | LinearInput::AttentionOutput | LinearInput::Dense => &self.attention_output,
             LinearInput::Intermediate => &self.intermediate,
             LinearInput::Output => &self.output,
         }

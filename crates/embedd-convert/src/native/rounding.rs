@@ -56,7 +56,7 @@ pub(super) fn round_with(
     recipe: &NativeRecipe,
     progress: &Progress,
 ) -> Result<RoundedLayers, WeightsError> {
-    let orders = Orders::of(calibration, encoder.layers.len());
+    let orders = Orders::of(calibration, encoder);
     let mut keys = encoder.linear_inputs();
     // `pop` takes the last key, so the largest layers come first and the threads finish at about the same time.
     keys.sort_by_key(|&(layer, input)| calibration.width(layer, input));
@@ -89,7 +89,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Work<'_> {
     fn round(&self, (layer, input): Key) -> Result<Rounded, WeightsError> {
         let linears = self.encoder.linears((layer, input));
-        let inputs = linears[0].weight.shape()[1];
+        let inputs = linears[0].inputs();
         let order = self.orders.of_input(layer, input).channels(inputs);
         let recipe = self.recipe.input(input);
         let groups: Vec<_> = recipe.layout(inputs).groups().into_iter().map(|group| group.channels).collect();

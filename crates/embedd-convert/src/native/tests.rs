@@ -5,6 +5,7 @@ use safetensors::SafeTensors;
 use super::recipe::InputRecipe;
 use super::*;
 use crate::calibrate::Calibration;
+use crate::encoder::ModuleWeights;
 use crate::source::Source;
 use crate::tiny::{Tiny, folder};
 use crate::weights::Weights;
@@ -65,7 +66,7 @@ fn convert_with(tiny: &Tiny, recipe: &NativeRecipe, change: impl FnOnce(&mut Cal
 fn with_encoder<T>(folder: &Path, then: impl FnOnce(&Encoder<'_>) -> T) -> T {
     let source = Source::read(folder).expect("a source");
     let weights = Weights::open_folder(&source.folder).expect("weights");
-    then(&Encoder::describe(&source, &weights).expect("an encoder"))
+    then(&Encoder::describe(&source, &weights, &ModuleWeights::default()).expect("an encoder"))
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! The linear layers of the portable graph: in float32, or quantized by a scheme.
 
-use super::{Observation, copy, transpose};
+use super::{Observation, transpose};
 use crate::calibrate::Calibration;
-use crate::encoder::{Linear, LinearInput, observed_output};
+use crate::encoder::{Embeddings, Linear, LinearInput, observed_output};
 use crate::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
 use crate::onnx_proto::tensor_proto::DataType;
 use crate::quantize;
-use crate::weights::{Tensor, WeightsError};
+use crate::weights::WeightsError;
 
 /// The number of input channels of each linear layer that stay exact. More channels cost time and space; fewer cost
 /// accuracy.
@@ -60,6 +60,8 @@ pub(super) struct Product<'g, 'w> {
     pub(super) scheme: Scheme<'w>,
     pub(super) observation: Observation,
     pub(super) layer: usize,
+    /// Whether the values after the activation are never far below 0.
+    pub(super) is_half_bounded: bool,
     pub(super) prefix: String,
 }
 
@@ -81,7 +83,8 @@ impl<'w> Product<'_, 'w> {
     fn observe(&mut self, kind: LinearInput, input: &Value) {
         let name = self.name(&format!("{}/observed", kind.part()));
         let observed = self.graph.node(&name, "Identity", &[input], &[]);
-        let dims = ["batch", "sequence", "channels"].map(Dim::Named);
+        let [batch, sequence, channels] = ["batch", "sequence", "channels"].map(Dim::Named);
+        let dims = if kind == LinearInput::Dense { vec![batch, channels] } else { vec![batch, sequence, channels] };
         self.graph.output(&observed_output(self.layer, kind), &observed, DataType::Float, &dims);
     }
 
@@ -95,16 +98,17 @@ impl<'w> Product<'_, 'w> {
             (0..width).map(|channel| if channels.contains(&channel) { 0.0 } else { 1.0 }).collect();
         let keep = graph.weight(&keep, &[width], move || Ok(by_channel.clone()));
         let kept = graph.node(&kept, "Mul", &[input, &keep], &[]);
-        let (magnitudes, zero_point, steps_above_zero, min_scale) = if kind == LinearInput::Output {
-            (kept.clone(), GELU_ZERO_POINT, u8::MAX - GELU_ZERO_POINT, -MIN_GELU / f32::from(GELU_ZERO_POINT))
-        } else {
-            (
-                graph.node(&magnitude, "Abs", &[&kept], &[]),
-                SYMMETRIC_ZERO_POINT,
-                u8::MAX - SYMMETRIC_ZERO_POINT,
-                MIN_SCALE,
-            )
-        };
+        let (magnitudes, zero_point, steps_above_zero, min_scale) =
+            if kind == LinearInput::Output && self.is_half_bounded {
+                (kept.clone(), GELU_ZERO_POINT, u8::MAX - GELU_ZERO_POINT, -MIN_GELU / f32::from(GELU_ZERO_POINT))
+            } else {
+                (
+                    graph.node(&magnitude, "Abs", &[&kept], &[]),
+                    SYMMETRIC_ZERO_POINT,
+                    u8::MAX - SYMMETRIC_ZERO_POINT,
+                    MIN_SCALE,
+                )
+            };
         let last = [Attribute::Ints("axes", &[-1]), Attribute::Int("keepdims", 1)];
         let largest = graph.node(&largest, "ReduceMax", &[&magnitudes], &last);
         let share = graph.float(1.0 / f32::from(steps_above_zero));
@@ -117,7 +121,7 @@ impl<'w> Product<'_, 'w> {
         let integers = graph.node(&integers, "QuantizeLinear", &[&steps, &one, &zero_point], &[]);
         let indices: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
         let indices = graph.integers(&indices, &[channels.len()]);
-        let exact = graph.node(&exact, "Gather", &[input, &indices], &[Attribute::Int("axis", 2)]);
+        let exact = graph.node(&exact, "Gather", &[input, &indices], &[Attribute::Int("axis", -1)]);
         PerToken { integers, zero_point, scale, exact, channels }
     }
 
@@ -186,26 +190,26 @@ impl<'w> Product<'_, 'w> {
     }
 }
 
-/// The rows of `table` for `ids`: `[batch, sequence, width]`.
+/// The embeddings of words for `ids`: `[batch, sequence, width]`.
 pub(super) fn look_up<'w>(
     graph: &mut GraphBuilder<'w>,
     scheme: Scheme<'w>,
     name: &str,
-    table: &'w Tensor<'w>,
+    embeddings: &'w Embeddings<'w>,
     ids: &Value,
 ) -> Result<Value, WeightsError> {
-    let rows = table.shape()[0];
-    let width = table.shape()[1];
+    let shape = embeddings.words.shape();
+    let [rows, width] = [shape[0], shape[1]];
     let floats = match scheme {
-        Scheme::Float32 => copy(graph, name, table),
-        Scheme::Half => graph.half_weight(name, table.shape(), move || table.read()),
+        Scheme::Float32 => graph.weight(name, shape, move || embeddings.word_rows()),
+        Scheme::Half => graph.half_weight(name, shape, move || embeddings.word_rows()),
         Scheme::PerToken(_) => {
             let group = if width.is_multiple_of(WORD_GROUP) { WORD_GROUP } else { width };
-            let (integers, scales) = quantize::by_row(&table.read()?, width, group);
+            let (integers, scales) = quantize::by_row(&embeddings.word_rows()?, width, group);
             return Ok(look_up_int8(graph, name, [rows, width / group, group], integers, scales, ids));
         }
         Scheme::DynamicPerTensor => {
-            let (integers, scales) = quantize::by_row(&table.read()?, rows * width, rows * width);
+            let (integers, scales) = quantize::by_row(&embeddings.word_rows()?, rows * width, rows * width);
             return Ok(look_up_int8(graph, name, [rows, 1, width], integers, scales.repeat(rows), ids));
         }
     };

@@ -1,25 +1,18 @@
 //! Reads `config.json`: the settings that determine the encoder, with transformers' defaults.
 
-use std::fmt::Display;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use super::SourceError;
+use crate::architecture::{self, Architecture, FirstPosition, Positions};
+use embedd_kernels::{Activation, Heads};
 
-use super::{SourceError, read_json};
-use crate::architecture::{self, Architecture, FirstPosition};
-use embedd_kernels::Activation;
+mod disentangled;
+mod fields;
+mod layers;
 
-/// The names of activations in transformers.
-const ACTIVATIONS: [(&str, Activation); 8] = [
-    ("gelu", Activation::Gelu),
-    ("gelu_python", Activation::Gelu),
-    ("gelu_accurate", Activation::GeluTanh),
-    ("gelu_fast", Activation::GeluTanh),
-    ("gelu_new", Activation::GeluTanh),
-    ("gelu_pytorch_tanh", Activation::GeluTanh),
-    ("gelu_python_tanh", Activation::GeluTanh),
-    ("relu", Activation::Relu),
-];
+pub(crate) use disentangled::DisentangledConfig;
+use fields::Fields;
+pub(crate) use layers::LayerConfig;
 
 /// The settings of an encoder.
 #[derive(Debug, Clone)]
@@ -27,27 +20,27 @@ pub(crate) struct ModelConfig {
     pub(crate) architecture: &'static Architecture,
     /// Channels of a token's hidden state.
     pub(crate) hidden_size: usize,
-    pub(crate) layers: usize,
-    pub(crate) heads: usize,
-    /// Channels between the two linear layers of a feed-forward network.
+    pub(crate) heads: Heads,
+    /// The square of the number by which attention scores are divided.
+    pub(crate) squared_divisor: usize,
+    /// Channels after the activation of a feed-forward network.
     pub(crate) intermediate_size: usize,
     pub(crate) activation: Activation,
     pub(crate) vocab_size: usize,
-    /// Rows of the position table.
+    /// The maximum number of positions; rows of the position table if there is one.
     pub(crate) positions: usize,
-    /// Rows of the token type table.
+    pub(crate) has_position_table: bool,
+    /// Rows of the token type table; 0 if there is none.
     pub(crate) token_types: usize,
     /// Channels of an embedding.
     pub(crate) embedding_size: usize,
-    pub(crate) layer_norm_eps: f32,
+    /// The value that norms add to the variance.
+    pub(crate) epsilon: f32,
     /// The padding token's id, if the architecture's positions depend on it.
     pub(crate) padding: Option<usize>,
-}
-
-/// The fields of a file.
-struct Fields<'a> {
-    path: &'a Path,
-    fields: Map<String, Value>,
+    /// In order, starting at the input.
+    pub(crate) layers: Vec<LayerConfig>,
+    pub(crate) disentangled: Option<DisentangledConfig>,
 }
 
 impl ModelConfig {
@@ -56,51 +49,61 @@ impl ModelConfig {
     /// # Errors
     /// [`SourceError`], with the field.
     pub(super) fn read(path: &Path) -> Result<Self, SourceError> {
-        let fields = Fields { path, fields: read_json(path)? };
+        let fields = Fields::read(path)?;
         let model_type = fields
             .text("model_type")?
             .ok_or_else(|| fields.wrong("model_type", &"missing", "it must name the architecture"))?;
         let architecture = architecture::find(model_type)
             .ok_or_else(|| SourceError::Architecture { path: path.to_owned(), model_type: model_type.to_owned() })?;
         let settings = &architecture.settings;
-        let size = |(name, default)| fields.size(name, default);
-        let hidden_size = size(settings.hidden_size)?;
+        fields.reject_all(settings.unsupported)?;
+        fields.check_position_type()?;
+        let hidden_size = fields.size(settings.hidden_size)?;
+        let heads = heads(&fields, architecture, hidden_size)?;
+        let disentangled = disentangled::read(&fields, architecture)?;
         let config = Self {
             architecture,
             hidden_size,
-            layers: size(settings.layers)?,
-            heads: size(settings.heads)?,
-            intermediate_size: size(settings.intermediate_size)?,
+            heads,
+            squared_divisor: match settings.squared_divisor {
+                Some(setting) => fields.size(setting)?,
+                None => heads.size * disentangled.as_ref().map_or(1, DisentangledConfig::terms),
+            },
+            intermediate_size: fields.size(settings.intermediate_size)?,
             activation: fields.activation(settings.activation)?,
-            vocab_size: size(("vocab_size", settings.vocab_size))?,
-            positions: size(("max_position_embeddings", 512))?,
+            vocab_size: fields.size(("vocab_size", settings.vocab_size))?,
+            positions: fields.size(("max_position_embeddings", settings.positions))?,
+            has_position_table: match architecture.parts.positions {
+                Positions::Table(_) | Positions::TableAndBias(..) => true,
+                Positions::Rotary(_) => false,
+                Positions::Disentangled => fields.switch("position_biased_input", true)?,
+            },
             token_types: match settings.token_types {
-                0 => 0,
-                default => size(("type_vocab_size", default))?,
+                None => 0,
+                Some(default) => fields.whole("type_vocab_size", default)?,
             },
             embedding_size: match settings.embedding_size {
                 None => hidden_size,
-                Some(default) => size(("embedding_size", default))?,
+                Some(default) => fields.size(("embedding_size", default))?,
             },
-            layer_norm_eps: fields.epsilon()?,
-            padding: match architecture.positions {
-                FirstPosition::Zero => None,
-                FirstPosition::AfterPadding { padding, configurable: false } => Some(padding),
-                FirstPosition::AfterPadding { padding, configurable: true } => {
-                    Some(fields.whole("pad_token_id", padding)?)
-                }
-            },
+            epsilon: fields.epsilon(settings.epsilon)?,
+            padding: padding(&fields, architecture)?,
+            layers: layers::read(&fields, architecture)?,
+            disentangled,
         };
-        fields.check_positions()?;
         config.check(&fields)?;
         Ok(config)
     }
 
+    /// The maximum number of tokens of a text, including special tokens.
+    pub(crate) fn position_limit(&self) -> usize {
+        self.positions - self.padding.map_or(0, |padding| padding + 1)
+    }
+
     fn check(&self, fields: &Fields<'_>) -> Result<(), SourceError> {
-        let settings = &self.architecture.settings;
-        if !self.hidden_size.is_multiple_of(self.heads) {
-            let heads = format!("it must be a multiple of {} ({})", settings.heads.0, self.heads);
-            return Err(fields.wrong(settings.hidden_size.0, &self.hidden_size, &heads));
+        if self.layers.iter().any(|layer| layer.theta.is_some()) && self.heads.size % 2 == 1 {
+            let field = self.architecture.settings.head_size.map_or("num_attention_heads", |(field, _)| field);
+            return Err(fields.wrong(field, &self.heads.size, "rotary positions need heads with an even size"));
         }
         match self.padding {
             Some(padding) if padding + 1 >= self.positions => {
@@ -112,68 +115,39 @@ impl ModelConfig {
     }
 }
 
-impl Fields<'_> {
-    /// A field; `null` counts as missing.
-    fn get(&self, name: &str) -> Option<&Value> {
-        self.fields.get(name).filter(|value| !value.is_null())
+fn heads(fields: &Fields<'_>, architecture: &Architecture, hidden_size: usize) -> Result<Heads, SourceError> {
+    let settings = &architecture.settings;
+    let query = fields.size(settings.heads)?;
+    let key = settings.key_value_heads.map_or(Ok(query), |setting| fields.size(setting))?;
+    if let Some((field, _)) = settings.key_value_heads.filter(|_| !query.is_multiple_of(key)) {
+        let expected = format!("{} ({query}) must be a multiple of it", settings.heads.0);
+        return Err(fields.wrong(field, &key, &expected));
     }
-
-    fn text(&self, name: &str) -> Result<Option<&str>, SourceError> {
-        let Some(value) = self.get(name) else { return Ok(None) };
-        value.as_str().map(Some).ok_or_else(|| self.wrong(name, &value, "it must be a string"))
-    }
-
-    /// A positive number.
-    fn size(&self, name: &str, default: usize) -> Result<usize, SourceError> {
-        match self.whole(name, default)? {
-            0 => Err(self.wrong(name, &0, "it must be from 1 to 16777216")),
-            size => Ok(size),
+    let size = match settings.head_size {
+        Some((field, default)) if fields.has(field) || default.is_some() => {
+            fields.size((field, default.unwrap_or_default()))?
         }
-    }
-
-    fn whole(&self, name: &str, default: usize) -> Result<usize, SourceError> {
-        let Some(value) = self.get(name) else { return Ok(default) };
-        let number = value.as_u64().filter(|&number| number <= 1 << 24);
-        number.map(|number| number as usize).ok_or_else(|| self.wrong(name, &value, "it must be from 1 to 16777216"))
-    }
-
-    fn epsilon(&self) -> Result<f32, SourceError> {
-        let name = "layer_norm_eps";
-        let Some(value) = self.get(name) else { return Ok(1e-12) };
-        match value.as_f64() {
-            Some(epsilon) if epsilon > 0.0 && epsilon < 1.0 => Ok(epsilon as f32),
-            _ => Err(self.wrong(name, &value, "it must be between 0 and 1")),
+        _ if hidden_size.is_multiple_of(query) => hidden_size / query,
+        _ => {
+            let expected = format!("it must be a multiple of {} ({query})", settings.heads.0);
+            return Err(fields.wrong(settings.hidden_size.0, &hidden_size, &expected));
         }
-    }
+    };
+    Ok(Heads { query, key, size })
+}
 
-    fn activation(&self, name: &str) -> Result<Activation, SourceError> {
-        let Some(found) = self.text(name)? else { return Ok(Activation::Gelu) };
-        let known = ACTIVATIONS.iter().find(|(known, _)| *known == found);
-        known.map(|(_, activation)| *activation).ok_or_else(|| {
-            let names = ACTIVATIONS.map(|(name, _)| format!("`{name}`")).join(", ");
-            self.unsupported(name, found, format!("supported are {names}"))
-        })
-    }
-
-    /// Rejects position embeddings that are added to the scores.
-    fn check_positions(&self) -> Result<(), SourceError> {
-        let name = "position_embedding_type";
-        match self.text(name)? {
-            None | Some("absolute") => Ok(()),
-            Some(other) => Err(self.unsupported(name, other, "`absolute` is".to_owned())),
-        }
-    }
-
-    fn wrong(&self, field: &str, value: &dyn Display, expected: &str) -> SourceError {
-        SourceError::Value {
-            path: self.path.to_owned(),
-            field: field.to_owned(),
-            value: value.to_string(),
-            expected: expected.to_owned(),
-        }
-    }
-
-    fn unsupported(&self, field: &str, value: &str, instead: String) -> SourceError {
-        SourceError::Unsupported { path: self.path.to_owned(), what: format!("{field} `{value}`"), instead }
+fn padding(fields: &Fields<'_>, architecture: &Architecture) -> Result<Option<usize>, SourceError> {
+    match architecture.parts.positions {
+        Positions::Table(first) | Positions::TableAndBias(first, _) => match first {
+            FirstPosition::Zero => Ok(None),
+            FirstPosition::AfterPadding { padding, configurable: false } => Ok(Some(padding)),
+            FirstPosition::AfterPadding { padding, configurable: true } => {
+                fields.whole("pad_token_id", padding).map(Some)
+            }
+        },
+        Positions::Rotary(_) | Positions::Disentangled => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,14 @@ use serde::Deserialize;
 use super::{SourceError, read_optional_json};
 
 const FILE: &str = "modules.json";
+const NORMALIZE: &str = "Normalize";
+/// The modules that may follow the pooling.
+const OTHERS: [&str; 2] = ["Dense", "LayerNorm"];
+/// The maximum number of such modules. Models have up to 2.
+const MAX_OTHERS: usize = 8;
 
-/// The modules of a sentence-transformers folder: a transformer, a pooling, and optionally a normalization.
+/// The modules of a sentence-transformers folder: a transformer and a pooling; then others, of which a normalization is
+/// the last.
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     /// The transformer's folder, relative to the model's; often empty.
@@ -16,6 +22,8 @@ pub(super) struct Modules {
     /// The pooling's configuration file, relative to the model's folder. `None`: the folder has no `modules.json`, and
     /// sentence-transformers uses the mean.
     pub(super) pooling: Option<String>,
+    /// The modules after the pooling, without the normalization: their classes and folders.
+    pub(super) others: Vec<(String, PathBuf)>,
 }
 
 #[derive(Deserialize)]
@@ -37,22 +45,13 @@ impl Modules {
     pub(super) fn read(folder: &Path) -> Result<Self, SourceError> {
         let path = folder.join(FILE);
         let Some(modules) = read_optional_json::<Vec<Module>>(&path)? else { return Ok(Self::default()) };
-        let [transformer, pooling] = match modules.as_slice() {
-            [transformer, pooling] | [transformer, pooling, _] if is_supported(&modules) => [transformer, pooling],
-            _ => {
-                let classes: Vec<&str> = modules.iter().map(Module::class).collect();
-                return Err(SourceError::Unsupported {
-                    path,
-                    what: format!("the module chain {}", classes.join(" -> ")),
-                    instead: "Transformer -> Pooling and Transformer -> Pooling -> Normalize are".to_owned(),
-                });
-            }
-        };
+        let [transformer, pooling, others @ ..] = supported(&path, &modules)? else { return Ok(Self::default()) };
+        let others = others.iter().filter(|module| module.class() != NORMALIZE);
+        let others = others.map(|module| Ok((module.class().to_owned(), inside(&path, "a module", &module.path)?)));
         Ok(Self {
             transformer: inside(&path, "a transformer", &transformer.path)?,
-            pooling: Some(
-                inside(&path, "a pooling", &pooling.path)?.join("config.json").to_string_lossy().into_owned(),
-            ),
+            pooling: Some(config_file(&inside(&path, "a pooling", &pooling.path)?)),
+            others: others.collect::<Result<_, SourceError>>()?,
         })
     }
 
@@ -62,9 +61,30 @@ impl Modules {
     }
 }
 
-fn is_supported(modules: &[Module]) -> bool {
+/// A module's configuration file.
+pub(super) fn config_file(folder: &Path) -> String {
+    folder.join("config.json").to_string_lossy().into_owned()
+}
+
+/// The modules, if they are a chain that can be converted.
+fn supported<'m>(path: &Path, modules: &'m [Module]) -> Result<&'m [Module], SourceError> {
     let classes: Vec<&str> = modules.iter().map(Module::class).collect();
-    matches!(classes.as_slice(), ["Transformer", "Pooling"] | ["Transformer", "Pooling", "Normalize"])
+    let is_supported = match classes.as_slice() {
+        ["Transformer", "Pooling", others @ ..] => {
+            let others = others.strip_suffix(&[NORMALIZE]).unwrap_or(others);
+            others.len() <= MAX_OTHERS && others.iter().all(|class| OTHERS.contains(class))
+        }
+        _ => false,
+    };
+    if is_supported {
+        return Ok(modules);
+    }
+    Err(SourceError::Unsupported {
+        path: path.to_owned(),
+        what: format!("the module chain {}", classes.join(" -> ")),
+        instead: "supported are Transformer -> Pooling, then any of Dense and LayerNorm, then Normalize or none"
+            .to_owned(),
+    })
 }
 
 /// The path of a module within the model's folder.

@@ -20,12 +20,27 @@ struct Transformer {
     processing_kwargs: Option<Map<String, Value>>,
 }
 
-pub(super) fn reject_unsupported(folder: &Path, transformer: &Path, hidden_size: usize) -> Result<(), SourceError> {
-    reject_prompt_and_truncation(&folder.join(TRANSFORMERS_FILE), hidden_size)?;
+pub(super) fn reject_unsupported(folder: &Path, transformer: &Path) -> Result<(), SourceError> {
+    reject_default_prompt(&folder.join(TRANSFORMERS_FILE))?;
     reject_other_outputs(&transformer.join(SENTENCE_FILE))
 }
 
-fn reject_prompt_and_truncation(path: &Path, hidden_size: usize) -> Result<(), SourceError> {
+/// The number of components to which sentence-transformers cuts embeddings of `width` components, if fewer.
+pub(super) fn truncation(folder: &Path, width: usize) -> Result<Option<usize>, SourceError> {
+    let path = folder.join(TRANSFORMERS_FILE);
+    let config: SentenceTransformers = read_optional_json(&path)?.unwrap_or_default();
+    match config.truncate_dim {
+        Some(0) => Err(SourceError::Value {
+            path,
+            field: "truncate_dim".to_owned(),
+            value: "0".to_owned(),
+            expected: "it must be at least 1".to_owned(),
+        }),
+        components => Ok(components.filter(|&components| components < width)),
+    }
+}
+
+fn reject_default_prompt(path: &Path) -> Result<(), SourceError> {
     let config: SentenceTransformers = read_optional_json(path)?.unwrap_or_default();
     if let Some(name) = config.default_prompt_name {
         return Err(unsupported(
@@ -34,14 +49,7 @@ fn reject_prompt_and_truncation(path: &Path, hidden_size: usize) -> Result<(), S
             "remove it and prepend the prompt to the texts yourself",
         ));
     }
-    match config.truncate_dim {
-        Some(dimension) if dimension < hidden_size => Err(unsupported(
-            path,
-            format!("truncate_dim {dimension}"),
-            "remove it and request that many dimensions in each call",
-        )),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The pooling must receive the hidden states of the last layer, for texts that are tokenized with default settings.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::tiny::{Tiny, folder};
+use embedd_kernels::Activation;
 use embedd_model::bundle::PoolingMode;
 
 /// Reads the configuration of a model of hidden size 4 after `change`.
@@ -98,9 +99,67 @@ fn modules_are_recognized_by_the_last_component_of_their_type() {
         }
     };
     read(|tiny| rename(tiny, types)).expect("the types of sentence-transformers 6");
-    let dense = "sentence_transformers.base.modules.dense.Dense";
-    let found = read(|tiny| rename(tiny, [types[0], types[1], dense]));
-    assert_error(found, &["modules.json: the module chain Transformer -> Pooling -> Dense is not supported"]);
+    let router = "sentence_transformers.base.modules.router.Router";
+    let found = read(|tiny| rename(tiny, [types[0], types[1], router]));
+    assert_error(found, &["modules.json: the module chain Transformer -> Pooling -> Router is not supported"]);
+    let normalize = types[2];
+    let found = read(|tiny| rename(tiny, [types[0], normalize, types[1]]));
+    assert_error(found, &["the module chain Transformer -> Normalize -> Pooling is not supported"]);
+}
+
+/// Reads a model with a Dense module between the pooling and the normalization.
+fn read_dense(config: &Value) -> Result<Source, String> {
+    let dir = folder();
+    let mut tiny = Tiny::bert();
+    let module = json!({ "idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense" });
+    tiny.modules.as_array_mut().expect("modules").insert(2, module);
+    tiny.write(dir.path());
+    fs::create_dir(dir.path().join("2_Dense")).expect("a folder");
+    fs::write(dir.path().join("2_Dense/config.json"), config.to_string()).expect("write");
+    Source::read(dir.path()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn dense_modules_are_read_with_the_defaults_of_sentence_transformers() {
+    let with = |field: &str, value: Value| {
+        let mut config = json!({ "in_features": 4, "out_features": 6 });
+        config[field] = value;
+        read_dense(&config)
+    };
+    let dense = |bias, activation| ModuleKind::Dense { inputs: 4, outputs: 6, bias, activation };
+    let tanh = Some(Activation::Tanh);
+    for (field, value, expected) in [
+        ("bias", json!(true), dense(true, tanh)),
+        ("bias", json!(false), dense(false, tanh)),
+        ("activation_function", json!("torch.nn.modules.linear.Identity"), dense(true, None)),
+        ("activation_function", json!("torch.nn.modules.activation.ReLU"), dense(true, Some(Activation::Relu))),
+        ("module_input_name", json!("sentence_embedding"), dense(true, tanh)),
+    ] {
+        let source = with(field, value).expect("a model");
+        let [module] = &source.modules[..] else { panic!("{:?}", source.modules) };
+        assert_eq!((&module.kind, module.file.as_str()), (&expected, "2_Dense/config.json"));
+        assert!(source.module_files.contains(&module.file));
+    }
+    for (field, value, expected) in [
+        ("in_features", json!(5), "in_features is 5, but its input has 4 components"),
+        ("out_features", json!(0), "out_features is 0, but it must be from 1 to 65536"),
+        ("activation_function", json!("torch.nn.Softmax"), "activation_function `torch.nn.Softmax` is not supported"),
+        ("module_input_name", json!("token_embeddings"), "module_input_name `token_embeddings` is not supported"),
+        ("use_residual", json!(true), "use_residual is not supported"),
+    ] {
+        assert_error(with(field, value), &["2_Dense/config.json", expected]);
+    }
+}
+
+#[test]
+fn embeddings_are_cut_to_truncate_dim() {
+    let truncation = |settings: Value| read(|tiny| tiny.transformers = settings).map(|source| source.truncation);
+    assert_eq!(truncation(json!({ "truncate_dim": 3 })), Ok(Some(3)));
+    for whole in [json!({ "truncate_dim": 4 }), json!({ "truncate_dim": 5 }), json!({ "truncate_dim": null })] {
+        assert_eq!(truncation(whole), Ok(None));
+    }
+    let error = truncation(json!({ "truncate_dim": 0 })).expect_err("no components");
+    assert!(error.contains("truncate_dim is 0, but it must be at least 1"), "{error}");
 }
 
 /// The maximum number of tokens with these two files. `None` removes the file.
@@ -172,10 +231,7 @@ fn settings_that_would_change_the_embeddings_are_rejected_by_name() {
     let file = "config_sentence_transformers.json: ";
     let error = |settings: Value| read(|tiny| tiny.transformers = settings);
     assert_error(error(json!({ "default_prompt_name": "query" })), &[file, "default_prompt_name `query`"]);
-    assert_error(error(json!({ "truncate_dim": 3 })), &[file, "truncate_dim 3 is not supported"]);
-    for harmless in [json!({ "truncate_dim": 4 }), json!({ "truncate_dim": null, "default_prompt_name": null })] {
-        error(harmless.clone()).unwrap_or_else(|error| panic!("{harmless}: {error}"));
-    }
+    error(json!({ "default_prompt_name": null })).expect("no prompt");
 
     let file = "sentence_bert_config.json: ";
     let error = |settings: Value| read(|tiny| tiny.sentence = settings);

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::iter;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use half::{bf16, f16};
@@ -76,6 +77,17 @@ impl Stored {
             Layout::Repeated => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
         };
         Ok(decode(&bytes, self.dtype))
+    }
+
+    /// A range of the outermost dimension.
+    pub(super) fn rows(&self, rows: Range<usize>) -> Self {
+        let stride = match &self.layout {
+            Layout::Strided(strides) => strides[0],
+            Layout::RowMajor | Layout::Repeated => self.shape[1..].iter().product(),
+        };
+        let offset = self.offset + (rows.start * stride * self.width()) as u64;
+        let shape = [&[rows.len()], &self.shape[1..]].concat();
+        Self { shape, offset, ..self.clone() }
     }
 
     fn gather(&self, file: &File, strides: &[usize]) -> io::Result<Vec<u8>> {

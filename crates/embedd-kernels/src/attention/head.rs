@@ -1,8 +1,11 @@
 //! One attention task: the scores, the softmax and the weighted sum of values for each of its heads.
 #![allow(unsafe_code)]
 
-use super::AttentionInput;
+use std::ops::Range;
+
+use super::disentangled::{Products, Span};
 use super::plan::Task;
+use super::{AttentionInput, Distances};
 use crate::disjoint::Disjoint;
 use crate::math::exp2_vector;
 use crate::multiply::{Rows, TILE_ROWS, multiply, pack, pack_transposed, padded};
@@ -12,9 +15,8 @@ use crate::simd::{Simd, Vectorized};
 #[derive(Clone, Copy)]
 pub(super) struct Work<'a> {
     pub(super) input: &'a AttentionInput<'a>,
-    pub(super) size: usize,
     pub(super) task: &'a Task,
-    /// float32 `[tokens, heads, head_size]`.
+    /// float32 `[tokens, query heads, head_size]`.
     pub(super) outputs: &'a Disjoint<'a, f32>,
 }
 
@@ -31,27 +33,48 @@ impl Vectorized for Attend<'_> {
     fn run<S: Simd>(self, s: S) {
         let work = self.work;
         let task = work.task;
-        let size = work.size;
+        let size = work.input.heads.size;
         let keys = task.text.len();
         let padded_keys = padded::<S>(keys);
         let padded_size = padded::<S>(size);
+        let span = Span::of(&work);
+        let tables = if let Distances::Disentangled(tables) = &work.input.distances { Some(tables) } else { None };
+        let products = if tables.is_some() { span.lengths::<S>(size, keys) } else { [0; 5] };
         let lengths = [size * padded_keys, keys * padded_size, TILE_ROWS * padded_keys, TILE_ROWS * padded_size];
-        let [key_panels, value_panels, scores, sums] = cut(self.scratch, lengths);
+        let [a, b, c, d] = lengths;
+        let [e, f, g, h, i] = products;
+        let parts = cut(self.scratch, [a, b, c, d, e, f, g, h, i]);
+        let [key_panels, value_panels, scores, sums, embeddings, key_rows, query_rows, of_queries, of_keys] = parts;
+        let mut products = Products { embeddings, key_panels: key_rows, query_panels: query_rows, of_queries, of_keys };
+        let mut packed = None;
         for head in task.heads.clone() {
-            pack_transposed(s, work.part(1, head), key_panels);
-            pack(s, work.part(2, head), value_panels);
+            // Neighboring query heads may share their keys and values.
+            let key_head = work.key_head(head);
+            if packed != Some(key_head) {
+                pack_transposed(s, work.keys(head), key_panels);
+                pack(s, work.values(head), value_panels);
+                packed = Some(key_head);
+            }
+            if let Some(tables) = tables {
+                products.begin(s, &work, tables, span, head);
+            }
             for first in task.queries.clone().step_by(TILE_ROWS) {
                 let count = TILE_ROWS.min(task.queries.end - first);
-                let queries = work.part(0, head).part(first - task.text.start, count);
+                let position = first - task.text.start;
+                let queries = work.queries(head).part(position, count);
                 multiply(s, queries, key_panels, keys, scores);
+                if let Some(tables) = tables {
+                    products.add(s, tables, span, queries, position, (scores, keys));
+                }
                 let mut totals = [0.0; TILE_ROWS];
                 for (index, row) in scores.chunks_exact_mut(padded_keys).take(count).enumerate() {
+                    hide(row, work.input.reach.keys(position + index, keys), keys);
                     totals[index] = softmax(s, row, keys, work.scale(), work.bias(head, first + index));
                 }
                 let weights = Rows { values: scores, stride: padded_keys, count, columns: keys };
                 multiply(s, weights, value_panels, size, sums);
                 for (index, row) in sums.chunks_exact(padded_size).take(count).enumerate() {
-                    let start = ((first + index) * work.input.heads + head) * size;
+                    let start = ((first + index) * work.input.heads.query + head) * size;
                     // SAFETY: `plan` puts each pair of a query and a head into exactly one task (its tests check this),
                     // and each task runs once.
                     let output = unsafe { work.outputs.slice(start..start + size) };
@@ -63,32 +86,70 @@ impl Vectorized for Attend<'_> {
 }
 
 impl<'a> Work<'a> {
-    /// The queries (0), keys (1) or values (2) of the text for one head.
+    /// The text's queries for one query head.
     #[inline(always)]
-    fn part(&self, which: usize, head: usize) -> Rows<'a> {
-        let hidden = self.input.heads * self.size;
-        let start = (self.task.text.start * 3 + which) * hidden + head * self.size;
-        Rows { values: &self.input.qkv[start..], stride: 3 * hidden, count: self.task.text.len(), columns: self.size }
+    fn queries(&self, head: usize) -> Rows<'a> {
+        self.part(head)
+    }
+
+    /// The text's keys for one query head.
+    #[inline(always)]
+    pub(super) fn keys(&self, head: usize) -> Rows<'a> {
+        self.part(self.input.heads.query + self.key_head(head))
+    }
+
+    /// The text's values for one query head.
+    #[inline(always)]
+    fn values(&self, head: usize) -> Rows<'a> {
+        let heads = self.input.heads;
+        self.part(heads.query + heads.key + self.key_head(head))
+    }
+
+    /// The key head that a query head uses.
+    #[inline(always)]
+    fn key_head(&self, head: usize) -> usize {
+        head / (self.input.heads.query / self.input.heads.key)
+    }
+
+    /// The part at `head` of the rows of queries, keys and values.
+    #[inline(always)]
+    fn part(&self, head: usize) -> Rows<'a> {
+        let heads = self.input.heads;
+        let start = self.task.text.start * heads.row() + head * heads.size;
+        let values = &self.input.qkv[start..];
+        Rows { values, stride: heads.row(), count: self.task.text.len(), columns: heads.size }
     }
 
     /// The factor for the dot products. It includes log2(e), because the softmax uses powers of 2.
     #[inline(always)]
     fn scale(&self) -> f32 {
-        std::f32::consts::LOG2_E / (self.size as f32).sqrt()
+        std::f32::consts::LOG2_E / self.input.squared_divisor.sqrt()
     }
 
     /// The bias for the scores of a query: one float per key, or empty if there is no bias.
     #[inline(always)]
     fn bias(&self, head: usize, query: usize) -> &'a [f32] {
-        let Some(bias) = self.input.bias else { return &[] };
-        let start = head * (2 * bias.farthest + 1) + bias.farthest - (query - self.task.text.start);
-        &bias.table[start..][..self.task.text.len()]
+        let Distances::Bias { table, farthest } = self.input.distances else { return &[] };
+        let start = head * (2 * farthest + 1) + farthest - (query - self.task.text.start);
+        &table[start..][..self.task.text.len()]
     }
 }
 
-/// Cuts 4 slices of `lengths` out of `scratch`, each aligned to a cache line.
+/// Hides the scores, of the first `keys` in `row`, of keys that are not `visible`.
 #[inline(always)]
-fn cut(scratch: &mut Vec<f32>, lengths: [usize; 4]) -> [&mut [f32]; 4] {
+fn hide(row: &mut [f32], visible: Range<usize>, keys: usize) {
+    // `fill` calls a function even for an empty slice.
+    if visible.start > 0 {
+        row[..visible.start].fill(f32::NEG_INFINITY);
+    }
+    if visible.end < keys {
+        row[visible.end..keys].fill(f32::NEG_INFINITY);
+    }
+}
+
+/// Cuts slices of `lengths` out of `scratch`, each aligned to a cache line.
+#[inline(always)]
+fn cut<const N: usize>(scratch: &mut Vec<f32>, lengths: [usize; N]) -> [&mut [f32]; N] {
     const LINE: usize = 16;
     let whole: usize = lengths.iter().map(|length| length.next_multiple_of(LINE)).sum();
     if scratch.len() < whole + LINE {
@@ -96,13 +157,11 @@ fn cut(scratch: &mut Vec<f32>, lengths: [usize; 4]) -> [&mut [f32]; 4] {
     }
     let skipped = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
     let mut rest = &mut scratch[skipped..];
-    let mut parts: [&mut [f32]; 4] = Default::default();
-    for (part, length) in parts.iter_mut().zip(lengths) {
-        let (taken, after) = rest.split_at_mut(length.next_multiple_of(LINE));
-        *part = &mut taken[..length];
+    lengths.map(|length| {
+        let (part, after) = std::mem::take(&mut rest).split_at_mut(length.next_multiple_of(LINE));
         rest = after;
-    }
-    parts
+        &mut part[..length]
+    })
 }
 
 /// Turns the dot products of a query with `keys` keys into weights and returns the sum of the weights; padding gets

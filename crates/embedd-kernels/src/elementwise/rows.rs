@@ -1,6 +1,6 @@
-//! Embedding lookup and layer normalization of rows, and the division of rows among threads.
+//! Embedding lookup and normalization of rows, and the division of rows among threads.
 
-use super::{EmbeddingTables, LayerNorm};
+use super::{EmbeddingTables, Norm, NormKind};
 use crate::Parallel;
 use crate::parallel::share_out;
 use crate::simd::{Simd, Vectorized};
@@ -13,7 +13,7 @@ const CHAINS: usize = 4;
 
 /// Divides `rows` into parts and calls `work` with the index of each part's first row and the part. Small inputs stay
 /// on the calling thread.
-pub(super) fn share(
+pub(crate) fn share(
     parallel: &dyn Parallel,
     rows: &mut [f32],
     channels: usize,
@@ -47,7 +47,7 @@ impl Vectorized for EmbedRows<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let tables = self.tables;
-        let channels = tables.norm.weight.len();
+        let channels = tables.channels;
         let groups = channels.div_ceil(tables.word_group);
         for (row, lookup) in self.rows.chunks_exact_mut(channels).zip(self.lookups) {
             let words = &tables.words[lookup.word * channels..][..channels];
@@ -59,8 +59,9 @@ impl Vectorized for EmbedRows<'_> {
                 let positions = &positions[channels.clone()];
                 scale_and_add(s, words, scale, positions, &mut row[channels]);
             }
-            let sum = sum(s, row);
-            normalize(s, row, sum, tables.norm);
+            if let Some(norm) = tables.norm {
+                norm_row(s, row, norm);
+            }
         }
     }
 }
@@ -75,10 +76,10 @@ fn scale_and_add<S: Simd>(s: S, words: &[i8], scale: f32, positions: &[f32], to:
     }
 }
 
-/// Adds `residual` to `rows` and normalizes them.
+/// Adds `residual` to `rows` unless it is empty, and normalizes them.
 pub(super) struct NormRows<'a> {
     pub(super) residual: &'a [f32],
-    pub(super) norm: LayerNorm<'a>,
+    pub(super) norm: Norm<'a>,
     pub(super) rows: &'a mut [f32],
 }
 
@@ -88,11 +89,23 @@ impl Vectorized for NormRows<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let channels = self.norm.weight.len();
+        if self.residual.is_empty() {
+            for row in self.rows.chunks_exact_mut(channels) {
+                norm_row(s, row, self.norm);
+            }
+        }
         for (row, residual) in self.rows.chunks_exact_mut(channels).zip(self.residual.chunks_exact(channels)) {
             let sum = add(s, row, residual);
             normalize(s, row, sum, self.norm);
         }
     }
+}
+
+/// Normalizes a row.
+#[inline(always)]
+pub(crate) fn norm_row<S: Simd>(s: S, row: &mut [f32], norm: Norm<'_>) {
+    let sum = sum(s, row);
+    normalize(s, row, sum, norm);
 }
 
 #[inline(always)]
@@ -161,11 +174,15 @@ fn squared_deviations<S: Simd>(s: S, row: &[f32], mean: S::F32) -> f32 {
     join(s, sums)
 }
 
-/// Computes `(x - mean) / sqrt(variance + epsilon) * weight + bias` for a row whose values add up to `sum`.
+/// Computes `(x - mean) / sqrt(variance + epsilon) * weight + bias` for a row whose values add up to `sum`. For RMSNorm,
+/// the mean is taken to be 0.
 #[inline(always)]
-fn normalize<S: Simd>(s: S, row: &mut [f32], sum: f32, norm: LayerNorm<'_>) {
+fn normalize<S: Simd>(s: S, row: &mut [f32], sum: f32, norm: Norm<'_>) {
     let count = row.len() as f32;
-    let mean = s.splat(sum / count);
+    let mean = match norm.kind {
+        NormKind::Layer => s.splat(sum / count),
+        NormKind::Rms => s.splat(0.0),
+    };
     let variance = squared_deviations(s, row, mean) / count;
     let factor = s.splat(1.0 / (variance + norm.epsilon).sqrt());
     let middle = row.len() / S::LANES * S::LANES;

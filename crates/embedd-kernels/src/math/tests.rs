@@ -3,7 +3,7 @@
 use super::exp2_vector;
 use crate::Activation;
 use crate::simd::{Simd, Vectorized};
-use crate::testing::{activate, by_build, every_available};
+use crate::testing::{by_build, every_available};
 
 struct Exp2<'a>(&'a mut [f32]);
 
@@ -112,7 +112,7 @@ fn assert_accurate(activation: Activation, exact: fn(f32) -> f64) {
     let values: Vec<f32> = dense.chain(all).chain(ends).collect();
     every_available(|kernels| {
         let mut found = values.clone();
-        activate(kernels, activation, &mut found);
+        kernels.activate(activation, &mut found);
         let mut worst = (0.0, 0.0);
         for (&x, &y) in values.iter().zip(&found) {
             let expected = exact(x);
@@ -129,17 +129,20 @@ fn every_activation_has_an_error_of_at_most_1e_6() {
     assert_accurate(Activation::Gelu, exact_gelu);
     assert_accurate(Activation::GeluTanh, exact_gelu_tanh);
     assert_accurate(Activation::Relu, |x| f64::from(x.max(0.0)));
+    assert_accurate(Activation::Silu, |x| f64::from(x) / (1.0 + (-f64::from(x)).exp()));
+    assert_accurate(Activation::Tanh, |x| f64::from(x).tanh());
 }
 
 #[test]
 fn activations_do_not_depend_on_the_position_of_a_value() {
-    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+    use Activation::{Gelu, GeluTanh, Relu, Silu, Tanh};
+    for activation in [Gelu, GeluTanh, Relu, Silu, Tanh] {
         every_available(|kernels| {
             let mut alone = [-1.234];
-            activate(kernels, activation, &mut alone);
+            kernels.activate(activation, &mut alone);
             for length in 1..40 {
                 let mut values = vec![-1.234; length];
-                activate(kernels, activation, &mut values);
+                kernels.activate(activation, &mut values);
                 assert!(values.iter().all(|value| value.to_bits() == alone[0].to_bits()), "{length} values");
             }
         });

@@ -1,18 +1,19 @@
 //! The forward pass of the native encoder.
 
-use std::ops::RangeInclusive;
+use std::mem;
 use std::sync::Arc;
 
-use super::plan::{EmbeddingsPlan, LinearPlan, Plan, tensor};
-use super::weights::{NativeWeights, Tensor, WeightsError};
-use crate::bundle::PoolingMode;
+use super::plan::Plan;
+use super::weights::{NativeWeights, WeightsError};
 use embedd_kernels::{
-    AttentionInput, DistanceBias, EmbeddingTables, Epilogue, InvalidWeights, Kernels, LayerNorm, LinearWeights,
-    Offsets, Parallel, PoolingRule, PositionRule, Scratch, TokenOutOfRange,
+    AttentionInput, DisentangledTables, Distances, EmbeddingTables, HeadTransform, InvalidWeights, Kernels, Offsets,
+    Parallel, PoolingRule, Rotations, Scratch, TokenOutOfRange,
 };
 
-/// Sizes that a plan may have. Products of two of them do not overflow.
-const SIZES: RangeInclusive<usize> = 1..=1 << 24;
+mod check;
+mod parts;
+
+use parts::{Embeddings, FoundDistances, Layer, Linear, Module, Norm, Norms};
 
 /// A plan whose weights have been found. The texts of a batch are concatenated, not padded.
 #[derive(Debug)]
@@ -20,52 +21,27 @@ pub struct Encoder {
     weights: Arc<NativeWeights>,
     plan: Plan,
     embeddings: Embeddings,
-    bias: Option<Tensor<f32>>,
+    distances: FoundDistances,
+    /// The distinct bases of the rotations' frequencies.
+    thetas: Vec<f32>,
     layers: Vec<Layer>,
+    final_norm: Option<Norm>,
     pooling: Vec<PoolingRule>,
-}
-
-#[derive(Debug)]
-struct Embeddings {
-    words: Tensor<i8>,
-    word_scales: Tensor<f32>,
-    positions: Tensor<f32>,
-    norm: Norm,
-    projection: Option<Linear>,
-}
-
-#[derive(Debug)]
-struct Layer {
-    qkv: Linear,
-    attention_output: Linear,
-    attention_norm: Norm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: Norm,
-}
-
-#[derive(Debug)]
-struct Linear {
-    plan: LinearPlan,
-    weight: Tensor<i8>,
-    scale: Tensor<f32>,
-    bias: Tensor<f32>,
-}
-
-#[derive(Debug)]
-struct Norm {
-    weight: Tensor<f32>,
-    bias: Tensor<f32>,
+    modules: Vec<Module>,
 }
 
 /// The memory of a forward pass, reused between batches. It grows to fit the largest batch.
 #[derive(Debug, Default)]
 pub struct Buffers {
     states: Vec<f32>,
+    /// The normalized input of a sublayer, then its output.
+    branch: Vec<f32>,
     attended: Vec<f32>,
-    middle: Vec<f32>,
     /// Queries, keys and values; then the channels around the activation.
     wide: Vec<f32>,
+    gated: Vec<f32>,
+    vectors: [Vec<f32>; 2],
+    rotations: Vec<Rotations>,
     scratch: Scratch,
 }
 
@@ -87,8 +63,23 @@ pub enum EncoderError {
 pub enum ForwardError {
     #[error(transparent)]
     Token(#[from] TokenOutOfRange),
-    #[error("a text has {tokens} tokens; the maximum for the attention bias is {max}")]
+    #[error("a text has {tokens} tokens; the maximum for the attention's distances is {max}")]
     TooLong { tokens: usize, max: usize },
+}
+
+/// A batch, and the means to compute it.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    /// The instructions to use.
+    pub kernels: Kernels,
+    /// The threads to use.
+    pub parallel: &'a dyn Parallel,
+    /// The concatenated token ids of the texts.
+    pub ids: &'a [i64],
+    /// Where each text begins.
+    pub offsets: &'a Offsets,
+    /// The number of tokens at the start of each text that pooling excludes.
+    pub excluded: &'a [usize],
 }
 
 impl Encoder {
@@ -97,31 +88,20 @@ impl Encoder {
     /// # Errors
     /// [`EncoderError`].
     pub fn new(plan: Plan, weights: Arc<NativeWeights>) -> Result<Self, EncoderError> {
-        check(&plan)?;
-        let find = Finder { weights: &weights };
-        let embeddings = find.embeddings(&plan.embeddings)?;
-        let layers = (0..plan.layers.len()).map(|index| find.layer(&plan, index)).collect::<Result<_, _>>()?;
-        let bias = plan.farthest.map(|farthest| {
-            let shape = [plan.heads, 2 * farthest + 1];
-            weights.expect(tensor::RELATIVE_ATTENTION_BIAS, &shape)
-        });
-        Ok(Self {
-            embeddings,
-            bias: bias.transpose()?,
-            layers,
-            pooling: plan.pooling.modes().iter().copied().map(rule).collect(),
-            plan,
-            weights,
-        })
+        check::check(&plan)?;
+        parts::find(plan, weights)
     }
 
     /// The number of components of an embedding.
     pub fn width(&self) -> usize {
+        self.modules.iter().rev().find_map(Module::width).unwrap_or_else(|| self.pooled_width())
+    }
+
+    fn pooled_width(&self) -> usize {
         self.pooling.len() * self.plan.hidden
     }
 
-    /// Computes the pooled, unnormalized embeddings. `ids` are the concatenated token ids of the texts; `pooled` is
-    /// float32 `[texts, width]`.
+    /// Computes the unnormalized embeddings, float32 `[texts, width]`.
     ///
     /// # Errors
     /// [`ForwardError`].
@@ -130,53 +110,89 @@ impl Encoder {
     /// If a slice does not have its documented shape.
     pub fn forward(
         &self,
-        kernels: Kernels,
-        parallel: &dyn Parallel,
-        ids: &[i64],
-        offsets: &Offsets,
+        batch: &Batch<'_>,
         buffers: &mut Buffers,
-        pooled: &mut [f32],
+        embeddings: &mut [f32],
     ) -> Result<(), ForwardError> {
-        self.check_lengths(offsets)?;
-        let Buffers { states, attended, middle, wide, scratch } = buffers;
+        let Batch { kernels, parallel, ids, offsets, excluded } = *batch;
+        let longest = self.check_lengths(offsets)?;
+        let Buffers { states, branch, attended, wide, gated, vectors, rotations, scratch } = buffers;
+        self.extend(rotations, longest);
         let tokens = ids.len();
-        let states = grow_to(states, tokens * self.plan.hidden);
-        let attended = grow_to(attended, tokens * self.plan.hidden);
-        let middle = grow_to(middle, tokens * self.plan.hidden);
-        let mut linear = |layer: &Linear, input: &[f32], epilogue: Epilogue<'_>, output: &mut [f32]| {
-            kernels.linear(parallel, input, &layer.weights(&self.weights), epilogue, scratch, output);
+        let plan = &self.plan;
+        let mut states = grow_to(states, tokens * plan.hidden);
+        let mut branch = grow_to(branch, tokens * plan.hidden);
+        let attended = grow_to(attended, tokens * plan.heads.output());
+        let mut linear = |layer: &Linear, input: &[f32], output: &mut [f32]| {
+            kernels.linear(parallel, input, &layer.weights(&self.weights), layer.activation, scratch, output);
         };
 
         match &self.embeddings.projection {
             None => kernels.embed(parallel, ids, offsets, &self.tables(), states)?,
             Some(projection) => {
-                let embedded = grow_to(wide, tokens * self.plan.embeddings.width);
+                let embedded = grow_to(wide, tokens * plan.embeddings.width);
                 kernels.embed(parallel, ids, offsets, &self.tables(), embedded)?;
-                linear(projection, embedded, Epilogue::None, states);
+                linear(projection, embedded, states);
             }
         }
         for layer in &self.layers {
-            let qkv = grow_to(wide, tokens * layer.qkv.plan.outputs);
-            linear(&layer.qkv, states, Epilogue::None, qkv);
-            let attention = AttentionInput { qkv, heads: self.plan.heads, bias: self.distance_bias() };
-            kernels.attention(parallel, &attention, offsets, attended);
-            let norm = Epilogue::ResidualNorm { residual: states, norm: self.norm(&layer.attention_norm) };
-            linear(&layer.attention_output, attended, norm, middle);
+            let input = self.sublayer_input(batch, &layer.attention_norms, states, branch);
+            let qkv = grow_to(wide, tokens * plan.heads.row());
+            linear(&layer.qkv, input, qkv);
+            if let Some(transform) = self.transform(layer, rotations) {
+                kernels.transform_heads(parallel, &transform, offsets, qkv);
+            }
+            kernels.attention(parallel, &self.attention_input(layer, qkv), offsets, attended);
+            linear(&layer.attention_output, attended, branch);
+            self.add(batch, &layer.attention_norms, &mut states, &mut branch);
 
+            let input = self.sublayer_input(batch, &layer.output_norms, states, branch);
             let inner = grow_to(wide, tokens * layer.intermediate.plan.outputs);
-            linear(&layer.intermediate, middle, Epilogue::Activation(self.plan.activation), inner);
-            let norm = Epilogue::ResidualNorm { residual: middle, norm: self.norm(&layer.output_norm) };
-            linear(&layer.output, inner, norm, states);
+            linear(&layer.intermediate, input, inner);
+            if plan.gated {
+                let channels = layer.output.plan.inputs;
+                let gated = grow_to(gated, tokens * channels);
+                kernels.gate(parallel, plan.activation, inner, channels, gated);
+                linear(&layer.output, gated, branch);
+            } else {
+                linear(&layer.output, inner, branch);
+            }
+            self.add(batch, &layer.output_norms, &mut states, &mut branch);
         }
-        kernels.pool(states, offsets, &self.pooling, pooled);
+        if let Some(norm) = &self.final_norm {
+            kernels.norm_in_place(parallel, norm.of(&self.weights), states);
+        }
+        let texts = offsets.texts().len();
+        let mut width = self.pooled_width();
+        let [vectors, next] = vectors;
+        kernels.pool(states, offsets, excluded, &self.pooling, grow_to(vectors, texts * width));
+        for module in &self.modules {
+            let input = &mut vectors[..texts * width];
+            match module {
+                Module::Norm(norm) => kernels.norm_in_place(parallel, norm.of(&self.weights), input),
+                Module::Dense(layer) => {
+                    width = layer.plan.outputs;
+                    linear(layer, input, grow_to(next, texts * width));
+                    mem::swap(vectors, next);
+                }
+            }
+        }
+        embeddings.copy_from_slice(&vectors[..texts * width]);
         Ok(())
     }
 
-    fn check_lengths(&self, offsets: &Offsets) -> Result<(), ForwardError> {
-        let Some(farthest) = self.plan.farthest else { return Ok(()) };
+    /// The number of tokens of the longest text.
+    fn check_lengths(&self, offsets: &Offsets) -> Result<usize, ForwardError> {
         let tokens = offsets.texts().map(|text| text.len()).max().unwrap_or(0);
-        let max = farthest + 1;
-        if tokens <= max { Ok(()) } else { Err(ForwardError::TooLong { tokens, max }) }
+        let max = self.distances.limit();
+        if tokens <= max { Ok(tokens) } else { Err(ForwardError::TooLong { tokens, max }) }
+    }
+
+    /// Makes the rotations of as many positions.
+    fn extend(&self, rotations: &mut Vec<Rotations>, positions: usize) {
+        let missing = self.thetas.iter().skip(rotations.len());
+        rotations.extend(missing.map(|&theta| Rotations::new(theta, self.plan.heads.size)));
+        rotations.iter_mut().for_each(|rotations| rotations.extend_to(positions));
     }
 
     fn tables(&self) -> EmbeddingTables<'_> {
@@ -186,139 +202,67 @@ impl Encoder {
             word_scales: self.weights.get(word_scales),
             word_group: self.plan.embeddings.word_group,
             positions: self.weights.get(positions),
-            position_rule: self
-                .plan
-                .embeddings
-                .padding
-                .map_or(PositionRule::Sequential, |padding| PositionRule::SkippingPadding { padding }),
-            norm: self.norm(norm),
+            position_rule: self.plan.embeddings.positions,
+            channels: self.plan.embeddings.width,
+            norm: norm.as_ref().map(|norm| norm.of(&self.weights)),
         }
     }
 
-    fn distance_bias(&self) -> Option<DistanceBias<'_>> {
-        let table = self.weights.get(self.bias.as_ref()?);
-        Some(DistanceBias { table, farthest: self.plan.farthest? })
+    /// The input of a sublayer: the hidden states, or their norm in `branch`.
+    fn sublayer_input<'b>(
+        &self,
+        batch: &Batch<'_>,
+        norms: &Norms,
+        states: &'b [f32],
+        branch: &'b mut [f32],
+    ) -> &'b [f32] {
+        let Some(norm) = &norms.input else { return states };
+        batch.kernels.norm(batch.parallel, states, norm.of(&self.weights), branch);
+        branch
     }
 
-    fn norm(&self, norm: &Norm) -> LayerNorm<'_> {
-        LayerNorm {
-            weight: self.weights.get(&norm.weight),
-            bias: self.weights.get(&norm.bias),
-            epsilon: self.plan.epsilon,
+    /// Adds a sublayer's output in `branch` to the hidden states. `branch` then has no meaning.
+    fn add<'b>(&self, batch: &Batch<'_>, norms: &Norms, states: &mut &'b mut [f32], branch: &mut &'b mut [f32]) {
+        let Batch { kernels, parallel, .. } = *batch;
+        if let Some(norm) = &norms.output {
+            kernels.norm_in_place(parallel, norm.of(&self.weights), branch);
+        }
+        match &norms.sum {
+            None => kernels.add(parallel, branch, states),
+            Some(norm) => {
+                kernels.residual_norm(parallel, states, norm.of(&self.weights), branch);
+                mem::swap(states, branch);
+            }
         }
     }
-}
 
-impl Linear {
-    fn weights<'w>(&self, weights: &'w NativeWeights) -> LinearWeights<'w> {
-        self.try_weights(weights).expect("the shapes were checked when the tensors were found")
+    fn transform<'e>(&'e self, layer: &Layer, rotations: &'e [Rotations]) -> Option<HeadTransform<'e>> {
+        let norms = layer.query_key_norms.as_ref();
+        let norms = norms.map(|norms| norms.each_ref().map(|norm| norm.of(&self.weights)));
+        let rotations = layer.rotations.map(|index| &rotations[index]);
+        let is_needed = norms.is_some() || rotations.is_some();
+        is_needed.then_some(HeadTransform { heads: self.plan.heads, norms, rotations })
     }
 
-    fn try_weights<'w>(&self, weights: &'w NativeWeights) -> Result<LinearWeights<'w>, InvalidWeights> {
-        let integers = weights.get(&self.weight);
-        let scale = weights.get(&self.scale);
-        let bias = weights.get(&self.bias);
-        LinearWeights::new(self.plan.layout(), self.plan.outputs, integers, scale, bias)
-    }
-}
-
-/// Finds tensors by name, and checks their shapes.
-struct Finder<'w> {
-    weights: &'w NativeWeights,
-}
-
-impl Finder<'_> {
-    fn embeddings(&self, plan: &EmbeddingsPlan) -> Result<Embeddings, EncoderError> {
-        let words = self.weights.matrix(tensor::WORD_EMBEDDINGS, Some(plan.width))?;
-        let scales = [words.shape()[0], plan.width.div_ceil(plan.word_group)];
-        let projection = plan.projection.map(|projection| self.linear(tensor::PROJECTION, projection));
-        Ok(Embeddings {
-            words,
-            word_scales: self.weights.expect(tensor::WORD_SCALES, &scales)?,
-            positions: self.weights.matrix(tensor::POSITION_EMBEDDINGS, Some(plan.width))?,
-            norm: self.norm(tensor::EMBEDDINGS, plan.width)?,
-            projection: projection.transpose()?,
-        })
-    }
-
-    fn layer(&self, plan: &Plan, index: usize) -> Result<Layer, EncoderError> {
-        let [qkv, attention_output, intermediate, output] = tensor::layer(index);
-        let layer = &plan.layers[index];
-        Ok(Layer {
-            qkv: self.linear(&qkv, layer.qkv)?,
-            attention_output: self.linear(&attention_output, layer.attention_output)?,
-            attention_norm: self.norm(&attention_output, plan.hidden)?,
-            intermediate: self.linear(&intermediate, layer.intermediate)?,
-            output: self.linear(&output, layer.output)?,
-            output_norm: self.norm(&output, plan.hidden)?,
-        })
-    }
-
-    fn linear(&self, prefix: &str, plan: LinearPlan) -> Result<Linear, EncoderError> {
-        let shapes = plan.layout().packed_shapes(plan.outputs);
-        let linear = Linear {
-            plan,
-            weight: self.weights.expect(&tensor::of(prefix, tensor::WEIGHT), &shapes.weights)?,
-            scale: self.weights.expect(&tensor::of(prefix, tensor::SCALE), &shapes.scales)?,
-            bias: self.weights.expect(&tensor::of(prefix, tensor::BIAS), &shapes.bias)?,
+    fn attention_input<'e>(&'e self, layer: &'e Layer, qkv: &'e [f32]) -> AttentionInput<'e> {
+        let distances = match &self.distances {
+            FoundDistances::None => Distances::None,
+            FoundDistances::Bias { table, farthest } => {
+                Distances::Bias { table: self.weights.get(table), farthest: *farthest }
+            }
+            FoundDistances::Disentangled { by_distance } => {
+                let table = |index: usize| layer.distances[index].as_ref();
+                let [keys, queries] = [0, 1].map(|index| table(index).map_or(&[][..], |table| self.weights.get(table)));
+                Distances::Disentangled(DisentangledTables { keys, queries, rows: by_distance })
+            }
         };
-        linear.try_weights(self.weights)?;
-        Ok(linear)
-    }
-
-    fn norm(&self, prefix: &str, channels: usize) -> Result<Norm, WeightsError> {
-        Ok(Norm {
-            weight: self.weights.expect(&tensor::of(prefix, tensor::NORM_WEIGHT), &[channels])?,
-            bias: self.weights.expect(&tensor::of(prefix, tensor::NORM_BIAS), &[channels])?,
-        })
-    }
-}
-
-/// Checks what the shapes of the tensors do not: a plan is as untrusted as any other file.
-fn check(plan: &Plan) -> Result<(), EncoderError> {
-    let failed = |reason: String| Err(EncoderError::Plan(reason));
-    let Plan { hidden, heads, embeddings, .. } = plan;
-    let sizes = [*hidden, embeddings.width, embeddings.word_group, plan.farthest.unwrap_or(1)];
-    if let Some(size) = sizes.into_iter().find(|size| !SIZES.contains(size)) {
-        return failed(format!("a size of {size} is outside the range of 1 to {}", SIZES.end()));
-    }
-    if *heads == 0 || !hidden.is_multiple_of(*heads) {
-        return failed(format!("{hidden} channels cannot be divided among {heads} heads"));
-    }
-    let mut linears = vec![];
-    match embeddings.projection {
-        Some(projection) => linears.push(("the projection", projection, embeddings.width, Some(*hidden))),
-        None if embeddings.width != *hidden => {
-            return failed(format!("embeddings of {} channels need a projection to {hidden}", embeddings.width));
+        AttentionInput {
+            qkv,
+            heads: self.plan.heads,
+            squared_divisor: self.plan.squared_divisor as f32,
+            reach: layer.reach,
+            distances,
         }
-        None => {}
-    }
-    for layer in &plan.layers {
-        linears.extend([
-            ("qkv", layer.qkv, *hidden, Some(3 * hidden)),
-            ("attention_output", layer.attention_output, *hidden, Some(*hidden)),
-            ("intermediate", layer.intermediate, *hidden, None),
-            ("output", layer.output, layer.intermediate.outputs, Some(*hidden)),
-        ]);
-    }
-    for (name, linear, inputs, outputs) in linears {
-        let fits = linear.inputs == inputs && outputs.is_none_or(|outputs| linear.outputs == outputs);
-        let sizes = [linear.inputs, linear.outputs, linear.group].iter().all(|size| SIZES.contains(size));
-        if !fits || !sizes || linear.split > linear.inputs {
-            return failed(format!("{name} is {linear:?}, but its input has {inputs} channels"));
-        }
-    }
-    Ok(())
-}
-
-fn rule(mode: PoolingMode) -> PoolingRule {
-    match mode {
-        PoolingMode::Mean => PoolingRule::Mean,
-        PoolingMode::MeanSqrtLen => PoolingRule::MeanSqrtLen,
-        PoolingMode::WeightedMean => PoolingRule::WeightedMean,
-        PoolingMode::Max => PoolingRule::Max,
-        PoolingMode::Cls => PoolingRule::First,
-        PoolingMode::LastToken => PoolingRule::Last,
     }
 }
 

@@ -5,7 +5,7 @@ use prost::Message;
 use super::*;
 use crate::onnx_proto::{GraphProto, ModelProto};
 use embedd_kernels::{InstructionSet, Kernels, Offsets, PageBuffer, Serial};
-use embedd_model::native::{Buffers, Encoder as NativeEncoder, NativeWeights};
+use embedd_model::native::{Batch, Buffers, Encoder as NativeEncoder, NativeWeights};
 
 pub(super) struct Evaluator {
     encoder: NativeEncoder,
@@ -42,9 +42,9 @@ impl Evaluator {
         let kernels = Kernels::of(InstructionSet::Plain).expect("every CPU supports them");
         let width = self.encoder.width();
         let mut pooled = vec![f32::NAN; texts.len() * width];
-        self.encoder
-            .forward(kernels, &Serial, &ids, &offsets, &mut Buffers::default(), &mut pooled)
-            .expect("tokens of the model");
+        let excluded = vec![0; texts.len()];
+        let batch = Batch { kernels, parallel: &Serial, ids: &ids, offsets: &offsets, excluded: &excluded };
+        self.encoder.forward(&batch, &mut Buffers::default(), &mut pooled).expect("tokens of the model");
         let ordered = |row: &[f32]| match &self.order {
             Some(order) => order.iter().map(|&channel| row[channel]).collect(),
             None => row.to_vec(),

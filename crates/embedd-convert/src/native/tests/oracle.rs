@@ -1,11 +1,12 @@
-//! A plain encoder in float64, written for clarity: one text at a time, one number at a time.
+//! A plain encoder in float64, written for clarity: one text at a time, one number at a time. It has the parts of BERT and
+//! its closest relatives.
 
 use super::*;
 use crate::calibrate::Calibration;
 use crate::encoder::Linear;
 use crate::encoder::relative_position::bucket;
 use crate::weights::Tensor;
-use embedd_kernels::Activation;
+use embedd_kernels::{Activation, Heads};
 use embedd_model::bundle::PoolingMode;
 
 /// The results for some texts.
@@ -26,19 +27,20 @@ fn read(tensor: &Tensor<'_>) -> Rows {
 
 fn linear(linear: &Linear<'_>, rows: &Rows) -> Rows {
     let weight = read(&linear.weight);
-    let bias = read(&linear.bias).remove(0);
+    let bias = linear.biases().expect("values");
+    let bias: Vec<f64> = bias.into_iter().map(f64::from).collect();
     let product = |row: &Vec<f64>, output: usize| -> f64 { row.iter().zip(&weight[output]).map(|(a, b)| a * b).sum() };
     rows.iter().map(|row| (0..bias.len()).map(|output| product(row, output) + bias[output]).collect()).collect()
 }
 
-fn norm(norm: &LayerNorm<'_>, epsilon: f32, rows: Rows) -> Rows {
-    let weight = read(&norm.weight).remove(0);
-    let bias = read(&norm.bias).remove(0);
+fn norm(norm: &Norm<'_>, rows: Rows) -> Rows {
+    let weight: Vec<f64> = norm.weights().expect("values").into_iter().map(f64::from).collect();
+    let bias: Vec<f64> = norm.biases().expect("values").into_iter().map(f64::from).collect();
     let normalize = |row: Vec<f64>| {
         let count = row.len() as f64;
         let mean = row.iter().sum::<f64>() / count;
         let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
-        let scaled = row.iter().map(|x| (x - mean) / (variance + f64::from(epsilon)).sqrt());
+        let scaled = row.iter().map(|x| (x - mean) / (variance + f64::from(norm.epsilon)).sqrt());
         scaled.zip(weight.iter().zip(&bias)).map(|(x, (weight, bias))| x * weight + bias).collect()
     };
     rows.into_iter().map(normalize).collect()
@@ -69,6 +71,8 @@ fn activate(activation: Activation, x: f64) -> f64 {
             0.5 * x * (1.0 + inner.tanh())
         }
         Activation::Relu => x.max(0.0),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Tanh => x.tanh(),
     }
 }
 
@@ -105,11 +109,12 @@ impl Oracle {
     fn encode(&mut self, encoder: &Encoder<'_>, ids: &[i64]) -> Rows {
         let embeddings = &encoder.embeddings;
         let words = read(&embeddings.words);
-        let table = read(&embeddings.positions.table);
+        let positions = embeddings.positions.as_ref().expect("a position table");
+        let table = read(&positions.table);
         let mut seen = 0;
         let embedding = |(position, &id): (usize, &i64)| -> Vec<f64> {
             let word = &words[usize::try_from(id).expect("an id")];
-            let mut position = match embeddings.positions.padding {
+            let mut position = match positions.padding {
                 None => table[position].clone(),
                 Some(padding) if id == padding as i64 => table[padding].clone(),
                 Some(padding) => {
@@ -123,7 +128,7 @@ impl Oracle {
             word.iter().zip(position).map(|(a, b)| a + b).collect()
         };
         let rows = ids.iter().enumerate().map(embedding).collect();
-        let mut states = norm(&embeddings.norm, encoder.layer_norm_eps, rows);
+        let mut states = norm(embeddings.norm.as_ref().expect("a norm"), rows);
         if let Some(projection) = &embeddings.projection {
             self.observe(0, LinearInput::Projection, &states);
             states = linear(projection, &states);
@@ -134,12 +139,13 @@ impl Oracle {
             let context = attention(encoder, &query, &key, &value);
             self.observe(index, LinearInput::AttentionOutput, &context);
             let sum = add(&linear(&layer.attention_output, &context), &states);
-            states = norm(&layer.attention_norm, encoder.layer_norm_eps, sum);
+            states = norm(layer.attention_norms.sum.as_ref().expect("a norm"), sum);
             self.observe(index, LinearInput::Intermediate, &states);
             let mut inner = linear(&layer.intermediate, &states);
             inner.iter_mut().flatten().for_each(|x| *x = activate(encoder.activation, *x));
             self.observe(index, LinearInput::Output, &inner);
-            states = norm(&layer.output_norm, encoder.layer_norm_eps, add(&linear(&layer.output, &inner), &states));
+            let sum = add(&linear(&layer.output, &inner), &states);
+            states = norm(layer.output_norms.sum.as_ref().expect("a norm"), sum);
         }
         states
     }
@@ -152,17 +158,19 @@ impl Oracle {
 }
 
 fn attention(encoder: &Encoder<'_>, query: &Rows, key: &Rows, value: &Rows) -> Rows {
-    let size = encoder.hidden_size / encoder.heads;
+    let Heads { query: heads, size, .. } = encoder.heads;
     let mut context = vec![vec![0.0; encoder.hidden_size]; query.len()];
-    for head in 0..encoder.heads {
+    for head in 0..heads {
         let part = head * size..(head + 1) * size;
         for (at, query) in query.iter().enumerate() {
             let score = |(other, key): (usize, &Vec<f64>)| {
                 let dot: f64 = query[part.clone()].iter().zip(&key[part.clone()]).map(|(a, b)| a * b).sum();
-                let bias = encoder.relative_attention.as_ref().map_or(0.0, |relative| {
+                let bias = if let Distances::Bias(relative) = &encoder.distances {
                     let distance = i32::try_from(other).expect("short") - i32::try_from(at).expect("short");
                     read(&relative.table)[bucket(distance, relative.buckets)][head]
-                });
+                } else {
+                    0.0
+                };
                 (dot / (size as f64).sqrt() + bias).exp()
             };
             let weights: Vec<f64> = key.iter().enumerate().map(score).collect();

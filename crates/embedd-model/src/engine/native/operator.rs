@@ -10,7 +10,7 @@ use ort::{Error, Result};
 
 use super::workers::Workers;
 use crate::native::plan::{self, Plan};
-use crate::native::{Buffers, Encoder, NativeWeights};
+use crate::native::{Batch, Buffers, Encoder, NativeWeights};
 use embedd_kernels::{Kernels, Offsets};
 
 /// What the kernels of one session need.
@@ -77,7 +77,10 @@ impl EncoderKernel {
         let mut output = output.ok_or_else(|| Error::new("ONNX Runtime provided no output tensor"))?;
         let pooled = output.try_extract_tensor_mut::<f32>()?.1;
         let workers = Workers { context, threads: self.shared.threads.get() };
-        self.encoder.forward(self.shared.kernels, &workers, ids, &offsets, &mut self.buffers, pooled).map_err(failed)
+        let excluded = vec![0; offsets.texts().len()];
+        let batch =
+            Batch { kernels: self.shared.kernels, parallel: &workers, ids, offsets: &offsets, excluded: &excluded };
+        self.encoder.forward(&batch, &mut self.buffers, pooled).map_err(failed)
     }
 }
 
