@@ -282,7 +282,7 @@ impl Embedder {
     ) -> Result<Vec<Tokenized>, EmbedError> {
         let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str())).collect();
         let truncation = request.options().truncation;
-        tokens::each_text(&self.gate, caller, texts, |text| self.tokenizer.start(text, truncation)).await
+        tokens::each_text(&self.gate, caller, texts, |text| self.tokenizer.start(text, None, truncation)).await
     }
 }
 

@@ -194,7 +194,7 @@ mod tests {
         for truncation in [Truncation::End, Truncation::Start] {
             let texts = vec![(0, text.as_str()), (1, "short"), (2, text.as_str())];
             let gate = gate();
-            let mut work = Box::pin(each_text(&gate, &caller, texts, |text| tokenizer.start(text, truncation)));
+            let mut work = Box::pin(each_text(&gate, &caller, texts, |text| tokenizer.start(text, None, truncation)));
             assert!(poll!(&mut work).is_pending());
             let expected = [text.as_str(), "short", text.as_str()].map(|text| tokenizer.tokenize(text, truncation));
             let found = work.await.expect("tokens");
@@ -210,7 +210,7 @@ mod tests {
         let _full = gate.enter(&caller).expect("a place");
         let long = "bal ".repeat(500);
         let texts = vec![(3, "short"), (7, long.as_str())];
-        let found = each_text(&gate, &caller, texts, |text| tokenizer.start(text, Truncation::Reject)).await;
+        let found = each_text(&gate, &caller, texts, |text| tokenizer.start(text, None, Truncation::Reject)).await;
         assert!(matches!(found, Err(EmbedError::Text { index: 7, .. })), "{found:?}");
     }
 }

@@ -258,6 +258,9 @@ fn describe(
         pooling: encoder.pooling.clone(),
         // The tokenizer does it.
         lowercase: false,
+        prompts: source.prompts.clone(),
+        default_prompt: source.default_prompt.clone(),
+        exclude_prompt: source.exclude_prompt,
     })
 }
 

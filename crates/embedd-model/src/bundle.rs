@@ -11,7 +11,10 @@ mod manifest;
 mod pooling;
 
 pub use embedd_common::checksum::FileRecord;
-pub use manifest::{AccuracyRecord, FORMAT, Manifest, ModelRecord, ReferenceKind, SourceRecord, Variant};
+pub use manifest::{
+    AccuracyRecord, FORMAT, MAX_PROMPT_BYTES, MAX_PROMPT_NAME_BYTES, MAX_PROMPTS, Manifest, ModelRecord, ReferenceKind,
+    SourceRecord, Variant, is_prompt_name,
+};
 pub use pooling::{Pooling, PoolingMode};
 
 /// The file name of a bundle's manifest.

@@ -9,7 +9,6 @@ use super::{SENTENCE_FILE, SourceError, TRANSFORMERS_FILE, read_optional_json};
 
 #[derive(Default, Deserialize)]
 struct SentenceTransformers {
-    default_prompt_name: Option<String>,
     truncate_dim: Option<usize>,
 }
 
@@ -21,19 +20,12 @@ struct Transformer {
 }
 
 pub(super) fn reject_unsupported(folder: &Path, transformer: &Path, hidden_size: usize) -> Result<(), SourceError> {
-    reject_prompt_and_truncation(&folder.join(TRANSFORMERS_FILE), hidden_size)?;
+    reject_truncation(&folder.join(TRANSFORMERS_FILE), hidden_size)?;
     reject_other_outputs(&transformer.join(SENTENCE_FILE))
 }
 
-fn reject_prompt_and_truncation(path: &Path, hidden_size: usize) -> Result<(), SourceError> {
+fn reject_truncation(path: &Path, hidden_size: usize) -> Result<(), SourceError> {
     let config: SentenceTransformers = read_optional_json(path)?.unwrap_or_default();
-    if let Some(name) = config.default_prompt_name {
-        return Err(unsupported(
-            path,
-            format!("default_prompt_name `{name}`"),
-            "remove it and prepend the prompt to the texts yourself",
-        ));
-    }
     match config.truncate_dim {
         Some(dimension) if dimension < hidden_size => Err(unsupported(
             path,

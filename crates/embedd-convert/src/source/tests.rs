@@ -171,9 +171,9 @@ fn an_impossible_maximum_length_is_rejected_with_its_file_and_field() {
 fn settings_that_would_change_the_embeddings_are_rejected_by_name() {
     let file = "config_sentence_transformers.json: ";
     let error = |settings: Value| read(|tiny| tiny.transformers = settings);
-    assert_error(error(json!({ "default_prompt_name": "query" })), &[file, "default_prompt_name `query`"]);
+    assert_error(error(json!({ "default_prompt_name": "tag" })), &[file, "default_prompt_name is `tag`, but"]);
     assert_error(error(json!({ "truncate_dim": 3 })), &[file, "truncate_dim 3 is not supported"]);
-    for harmless in [json!({ "truncate_dim": 4 }), json!({ "truncate_dim": null, "default_prompt_name": null })] {
+    for harmless in [json!({ "truncate_dim": 4 }), json!({ "truncate_dim": null, "prompts": {} })] {
         error(harmless.clone()).unwrap_or_else(|error| panic!("{harmless}: {error}"));
     }
 
