@@ -32,9 +32,10 @@ pub enum PromptChoice {
 
 /// The model has no prompt with the requested name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the prompt {requested} is unknown; {known}")]
+#[error("the prompt {} is unknown; {known}", quoted(.name))]
 pub struct UnknownPrompt {
-    requested: String,
+    /// The requested name.
+    pub name: String,
     known: String,
 }
 
@@ -46,6 +47,11 @@ impl PromptChoice {
             Some(name) if name.is_empty() => Self::None,
             Some(name) => Self::Named(name),
         }
+    }
+
+    /// The one with this name, which is not empty.
+    pub fn named(name: &str) -> Self {
+        Self::Named(name.to_owned())
     }
 }
 
@@ -60,6 +66,13 @@ impl Prompts {
         };
         let by_name = manifest.prompts.iter().map(prompt).collect::<Result<_, TokenizeError>>()?;
         Ok(Self { by_name, default: manifest.default_prompt.clone() })
+    }
+
+    /// Prompts by name, whose tokens are pooled, without a default.
+    pub fn plain<'n>(prompts: impl IntoIterator<Item = (&'n str, &'n str)>) -> Self {
+        let by_name =
+            prompts.into_iter().map(|(name, text)| (name.to_owned(), Arc::new(Prompt::plain(text)))).collect();
+        Self { by_name, default: None }
     }
 
     /// The names, sorted.
@@ -121,11 +134,14 @@ impl Prompts {
     }
 
     fn unknown(&self, name: &str) -> UnknownPrompt {
-        let requested = match name.char_indices().nth(MAX_QUOTED_CHARS) {
-            Some((end, _)) => format!("`{}...`", &name[..end]),
-            None => format!("`{name}`"),
-        };
-        UnknownPrompt { requested, known: self.known() }
+        UnknownPrompt { name: name.to_owned(), known: self.known() }
+    }
+}
+
+fn quoted(name: &str) -> String {
+    match name.char_indices().nth(MAX_QUOTED_CHARS) {
+        Some((end, _)) => format!("`{}...`", &name[..end]),
+        None => format!("`{name}`"),
     }
 }
 
@@ -134,15 +150,11 @@ mod tests {
     use super::*;
     use crate::bundle::{MAX_PROMPT_NAME_BYTES, MAX_PROMPTS};
 
-    fn prompts(names: impl IntoIterator<Item = String>) -> Prompts {
-        let by_name = names.into_iter().map(|name| (name.clone(), Arc::new(Prompt::plain(&name)))).collect();
-        Prompts { by_name, default: None }
-    }
-
     fn two() -> Prompts {
-        prompts(["query".to_owned(), "document".to_owned()])
+        Prompts::plain([("query", "query"), ("document", "document")])
     }
 
+    /// As in a request.
     fn named(name: &str) -> PromptChoice {
         PromptChoice::of(Some(name.to_owned()))
     }
@@ -174,8 +186,8 @@ mod tests {
 
     #[test]
     fn long_lists_of_names_are_shortened() {
-        let many = prompts((0..MAX_PROMPTS).map(|number| format!("{number:0MAX_PROMPT_NAME_BYTES$}")));
-        let known = many.known();
+        let names: Vec<_> = (0..MAX_PROMPTS).map(|number| format!("{number:0MAX_PROMPT_NAME_BYTES$}")).collect();
+        let known = Prompts::plain(names.iter().map(|name| (name.as_str(), ""))).known();
         assert!(known.len() < 400 && known.ends_with("0000` and 63 more"), "{known}");
     }
 }
