@@ -17,7 +17,7 @@ use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::stats::BatchCounters;
 use embedd_kernels::CpuInstructions;
 use embedd_kernels::InstructionSet;
-use embedd_model::bundle::{AccuracyRecord, Bundle, Variant};
+use embedd_model::bundle::{AccuracyRecord, Bundle, Manifest, Variant};
 use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
 use embedd_model::reference::ReferenceSet;
 use embedd_model::tokenize::{TokenizeError, Tokenizer, TokenizerError};
@@ -166,7 +166,7 @@ fn assemble(
     }
     // After the self-check, whose texts contain some of them.
     tokenizer.set_special_tokens(settings.special_tokens);
-    let prompts = Prompts::load(manifest, &tokenizer)?.with_default(&settings.default_prompt)?;
+    let prompts = prompts(settings, manifest, &tokenizer)?;
     let batch =
         BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: engine != Variant::Native };
     let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;
@@ -199,6 +199,18 @@ fn assemble(
         fingerprint: bundle.fingerprint().clone(),
         reference,
     })
+}
+
+/// The prompts, with the default of the settings.
+fn prompts(settings: &Settings, manifest: &Manifest, tokenizer: &Tokenizer) -> Result<Prompts, LoadModelError> {
+    for (name, _) in manifest.prompts.iter().filter(|(_, text)| tokenizer.differs_from_pytorch(text)) {
+        tracing::warn!(
+            name,
+            "the prompt contains the name of a special token, which is plain text to this server (--special-tokens); \
+             embeddings with it differ from PyTorch's"
+        );
+    }
+    Ok(Prompts::load(manifest, tokenizer)?.with_default(&settings.default_prompt)?)
 }
 
 /// The parts that take time to load.
