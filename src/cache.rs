@@ -71,10 +71,11 @@ impl CacheScope {
         Self(digest)
     }
 
-    /// The key of a text; `options` are those of the request that change the pooled vector.
-    pub(crate) fn key(&self, options: &[u8], text: &str) -> CacheKey {
+    /// The key of a text with a prompt; `options` are those of the request that change the pooled vector.
+    pub(crate) fn key(&self, options: &[u8], prompt: &str, text: &str) -> CacheKey {
         let mut digest = self.0.clone();
         add_part(&mut digest, options);
+        add_part(&mut digest, prompt.as_bytes());
         digest.update(text.as_bytes());
         CacheKey(digest.finalize().into())
     }

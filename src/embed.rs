@@ -12,8 +12,9 @@ use crate::request::{EmbedRequest, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
 use embedd_model::tokenize::Truncation;
-use embedd_model::tokenize::{TokenizeError, Tokenized, Tokenizer};
+use embedd_model::tokenize::{Prompt, TokenizeError, Tokenized, Tokenizer};
 use embedd_model::vector::normalize;
+use embedd_model::{PromptChoice, Prompts};
 
 mod names;
 mod timeline;
@@ -63,6 +64,10 @@ pub(crate) struct ModelInfo {
     pub pooling: Pooling,
     /// What happens to texts that are too long, unless the request says otherwise.
     pub default_truncation: Truncation,
+    /// The prompts, with the server's default.
+    pub prompts: Prompts,
+    /// The model's own default prompt, which reference embeddings have, whatever the server's default is.
+    pub own_default_prompt: PromptChoice,
     /// The version of the ONNX Runtime library.
     pub runtime_version: String,
     /// Sessions in the pool.
@@ -162,9 +167,12 @@ impl Embedder {
         SessionStats { total: self.model.sessions, busy: self.batcher.busy(), threads: self.model.threads }
     }
 
-    /// Whether the tokens of the text may differ from those in PyTorch.
+    /// Whether the tokens of the text, with the model's own default prompt, may differ from those in PyTorch.
     pub(crate) fn differs_from_pytorch(&self, text: &str) -> bool {
-        self.tokenizer.differs_from_pytorch(text)
+        match self.model.prompts.choose(&self.model.own_default_prompt) {
+            Ok(Some(prompt)) => self.tokenizer.differs_from_pytorch(&format!("{}{text}", prompt.text())),
+            _ => self.tokenizer.differs_from_pytorch(text),
+        }
     }
 
     /// How long the oldest running batch has been running; see [`Batcher::longest_run`].
@@ -223,9 +231,10 @@ impl Embedder {
             options.push(kind);
             options.extend(digest);
         }
+        let prompt = request.prompt().map_or("", Prompt::text);
         let mut lookups = Vec::with_capacity(request.texts().len());
         for text in request.texts() {
-            let key = cache.scope.key(&options, text);
+            let key = cache.scope.key(&options, prompt, text);
             let embedding = cache.entries.get(&key).await;
             lookups.push(Lookup { key: Some(key), cached: embedding.is_some(), embedding });
         }
@@ -282,7 +291,9 @@ impl Embedder {
     ) -> Result<Vec<Tokenized>, EmbedError> {
         let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str())).collect();
         let truncation = request.options().truncation;
-        tokens::each_text(&self.gate, caller, texts, |text| self.tokenizer.start(text, truncation)).await
+        let prompt = request.prompt();
+        let start = |text| self.tokenizer.start(text, prompt, truncation);
+        tokens::each_text(&self.gate, caller, texts, prompt.map_or(0, |prompt| prompt.text().len()), start).await
     }
 }
 

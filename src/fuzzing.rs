@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use embedd_model::bundle::{Pooling, Variant};
 use embedd_model::tokenize::Truncation;
+use embedd_model::{PromptChoice, Prompts};
 
 use crate::config::{Configuration, Sources};
 use crate::embed::ModelInfo;
@@ -70,6 +71,8 @@ fn model() -> ModelInfo {
         accuracy: None,
         pooling: Pooling::mean(),
         default_truncation: Truncation::End,
+        prompts: Prompts::default(),
+        own_default_prompt: PromptChoice::None,
         runtime_version: String::new(),
         sessions: 1,
         threads: 1,

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use embedd_model::tokenize::Truncation;
+use embedd_model::tokenize::{Prompt, Truncation};
+use embedd_model::{PromptChoice, Prompts};
 
 /// Maximum size of an error message. gRPC sends it in headers, where one byte may take three, and again in the details,
 /// where three bytes take four. Some clients accept no more than 8 KiB of headers, and report a misleading error if
@@ -35,12 +37,14 @@ pub(crate) struct Limits {
 }
 
 /// How to embed the texts of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
     pub normalize: bool,
     /// What happens to texts that are too long.
     pub truncation: Truncation,
+    /// What to put in front of each text.
+    pub prompt: PromptChoice,
     /// How many components of a vector to keep; `None` keeps all.
     pub dimensions: Option<u32>,
     /// Whether to bypass the cache, both for reading and for writing.
@@ -49,7 +53,13 @@ pub(crate) struct EmbedOptions {
 
 impl Default for EmbedOptions {
     fn default() -> Self {
-        Self { normalize: true, truncation: Truncation::default(), dimensions: None, skip_cache: false }
+        Self {
+            normalize: true,
+            truncation: Truncation::default(),
+            prompt: PromptChoice::Default,
+            dimensions: None,
+            skip_cache: false,
+        }
     }
 }
 
@@ -58,6 +68,7 @@ impl Default for EmbedOptions {
 pub(crate) struct EmbedRequest {
     texts: Texts,
     options: EmbedOptions,
+    prompt: Option<Arc<Prompt>>,
     dimensions: usize,
 }
 
@@ -191,11 +202,13 @@ impl EmbedRequest {
         texts: Vec<String>,
         options: EmbedOptions,
         limits: &Limits,
+        prompts: &Prompts,
         violations: &mut Violations,
     ) -> Option<Self> {
         let texts = Texts::check(texts, limits, violations);
         let dimensions = check_dimensions(options.dimensions, limits, violations);
-        Some(Self { texts: texts?, options, dimensions: dimensions? })
+        let prompt = check_prompt(&options.prompt, prompts, violations)?;
+        Some(Self { texts: texts?, options, prompt, dimensions: dimensions? })
     }
 
     pub(crate) fn texts(&self) -> &[String] {
@@ -204,6 +217,11 @@ impl EmbedRequest {
 
     pub(crate) fn options(&self) -> &EmbedOptions {
         &self.options
+    }
+
+    /// What precedes each text, unless it is empty.
+    pub(crate) fn prompt(&self) -> Option<&Prompt> {
+        self.prompt.as_deref().filter(|prompt| !prompt.text().is_empty())
     }
 
     /// Number of components of a vector to keep: 1 to the model's dimension.
@@ -229,6 +247,20 @@ fn check_dimensions(dimensions: Option<u32>, limits: &Limits, violations: &mut V
             None
         }
     }
+}
+
+/// The chosen prompt. All protocols call the field `prompt_name`.
+fn check_prompt(choice: &PromptChoice, prompts: &Prompts, violations: &mut Violations) -> Option<Option<Arc<Prompt>>> {
+    let chosen = prompts.choose(choice);
+    if let Err(unknown) = &chosen {
+        violations.add("prompt_name", unknown_prompt(&unknown.name, prompts));
+    }
+    chosen.ok().map(Option::<&Arc<Prompt>>::cloned)
+}
+
+/// The violation of a field that names an unknown prompt.
+pub(crate) fn unknown_prompt(name: &str, prompts: &Prompts) -> String {
+    format!("is {}; {}", quoted(name), prompts.known())
 }
 
 /// The message of an error for a response, shortened to a size that every client accepts.
@@ -264,7 +296,7 @@ mod tests {
         let mut violations = Violations::default();
         let texts = texts.iter().map(ToString::to_string).collect();
         let options = EmbedOptions { dimensions, ..EmbedOptions::default() };
-        EmbedRequest::check(texts, options, &LIMITS, &mut violations)
+        EmbedRequest::check(texts, options, &LIMITS, &Prompts::default(), &mut violations)
             .ok_or_else(|| violations.iter().map(|violation| violation.field.clone()).collect())
     }
 
@@ -273,6 +305,22 @@ mod tests {
         assert_eq!(check(&["", "1234"], None).expect("valid").dimensions(), 768);
         assert_eq!(check(&["é é"], Some(1)).map(|request| request.dimensions()), Err(vec!["texts[0]".to_owned()]));
         assert_eq!(check(&["é"], Some(768)).expect("valid").dimensions(), 768);
+    }
+
+    #[test]
+    fn a_prompt_that_the_model_does_not_have_is_a_violation() {
+        let check = |prompt: PromptChoice| {
+            let options = EmbedOptions { prompt, ..EmbedOptions::default() };
+            let mut violations = Violations::default();
+            let texts = vec!["a".to_owned()];
+            let valid = EmbedRequest::check(texts, options, &LIMITS, &Prompts::default(), &mut violations);
+            valid.map(|request| request.prompt().cloned()).ok_or_else(|| violations.to_string())
+        };
+        for choice in [PromptChoice::Default, PromptChoice::None] {
+            assert_eq!(check(choice), Ok(None));
+        }
+        let named = PromptChoice::of(Some("query".to_owned()));
+        assert_eq!(check(named), Err("prompt_name is `query`; the model has no prompts".to_owned()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::probe::{Probe, ProbeError};
 use super::sample_texts;
 use crate::embed::Embedder;
 use crate::stats::Latency;
+use embedd_model::PromptChoice;
 
 mod plan;
 
@@ -132,7 +133,7 @@ impl Workload {
     fn new(embedder: Arc<Embedder>, shape: Shape, texts: &[String]) -> Self {
         let request = |first: usize| {
             let texts = texts.iter().cycle().skip(first).take(shape.batch).cloned().collect();
-            Probe::of(texts, &embedder)
+            Probe::of(texts, PromptChoice::None, &embedder)
         };
         let probes = (0..texts.len()).map(request).collect();
         Self { embedder, shape, probes, texts_in_flight: AtomicUsize::new(0) }

@@ -9,6 +9,7 @@ use crate::batch::BatchError;
 use crate::caller::Caller;
 use crate::embed::{EmbedError, Embedded, Embedder};
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
+use embedd_model::PromptChoice;
 
 /// How long a probe waits while callers' texts, which go first, fill the queue.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,13 +33,13 @@ pub(super) struct Probe(Option<EmbedRequest>);
 
 impl Probe {
     /// Texts that are too long are truncated at the end, as PyTorch does.
-    pub(super) fn of(texts: Vec<String>, embedder: &Embedder) -> Self {
+    pub(super) fn of(texts: Vec<String>, prompt: PromptChoice, embedder: &Embedder) -> Self {
         let limits =
             Limits { max_texts: NonZeroUsize::MAX, max_text_bytes: usize::MAX, dimension: embedder.limits().dimension };
         let mut violations = Violations::default();
         // The model must answer, not the cache.
-        let options = EmbedOptions { skip_cache: true, ..EmbedOptions::default() };
-        Self(EmbedRequest::check(texts, options, &limits, &mut violations))
+        let options = EmbedOptions { prompt, skip_cache: true, ..EmbedOptions::default() };
+        Self(EmbedRequest::check(texts, options, &limits, &embedder.model().prompts, &mut violations))
     }
 
     /// Waits while the queue is full. `None` if there are no texts.

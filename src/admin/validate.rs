@@ -53,7 +53,9 @@ impl<'a> Validation<'a> {
     pub(crate) async fn run(&self, embedder: &Embedder) -> Result<Validated, ProbeError> {
         let mut texts = Vec::with_capacity(self.texts.len());
         for &(index, reference) in &self.texts {
-            let embedded = Probe::of(vec![reference.text.clone()], embedder).embed(embedder).await?;
+            // As in PyTorch.
+            let prompt = embedder.model().own_default_prompt.clone();
+            let embedded = Probe::of(vec![reference.text.clone()], prompt, embedder).embed(embedder).await?;
             texts.extend(embedded.into_iter().flat_map(|embedded| embedded.embeddings).map(|embedding| {
                 let tokens = u32::try_from(embedding.token_count).unwrap_or(u32::MAX);
                 let found = &embedding.values;

@@ -17,10 +17,11 @@ use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::stats::BatchCounters;
 use embedd_kernels::CpuInstructions;
 use embedd_kernels::InstructionSet;
-use embedd_model::bundle::{AccuracyRecord, Bundle, Variant};
+use embedd_model::bundle::{AccuracyRecord, Bundle, Manifest, Variant};
 use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
 use embedd_model::reference::ReferenceSet;
-use embedd_model::tokenize::{Tokenizer, TokenizerError};
+use embedd_model::tokenize::{TokenizeError, Tokenizer, TokenizerError};
+use embedd_model::{PromptChoice, Prompts, UnknownPrompt};
 
 /// Sent through every session, so that no request pays for a session's first run.
 const WARM_UP_TEXT: &str = "The first text through a new session takes longer than the others.";
@@ -34,6 +35,10 @@ pub(crate) enum LoadModelError {
     Engine(#[from] LoadError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    #[error("a prompt of the model {0}")]
+    Prompt(#[from] TokenizeError),
+    #[error("{0} (--default-prompt)")]
+    DefaultPrompt(#[from] UnknownPrompt),
     #[error("{0} has no engine that can be served; convert the model again with `embedd convert --force`")]
     NoEngine(PathBuf),
     /// The engine failed the accuracy gate during conversion.
@@ -150,14 +155,18 @@ fn assemble(
     if let Some(session) = sessions.first_mut() {
         self_check::vocabulary(&tokenizer, bundle, session.as_mut())?;
     }
+    let own_prompts = Prompts::load(manifest, &tokenizer)?;
+    let own_default_prompt = own_prompts.default_name().map_or(PromptChoice::None, PromptChoice::named);
     if let Some(reference) = &reference {
-        let check = SelfCheck::of(reference, &tokenizer, bundle, engine, &instruction_set)?;
+        let prompt = own_prompts.choose(&own_default_prompt)?;
+        let check = SelfCheck::of(reference, &tokenizer, prompt.map(AsRef::as_ref), bundle, engine, &instruction_set)?;
         run_self_check(&check, &mut sessions, settings.allow_inaccurate)?;
     } else {
         tracing::warn!("skipping the self-check: the bundle has no reference set");
     }
     // After the self-check, whose texts contain some of them.
     tokenizer.set_special_tokens(settings.special_tokens);
+    let prompts = prompts(settings, manifest, &tokenizer)?;
     let batch =
         BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: engine != Variant::Native };
     let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;
@@ -173,6 +182,8 @@ fn assemble(
         accuracy: record.accuracy,
         pooling: manifest.pooling.clone(),
         default_truncation: settings.truncation,
+        prompts,
+        own_default_prompt,
         runtime_version: runtime.version().to_owned(),
         sessions: count.get(),
         threads: threads.get(),
@@ -188,6 +199,18 @@ fn assemble(
         fingerprint: bundle.fingerprint().clone(),
         reference,
     })
+}
+
+/// The prompts, with the default of the settings.
+fn prompts(settings: &Settings, manifest: &Manifest, tokenizer: &Tokenizer) -> Result<Prompts, LoadModelError> {
+    for (name, _) in manifest.prompts.iter().filter(|(_, text)| tokenizer.differs_from_pytorch(text)) {
+        tracing::warn!(
+            name,
+            "the prompt contains the name of a special token, which is plain text to this server (--special-tokens); \
+             embeddings with it differ from PyTorch's"
+        );
+    }
+    Ok(Prompts::load(manifest, tokenizer)?.with_default(&settings.default_prompt)?)
 }
 
 /// The parts that take time to load.
@@ -247,7 +270,8 @@ async fn warm_up(embedder: &Embedder) -> Result<(), EmbedError> {
     let limits = embedder.limits();
     let mut violations = Violations::default();
     let options = EmbedOptions { skip_cache: true, ..EmbedOptions::default() };
-    let Some(request) = EmbedRequest::check(texts, options, limits, &mut violations) else {
+    let prompts = &embedder.model().prompts;
+    let Some(request) = EmbedRequest::check(texts, options, limits, prompts, &mut violations) else {
         return Ok(());
     };
     for _ in 0..embedder.model().sessions {

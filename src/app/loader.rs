@@ -103,6 +103,8 @@ fn failure(error: &LoadModelError) -> LoadFailure {
         | LoadModelError::Engine(LoadError::Bundle(_) | LoadError::Weights { .. } | LoadError::Model { .. })
         | LoadModelError::Tokenizer(TokenizerError::Bundle(_) | TokenizerError::Invalid { .. })
         | LoadModelError::Tokenizer(TokenizerError::MaxTokens { .. })
+        | LoadModelError::Prompt(_)
+        | LoadModelError::DefaultPrompt(_)
         | LoadModelError::NoEngine(_)
         | LoadModelError::Inaccurate { .. }
         | LoadModelError::Unproven { .. }

@@ -7,7 +7,7 @@ use embedd_model::accuracy::{DEFAULT_THRESHOLD, cosine};
 use embedd_model::bundle::{Bundle, BundleError, REFERENCE_FILE, Variant};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::reference::{ReferenceError, ReferenceSet, ReferenceText};
-use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
+use embedd_model::tokenize::{Prompt, TokenizeError, Tokenizer, Truncation};
 
 /// Texts to embed: half of them edge cases, half of them ordinary.
 const TEXTS: usize = 8;
@@ -79,17 +79,18 @@ pub(super) fn vocabulary(
 }
 
 impl SelfCheck {
-    /// Chooses the texts and tokenizes them.
+    /// Chooses the texts and tokenizes them, with the model's default prompt before each.
     pub(super) fn of(
         reference: &ReferenceSet,
         tokenizer: &Tokenizer,
+        prompt: Option<&Prompt>,
         bundle: &Bundle,
         engine: Variant,
         instruction_set: &str,
     ) -> Result<Self, SelfCheckError> {
         let tokenize = |text: &ReferenceText| {
             let failed = |error| SelfCheckError::Tokenize { id: text.id.clone(), error };
-            let ids = tokenizer.tokenize(&text.text, Truncation::Reject).map_err(failed)?.ids;
+            let ids = tokenizer.tokenize_with(&text.text, prompt, Truncation::Reject).map_err(failed)?.ids;
             if ids.len() == text.token_count as usize {
                 return Ok((ids, text.clone()));
             }

@@ -6,25 +6,28 @@ fn embedding(value: f32) -> CachedEmbedding {
 }
 
 fn key(text: &str) -> CacheKey {
-    CacheScope::new(&[b"model"]).key(&[0], text)
+    CacheScope::new(&[b"model"]).key(&[0], "", text)
 }
 
 #[test]
 fn a_key_depends_on_every_part_and_its_boundaries() {
     let keys = [
-        CacheScope::new(&[b"ab", b"c"]).key(&[0], "text"),
-        CacheScope::new(&[b"a", b"bc"]).key(&[0], "text"),
-        CacheScope::new(&[b"abc"]).key(&[0], "text"),
-        CacheScope::new(&[b"abc", b""]).key(&[0], "text"),
-        CacheScope::new(&[b"ab", b"c"]).key(&[1], "text"),
-        CacheScope::new(&[b"ab", b"c"]).key(&[], "\0text"),
-        CacheScope::new(&[b"ab", b"c"]).key(&[0], "text "),
-        CacheScope::new(&[b"ab", b"c"]).key(&[0], ""),
+        CacheScope::new(&[b"ab", b"c"]).key(&[0], "", "text"),
+        CacheScope::new(&[b"a", b"bc"]).key(&[0], "", "text"),
+        CacheScope::new(&[b"abc"]).key(&[0], "", "text"),
+        CacheScope::new(&[b"abc", b""]).key(&[0], "", "text"),
+        CacheScope::new(&[b"ab", b"c"]).key(&[1], "", "text"),
+        CacheScope::new(&[b"ab", b"c"]).key(&[], "", "\0text"),
+        CacheScope::new(&[b"ab", b"c"]).key(&[0], "", "text "),
+        CacheScope::new(&[b"ab", b"c"]).key(&[0], "", ""),
+        CacheScope::new(&[b"ab", b"c"]).key(&[0], "te", "xt"),
+        CacheScope::new(&[b"ab", b"c"]).key(&[0], "tex", "t"),
+        CacheScope::new(&[b"ab", b"c"]).key(&[0], "text", ""),
     ];
     for (index, a) in keys.iter().enumerate() {
         assert!(keys[index + 1..].iter().all(|b| a != b), "key {index} is unique");
     }
-    assert_eq!(CacheScope::new(&[b"ab", b"c"]).key(&[0], "text"), keys[0]);
+    assert_eq!(CacheScope::new(&[b"ab", b"c"]).key(&[0], "", "text"), keys[0]);
 }
 
 #[tokio::test]

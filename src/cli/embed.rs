@@ -59,6 +59,9 @@ pub struct RequestOptions {
             one_of([("end", Truncation::End), ("start", Truncation::Start), ("reject", Truncation::Reject)])
     )]
     pub truncation: Option<Truncation>,
+    /// The name of the model's prompt to put in front of each text; empty: no prompt [default: the server's]
+    #[arg(long, value_name = "NAME")]
+    pub prompt: Option<String>,
     /// Compute every embedding instead of using the server's cache
     #[arg(long)]
     pub skip_cache: bool,

@@ -195,6 +195,9 @@ fn embed_takes_texts_or_lines_and_request_options() {
     assert_eq!(texts.texts, ["a b", "c"]);
     assert_eq!((texts.request.dimensions, texts.request.truncation), (Some(8), Some(Truncation::Reject)));
     assert!(texts.request.no_normalize && texts.request.skip_cache);
+    assert_eq!((lines.request.prompt, texts.request.prompt), (None, None));
+    assert_eq!(embed(&["--prompt", "query"]).request.prompt.as_deref(), Some("query"));
+    assert_eq!(embed(&["--prompt", ""]).request.prompt.as_deref(), Some(""));
     let more = embed(&["--server", "a:1,b:1", "--deadline", "50ms", "--output", "json", "--with-text", "--", "-x"]);
     assert_eq!((more.server.as_str(), more.texts), ("a:1,b:1", vec!["-x".to_owned()]));
     assert_eq!((more.request.deadline, more.output), (Some(Duration::from_millis(50)), Output::Json));

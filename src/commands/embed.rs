@@ -179,6 +179,7 @@ fn options(request: &RequestOptions) -> EmbedOptions {
         normalize: !request.no_normalize,
         dimensions: request.dimensions,
         truncation: request.truncation.unwrap_or(Truncation::Unspecified),
+        prompt_name: request.prompt.clone(),
         skip_cache: request.skip_cache,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::setup::preparation;
 use crate::app;
@@ -17,7 +18,8 @@ use embedd_model::bundle::{Bundle, REFERENCE_FILE, Variant};
 use embedd_model::engine::{OnnxRuntime, Session, SessionOptions};
 use embedd_model::reference::{ReferenceSet, built_in};
 use embedd_model::threads::default_threads;
-use embedd_model::tokenize::Tokenizer;
+use embedd_model::tokenize::{Prompt, Tokenizer};
+use embedd_model::{PromptChoice, Prompts};
 
 /// A bundle to measure.
 pub(super) struct MeasuredBundle {
@@ -82,6 +84,12 @@ impl MeasuredBundle {
         Ok(Tokenizer::load(&self.bundle, max_tokens)?)
     }
 
+    /// The prompt of the model's own choice, which texts have in PyTorch as well.
+    pub(super) fn default_prompt(&self, tokenizer: &Tokenizer) -> anyhow::Result<Option<Arc<Prompt>>> {
+        let prompts = Prompts::load(self.bundle.manifest(), tokenizer)?;
+        Ok(prompts.choose(&PromptChoice::Default)?.cloned())
+    }
+
     /// Compares engines with a reference set.
     pub(super) fn validate(
         &self,
@@ -90,7 +98,8 @@ impl MeasuredBundle {
         min_cosine: Option<f64>,
     ) -> anyhow::Result<Vec<Comparison>> {
         let tokenizer = self.tokenizer(Some(reference.max_tokens))?;
-        let texts = ReferenceTexts::of(reference, &tokenizer)?;
+        let prompt = self.default_prompt(&tokenizer)?;
+        let texts = ReferenceTexts::of(reference, &tokenizer, prompt.as_deref())?;
         let compare = |&engine: &Variant| {
             let mut session = self.session(engine)?;
             let threshold = self.threshold(min_cosine, engine);

@@ -12,7 +12,7 @@ use super::setup::start_logging;
 use crate::cli::Validate;
 use crate::config::Configuration;
 use embedd_convert::report::WORST_TEXTS;
-use embedd_convert::validate::{Comparison, parse_texts, validate_against};
+use embedd_convert::validate::{Comparison, TokenizedSet, parse_texts, validate_against};
 use embedd_model::accuracy::TextAccuracy;
 use embedd_model::bundle::Variant;
 
@@ -64,7 +64,10 @@ fn against_fp32(measured: &MeasuredBundle, command: &Validate, engine: Variant, 
     let mut fp32 = measured.session(Variant::Fp32)?;
     let threshold = measured.threshold(command.min_cosine, engine);
     let tokenizer = measured.tokenizer(None)?;
-    let comparison = validate_against(&mut *session, &mut *fp32, &tokenizer, &texts, threshold, &measured.progress)?;
+    let prompt = measured.default_prompt(&tokenizer)?;
+    let texts = texts.iter().map(|text| (text.id.as_str(), text.text.as_str()));
+    let texts = TokenizedSet::of(texts, &tokenizer, prompt.as_deref())?;
+    let comparison = validate_against(&mut *session, &mut *fp32, &texts, threshold, &measured.progress)?;
     Ok(Found { against: "the bundle's fp32 engine".to_owned(), comparison })
 }
 

@@ -11,6 +11,8 @@ use http::uri::Authority;
 
 use super::choices::Choice;
 use embedd_fetch::model_ref::ModelRef;
+use embedd_model::PromptChoice;
+use embedd_model::bundle::{MAX_PROMPT_NAME_BYTES, is_prompt_name};
 
 /// A value, or what was expected instead.
 pub(super) type Parsed<T> = Result<T, String>;
@@ -51,6 +53,16 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
         return Err("an absolute or relative path (`~` is not expanded here)".to_owned());
     }
     Ok(PathBuf::from(text))
+}
+
+/// The name of a prompt. Which names exist is known when the model is loaded.
+pub(super) fn prompt(text: &str) -> Parsed<PromptChoice> {
+    match text {
+        "auto" => Ok(PromptChoice::Default),
+        "none" | "" => Ok(PromptChoice::None),
+        name if is_prompt_name(name) => Ok(PromptChoice::named(name)),
+        _ => Err(format!("the name of a prompt, of at most {MAX_PROMPT_NAME_BYTES} bytes, `auto` or `none`")),
+    }
 }
 
 pub(super) fn address(text: &str) -> Parsed<SocketAddr> {

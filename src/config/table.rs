@@ -19,6 +19,7 @@ use crate::caller::Priority;
 use crate::trace::Ratio;
 use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 use embedd_kernels::InstructionSet;
+use embedd_model::PromptChoice;
 use embedd_model::tokenize::{SpecialTokens, Truncation};
 
 /// Turns entries into [`Settings`], [`TABLE`] and the code that reads every field. An entry is a doc comment (the help)
@@ -252,6 +253,11 @@ settings! {
     /// What to do with longer texts unless the request says otherwise: cut off the `end` or the `start`, or `reject`
     /// them.
     truncation: Truncation = Limits, Text "SIDE", "end", parse::choice;
+
+    // As sentence-transformers does.
+    /// The name of the prompt that precedes the texts of requests that do not name one; `auto`: the model's default, if it
+    /// has one; `none`: no prompt.
+    default_prompt: PromptChoice = Limits, Text "NAME", "auto", parse::prompt;
 
     // Vectors are those of PyTorch, whatever the text. Detectors of unwanted content should not let it choose its tokens.
     /// How the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) are treated: `interpret` (these tokens, as in

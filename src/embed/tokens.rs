@@ -33,7 +33,7 @@ impl Embedder {
     /// # Errors
     /// [`EmbedError::Text`], [`EmbedError::Gate`].
     pub(crate) async fn count_tokens(&self, texts: &Texts, caller: &Caller) -> Result<Vec<TokenCount>, EmbedError> {
-        let counts = each_text(&self.gate, caller, numbered(texts), |text| self.tokenizer.start_count(text)).await?;
+        let counts = each_text(&self.gate, caller, numbered(texts), 0, |text| self.tokenizer.start_count(text)).await?;
         let max = self.tokenizer.max_tokens();
         Ok(counts.into_iter().map(|tokens| TokenCount { tokens, exceeds_max: tokens > max }).collect())
     }
@@ -57,7 +57,7 @@ impl Embedder {
         caller: &Caller,
     ) -> Result<Vec<Vec<Token>>, EmbedError> {
         let start = |text| self.tokenizer.start_list(text, with_special_tokens);
-        each_text(&self.gate, caller, numbered(texts), start).await
+        each_text(&self.gate, caller, numbered(texts), 0, start).await
     }
 
     /// Turns token ids back into text. Ids that are not in the vocabulary are ignored.
@@ -84,14 +84,16 @@ fn numbered(texts: &Texts) -> Vec<(usize, &str)> {
     texts.as_slice().iter().map(String::as_str).enumerate().collect()
 }
 
-/// Does the work that `start` begins for each of the texts, which have their indices in the request.
+/// Does the work that `start` begins for each of the texts, which have their indices in the request. `added` is the number
+/// of bytes that it adds to each text.
 pub(super) async fn each_text<'t, W: Work>(
     gate: &Gate,
     caller: &Caller,
     texts: Vec<(usize, &'t str)>,
+    added: usize,
     start: impl Fn(&'t str) -> W,
 ) -> Result<Vec<W::Output>, EmbedError> {
-    let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
+    let bytes: usize = texts.iter().map(|(_, text)| text.len() + added).sum();
     let mut queue = TextQueue { texts: texts.into_iter(), current: None, done: Vec::new(), start };
     if bytes <= INLINE_BYTES {
         queue.advance(usize::MAX)?;
@@ -173,7 +175,7 @@ mod tests {
         let caller = Caller::server();
         let gate = gate();
         let text = "bal vin! ".repeat(20_000);
-        let count = || each_text(&gate, &caller, vec![(0, text.as_str())], |text| tokenizer.start_count(text));
+        let count = || each_text(&gate, &caller, vec![(0, text.as_str())], 0, |text| tokenizer.start_count(text));
         let expected = tokenizer.count(&text).expect("a count");
         assert_eq!(count().await.expect("counts"), [expected]);
         let mut dropped = Box::pin(count());
@@ -194,12 +196,28 @@ mod tests {
         for truncation in [Truncation::End, Truncation::Start] {
             let texts = vec![(0, text.as_str()), (1, "short"), (2, text.as_str())];
             let gate = gate();
-            let mut work = Box::pin(each_text(&gate, &caller, texts, |text| tokenizer.start(text, truncation)));
+            let mut work =
+                Box::pin(each_text(&gate, &caller, texts, 0, |text| tokenizer.start(text, None, truncation)));
             assert!(poll!(&mut work).is_pending());
             let expected = [text.as_str(), "short", text.as_str()].map(|text| tokenizer.tokenize(text, truncation));
             let found = work.await.expect("tokens");
             assert_eq!(found.into_iter().map(Ok).collect::<Vec<_>>(), expected);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn short_texts_with_a_long_prompt_need_permission() {
+        let tokenizer = tokenizer();
+        let caller = Caller::server();
+        let gate = gate();
+        let _full = gate.enter(&caller).expect("a place");
+        let prompt = tokenizer.prompt(&"bal ".repeat(200), false).expect("a prompt");
+        let start = |text| tokenizer.start(text, Some(&prompt), Truncation::End);
+        let bytes = prompt.text().len();
+        each_text(&gate, &caller, vec![(0, "short"); 5], bytes, start).await.expect("4 KiB");
+        let refused =
+            each_text(&gate, &caller, vec![(0, "short"); 6], bytes, start).await.expect_err("more than 4 KiB");
+        assert!(matches!(refused, EmbedError::Gate(_)), "{refused}");
     }
 
     #[tokio::test]
@@ -210,7 +228,7 @@ mod tests {
         let _full = gate.enter(&caller).expect("a place");
         let long = "bal ".repeat(500);
         let texts = vec![(3, "short"), (7, long.as_str())];
-        let found = each_text(&gate, &caller, texts, |text| tokenizer.start(text, Truncation::Reject)).await;
+        let found = each_text(&gate, &caller, texts, 0, |text| tokenizer.start(text, None, Truncation::Reject)).await;
         assert!(matches!(found, Err(EmbedError::Text { index: 7, .. })), "{found:?}");
     }
 }

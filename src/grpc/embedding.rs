@@ -12,6 +12,7 @@ use crate::caller::Caller;
 use crate::embed::{Embedded, Embedder, TokenCount};
 use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Violations};
 use crate::trace::Span;
+use embedd_model::PromptChoice;
 use embedd_model::tokenize::Truncation;
 use embedd_proto as proto;
 use embedd_proto::embedding_service_server::EmbeddingService;
@@ -102,10 +103,12 @@ fn read_embed_request(
     let options = EmbedOptions {
         normalize: request.normalize.unwrap_or(true),
         truncation,
+        prompt: PromptChoice::of(request.prompt_name),
         dimensions: request.dimensions,
         skip_cache: request.skip_cache,
     };
-    let valid = EmbedRequest::check(request.texts, options, embedder.limits(), &mut violations);
+    let prompts = &embedder.model().prompts;
+    let valid = EmbedRequest::check(request.texts, options, embedder.limits(), prompts, &mut violations);
     match valid {
         Some(valid) if violations.is_empty() => Ok((valid, encoding)),
         _ => Err(status::invalid(&violations)),
@@ -209,5 +212,7 @@ fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelR
             sessions: model.sessions as u32,
             threads_per_session: model.threads as u32,
         }),
+        prompt_names: model.prompts.names().map(str::to_owned).collect(),
+        default_prompt_name: model.prompts.default_name().map(str::to_owned),
     }
 }

@@ -38,6 +38,7 @@ mod native_server;
 mod open_inference;
 mod openai;
 mod package;
+mod prompts;
 mod proof;
 mod protocols;
 mod quantized;

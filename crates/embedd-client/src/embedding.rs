@@ -3,7 +3,7 @@
 use embedd_proto::{EmbedRequest, Truncation};
 
 /// How texts are embedded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
     pub normalize: bool,
@@ -11,13 +11,22 @@ pub struct EmbedOptions {
     pub dimensions: Option<u32>,
     /// What happens to a text with more tokens than the model accepts. `Unspecified` is the server's default.
     pub truncation: Truncation,
+    /// The name of the model's prompt to put in front of each text. An empty name is no prompt; `None` is the server's
+    /// default.
+    pub prompt_name: Option<String>,
     /// Whether to compute vectors even if the server has them in its cache.
     pub skip_cache: bool,
 }
 
 impl Default for EmbedOptions {
     fn default() -> Self {
-        Self { normalize: true, dimensions: None, truncation: Truncation::Unspecified, skip_cache: false }
+        Self {
+            normalize: true,
+            dimensions: None,
+            truncation: Truncation::Unspecified,
+            prompt_name: None,
+            skip_cache: false,
+        }
     }
 }
 
@@ -30,6 +39,7 @@ impl EmbedOptions {
             dimensions: self.dimensions,
             encoding: embedd_proto::Encoding::Float.into(),
             skip_cache: self.skip_cache,
+            prompt_name: self.prompt_name,
         }
     }
 }

@@ -183,7 +183,7 @@ impl Client {
         texts: Vec<String>,
         options: EmbedOptions,
     ) -> Result<(Vec<Embedding>, String), CallError> {
-        let embed = |client: Self, texts, deadline| client.embed_part(texts, options, deadline);
+        let embed = |client: Self, texts, deadline| client.embed_part(texts, options.clone(), deadline);
         let mut replies = self.in_parts(texts, embed).await?;
         let model = replies.first_mut().map(|reply| std::mem::take(&mut reply.model)).unwrap_or_default();
         if let Some(other) = replies.iter().skip(1).find(|reply| reply.model != model) {

@@ -4,8 +4,8 @@ use prost::encoding::encoded_len_varint;
 
 use embedd_proto::GetModelResponse;
 
-/// An upper bound on the bytes of a request's other fields.
-const OTHER_FIELDS: u64 = 64;
+/// An upper bound on the bytes of a request's other fields. Names of prompts have up to 128.
+const OTHER_FIELDS: u64 = 256;
 
 /// A server's limits for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +98,7 @@ mod tests {
                 dimensions,
                 encoding: 2,
                 skip_cache: true,
+                prompt_name: Some("x".repeat(128)),
             };
             assert!(request.encoded_len() <= 1000, "{}", request.encoded_len());
         }

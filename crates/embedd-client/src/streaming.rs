@@ -35,7 +35,7 @@ impl Client {
         let client = self.clone();
         texts
             .ready_chunks(MAX_TEXTS)
-            .map(move |texts| embed_each(client.clone(), texts, options))
+            .map(move |texts| embed_each(client.clone(), texts, options.clone()))
             .buffered(MAX_REQUESTS)
             .flat_map(stream::iter)
             .scan(StreamState::default(), |state, (text, result)| {
@@ -71,7 +71,7 @@ async fn embed_each<T: AsRef<str> + Send>(
     options: EmbedOptions,
 ) -> Vec<(T, EmbedResult)> {
     let together = texts.iter().map(|text| text.as_ref().to_owned()).collect();
-    match client.embed_by_one_model(together, options).await {
+    match client.embed_by_one_model(together, options.clone()).await {
         Ok((embeddings, model)) => {
             let model: Arc<str> = model.into();
             texts.into_iter().zip(embeddings.into_iter().map(|embedding| Ok((embedding, Arc::clone(&model))))).collect()
@@ -79,7 +79,7 @@ async fn embed_each<T: AsRef<str> + Send>(
         Err(error) if texts.len() > 1 && concerns_texts_only(&error) => {
             let mut each = Vec::with_capacity(texts.len());
             for text in texts {
-                let result = client.embed_by_one_model(vec![text.as_ref().to_owned()], options).await;
+                let result = client.embed_by_one_model(vec![text.as_ref().to_owned()], options.clone()).await;
                 each.push((text, result.map(|(mut embeddings, model)| (embeddings.remove(0), model.into()))));
             }
             each

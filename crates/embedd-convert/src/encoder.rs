@@ -42,6 +42,8 @@ pub(crate) struct Encoder<'w> {
     pub(crate) final_norm: Option<Norm<'w>>,
     /// How the hidden states of the tokens become one vector.
     pub(crate) pooling: Pooling,
+    /// Whether the tokens of a prompt are not pooled.
+    pub(crate) excludes_prompts: bool,
     /// What happens to the pooled vector, in order.
     pub(crate) modules: Vec<Module<'w>>,
     /// The number of components that are kept; `None` keeps all.
@@ -263,6 +265,7 @@ impl<'w> Encoder<'w> {
             layers: (0..config.layers.len()).map(|index| reader.layer(index)).collect::<Result<_, _>>()?,
             final_norm: reader.final_norm()?,
             pooling: source.pooling.clone(),
+            excludes_prompts: source.exclude_prompt,
             modules: modules.describe(&source.modules)?,
             truncation: source.truncation,
         })

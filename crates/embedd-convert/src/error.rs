@@ -15,7 +15,7 @@ use embedd_model::accuracy::Accuracy;
 use embedd_model::bundle::{BundleError, Variant};
 use embedd_model::engine::LoadError;
 use embedd_model::reference::ReferenceError;
-use embedd_model::tokenize::TokenizerError;
+use embedd_model::tokenize::{TokenizeError, TokenizerError};
 
 /// Why a conversion failed. No partial bundle remains, and an existing bundle is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,9 @@ pub enum ConvertError {
     /// The tokenizer cannot be loaded.
     #[error(transparent)]
     TokenizerFile(#[from] TokenizerError),
+    /// The default prompt cannot be tokenized.
+    #[error("the default prompt {0}")]
+    Prompt(#[from] TokenizeError),
     /// The inputs of linear layers could not be observed.
     #[error(transparent)]
     Calibrate(#[from] CalibrateError),

@@ -257,6 +257,9 @@ fn describe(conversion: &Conversion, source: &Source, record: SourceRecord, enco
         pooling: encoder.pooling.clone(),
         // The tokenizer does it.
         lowercase: false,
+        prompts: source.prompts.clone(),
+        default_prompt: source.default_prompt.clone(),
+        exclude_prompt: source.exclude_prompt,
     }
 }
 

@@ -38,8 +38,8 @@ pub(super) const PRECISION: &str = "int8";
 
 /// The contents of the native model's two files.
 pub(super) struct NativeModel<'w> {
-    /// Inputs `input_ids` `[tokens]` and `text_offsets` `[texts + 1]`, int64; output `pooled_embedding`, float32
-    /// `[texts, width]`.
+    /// Inputs `input_ids` `[tokens]`, `text_offsets` `[texts + 1]` and `excluded_tokens` `[texts]`, int64; output
+    /// `pooled_embedding`, float32 `[texts, width]`.
     pub(super) graph: GraphBuilder<'w>,
     /// The tensors that the operator uses.
     pub(super) weights: TensorFile<'w>,
@@ -58,9 +58,10 @@ pub(super) fn lower<'w>(
     let mut graph = GraphBuilder::new(encoder.architecture);
     let ids = graph.input(graph_io::INPUT_IDS, DataType::Int64, &[Dim::Named("tokens")]);
     let offsets = graph.input(graph_io::TEXT_OFFSETS, DataType::Int64, &[Dim::Named("offsets")]);
+    let excluded = graph.input(graph_io::EXCLUDED_TOKENS, DataType::Int64, &[Dim::Named("texts")]);
     let plan = serde_json::to_string(&plan).expect("a plan has only numbers and names");
     let attributes = [Attribute::Text(plan::PLAN, &plan)];
-    let pooled = graph.node_in(plan::DOMAIN, "encoder", plan::OPERATOR, &[&ids, &offsets], &attributes);
+    let pooled = graph.node_in(plan::DOMAIN, "encoder", plan::OPERATOR, &[&ids, &offsets, &excluded], &attributes);
     let has_dense = encoder.modules.iter().any(|module| module.dense().is_some());
     let order = if has_dense { Arc::new(ChannelOrder::Source) } else { orders.pooled() };
     let pooled = restore_channel_order(&mut graph, encoder, &order, pooled);

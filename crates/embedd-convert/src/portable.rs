@@ -21,7 +21,8 @@ const MIN_NORM: f32 = 1e-12;
 
 /// Lowers the encoder to a graph whose linear layers are computed by `scheme`.
 ///
-/// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`. Outputs, float32: `last_hidden_state`
+/// Inputs `input_ids` and `attention_mask`, int64 `[batch, sequence]`, and `pooling_mask` of the same shape if the model
+/// excludes prompts. Outputs, float32: `last_hidden_state`
 /// `[batch, sequence, hidden]`, `sentence_embedding` `[batch, width]` with an L2 norm of 1, and `pooled_embedding`, the
 /// same before normalization.
 ///
@@ -76,7 +77,11 @@ fn lower_with<'w>(
     if let Some(norm) = &encoder.final_norm {
         states = normalized(&mut graph, "final_norm", norm, &states);
     }
-    let pooled = pool(&mut graph, encoder, &states, &mask);
+    let pooled_tokens = match encoder.excludes_prompts {
+        true => graph.input(graph_io::POOLING_MASK, DataType::Int64, &per_token),
+        false => mask.clone(),
+    };
+    let pooled = pool(&mut graph, encoder, &states, &mask, &pooled_tokens);
     let pooled = finish(&mut graph, encoder, scheme, observation, pooled)?;
     let normalized = normalize(&mut graph, &pooled);
 
@@ -162,9 +167,16 @@ fn rows_skipping_padding(graph: &mut GraphBuilder<'_>, ids: &Value, padding: usi
 }
 
 /// One vector per text, not normalized: `[batch, width]`.
-fn pool(graph: &mut GraphBuilder<'_>, encoder: &Encoder<'_>, states: &Value, mask: &Value) -> Value {
+fn pool(
+    graph: &mut GraphBuilder<'_>,
+    encoder: &Encoder<'_>,
+    states: &Value,
+    mask: &Value,
+    pooled_tokens: &Value,
+) -> Value {
     let modes = encoder.pooling.modes();
-    let vectors: Vec<Value> = modes.iter().map(|&mode| pooling::pool(graph, mode, states, mask)).collect();
+    let vectors: Vec<Value> =
+        modes.iter().map(|&mode| pooling::pool(graph, mode, states, mask, pooled_tokens)).collect();
     match vectors.as_slice() {
         [vector] => vector.clone(),
         vectors => {

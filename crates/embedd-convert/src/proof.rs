@@ -19,7 +19,7 @@ use embedd_model::bundle::{ModelRecord, REFERENCE_FILE, ReferenceKind, Variant};
 use embedd_model::engine::{LoadError, Session, SessionOptions};
 use embedd_model::reference::{ReferenceError, ReferenceSet, built_in, built_in_texts};
 use embedd_model::threads::default_threads;
-use embedd_model::tokenize::Tokenizer;
+use embedd_model::tokenize::{Prompt, Tokenizer};
 
 /// Timed runs of each engine and length.
 const RUNS: usize = 20;
@@ -32,6 +32,8 @@ pub(super) struct Proof<'p> {
     options: SessionOptions,
     name: String,
     tokenizer: Tokenizer,
+    /// The model's default prompt.
+    prompt: Option<Prompt>,
     reference: Option<Reference>,
     baseline: Option<Baseline>,
     compared: Vec<Compared>,
@@ -68,6 +70,7 @@ impl<'p> Proof<'p> {
         }
         let max_tokens = reference.as_ref().map_or(description.max_tokens, |reference| reference.set.max_tokens);
         let tokenizer = Tokenizer::read(tokenizer, max_tokens, description.lowercase)?;
+        let prompt = description.default_prompt().map(|text| tokenizer.prompt(text, description.exclude_prompt));
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let options = SessionOptions { threads };
         let baseline = plan.making.baseline.as_deref().map(Baseline::read).transpose()?;
@@ -80,6 +83,7 @@ impl<'p> Proof<'p> {
             options,
             name: description.name.clone(),
             tokenizer,
+            prompt: prompt.transpose()?,
             reference,
             baseline,
             compared: Vec::new(),
@@ -145,7 +149,8 @@ impl<'p> Proof<'p> {
     fn own_reference(&self, model: &ModelRecord, writer: &BundleWriter) -> Result<Reference, ConvertError> {
         let texts = built_in_texts()?;
         let mut session = self.session(model, writer, self.options)?;
-        let set = reference_of(session.as_mut(), &self.name, &self.tokenizer, &texts, self.progress)?;
+        let set =
+            reference_of(session.as_mut(), &self.name, &self.tokenizer, self.prompt.as_ref(), &texts, self.progress)?;
         Ok(Reference { bytes: set.to_bytes(), set, origin: "its own float32 model".to_owned() })
     }
 
@@ -178,7 +183,7 @@ impl<'p> Proof<'p> {
     ) -> Result<Option<Comparison>, ConvertError> {
         let Some(Reference { set, .. }) = &self.reference else { return Ok(None) };
         let mut session = session()?;
-        let texts = ReferenceTexts::of(set, &self.tokenizer)?;
+        let texts = ReferenceTexts::of(set, &self.tokenizer, self.prompt.as_ref())?;
         let recipe = if recipe == UNQUANTIZED { "float32" } else { recipe };
         let threshold = self.plan.making.gate.min_cosine;
         let comparison = validate(session.as_mut(), recipe, &texts, threshold, batches, self.progress)?;

@@ -1,5 +1,6 @@
 //! Reads and checks the configuration files of a sentence-transformers folder.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ mod config;
 pub(crate) mod limit;
 mod modules;
 mod pooling;
+mod prompts;
 mod settings;
 
 pub(crate) use after_pooling::{ModuleConfig, ModuleKind};
@@ -48,6 +50,11 @@ pub(crate) struct Source {
     pub(crate) max_tokens: Option<u32>,
     /// Whether sentence-transformers lowercases texts, whatever the tokenizer does.
     pub(crate) lowercase: bool,
+    /// Texts that may be put in front of the texts to embed, by name.
+    pub(crate) prompts: BTreeMap<String, String>,
+    pub(crate) default_prompt: Option<String>,
+    /// Whether the pooling ignores the tokens of a prompt.
+    pub(crate) exclude_prompt: bool,
     /// The configuration files of the modules, relative to the folder.
     module_files: Vec<String>,
 }
@@ -126,7 +133,12 @@ impl Source {
         let pooled = pooling.modes().len() * config.hidden_size;
         let others = after_pooling::read(folder, &modules.others, pooled)?;
         let width = others.iter().rev().find_map(ModuleConfig::outputs).unwrap_or(pooled);
-        settings::reject_unsupported(folder, &transformer)?;
+        settings::reject_other_outputs(&transformer.join(SENTENCE_FILE))?;
+        let (prompts, default_prompt) = prompts::read(&folder.join(TRANSFORMERS_FILE))?;
+        let exclude_prompt = match &modules.pooling {
+            Some(file) => prompts::excluded_by(&folder.join(file))?,
+            None => false,
+        };
         let sentence: SentenceConfig = read_optional_json(&transformer.join(SENTENCE_FILE))?.unwrap_or_default();
         let max_tokens = limit::read(&transformer, sentence.max_seq_length)?;
         Ok(Self {
@@ -135,6 +147,9 @@ impl Source {
             pooling,
             max_tokens,
             lowercase: sentence.do_lower_case,
+            prompts,
+            default_prompt,
+            exclude_prompt,
             truncation: settings::truncation(folder, width)?,
             module_files: modules.files().into_iter().chain(others.iter().map(|module| module.file.clone())).collect(),
             modules: others,

@@ -195,8 +195,8 @@ fn unsupported_modules_and_settings_are_rejected() {
     assert_contains(&error, &["1_Pooling", "pooling_mode_of_tomorrow"]);
     let error = error_of(|tiny| tiny.pooling["word_embedding_dimension"] = json!(5));
     assert_contains(&error, &["word_embedding_dimension is 5", "hidden_size 4"]);
-    let error = error_of(|tiny| tiny.transformers = json!({ "default_prompt_name": "query" }));
-    assert_contains(&error, &["config_sentence_transformers.json", "query"]);
+    let error = error_of(|tiny| tiny.transformers = json!({ "default_prompt_name": "tag" }));
+    assert_contains(&error, &["config_sentence_transformers.json", "default_prompt_name is `tag`"]);
 }
 
 #[test]

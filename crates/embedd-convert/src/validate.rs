@@ -6,7 +6,7 @@ use embedd_common::progress::{Progress, Unit};
 use embedd_model::accuracy::{Accuracy, TextAccuracy, cosine, normalized};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::reference::{ReferenceSet, ReferenceText};
-use embedd_model::tokenize::{TokenizeError, Tokenizer, Truncation};
+use embedd_model::tokenize::{Prompt, TokenizeError, Tokenizer, Truncation};
 
 pub use embedd_model::accuracy::DEFAULT_THRESHOLD;
 
@@ -89,17 +89,18 @@ fn position(line: usize) -> String {
 pub struct TokenizedSet<'s>(Vec<(&'s str, TokenIds)>);
 
 impl<'s> TokenizedSet<'s> {
-    /// Tokenizes texts, given with their ids. Long texts are truncated at the end.
+    /// Tokenizes texts, given with their ids, with a prompt before each. Long texts are truncated at the end.
     ///
     /// # Errors
     /// [`ValidateError::Tokenize`].
     pub fn of(
         texts: impl IntoIterator<Item = (&'s str, &'s str)>,
         tokenizer: &Tokenizer,
+        prompt: Option<&Prompt>,
     ) -> Result<Self, ValidateError> {
         let tokenize = |(index, (id, text)): (usize, (&'s str, &'s str))| {
             let error = |source| ValidateError::Tokenize { index, id: id.to_owned(), source };
-            Ok((id, tokenizer.tokenize(text, Truncation::End).map_err(error)?.ids))
+            Ok((id, tokenizer.tokenize_with(text, prompt, Truncation::End).map_err(error)?.ids))
         };
         Ok(Self(texts.into_iter().enumerate().map(tokenize).collect::<Result<_, _>>()?))
     }
@@ -113,13 +114,18 @@ pub struct ReferenceTexts<'r> {
 }
 
 impl<'r> ReferenceTexts<'r> {
-    /// Tokenizes the texts and checks that each has the same number of tokens as in the reference set.
+    /// Tokenizes the texts and checks that each has the same number of tokens as in the reference set. `prompt` is the
+    /// model's default prompt, which precedes the texts in PyTorch, too.
     ///
     /// # Errors
     /// [`ValidateError::Tokenize`], [`ValidateError::TokenCount`].
-    pub fn of(reference: &'r ReferenceSet, tokenizer: &Tokenizer) -> Result<Self, ValidateError> {
+    pub fn of(
+        reference: &'r ReferenceSet,
+        tokenizer: &Tokenizer,
+        prompt: Option<&Prompt>,
+    ) -> Result<Self, ValidateError> {
         let texts = reference.texts.iter().map(|text| (text.id.as_str(), text.text.as_str()));
-        let set = TokenizedSet::of(texts, tokenizer)?;
+        let set = TokenizedSet::of(texts, tokenizer, prompt)?;
         for (index, (text, (id, ids))) in reference.texts.iter().zip(&set.0).enumerate() {
             if ids.len() != text.token_count as usize {
                 return Err(ValidateError::TokenCount {
@@ -218,10 +224,11 @@ pub(super) fn reference_of(
     session: &mut dyn Session,
     name: &str,
     tokenizer: &Tokenizer,
+    prompt: Option<&Prompt>,
     texts: &[(String, String)],
     progress: &Progress,
 ) -> Result<ReferenceSet, ValidateError> {
-    let set = TokenizedSet::of(texts.iter().map(|(id, text)| (id.as_str(), text.as_str())), tokenizer)?;
+    let set = TokenizedSet::of(texts.iter().map(|(id, text)| (id.as_str(), text.as_str())), tokenizer, prompt)?;
     let embeddings = embed_alone(session, &set, "embedding the built-in texts in float32", progress)?;
     let texts = texts.iter().zip(&set.0).zip(embeddings).map(|(((id, text), (_, ids)), embedding)| ReferenceText {
         id: id.clone(),
@@ -239,15 +246,13 @@ pub(super) fn reference_of(
 pub fn validate_against(
     session: &mut dyn Session,
     other: &mut dyn Session,
-    tokenizer: &Tokenizer,
-    texts: &[NamedText],
+    set: &TokenizedSet<'_>,
     threshold: f64,
     progress: &Progress,
 ) -> Result<Comparison, ValidateError> {
-    let set = TokenizedSet::of(texts.iter().map(|text| (text.id.as_str(), text.text.as_str())), tokenizer)?;
-    let embeddings = embed_alone(session, &set, "embedding the texts", progress)?;
-    let expected = embed_alone(other, &set, "embedding the texts with the other model", progress)?;
-    let accuracy = compare(&embeddings, expected.iter().map(Vec::as_slice), &set, threshold);
+    let embeddings = embed_alone(session, set, "embedding the texts", progress)?;
+    let expected = embed_alone(other, set, "embedding the texts with the other model", progress)?;
+    let accuracy = compare(&embeddings, expected.iter().map(Vec::as_slice), set, threshold);
     Ok(Comparison { accuracy, batch_agreement: None })
 }
 

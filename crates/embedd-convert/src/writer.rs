@@ -34,6 +34,16 @@ pub(super) struct Description {
     pub(super) position_limit: u32,
     pub(super) pooling: Pooling,
     pub(super) lowercase: bool,
+    pub(super) prompts: BTreeMap<String, String>,
+    pub(super) default_prompt: Option<String>,
+    pub(super) exclude_prompt: bool,
+}
+
+impl Description {
+    /// The text of the default prompt.
+    pub(super) fn default_prompt(&self) -> Option<&str> {
+        self.prompts.get(self.default_prompt.as_ref()?).map(String::as_str)
+    }
 }
 
 /// Why a bundle could not be written.
@@ -204,6 +214,9 @@ impl BundleWriter {
             position_limit: description.position_limit,
             pooling: description.pooling.clone(),
             lowercase: description.lowercase,
+            prompts: description.prompts.clone(),
+            default_prompt: description.default_prompt.clone(),
+            exclude_prompt: description.exclude_prompt,
             models: self.models.clone(),
             files: self.staging.files().clone(),
         }

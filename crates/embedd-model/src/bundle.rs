@@ -11,7 +11,10 @@ mod manifest;
 mod pooling;
 
 pub use embedd_common::checksum::FileRecord;
-pub use manifest::{AccuracyRecord, FORMAT, Manifest, ModelRecord, ReferenceKind, SourceRecord, Variant};
+pub use manifest::{
+    AccuracyRecord, FORMAT, MAX_PROMPT_BYTES, MAX_PROMPT_NAME_BYTES, MAX_PROMPTS, Manifest, ModelRecord, ReferenceKind,
+    SourceRecord, Variant, is_prompt_name,
+};
 pub use pooling::{Pooling, PoolingMode};
 
 /// The file name of a bundle's manifest.
@@ -46,6 +49,10 @@ pub mod graph_io {
     pub const SENTENCE_EMBEDDING: &str = "sentence_embedding";
     /// The pooled hidden states without scaling, float32 `[batch, hidden]`.
     pub const POOLED_EMBEDDING: &str = "pooled_embedding";
+    /// 1 for a token that is pooled, int64 `[batch, sequence]`. Only graphs of models that exclude prompts have this input.
+    pub const POOLING_MASK: &str = "pooling_mask";
+    /// The number of tokens at the start of each text that are not pooled, int64 `[batch]`, in a native graph.
+    pub const EXCLUDED_TOKENS: &str = "excluded_tokens";
     /// The start of each text among the concatenated tokens, and the end of the last text, int64 `[batch + 1]`. A
     /// native graph has this input instead of padding and a mask.
     pub const TEXT_OFFSETS: &str = "text_offsets";

@@ -18,7 +18,10 @@ pub use padded::Observer;
 
 /// The token ids of one text, including special tokens: the input of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct TokenIds(Box<[u32]>);
+pub struct TokenIds {
+    ids: Box<[u32]>,
+    excluded: usize,
+}
 
 /// Options of a session.
 #[derive(Debug, Clone, Copy)]
@@ -44,17 +47,29 @@ pub struct InferenceError(pub String);
 impl TokenIds {
     /// The ids of a text. There is at least one, because the tokenizer adds special tokens to every text.
     pub fn new(ids: impl Into<Box<[u32]>>) -> Self {
-        Self(ids.into())
+        Self { ids: ids.into(), excluded: 0 }
+    }
+
+    /// The same tokens, the first `excluded` of which are not pooled.
+    #[must_use]
+    pub fn with_excluded(self, excluded: usize) -> Self {
+        Self { excluded: excluded.min(self.len()), ..self }
     }
 
     /// The ids, in the order of the tokens.
     pub fn as_slice(&self) -> &[u32] {
-        &self.0
+        &self.ids
+    }
+
+    /// The number of leading tokens that pooling must ignore: those of a prompt, if the model excludes prompts. All
+    /// other layers process these tokens like any others. It is 0 to [`len`](Self::len).
+    pub fn excluded(&self) -> usize {
+        self.excluded
     }
 
     /// The number of tokens.
     #[allow(clippy::len_without_is_empty, reason = "every text has special tokens")]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.ids.len()
     }
 }

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::bundle::{Bundle, MANIFEST_FILE, ModelRecord};
 use crate::native::NativeWeights;
-use crate::tokenize::{Tokenizer, TokenizerError, Truncation};
+use crate::tokenize::{Tokenized, Tokenizer, TokenizerError, Truncation};
 
 /// The maximum number of tokens of the tokenizers.
 const MAX_TOKENS: u32 = 16;
@@ -35,11 +35,14 @@ pub fn manifest(bytes: &[u8]) {
 /// A tokenizer's file. If it is accepted, it respects the maximum number of tokens.
 pub fn tokenizer(bytes: &[u8]) {
     let Ok(tokenizer) = load(bytes) else { return };
+    let prompt = tokenizer.prompt(TEXTS[3], true).ok();
     for text in TEXTS {
         for truncation in [Truncation::End, Truncation::Start, Truncation::Reject] {
-            if let Ok(tokenized) = tokenizer.tokenize(text, truncation) {
-                let count = tokenized.ids.len();
+            for prompt in [None, prompt.as_ref()] {
+                let Ok(Tokenized { ids, .. }) = tokenizer.tokenize_with(text, prompt, truncation) else { continue };
+                let count = ids.len();
                 assert!(count > 0 && count <= tokenizer.max_tokens(), "{count} tokens");
+                assert!(ids.excluded() <= count, "{} of {count} tokens are excluded", ids.excluded());
             }
         }
         let Ok(tokens) = tokenizer.tokens(text, true) else { continue };

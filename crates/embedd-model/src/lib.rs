@@ -9,6 +9,7 @@ pub mod engine;
 pub mod fuzzing;
 mod model;
 pub mod native;
+mod prompts;
 pub mod reference;
 pub mod threads;
 pub mod tokenize;
@@ -16,3 +17,4 @@ pub mod vector;
 
 pub use engine::{OnnxRuntime, SessionOptions};
 pub use model::{EmbedError, Model, OpenError};
+pub use prompts::{PromptChoice, Prompts, UnknownPrompt};

@@ -6,7 +6,8 @@ use ndarray::Array2;
 
 use crate::bundle::{Bundle, BundleError, Variant};
 use crate::engine::{InferenceError, LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
-use crate::tokenize::{TokenizeError, Tokenized, Tokenizer, TokenizerError, Truncation};
+use crate::prompts::{PromptChoice, Prompts, UnknownPrompt};
+use crate::tokenize::{Prompt, TokenizeError, Tokenized, Tokenizer, TokenizerError, Truncation};
 use crate::vector::normalize;
 use embedd_kernels::CpuInstructions;
 
@@ -31,6 +32,7 @@ pub struct Model {
     bundle: Bundle,
     variant: Variant,
     tokenizer: Tokenizer,
+    prompts: Prompts,
     session: Box<dyn Session>,
 }
 
@@ -43,6 +45,9 @@ pub enum OpenError {
     /// The tokenizer cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A prompt of the bundle cannot be tokenized.
+    #[error("a prompt {0}")]
+    Prompt(#[from] TokenizeError),
     /// An engine cannot load its model.
     #[error(transparent)]
     Engine(#[from] LoadError),
@@ -67,6 +72,9 @@ pub enum EmbedError {
         /// The reason.
         error: TokenizeError,
     },
+    /// The model does not have the requested prompt.
+    #[error(transparent)]
+    Prompt(#[from] UnknownPrompt),
     /// The engine failed.
     #[error(transparent)]
     Inference(#[from] InferenceError),
@@ -85,8 +93,9 @@ impl Model {
             return Err(OpenError::NoModel { folder: bundle.folder().display().to_string() });
         };
         let tokenizer = Tokenizer::load(&bundle, None)?;
+        let prompts = Prompts::load(bundle.manifest(), &tokenizer)?;
         let session = runtime.one_session(&bundle, variant, options)?;
-        Ok(Self { bundle, variant, tokenizer, session })
+        Ok(Self { bundle, variant, tokenizer, prompts, session })
     }
 
     /// The opened bundle.
@@ -99,13 +108,31 @@ impl Model {
         self.variant
     }
 
+    /// The model's prompts.
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
     /// Embeds the texts: `[texts, dimension]` in the order of the texts, each row of L2 norm 1. Tokens beyond the
-    /// model's maximum are dropped from the end.
+    /// model's maximum are dropped from the end. If the model has a default prompt, it precedes each text.
     ///
     /// # Errors
     /// [`EmbedError`]; the model stays usable.
     pub fn embed<T: AsRef<str>>(&mut self, texts: &[T]) -> Result<Array2<f32>, EmbedError> {
-        let tokenized = self.tokenize(texts)?;
+        self.embed_with_prompt(texts, &PromptChoice::Default)
+    }
+
+    /// Like [`embed`](Self::embed), with the chosen prompt before each text.
+    ///
+    /// # Errors
+    /// [`EmbedError`]; the model stays usable.
+    pub fn embed_with_prompt<T: AsRef<str>>(
+        &mut self,
+        texts: &[T],
+        prompt: &PromptChoice,
+    ) -> Result<Array2<f32>, EmbedError> {
+        let prompt = self.prompts.choose(prompt)?;
+        let tokenized = self.tokenize(texts, prompt.map(AsRef::as_ref))?;
         // Batches of texts of similar length need little padding.
         let mut order: Vec<usize> = (0..tokenized.len()).collect();
         order.sort_by_key(|&index| tokenized[index].ids.len());
@@ -124,9 +151,9 @@ impl Model {
         Ok(embeddings)
     }
 
-    fn tokenize<T: AsRef<str>>(&self, texts: &[T]) -> Result<Vec<Tokenized>, EmbedError> {
+    fn tokenize<T: AsRef<str>>(&self, texts: &[T], prompt: Option<&Prompt>) -> Result<Vec<Tokenized>, EmbedError> {
         let tokenize = |(index, text): (usize, &T)| {
-            let tokenized = self.tokenizer.tokenize(text.as_ref(), Truncation::End);
+            let tokenized = self.tokenizer.tokenize_with(text.as_ref(), prompt, Truncation::End);
             tokenized.map_err(|error| EmbedError::Text { index, error })
         };
         texts.iter().enumerate().map(tokenize).collect()

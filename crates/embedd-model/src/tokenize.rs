@@ -11,12 +11,14 @@ use embedd_common::files::read_bounded;
 mod bert;
 mod lowercase;
 mod pieces;
+mod prompt;
 mod template;
 mod wordpiece;
 mod work;
 
 use bert::Bert;
 use pieces::{Cuts, Pieces};
+pub use prompt::Prompt;
 pub use work::{Counting, Listing, Tokenizing, Work};
 
 /// The largest known tokenizers, with 250,000 tokens, have 35 MB.
@@ -213,12 +215,26 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizeError`].
     pub fn tokenize(&self, text: &str, truncation: Truncation) -> Result<Tokenized, TokenizeError> {
-        self.start(text, truncation).complete()
+        self.start(text, None, truncation).complete()
     }
 
-    /// Like [`tokenize`](Self::tokenize), in steps.
-    pub fn start<'t>(&'t self, text: &'t str, truncation: Truncation) -> Tokenizing<'t> {
-        Tokenizing::new(self, text, truncation)
+    /// Like [`tokenize`](Self::tokenize), with a prompt in front of the text. Both are tokenized, and truncated, as one
+    /// text.
+    ///
+    /// # Errors
+    /// [`TokenizeError`].
+    pub fn tokenize_with(
+        &self,
+        text: &str,
+        prompt: Option<&Prompt>,
+        truncation: Truncation,
+    ) -> Result<Tokenized, TokenizeError> {
+        self.start(text, prompt, truncation).complete()
+    }
+
+    /// Like [`tokenize_with`](Self::tokenize_with), in steps.
+    pub fn start<'t>(&'t self, text: &'t str, prompt: Option<&'t Prompt>, truncation: Truncation) -> Tokenizing<'t> {
+        Tokenizing::new(self, text, prompt, truncation)
     }
 
     /// The number of tokens of the whole text, including special tokens.
@@ -262,8 +278,8 @@ impl Tokenizer {
     }
 
     /// The text as the tokenizer gets it, in pieces that can be tokenized independently.
-    fn pieces<'t>(&'t self, text: &'t str) -> Pieces<'t> {
-        let text = if self.lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) };
+    fn pieces<'t>(&'t self, text: Cow<'t, str>) -> Pieces<'t> {
+        let text = if self.lowercase { Cow::Owned(text.to_lowercase()) } else { text };
         Pieces::new(text, self.cuts.as_ref())
     }
 

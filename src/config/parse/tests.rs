@@ -102,3 +102,15 @@ fn a_url_names_a_server_and_contains_no_secret() {
         assert!(expected.contains("`https://`") && !expected.contains("secret"), "{expected}");
     }
 }
+
+#[test]
+fn a_prompt_is_named_or_left_to_the_model() {
+    assert_eq!(prompt("auto"), Ok(PromptChoice::Default));
+    assert_eq!(prompt("none"), Ok(PromptChoice::None));
+    assert_eq!(prompt(""), Ok(PromptChoice::None));
+    assert_eq!(prompt("Retrieval-query"), Ok(PromptChoice::named("Retrieval-query")));
+    for invalid in ["a\nb", &"x".repeat(129)] {
+        let expected = prompt(invalid).expect_err(invalid);
+        assert!(expected.ends_with("of at most 128 bytes, `auto` or `none`"), "{expected}");
+    }
+}

@@ -9,6 +9,7 @@ use crate::embed::Embedder;
 use crate::grpc::status;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations, quoted};
 use embedd_model::tokenize::Truncation;
+use embedd_model::{PromptChoice, Prompts};
 use embedd_proto::open_inference as proto;
 use embedd_proto::open_inference::infer_parameter::ParameterChoice;
 use embedd_proto::open_inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -18,7 +19,8 @@ const UNSUPPORTED: [&str; 2] = ["shared_memory_region", "classification"];
 
 /// The validated request, and the form of its reply.
 pub(super) fn infer(request: proto::ModelInferRequest, embedder: &Embedder) -> Result<(EmbedRequest, Form), Status> {
-    check(request, embedder.model().default_truncation, embedder.limits())
+    let model = embedder.model();
+    check(request, model.default_truncation, embedder.limits(), &model.prompts)
         .map_err(|violations| status::invalid(&violations))
 }
 
@@ -29,13 +31,16 @@ pub(crate) fn read_tensors(
     default_truncation: Truncation,
     limits: &Limits,
 ) -> Result<EmbedRequest, String> {
-    check(request, default_truncation, limits).map(|(request, _)| request).map_err(|violations| violations.to_string())
+    check(request, default_truncation, limits, &Prompts::default())
+        .map(|(request, _)| request)
+        .map_err(|violations| violations.to_string())
 }
 
 fn check(
     request: proto::ModelInferRequest,
     default_truncation: Truncation,
     limits: &Limits,
+    prompts: &Prompts,
 ) -> Result<(EmbedRequest, Form), Violations> {
     let mut violations = Violations::of(TEXT);
     let options = options(&request.parameters, default_truncation, &mut violations);
@@ -43,7 +48,7 @@ fn check(
     let input = only_input(request.inputs, &mut violations);
     let tensor = input.and_then(|input| tensor::read(input, request.raw_input_contents, limits, &mut violations));
     let Some((texts, form)) = tensor else { return Err(violations) };
-    let valid = EmbedRequest::check(texts, options, limits, &mut violations);
+    let valid = EmbedRequest::check(texts, options, limits, prompts, &mut violations);
     valid.filter(|_| violations.is_empty()).map(|valid| (valid, form)).ok_or(violations)
 }
 
@@ -73,6 +78,11 @@ fn options(
             Some(truncation) => options.truncation = truncation,
             None => violations.add("truncation", "must be `end`, `start` or `reject` (string_param)"),
         },
+    }
+    match value("prompt_name") {
+        None => {}
+        Some(Some(ParameterChoice::StringParam(name))) => options.prompt = PromptChoice::of(Some(name.clone())),
+        Some(_) => violations.add("prompt_name", "must be the name of a prompt (string_param)"),
     }
     options
 }

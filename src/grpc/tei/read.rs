@@ -7,20 +7,22 @@ use crate::grpc::calls::unknown_value;
 use crate::grpc::status;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Texts, Violations, quoted};
 use embedd_model::tokenize::Truncation;
+use embedd_model::{PromptChoice, Prompts};
 use embedd_proto::tei as proto;
 
 /// The field of the text; a request has exactly one.
 pub(super) const INPUTS: TextField = TextField::Single("inputs");
 
 pub(super) fn embed(request: proto::EmbedRequest, embedder: &Embedder) -> Result<EmbedRequest, Status> {
-    check_embed(request, embedder.limits()).map_err(|violations| status::invalid(&violations))
+    check_embed(request, embedder.limits(), &embedder.model().prompts)
+        .map_err(|violations| status::invalid(&violations))
 }
 
 /// The text to tokenize.
 pub(super) fn tokenize(request: proto::EncodeRequest, embedder: &Embedder) -> Result<Texts, Status> {
     let mut violations = Violations::of(INPUTS);
     check_not_empty(&request.inputs, &mut violations);
-    check_prompt(request.prompt_name.as_deref(), &mut violations);
+    check_no_prompt(request.prompt_name.as_deref(), &mut violations);
     let texts = Texts::check(vec![request.inputs], embedder.limits(), &mut violations);
     texts.filter(|_| violations.is_empty()).ok_or_else(|| status::invalid(&violations))
 }
@@ -36,17 +38,17 @@ pub(super) fn check_ids(ids: &[u32], embedder: &Embedder) -> Result<(), Status> 
     Ok(())
 }
 
-fn check_embed(request: proto::EmbedRequest, limits: &Limits) -> Result<EmbedRequest, Violations> {
+fn check_embed(request: proto::EmbedRequest, limits: &Limits, prompts: &Prompts) -> Result<EmbedRequest, Violations> {
     let mut violations = Violations::of(INPUTS);
     check_not_empty(&request.inputs, &mut violations);
-    check_prompt(request.prompt_name.as_deref(), &mut violations);
     let options = EmbedOptions {
         normalize: request.normalize.unwrap_or(true),
         truncation: truncation(request.truncate, request.truncation_direction, &mut violations),
+        prompt: PromptChoice::of(request.prompt_name),
         dimensions: request.dimensions,
         skip_cache: false,
     };
-    let valid = EmbedRequest::check(vec![request.inputs], options, limits, &mut violations);
+    let valid = EmbedRequest::check(vec![request.inputs], options, limits, prompts, &mut violations);
     valid.filter(|_| violations.is_empty()).ok_or(violations)
 }
 
@@ -69,9 +71,10 @@ fn check_not_empty(inputs: &str, violations: &mut Violations) {
     }
 }
 
-fn check_prompt(name: Option<&str>, violations: &mut Violations) {
-    if let Some(name) = name {
-        violations.add("prompt_name", format!("is {}; the model has no prompts, so leave it unset", quoted(name)));
+fn check_no_prompt(name: Option<&str>, violations: &mut Violations) {
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        let problem = format!("is {}; texts are tokenized without a prompt, so leave it unset", quoted(name));
+        violations.add("prompt_name", problem);
     }
 }
 

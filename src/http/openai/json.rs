@@ -17,6 +17,8 @@ pub(super) struct Fields {
     pub(super) model: Option<Value>,
     pub(super) encoding_format: Option<Value>,
     pub(super) dimensions: Option<Value>,
+    pub(super) prompt_name: Option<Value>,
+    pub(super) input_type: Option<Value>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -66,11 +68,13 @@ impl fmt::Display for Value {
 /// The names of the fields.
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-enum Name {
+enum Key {
     Input,
     Model,
     EncodingFormat,
     Dimensions,
+    PromptName,
+    InputType,
     #[serde(other)]
     Other,
 }
@@ -91,11 +95,13 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         while let Some(name) = entries.next_key()? {
             let whole = Keep { texts: self.max_texts, text_bytes: usize::MAX };
             let (field, keep, name) = match name {
-                Name::Input => (&mut fields.input, whole, "input"),
-                Name::Model => (&mut fields.model, Keep::WORD, "model"),
-                Name::EncodingFormat => (&mut fields.encoding_format, Keep::WORD, "encoding_format"),
-                Name::Dimensions => (&mut fields.dimensions, Keep::WORD, "dimensions"),
-                Name::Other => {
+                Key::Input => (&mut fields.input, whole, "input"),
+                Key::Model => (&mut fields.model, Keep::WORD, "model"),
+                Key::EncodingFormat => (&mut fields.encoding_format, Keep::WORD, "encoding_format"),
+                Key::Dimensions => (&mut fields.dimensions, Keep::WORD, "dimensions"),
+                Key::PromptName => (&mut fields.prompt_name, Keep::WORD, "prompt_name"),
+                Key::InputType => (&mut fields.input_type, Keep::WORD, "input_type"),
+                Key::Other => {
                     entries.next_value::<Skipped>()?;
                     continue;
                 }
@@ -106,13 +112,15 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             }
             *field = Some(value);
         }
-        let Fields { input, model, encoding_format, dimensions } = fields;
+        let Fields { input, model, encoding_format, dimensions, prompt_name, input_type } = fields;
         let given = |value: Option<Value>| value.filter(|value| *value != Value::Null);
         Ok(Fields {
             input: given(input),
             model: given(model),
             encoding_format: given(encoding_format),
             dimensions: given(dimensions),
+            prompt_name: given(prompt_name),
+            input_type: given(input_type),
         })
     }
 }

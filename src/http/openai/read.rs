@@ -6,6 +6,8 @@ use super::write::Encoding;
 use crate::embed::ModelInfo;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Violations, quoted, too_many_texts};
 
+mod prompt;
+
 const INPUT: &str = "input";
 
 /// A validated call for embeddings.
@@ -48,10 +50,12 @@ fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Vio
     check_model(fields.model.as_ref(), model, &mut violations);
     let encoding = encoding(fields.encoding_format.as_ref(), &mut violations);
     let dimensions = dimensions(fields.dimensions.as_ref(), limits, &mut violations);
-    let options = EmbedOptions { truncation: model.default_truncation, dimensions, ..EmbedOptions::default() };
+    let prompt = prompt::read(fields.prompt_name, fields.input_type, &model.prompts, &mut violations);
+    let options = EmbedOptions { truncation: model.default_truncation, prompt, dimensions, ..EmbedOptions::default() };
     // Without texts, a stand-in is checked, so that errors in the other fields are reported as well.
     let input = input(fields.input, limits, &mut violations).unwrap_or_else(|| vec![String::new()]);
-    let request = EmbedRequest::check(input, options, limits, &mut violations).filter(|_| violations.is_empty());
+    let request = EmbedRequest::check(input, options, limits, &model.prompts, &mut violations);
+    let request = request.filter(|_| violations.is_empty());
     request.map(|request| Call { request, texts, encoding }).ok_or(violations)
 }
 

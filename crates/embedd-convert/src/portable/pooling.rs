@@ -7,9 +7,15 @@ use embedd_model::bundle::PoolingMode;
 /// Subtracted from the hidden states of padding before the maximum.
 const FAR_BELOW: f32 = 1e9;
 
-/// One vector per text, not normalized: `[batch, hidden]`. `states` is `[batch, sequence, hidden]`, `mask` int64
-/// `[batch, sequence]`.
-pub(super) fn pool(graph: &mut GraphBuilder<'_>, mode: PoolingMode, states: &Value, mask: &Value) -> Value {
+/// One vector per text, not normalized: `[batch, hidden]`. `states` is `[batch, sequence, hidden]`; `mask`, which is 1
+/// for tokens, and `pooled`, which is 1 for tokens that are pooled, are int64 `[batch, sequence]`.
+pub(super) fn pool(
+    graph: &mut GraphBuilder<'_>,
+    mode: PoolingMode,
+    states: &Value,
+    mask: &Value,
+    pooled: &Value,
+) -> Value {
     let name = format!("pooled/{}", mode.name());
     let float = Attribute::Int("to", DataType::Float as i64);
     let axis = graph.integers(&[1], &[1]);
@@ -19,25 +25,25 @@ pub(super) fn pool(graph: &mut GraphBuilder<'_>, mode: PoolingMode, states: &Val
             graph.node(&name, "Gather", &[states, &first], &[Attribute::Int("axis", 1)])
         }
         PoolingMode::Mean => {
-            let mask = graph.node(&format!("{name}/mask"), "Cast", &[mask], &[float]);
+            let mask = graph.node(&format!("{name}/mask"), "Cast", &[pooled], &[float]);
             weighted_mean(graph, &name, states, &mask)
         }
         PoolingMode::WeightedMean => {
             // The n-th token has weight n. Padding comes last, so the running count numbers the tokens.
             let number = graph.node(&format!("{name}/number"), "CumSum", &[mask, &axis], &[]);
-            let number = graph.node(&format!("{name}/weight/integer"), "Mul", &[&number, mask], &[]);
+            let number = graph.node(&format!("{name}/weight/integer"), "Mul", &[&number, pooled], &[]);
             let weight = graph.node(&format!("{name}/weight"), "Cast", &[&number], &[float]);
             weighted_mean(graph, &name, states, &weight)
         }
         PoolingMode::MeanSqrtLen => {
-            let mask = graph.node(&format!("{name}/mask"), "Cast", &[mask], &[float]);
+            let mask = graph.node(&format!("{name}/mask"), "Cast", &[pooled], &[float]);
             let sum = weighted_sum(graph, &name, states, &mask);
             let count = count(graph, &name, &mask);
             let root = graph.node(&format!("{name}/root"), "Sqrt", &[&count], &[]);
             graph.node(&name, "Div", &[&sum, &root], &[])
         }
         PoolingMode::Max => {
-            let mask = graph.node(&format!("{name}/mask"), "Cast", &[mask], &[float]);
+            let mask = graph.node(&format!("{name}/mask"), "Cast", &[pooled], &[float]);
             let one = graph.float(1.0);
             let far_below = graph.float(FAR_BELOW);
             let last = graph.integers(&[2], &[1]);

@@ -30,6 +30,9 @@ fn manifest() -> Manifest {
         position_limit: 512,
         pooling: Pooling::mean(),
         lowercase: false,
+        prompts: BTreeMap::new(),
+        default_prompt: None,
+        exclude_prompt: false,
         models: [
             (Variant::Fp32, model("model.onnx", "none")),
             (Variant::Portable, model("q.onnx", "dynamic-per-tensor")),

@@ -5,11 +5,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{SENTENCE_FILE, SourceError, TRANSFORMERS_FILE, read_optional_json};
+use super::{SourceError, TRANSFORMERS_FILE, read_optional_json};
 
 #[derive(Default, Deserialize)]
 struct SentenceTransformers {
-    default_prompt_name: Option<String>,
     truncate_dim: Option<usize>,
 }
 
@@ -18,11 +17,6 @@ struct Transformer {
     transformer_task: Option<String>,
     module_output_name: Option<String>,
     processing_kwargs: Option<Map<String, Value>>,
-}
-
-pub(super) fn reject_unsupported(folder: &Path, transformer: &Path) -> Result<(), SourceError> {
-    reject_default_prompt(&folder.join(TRANSFORMERS_FILE))?;
-    reject_other_outputs(&transformer.join(SENTENCE_FILE))
 }
 
 /// The number of components to which sentence-transformers cuts embeddings of `width` components, if fewer.
@@ -40,20 +34,8 @@ pub(super) fn truncation(folder: &Path, width: usize) -> Result<Option<usize>, S
     }
 }
 
-fn reject_default_prompt(path: &Path) -> Result<(), SourceError> {
-    let config: SentenceTransformers = read_optional_json(path)?.unwrap_or_default();
-    if let Some(name) = config.default_prompt_name {
-        return Err(unsupported(
-            path,
-            format!("default_prompt_name `{name}`"),
-            "remove it and prepend the prompt to the texts yourself",
-        ));
-    }
-    Ok(())
-}
-
 /// The pooling must receive the hidden states of the last layer, for texts that are tokenized with default settings.
-fn reject_other_outputs(path: &Path) -> Result<(), SourceError> {
+pub(super) fn reject_other_outputs(path: &Path) -> Result<(), SourceError> {
     let config: Transformer = read_optional_json(path)?.unwrap_or_default();
     let names = [
         ("transformer_task", config.transformer_task, "feature-extraction"),

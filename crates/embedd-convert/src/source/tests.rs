@@ -230,8 +230,8 @@ fn an_impossible_maximum_length_is_rejected_with_its_file_and_field() {
 fn settings_that_would_change_the_embeddings_are_rejected_by_name() {
     let file = "config_sentence_transformers.json: ";
     let error = |settings: Value| read(|tiny| tiny.transformers = settings);
-    assert_error(error(json!({ "default_prompt_name": "query" })), &[file, "default_prompt_name `query`"]);
-    error(json!({ "default_prompt_name": null })).expect("no prompt");
+    assert_error(error(json!({ "default_prompt_name": "tag" })), &[file, "default_prompt_name is `tag`, but"]);
+    error(json!({ "default_prompt_name": null, "prompts": {} })).expect("no prompt");
 
     let file = "sentence_bert_config.json: ";
     let error = |settings: Value| read(|tiny| tiny.sentence = settings);

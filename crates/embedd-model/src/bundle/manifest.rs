@@ -9,7 +9,13 @@ use super::Pooling;
 use embedd_common::checksum::{FileRecord, Sha256Hex};
 
 /// The manifest format that this version reads and writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
+/// The maximum number of prompts.
+pub const MAX_PROMPTS: usize = 64;
+/// The maximum size of a prompt.
+pub const MAX_PROMPT_BYTES: usize = 4096;
+/// The maximum size of a prompt's name.
+pub const MAX_PROMPT_NAME_BYTES: usize = 128;
 /// Bundles have up to 15 files.
 const MAX_FILES: usize = 100;
 /// Names appear in metrics, replies and log lines.
@@ -42,6 +48,15 @@ pub struct Manifest {
     pub pooling: Pooling,
     /// Whether texts are lowercased before tokenization.
     pub lowercase: bool,
+    /// The texts that a request can put in front of its texts, by name. An empty one changes nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prompts: BTreeMap<String, String>,
+    /// The name of the prompt of requests that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_prompt: Option<String>,
+    /// Whether the tokens of a prompt are not pooled.
+    #[serde(default)]
+    pub exclude_prompt: bool,
     /// The models in the bundle, by engine.
     pub models: BTreeMap<Variant, ModelRecord>,
     /// All files of the bundle except the manifest, by name.
@@ -168,6 +183,7 @@ impl Manifest {
                 return Err(format!("`{}` is not a valid file name in a bundle", file.escape_debug()));
             }
         }
+        self.check_prompts()?;
         if self.models.get(&Variant::Native).is_some_and(|model| model.weights.is_none()) {
             return Err("the native model has no `weights`".to_owned());
         }
@@ -176,6 +192,29 @@ impl Manifest {
             None => Ok(()),
         }
     }
+
+    fn check_prompts(&self) -> Result<(), String> {
+        if self.prompts.len() > MAX_PROMPTS {
+            return Err(format!("it has {} prompts; the maximum is {MAX_PROMPTS}", self.prompts.len()));
+        }
+        for (name, text) in &self.prompts {
+            if !is_prompt_name(name) {
+                return Err(format!("`{}` is not a valid name of a prompt", name.escape_debug()));
+            }
+            if text.len() > MAX_PROMPT_BYTES {
+                return Err(format!("the prompt `{name}` has more than {MAX_PROMPT_BYTES} bytes"));
+            }
+        }
+        match self.default_prompt.as_ref().filter(|name| !self.prompts.contains_key(*name)) {
+            Some(name) => Err(format!("default_prompt is `{}`, which is not in `prompts`", name.escape_debug())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether requests can use this name. Names appear in error messages, and an empty one stands for no prompt.
+pub fn is_prompt_name(name: &str) -> bool {
+    (1..=MAX_PROMPT_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control)
 }
 
 impl Variant {

@@ -17,6 +17,9 @@ fn manifest() -> Manifest {
         position_limit: 8,
         pooling: Pooling::mean(),
         lowercase: false,
+        prompts: BTreeMap::new(),
+        default_prompt: None,
+        exclude_prompt: false,
         models: BTreeMap::from([(
             Variant::Fp32,
             ModelRecord { file: FP32_FILE.to_owned(), weights: None, quantization: "none".to_owned(), accuracy: None },
@@ -116,6 +119,28 @@ fn names_and_sizes_beyond_every_model_are_rejected() {
     assert!(error.contains("it lists 102 files; the maximum is 100"), "{error}");
     let error = error_of(|manifest| manifest.created_by = "x".repeat(1 << 20));
     assert!(error.contains("more than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn prompts_are_bounded_and_the_default_is_one_of_them() {
+    let prompts = |entries: &[(&str, usize)]| -> BTreeMap<String, String> {
+        entries.iter().map(|(name, bytes)| ((*name).to_owned(), "x".repeat(*bytes))).collect()
+    };
+    let mut valid = manifest();
+    valid.prompts = prompts(&[("document", 0), ("query", MAX_PROMPT_BYTES)]);
+    valid.default_prompt = Some("query".to_owned());
+    assert_eq!(valid.check(), Ok(()));
+    let error = error_of(|manifest| manifest.prompts = prompts(&[("tag", MAX_PROMPT_BYTES + 1)]));
+    assert!(error.contains("the prompt `tag` has more than 4096 bytes"), "{error}");
+    for name in ["", "a\nb", &"x".repeat(MAX_PROMPT_NAME_BYTES + 1)] {
+        let error = error_of(|manifest| manifest.prompts = prompts(&[(name, 1)]));
+        assert!(error.contains("is not a valid name of a prompt"), "{error}");
+    }
+    let many = (0..=MAX_PROMPTS).map(|number| (number.to_string(), String::new())).collect();
+    let error = error_of(|manifest| manifest.prompts = many);
+    assert!(error.contains("it has 65 prompts; the maximum is 64"), "{error}");
+    let error = error_of(|manifest| manifest.default_prompt = Some("query".to_owned()));
+    assert!(error.contains("default_prompt is `query`, which is not in `prompts`"), "{error}");
 }
 
 #[test]

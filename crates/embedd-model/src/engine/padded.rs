@@ -1,11 +1,12 @@
 //! Sessions of float32 and portable graphs, which take the texts of a batch padded to the same length.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ndarray::{Array2, Ix2};
 use ort::environment::Environment;
 use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession};
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession, SessionInputValue};
 use ort::value::TensorRef;
 
 use super::{InferenceError, Session, SessionOptions, TokenIds};
@@ -34,11 +35,9 @@ impl PaddedSession {
         Ok(Self { session, pooled_only })
     }
 
-    fn run(&mut self, ids: &Array2<i64>, mask: &Array2<i64>) -> ort::Result<Array2<f32>> {
-        let inputs = ort::inputs![
-            graph_io::INPUT_IDS => TensorRef::from_array_view(ids)?,
-            graph_io::ATTENTION_MASK => TensorRef::from_array_view(mask)?,
-        ];
+    fn run(&mut self, batch: &[&TokenIds]) -> ort::Result<Array2<f32>> {
+        let padded = Padded::of(batch);
+        let inputs = padded.inputs(&self.session)?;
         let outputs = self.session.run_with_options(inputs, &self.pooled_only)?;
         let pooled = outputs[graph_io::POOLED_EMBEDDING].try_extract_array::<f32>()?;
         pooled.into_dimensionality::<Ix2>().map(|pooled| pooled.to_owned()).map_err(ort::Error::wrap)
@@ -47,8 +46,7 @@ impl PaddedSession {
 
 impl Session for PaddedSession {
     fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
-        let (ids, mask) = pad(batch);
-        self.run(&ids, &mask).map_err(|error| InferenceError(error.to_string()))
+        self.run(batch).map_err(|error| InferenceError(error.to_string()))
     }
 }
 
@@ -77,11 +75,8 @@ impl Observer {
     }
 
     fn run(&mut self, text: &TokenIds) -> ort::Result<Vec<Vec<f32>>> {
-        let (ids, mask) = pad(&[text]);
-        let inputs = ort::inputs![
-            graph_io::INPUT_IDS => TensorRef::from_array_view(&ids)?,
-            graph_io::ATTENTION_MASK => TensorRef::from_array_view(&mask)?,
-        ];
+        let padded = Padded::of(&[text]);
+        let inputs = padded.inputs(&self.session)?;
         let outputs = self.session.run(inputs)?;
         self.names.iter().map(|name| Ok(outputs[name.as_str()].try_extract_tensor::<f32>()?.1.to_vec())).collect()
     }
@@ -99,19 +94,41 @@ fn load_session(environment: &Environment, graph: Graph<'_>, options: SessionOpt
     }
 }
 
-/// Token ids and mask, both `[texts, longest text]`. The mask excludes padding, so the id used for padding does not
+/// The inputs of a batch, each `[texts, longest text]`. The mask excludes padding, so the id used for padding does not
 /// matter.
-fn pad(batch: &[&TokenIds]) -> (Array2<i64>, Array2<i64>) {
-    let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
-    let mut ids = Array2::zeros((batch.len(), longest));
-    let mut mask = Array2::zeros((batch.len(), longest));
-    for (row, text) in batch.iter().enumerate() {
-        for (column, &id) in text.as_slice().iter().enumerate() {
-            ids[[row, column]] = i64::from(id);
-            mask[[row, column]] = 1;
+struct Padded {
+    ids: Array2<i64>,
+    mask: Array2<i64>,
+    pooled: Array2<i64>,
+}
+
+impl Padded {
+    fn of(batch: &[&TokenIds]) -> Self {
+        let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
+        let [mut ids, mut mask, mut pooled] = [(); 3].map(|()| Array2::zeros((batch.len(), longest)));
+        for (row, text) in batch.iter().enumerate() {
+            // A text of which nothing else is left is pooled as a whole.
+            let excluded = if text.excluded() < text.len() { text.excluded() } else { 0 };
+            for (column, &id) in text.as_slice().iter().enumerate() {
+                ids[[row, column]] = i64::from(id);
+                mask[[row, column]] = 1;
+                pooled[[row, column]] = i64::from(column >= excluded);
+            }
         }
+        Self { ids, mask, pooled }
     }
-    (ids, mask)
+
+    /// The inputs that the session's graph has.
+    fn inputs(&self, session: &OrtSession) -> ort::Result<Vec<(Cow<'static, str>, SessionInputValue<'_>)>> {
+        let mut inputs = ort::inputs![
+            graph_io::INPUT_IDS => TensorRef::from_array_view(&self.ids)?,
+            graph_io::ATTENTION_MASK => TensorRef::from_array_view(&self.mask)?,
+        ];
+        if session.inputs().iter().any(|input| input.name() == graph_io::POOLING_MASK) {
+            inputs.extend(ort::inputs![graph_io::POOLING_MASK => TensorRef::from_array_view(&self.pooled)?]);
+        }
+        Ok(inputs)
+    }
 }
 
 #[cfg(test)]
@@ -120,10 +137,12 @@ mod tests {
 
     #[test]
     fn texts_are_padded_to_the_longest_in_the_batch() {
-        let short = TokenIds::new([5, 6]);
+        let short = TokenIds::new([5, 6]).with_excluded(1);
         let long = TokenIds::new([1, 2, 3]);
-        let (ids, mask) = pad(&[&short, &long]);
-        assert_eq!(ids, ndarray::array![[5, 6, 0], [1, 2, 3]]);
-        assert_eq!(mask, ndarray::array![[1, 1, 0], [1, 1, 1]]);
+        let all = TokenIds::new([7]).with_excluded(1);
+        let Padded { ids, mask, pooled } = Padded::of(&[&short, &long, &all]);
+        assert_eq!(ids, ndarray::array![[5, 6, 0], [1, 2, 3], [7, 0, 0]]);
+        assert_eq!(mask, ndarray::array![[1, 1, 0], [1, 1, 1], [1, 0, 0]]);
+        assert_eq!(pooled, ndarray::array![[0, 1, 0], [1, 1, 1], [1, 0, 0]]);
     }
 }

@@ -7,7 +7,8 @@ use embedd_kernels::{Activation, Heads, NormKind, PositionRule, Reach, RowLayout
 
 /// The domain of embedd's custom operator.
 pub const DOMAIN: &str = "embedd";
-/// The operator: from token ids and text offsets to one vector per text, float32 `[texts, width]`, not normalized.
+/// The operator: from token ids, text offsets, and the number of tokens at the start of each text that are not pooled, to
+/// one vector per text, float32 `[texts, width]`, not normalized.
 pub const OPERATOR: &str = "Encoder";
 /// The operator's attribute: a [`Plan`] as JSON.
 pub const PLAN: &str = "plan";

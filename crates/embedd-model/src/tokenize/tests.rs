@@ -84,4 +84,62 @@ fn templates_that_contradict_themselves_are_rejected() {
     }
 }
 
+#[test]
+fn a_prompt_and_its_text_are_tokenized_as_one() {
+    let tokenizer = tokenizer(true);
+    let ids = |text: &str, prompt: &str, truncation| {
+        let prompt = tokenizer.prompt(prompt, false).expect("a prompt");
+        tokenizer.tokenize_with(text, Some(&prompt), truncation).expect("tokens")
+    };
+    // The prompt ends within a word.
+    for (prompt, text) in [("\u{212a}", "\u{c9} x"), ("x ", "k\u{e9}"), ("", "k\u{e9}"), ("k\u{e9}", "")] {
+        let whole = tokenizer.tokenize(&format!("{prompt}{text}"), Truncation::End).expect("tokens");
+        assert_eq!(ids(text, prompt, Truncation::End), whole, "{prompt:?} {text:?}");
+        assert_eq!(whole.ids.excluded(), 0);
+    }
+    // 6 of 8 tokens are those of the text.
+    let text = "k\u{e9} x x x x";
+    assert_eq!(ids(text, "x k\u{e9} ", Truncation::End).ids.as_slice(), [0, 2, 4, 4, 2, 2, 2, 1]);
+    assert_eq!(ids(text, "x k\u{e9} ", Truncation::Start).ids.as_slice(), [0, 4, 4, 2, 2, 2, 2, 1]);
+}
+
+#[test]
+fn the_tokens_of_a_prompt_are_excluded_as_in_sentence_transformers() {
+    let tokenizer = tokenizer(false);
+    let excluded = |prompt: &str, text: &str, truncation| {
+        let prompt = tokenizer.prompt(prompt, true).expect("a prompt");
+        let tokenized = tokenizer.tokenize_with(text, Some(&prompt), truncation).expect("tokens");
+        (tokenized.ids.len(), tokenized.ids.excluded())
+    };
+    // <s>, and the tokens of the prompt, but not </s>.
+    assert_eq!(excluded("x x ", "x", Truncation::End), (5, 3));
+    assert_eq!(excluded("x x ", "", Truncation::End), (4, 3));
+    // An empty prompt is like none.
+    assert_eq!(excluded("", "x", Truncation::End), (3, 0));
+    // The last word of the prompt merges with the text.
+    assert_eq!(excluded("x x", "x x", Truncation::End), (5, 3));
+    // A prompt that fills all tokens but </s>.
+    assert_eq!(excluded(&"x ".repeat(20), "x", Truncation::End), (8, 7));
+    // Two tokens of the prompt are dropped, or all of them.
+    assert_eq!(excluded("x x x ", "x x x x x", Truncation::Start), (8, 2));
+    assert_eq!(excluded("x x x ", &"x ".repeat(9), Truncation::Start), (8, 1));
+}
+
+#[test]
+fn a_special_token_at_the_end_of_a_prompt_is_pooled_as_in_sentence_transformers() {
+    let token = json!({ "id": 1, "content": "<mask>", "special": true, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false });
+    let file = json!({
+        "version": "1.0", "added_tokens": [token], "pre_tokenizer": { "type": "WhitespaceSplit" },
+        "model": { "type": "WordLevel", "vocab": { "x": 0, "<mask>": 1 }, "unk_token": "x" },
+    });
+    let tokenizer = Tokenizer::parse(file.to_string().as_bytes(), Path::new("tokenizer.json"), 8, false);
+    let tokenizer = tokenizer.expect("a tokenizer");
+    for (text, excluded) in [("x x ", 2), ("x <mask> ", 1), ("<mask> x ", 2)] {
+        let prompt = tokenizer.prompt(text, true).expect("a prompt");
+        let tokenized = tokenizer.tokenize_with("x", Some(&prompt), Truncation::End).expect("tokens");
+        assert_eq!((tokenized.ids.len(), tokenized.ids.excluded()), (3, excluded), "{text}");
+    }
+}
+
 mod equal;

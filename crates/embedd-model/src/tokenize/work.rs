@@ -1,8 +1,10 @@
 //! Tokenization in steps, so that it can be interrupted: each takes about a millisecond, unless the tokenizer does not
 //! allow texts to be cut.
 
+use std::borrow::Cow;
+
 use super::pieces::Pieces;
-use super::{Token, TokenizeError, Tokenized, Tokenizer, Truncation};
+use super::{Prompt, Token, TokenizeError, Tokenized, Tokenizer, Truncation};
 use crate::engine::TokenIds;
 
 /// The tokenization of one text.
@@ -40,6 +42,7 @@ pub trait Work {
 pub struct Tokenizing<'t> {
     tokenizer: &'t Tokenizer,
     pieces: Pieces<'t>,
+    prompt: Option<&'t Prompt>,
     truncation: Truncation,
     /// The ids of the pieces, in the order in which they were processed: that of the text, or with
     /// [`Truncation::Start`] its reverse.
@@ -68,8 +71,20 @@ pub struct Listing<'t> {
 }
 
 impl<'t> Tokenizing<'t> {
-    pub(super) fn new(tokenizer: &'t Tokenizer, text: &'t str, truncation: Truncation) -> Self {
-        Self { tokenizer, pieces: tokenizer.pieces(text), truncation, ids: Vec::new(), tokens: 0 }
+    pub(super) fn new(
+        tokenizer: &'t Tokenizer,
+        text: &'t str,
+        prompt: Option<&'t Prompt>,
+        truncation: Truncation,
+    ) -> Self {
+        let prompt = prompt.filter(|prompt| !prompt.text().is_empty());
+        let whole = prompt.map_or(Cow::Borrowed(text), |prompt| Cow::Owned(prompt.text().to_owned() + text));
+        Self { tokenizer, pieces: tokenizer.pieces(whole), prompt, truncation, ids: Vec::new(), tokens: 0 }
+    }
+
+    /// Whether the number of dropped tokens must be known: they may include some of the prompt.
+    fn counts_dropped(&self) -> bool {
+        self.prompt.is_some_and(Prompt::is_excluded)
     }
 }
 
@@ -79,7 +94,8 @@ impl Work for Tokenizing<'_> {
     fn step(&mut self) -> Result<Option<usize>, TokenizeError> {
         let is_full = self.tokens > self.tokenizer.capacity();
         let piece = match self.truncation {
-            Truncation::End | Truncation::Start if is_full => None,
+            Truncation::End if is_full => None,
+            Truncation::Start if is_full && !self.counts_dropped() => None,
             Truncation::Start => self.pieces.next_back(),
             Truncation::End | Truncation::Reject => self.pieces.next(),
         };
@@ -106,17 +122,20 @@ impl Work for Tokenizing<'_> {
             self.ids.reverse();
         }
         let ids = self.ids.concat();
-        let kept = match self.truncation {
-            Truncation::Start => &ids[ids.len().saturating_sub(capacity)..],
-            Truncation::End | Truncation::Reject => &ids[..ids.len().min(capacity)],
+        let excess = ids.len().saturating_sub(capacity);
+        let (dropped, kept) = match self.truncation {
+            Truncation::Start => (self.tokens.saturating_sub(capacity), &ids[excess..]),
+            Truncation::End | Truncation::Reject => (0, &ids[..ids.len() - excess]),
         };
-        Ok(Tokenized { ids: TokenIds::new([prefix, kept, suffix].concat()), truncated })
+        let excluded = self.prompt.map_or(0, |prompt| prompt.excluded(prefix.len(), dropped));
+        let ids = TokenIds::new([prefix, kept, suffix].concat()).with_excluded(excluded);
+        Ok(Tokenized { ids, truncated })
     }
 }
 
 impl<'t> Counting<'t> {
     pub(super) fn new(tokenizer: &'t Tokenizer, text: &'t str) -> Self {
-        Self { tokenizer, pieces: tokenizer.pieces(text), tokens: 0 }
+        Self { tokenizer, pieces: tokenizer.pieces(Cow::Borrowed(text)), tokens: 0 }
     }
 }
 
@@ -137,7 +156,7 @@ impl Work for Counting<'_> {
 
 impl<'t> Listing<'t> {
     pub(super) fn new(tokenizer: &'t Tokenizer, text: &'t str, with_special: bool) -> Self {
-        Self { tokenizer, text, pieces: tokenizer.pieces(text), with_special, tokens: Vec::new() }
+        Self { tokenizer, text, pieces: tokenizer.pieces(Cow::Borrowed(text)), with_special, tokens: Vec::new() }
     }
 }
 

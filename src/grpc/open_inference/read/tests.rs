@@ -44,7 +44,7 @@ fn output(name: &str, parameters: &[&str]) -> InferRequestedOutputTensor {
 }
 
 fn checked(request: ModelInferRequest) -> Result<(EmbedRequest, Form), Violations> {
-    check(request, Truncation::Start, &LIMITS)
+    check(request, Truncation::Start, &LIMITS, &Prompts::default())
 }
 
 #[test]
@@ -81,14 +81,15 @@ fn known_parameters_are_options_and_others_are_ignored() {
     let default = EmbedOptions { truncation: Truncation::Start, ..EmbedOptions::default() };
     let side = |side: &str| StringParam(side.to_owned());
     let cases = [
-        (with("normalize", BoolParam(false)), EmbedOptions { normalize: false, ..default }),
-        (with("normalize", BoolParam(true)), default),
-        (with("dimensions", Int64Param(2)), EmbedOptions { dimensions: Some(2), ..default }),
-        (with("dimensions", Uint64Param(4)), EmbedOptions { dimensions: Some(4), ..default }),
-        (with("truncation", side("end")), EmbedOptions { truncation: Truncation::End, ..default }),
-        (with("truncation", side("start")), default),
-        (with("truncation", side("reject")), EmbedOptions { truncation: Truncation::Reject, ..default }),
-        (with("priority", DoubleParam(1.0)), default),
+        (with("normalize", BoolParam(false)), EmbedOptions { normalize: false, ..default.clone() }),
+        (with("normalize", BoolParam(true)), default.clone()),
+        (with("dimensions", Int64Param(2)), EmbedOptions { dimensions: Some(2), ..default.clone() }),
+        (with("dimensions", Uint64Param(4)), EmbedOptions { dimensions: Some(4), ..default.clone() }),
+        (with("truncation", side("end")), EmbedOptions { truncation: Truncation::End, ..default.clone() }),
+        (with("truncation", side("start")), default.clone()),
+        (with("truncation", side("reject")), EmbedOptions { truncation: Truncation::Reject, ..default.clone() }),
+        (with("prompt_name", side("")), EmbedOptions { prompt: PromptChoice::None, ..default.clone() }),
+        (with("priority", DoubleParam(1.0)), default.clone()),
     ];
     for (request, expected) in cases {
         let (valid, _) = checked(request.clone()).expect("valid");

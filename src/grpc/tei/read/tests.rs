@@ -15,25 +15,29 @@ fn missing_options_have_the_defaults_of_the_protocol() {
     let right = proto::TruncationDirection::Right.into();
     let default = EmbedOptions { truncation: Truncation::Reject, ..EmbedOptions::default() };
     let cases = [
-        (good(), default),
-        (Message { truncate: true, ..good() }, EmbedOptions { truncation: Truncation::End, ..default }),
+        (good(), default.clone()),
+        (Message { truncate: true, ..good() }, EmbedOptions { truncation: Truncation::End, ..default.clone() }),
         (
             Message { truncate: true, truncation_direction: right, ..good() },
-            EmbedOptions { truncation: Truncation::End, ..default },
+            EmbedOptions { truncation: Truncation::End, ..default.clone() },
         ),
         (
             Message { truncate: true, truncation_direction: left, ..good() },
-            EmbedOptions { truncation: Truncation::Start, ..default },
+            EmbedOptions { truncation: Truncation::Start, ..default.clone() },
         ),
-        (Message { truncation_direction: left, ..good() }, default),
-        (Message { normalize: Some(false), ..good() }, EmbedOptions { normalize: false, ..default }),
+        (Message { truncation_direction: left, ..good() }, default.clone()),
+        (Message { normalize: Some(false), ..good() }, EmbedOptions { normalize: false, ..default.clone() }),
+        (
+            Message { prompt_name: Some(String::new()), ..good() },
+            EmbedOptions { prompt: PromptChoice::None, ..default.clone() },
+        ),
         (
             Message { normalize: Some(true), dimensions: Some(4), ..good() },
-            EmbedOptions { dimensions: Some(4), ..default },
+            EmbedOptions { dimensions: Some(4), ..default.clone() },
         ),
     ];
     for (message, expected) in cases {
-        let valid = check_embed(message.clone(), &LIMITS).expect("valid");
+        let valid = check_embed(message.clone(), &LIMITS, &Prompts::default()).expect("valid");
         assert_eq!((valid.texts(), valid.options()), (&["text".to_owned()][..], &expected), "{message:?}");
     }
 }
@@ -44,7 +48,6 @@ fn every_invalid_field_is_reported_at_once() {
         (Message::default(), vec!["inputs"]),
         (Message { inputs: "123456789".to_owned(), ..good() }, vec!["inputs"]),
         (Message { prompt_name: Some("query".to_owned()), ..good() }, vec!["prompt_name"]),
-        (Message { prompt_name: Some(String::new()), ..good() }, vec!["prompt_name"]),
         (Message { dimensions: Some(0), ..good() }, vec!["dimensions"]),
         (Message { dimensions: Some(5), ..good() }, vec!["dimensions"]),
         (Message { truncation_direction: 2, ..good() }, vec!["truncation_direction"]),
@@ -54,7 +57,7 @@ fn every_invalid_field_is_reported_at_once() {
         ),
     ];
     for (message, expected) in cases {
-        let violations = check_embed(message.clone(), &LIMITS).expect_err("invalid");
+        let violations = check_embed(message.clone(), &LIMITS, &Prompts::default()).expect_err("invalid");
         let fields: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, expected, "{message:?}");
     }

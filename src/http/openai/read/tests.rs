@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use embedd_model::bundle::{Pooling, Variant};
 use embedd_model::tokenize::Truncation;
+use embedd_model::{PromptChoice, Prompts};
 
 const LIMITS: Limits = Limits { max_texts: NonZeroUsize::new(3).expect("not zero"), max_text_bytes: 8, dimension: 384 };
 
@@ -21,6 +22,8 @@ fn model() -> ModelInfo {
         accuracy: None,
         pooling: Pooling::mean(),
         default_truncation: Truncation::Start,
+        prompts: Prompts::default(),
+        own_default_prompt: PromptChoice::None,
         runtime_version: String::new(),
         sessions: 1,
         threads: 1,

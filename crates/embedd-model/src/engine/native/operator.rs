@@ -42,7 +42,7 @@ impl Operator for EncoderOperator {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [TensorElementType::Int64; 2].map(OperatorInput::required)
+        [TensorElementType::Int64; 3].map(OperatorInput::required)
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -77,7 +77,13 @@ impl EncoderKernel {
         let mut output = output.ok_or_else(|| Error::new("ONNX Runtime provided no output tensor"))?;
         let pooled = output.try_extract_tensor_mut::<f32>()?.1;
         let workers = Workers { context, threads: self.shared.threads.get() };
-        let excluded = vec![0; offsets.texts().len()];
+        let excluded = input(context, 2)?;
+        let excluded = excluded.try_extract_tensor::<i64>()?.1.iter().copied();
+        let excluded: Vec<usize> =
+            excluded.map(usize::try_from).collect::<std::result::Result<_, _>>().map_err(failed)?;
+        if excluded.len() != offsets.texts().len() {
+            return Err(Error::new("there must be one number of excluded tokens per text"));
+        }
         let batch =
             Batch { kernels: self.shared.kernels, parallel: &workers, ids, offsets: &offsets, excluded: &excluded };
         self.encoder.forward(&batch, &mut self.buffers, pooled).map_err(failed)

@@ -18,6 +18,8 @@ pub(super) struct NativeSession {
     /// The ids of the current batch. The vector is reused to save allocations, like `offsets`.
     ids: Vec<i64>,
     offsets: Vec<i64>,
+    /// The number of tokens of each text that are not pooled.
+    excluded: Vec<i64>,
 }
 
 impl NativeSession {
@@ -34,22 +36,25 @@ impl NativeSession {
             .with_config_entry(STOP_SPINNING_AFTER_RUN, "1")?
             .with_operators(domain(shared)?)?
             .commit_from_memory(graph)?;
-        Ok(Self { session, ids: Vec::new(), offsets: Vec::new() })
+        Ok(Self { session, ids: Vec::new(), offsets: Vec::new(), excluded: Vec::new() })
     }
 
     fn concatenate(&mut self, batch: &[&TokenIds]) {
         self.ids.clear();
         self.offsets.clear();
+        self.excluded.clear();
         self.offsets.push(0);
         for text in batch {
             self.ids.extend(text.as_slice().iter().map(|&id| i64::from(id)));
             self.offsets.push(self.ids.len() as i64);
+            self.excluded.push(text.excluded() as i64);
         }
     }
 
     fn run(&mut self) -> ort::Result<Array2<f32>> {
         let inputs = ort::inputs![
             graph_io::INPUT_IDS => TensorRef::from_array_view(([self.ids.len()], self.ids.as_slice()))?,
+            graph_io::EXCLUDED_TOKENS => TensorRef::from_array_view(([self.excluded.len()], self.excluded.as_slice()))?,
             graph_io::TEXT_OFFSETS => TensorRef::from_array_view(([self.offsets.len()], self.offsets.as_slice()))?,
         ];
         let outputs = self.session.run(inputs)?;

@@ -220,11 +220,32 @@ fn long_texts_are_tokenized_in_pieces_and_only_as_far_as_necessary() {
     for part in ["word ", "!", "\u{4e00}"] {
         let text = part.repeat((1 << 20) / part.len());
         for truncation in [Truncation::End, Truncation::Start] {
-            let mut work = tokenizer.start(&text, truncation);
+            let mut work = tokenizer.start(&text, None, truncation);
             let piece = work.step().expect("a step").expect("a piece");
             assert!((1000..=4096).contains(&piece), "{piece} bytes of {part:?}");
             assert_eq!(work.step(), Ok(None), "more than 10 tokens are known");
             assert_eq!(work.finish(), tokenizer.tokenize(&text, truncation));
+        }
+    }
+}
+
+#[test]
+fn the_excluded_tokens_of_a_prompt_before_a_long_text_are_known() {
+    let (path, _) = tokenizers().swap_remove(0);
+    let tokenizer = Tokenizer::read(&path, 10, false).expect("a tokenizer");
+    let prompt = tokenizer.prompt("zx zx: ", true).expect("a prompt");
+    for (words, remaining) in [(0, true), (1, true), (2000, false)] {
+        let text = "!".repeat(words);
+        let whole = format!("{}{text}", prompt.text());
+        for truncation in [Truncation::End, Truncation::Start] {
+            let tokenized = tokenizer.tokenize_with(&text, Some(&prompt), truncation).expect("tokens");
+            assert_eq!(
+                tokenized.ids.as_slice(),
+                tokenizer.tokenize(&whole, truncation).expect("tokens").ids.as_slice()
+            );
+            let dropped = truncation == Truncation::Start && !remaining;
+            let of_prompt = tokenizer.count(prompt.text()).expect("a count") - tokenizer.suffix.len();
+            assert_eq!(tokenized.ids.excluded(), if dropped { tokenizer.prefix.len() } else { of_prompt });
         }
     }
 }
