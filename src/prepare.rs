@@ -54,7 +54,8 @@ impl Preparation {
         }
         let fetcher = Fetcher::from_env(home.clone(), progress.clone())
             .offline(settings.offline)
-            .runtime_library(settings.onnxruntime.clone());
+            .runtime_library(settings.onnxruntime.clone())
+            .check(|folder| embedd_convert::check_source(folder).map_err(|error| error.to_string()));
         Ok(Self { home, fetcher, progress })
     }
 

@@ -277,6 +277,16 @@ fn record(source: &Source, checkpoint: &Checkpoint) -> Result<SourceRecord, Conv
     Ok(SourceRecord { weights_sha256, files })
 }
 
+/// Checks the configuration and the tokenizer of a folder, which need not contain the weights yet.
+///
+/// # Errors
+/// [`ConvertError`] if the model cannot be converted, whatever its weights.
+pub fn check_source(folder: &Path) -> Result<(), ConvertError> {
+    let source = Source::read(folder)?;
+    let tokenizer = tokenizer::read(&source.transformer(), source.lowercase)?;
+    check_tokenizer(&source, &tokenizer)
+}
+
 /// Whether a bundle was converted from the folder's current contents.
 ///
 /// # Errors

@@ -44,6 +44,31 @@ fn assert_contains(error: &str, parts: &[&str]) {
 }
 
 #[test]
+fn a_folder_is_checked_without_its_weights() {
+    let check = |change: &dyn Fn(&mut Tiny)| {
+        let dir = folder();
+        let mut tiny = Tiny::bert();
+        change(&mut tiny);
+        tiny.write(dir.path());
+        fs::remove_file(dir.path().join("model.safetensors")).expect("a removal");
+        check_source(dir.path()).map_err(|error| error.to_string())
+    };
+    check(&|_| {}).expect("a supported model");
+    let cases: [(&dyn Fn(&mut Tiny), &str); 4] = [
+        (
+            &|tiny| tiny.modules[2]["type"] = json!("sentence_transformers.models.LSTM"),
+            "modules.json: the module chain",
+        ),
+        (&|tiny| tiny.config["model_type"] = json!("t5"), "config.json: model_type `t5` is not supported"),
+        (&|tiny| tiny.config["vocab_size"] = json!(5), "tokenizer.json: the token `two` has the id 5"),
+        (&|tiny| tiny.tokenizer["model"]["type"] = json!("Words"), "tokenizer.json"),
+    ];
+    for (change, part) in cases {
+        assert_contains(&check(change).expect_err("an unsupported model"), &[part]);
+    }
+}
+
+#[test]
 fn every_kind_of_position_is_converted() {
     let mut roberta = Tiny::bert();
     roberta.config["model_type"] = json!("roberta");

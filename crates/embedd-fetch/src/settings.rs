@@ -2,8 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::Fetcher;
 use super::catalog::CATALOG;
@@ -41,10 +43,27 @@ impl FromStr for Origin {
     }
 }
 
+/// Inspects a folder with all files of a model except its weights. The error is the reason to reject the model.
+#[derive(Clone)]
+pub(super) struct Check(Arc<dyn Fn(&Path) -> Result<(), String> + Send + Sync>);
+
+impl Check {
+    pub(super) fn run(&self, folder: &Path) -> Result<(), String> {
+        (self.0)(folder)
+    }
+}
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check(..)")
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub(super) origin: Origin,
     pub(super) hub: HubSettings,
+    pub(super) check: Option<Check>,
     pub(super) revision: Option<String>,
     pub(super) python: Option<PathBuf>,
     pub(super) pip_environment: Vec<(OsString, OsString)>,
@@ -62,6 +81,7 @@ impl Fetcher {
         let settings = Settings {
             origin: Origin::Auto,
             hub,
+            check: None,
             revision: None,
             python: None,
             pip_environment: Vec::new(),
@@ -94,6 +114,14 @@ impl Fetcher {
     #[must_use]
     pub fn origin(mut self, origin: Origin) -> Self {
         self.settings.origin = origin;
+        self
+    }
+
+    /// Checks a model of the hub before its weights are downloaded. `check` gets a folder with all other files, and returns
+    /// the reason to reject the model.
+    #[must_use]
+    pub fn check(mut self, check: impl Fn(&Path) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.settings.check = Some(Check(Arc::new(check)));
         self
     }
 

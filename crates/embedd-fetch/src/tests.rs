@@ -2,6 +2,7 @@
 
 mod hub;
 mod hub_server;
+mod layouts;
 mod pip;
 mod places;
 

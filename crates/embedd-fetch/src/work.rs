@@ -11,6 +11,7 @@ use super::copy::MemberReader;
 use super::error::FetchError;
 use super::layout;
 use super::record::{RECORD_FILE, Record, Source};
+use super::settings::Check;
 use crate::home::Home;
 use embedd_common::atomic::{StagedFolder, create_folder, lock_file, remove_leftovers, write_file};
 use embedd_common::checksum::FileRecord;
@@ -119,6 +120,16 @@ impl Staging {
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, FetchError> {
         let path = self.folder.path(name);
         read_bounded(&path, layout::max_bytes(name)).map_err(|error| FetchError::io("read", &path, error))
+    }
+
+    /// Lets the caller decide whether the model is worth the download of its weights, which are missing so far.
+    pub(super) fn inspect(&self, check: &Check) -> Result<(), FetchError> {
+        let folder = self.folder.path("");
+        check.run(&folder).map_err(|reason| {
+            // The folder is removed, so that its path would mislead.
+            let prefix = format!("{}/", folder.display().to_string().trim_end_matches('/'));
+            FetchError::Rejected { model: self.what.clone(), reason: reason.replace(&prefix, "") }
+        })
     }
 
     /// Writes the record and moves the folder to `destination`, replacing whatever is there.

@@ -260,7 +260,7 @@ fn reason(code: Option<&str>) -> &'static str {
     match code {
         Some("RepoNotFound") => "no such model; check its name",
         Some("RevisionNotFound") => "no such revision; check its name",
-        _ => "check the model's name; only sentence-transformers models can be converted, and they have this file",
+        _ => "check the model's name; every sentence-transformers model has this file",
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::layout::ALL_WEIGHTS;
+use crate::layout::VOCABULARIES;
 
 /// A request to the hub failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +51,21 @@ pub enum HubError {
     #[error(
         "`{model}` has none of the files that can hold the weights ({}); save the model in sentence-transformers and give \
          the path of the folder",
-        ALL_WEIGHTS.join(", ")
+        files.join(", ")
     )]
     NoWeights {
+        /// The model.
+        model: String,
+        /// The files that were looked for.
+        files: Vec<String>,
+    },
+    /// The model has no tokenizer, or one in another format.
+    #[error(
+        "`{model}` has neither tokenizer.json nor a vocabulary ({}); save the tokenizer with transformers and give the path \
+         of the folder",
+        VOCABULARIES.join(", ")
+    )]
+    NoTokenizer {
         /// The model.
         model: String,
     },

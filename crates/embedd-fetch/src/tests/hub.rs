@@ -153,7 +153,6 @@ fn transient_errors_are_retried_and_refusals_are_not() {
         (403, "", ["without a token", "HF_TOKEN"]),
         (404, "RepoNotFound", ["no such model", MODEL]),
         (404, "RevisionNotFound", ["no such revision", "main"]),
-        (404, "EntryNotFound", ["modules.json", "sentence-transformers"]),
         (410, "", ["status 410", MODEL]),
     ] {
         let home = TempDir::new().expect("a folder");
