@@ -14,6 +14,8 @@ fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, Con
         source: source.to_owned(),
         output: output.to_owned(),
         name: "tiny".to_owned(),
+        revision: Some("v1".to_owned()),
+        commit: Some("c0ffee".to_owned()),
         replace,
         proof: None,
     };
@@ -78,6 +80,8 @@ fn every_kind_of_position_is_converted() {
         let bundle = convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
         let manifest = bundle.manifest();
         assert_eq!((manifest.dimension, manifest.max_tokens, manifest.position_limit), (4, 6, positions));
+        let SourceRecord { revision, commit, .. } = &manifest.source;
+        assert_eq!((revision.as_deref(), commit.as_deref()), (Some("v1"), Some("c0ffee")));
         for file in manifest.files.keys() {
             bundle.verify(file).expect("its checksum is right");
         }

@@ -4,11 +4,13 @@ mod client;
 mod download;
 mod error;
 mod pace;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::HubError;
+pub(super) use token::{Token, login_file};
 
 use self::client::Client;
 use self::download::Download;
@@ -18,25 +20,14 @@ use super::record::{Record, Source};
 use super::settings::Check;
 use super::work::{Staging, Target, Work};
 use crate::model_ref::ModelId;
+use crate::revision::Revision;
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::Progress;
 
 /// The default hub.
 pub(super) const PUBLIC_HUB: &str = "https://huggingface.co";
-/// The default revision.
-pub(super) const MAIN: &str = "main";
 /// The folder in which incomplete files are kept between attempts.
 const INCOMPLETE: &str = "hub";
-
-/// A secret that is never printed.
-#[derive(Clone)]
-pub(super) struct Token(pub(super) String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
 
 /// Timeouts and retries.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +66,8 @@ pub(super) struct HubSettings {
     /// The URL of the hub.
     pub(super) endpoint: String,
     pub(super) token: Option<Token>,
+    /// The file with the token that is sent if there is no other. It is read before the first request.
+    pub(super) token_file: Option<PathBuf>,
     pub(super) proxy: Option<ureq::Proxy>,
     pub(super) retry: RetryPolicy,
 }
@@ -94,7 +87,8 @@ impl<'a> Hub<'a> {
         check: Option<&'a Check>,
         progress: &'a Progress,
     ) -> Result<Self, FetchError> {
-        Ok(Self { client: Client::new(settings)?, retry: settings.retry, check, progress })
+        let token = token::resolve(settings, progress)?;
+        Ok(Self { client: Client::new(settings, token)?, retry: settings.retry, check, progress })
     }
 
     /// Adds the model's files to the staging folder.
@@ -104,7 +98,7 @@ impl<'a> Hub<'a> {
     pub(super) fn model(
         &self,
         model: &ModelId,
-        revision: &str,
+        revision: &Revision,
         target: &Target,
         work: &Work,
         staging: &mut Staging,
@@ -112,14 +106,14 @@ impl<'a> Hub<'a> {
         let incomplete = work.kept(INCOMPLETE)?;
         let previous = Previous::of(&target.destination);
         let mut repository =
-            Repository { hub: self, model, revision: revision.to_owned(), commit: None, incomplete, previous, target };
+            Repository { hub: self, model, revision: revision.to_string(), commit: None, incomplete, previous, target };
         let layout = repository.configuration(staging)?;
         repository.tokenizer(&layout, staging)?;
         if let Some(check) = self.check {
             staging.inspect(check)?;
         }
         repository.weights(&layout, staging)?;
-        Ok(Source::Hub { model: model.to_string(), revision: revision.to_owned(), commit: repository.commit })
+        Ok(Source::Hub { model: model.to_string(), revision: revision.to_string(), commit: repository.commit })
     }
 }
 
