@@ -43,9 +43,12 @@ impl FromStr for Origin {
     }
 }
 
-/// Inspects a folder with all files of a model except its weights. The error is the reason to reject the model.
+/// The error is the reason to reject the model.
+type Inspect = dyn Fn(&Path) -> Result<(), String> + Send + Sync;
+
+/// Inspects a folder with all files of a model except its weights.
 #[derive(Clone)]
-pub(super) struct Check(Arc<dyn Fn(&Path) -> Result<(), String> + Send + Sync>);
+pub(super) struct Check(Arc<Inspect>);
 
 impl Check {
     pub(super) fn run(&self, folder: &Path) -> Result<(), String> {
