@@ -64,7 +64,9 @@ fn with_hub(hub: &HubServer, folder: &Path, args: &[&str]) -> Command {
     fs::write(folder.join("login/token"), "hf_secret\n").expect("a token");
     let library = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
     let mut command = command();
-    for variable in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "ALL_PROXY", "HTTP_PROXY", "http_proxy"] {
+    for variable in
+        ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"]
+    {
         command.env_remove(variable);
     }
     command.args(args).env("HF_ENDPOINT", &hub.address).env("HF_HOME", folder.join("login"));

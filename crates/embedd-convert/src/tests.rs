@@ -47,7 +47,8 @@ fn assert_contains(error: &str, parts: &[&str]) {
 
 #[test]
 fn a_folder_is_checked_without_its_weights() {
-    let check = |change: &dyn Fn(&mut Tiny)| {
+    type Change = dyn Fn(&mut Tiny);
+    let check = |change: &Change| {
         let dir = folder();
         let mut tiny = Tiny::bert();
         change(&mut tiny);
@@ -56,7 +57,7 @@ fn a_folder_is_checked_without_its_weights() {
         check_source(dir.path()).map_err(|error| error.to_string())
     };
     check(&|_| {}).expect("a supported model");
-    let cases: [(&dyn Fn(&mut Tiny), &str); 4] = [
+    let cases: [(&Change, &str); 4] = [
         (
             &|tiny| tiny.modules[2]["type"] = json!("sentence_transformers.models.LSTM"),
             "modules.json: the module chain",
