@@ -14,10 +14,10 @@ pub(super) use token::{Token, login_file};
 
 use self::client::Client;
 use self::download::Download;
+use super::check::Check;
 use super::error::FetchError;
 use super::layout::{self, Layout};
 use super::record::{Record, Source};
-use super::settings::Check;
 use super::work::{Staging, Target, Work};
 use crate::model_ref::ModelId;
 use crate::revision::Revision;

@@ -6,6 +6,7 @@
 
 mod archive;
 mod catalog;
+mod check;
 mod copy;
 mod error;
 mod folder;

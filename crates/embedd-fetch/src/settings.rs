@@ -2,13 +2,12 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use super::Fetcher;
 use super::catalog::CATALOG;
+use super::check::Check;
 use super::hub::{HubSettings, PUBLIC_HUB, RetryPolicy, Token, login_file};
 use crate::home::Home;
 use embedd_common::progress::Progress;
@@ -40,25 +39,6 @@ impl FromStr for Origin {
             "pip" => Ok(Self::Pip),
             _ => Err(InvalidOrigin(text.to_owned())),
         }
-    }
-}
-
-/// The error is the reason to reject the model.
-type Inspect = dyn Fn(&Path) -> Result<(), String> + Send + Sync;
-
-/// Inspects a folder with all files of a model except its weights.
-#[derive(Clone)]
-pub(super) struct Check(Arc<Inspect>);
-
-impl Check {
-    pub(super) fn run(&self, folder: &Path) -> Result<(), String> {
-        (self.0)(folder)
-    }
-}
-
-impl fmt::Debug for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Check(..)")
     }
 }
 
@@ -130,7 +110,7 @@ impl Fetcher {
     /// the reason to reject the model.
     #[must_use]
     pub fn check(mut self, check: impl Fn(&Path) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        self.settings.check = Some(Check(Arc::new(check)));
+        self.settings.check = Some(Check::new(check));
         self
     }
 

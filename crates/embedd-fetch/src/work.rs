@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::catalog::Pin;
+use super::check::Check;
 use super::copy::MemberReader;
 use super::error::FetchError;
 use super::layout;
 use super::record::{RECORD_FILE, Record, Source};
-use super::settings::Check;
 use crate::home::Home;
 use embedd_common::atomic::{StagedFolder, create_folder, lock_file, remove_leftovers, write_file};
 use embedd_common::checksum::FileRecord;
