@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use embedd_kernels::{
-    Activation, AttentionInput, DistanceBias, EmbeddingTables, Epilogue, InstructionSet, Kernels, LayerNorm,
-    LinearWeights, Offsets, PANEL, PageBuffer, Parallel, PoolingRule, PositionRule, RowLayout, Scratch, Serial,
+    Activation, AttentionInput, Distances, EmbeddingTables, Heads, InstructionSet, Kernels, LinearWeights, Norm,
+    NormKind, Offsets, PANEL, PageBuffer, Parallel, PoolingRule, PositionRule, Reach, RowLayout, Scratch, Serial,
 };
 
 const HEADS: usize = 12;
@@ -103,8 +103,8 @@ impl Layer {
         LinearWeights::new(self.layout, self.outputs, weights, scales, &self.bias).expect("shapes")
     }
 
-    fn epilogue(&self) -> Epilogue<'static> {
-        if self.gelu { Epilogue::Activation(Activation::Gelu) } else { Epilogue::None }
+    fn activation(&self) -> Option<Activation> {
+        self.gelu.then_some(Activation::Gelu)
     }
 
     /// Multiplications per row. A 16-bit channel takes two, but counts as one.
@@ -141,7 +141,7 @@ fn linear(criterion: &mut Criterion) {
                         for _ in 0..calls {
                             let started = Instant::now();
                             let output = black_box(&mut output[..]);
-                            kernels.linear(&Serial, &input, &weights, layer.epilogue(), &mut scratch, output);
+                            kernels.linear(&Serial, &input, &weights, layer.activation(), &mut scratch, output);
                             let elapsed = started.elapsed();
                             fastest = fastest.min(elapsed);
                             total += elapsed;
@@ -170,12 +170,14 @@ fn attention(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("attention");
     let farthest = 511;
     let table = floats(HEADS * (2 * farthest + 1));
-    let bias = Some(DistanceBias { table: &table, farthest });
+    let distances = Distances::Bias { table: &table, farthest };
+    let heads = Heads { query: HEADS, key: HEADS, size: SIZE };
     for kernels in available() {
         for tokens in [11, 64, 128, 384] {
             let qkv = floats(tokens * 3 * CHANNELS);
             let mut output = vec![0.0; tokens * CHANNELS];
-            let input = AttentionInput { qkv: &qkv, heads: HEADS, bias };
+            let squared_divisor = SIZE as f32;
+            let input = AttentionInput { qkv: &qkv, heads, squared_divisor, reach: Reach::WHOLE_TEXT, distances };
             group.throughput(Throughput::Elements(2 * (tokens * tokens * CHANNELS) as u64));
             let thread_counts: &[usize] = if tokens > 100 { &[1, 2] } else { &[1] };
             for &threads in thread_counts {
@@ -194,7 +196,7 @@ fn residual_norm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("residual_norm");
     let weight = floats(CHANNELS);
     let bias = floats(CHANNELS);
-    let norm = LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 };
+    let norm = Norm { kind: NormKind::Layer, weight: &weight, bias: &bias, epsilon: 1e-5 };
     for kernels in available() {
         for tokens in [11, 384] {
             let residual = floats(tokens * CHANNELS);
@@ -221,7 +223,8 @@ fn embed(criterion: &mut Criterion) {
         word_group: 64,
         positions: &positions,
         position_rule: PositionRule::SkippingPadding { padding: 1 },
-        norm: LayerNorm { weight: &weight, bias: &bias, epsilon: 1e-5 },
+        channels: CHANNELS,
+        norm: Some(Norm { kind: NormKind::Layer, weight: &weight, bias: &bias, epsilon: 1e-5 }),
     };
     for kernels in available() {
         for tokens in [11, 384] {
@@ -245,7 +248,7 @@ fn pool(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements(states.len() as u64));
             group.bench_function(BenchmarkId::new(kernels.instruction_set().name(), tokens), |bencher| {
                 let offsets = one_text(tokens);
-                bencher.iter(|| kernels.pool(&states, &offsets, &[PoolingRule::Mean], black_box(&mut output)));
+                bencher.iter(|| kernels.pool(&states, &offsets, &[0], &[PoolingRule::Mean], black_box(&mut output)));
             });
         }
     }

@@ -1,13 +1,13 @@
 //! Finds the bundle and ONNX Runtime on disk, and fetches and converts whatever is missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Settings;
 use embedd_common::progress::Progress;
 use embedd_convert::{Conversion, ConvertError, Making, ProofPlan, WriterError};
 use embedd_fetch::home::{Home, NoHome};
 use embedd_fetch::model_ref::ModelRef;
-use embedd_fetch::{FetchError, Fetcher, RuntimeLibrary};
+use embedd_fetch::{FetchError, Fetcher, Record, RuntimeLibrary, Source};
 use embedd_model::bundle::{Bundle, BundleError};
 use embedd_model::engine::{LoadError, OnnxRuntime};
 
@@ -54,7 +54,8 @@ impl Preparation {
         }
         let fetcher = Fetcher::from_env(home.clone(), progress.clone())
             .offline(settings.offline)
-            .runtime_library(settings.onnxruntime.clone());
+            .runtime_library(settings.onnxruntime.clone())
+            .check(|folder| embedd_convert::check_source(folder).map_err(|error| error.to_string()));
         Ok(Self { home, fetcher, progress })
     }
 
@@ -116,7 +117,7 @@ impl Preparation {
     /// Makes the path of a folder absolute, so that the folder has one bundle however it is named.
     fn resolve(&self, model: &ModelRef) -> Result<ModelRef, PrepareError> {
         match model {
-            ModelRef::Hub(_) => Ok(model.clone()),
+            ModelRef::Hub { .. } => Ok(model.clone()),
             ModelRef::Folder(_) => Ok(ModelRef::Folder(self.fetcher.model(model)?)),
         }
     }
@@ -135,15 +136,26 @@ impl Preparation {
     ) -> Result<Bundle, PrepareError> {
         let source = self.fetcher.model(model)?;
         let proof = Some(ProofPlan { runtime: runtime.clone(), making });
-        let conversion = Conversion { source, output, name: model.display_name(), replace, proof };
+        let (revision, commit) = fetched_revision(model, &source);
+        let name = model.display_name();
+        let conversion = Conversion { source, output, name, revision, commit, replace, proof };
         Ok(embedd_convert::convert(&conversion, &self.progress)?)
+    }
+}
+
+/// The requested revision of a fetched model, and its commit. Only the hub has revisions.
+fn fetched_revision(model: &ModelRef, folder: &Path) -> (Option<String>, Option<String>) {
+    let ModelRef::Hub { .. } = model else { return (None, None) };
+    match Record::read(folder) {
+        Ok(Some(Record { source: Source::Hub { revision, commit, .. }, .. })) => (Some(revision), commit),
+        _ => (None, None),
     }
 }
 
 /// Users change their own folders. Fetched models never change, and may even have been deleted.
 fn is_current(bundle: &Bundle, model: &ModelRef) -> Result<bool, PrepareError> {
     match model {
-        ModelRef::Hub(_) => Ok(true),
+        ModelRef::Hub { .. } => Ok(true),
         ModelRef::Folder(folder) => Ok(embedd_convert::is_current(bundle, folder)?),
     }
 }

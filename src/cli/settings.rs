@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 
 /// The settings of commands that fetch or convert models.
-const SHARED: [&str; 5] = ["model", "home", "offline", "log_format", "log_level"];
+const SHARED: [&str; 6] = ["model", "revision", "home", "offline", "log_format", "log_level"];
 /// The settings of commands that measure engines, in addition to the shared ones.
 const MEASURE: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];
 

@@ -11,7 +11,7 @@ use super::configuration::Configuration;
 use super::error::{Given, Mistake};
 use super::reader::Reader;
 use super::table::Settings;
-use embedd_fetch::model_ref::DEFAULT_MODEL;
+use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 
 /// `bundle` and `model` both name what is served. The stronger source wins, so that a flag can override what is
 /// built into an image. If both come from the same source, that is a mistake unless the model is the default one.
@@ -35,6 +35,17 @@ pub(super) fn choose_between_bundle_and_model(reader: &mut Reader) -> Vec<String
     }
 }
 
+/// A revision belongs to the model that its own source names, or to the default model. If a stronger source names another
+/// model or a bundle, the revision is dropped. Call this after [`choose_between_bundle_and_model`], which may have dropped
+/// the model. Returns a note about it.
+pub(super) fn forget_revision_of_another_model(reader: &mut Reader) -> Option<String> {
+    let revision = reader.strongest("revision")?.clone();
+    let model = reader.strongest("model").filter(|_| reader.names(&revision.origin, "model"));
+    let bundle = reader.strongest("bundle").filter(|bundle| !bundle.text.eq_ignore_ascii_case("none"));
+    let stronger = bundle.or(model).filter(|given| given.origin.rank() > revision.origin.rank())?.clone();
+    Some(override_weaker(reader, "revision", &revision, &stronger))
+}
+
 /// Resets the setting `key` to its default, and returns a note about it.
 fn override_weaker(reader: &mut Reader, key: &str, weaker: &Given, stronger: &Given) -> String {
     reader.forget(key);
@@ -52,9 +63,26 @@ struct Rule {
 
 /// The rules that are broken. Rules about a setting with an invalid value are skipped.
 pub(super) fn conflicts(settings: &Settings, effective: &[Given], invalid: &BTreeSet<&str>) -> Vec<Mistake> {
-    let rules = limits(settings).into_iter().chain(listeners(settings)).chain(access(settings));
+    let rules =
+        revision(settings).into_iter().chain(limits(settings)).chain(listeners(settings)).chain(access(settings));
     let broken = rules.filter(|rule| rule.broken && rule.keys.iter().all(|key| !invalid.contains(key)));
     broken.filter_map(|rule| conflict(effective, rule.keys[0], rule.keys[1], rule.problem)).collect()
+}
+
+fn revision(settings: &Settings) -> [Rule; 2] {
+    let is_set = !settings.revision.is_default();
+    [
+        Rule {
+            keys: &["revision", "model"],
+            broken: is_set && matches!(settings.model, ModelRef::Folder(_)),
+            problem: "only models from the hub have revisions, and this one is a folder; leave out the revision",
+        },
+        Rule {
+            keys: &["revision", "bundle"],
+            broken: is_set && settings.bundle.is_some(),
+            problem: "a bundle is used as it is; leave out the revision, or name a model instead of the bundle",
+        },
+    ]
 }
 
 /// Of limits for one connection and for all.

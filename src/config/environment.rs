@@ -15,6 +15,10 @@ const PREFIX: &str = "EMBEDD_";
 pub const OTHER_VARIABLES: &[(&str, &str)] = &[
     (CONFIG_VARIABLE, "The TOML file, if `--config` does not name one."),
     ("EMBEDD_PYTHON", "The Python whose pip fetches packages; by default `python3`."),
+    ("HF_ENDPOINT", "The hub or a mirror; by default `https://huggingface.co`."),
+    ("HF_TOKEN", "The access token for gated and private models. It is sent to the hub only."),
+    ("HF_TOKEN_PATH", "The file with the token if `HF_TOKEN` is not set; by default `token` in `HF_HOME`."),
+    ("HF_HOME", "The folder where `hf auth login` stores the token; by default `~/.cache/huggingface`."),
 ];
 
 /// Whether the variable matters to a configuration.

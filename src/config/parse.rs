@@ -11,6 +11,7 @@ use http::uri::Authority;
 
 use super::choices::Choice;
 use embedd_fetch::model_ref::ModelRef;
+use embedd_fetch::revision::{InvalidRevision, Revision};
 use embedd_model::PromptChoice;
 use embedd_model::bundle::{MAX_PROMPT_NAME_BYTES, is_prompt_name};
 
@@ -34,6 +35,14 @@ pub(super) fn model(text: &str) -> Parsed<ModelRef> {
     text.parse().map_err(|_| {
         "a hub id such as `sentence-transformers/all-mpnet-base-v2`, or the path of a sentence-transformers folder \
          that exists or begins with `/` or `.`"
+            .to_owned()
+    })
+}
+
+pub(super) fn revision(text: &str) -> Parsed<Revision> {
+    text.parse().map_err(|_: InvalidRevision| {
+        "the name of a branch, a tag, a commit or `refs/pr/N`: at most 256 bytes, without spaces, control characters and \
+         `..`"
             .to_owned()
     })
 }

@@ -59,6 +59,12 @@ impl Reader {
         self.given.get(key).and_then(|given| given.first())
     }
 
+    /// Whether a source of the same kind as `origin` has a text for the setting.
+    pub(super) fn names(&self, origin: &Origin, key: &str) -> bool {
+        let mut given = self.given.get(key).into_iter().flatten();
+        given.any(|given| given.origin.rank() == origin.rank())
+    }
+
     /// Drops all texts for the setting, so that its default applies.
     pub(super) fn forget(&mut self, key: &str) {
         self.given.remove(key);

@@ -41,7 +41,8 @@ impl Configuration {
         }
         // A source that could not be read may hold the value that satisfies a rule; in that case, rules are skipped.
         let check_rules = !reader.lacks_a_source();
-        let notes = check::choose_between_bundle_and_model(&mut reader);
+        let mut notes = check::choose_between_bundle_and_model(&mut reader);
+        notes.extend(check::forget_revision_of_another_model(&mut reader));
         let settings = Settings::read(&mut reader);
         if let Some(settings) = settings.as_ref().filter(|_| check_rules) {
             let conflicts = check::conflicts(settings, reader.effective(), reader.invalid());
@@ -49,7 +50,10 @@ impl Configuration {
         }
         let (effective, mistakes) = reader.finish();
         match settings {
-            Some(settings) if mistakes.is_empty() => Ok(Self { settings, effective, notes }),
+            Some(mut settings) if mistakes.is_empty() => {
+                settings.model = settings.model.at(settings.revision.clone());
+                Ok(Self { settings, effective, notes })
+            }
             // Defaults are valid, so a missing value always comes with a mistake.
             _ => Err(ConfigErrors::new(mistakes)),
         }

@@ -18,6 +18,7 @@ use crate::cache::CacheSharing;
 use crate::caller::Priority;
 use crate::trace::Ratio;
 use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
+use embedd_fetch::revision::Revision;
 use embedd_kernels::InstructionSet;
 use embedd_model::PromptChoice;
 use embedd_model::tokenize::{SpecialTokens, Truncation};
@@ -68,6 +69,11 @@ pub fn by_key(key: &str) -> Option<&'static Setting> {
 settings! {
     /// The model: a hub id, or the path of a sentence-transformers folder.
     model: ModelRef = Model, Text "MODEL", DEFAULT_MODEL, parse::model;
+
+    // The hub's own default.
+    /// The revision of a model from the hub: a branch, a tag, a commit or `refs/pr/N`. Each revision has its own model and
+    /// bundle in the cache folder; a branch stays at the commit that was fetched first.
+    revision: Revision = Model, Text "REVISION", "main", parse::revision;
 
     // Most users name a model; its bundle is in the cache folder.
     /// Use this bundle (the folder of a converted model) as it is; `none`: the bundle of `model` in the cache folder.

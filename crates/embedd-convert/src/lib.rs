@@ -69,6 +69,10 @@ pub struct Conversion {
     pub output: PathBuf,
     /// The name of the model, which the manifest records.
     pub name: String,
+    /// The revision of the model that was requested from the hub, which the manifest records.
+    pub revision: Option<String>,
+    /// The commit of that revision, which the manifest records.
+    pub commit: Option<String>,
     /// Whether to replace an existing bundle in `output`.
     pub replace: bool,
     /// How to quantize and measure the models. `None` writes only the float32 model, without running it.
@@ -250,7 +254,7 @@ fn describe(conversion: &Conversion, source: &Source, record: SourceRecord, enco
     Description {
         name: conversion.name.clone(),
         architecture: encoder.architecture.to_owned(),
-        source: record,
+        source: SourceRecord { revision: conversion.revision.clone(), commit: conversion.commit.clone(), ..record },
         dimension: encoder.width() as u32,
         max_tokens: source.max_tokens.unwrap_or(position_limit).min(position_limit),
         position_limit,
@@ -293,7 +297,17 @@ fn record(
     }
     let weights_sha256 = checkpoint.sha256(&weights);
     files.extend(weights.into_iter().map(|(file, record)| (source.relative(&file), record)));
-    Ok(SourceRecord { weights_sha256, files })
+    Ok(SourceRecord { weights_sha256, revision: None, commit: None, files })
+}
+
+/// Checks the configuration and the tokenizer of a folder, which need not contain the weights yet.
+///
+/// # Errors
+/// [`ConvertError`] if the model cannot be converted, whatever its weights.
+pub fn check_source(folder: &Path) -> Result<(), ConvertError> {
+    let source = Source::read(folder)?;
+    let tokenizer = tokenizer::read(&source.transformer(), source.lowercase)?;
+    check_tokenizer(&source, &tokenizer)
 }
 
 /// Whether a bundle was converted from the folder's current contents.
@@ -303,7 +317,9 @@ fn record(
 pub fn is_current(bundle: &Bundle, folder: &Path) -> Result<bool, ConvertError> {
     let source = Source::read(folder)?;
     let checkpoint = Checkpoint::find(&source.transformer())?;
-    Ok(record(&source, &checkpoint, &module_checkpoints(&source)?)? == bundle.manifest().source)
+    let current = record(&source, &checkpoint, &module_checkpoints(&source)?)?;
+    let SourceRecord { weights_sha256, files, .. } = &bundle.manifest().source;
+    Ok((&current.weights_sha256, &current.files) == (weights_sha256, files))
 }
 
 /// Rejects token ids beyond the embedding table. They would make inference fail, but only for some texts.

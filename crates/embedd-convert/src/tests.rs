@@ -14,6 +14,8 @@ fn convert_to(source: &Path, output: &Path, replace: bool) -> Result<Bundle, Con
         source: source.to_owned(),
         output: output.to_owned(),
         name: "tiny".to_owned(),
+        revision: Some("v1".to_owned()),
+        commit: Some("c0ffee".to_owned()),
         replace,
         proof: None,
     };
@@ -44,6 +46,32 @@ fn assert_contains(error: &str, parts: &[&str]) {
 }
 
 #[test]
+fn a_folder_is_checked_without_its_weights() {
+    type Change = dyn Fn(&mut Tiny);
+    let check = |change: &Change| {
+        let dir = folder();
+        let mut tiny = Tiny::bert();
+        change(&mut tiny);
+        tiny.write(dir.path());
+        fs::remove_file(dir.path().join("model.safetensors")).expect("a removal");
+        check_source(dir.path()).map_err(|error| error.to_string())
+    };
+    check(&|_| {}).expect("a supported model");
+    let cases: [(&Change, &str); 4] = [
+        (
+            &|tiny| tiny.modules[2]["type"] = json!("sentence_transformers.models.LSTM"),
+            "modules.json: the module chain",
+        ),
+        (&|tiny| tiny.config["model_type"] = json!("t5"), "config.json: model_type `t5` is not supported"),
+        (&|tiny| tiny.config["vocab_size"] = json!(5), "tokenizer.json: the token `two` has the id 5"),
+        (&|tiny| tiny.tokenizer["model"]["type"] = json!("Words"), "tokenizer.json"),
+    ];
+    for (change, part) in cases {
+        assert_contains(&check(change).expect_err("an unsupported model"), &[part]);
+    }
+}
+
+#[test]
 fn every_kind_of_position_is_converted() {
     let mut roberta = Tiny::bert();
     roberta.config["model_type"] = json!("roberta");
@@ -53,6 +81,8 @@ fn every_kind_of_position_is_converted() {
         let bundle = convert_to(&dir.path().join("source"), &dir.path().join("bundle"), false).expect("a bundle");
         let manifest = bundle.manifest();
         assert_eq!((manifest.dimension, manifest.max_tokens, manifest.position_limit), (4, 6, positions));
+        let SourceRecord { revision, commit, .. } = &manifest.source;
+        assert_eq!((revision.as_deref(), commit.as_deref()), (Some("v1"), Some("c0ffee")));
         for file in manifest.files.keys() {
             bundle.verify(file).expect("its checksum is right");
         }

@@ -2,7 +2,7 @@
 //!
 //! Many of its classes take little more than the vocabulary from `tokenizer.json`. They build the normalizer, the
 //! pre-tokenizer and the template from `tokenizer_config.json`, which may contradict `tokenizer.json`. Folders without
-//! `tokenizer.json` have their vocabulary in `vocab.txt` or `sentencepiece.bpe.model`.
+//! `tokenizer.json` have their vocabulary in the files of older versions, such as `vocab.txt` or a SentencePiece model.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,14 +21,20 @@ mod special;
 mod vocabulary;
 
 use added::Added;
-use class::Class;
+use class::{Class, OlderFiles};
 use special::SpecialTokens;
 use vocabulary::{Ids, Vocabulary};
 
 /// The vocabulary of WordPiece, one token per line.
 const WORDS_FILE: &str = "vocab.txt";
+/// The vocabulary of BPE.
+const BPE_FILE: &str = "vocab.json";
+/// The merges of BPE, one pair of tokens per line.
+const MERGES_FILE: &str = "merges.txt";
 /// The vocabulary of Unigram.
 const SENTENCE_PIECE_FILE: &str = "sentencepiece.bpe.model";
+/// The vocabulary of DeBERTa, which is a SentencePiece model, too.
+const DEBERTA_FILE: &str = "spm.model";
 /// Special tokens, as written by transformers before version 5.
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 /// Ids of tokens outside the vocabulary, as written by tokenizers without `tokenizer.json`.
@@ -75,7 +81,7 @@ pub(crate) fn files(folder: &Path) -> &'static [&'static str] {
     match folder.join(TOKENIZER_FILE).exists() {
         // Many folders also have a `vocab.txt`, which is ignored.
         true => &[TOKENIZER_FILE, ADDED_TOKENS_FILE],
-        false => &[WORDS_FILE, SENTENCE_PIECE_FILE, ADDED_TOKENS_FILE],
+        false => &[WORDS_FILE, BPE_FILE, MERGES_FILE, SENTENCE_PIECE_FILE, DEBERTA_FILE, ADDED_TOKENS_FILE],
     }
 }
 
@@ -148,18 +154,35 @@ impl Settings {
     /// The tokenizer that Python makes of the files that older versions wrote.
     fn build(&self) -> Result<Vec<u8>, SourceError> {
         self.reject_left_truncation(None)?;
-        let file = self.class.vocabulary_file().ok_or_else(|| self.missing("a folder without this file"))?;
-        let path = self.path(file);
-        let Some(contents) = read_optional(&path, MAX_VOCABULARY_BYTES)? else {
-            return Err(self.missing(&format!("a folder with neither this file nor {file}")));
-        };
+        let files = self.class.older_files().ok_or_else(|| self.missing("a folder without this file"))?;
         let special = SpecialTokens::read(&self.folder, &self.config, None)?;
-        let named = |name: &str| special.named_or_default(name, self.class);
-        let vocabulary = match file {
-            WORDS_FILE => Vocabulary::of_words(&contents, &path)?,
-            _ => sentencepiece::vocabulary(&contents, &path, self.class, named)?,
+        let vocabulary = match files {
+            OlderFiles::Words => {
+                let [words] = self.read_all([WORDS_FILE])?;
+                Vocabulary::of_words(&words, &self.path(WORDS_FILE))?
+            }
+            OlderFiles::Merges => {
+                let [tokens, merges] = self.read_all([BPE_FILE, MERGES_FILE])?;
+                Vocabulary::of_merges((&tokens, &self.path(BPE_FILE)), (&merges, &self.path(MERGES_FILE)))?
+            }
+            OlderFiles::SentencePiece(file) => {
+                let [model] = self.read_all([file])?;
+                let named = |name: &str| special.named_or_default(name, self.class);
+                sentencepiece::vocabulary(&model, &self.path(file), self.class, named)?
+            }
         };
         Ok(to_bytes(&self.finish(self.rebuild(vocabulary, special))))
+    }
+
+    /// The contents of the files, all of which must exist.
+    fn read_all<const N: usize>(&self, files: [&str; N]) -> Result<[Vec<u8>; N], SourceError> {
+        let mut all = [const { Vec::new() }; N];
+        for (contents, file) in all.iter_mut().zip(files) {
+            let what = || format!("a folder with neither this file nor {}", files.join(" and "));
+            let found = read_optional(&self.path(file), MAX_VOCABULARY_BYTES)?;
+            *contents = found.ok_or_else(|| self.missing(&what()))?;
+        }
+        Ok(all)
     }
 
     fn missing(&self, what: &str) -> SourceError {

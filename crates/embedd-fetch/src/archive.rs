@@ -9,7 +9,7 @@ use zip::result::ZipError;
 
 use super::copy::MemberReader;
 use super::error::FetchError;
-use super::layout;
+use super::layout::{self, Layout};
 use super::work::Staging;
 use embedd_common::checksum::FileRecord;
 use embedd_common::progress::{Progress, Unit};
@@ -82,10 +82,12 @@ impl<R: Read + Seek> Zip<R> {
         };
         add(layout::MODULES, true, staging)?;
         let modules = staging.read(layout::MODULES)?;
-        let wanted =
-            layout::wanted(&modules).map_err(|reason| FetchError::Modules { what: folder.to_owned(), reason })?;
-        wanted.iter().try_for_each(|wanted| add(&wanted.file, wanted.required, staging))?;
-        add(layout::WEIGHTS, true, staging)
+        let layout =
+            Layout::parse(&modules).map_err(|reason| FetchError::Modules { what: folder.to_owned(), reason })?;
+        layout.configuration().iter().try_for_each(|wanted| add(&wanted.file, wanted.required, staging))?;
+        // The models of the catalog have no other files.
+        add(&layout.of_transformer(layout::TOKENIZER), true, staging)?;
+        add(&layout.of_transformer(layout::WEIGHTS), true, staging)
     }
 }
 

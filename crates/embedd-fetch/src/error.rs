@@ -158,6 +158,14 @@ pub enum FetchError {
         /// Why it is invalid.
         reason: String,
     },
+    /// The caller's check of the configuration failed.
+    #[error("`{model}` cannot be used: {reason}; its weights were not downloaded")]
+    Rejected {
+        /// The model.
+        model: String,
+        /// The error of the check.
+        reason: String,
+    },
     /// Every origin failed.
     #[error(
         "cannot fetch `{model}`:{}\nTo resolve this, do one of the following: give the path of a folder with the model; copy \
@@ -235,7 +243,7 @@ struct WeightsHint<'a>(&'a [String]);
 impl fmt::Display for WeightsHint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [weights, others @ ..] = ALL_WEIGHTS;
-        if self.0.iter().any(|file| file == weights) {
+        if self.0.iter().any(|file| file.rsplit('/').next() == Some(weights)) {
             write!(f, "; the weights may also be in {}", others.join(", "))
         } else {
             f.write_str("; check that it is the complete sentence-transformers folder")

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::FetchError;
-use super::layout;
+use super::layout::{self, Layout};
+use super::record::Record;
 use embedd_common::files::read_bounded;
 
 /// Checks that `path` is a complete sentence-transformers folder. `user_home` replaces a leading `~`.
@@ -33,44 +34,68 @@ fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
         Err(error) => return Err(FetchError::io("read", &modules, error)),
     };
     let invalid = |reason| FetchError::Modules { what: folder.display().to_string(), reason };
-    let wanted = layout::wanted(&modules).map_err(invalid)?;
-    let transformer = folder.join(layout::transformer(&modules).map_err(invalid)?);
-    let (modules, of_transformer): (Vec<_>, Vec<_>) = wanted
-        .into_iter()
-        .filter(|wanted| wanted.required)
-        .map(|wanted| wanted.file)
-        .partition(|file| file.contains('/'));
-    let of_transformer = of_transformer.into_iter().chain(weights(&transformer)?);
-    let of_transformer: Vec<_> = of_transformer.filter(|file| !has(&transformer, file)).collect();
+    let layout = Layout::parse(&modules).map_err(invalid)?;
+    let of_transformer = missing_of_transformer(folder, &layout)?;
     if of_transformer.is_empty() && !missing.is_empty() {
         // A transformer without a list of modules: sentence-transformers uses the mean.
         return Ok(Vec::new());
     }
     missing.extend(of_transformer);
-    missing.extend(modules.into_iter().filter(|file| !folder.join(file).is_file()));
+    missing.extend(missing_of_modules(folder, &layout));
     Ok(missing)
 }
 
-/// Whether the transformer's folder has the file, or one that replaces it.
-fn has(transformer: &Path, file: &str) -> bool {
-    let replacements: &[&str] = if file == layout::TOKENIZER { &layout::VOCABULARIES } else { &[] };
-    std::iter::once(&file).chain(replacements).any(|file| transformer.join(file).is_file())
+fn missing_of_transformer(folder: &Path, layout: &Layout) -> Result<Vec<String>, FetchError> {
+    if !layout.has_transformer() {
+        // Conversion rejects the kind of model.
+        return Ok(Vec::new());
+    }
+    let has = |file: &str| folder.join(file).is_file();
+    let config = layout.of_transformer(layout::CONFIG);
+    let mut missing: Vec<String> = Some(config).filter(|config| !has(config)).into_iter().collect();
+    let tokenizer = layout.of_transformer(layout::TOKENIZER);
+    let vocabularies = layout::VOCABULARIES.map(|file| layout.of_transformer(file));
+    if !std::iter::once(&tokenizer).chain(&vocabularies).any(|file| has(file)) {
+        missing.push(tokenizer);
+    }
+    missing.extend(weights(folder, layout)?.into_iter().filter(|file| !has(file)));
+    Ok(missing)
 }
 
-/// The files with weights that the folder should have: those of an index, if it has one.
-fn weights(folder: &Path) -> Result<Vec<String>, FetchError> {
-    let found = layout::ALL_WEIGHTS.into_iter().find(|file| folder.join(file).is_file());
+fn missing_of_modules(folder: &Path, layout: &Layout) -> Vec<String> {
+    let has = |file: &str| folder.join(file).is_file();
+    let config = layout.of_transformer(layout::CONFIG);
+    let configuration = layout.configuration().into_iter().filter(|wanted| wanted.required && wanted.file != config);
+    let weights = layout.module_weights().filter(|files| !files.iter().any(|file| has(file)));
+    let missing = configuration.map(|wanted| wanted.file).filter(|file| !has(file));
+    missing.chain(weights.map(|[first, _]| first)).collect()
+}
+
+/// The files with the transformer's weights that the folder should have: those of an index, if it has one.
+fn weights(folder: &Path, layout: &Layout) -> Result<Vec<String>, FetchError> {
+    let found = layout::ALL_WEIGHTS.into_iter().find(|file| folder.join(layout.of_transformer(file)).is_file());
     let file = found.unwrap_or(layout::WEIGHTS);
     if !layout::is_index(file) {
-        return Ok(vec![file.to_owned()]);
+        return Ok(vec![layout.of_transformer(file)]);
     }
-    let path = folder.join(file);
+    let file = layout.of_transformer(file);
+    let path = folder.join(&file);
     let contents =
-        read_bounded(&path, layout::max_bytes(file)).map_err(|error| FetchError::io("read", &path, error))?;
+        read_bounded(&path, layout::max_bytes(&file)).map_err(|error| FetchError::io("read", &path, error))?;
     let what = folder.display().to_string();
-    let shards =
-        layout::shards(file, &contents).map_err(|reason| FetchError::Index { what, file: file.to_owned(), reason })?;
-    Ok(shards.into_iter().collect())
+    let shards = layout::shards(&file, &contents).map_err(|reason| FetchError::Index { what, file, reason })?;
+    Ok(shards.iter().map(|shard| layout.of_transformer(shard)).collect())
+}
+
+/// The weights that the record of a fetched model lacks: earlier versions of embedd did not fetch those of modules.
+pub(super) fn unfetched(folder: &Path, record: &Record) -> Vec<String> {
+    if !record.files.contains_key(layout::MODULES) {
+        return Vec::new();
+    }
+    let modules = read_bounded(&folder.join(layout::MODULES), layout::max_bytes(layout::MODULES));
+    let Some(layout) = modules.ok().and_then(|modules| Layout::parse(&modules).ok()) else { return Vec::new() };
+    let missing = layout.module_weights().filter(|files| !files.iter().any(|file| record.files.contains_key(file)));
+    missing.map(|[first, _]| format!("`{first}` was not fetched")).collect()
 }
 
 fn expand(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {

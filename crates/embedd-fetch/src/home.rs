@@ -15,8 +15,8 @@ pub const HOME_VARIABLE: &str = "EMBEDD_HOME";
 ///
 /// ```text
 /// onnxruntime/1.32.0/      the ONNX Runtime library
-/// models/<model>/          sentence-transformers folders as fetched
-/// bundles/<model>/         converted models
+/// models/<model>/          sentence-transformers folders as fetched; `<model>@<revision>` for other revisions than main
+/// bundles/<model>/         converted models, with the same names
 /// partial/                 incomplete downloads, which a later fetch resumes
 /// admin.token              the token of the admin service, which the server generates
 /// ```

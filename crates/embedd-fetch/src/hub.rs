@@ -4,38 +4,30 @@ mod client;
 mod download;
 mod error;
 mod pace;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::HubError;
+pub(super) use token::{Token, login_file};
 
 use self::client::Client;
 use self::download::Download;
+use super::check::Check;
 use super::error::FetchError;
-use super::layout;
+use super::layout::{self, Layout};
 use super::record::{Record, Source};
 use super::work::{Staging, Target, Work};
 use crate::model_ref::ModelId;
+use crate::revision::Revision;
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::Progress;
 
 /// The default hub.
 pub(super) const PUBLIC_HUB: &str = "https://huggingface.co";
-/// The default revision.
-pub(super) const MAIN: &str = "main";
 /// The folder in which incomplete files are kept between attempts.
 const INCOMPLETE: &str = "hub";
-
-/// A secret that is never printed.
-#[derive(Clone)]
-pub(super) struct Token(pub(super) String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
 
 /// Timeouts and retries.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +66,8 @@ pub(super) struct HubSettings {
     /// The URL of the hub.
     pub(super) endpoint: String,
     pub(super) token: Option<Token>,
+    /// The file with the token that is sent if there is no other. It is read before the first request.
+    pub(super) token_file: Option<PathBuf>,
     pub(super) proxy: Option<ureq::Proxy>,
     pub(super) retry: RetryPolicy,
 }
@@ -82,12 +76,19 @@ pub(super) struct HubSettings {
 pub(super) struct Hub<'a> {
     client: Client,
     retry: RetryPolicy,
+    /// Decides whether the weights are worth the download.
+    check: Option<&'a Check>,
     progress: &'a Progress,
 }
 
 impl<'a> Hub<'a> {
-    pub(super) fn new(settings: &HubSettings, progress: &'a Progress) -> Result<Self, FetchError> {
-        Ok(Self { client: Client::new(settings)?, retry: settings.retry, progress })
+    pub(super) fn new(
+        settings: &HubSettings,
+        check: Option<&'a Check>,
+        progress: &'a Progress,
+    ) -> Result<Self, FetchError> {
+        let token = token::resolve(settings, progress)?;
+        Ok(Self { client: Client::new(settings, token)?, retry: settings.retry, check, progress })
     }
 
     /// Adds the model's files to the staging folder.
@@ -97,7 +98,7 @@ impl<'a> Hub<'a> {
     pub(super) fn model(
         &self,
         model: &ModelId,
-        revision: &str,
+        revision: &Revision,
         target: &Target,
         work: &Work,
         staging: &mut Staging,
@@ -105,16 +106,14 @@ impl<'a> Hub<'a> {
         let incomplete = work.kept(INCOMPLETE)?;
         let previous = Previous::of(&target.destination);
         let mut repository =
-            Repository { hub: self, model, revision: revision.to_owned(), commit: None, incomplete, previous, target };
-        repository.file(layout::MODULES, true, staging)?;
-        let modules = staging.read(layout::MODULES)?;
-        let wanted =
-            layout::wanted(&modules).map_err(|reason| FetchError::Modules { what: model.to_string(), reason })?;
-        for file in &wanted {
-            repository.file(&file.file, file.required, staging)?;
+            Repository { hub: self, model, revision: revision.to_string(), commit: None, incomplete, previous, target };
+        let layout = repository.configuration(staging)?;
+        repository.tokenizer(&layout, staging)?;
+        if let Some(check) = self.check {
+            staging.inspect(check)?;
         }
-        repository.weights(staging)?;
-        Ok(Source::Hub { model: model.to_string(), revision: revision.to_owned(), commit: repository.commit })
+        repository.weights(&layout, staging)?;
+        Ok(Source::Hub { model: model.to_string(), revision: revision.to_string(), commit: repository.commit })
     }
 }
 
@@ -130,24 +129,58 @@ struct Repository<'a> {
 }
 
 impl Repository<'_> {
-    /// Adds the weights: the first file of [`layout::ALL_WEIGHTS`] that the model has and, if it is an index, the files
-    /// that it names.
-    fn weights(&mut self, staging: &mut Staging) -> Result<(), FetchError> {
-        for file in layout::ALL_WEIGHTS {
-            if !self.file(file, false, staging)? {
-                continue;
-            }
-            if layout::is_index(file) {
-                let invalid =
-                    |reason| FetchError::Index { what: self.model.to_string(), file: file.to_owned(), reason };
-                let shards = layout::shards(file, &staging.read(file)?).map_err(invalid)?;
-                for shard in shards {
-                    self.file(&shard, true, staging)?;
-                }
-            }
+    /// Adds the configuration files, and returns where the others are.
+    fn configuration(&mut self, staging: &mut Staging) -> Result<Layout, FetchError> {
+        let layout = if self.file(layout::MODULES, false, staging)? {
+            let invalid = |reason| FetchError::Modules { what: self.model.to_string(), reason };
+            Layout::parse(&staging.read(layout::MODULES)?).map_err(invalid)?
+        } else {
+            Layout::plain()
+        };
+        for wanted in layout.configuration() {
+            self.file(&wanted.file, wanted.required, staging)?;
+        }
+        Ok(layout)
+    }
+
+    /// Adds `tokenizer.json` or, if the model has none, the files from which transformers makes its tokenizer.
+    fn tokenizer(&mut self, layout: &Layout, staging: &mut Staging) -> Result<(), FetchError> {
+        if self.file(&layout.of_transformer(layout::TOKENIZER), false, staging)? {
             return Ok(());
         }
-        Err(HubError::NoWeights { model: self.model.to_string() }.into())
+        let mut found = !layout.has_transformer();
+        for file in layout::VOCABULARIES {
+            found |= self.file(&layout.of_transformer(file), false, staging)?;
+        }
+        if found { Ok(()) } else { Err(HubError::NoTokenizer { model: self.model.to_string() }.into()) }
+    }
+
+    /// Adds the weights of the other modules, which are small, and then those of the transformer.
+    fn weights(&mut self, layout: &Layout, staging: &mut Staging) -> Result<(), FetchError> {
+        for files in layout.module_weights() {
+            self.first_of(&files, staging)?;
+        }
+        let files = layout::ALL_WEIGHTS.map(|file| layout.of_transformer(file));
+        let found = self.first_of(&files, staging)?;
+        if !layout::is_index(found) {
+            return Ok(());
+        }
+        let invalid = |reason| FetchError::Index { what: self.model.to_string(), file: found.to_owned(), reason };
+        let shards = layout::shards(found, &staging.read(found)?).map_err(invalid)?;
+        for shard in shards {
+            self.file(&layout.of_transformer(&shard), true, staging)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the first of the files that the model has.
+    fn first_of<'f>(&mut self, files: &'f [String], staging: &mut Staging) -> Result<&'f str, FetchError> {
+        for file in files {
+            if self.file(file, false, staging)? {
+                return Ok(file);
+            }
+        }
+        Err(HubError::NoWeights { model: self.model.to_string(), files: files.to_vec() }.into())
     }
 
     /// Adds a file. Returns whether the model has it. A pinned file is always required: another one in its place would

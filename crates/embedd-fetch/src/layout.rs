@@ -12,38 +12,44 @@ pub(super) const WEIGHTS: &str = "model.safetensors";
 /// in transformers. Always fetched last, so that other failures occur before the large download.
 pub(super) const ALL_WEIGHTS: [&str; 4] =
     [WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// The files that can hold the weights of another module.
+const MODULE_WEIGHTS: [&str; 2] = [WEIGHTS, "pytorch_model.bin"];
 const INDEX_SUFFIX: &str = ".index.json";
 
 /// The `modules.json` of most models. Used to list all missing files of a folder that has none.
 pub(super) const USUAL_MODULES: &[u8] =
     br#"[{"path": "", "type": "Transformer"}, {"path": "1_Pooling", "type": "models.Pooling"}]"#;
 
+pub(super) const CONFIG: &str = "config.json";
 /// The tokenizer, with its vocabulary.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// Vocabularies from which conversion makes the tokenizer of a folder without `tokenizer.json`.
-pub(super) const VOCABULARIES: [&str; 2] = ["vocab.txt", "sentencepiece.bpe.model"];
-const REQUIRED: [&str; 2] = ["config.json", TOKENIZER];
+/// The files from which transformers makes the tokenizer of a folder without `tokenizer.json`. Which of them can be used
+/// is for the conversion to decide.
+pub(super) const VOCABULARIES: [&str; 7] = [
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+];
 
 /// Several times the weights of the largest supported architectures in float32.
 const MAX_WEIGHTS_BYTES: u64 = 16 << 30;
 /// The largest known tokenizers, with 250,000 tokens, have 35 MB.
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
-/// For configuration files and the README.
+/// For configuration files, vocabularies and the README.
 const MAX_SMALL_BYTES: u64 = 16 << 20;
 /// Of each file with weights, 2 to 10 GB are usual.
 const MAX_SHARDS: usize = 64;
-/// Supported models have up to three.
+/// Supported models have up to five.
 const MAX_MODULES: usize = 16;
 /// transformers 5 does not write `special_tokens_map.json`: the special tokens are in `tokenizer.json`. Without
 /// `sentence_bert_config.json`, the maximum length is in `tokenizer_config.json`.
-const OPTIONAL: [&str; 6] = [
-    "sentence_bert_config.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "config_sentence_transformers.json",
-    "README.md",
-    "vocab.txt",
-];
+const OF_TRANSFORMER: [&str; 4] =
+    ["sentence_bert_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+const OF_MODEL: [&str; 2] = ["config_sentence_transformers.json", "README.md"];
 
 /// A file to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,52 +68,102 @@ struct Module {
     kind: String,
 }
 
+impl Module {
+    /// The class, without its Python module, which depends on the version.
+    fn class(&self) -> &str {
+        self.kind.rsplit('.').next().unwrap_or(&self.kind)
+    }
+
+    /// Whether the class always has a configuration. `2_Normalize` and similar folders are empty.
+    fn has_configuration(&self) -> bool {
+        matches!(self.class(), "Pooling" | "Dense" | "LayerNorm")
+    }
+
+    fn has_weights(&self) -> bool {
+        matches!(self.class(), "Dense" | "LayerNorm")
+    }
+}
+
+/// The modules of a model, and where their files are.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The transformer's folder; often empty. `None` if the model has no transformer.
+    transformer: Option<String>,
+    /// The others that have a folder.
+    modules: Vec<Module>,
+}
+
+impl Layout {
+    /// The layout of a transformer alone, without `modules.json`: sentence-transformers uses the mean of its outputs.
+    pub(super) fn plain() -> Self {
+        Self { transformer: Some(String::new()), modules: Vec::new() }
+    }
+
+    /// Reads the contents of `modules.json`.
+    ///
+    /// # Errors
+    /// Why the list of modules is invalid, or which module's path leaves the folder.
+    pub(super) fn parse(modules: &[u8]) -> Result<Self, String> {
+        let mut modules: Vec<Module> = serde_json::from_slice(modules).map_err(|error| error.to_string())?;
+        if modules.is_empty() {
+            return Err("it lists no modules".to_owned());
+        }
+        if modules.len() > MAX_MODULES {
+            return Err(format!("it lists {} modules; the maximum is {MAX_MODULES}", modules.len()));
+        }
+        for module in modules.iter_mut().filter(|module| !module.path.is_empty()) {
+            if !stays_inside(&module.path) {
+                return Err(format!("the module path `{}` is not a plain relative path", module.path));
+            }
+            module.path.truncate(module.path.trim_end_matches('/').len());
+        }
+        let transformer = modules.iter().position(|module| module.class() == "Transformer");
+        let transformer = transformer.map(|index| modules.remove(index).path);
+        modules.retain(|module| !module.path.is_empty());
+        Ok(Self { transformer, modules })
+    }
+
+    /// The path of one of the transformer's files in the model's folder.
+    pub(super) fn of_transformer(&self, file: &str) -> String {
+        join(self.transformer.as_deref().unwrap_or_default(), file)
+    }
+
+    /// The configuration files.
+    pub(super) fn configuration(&self) -> Vec<Wanted> {
+        // Without a transformer, it is the kind of model that is not supported, not a file that is missing.
+        let config = Wanted { file: self.of_transformer(CONFIG), required: self.transformer.is_some() };
+        let optional = OF_TRANSFORMER.iter().map(|file| self.of_transformer(file));
+        let optional = optional.chain(OF_MODEL.map(str::to_owned));
+        let optional = optional.map(|file| Wanted { file, required: false });
+        let modules = self
+            .modules
+            .iter()
+            .map(|module| Wanted { file: join(&module.path, CONFIG), required: module.has_configuration() });
+        std::iter::once(config).chain(optional).chain(modules).collect()
+    }
+
+    pub(super) fn has_transformer(&self) -> bool {
+        self.transformer.is_some()
+    }
+
+    /// The files that can hold the weights of each further module that has some. The first one that exists is used.
+    pub(super) fn module_weights(&self) -> impl Iterator<Item = [String; 2]> {
+        let with_weights = self.modules.iter().filter(|module| module.has_weights());
+        with_weights.map(|module| MODULE_WEIGHTS.map(|file| join(&module.path, file)))
+    }
+}
+
 /// The maximum size of a model's file. An origin that sends more must not fill the disk.
 pub(super) fn max_bytes(file: &str) -> u64 {
-    match file {
-        TOKENIZER => MAX_TOKENIZER_BYTES,
+    match file.rsplit('/').next() {
+        Some(TOKENIZER) => MAX_TOKENIZER_BYTES,
         _ if file.ends_with(".safetensors") || file.ends_with(".bin") => MAX_WEIGHTS_BYTES,
         _ => MAX_SMALL_BYTES,
     }
 }
 
-/// The folder of the transformer within a model's, given the contents of its `modules.json`: often empty.
-///
-/// # Errors
-/// Why the list of modules is invalid, or which module's path leaves the folder.
-pub(super) fn transformer(modules: &[u8]) -> Result<String, String> {
-    let modules: Vec<Module> = serde_json::from_slice(modules).map_err(|error| error.to_string())?;
-    match modules.into_iter().find(|module| module.kind.rsplit('.').next() == Some("Transformer")) {
-        Some(module) if !module.path.is_empty() && !stays_inside(&module.path) => {
-            Err(format!("the module path `{}` is not a plain relative path", module.path))
-        }
-        module => Ok(module.map(|module| module.path).unwrap_or_default()),
-    }
-}
-
-/// The files of a model except its weights, given the contents of its `modules.json`.
-///
-/// # Errors
-/// Why the list of modules is invalid, or which module's path leaves the folder.
-pub(super) fn wanted(modules: &[u8]) -> Result<Vec<Wanted>, String> {
-    let modules: Vec<Module> = serde_json::from_slice(modules).map_err(|error| error.to_string())?;
-    if modules.is_empty() {
-        return Err("it lists no modules".to_owned());
-    }
-    if modules.len() > MAX_MODULES {
-        return Err(format!("it lists {} modules; the maximum is {MAX_MODULES}", modules.len()));
-    }
-    let mut files: Vec<Wanted> = REQUIRED.map(|file| (file, true)).into_iter().map(Wanted::from).collect();
-    files.extend(OPTIONAL.map(|file| (file, false)).map(Wanted::from));
-    for module in modules.iter().filter(|module| !module.path.is_empty()) {
-        if !stays_inside(&module.path) {
-            return Err(format!("the module path `{}` is not a plain relative path", module.path));
-        }
-        // The result depends on the pooling configuration. `2_Normalize` and similar modules have no configuration.
-        let required = module.kind.ends_with(".Pooling");
-        files.push(Wanted { file: format!("{}/config.json", module.path.trim_end_matches('/')), required });
-    }
-    Ok(files)
+fn join(folder: &str, file: &str) -> String {
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
 /// The relevant field of an index.
@@ -143,12 +199,6 @@ pub(super) fn shards(index: &str, contents: &[u8]) -> Result<BTreeSet<String>, S
     }
 }
 
-impl From<(&str, bool)> for Wanted {
-    fn from((file, required): (&str, bool)) -> Self {
-        Self { file: file.to_owned(), required }
-    }
-}
-
 /// Module paths are untrusted: they must not leave the folder, and must mean the same file on every system.
 fn stays_inside(path: &str) -> bool {
     path.trim_end_matches('/').split('/').all(|part| {
@@ -162,15 +212,50 @@ fn stays_inside(path: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn wanted(file: &str, required: bool) -> Wanted {
+        Wanted { file: file.to_owned(), required }
+    }
+
     #[test]
     fn each_module_has_a_configuration() {
         let modules = br#"[
             {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
             {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-            {"idx": 2, "name": "2", "path": "2_Normalize/", "type": "sentence_transformers.models.Normalize"}]"#;
-        let files = wanted(modules).expect("a list of modules");
-        assert!(files.contains(&Wanted::from(("1_Pooling/config.json", true))));
-        assert!(files.contains(&Wanted::from(("2_Normalize/config.json", false))));
+            {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+            {"idx": 3, "name": "3", "path": "3_Normalize/", "type": "sentence_transformers.models.Normalize"}]"#;
+        let layout = Layout::parse(modules).expect("a list of modules");
+        let files = layout.configuration();
+        for (file, required) in [
+            ("config.json", true),
+            ("tokenizer_config.json", false),
+            ("1_Pooling/config.json", true),
+            ("2_Dense/config.json", true),
+            ("3_Normalize/config.json", false),
+        ] {
+            assert!(files.contains(&wanted(file, required)), "{file}");
+        }
+        let weights: Vec<_> = layout.module_weights().collect();
+        assert_eq!(weights, [["2_Dense/model.safetensors", "2_Dense/pytorch_model.bin"]]);
+    }
+
+    #[test]
+    fn the_transformer_may_have_a_folder() {
+        let modules = br#"[{"path": "0_Transformer/", "type": "a.Transformer"}, {"path": "1", "type": "b.Pooling"}]"#;
+        let layout = Layout::parse(modules).expect("a list of modules");
+        assert_eq!(layout.of_transformer(WEIGHTS), "0_Transformer/model.safetensors");
+        let files = layout.configuration();
+        assert!(files.contains(&wanted("0_Transformer/config.json", true)));
+        assert!(files.contains(&wanted("0_Transformer/tokenizer_config.json", false)));
+        assert!(files.contains(&wanted("config_sentence_transformers.json", false)));
+        assert_eq!(max_bytes("0_Transformer/tokenizer.json"), MAX_TOKENIZER_BYTES);
+    }
+
+    #[test]
+    fn a_model_without_a_transformer_requires_no_configuration() {
+        let modules = br#"[{"path": "0_StaticEmbedding", "type": "x.StaticEmbedding"}]"#;
+        let layout = Layout::parse(modules).expect("a list of modules");
+        assert!(!layout.has_transformer());
+        assert!(layout.configuration().iter().all(|wanted| !wanted.required));
     }
 
     #[test]
@@ -199,17 +284,17 @@ mod tests {
     fn module_paths_outside_the_folder_are_rejected() {
         for path in ["../up", "/etc", "a/../../b", "a//b", "C:\\x", ".git", "a b", "/"] {
             let modules = serde_json::json!([{"path": path, "type": "x.Pooling"}]).to_string();
-            assert!(wanted(modules.as_bytes()).is_err(), "{path:?}");
+            assert!(Layout::parse(modules.as_bytes()).is_err(), "{path:?}");
         }
     }
 
     #[test]
     fn invalid_lists_of_modules_are_rejected() {
         for text in ["", "{}", "[]", "[{}]", "<html>"] {
-            assert!(wanted(text.as_bytes()).is_err(), "{text:?}");
+            assert!(Layout::parse(text.as_bytes()).is_err(), "{text:?}");
         }
         let many = vec![serde_json::json!({"path": "", "type": "x.Dense"}); MAX_MODULES + 1];
-        let error = wanted(serde_json::json!(many).to_string().as_bytes()).expect_err("too many");
+        let error = Layout::parse(serde_json::json!(many).to_string().as_bytes()).expect_err("too many");
         assert_eq!(error, "it lists 17 modules; the maximum is 16");
     }
 }

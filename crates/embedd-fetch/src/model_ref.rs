@@ -4,14 +4,21 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::revision::Revision;
+
 /// The default model to fetch, convert and serve.
 pub const DEFAULT_MODEL: &str = "sentence-transformers/all-mpnet-base-v2";
 
 /// A model as named by the user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ModelRef {
-    /// A model on the Hugging Face hub. Some are also available from pip.
-    Hub(ModelId),
+    /// A model on the Hugging Face hub. Some are also available from pip, in their default revision.
+    Hub {
+        /// `organization/name`.
+        id: ModelId,
+        /// The branch, tag or commit.
+        revision: Revision,
+    },
     /// A sentence-transformers folder on this machine.
     Folder(PathBuf),
 }
@@ -49,18 +56,29 @@ impl ModelId {
 }
 
 impl ModelRef {
+    /// This revision of the model. A folder has no revisions and is returned unchanged.
+    #[must_use]
+    pub fn at(self, revision: Revision) -> Self {
+        match self {
+            Self::Hub { id, .. } => Self::Hub { id, revision },
+            folder @ Self::Folder(_) => folder,
+        }
+    }
+
     /// The model's name in the API and in bundles: the hub ID, or the name of the folder.
     pub fn display_name(&self) -> String {
         match self {
-            Self::Hub(id) => id.as_str().to_owned(),
+            Self::Hub { id, .. } => id.as_str().to_owned(),
             Self::Folder(path) => folder_name(path),
         }
     }
 
-    /// A unique file name. Folders with the same name are distinguished by a hash of their paths.
+    /// A unique file name. Folders with the same name are distinguished by a hash of their paths, and other revisions than
+    /// the default one by their name and its hash. No ID contains `@`.
     pub fn as_file_name(&self) -> String {
         match self {
-            Self::Hub(id) => id.as_file_name(),
+            Self::Hub { id, revision } if revision.is_default() => id.as_file_name(),
+            Self::Hub { id, revision } => format!("{}@{}", id.as_file_name(), revision.as_file_name()),
             Self::Folder(path) => {
                 let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 let hash = embedd_common::checksum::Sha256Hex::of(absolute.as_os_str().as_encoded_bytes());
@@ -84,7 +102,7 @@ impl FromStr for ModelRef {
         if like_a_path || Path::new(text).is_dir() {
             return Ok(Self::Folder(PathBuf::from(text)));
         }
-        text.parse().map(Self::Hub)
+        Ok(Self::Hub { id: text.parse()?, revision: Revision::default() })
     }
 }
 
@@ -118,7 +136,8 @@ impl fmt::Display for ModelId {
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hub(id) => id.fmt(f),
+            Self::Hub { id, revision } if revision.is_default() => id.fmt(f),
+            Self::Hub { id, revision } => write!(f, "{id}@{revision}"),
             Self::Folder(path) => path.display().fmt(f),
         }
     }
@@ -130,7 +149,7 @@ mod tests {
 
     #[test]
     fn hub_ids_and_paths_are_distinguished() {
-        assert!(matches!("sentence-transformers/all-mpnet-base-v2".parse(), Ok(ModelRef::Hub(_))));
+        assert!(matches!("sentence-transformers/all-mpnet-base-v2".parse(), Ok(ModelRef::Hub { .. })));
         assert!(matches!("./all-mpnet-base-v2".parse(), Ok(ModelRef::Folder(_))));
         assert!(matches!("/models/mpnet".parse(), Ok(ModelRef::Folder(_))));
         assert!(matches!("src".parse(), Ok(ModelRef::Folder(_))), "a folder that exists");
@@ -149,5 +168,17 @@ mod tests {
         let b = ModelRef::Folder("/two/mpnet".into()).as_file_name();
         assert!(a.starts_with("folder--mpnet--") && b.starts_with("folder--mpnet--"));
         assert_ne!(a, b);
+    }
+    #[test]
+    fn each_revision_of_a_model_has_its_own_file_name() {
+        let model: ModelRef = "a/b".parse().expect("a hub id");
+        let at = |revision: &str| model.clone().at(revision.parse().expect("a revision"));
+        assert_eq!(at("main").as_file_name(), "a--b");
+        assert!(at("refs/pr/1").as_file_name().starts_with("a--b@refs-pr-1-"), "{}", at("refs/pr/1").as_file_name());
+        assert_ne!(at("refs/pr/1").as_file_name(), at("refs/pr-1").as_file_name());
+        assert_eq!(at("v1").display_name(), "a/b", "the API's name does not depend on the revision");
+        assert_eq!((at("main").to_string(), at("v1").to_string()), ("a/b".to_owned(), "a/b@v1".to_owned()));
+        let folder = ModelRef::Folder("/models/b".into());
+        assert_eq!(folder.clone().at("v1".parse().expect("a revision")), folder);
     }
 }

@@ -49,18 +49,6 @@ pub enum Source {
     },
 }
 
-impl Source {
-    /// Whether this is the requested revision.
-    pub(super) fn is_revision(&self, revision: &str) -> bool {
-        match self {
-            Self::Hub { revision: requested, commit, .. } => {
-                requested == revision || commit.as_deref() == Some(revision)
-            }
-            Self::Pip { .. } => false,
-        }
-    }
-}
-
 impl Record {
     pub(super) fn new(source: Source, files: BTreeMap<String, FileRecord>) -> Self {
         Self { format: FORMAT, source, files }

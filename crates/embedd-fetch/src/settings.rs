@@ -2,12 +2,13 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Fetcher;
 use super::catalog::CATALOG;
-use super::hub::{HubSettings, PUBLIC_HUB, RetryPolicy, Token};
+use super::check::Check;
+use super::hub::{HubSettings, PUBLIC_HUB, RetryPolicy, Token, login_file};
 use crate::home::Home;
 use embedd_common::progress::Progress;
 
@@ -45,7 +46,7 @@ impl FromStr for Origin {
 pub(super) struct Settings {
     pub(super) origin: Origin,
     pub(super) hub: HubSettings,
-    pub(super) revision: Option<String>,
+    pub(super) check: Option<Check>,
     pub(super) python: Option<PathBuf>,
     pub(super) pip_environment: Vec<(OsString, OsString)>,
     pub(super) runtime: Option<PathBuf>,
@@ -57,12 +58,17 @@ pub(super) struct Settings {
 impl Fetcher {
     /// Fetches into `home`, from the public hub or with the first Python found. Ignores environment variables.
     pub fn new(home: Home, progress: Progress) -> Self {
-        let hub =
-            HubSettings { endpoint: PUBLIC_HUB.to_owned(), token: None, proxy: None, retry: RetryPolicy::default() };
+        let hub = HubSettings {
+            endpoint: PUBLIC_HUB.to_owned(),
+            token: None,
+            token_file: None,
+            proxy: None,
+            retry: RetryPolicy::default(),
+        };
         let settings = Settings {
             origin: Origin::Auto,
             hub,
-            revision: None,
+            check: None,
             python: None,
             pip_environment: Vec::new(),
             runtime: None,
@@ -73,16 +79,19 @@ impl Fetcher {
         Self { home, progress, catalog: &CATALOG, settings }
     }
 
-    /// Reads the environment variables `HF_ENDPOINT`, `HF_TOKEN`, `EMBEDD_PYTHON`, `ORT_DYLIB_PATH`, and `ALL_PROXY`,
-    /// `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`. An empty variable counts as unset.
+    /// Reads the environment variables `HF_ENDPOINT`, `EMBEDD_PYTHON`, `ORT_DYLIB_PATH`, `ALL_PROXY`, `HTTPS_PROXY`,
+    /// `HTTP_PROXY`, `NO_PROXY` and, for the hub's access token, `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH`,
+    /// `HF_HOME` and `XDG_CACHE_HOME`. An empty variable counts as unset.
     pub fn from_env(home: Home, progress: Progress) -> Self {
-        let set = |name| env::var_os(name).filter(|value| !value.is_empty());
-        let text = |name| set(name).map(|value| value.to_string_lossy().into_owned());
+        let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name: &str| set(name).map(|value| value.to_string_lossy().into_owned());
+        let user_home = env::home_dir().filter(|path| !path.as_os_str().is_empty());
         let mut fetcher = Self::new(home, progress)
-            .hub_token(text("HF_TOKEN"))
+            .hub_token(text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")))
+            .hub_token_file(login_file(set, user_home.as_deref()))
             .python(set("EMBEDD_PYTHON").map(PathBuf::from))
             .runtime_library(set("ORT_DYLIB_PATH").map(PathBuf::from))
-            .user_home(env::home_dir());
+            .user_home(user_home);
         if let Some(endpoint) = text("HF_ENDPOINT") {
             fetcher = fetcher.hub_endpoint(endpoint);
         }
@@ -97,6 +106,14 @@ impl Fetcher {
         self
     }
 
+    /// Checks a model of the hub before its weights are downloaded. `check` gets a folder with all other files, and returns
+    /// the reason to reject the model.
+    #[must_use]
+    pub fn check(mut self, check: impl Fn(&Path) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.settings.check = Some(Check::new(check));
+        self
+    }
+
     /// The hub's URL.
     #[must_use]
     pub fn hub_endpoint(mut self, endpoint: impl Into<String>) -> Self {
@@ -107,14 +124,14 @@ impl Fetcher {
     /// The access token for gated and private models. It is sent only to the hub's own address.
     #[must_use]
     pub fn hub_token(mut self, token: Option<String>) -> Self {
-        self.settings.hub.token = token.map(|token| Token(token.trim().to_owned()));
+        self.settings.hub.token = token.and_then(|token| Token::given(&token));
         self
     }
 
-    /// The branch, tag or commit on the hub. `None` means `main`, or any revision that is already in the cache folder.
+    /// A file with the access token, which is used if there is no other one. It need not exist.
     #[must_use]
-    pub fn revision(mut self, revision: Option<String>) -> Self {
-        self.settings.revision = revision;
+    pub fn hub_token_file(mut self, path: Option<PathBuf>) -> Self {
+        self.settings.hub.token_file = path;
         self
     }
 

@@ -2,8 +2,11 @@
 
 mod hub;
 mod hub_server;
+mod layouts;
 mod pip;
 mod places;
+mod revisions;
+mod token;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -65,7 +68,7 @@ fn fetcher(home: &TempDir) -> Fetcher {
 }
 
 fn model(id: &str) -> ModelRef {
-    ModelRef::Hub(id.parse().expect("a hub id"))
+    id.parse().expect("a hub id")
 }
 
 /// A local address without a listener.

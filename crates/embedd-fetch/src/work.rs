@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::catalog::Pin;
+use super::check::Check;
 use super::copy::MemberReader;
 use super::error::FetchError;
 use super::layout;
@@ -119,6 +120,16 @@ impl Staging {
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, FetchError> {
         let path = self.folder.path(name);
         read_bounded(&path, layout::max_bytes(name)).map_err(|error| FetchError::io("read", &path, error))
+    }
+
+    /// Lets the caller decide whether the model is worth the download of its weights, which are missing so far.
+    pub(super) fn inspect(&self, check: &Check) -> Result<(), FetchError> {
+        let folder = self.folder.path("");
+        check.run(&folder).map_err(|reason| {
+            // The folder is removed, so that its path would mislead.
+            let prefix = format!("{}/", folder.display().to_string().trim_end_matches('/'));
+            FetchError::Rejected { model: self.what.clone(), reason: reason.replace(&prefix, "") }
+        })
     }
 
     /// Writes the record and moves the folder to `destination`, replacing whatever is there.

@@ -161,6 +161,52 @@ fn bundle_and_model_from_one_source_conflict_unless_the_model_is_the_default() {
 }
 
 #[test]
+fn the_revision_is_part_of_the_model() {
+    let settings =
+        |flags: &[(&'static str, &str)], env: &[(&str, &str)]| resolve(flags, env, "").expect("valid").settings;
+    assert_eq!(settings(&[("model", "a/b")], &[]).model.to_string(), "a/b");
+    assert_eq!(
+        settings(&[("model", "a/b"), ("revision", "main")], &[]).model,
+        settings(&[("model", "a/b")], &[]).model
+    );
+    let pull_request = settings(&[("model", "a/b")], &[("EMBEDD_REVISION", "refs/pr/3")]);
+    assert_eq!(pull_request.model.to_string(), "a/b@refs/pr/3");
+    let of_default = settings(&[("revision", "v1")], &[]);
+    assert_eq!(of_default.model.to_string(), format!("{DEFAULT_MODEL}@v1"));
+    for text in ["a b", "a/../b", "a\u{7}b", &"v".repeat(257)] {
+        let error = resolve(&[("revision", text)], &[], "").expect_err("not a revision");
+        assert!(error.contains("the name of a branch, a tag, a commit"), "{error}");
+    }
+}
+
+#[test]
+fn a_revision_of_a_folder_or_of_a_bundle_is_a_mistake() {
+    let text = resolve(&[("model", "/models/mine"), ("revision", "v1")], &[], "").expect_err("a folder");
+    assert!(text.contains("only models from the hub have revisions"), "{text}");
+    let text = resolve(&[("bundle", "/bundle"), ("revision", "v1")], &[], "").expect_err("a bundle");
+    assert!(text.contains("a bundle is used as it is"), "{text}");
+    for flags in [[("model", "/models/mine"), ("revision", "main")], [("bundle", "/bundle"), ("revision", "main")]] {
+        assert!(resolve(&flags, &[], "").is_ok(), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_revision_belongs_to_the_model_that_its_source_names() {
+    let built_in = [("EMBEDD_MODEL", "a/b"), ("EMBEDD_REVISION", "v1")];
+    let other = resolve(&[("model", "c/d")], &built_in, "").expect("valid");
+    assert_eq!(other.settings.model.to_string(), "c/d");
+    let [warning] = &other.warnings(NonZeroUsize::MIN)[..] else { panic!("one warning") };
+    assert!(warning.contains("`EMBEDD_REVISION`) is overridden by model = `c/d`"), "{warning}");
+    let bundle = resolve(&[("bundle", "/bundle")], &built_in, "").expect("valid");
+    assert_eq!(bundle.settings.bundle, Some("/bundle".into()));
+    assert_eq!(bundle.warnings(NonZeroUsize::MIN).len(), 2);
+    let revision = resolve(&[("revision", "v2")], &built_in, "").expect("valid");
+    assert_eq!(revision.settings.model.to_string(), "a/b@v2");
+    let file = resolve(&[], &[("EMBEDD_MODEL", "c/d")], "model = \"a/b\"\nrevision = \"v1\"\n").expect("valid");
+    assert_eq!(file.settings.model.to_string(), "c/d");
+}
+
+#[test]
 fn more_threads_than_cpus_cause_a_warning() {
     let four = NonZeroUsize::MIN.saturating_add(3);
     for (flags, warned) in [

@@ -10,6 +10,9 @@ pub(crate) mod fake;
 pub(crate) mod grpcurl;
 pub(crate) mod http;
 pub(crate) mod http2;
+#[path = "../../../crates/embedd-fetch/src/tests/hub_server.rs"]
+#[allow(dead_code, reason = "the unit tests of fetching use more of it")]
+pub(crate) mod hub_server;
 pub(crate) mod loading;
 pub(crate) mod models;
 pub(crate) mod process;

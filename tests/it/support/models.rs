@@ -103,7 +103,15 @@ impl Model {
         let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{self:?}"));
         let proof = ProofPlan { runtime: runtime(), making };
         let (source, name) = (self.source(), self.id().to_owned());
-        let conversion = Conversion { source, output: output.clone(), name, replace: true, proof: Some(proof) };
+        let conversion = Conversion {
+            source,
+            output: output.clone(),
+            name,
+            revision: None,
+            commit: None,
+            replace: true,
+            proof: Some(proof),
+        };
         convert(&conversion, &Progress::plain()).expect("the model can be converted");
         output
     }

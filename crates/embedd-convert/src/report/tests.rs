@@ -23,6 +23,8 @@ fn manifest() -> Manifest {
         architecture: "mpnet".to_owned(),
         source: SourceRecord {
             weights_sha256: weights.sha256.clone(),
+            revision: None,
+            commit: None,
             files: [("model.safetensors".to_owned(), weights)].into(),
         },
         dimension: 2,

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{SENTENCE_PIECE_FILE, WORDS_FILE};
+use super::{DEBERTA_FILE, SENTENCE_PIECE_FILE};
 
 /// What a class takes from `tokenizer.json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,17 @@ pub(super) enum Class {
     Generic,
     /// A class that builds its pipeline in a way that is not implemented here. Its file is assumed to agree.
     Unknown,
+}
+
+/// Files that older versions of transformers wrote instead of `tokenizer.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OlderFiles {
+    /// `vocab.txt`.
+    Words,
+    /// `vocab.json` and `merges.txt`.
+    Merges,
+    /// A SentencePiece model of this name.
+    SentencePiece(&'static str),
 }
 
 /// The names of the special tokens that every class has.
@@ -80,12 +91,14 @@ impl Class {
         }
     }
 
-    /// The file that the class reads if there is no `tokenizer.json`.
-    pub(super) fn vocabulary_file(self) -> Option<&'static str> {
+    /// Where the class finds its vocabulary if there is no `tokenizer.json`.
+    pub(super) fn older_files(self) -> Option<OlderFiles> {
         match self {
-            Self::Bert | Self::MpNet => Some(WORDS_FILE),
-            Self::XlmRoberta | Self::Camembert => Some(SENTENCE_PIECE_FILE),
-            Self::Roberta | Self::DebertaV2 | Self::Generic | Self::Unknown => None,
+            Self::Bert | Self::MpNet => Some(OlderFiles::Words),
+            Self::Roberta => Some(OlderFiles::Merges),
+            Self::XlmRoberta | Self::Camembert => Some(OlderFiles::SentencePiece(SENTENCE_PIECE_FILE)),
+            Self::DebertaV2 => Some(OlderFiles::SentencePiece(DEBERTA_FILE)),
+            Self::Generic | Self::Unknown => None,
         }
     }
 

@@ -27,7 +27,7 @@ impl Settings {
         let added = Added::of(&special, &ids, BTreeMap::new());
         let ends = self.ends(&special, &added, &ids);
         let unknown = special.named_or_default("unk_token", self.class);
-        let unknown_id = self.unknown_id(&vocabulary.tokens, unknown);
+        let unknown_id = self.unknown_id(&vocabulary, unknown);
         let mut file = json!({
             "version": "1.0", "truncation": null, "padding": null,
             "added_tokens": added.entries(self.rows, [&ends.first.0, &ends.last.0]),
@@ -59,14 +59,14 @@ impl Settings {
     }
 
     /// The index of the unknown token in a list of tokens and scores.
-    fn unknown_id(&self, tokens: &Value, unknown: &str) -> usize {
-        let mut pairs = tokens.as_array().into_iter().flatten();
+    fn unknown_id(&self, vocabulary: &Vocabulary, unknown: &str) -> usize {
+        let mut pairs = vocabulary.tokens.as_array().into_iter().flatten();
         match self.class {
             Class::Camembert => pairs.position(|pair| pair[0] == *unknown).unwrap_or(0),
             Class::DebertaV2 => {
-                let configured = self.config.get("unk_id").and_then(Value::as_u64);
+                let configured = || self.config.get("unk_id").and_then(Value::as_u64).map(|id| id as usize);
                 let found = pairs.position(|pair| pair[0] == *unknown && pair[1].as_f64() == Some(0.0));
-                found.unwrap_or(configured.unwrap_or(1) as usize)
+                found.or(vocabulary.unknown).or_else(configured).unwrap_or(1)
             }
             _ => 3,
         }

@@ -17,6 +17,8 @@ use crate::source::SourceError;
 struct Model {
     #[prost(message, repeated, tag = "1")]
     pieces: Vec<Piece>,
+    #[prost(message, optional, tag = "2")]
+    trainer: Option<Trainer>,
     #[prost(message, optional, tag = "3")]
     normalizer: Option<Normalizer>,
 }
@@ -29,6 +31,13 @@ struct Piece {
     score: Option<f32>,
     #[prost(int32, optional, tag = "3")]
     kind: Option<i32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Trainer {
+    /// The index of the unknown token; 0 if the field is absent.
+    #[prost(int32, optional, tag = "40")]
+    unknown: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -63,7 +72,11 @@ pub(super) fn vocabulary<'n>(
     if map.is_some_and(|map| !is_valid(map)) {
         return Err(invalid("damaged (its character map)".to_owned()));
     }
+    let unknown = model.trainer.as_ref().and_then(|trainer| trainer.unknown).unwrap_or(0);
+    let unknown =
+        usize::try_from(unknown).map_err(|_| invalid(format!("without an unknown token (its id is {unknown})")))?;
     Ok(Vocabulary {
+        unknown: Some(unknown),
         tokens: model.with_ids_of(class, named),
         merges: Value::Null,
         character_map: map.map(|map| STANDARD.encode(map)),
@@ -72,10 +85,11 @@ pub(super) fn vocabulary<'n>(
 }
 
 impl Model {
-    /// Tokens and scores. A class has special tokens of its own in place of the model's first ones.
+    /// Tokens and scores. Most classes have special tokens of their own in place of the model's first ones.
     fn with_ids_of<'n>(&self, class: Class, named: impl Fn(&str) -> &'n str) -> Value {
         let [unknown, padding] = ["unk_token", "pad_token"].map(|name| (named(name), 0.0));
         let (first, replaced) = match class {
+            Class::DebertaV2 => (Vec::new(), 0),
             // The model's own token for unknown pieces must never be the best choice.
             Class::Camembert => {
                 (vec![("<s>NOTUSED", 0.0), padding, ("</s>NOTUSED", 0.0), unknown, ("<unk>NOTUSED", -100.0)], 1)
@@ -84,7 +98,8 @@ impl Model {
         };
         let pieces = self.pieces.iter().skip(replaced);
         let pieces = pieces.map(|piece| (piece.piece.as_deref().unwrap_or_default(), piece.score.unwrap_or_default()));
-        let tokens = first.into_iter().chain(pieces).chain([(named("mask_token"), 0.0)]);
+        let mask = (class != Class::DebertaV2).then(|| (named("mask_token"), 0.0));
+        let tokens = first.into_iter().chain(pieces).chain(mask);
         tokens.map(|(token, score)| json!([token, f64::from(score)])).collect()
     }
 

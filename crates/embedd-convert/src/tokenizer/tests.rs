@@ -9,7 +9,7 @@ use embedd_common::mutation;
 use embedd_model::tokenize::{Tokenizer, Truncation};
 
 /// Folders with PyTorch's tokens of some texts, and whether their `tokenizer.json` is used unchanged.
-const FOLDERS: [(&str, bool); 23] = [
+const FOLDERS: [(&str, bool); 25] = [
     ("bert-limit-huge", true),
     ("bert-limit-in-tokenizer", true),
     ("bert-limit-null", true),
@@ -22,6 +22,7 @@ const FOLDERS: [(&str, bool); 23] = [
     ("bert-vocab-txt", false),
     ("camembert", true),
     ("deberta-v2", true),
+    ("deberta-v2-spm", false),
     ("distilbert", true),
     ("electra", true),
     ("gemma3-text", true),
@@ -31,6 +32,7 @@ const FOLDERS: [(&str, bool); 23] = [
     ("nomic-bert", true),
     ("qwen3", true),
     ("roberta", true),
+    ("roberta-vocab-json", false),
     ("xlm-roberta", true),
     ("xlm-roberta-spm", false),
 ];
@@ -195,6 +197,9 @@ fn the_vocabulary_is_among_the_files_of_a_folder_without_tokenizer_json() {
     assert_eq!(files(&fixtures().join("mpnet-old")), [TOKENIZER_FILE, ADDED_TOKENS_FILE]);
     assert!(files(&fixtures().join("mpnet-vocab-txt")).contains(&WORDS_FILE));
     assert!(files(&fixtures().join("xlm-roberta-spm")).contains(&SENTENCE_PIECE_FILE));
+    assert!(files(&fixtures().join("deberta-v2-spm")).contains(&DEBERTA_FILE));
+    let of_roberta = files(&fixtures().join("roberta-vocab-json"));
+    assert!([BPE_FILE, MERGES_FILE].iter().all(|file| of_roberta.contains(file)));
 }
 
 #[test]
@@ -202,6 +207,12 @@ fn the_error_for_a_folder_without_a_vocabulary_names_the_missing_files() {
     let error = error_of("bert-vocab-txt", |folder| fs::remove_file(folder.join(WORDS_FILE)).expect("a removal"));
     let expected = "tokenizer.json: a folder with neither this file nor vocab.txt is not supported; save the tokenizer";
     assert!(error.contains(expected), "{error}");
+    for file in [BPE_FILE, MERGES_FILE] {
+        let error = error_of("roberta-vocab-json", |folder| fs::remove_file(folder.join(file)).expect("a removal"));
+        assert!(error.contains("neither this file nor vocab.json and merges.txt is not supported"), "{error}");
+    }
+    let error = error_of("deberta-v2-spm", |folder| fs::remove_file(folder.join(DEBERTA_FILE)).expect("a removal"));
+    assert!(error.contains("neither this file nor spm.model is not supported"), "{error}");
     let error = error_of("qwen3", |folder| fs::remove_file(folder.join(TOKENIZER_FILE)).expect("a removal"));
     assert!(error.contains("tokenizer.json: a folder without this file is not supported"), "{error}");
 }
@@ -227,6 +238,16 @@ fn damaged_files_are_rejected_with_their_names() {
     };
     let error = damage("bert-vocab-txt", WORDS_FILE, b"[PAD]\n\xff\n");
     assert!(error.contains("vocab.txt: the encoding is not UTF-8"), "{error}");
+    for (contents, part) in
+        [(&b"\xff"[..], "the encoding is not UTF-8"), (b"#version: 0.2\na b\n\nc d", "line 3 is \"\", but")]
+    {
+        let error = damage("roberta-vocab-json", MERGES_FILE, contents);
+        assert!(error.contains(&format!("merges.txt: {part}")), "{error}");
+    }
+    let error = damage("roberta-vocab-json", MERGES_FILE, "a b c".repeat(100).as_bytes());
+    assert!(error.len() < 300 && error.contains("it must be two tokens"), "{error}");
+    let error = damage("roberta-vocab-json", BPE_FILE, b"[]");
+    assert!(error.contains("vocab.json: invalid type: sequence, expected a map"), "{error}");
     for contents in [&b"[]"[..], b"null", b"{", b"7"] {
         let error = damage("modernbert", TOKENIZER_FILE, contents);
         assert!(error.contains("tokenizer.json: "), "{error}");
@@ -239,14 +260,19 @@ fn damaged_files_are_rejected_with_their_names() {
 
 #[test]
 fn damaged_sentencepiece_models_are_rejected_or_can_be_used() {
+    damage_sentencepiece("xlm-roberta-spm", SENTENCE_PIECE_FILE);
+    damage_sentencepiece("deberta-v2-spm", DEBERTA_FILE);
+}
+
+fn damage_sentencepiece(name: &str, file: &str) {
     let dir = folder();
-    copy_folder("xlm-roberta-spm", dir.path());
-    let path = dir.path().join(SENTENCE_PIECE_FILE);
+    copy_folder(name, dir.path());
+    let path = dir.path().join(file);
     let valid = fs::read(&path).expect("a model");
     for contents in [&b""[..], &valid[..1000], b"\x0a\xff\xff\xff\xff\x0f"] {
         fs::write(&path, contents).expect("a file");
         let error = read(dir.path(), false).expect_err("a damaged model").to_string();
-        assert!(error.contains("sentencepiece.bpe.model: the SentencePiece model is "), "{error}");
+        assert!(error.contains(&format!("{file}: the SentencePiece model is ")), "{error}");
     }
     let expected: Expected = json_of(&dir.path().join("expected.json"));
     mutation::check(&[&valid], 500, |contents| {

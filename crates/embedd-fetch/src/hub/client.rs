@@ -51,7 +51,7 @@ pub(super) struct Facts {
 }
 
 impl Client {
-    pub(super) fn new(settings: &HubSettings) -> Result<Self, HubError> {
+    pub(super) fn new(settings: &HubSettings, token: Option<Token>) -> Result<Self, HubError> {
         let endpoint = settings.endpoint.trim_end_matches('/').to_owned();
         let invalid = |reason: &str| HubError::Endpoint { endpoint: endpoint.clone(), reason: reason.to_owned() };
         let uri: Uri = endpoint.parse().map_err(|error| invalid(&format!("{error}")))?;
@@ -79,7 +79,7 @@ impl Client {
             .timeout_per_read(Some(retry.idle))
             .build()
             .new_agent();
-        Ok(Self { agent, endpoint, token: settings.token.clone(), reached: AtomicBool::new(false) })
+        Ok(Self { agent, endpoint, token, reached: AtomicBool::new(false) })
     }
 
     /// Whether the hub has responded to any request.
@@ -87,8 +87,9 @@ impl Client {
         self.reached.load(Ordering::Relaxed)
     }
 
-    pub(super) fn has_token(&self) -> bool {
-        self.token.is_some()
+    /// The variable or the file that the token is from.
+    pub(super) fn token_origin(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.from.as_str())
     }
 
     /// Requests a file of a model, or the rest of it.
@@ -122,8 +123,8 @@ impl Client {
     /// The token is sent only if `is_hub`, not to the hosts that the hub redirects to.
     fn call(&self, uri: &Uri, rest: Option<&Rest>, is_hub: bool) -> Result<Response<Body>, HubError> {
         let mut request = self.agent.get(uri);
-        if let Some(Token(token)) = self.token.as_ref().filter(|_| is_hub) {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(token) = self.token.as_ref().filter(|_| is_hub) {
+            request = request.header(header::AUTHORIZATION, token.header());
         }
         if let Some(rest) = rest {
             request = request.header(header::RANGE, format!("bytes={}-", rest.offset));

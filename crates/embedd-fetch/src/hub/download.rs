@@ -224,7 +224,7 @@ impl Download<'_> {
         let file = self.file.to_owned();
         let status = reply.status;
         let error = match (status, reply.facts.error_code.as_deref()) {
-            (401 | 403, _) => HubError::Refused { model, status, token_sent: self.client.has_token() },
+            (401 | 403, _) => HubError::Refused { model, status, token: self.client.token_origin().map(str::to_owned) },
             (404, code) => HubError::NotFound { model, revision: self.revision.to_owned(), file, reason: reason(code) },
             _ => HubError::Status { model, file, status },
         };
@@ -260,7 +260,7 @@ fn reason(code: Option<&str>) -> &'static str {
     match code {
         Some("RepoNotFound") => "no such model; check its name",
         Some("RevisionNotFound") => "no such revision; check its name",
-        _ => "check the model's name; only sentence-transformers models can be converted, and they have this file",
+        _ => "check the model's name; every sentence-transformers model has this file",
     }
 }
 

@@ -1,4 +1,4 @@
-use crate::layout::ALL_WEIGHTS;
+use crate::layout::VOCABULARIES;
 
 /// A request to the hub failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,17 +23,26 @@ pub enum HubError {
     },
     /// 401 or 403.
     #[error(
-        "the hub denied access to `{model}` {} (status {status}): it is gated or private, or does not exist; check its name, \
-         accept its terms on its page, and set HF_TOKEN to a token with read access",
-        if *token_sent { "with this HF_TOKEN" } else { "without a token" }
+        "the hub denied access to `{model}` {} (status {status}): it is gated or private, or does not exist, or the token has \
+         expired; check its name, accept its terms on its page, and run `hf auth login` or set HF_TOKEN to a token with read \
+         access",
+        token.as_ref().map_or("without a token".to_owned(), |from| format!("with the token in {from}"))
     )]
     Refused {
         /// The model.
         model: String,
         /// The HTTP status.
         status: u16,
-        /// Whether a token was sent.
-        token_sent: bool,
+        /// The variable or the file of the token that was sent.
+        token: Option<String>,
+    },
+    /// The token cannot be sent in a header.
+    #[error(
+        "the access token in {from} contains characters other than visible ASCII; run `hf auth login` again, or set HF_TOKEN"
+    )]
+    Token {
+        /// The variable or the file of the token.
+        from: String,
     },
     /// 404 for a file or the whole repository.
     #[error("`{file}` of `{model}` at revision `{revision}` not found on the hub: {reason}")]
@@ -51,9 +60,21 @@ pub enum HubError {
     #[error(
         "`{model}` has none of the files that can hold the weights ({}); save the model in sentence-transformers and give \
          the path of the folder",
-        ALL_WEIGHTS.join(", ")
+        files.join(", ")
     )]
     NoWeights {
+        /// The model.
+        model: String,
+        /// The files that were looked for.
+        files: Vec<String>,
+    },
+    /// The model has no tokenizer, or one in another format.
+    #[error(
+        "`{model}` has neither tokenizer.json nor a vocabulary ({}); save the tokenizer with transformers and give the path \
+         of the folder",
+        VOCABULARIES.join(", ")
+    )]
+    NoTokenizer {
         /// The model.
         model: String,
     },

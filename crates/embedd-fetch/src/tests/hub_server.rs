@@ -10,32 +10,32 @@ use embedd_common::checksum::Sha256Hex;
 
 /// The behavior of the hub, which tests change while it runs.
 #[derive(Debug, Default)]
-pub(super) struct Behavior {
-    pub(super) files: BTreeMap<String, Vec<u8>>,
+pub(crate) struct Behavior {
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// Part of every entity tag. A change simulates a new upload of all files.
-    pub(super) generation: u32,
+    pub(crate) generation: u32,
     /// For each entry, one connection breaks after that many bytes of a body.
-    pub(super) cuts: Vec<usize>,
+    pub(crate) cuts: Vec<usize>,
     /// The status and error code of every response.
-    pub(super) refusal: Option<(u16, &'static str)>,
+    pub(crate) refusal: Option<(u16, &'static str)>,
     /// Statuses of the next responses.
-    pub(super) failures: Vec<u16>,
+    pub(crate) failures: Vec<u16>,
     /// The address of the host to which requests for the weights are redirected.
-    pub(super) storage: Option<String>,
+    pub(crate) storage: Option<String>,
     /// Do not report the digests of large files.
-    pub(super) omits_sha256: bool,
-    pub(super) ranges: Ranges,
+    pub(crate) omits_sha256: bool,
+    pub(crate) ranges: Ranges,
     /// The number of seconds that a refusal asks clients to wait.
-    pub(super) retry_after: Option<u64>,
+    pub(crate) retry_after: Option<u64>,
     /// The commit that it reports, instead of a valid one.
-    pub(super) commit: Option<&'static str>,
+    pub(crate) commit: Option<&'static str>,
     /// A file that is sent without its length and never ends.
-    pub(super) endless: Option<&'static str>,
+    pub(crate) endless: Option<&'static str>,
 }
 
 /// The response to a conditional range request.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ranges {
+pub(crate) enum Ranges {
     #[default]
     Right,
     /// Sends the whole file.
@@ -46,9 +46,9 @@ pub(super) enum Ranges {
 
 /// A received request.
 #[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) path: String,
-    pub(super) headers: BTreeMap<String, String>,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
@@ -57,14 +57,14 @@ struct Seen {
     body_bytes: u64,
 }
 
-pub(super) struct HubServer {
-    pub(super) address: String,
+pub(crate) struct HubServer {
+    pub(crate) address: String,
     behavior: Arc<Mutex<Behavior>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl HubServer {
-    pub(super) fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
+    pub(crate) fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("its address"));
         let behavior = Arc::new(Mutex::new(Behavior { files, ..Behavior::default() }));
@@ -81,16 +81,16 @@ impl HubServer {
         server
     }
 
-    pub(super) fn behave(&self, change: impl FnOnce(&mut Behavior)) {
+    pub(crate) fn behave(&self, change: impl FnOnce(&mut Behavior)) {
         change(&mut self.behavior.lock().expect("the test's own lock"));
     }
 
-    pub(super) fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.seen.lock().expect("the test's own lock").requests.clone()
     }
 
     /// The number of file bytes sent.
-    pub(super) fn body_bytes(&self) -> u64 {
+    pub(crate) fn body_bytes(&self) -> u64 {
         self.seen.lock().expect("the test's own lock").body_bytes
     }
 }

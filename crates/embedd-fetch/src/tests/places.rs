@@ -196,10 +196,30 @@ fn a_folder_of_a_transformer_alone_or_with_only_a_vocabulary_is_complete() {
     let modules = r#"[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]"#;
     fs::write(folder.join("modules.json"), modules).expect("a file");
     let text = fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect_err("an empty folder").to_string();
-    assert!(text.contains("is missing config.json, tokenizer.json, model.safetensors"), "{text}");
+    assert!(text.contains("is missing 0_Transformer/config.json, 0_Transformer/tokenizer.json, 0_T"), "{text}");
     fs::create_dir(folder.join("0_Transformer")).expect("a folder");
     for file in ["config.json", "vocab.txt", "model.safetensors"] {
         fs::rename(folder.join(file), folder.join("0_Transformer").join(file)).expect("a move");
     }
+    assert_eq!(fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect("the model"), folder);
+}
+
+#[test]
+fn the_weights_of_modules_belong_to_a_complete_folder() {
+    let home = TempDir::new().expect("a folder");
+    let folder = home.path().join("mine");
+    let mut files = model_files(10);
+    files.insert("modules.json".to_owned(), super::layouts::DENSE_MODULES.into());
+    write_files(&folder, &files);
+    let text = fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect_err("no Dense").to_string();
+    assert!(
+        text.contains("is missing 2_Dense/config.json, 3_LayerNorm/config.json, 2_Dense/model.safetensors"),
+        "{text}"
+    );
+    fs::create_dir(folder.join("2_Dense")).expect("a folder");
+    fs::write(folder.join("2_Dense/config.json"), "{}").expect("a file");
+    let modules = super::layouts::DENSE_MODULES.replace("LayerNorm", "Normalize");
+    fs::write(folder.join("modules.json"), modules).expect("a file");
+    fs::write(folder.join("2_Dense/pytorch_model.bin"), "weights").expect("a file");
     assert_eq!(fetcher(&home).model(&ModelRef::Folder(folder.clone())).expect("the model"), folder);
 }

@@ -70,6 +70,12 @@ pub struct SourceRecord {
     /// The checksum of the source's weights, which identifies the model: of the file that holds them. For several files,
     /// it is the checksum of a line `<sha256>  <name>\n` for each, sorted by name, without their index.
     pub weights_sha256: Sha256Hex,
+    /// The branch, tag or commit that was requested from the hub; `None` for models from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The commit that the hub sent for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Every source file that was read, by its path within the source folder.
     pub files: BTreeMap<String, FileRecord>,
 }

@@ -11,7 +11,12 @@ fn manifest() -> Manifest {
         created_by: "test".to_owned(),
         name: "org/model".to_owned(),
         architecture: "mpnet".to_owned(),
-        source: SourceRecord { weights_sha256: Sha256Hex::of(b"weights"), files: BTreeMap::new() },
+        source: SourceRecord {
+            weights_sha256: Sha256Hex::of(b"weights"),
+            revision: None,
+            commit: None,
+            files: BTreeMap::new(),
+        },
         dimension: 4,
         max_tokens: 6,
         position_limit: 8,
@@ -51,6 +56,17 @@ fn a_manifest_is_read_back_as_written() {
     assert_eq!(bundle.manifest(), &manifest());
     assert_eq!(bundle.model(Variant::Fp32).expect("a model").file, FP32_FILE);
     assert_eq!(bundle.verify(FP32_FILE).expect("unchanged"), folder.path().join(FP32_FILE));
+}
+
+#[test]
+fn the_revision_of_the_source_is_optional() {
+    let mut manifest = manifest();
+    let json = serde_json::to_string(&manifest).expect("JSON");
+    assert!(!json.contains("commit") && !json.contains("revision"), "{json}");
+    manifest.source.revision = Some("refs/pr/1".to_owned());
+    manifest.source.commit = Some("c0ffee".to_owned());
+    let bundle = Bundle::open(write(&manifest).path()).expect("a bundle");
+    assert_eq!(bundle.manifest(), &manifest);
 }
 
 #[test]
