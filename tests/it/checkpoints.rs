@@ -79,6 +79,12 @@ async fn modules_after_the_pooling_are_those_of_pytorch() {
     }
 }
 
+#[tokio::test]
+async fn the_tokens_of_an_excluded_prompt_are_not_pooled() {
+    check("bert-prompt-excluded").await;
+    check_native("bert-prompt-excluded").await;
+}
+
 /// Converts a model to INT8 and compares the native model with PyTorch, alone and in a batch.
 async fn check_native(model: &str) {
     let (_folder, folder) = temporary_folder();
