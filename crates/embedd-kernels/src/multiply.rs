@@ -23,7 +23,7 @@ pub(super) const fn padded<S: Simd>(columns: usize) -> usize {
 /// The start of a column's panel and the panel's width in floats, for a matrix of `rows` by `columns`.
 #[inline(always)]
 fn panel_of<S: Simd>(column: usize, rows: usize, columns: usize) -> (usize, usize) {
-    let width = panel_vectors::<S>() * S::LANES;
+    let width = panel_width::<S>();
     let first = column / width * width;
     (first * rows, width.min(padded::<S>(columns) - first))
 }
@@ -50,12 +50,48 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Consecutive rows of a packed matrix.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    pub(super) values: &'a [f32],
+    /// Rows of the whole matrix.
+    pub(super) rows: usize,
+    /// The first of the rows to multiply.
+    pub(super) first: usize,
+    pub(super) columns: usize,
+}
+
+impl<'a> Panels<'a> {
+    /// All rows of a matrix.
+    #[inline(always)]
+    pub(super) fn whole(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self { values, rows, first: 0, columns }
+    }
+
+    /// Rows from `first` on.
+    #[inline(always)]
+    pub(super) fn rows_from(self, first: usize) -> Self {
+        Self { first, ..self }
+    }
+
+    /// Columns from `first` up to `end`. Both are multiples of [`panel_width`], or `end` is the end of the matrix.
+    #[inline(always)]
+    pub(super) fn columns(self, first: usize, end: usize) -> Self {
+        Self { values: &self.values[first * self.rows..], columns: end - first, ..self }
+    }
+}
+
+/// Floats per row of a panel.
+pub(super) const fn panel_width<S: Simd>() -> usize {
+    panel_vectors::<S>() * S::LANES
+}
+
 /// Packs `matrix`; padding columns are 0. `panels` has `rows * padded(columns)` floats.
 #[inline(always)]
 pub(super) fn pack<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32]) {
     for column in (0..matrix.columns).step_by(S::LANES) {
         let (start, width) = panel_of::<S>(column, matrix.count, matrix.columns);
-        let within = column % (panel_vectors::<S>() * S::LANES);
+        let within = column % panel_width::<S>();
         let panel = &mut panels[start..][..matrix.count * width];
         for (row, to) in panel.chunks_exact_mut(width).enumerate() {
             s.store(&mut to[within..], s.load_part(&matrix.row(row)[column..]));
@@ -72,7 +108,7 @@ pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32
     let zeros = [0.0; SQUARE];
     for first in (0..padded::<S>(matrix.count)).step_by(SQUARE) {
         let (start, width) = panel_of::<S>(first, depth, matrix.count);
-        let within = first % (panel_vectors::<S>() * S::LANES);
+        let within = first % panel_width::<S>();
         let panel = &mut panels[start..][..depth * width];
         // A square must not extend past its panel or past the last channel.
         let whole = if within + SQUARE <= width { depth / SQUARE * SQUARE } else { 0 };
@@ -94,31 +130,32 @@ pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32
     }
 }
 
-/// Multiplies `left`, of at most [`TILE_ROWS`] rows, by the matrix of `columns` columns packed in `panels`. Each row of
-/// `out` has `padded(columns)` floats.
+/// Multiplies `left`, of at most [`TILE_ROWS`] rows, by as many packed rows as `left` has columns. Each row of `out` has
+/// `padded(panels.columns)` floats.
 #[inline(always)]
-pub(super) fn multiply<S: Simd>(s: S, left: Rows<'_>, panels: &[f32], columns: usize, out: &mut [f32]) {
+pub(super) fn multiply<S: Simd>(s: S, left: Rows<'_>, panels: Panels<'_>, out: &mut [f32]) {
     match left.count {
-        1 => multiply_rows::<S, 1>(s, left, panels, columns, out),
-        2 => multiply_rows::<S, 2>(s, left, panels, columns, out),
-        3 => multiply_rows::<S, 3>(s, left, panels, columns, out),
-        4 => multiply_rows::<S, 4>(s, left, panels, columns, out),
-        5 => multiply_rows::<S, 5>(s, left, panels, columns, out),
-        _ => multiply_rows::<S, TILE_ROWS>(s, left, panels, columns, out),
+        1 => multiply_rows::<S, 1>(s, left, panels, out),
+        2 => multiply_rows::<S, 2>(s, left, panels, out),
+        3 => multiply_rows::<S, 3>(s, left, panels, out),
+        4 => multiply_rows::<S, 4>(s, left, panels, out),
+        5 => multiply_rows::<S, 5>(s, left, panels, out),
+        _ => multiply_rows::<S, TILE_ROWS>(s, left, panels, out),
     }
 }
 
 #[inline(always)]
-fn multiply_rows<S: Simd, const ROWS: usize>(s: S, left: Rows<'_>, panels: &[f32], columns: usize, out: &mut [f32]) {
+fn multiply_rows<S: Simd, const ROWS: usize>(s: S, left: Rows<'_>, panels: Panels<'_>, out: &mut [f32]) {
     let mut rows = [&[][..]; ROWS];
     for (index, row) in rows.iter_mut().enumerate() {
         *row = left.row(index);
     }
-    let stride = padded::<S>(columns);
-    let full = panel_vectors::<S>() * S::LANES;
+    let stride = padded::<S>(panels.columns);
+    let full = panel_width::<S>();
     for column in (0..stride).step_by(full) {
         let width = full.min(stride - column);
-        let panel = &panels[column * left.columns..][..width * left.columns];
+        let start = column * panels.rows + panels.first * width;
+        let panel = &panels.values[start..][..width * left.columns];
         let out = &mut out[column..];
         match width / S::LANES {
             4 if S::REGISTERS >= 32 => tile::<S, ROWS, 4>(s, rows, panel, stride, out),

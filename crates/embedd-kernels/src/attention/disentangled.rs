@@ -5,7 +5,7 @@
 
 use super::DisentangledTables;
 use super::head::Work;
-use crate::multiply::{Rows, TILE_ROWS, multiply, pack_transposed, padded};
+use crate::multiply::{Panels, Rows, TILE_ROWS, multiply, pack_transposed, padded};
 use crate::simd::Simd;
 
 /// The distances from a task's queries to the keys of its text.
@@ -71,7 +71,8 @@ impl Products<'_> {
             let row = padded::<S>(span.count);
             for first in (0..keys.count).step_by(TILE_ROWS) {
                 let tile = keys.part(first, TILE_ROWS.min(keys.count - first));
-                multiply(s, tile, self.query_panels, span.count, &mut self.of_keys[first * row..]);
+                let panels = Panels::whole(self.query_panels, size, span.count);
+                multiply(s, tile, panels, &mut self.of_keys[first * row..]);
             }
         }
     }
@@ -90,7 +91,7 @@ impl Products<'_> {
     ) {
         let row = padded::<S>(span.count);
         if !tables.keys.is_empty() {
-            multiply(s, queries, self.key_panels, span.count, self.of_queries);
+            multiply(s, queries, Panels::whole(self.key_panels, queries.columns, span.count), self.of_queries);
         }
         for (index, scores) in scores.chunks_exact_mut(padded::<S>(keys)).take(queries.count).enumerate() {
             // The distance of the first key is minus the query's position.

@@ -8,7 +8,7 @@ use super::plan::Task;
 use super::{AttentionInput, Distances};
 use crate::disjoint::Disjoint;
 use crate::math::exp2_vector;
-use crate::multiply::{Rows, TILE_ROWS, multiply, pack, pack_transposed, padded};
+use crate::multiply::{Panels, Rows, TILE_ROWS, multiply, pack, pack_transposed, padded, panel_width};
 use crate::simd::{Simd, Vectorized};
 
 /// A task with its input and output.
@@ -62,17 +62,22 @@ impl Vectorized for Attend<'_> {
                 let count = TILE_ROWS.min(task.queries.end - first);
                 let position = first - task.text.start;
                 let queries = work.queries(head).part(position, count);
-                multiply(s, queries, key_panels, keys, scores);
+                let within = work.within_reach::<S>(position, count);
+                let visible = within.len();
+                let panels = Panels::whole(key_panels, size, keys).columns(within.start, within.end);
+                multiply(s, queries, panels, scores);
                 if let Some(tables) = tables {
                     products.add(s, tables, span, queries, position, (scores, keys));
                 }
                 let mut totals = [0.0; TILE_ROWS];
-                for (index, row) in scores.chunks_exact_mut(padded_keys).take(count).enumerate() {
-                    hide(row, work.input.reach.keys(position + index, keys), keys);
-                    totals[index] = softmax(s, row, keys, work.scale(), work.bias(head, first + index));
+                for (index, row) in scores.chunks_exact_mut(padded::<S>(visible)).take(count).enumerate() {
+                    let reach = work.input.reach.keys(position + index, keys);
+                    hide(row, reach.start - within.start..reach.end - within.start, visible);
+                    let bias = work.bias(head, first + index, within.clone());
+                    totals[index] = softmax(s, row, visible, work.scale(), bias);
                 }
-                let weights = Rows { values: scores, stride: padded_keys, count, columns: keys };
-                multiply(s, weights, value_panels, size, sums);
+                let weights = Rows { values: scores, stride: padded::<S>(visible), count, columns: visible };
+                multiply(s, weights, Panels::whole(value_panels, keys, size).rows_from(within.start), sums);
                 for (index, row) in sums.chunks_exact(padded_size).take(count).enumerate() {
                     let start = ((first + index) * work.input.heads.query + head) * size;
                     // SAFETY: `plan` puts each pair of a query and a head into exactly one task (its tests check this),
@@ -126,12 +131,22 @@ impl<'a> Work<'a> {
         std::f32::consts::LOG2_E / self.input.squared_divisor.sqrt()
     }
 
-    /// The bias for the scores of a query: one float per key, or empty if there is no bias.
+    /// The keys within reach of some of `count` queries, the first of which is at `position` in its text. The range has
+    /// whole panels. The scores of all other keys would be hidden.
     #[inline(always)]
-    fn bias(&self, head: usize, query: usize) -> &'a [f32] {
+    fn within_reach<S: Simd>(&self, position: usize, count: usize) -> Range<usize> {
+        let keys = self.task.text.len();
+        let reach = self.input.reach;
+        let start = reach.keys(position, keys).start / panel_width::<S>() * panel_width::<S>();
+        start..reach.keys(position + count - 1, keys).end.next_multiple_of(panel_width::<S>()).min(keys)
+    }
+
+    /// The bias for the scores of a query: one float for each of `keys`, or empty if there is no bias.
+    #[inline(always)]
+    fn bias(&self, head: usize, query: usize, keys: Range<usize>) -> &'a [f32] {
         let Distances::Bias { table, farthest } = self.input.distances else { return &[] };
         let start = head * (2 * farthest + 1) + farthest - (query - self.task.text.start);
-        &table[start..][..self.task.text.len()]
+        &table[start..][keys]
     }
 }
 

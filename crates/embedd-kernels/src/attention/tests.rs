@@ -116,7 +116,7 @@ fn attention_matches_its_definition_below_at_and_above_the_tile_size() {
 #[test]
 fn query_heads_share_keys_and_queries_attend_only_within_reach() {
     let mut numbers = Numbers::new(4);
-    for tokens in [1, 5, 13, 40] {
+    for tokens in [1, 5, 13, 40, 70] {
         for heads in [Heads { query: 4, key: 2, size: 16 }, Heads { query: 3, key: 1, size: 12 }] {
             let qkv = numbers.floats(tokens * heads.row());
             let window = Reach { back: Some(3), ahead: Some(3) };
