@@ -18,7 +18,7 @@ pub(crate) enum Distances<'w> {
     /// By a bias of each head.
     Bias(RelativeAttention<'w>),
     /// By products with embeddings of distances.
-    Disentangled(DisentangledAttention<'w>),
+    Disentangled(Box<DisentangledAttention<'w>>),
 }
 
 /// A bias of the attention scores that depends on the distance between two tokens.

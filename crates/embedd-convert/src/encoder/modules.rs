@@ -53,20 +53,20 @@ impl ModuleWeights {
 }
 
 fn module<'w>(config: &ModuleConfig, weights: &'w Weights) -> Result<Module<'w>, WeightsError> {
-    let because = format!("{}", config.file);
+    let because = &config.file;
     match config.kind {
         ModuleKind::Dense { inputs, outputs, bias, activation } => Ok(Module::Dense {
             linear: Linear {
-                weight: weights.tensor("linear.weight", &[outputs, inputs], &because)?,
-                bias: bias.then(|| weights.tensor("linear.bias", &[outputs], &because)).transpose()?,
+                weight: weights.tensor("linear.weight", &[outputs, inputs], because)?,
+                bias: bias.then(|| weights.tensor("linear.bias", &[outputs], because)).transpose()?,
             },
             activation,
         }),
         ModuleKind::LayerNorm { channels } => Ok(Module::Norm(Norm {
             kind: NormKind::Layer,
-            weight: weights.tensor("norm.weight", &[channels], &because)?,
+            weight: weights.tensor("norm.weight", &[channels], because)?,
             plus_one: false,
-            bias: Some(weights.tensor("norm.bias", &[channels], &because)?),
+            bias: Some(weights.tensor("norm.bias", &[channels], because)?),
             epsilon: EPSILON,
         })),
     }

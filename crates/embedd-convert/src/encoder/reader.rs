@@ -121,7 +121,7 @@ impl<'s, 'w> Reader<'s, 'w> {
         let norm = config.normalized.then(|| self.norm("encoder.LayerNorm", hidden)).transpose()?;
         let layers =
             (0..self.config.layers.len()).map(|index| self.distance_weights(index)).collect::<Result<_, _>>()?;
-        Ok(Distances::Disentangled(DisentangledAttention { config, embeddings, norm, layers }))
+        Ok(Distances::Disentangled(Box::new(DisentangledAttention { config, embeddings, norm, layers })))
     }
 
     /// The weights that turn embeddings of distances into keys and queries.
