@@ -5,6 +5,7 @@ mod head;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -160,7 +161,7 @@ impl Kernels {
         let outputs = Disjoint::new(output);
         let run = |index: usize| {
             let mut scratch = SCRATCH.take();
-            let work = head::Work { input, task: &tasks[index], outputs: &outputs };
+            let work = work::Work { input, task: &tasks[index], outputs: &outputs };
             self.dispatch(head::Attend { work, scratch: &mut scratch });
             SCRATCH.set(scratch);
         };

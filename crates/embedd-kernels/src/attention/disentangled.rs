@@ -4,7 +4,7 @@
 //! each score picks its two terms by its distance.
 
 use super::DisentangledTables;
-use super::head::Work;
+use super::work::Work;
 use crate::multiply::{Panels, Rows, TILE_ROWS, multiply, pack_transposed, padded};
 use crate::simd::Simd;
 
