@@ -2,13 +2,16 @@
 
 mod attention;
 mod layer;
+mod operators;
 mod pooling;
 mod product;
+mod shared;
 
-use attention::Attention;
-use layer::{Lowering, activate, normalized};
+use layer::Lowering;
+use operators::{activate, normalized};
 use product::Product;
 pub(crate) use product::Scheme;
+use shared::Attention;
 
 use super::encoder::{Encoder, LinearInput, Module};
 use super::onnx::{Attribute, Dim, GraphBuilder, Value};

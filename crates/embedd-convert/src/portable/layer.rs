@@ -1,11 +1,12 @@
 //! One layer.
 
-use super::attention::Attention;
 use super::copy;
+use super::operators::{activate, norm_weights, normalized};
 use super::product::{Prepared, Product};
-use crate::encoder::{Encoder, Layer, Linear, LinearInput, Norm, Norms};
-use crate::onnx::{Attribute, GraphBuilder, MICROSOFT, Value};
-use crate::weights::WeightsError;
+use super::shared::Attention;
+use crate::encoder::{Encoder, Layer, Linear, LinearInput, Norms};
+use crate::onnx::{Attribute, MICROSOFT, Value};
+use crate::weights::{Tensor, WeightsError};
 use embedd_kernels::{Activation, NormKind};
 
 /// The lowering of one layer. The names of its nodes and weights start with `prefix`.
@@ -108,7 +109,7 @@ impl<'w> Lowering<'_, 'w> {
         self.product.graph.node(&name, "Add", &[&product, &bias], &[])
     }
 
-    fn copy(&mut self, part: &str, tensor: &'w crate::weights::Tensor<'w>) -> Value {
+    fn copy(&mut self, part: &str, tensor: &'w Tensor<'w>) -> Value {
         let name = self.name(part);
         copy(self.product.graph, &name, tensor)
     }
@@ -116,39 +117,4 @@ impl<'w> Lowering<'_, 'w> {
     pub(super) fn name(&self, part: &str) -> String {
         format!("{}/{part}", self.prefix)
     }
-}
-
-/// The activation of each value.
-pub(super) fn activate(graph: &mut GraphBuilder<'_>, name: &str, activation: Activation, value: &Value) -> Value {
-    match activation {
-        Activation::Gelu => graph.node_in(MICROSOFT, name, "Gelu", &[value], &[]),
-        Activation::GeluTanh => graph.node_in(MICROSOFT, name, "FastGelu", &[value], &[]),
-        Activation::Relu => graph.node(name, "Relu", &[value], &[]),
-        Activation::Tanh => graph.node(name, "Tanh", &[value], &[]),
-        Activation::Silu => {
-            let sigmoid = graph.node(&format!("{name}/sigmoid"), "Sigmoid", &[value], &[]);
-            graph.node(name, "Mul", &[value, &sigmoid], &[])
-        }
-    }
-}
-
-/// `value`, normalized over its last dimension.
-pub(super) fn normalized<'w>(graph: &mut GraphBuilder<'w>, name: &str, norm: &'w Norm<'w>, value: &Value) -> Value {
-    let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", norm.epsilon)];
-    match norm.kind {
-        NormKind::Layer => {
-            let (scale, bias) = norm_weights(graph, &format!("{name}/norm"), norm);
-            graph.node(name, "LayerNormalization", &[value, &scale, &bias], &attributes)
-        }
-        NormKind::Rms => {
-            let scale = graph.weight(&format!("{name}/norm/weight"), &[norm.channels()], move || norm.weights());
-            graph.node(name, "SimplifiedLayerNormalization", &[value, &scale], &attributes)
-        }
-    }
-}
-
-fn norm_weights<'w>(graph: &mut GraphBuilder<'w>, name: &str, norm: &'w Norm<'w>) -> (Value, Value) {
-    let shape = [norm.channels()];
-    let weight = graph.weight(&format!("{name}/weight"), &shape, move || norm.weights());
-    (weight, graph.weight(&format!("{name}/bias"), &shape, move || norm.biases()))
 }
