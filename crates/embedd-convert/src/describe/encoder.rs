@@ -80,6 +80,10 @@ pub struct DisentangledDescription {
     pub content_to_position: bool,
     /// Whether keys are multiplied by embeddings of distances.
     pub position_to_content: bool,
+    /// Whether embeddings of distances become keys and queries by the weights for tokens.
+    pub shared_weights: bool,
+    /// Whether embeddings of distances are normalized.
+    pub normalized: bool,
 }
 
 /// Attention.
@@ -197,6 +201,8 @@ fn positions(config: &ModelConfig) -> PositionsDescription {
             logarithmic_to: config.logarithmic_to,
             content_to_position: config.content_to_position,
             position_to_content: config.position_to_content,
+            shared_weights: config.shared_weights,
+            normalized: config.normalized,
         }),
     }
 }

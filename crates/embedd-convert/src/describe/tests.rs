@@ -150,6 +150,8 @@ fn positions_of_other_architectures_are_described() {
         logarithmic_to: Some(64),
         content_to_position: true,
         position_to_content: true,
+        shared_weights: true,
+        normalized: true,
     };
     for (model, expected) in [
         ("mpnet", PositionsDescription { table: table(66, 2), distance_bias: true, ..none.clone() }),
@@ -158,7 +160,9 @@ fn positions_of_other_architectures_are_described() {
         assert_eq!(described(model).encoder.positions, expected, "{model}");
     }
     let deberta = described("deberta-v2").to_string();
-    assert!(deberta.contains("disentangled, content to position, position to content, span 16, logarithmic up to 64"));
+    let line = "disentangled, content to position, position to content, shared weights, normalized, span 16, logarithmic \
+                up to 64";
+    assert!(deberta.contains(line), "{deberta}");
 }
 
 #[test]

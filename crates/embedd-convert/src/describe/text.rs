@@ -117,6 +117,8 @@ fn positions(positions: &PositionsDescription) -> Vec<String> {
         let terms = [
             (disentangled.content_to_position, ", content to position"),
             (disentangled.position_to_content, ", position to content"),
+            (disentangled.shared_weights, ", shared weights"),
+            (disentangled.normalized, ", normalized"),
         ];
         let terms: String = terms.iter().filter(|(exists, _)| *exists).map(|(_, term)| *term).collect();
         let logarithmic =
