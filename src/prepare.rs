@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Settings;
 use embedd_common::progress::Progress;
+use embedd_convert::describe::{ModelDescription, ModelOrigin};
 use embedd_convert::{Conversion, ConvertError, Making, ProofPlan, WriterError};
 use embedd_fetch::home::{Home, NoHome};
 use embedd_fetch::model_ref::ModelRef;
@@ -140,6 +141,28 @@ impl Preparation {
         let name = model.display_name();
         let conversion = Conversion { source, output, name, revision, commit, replace, proof };
         Ok(embedd_convert::convert(&conversion, &self.progress)?)
+    }
+
+    /// Describes the model. Downloads neither its weights nor ONNX Runtime, and keeps nothing of a model that was not
+    /// fetched before.
+    ///
+    /// # Errors
+    /// [`PrepareError`].
+    pub fn describe(&self, model: &ModelRef) -> Result<ModelDescription, PrepareError> {
+        let configuration = self.fetcher.configuration(model)?;
+        let folder = configuration.path();
+        let origin = match (model, configuration.source()) {
+            (ModelRef::Folder(_), _) => ModelOrigin::Folder { folder: folder.to_owned() },
+            (ModelRef::Hub { id, revision }, source) => ModelOrigin::Hub {
+                model: id.to_string(),
+                revision: revision.to_string(),
+                commit: match source {
+                    Some(Source::Hub { commit, .. }) => commit.clone(),
+                    _ => None,
+                },
+            },
+        };
+        Ok(embedd_convert::describe_source(folder, model.display_name(), origin)?)
     }
 }
 

@@ -10,6 +10,18 @@ use embedd_convert::recipe::Recipe;
 /// Arguments of `embedd convert`.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct Convert {
+    /// Print what embedd understood of the model, from its configuration and tokenizer, instead of converting it
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "output", "precision", "recipe", "reference", "min_cosine", "allow_inaccurate", "baseline", "no_report",
+            "force",
+        ]
+    )]
+    pub describe: bool,
+    /// Print the description as JSON
+    #[arg(long, requires = "describe")]
+    pub json: bool,
     /// The folder to write the bundle to [default: the model's bundle in the cache folder]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,

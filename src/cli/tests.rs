@@ -109,7 +109,16 @@ fn convert_takes_a_precision_or_a_recipe() {
     assert_eq!(arguments!(Convert, "convert", ["--precision", "fp16"]).precision, Some(Precision::Fp16));
     let recipe = arguments!(Convert, "convert", ["--recipe", "dynamic-per-tensor"]).recipe;
     assert_eq!(recipe, Some(Recipe::DynamicPerTensor));
-    for wrong in [&["--min-cosine", "2"][..], &["--recipe", "x"], &["--recipe", "fp16", "--precision", "fp16"]] {
+    let describe = arguments!(Convert, "convert", ["--describe", "--json", "--model", "a/b"]);
+    assert_eq!(describe, Convert { describe: true, json: true, ..Convert::default() });
+    for wrong in [
+        &["--min-cosine", "2"][..],
+        &["--recipe", "x"],
+        &["--recipe", "fp16", "--precision", "fp16"],
+        &["--json"],
+        &["--describe", "--output", "out"],
+        &["--describe", "--force"],
+    ] {
         assert_eq!(exit(&[&["embedd", "convert"], wrong].concat()).code(), WRONG_USE, "{wrong:?}");
     }
 }

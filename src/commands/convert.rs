@@ -3,14 +3,17 @@
 use super::outcome::Outcome;
 use super::setup::{preparation, start_logging};
 use crate::cli::{Convert, Precision};
-use crate::config::Configuration;
-use crate::prepare::PrepareError;
+use crate::config::{Configuration, Settings};
+use crate::prepare::{Preparation, PrepareError};
 use embedd_convert::recipe::Recipe;
 use embedd_convert::{ConvertError, Gate, Making};
 
 pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::Result<Outcome> {
     start_logging(configuration)?;
     let preparation = preparation(configuration)?;
+    if convert.describe {
+        return describe(&preparation, &configuration.settings, convert.json);
+    }
     let model = &configuration.settings.model;
     let output = convert.output.clone().unwrap_or_else(|| preparation.home.bundle_dir(model));
     let runtime = preparation.runtime()?;
@@ -21,6 +24,15 @@ pub(super) fn run(convert: &Convert, configuration: &Configuration) -> anyhow::R
             return Ok(Outcome::GateFailed);
         }
         Err(error) => return Err(error.into()),
+    }
+    Ok(Outcome::Done)
+}
+
+fn describe(preparation: &Preparation, settings: &Settings, json: bool) -> anyhow::Result<Outcome> {
+    let description = preparation.describe(&settings.model)?;
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(&description)?),
+        false => print!("{description}"),
     }
     Ok(Outcome::Done)
 }

@@ -121,6 +121,46 @@ fn an_unsupported_model_is_rejected_before_its_weights_are_downloaded() {
 }
 
 #[test]
+fn a_model_of_the_hub_is_described_without_its_weights() {
+    let (_folder, folder) = temporary_folder();
+    let hub = hub();
+    let describe = |args: &[&str]| {
+        let args = [&["convert", "--describe", "--model", "org/small"], args].concat();
+        with_hub(&hub, &folder, &args).output().expect("the program runs")
+    };
+    let output = describe(&["--revision", "refs/pr/1", "--json"]);
+    let text = printed(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let source = serde_json::json!({ "model": "org/small", "revision": "refs/pr/1", "commit": "c0ffee" });
+    assert_eq!((&found["name"], &found["source"]), (&"org/small".into(), &source));
+    assert_eq!((&found["architecture"], &found["weights"][0]["found"]), (&"bert".into(), &false.into()));
+    assert!(hub.requests().iter().all(|request| !request.path.contains("model")), "no weights");
+    let left = fs::read_dir(folder.join("home/models")).into_iter().flatten().count();
+    assert_eq!(left, 0, "nothing that a later start could take for a model");
+
+    let fetched = with_hub(&hub, &folder, &["fetch", "--model", "org/small"]).output().expect("the program runs");
+    assert_eq!(fetched.status.code(), Some(0), "{}", printed(&fetched));
+    let requests = hub.requests().len();
+    let text = printed(&describe(&["--offline"]));
+    for part in ["org/small on the hub, revision main (commit c0ffee)", "0_Transformer/model.safetensors\n"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(hub.requests().len(), requests, "a fetched model is read in place");
+
+    hub.behave(|hub| drop(hub.files.insert("1_Pooling/config.json".to_owned(), b"{}".to_vec())));
+    let message = |args: &[&str]| {
+        let output = with_hub(&hub, &folder, args).args(["--model", "org/small", "--revision", "v2"]).output();
+        let output = output.expect("the program runs");
+        assert_eq!(output.status.code(), Some(1));
+        printed(&output).lines().last().expect("an error").to_owned()
+    };
+    let described = message(&["convert", "--describe"]);
+    assert!(described.contains("1_Pooling/config.json: embedding_dimension is missing"), "{described}");
+    assert_eq!(described, message(&["convert"]));
+}
+
+#[test]
 fn a_revision_must_have_a_valid_name_and_a_model_of_the_hub() {
     let (_folder, folder) = temporary_folder();
     let hub = hub();

@@ -15,6 +15,7 @@ mod architecture;
 pub mod baseline;
 pub mod benchmark;
 mod calibrate;
+pub mod describe;
 mod encoder;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -38,6 +39,7 @@ mod weights;
 mod writer;
 
 use calibrate::Calibration;
+use describe::{ModelDescription, ModelOrigin};
 use encoder::{Encoder, ModuleWeights};
 pub use error::{ConvertError, GateFailure};
 use native::NativeRecipe;
@@ -143,7 +145,7 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
     for (file, required) in COPIED_FILES {
         writer.copy(&source.path(file), file, required)?;
     }
-    let description = describe(conversion, &source, record(&source, &checkpoint, &modules)?, &encoder);
+    let description = bundle_description(conversion, &source, record(&source, &checkpoint, &modules)?, &encoder);
     let fp32_weights = write_model(&encoder, Scheme::Float32, FP32_FILE, &mut writer, progress)?;
     writer.add_model(Variant::Fp32, FP32_FILE, None, UNQUANTIZED);
     if let Some(plan) = &conversion.proof {
@@ -249,15 +251,19 @@ fn metadata(encoder: &Encoder<'_>) -> [(&'static str, String); 2] {
     [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())]
 }
 
-fn describe(conversion: &Conversion, source: &Source, record: SourceRecord, encoder: &Encoder<'_>) -> Description {
-    let position_limit = encoder.position_limit as u32;
+fn bundle_description(
+    conversion: &Conversion,
+    source: &Source,
+    record: SourceRecord,
+    encoder: &Encoder<'_>,
+) -> Description {
     Description {
         name: conversion.name.clone(),
         architecture: encoder.architecture.to_owned(),
         source: SourceRecord { revision: conversion.revision.clone(), commit: conversion.commit.clone(), ..record },
         dimension: encoder.width() as u32,
-        max_tokens: source.max_tokens.unwrap_or(position_limit).min(position_limit),
-        position_limit,
+        max_tokens: source.token_limit(),
+        position_limit: encoder.position_limit as u32,
         pooling: encoder.pooling.clone(),
         // The tokenizer does it.
         lowercase: false,
@@ -305,9 +311,23 @@ fn record(
 /// # Errors
 /// [`ConvertError`] if the model cannot be converted, whatever its weights.
 pub fn check_source(folder: &Path) -> Result<(), ConvertError> {
+    read_source(folder).map(drop)
+}
+
+/// Describes the model in a folder, which need not contain the weights.
+///
+/// # Errors
+/// As [`check_source`].
+pub fn describe_source(folder: &Path, name: String, origin: ModelOrigin) -> Result<ModelDescription, ConvertError> {
+    let (source, tokenizer) = read_source(folder)?;
+    Ok(ModelDescription::of(&source, &tokenizer, name, origin)?)
+}
+
+fn read_source(folder: &Path) -> Result<(Source, Tokenizer), ConvertError> {
     let source = Source::read(folder)?;
     let tokenizer = tokenizer::read(&source.transformer(), source.lowercase)?;
-    check_tokenizer(&source, &tokenizer)
+    let tokenizer = check_tokenizer(&source, &tokenizer)?;
+    Ok((source, tokenizer))
 }
 
 /// Whether a bundle was converted from the folder's current contents.
@@ -323,7 +343,7 @@ pub fn is_current(bundle: &Bundle, folder: &Path) -> Result<bool, ConvertError> 
 }
 
 /// Rejects token ids beyond the embedding table. They would make inference fail, but only for some texts.
-fn check_tokenizer(source: &Source, contents: &[u8]) -> Result<(), ConvertError> {
+fn check_tokenizer(source: &Source, contents: &[u8]) -> Result<Tokenizer, ConvertError> {
     let path = source.path(TOKENIZER_FILE);
     let tokenizer = Tokenizer::parse(contents, &path, 0, false)?;
     let rows = source.config.vocab_size;
@@ -333,7 +353,7 @@ fn check_tokenizer(source: &Source, contents: &[u8]) -> Result<(), ConvertError>
             format!("the token `{token}` has the id {id}, but vocab_size in config.json allows 0 to {}", rows - 1);
         return Err(ConvertError::Tokenizer { path, reason });
     }
-    Ok(())
+    Ok(tokenizer)
 }
 
 #[cfg(test)]

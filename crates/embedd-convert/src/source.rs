@@ -20,7 +20,7 @@ mod prompts;
 mod settings;
 
 pub(crate) use after_pooling::{ModuleConfig, ModuleKind};
-pub(crate) use config::{DisentangledConfig, ModelConfig};
+pub(crate) use config::{DisentangledConfig, LayerConfig, ModelConfig};
 use modules::Modules;
 
 /// Files that are copied into the bundle, and whether they are required.
@@ -39,7 +39,7 @@ const TRANSFORMERS_FILE: &str = "config_sentence_transformers.json";
 pub(crate) struct Source {
     pub(crate) folder: PathBuf,
     /// The transformer's folder, relative to `folder`; often empty.
-    transformer: PathBuf,
+    pub(crate) transformer: PathBuf,
     pub(crate) config: ModelConfig,
     pub(crate) pooling: Pooling,
     /// The modules after the pooling, without the normalization.
@@ -47,7 +47,7 @@ pub(crate) struct Source {
     /// The number of components to which embeddings are cut; `None`: they are not.
     pub(crate) truncation: Option<usize>,
     /// The maximum number of tokens of a text, including special tokens; `None` if only the positions limit it.
-    pub(crate) max_tokens: Option<u32>,
+    max_tokens: Option<u32>,
     /// Whether sentence-transformers lowercases texts, whatever the tokenizer does.
     pub(crate) lowercase: bool,
     /// Texts that may be put in front of the texts to embed, by name.
@@ -132,7 +132,7 @@ impl Source {
         };
         let pooled = pooling.modes().len() * config.hidden_size;
         let others = after_pooling::read(folder, &modules.others, pooled)?;
-        let width = others.iter().rev().find_map(ModuleConfig::outputs).unwrap_or(pooled);
+        let width = after_pooling::width(&others, pooled);
         settings::reject_other_outputs(&transformer.join(SENTENCE_FILE))?;
         let (prompts, default_prompt) = prompts::read(&folder.join(TRANSFORMERS_FILE))?;
         let exclude_prompt = match &modules.pooling {
@@ -155,6 +155,18 @@ impl Source {
             modules: others,
             transformer: modules.transformer,
         })
+    }
+
+    /// The number of components of an embedding.
+    pub(crate) fn dimension(&self) -> usize {
+        let pooled = self.pooling.modes().len() * self.config.hidden_size;
+        self.truncation.unwrap_or_else(|| after_pooling::width(&self.modules, pooled))
+    }
+
+    /// The maximum number of tokens of a text, including special tokens: that of the folder, if the positions suffice.
+    pub(crate) fn token_limit(&self) -> u32 {
+        let positions = self.config.position_limit() as u32;
+        self.max_tokens.unwrap_or(positions).min(positions)
     }
 
     /// The transformer's folder.

@@ -9,8 +9,15 @@ use super::layout::{self, Layout};
 use super::record::Record;
 use embedd_common::files::read_bounded;
 
-/// Checks that `path` is a complete sentence-transformers folder. `user_home` replaces a leading `~`.
-pub(super) fn open(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, FetchError> {
+/// The files that a folder must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    All,
+    AllButWeights,
+}
+
+/// Checks that `path` is a sentence-transformers folder with the needed files. `user_home` replaces a leading `~`.
+pub(super) fn open(path: &Path, user_home: Option<&Path>, needed: Needed) -> Result<PathBuf, FetchError> {
     let path = expand(path, user_home)?;
     let not_a_folder = |reason: &str| FetchError::NoFolder { path: path.clone(), reason: reason.to_owned() };
     match fs::metadata(&path) {
@@ -19,12 +26,12 @@ pub(super) fn open(path: &Path, user_home: Option<&Path>) -> Result<PathBuf, Fet
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_a_folder("it does not exist")),
         Err(error) => return Err(FetchError::io("inspect", &path, error)),
     }
-    let missing = missing_files(&path)?;
+    let missing = missing_files(&path, needed)?;
     if missing.is_empty() { Ok(path) } else { Err(FetchError::FolderIncomplete { path, missing }) }
 }
 
 /// The required files that do not exist.
-fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
+fn missing_files(folder: &Path, needed: Needed) -> Result<Vec<String>, FetchError> {
     let modules = folder.join(layout::MODULES);
     let (mut missing, modules) = match read_bounded(&modules, layout::max_bytes(layout::MODULES)) {
         Ok(modules) => (Vec::new(), modules),
@@ -35,17 +42,17 @@ fn missing_files(folder: &Path) -> Result<Vec<String>, FetchError> {
     };
     let invalid = |reason| FetchError::Modules { what: folder.display().to_string(), reason };
     let layout = Layout::parse(&modules).map_err(invalid)?;
-    let of_transformer = missing_of_transformer(folder, &layout)?;
+    let of_transformer = missing_of_transformer(folder, &layout, needed)?;
     if of_transformer.is_empty() && !missing.is_empty() {
         // A transformer without a list of modules: sentence-transformers uses the mean.
         return Ok(Vec::new());
     }
     missing.extend(of_transformer);
-    missing.extend(missing_of_modules(folder, &layout));
+    missing.extend(missing_of_modules(folder, &layout, needed));
     Ok(missing)
 }
 
-fn missing_of_transformer(folder: &Path, layout: &Layout) -> Result<Vec<String>, FetchError> {
+fn missing_of_transformer(folder: &Path, layout: &Layout, needed: Needed) -> Result<Vec<String>, FetchError> {
     if !layout.has_transformer() {
         // Conversion rejects the kind of model.
         return Ok(Vec::new());
@@ -58,15 +65,18 @@ fn missing_of_transformer(folder: &Path, layout: &Layout) -> Result<Vec<String>,
     if !std::iter::once(&tokenizer).chain(&vocabularies).any(|file| has(file)) {
         missing.push(tokenizer);
     }
-    missing.extend(weights(folder, layout)?.into_iter().filter(|file| !has(file)));
+    if needed == Needed::All {
+        missing.extend(weights(folder, layout)?.into_iter().filter(|file| !has(file)));
+    }
     Ok(missing)
 }
 
-fn missing_of_modules(folder: &Path, layout: &Layout) -> Vec<String> {
+fn missing_of_modules(folder: &Path, layout: &Layout, needed: Needed) -> Vec<String> {
     let has = |file: &str| folder.join(file).is_file();
     let config = layout.of_transformer(layout::CONFIG);
     let configuration = layout.configuration().into_iter().filter(|wanted| wanted.required && wanted.file != config);
-    let weights = layout.module_weights().filter(|files| !files.iter().any(|file| has(file)));
+    let weights = layout.module_weights().filter(|_| needed == Needed::All);
+    let weights = weights.filter(|files| !files.iter().any(|file| has(file)));
     let missing = configuration.map(|wanted| wanted.file).filter(|file| !has(file));
     missing.chain(weights.map(|[first, _]| first)).collect()
 }

@@ -103,17 +103,36 @@ impl<'a> Hub<'a> {
         work: &Work,
         staging: &mut Staging,
     ) -> Result<Source, FetchError> {
+        let mut repository = self.repository(model, revision, target, work)?;
+        let layout = repository.checked_configuration(staging)?;
+        repository.weights(&layout, staging)?;
+        Ok(repository.source())
+    }
+
+    /// Adds the model's files to the staging folder, except the weights.
+    pub(super) fn configuration(
+        &self,
+        model: &ModelId,
+        revision: &Revision,
+        target: &Target,
+        work: &Work,
+        staging: &mut Staging,
+    ) -> Result<Source, FetchError> {
+        let mut repository = self.repository(model, revision, target, work)?;
+        repository.checked_configuration(staging)?;
+        Ok(repository.source())
+    }
+
+    fn repository<'r>(
+        &'r self,
+        model: &'r ModelId,
+        revision: &Revision,
+        target: &'r Target,
+        work: &Work,
+    ) -> Result<Repository<'r>, FetchError> {
         let incomplete = work.kept(INCOMPLETE)?;
         let previous = Previous::of(&target.destination);
-        let mut repository =
-            Repository { hub: self, model, revision: revision.to_string(), commit: None, incomplete, previous, target };
-        let layout = repository.configuration(staging)?;
-        repository.tokenizer(&layout, staging)?;
-        if let Some(check) = self.check {
-            staging.inspect(check)?;
-        }
-        repository.weights(&layout, staging)?;
-        Ok(Source::Hub { model: model.to_string(), revision: revision.to_string(), commit: repository.commit })
+        Ok(Repository { hub: self, model, revision: revision.to_string(), commit: None, incomplete, previous, target })
     }
 }
 
@@ -129,6 +148,21 @@ struct Repository<'a> {
 }
 
 impl Repository<'_> {
+    /// What the files that were added are.
+    fn source(self) -> Source {
+        Source::Hub { model: self.model.to_string(), revision: self.revision, commit: self.commit }
+    }
+
+    /// Adds everything but the weights, and checks that the model can be used.
+    fn checked_configuration(&mut self, staging: &mut Staging) -> Result<Layout, FetchError> {
+        let layout = self.configuration(staging)?;
+        self.tokenizer(&layout, staging)?;
+        if let Some(check) = self.hub.check {
+            staging.inspect(check)?;
+        }
+        Ok(layout)
+    }
+
     /// Adds the configuration files, and returns where the others are.
     fn configuration(&mut self, staging: &mut Staging) -> Result<Layout, FetchError> {
         let layout = if self.file(layout::MODULES, false, staging)? {

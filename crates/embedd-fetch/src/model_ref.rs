@@ -65,7 +65,8 @@ impl ModelRef {
         }
     }
 
-    /// The model's name in the API and in bundles: the hub ID, or the name of the folder.
+    /// The model's name in the API and in bundles: the hub ID, or the name of the folder. The name of a snapshot in the
+    /// hub's cache is the ID of its model.
     pub fn display_name(&self) -> String {
         match self {
             Self::Hub { id, .. } => id.as_str().to_owned(),
@@ -82,7 +83,7 @@ impl ModelRef {
             Self::Folder(path) => {
                 let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
                 let hash = embedd_common::checksum::Sha256Hex::of(absolute.as_os_str().as_encoded_bytes());
-                format!("folder--{}--{}", folder_name(path), &hash.as_str()[..12])
+                format!("folder--{}--{}", folder_name(path).replace('/', "--"), &hash.as_str()[..12])
             }
         }
     }
@@ -90,7 +91,32 @@ impl ModelRef {
 
 fn folder_name(path: &Path) -> String {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+    let plain = || absolute.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
+    snapshot_of(&absolute).unwrap_or_else(plain)
+}
+
+/// The hub ID if the path is that of a snapshot in the hub's cache: `models--organization--name/snapshots/COMMIT`. Old
+/// models have no organization.
+fn snapshot_of(path: &Path) -> Option<String> {
+    let snapshots = path.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
+    let repository = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+    let id = repository.replacen("--", "/", 1);
+    let is_valid = if id.contains('/') { id.parse::<ModelId>().is_ok() } else { check_part(&id).is_ok() };
+    is_valid.then_some(id)
+}
+
+/// Checks an organization or a name.
+fn check_part(part: &str) -> Result<(), &'static str> {
+    if part.is_empty() {
+        return Err("one part is empty");
+    }
+    if part.starts_with(['.', '-']) || part.contains("..") {
+        return Err("one part starts with `.` or `-`, or contains `..`");
+    }
+    if !part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
+        return Err("it may contain only letters, digits, `-`, `_`, `.` and one `/`");
+    }
+    Ok(())
 }
 
 impl FromStr for ModelRef {
@@ -113,15 +139,7 @@ impl FromStr for ModelId {
         let invalid = |reason| InvalidModelRef { text: text.to_owned(), reason };
         let (organization, name) = text.split_once('/').ok_or_else(|| invalid("it contains no `/`"))?;
         for part in [organization, name] {
-            if part.is_empty() {
-                return Err(invalid("one part is empty"));
-            }
-            if part.starts_with(['.', '-']) || part.contains("..") {
-                return Err(invalid("one part starts with `.` or `-`, or contains `..`"));
-            }
-            if !part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
-                return Err(invalid("it may contain only letters, digits, `-`, `_`, `.` and one `/`"));
-            }
+            check_part(part).map_err(invalid)?;
         }
         Ok(Self(text.to_owned()))
     }
@@ -169,6 +187,34 @@ mod tests {
         assert!(a.starts_with("folder--mpnet--") && b.starts_with("folder--mpnet--"));
         assert_ne!(a, b);
     }
+
+    #[test]
+    fn snapshots_in_the_cache_of_the_hub_have_the_name_of_their_model() {
+        let name = |path: &str| ModelRef::Folder(path.into()).display_name();
+        let commit = "563453de56997967de9625d6ed47b736000024e3";
+        for (repository, expected) in [
+            ("models--tiny--bert-mean", "tiny/bert-mean"),
+            ("models--bert-base-uncased", "bert-base-uncased"),
+            // Not in the hub's cache.
+            ("models--", commit),
+            ("models--tiny--..", commit),
+            ("models--tiny--a b", commit),
+            ("datasets--tiny--bert-mean", commit),
+            ("tiny--bert-mean", commit),
+        ] {
+            assert_eq!(name(&format!("/cache/hub/{repository}/snapshots/{commit}")), expected, "{repository}");
+            assert_eq!(name(&format!("/cache/hub/{repository}/snapshots/{commit}/")), expected, "{repository}");
+        }
+        assert_eq!(name("/cache/hub/models--tiny--bert-mean/snapshots"), "snapshots");
+        assert_eq!(name("/cache/hub/models--tiny--bert-mean/snapshots/main/0_Transformer"), "0_Transformer");
+
+        let bundle = |commit: &str| {
+            ModelRef::Folder(format!("/hub/models--tiny--bert-mean/snapshots/{commit}").into()).as_file_name()
+        };
+        assert!(bundle(commit).starts_with("folder--tiny--bert-mean--"), "{}", bundle(commit));
+        assert_ne!(bundle(commit), bundle("b207367332321f8e44f96e224ef15bc607f4dbf0"));
+    }
+
     #[test]
     fn each_revision_of_a_model_has_its_own_file_name() {
         let model: ModelRef = "a/b".parse().expect("a hub id");

@@ -1,5 +1,6 @@
 //! Helpers shared by the tests.
 
+mod configuration;
 mod hub;
 mod hub_server;
 mod layouts;

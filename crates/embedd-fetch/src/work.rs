@@ -116,6 +116,11 @@ impl Staging {
         Ok(self.folder.move_in(name, from, record)?)
     }
 
+    /// The path of the folder.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.path("")
+    }
+
     /// The contents of a small file in the folder.
     pub(super) fn read(&self, name: &str) -> Result<Vec<u8>, FetchError> {
         let path = self.folder.path(name);
@@ -124,7 +129,7 @@ impl Staging {
 
     /// Lets the caller decide whether the model is worth the download of its weights, which are missing so far.
     pub(super) fn inspect(&self, check: &Check) -> Result<(), FetchError> {
-        let folder = self.folder.path("");
+        let folder = self.path();
         check.run(&folder).map_err(|reason| {
             // The folder is removed, so that its path would mislead.
             let prefix = format!("{}/", folder.display().to_string().trim_end_matches('/'));

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use tokenizers::{ModelWrapper, NormalizedString, Normalizer as _};
+
 use crate::bundle::{Bundle, BundleError, TOKENIZER_FILE};
 use crate::engine::TokenIds;
 use embedd_common::files::read_bounded;
@@ -193,6 +195,29 @@ impl Tokenizer {
         let template = template::around_a_text(&self.inner).unwrap_or_default();
         let around = template.get_ids().iter().copied().zip(template.get_tokens().iter().cloned());
         known.chain(around.filter(|(id, _)| *id != template::TEXT)).max().unwrap_or_default()
+    }
+
+    /// The algorithm that splits words into tokens, by its name in `tokenizer.json`.
+    pub fn model_type(&self) -> &'static str {
+        match self.inner.get_model() {
+            ModelWrapper::BPE(_) => "BPE",
+            ModelWrapper::WordPiece(_) => "WordPiece",
+            ModelWrapper::WordLevel(_) => "WordLevel",
+            ModelWrapper::Unigram(_) => "Unigram",
+        }
+    }
+
+    /// The number of tokens, including added ones.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Whether texts are lowercased.
+    pub fn lowercases(&self) -> bool {
+        let mut sample = NormalizedString::from("A");
+        let normalizer = self.inner.get_normalizer();
+        let is_normalized = normalizer.is_some_and(|normalizer| normalizer.normalize(&mut sample).is_ok());
+        self.lowercase || (is_normalized && sample.get().contains('a'))
     }
 
     /// Ids for measurements, in place of a text: the special tokens around every text, and as many others as `tokens`

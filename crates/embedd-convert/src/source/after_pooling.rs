@@ -42,12 +42,17 @@ pub(crate) enum ModuleKind {
 
 impl ModuleConfig {
     /// The number of components that it produces, if it changes.
-    pub(super) fn outputs(&self) -> Option<usize> {
+    fn outputs(&self) -> Option<usize> {
         match self.kind {
             ModuleKind::Dense { outputs, .. } => Some(outputs),
             ModuleKind::LayerNorm { .. } => None,
         }
     }
+}
+
+/// The number of components after the modules, given that of the pooled vector.
+pub(super) fn width(modules: &[ModuleConfig], pooled: usize) -> usize {
+    modules.iter().rev().find_map(ModuleConfig::outputs).unwrap_or(pooled)
 }
 
 #[derive(Deserialize)]

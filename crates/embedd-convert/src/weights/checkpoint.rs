@@ -77,6 +77,11 @@ impl Checkpoint {
         Ok(Self { folder, main, shards, places })
     }
 
+    /// The names of the files that [`Self::find`] looks for, in this order.
+    pub(crate) fn candidates() -> impl Iterator<Item = &'static str> {
+        CANDIDATES.iter().map(|candidate| candidate.file)
+    }
+
     /// The names of all files with weights, and of the index.
     pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.main).chain(self.shards.iter().map(String::as_str))
