@@ -250,10 +250,11 @@ settings! {
     threads: Option<NonZeroUsize> = Engine, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1024));
 
-    // Two of the tokens mark start and end, so 3 is the minimum that contains text; the encoders are built for 512.
-    /// The maximum number of tokens per text, 3 to 512; `auto`: the maximum that the model was trained with.
+    // Two of the tokens mark start and end, so 3 is the minimum that contains text. No encoder has more positions.
+    /// The maximum number of tokens per text, from 3 to the number of the model's positions; `auto`: the maximum that the
+    /// model was trained with. A session's memory grows with the longest text: with 768 channels, about 25 kB per token.
     max_tokens: Option<u32> = Limits, Number "N", "auto",
-        |text| parse::unless("auto", text, |text| parse::tokens(text, 3..=512));
+        |text| parse::unless("auto", text, |text| parse::tokens(text, 3..=131_072));
 
     // As sentence-transformers does.
     /// What to do with longer texts unless the request says otherwise: cut off the `end` or the `start`, or `reject`

@@ -68,13 +68,13 @@ fn a_stronger_source_can_restore_a_default() {
 fn all_mistakes_of_all_sources_are_reported_at_once() {
     let file = "max_text = 5\nthreads = 0\n";
     let env = [("EMBEDD_LISTEN", "localhost"), ("EMBEDD_ENGIN", "auto")];
-    let flags = [("max_tokens", "9000"), ("log_level", "loud")];
+    let flags = [("max_tokens", "900000"), ("log_level", "loud")];
     let errors = Settings::resolve(&sources(&flags, &env, file)).expect_err("six mistakes");
     assert_eq!(errors.mistakes().len(), 6, "{errors}");
     let text = errors.to_string();
     for part in [
         "the configuration has 6 mistakes:",
-        "max-tokens = `9000` (flag `--max-tokens`): expected a whole number from 3 to 512, or `auto`",
+        "max-tokens = `900000` (flag `--max-tokens`): expected a whole number from 3 to 131072, or `auto`",
         "log-level = `loud` (flag `--log-level`): expected a level",
         "listen = `localhost` (variable `EMBEDD_LISTEN`): expected an IP address",
         "EMBEDD_ENGIN: no such setting (variable `EMBEDD_ENGIN`); did you mean `EMBEDD_ENGINE`?",
