@@ -4,11 +4,13 @@ mod attention;
 mod layer;
 mod pooling;
 mod product;
+mod weights;
 
 use attention::Attention;
 use layer::{Lowering, activate, normalized};
 use product::Product;
 pub(crate) use product::Scheme;
+pub(crate) use weights::PerTokenWeights;
 
 use super::encoder::{Encoder, LinearInput, Module};
 use super::onnx::{Attribute, Dim, GraphBuilder, Value};
