@@ -1,3 +1,4 @@
+use super::selection::{FURTHER_TEXTS, TEXTS};
 use super::*;
 use crate::tiny::dna_tokenizer;
 use embedd_model::reference::ReferenceSet;
@@ -37,7 +38,7 @@ fn texts_without_tokens_are_replaced_by_the_vocabulary() {
 fn rows_are_kept_up_to_the_maximum_and_stay_finite() {
     let mut calibration = Calibration::default();
     for _ in 0..MAX_TOKENS {
-        calibration.keep(1, LinearInput::Attention, 2, &[-1e9, 0.5, 0.25, -0.5]);
+        calibration.keep(1, LinearInput::Attention, 2, &[-1e9, 0.5, 0.25, -0.5], 2);
     }
     let Rows { values, channels } = calibration.rows(1, LinearInput::Attention);
     assert_eq!((values.len(), channels), (MAX_TOKENS * 2, 2));
@@ -48,17 +49,28 @@ fn rows_are_kept_up_to_the_maximum_and_stay_finite() {
 #[test]
 fn long_texts_are_sampled() {
     let mut calibration = Calibration::default();
-    let rows: Vec<f32> = (0..MAX_TOKENS_PER_TEXT * 2 + 2).map(|token| token as f32).collect();
-    calibration.keep(0, LinearInput::Output, 1, &rows);
+    let rows: Vec<f32> = (0..98).map(|token| token as f32).collect();
+    calibration.keep(0, LinearInput::Output, 1, &rows, 48);
     let kept: Vec<f32> = calibration.rows(0, LinearInput::Output).values.iter().map(|value| value.to_f32()).collect();
     assert_eq!(kept[..3], [0.0, 3.0, 6.0]);
     assert_eq!(kept.len(), rows.len().div_ceil(3));
 }
 
 #[test]
+fn every_text_is_represented() {
+    assert_eq!(tokens_per_text(&[]), MAX_TOKENS_PER_TEXT);
+    assert_eq!(tokens_per_text(&[10_000, 3]), MAX_TOKENS_PER_TEXT);
+    // 100 texts leave 40 tokens for each.
+    assert_eq!(tokens_per_text(&[40; 100]), MAX_TOKENS_PER_TEXT);
+    assert_eq!(tokens_per_text(&[41; 100]), 40);
+    assert_eq!(tokens_per_text(&[500; MAX_TOKENS]), 1);
+    assert_eq!(tokens_per_text(&[1; MAX_TOKENS + 1]), 1, "the last text is left out");
+}
+
+#[test]
 fn calibration_texts_are_not_part_of_any_reference_text() {
-    let texts: Vec<&str> = TEXTS.lines().collect();
-    assert!(texts.len() > 150);
+    let texts: Vec<&str> = TEXTS.lines().chain(FURTHER_TEXTS.lines()).collect();
+    assert!(texts.len() > 270);
     for set in REFERENCES {
         let set = ReferenceSet::parse(set, Path::new("built in")).expect("a reference set");
         for text in texts.iter().filter(|text| !text.trim().is_empty()) {
@@ -72,6 +84,6 @@ fn calibration_texts_are_not_part_of_any_reference_text() {
 
 #[test]
 fn calibration_texts_are_unique() {
-    let texts: std::collections::BTreeSet<&str> = TEXTS.lines().collect();
-    assert_eq!(texts.len(), TEXTS.lines().count());
+    let texts = || TEXTS.lines().chain(FURTHER_TEXTS.lines());
+    assert_eq!(texts().collect::<std::collections::BTreeSet<_>>().len(), texts().count());
 }

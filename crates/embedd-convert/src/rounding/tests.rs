@@ -9,7 +9,7 @@ fn calibration(encoder: &Encoder<'_>) -> Calibration {
         let value = |place: usize| (place % 13) as f32 - 6.0 + ((place * 37 + place / inputs) % 101) as f32 / 50.0;
         let rows: Vec<f32> = (0..60 * inputs).map(value).collect();
         calibration.measure_channels(layer, input, inputs, &rows);
-        calibration.keep(layer, input, inputs, &rows);
+        calibration.keep(layer, input, inputs, &rows, 60);
     }
     calibration
 }

@@ -23,7 +23,7 @@ fn calibration(encoder: &Encoder<'_>, keep: bool) -> Calibration {
         let channels = encoder.linears((layer, input))[0].inputs();
         calibration.measure_channels(layer, input, channels, &rows(channels));
         if keep {
-            calibration.keep(layer, input, channels, &rows(channels));
+            calibration.keep(layer, input, channels, &rows(channels), TOKENS);
         }
     }
     calibration
