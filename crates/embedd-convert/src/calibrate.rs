@@ -127,13 +127,11 @@ impl Calibration {
         self.0.entry((layer, input)).or_insert_with(|| Observed { largest: vec![0.0; channels], rows: rows() })
     }
 
-    /// The `count` largest channels of an input, but at most a quarter of all, in ascending order.
-    pub(super) fn largest_channels(&self, layer: usize, input: LinearInput, count: usize) -> Vec<usize> {
+    /// The channels of an input by descending largest magnitude.
+    pub(super) fn by_magnitude(&self, layer: usize, input: LinearInput) -> Vec<usize> {
         let largest = self.largest(layer, input);
         let mut order: Vec<usize> = (0..largest.len()).collect();
-        order.sort_by(|&a, &b| largest[b].total_cmp(&largest[a]).then(a.cmp(&b)));
-        order.truncate(count.min(largest.len() / 4).max(1));
-        order.sort_unstable();
+        order.sort_by(|&a, &b| largest[b].total_cmp(&largest[a]));
         order
     }
 

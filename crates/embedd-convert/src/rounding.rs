@@ -24,12 +24,19 @@ pub(crate) type RoundedLayers = BTreeMap<Key, Rounded>;
 /// How to round the weights for one input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InputPlan {
-    /// The input channels to round, in this order. Others are left out.
+    /// All input channels. They are rounded in this order.
     pub(crate) order: Vec<usize>,
-    /// Consecutive ranges of `order` that share a scale; together they cover it.
+    /// Consecutive ranges of `order` that share a scale. The channels after the last one stay exact.
     pub(crate) groups: Vec<Range<usize>>,
     /// Whether to clip weights where that reduces the total error.
     pub(crate) clip: bool,
+}
+
+impl InputPlan {
+    /// The number of channels that are rounded.
+    fn rounded(&self) -> usize {
+        self.groups.last().map_or(0, |group| group.end)
+    }
 }
 
 /// The data that all threads read.
@@ -87,16 +94,16 @@ impl Rounding<'_> {
         let column = |&channel: &usize| rows.iter().skip(channel).step_by(inputs).copied();
         let weight = plan.order.iter().flat_map(column).collect();
         drop(rows);
-        let hessian = self.hessian(key, inputs, &plan.order);
+        let hessian = self.hessian(key, inputs, plan);
         Ok(gptq::round(weight, outputs, &plan.groups, &hessian, plan.clip))
     }
 
-    fn hessian(&self, (layer, input): Key, inputs: usize, order: &[usize]) -> Hessian {
+    fn hessian(&self, (layer, input): Key, inputs: usize, plan: &InputPlan) -> Hessian {
         let rows = self.calibration.rows(layer, input);
         if rows.channels != inputs {
-            return Hessian::unknown(order.len());
+            return Hessian::unknown(inputs);
         }
-        let hessian = Hessian::of(rows, order);
+        let hessian = Hessian::of(rows, &plan.order, plan.rounded());
         if !hessian.is_factored() {
             self.progress.note(&format!(
                 "{} model, layer {layer}, {}: Hessian is not positive definite; falling back to round-to-nearest",

@@ -9,12 +9,11 @@ const REFERENCES: [&[u8]; 2] = [
 ];
 
 #[test]
-fn the_largest_channels_are_at_most_a_quarter() {
+fn channels_are_ranked_by_their_largest_magnitude() {
     let mut calibration = Calibration::default();
     calibration.measure_channels(0, LinearInput::Output, 8, &[0.5, 1.0, -1.0, 8.0, 0.0, 2.0, 3.0, 0.1]);
     calibration.measure_channels(0, LinearInput::Output, 8, &[0.5, -9.0, 1.0, 1.0, 0.0, 2.0, 3.0, 0.1]);
-    assert_eq!(calibration.largest_channels(0, LinearInput::Output, 1), [1]);
-    assert_eq!(calibration.largest_channels(0, LinearInput::Output, 32), [1, 3], "at most a quarter");
+    assert_eq!(calibration.by_magnitude(0, LinearInput::Output), [1, 3, 6, 5, 2, 0, 7, 4]);
     assert_eq!(calibration.width(0, LinearInput::Output), 8);
 }
 

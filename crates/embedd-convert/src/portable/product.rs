@@ -162,12 +162,6 @@ impl<'w> Product<'_, 'w> {
         let outputs = linear.outputs();
         let inputs = linear.inputs();
         let PerToken { key, weights, .. } = *input;
-        let exact_channels = weights.exact(key);
-        let exact_rows = move || {
-            let values = linear.weight.read()?;
-            let column = |&channel: &usize| values.iter().skip(channel).step_by(inputs).copied();
-            Ok(exact_channels.iter().flat_map(column).collect())
-        };
         let names =
             ["weight", "scale", "integer_product", "scaled_product", "exact_weight", "exact_product", "product"];
         let [weight, scale, integer, scaled, exact_weight, exact_product, product] =
@@ -180,8 +174,9 @@ impl<'w> Product<'_, 'w> {
         let operands = [&input.integers, &weight, &one, &scale, &input.zero_point];
         let integer = graph.node_in(MICROSOFT, &integer, "MatMulIntegerToFloat", &operands, &[]);
         let scaled = graph.node(&scaled, "Mul", &[&integer, &input.scale], &[]);
-        let exact_dims = [exact_channels.len(), outputs];
-        let exact_weight = graph.half_weight(&exact_weight, &exact_dims, exact_rows);
+        let exact_dims = [weights.exact(key).len(), outputs];
+        let exact_weight =
+            graph.half_weight(&exact_weight, &exact_dims, move || Ok(weights.exact_weights(key, linear)));
         let exact = graph.node(&exact_product, "MatMul", &[&input.exact, &exact_weight], &[]);
         graph.node(&product, "Add", &[&scaled, &exact], &[])
     }

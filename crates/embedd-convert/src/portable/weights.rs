@@ -1,7 +1,6 @@
 //! The INT8 weights of the portable model.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use crate::calibrate::Calibration;
 use crate::encoder::{Encoder, Linear};
@@ -9,23 +8,23 @@ use crate::rounding::{InputPlan, Key, RoundedLayers, Rounding};
 use crate::weights::WeightsError;
 use embedd_common::progress::Progress;
 
-/// The number of input channels of each linear layer that stay exact. More channels cost time and space; fewer cost
-/// accuracy.
+/// The number of input channels of each linear layer that stay exact, but at most a quarter of all. More channels cost
+/// time and space; fewer cost accuracy.
 const EXACT_CHANNELS: usize = 32;
 
-/// Rounded weights with a scale per output. Each input has some channels that stay exact.
+/// Rounded weights with a scale per output. Some channels of each input stay exact.
 pub(crate) struct PerTokenWeights<'w> {
     encoder: &'w Encoder<'w>,
     channels: BTreeMap<Key, Channels>,
     rounded: RoundedLayers,
 }
 
-/// The channels of an input.
+/// The channels of an input. Their weights are in the same order in [`RoundedLayers`].
 struct Channels {
+    /// By descending magnitude: large errors are compensated for by more channels.
+    rounded: Vec<usize>,
     /// In ascending order.
     exact: Vec<usize>,
-    /// In the order of rounding.
-    rounded: Vec<usize>,
 }
 
 impl<'w> PerTokenWeights<'w> {
@@ -39,7 +38,7 @@ impl<'w> PerTokenWeights<'w> {
         progress: &Progress,
     ) -> Result<Self, WeightsError> {
         let keys = encoder.linear_inputs().into_iter();
-        let channels: BTreeMap<_, _> = keys.map(|key| (key, Channels::of(encoder, calibration, key))).collect();
+        let channels: BTreeMap<_, _> = keys.map(|key| (key, Channels::of(calibration, key))).collect();
         let rounding = Rounding { model: "portable", encoder, calibration, progress };
         let rounded = rounding.round(|key| channels[&key].plan())?;
         Ok(Self { encoder, channels, rounded })
@@ -59,41 +58,47 @@ impl<'w> PerTokenWeights<'w> {
     /// `[inputs, outputs]` of a linear layer, in the order of the source. The rows of exact channels are 0.
     pub(super) fn integers(&self, key: Key, linear: &Linear<'_>) -> Vec<i8> {
         let outputs = linear.outputs();
-        let columns = self.columns(key, linear);
-        let rounded = &self.rounded[&key];
         let mut integers = vec![0; self.inputs(key) * outputs];
-        let rows = rounded.integers.chunks_exact(rounded.outputs);
+        let rows = self.columns(key, linear, &self.rounded[&key].integers);
         for (&channel, row) in self.channels[&key].rounded.iter().zip(rows) {
-            integers[channel * outputs..][..outputs].copy_from_slice(&row[columns.clone()]);
+            integers[channel * outputs..][..outputs].copy_from_slice(row);
         }
         integers
     }
 
     /// The scale of each output of a linear layer.
     pub(super) fn scales(&self, key: Key, linear: &Linear<'_>) -> Vec<f32> {
-        self.rounded[&key].scales[self.columns(key, linear)].to_vec()
+        self.columns(key, linear, &self.rounded[&key].scales).flatten().copied().collect()
     }
 
-    /// The place of a linear layer's outputs among those of all linear layers with the same input.
-    fn columns(&self, key: Key, linear: &Linear<'_>) -> Range<usize> {
+    /// A linear layer's weights of the exact channels, `[exact channels, outputs]`.
+    pub(super) fn exact_weights(&self, key: Key, linear: &Linear<'_>) -> Vec<f32> {
+        self.columns(key, linear, &self.rounded[&key].exact).flatten().copied().collect()
+    }
+
+    /// The part of each row that belongs to one of the linear layers with this input.
+    fn columns<'v, T>(&self, key: Key, linear: &Linear<'_>, rows: &'v [T]) -> impl Iterator<Item = &'v [T]> {
         let linears = self.encoder.linears(key).into_iter();
-        let start = linears.take_while(|other| !std::ptr::eq(*other, linear)).map(Linear::outputs).sum();
-        start..start + linear.outputs()
+        let start: usize = linears.take_while(|other| !std::ptr::eq(*other, linear)).map(Linear::outputs).sum();
+        let columns = start..start + linear.outputs();
+        rows.chunks_exact(self.rounded[&key].outputs).map(move |row| &row[columns.clone()])
     }
 }
 
 impl Channels {
-    fn of(encoder: &Encoder<'_>, calibration: &Calibration, key: Key) -> Self {
-        let inputs = encoder.linears(key)[0].inputs();
-        let exact = calibration.largest_channels(key.0, key.1, EXACT_CHANNELS);
-        let rounded = (0..inputs).filter(|channel| exact.binary_search(channel).is_err()).collect();
-        Self { exact, rounded }
+    fn of(calibration: &Calibration, (layer, input): Key) -> Self {
+        let mut exact = calibration.by_magnitude(layer, input);
+        let count = EXACT_CHANNELS.min(exact.len() / 4).max(1).min(exact.len());
+        let rounded = exact.split_off(count);
+        exact.sort_unstable();
+        Self { rounded, exact }
     }
 
-    /// One scale for all channels that are not exact.
+    /// One scale for all channels that are rounded. The exact ones, which come last, compensate for the errors of all.
     fn plan(&self) -> InputPlan {
-        let order = self.rounded.clone();
-        InputPlan { groups: std::iter::once(0..order.len()).collect(), order, clip: true }
+        let rounded = 0..self.rounded.len();
+        let order = [&self.rounded[..], &self.exact].concat();
+        InputPlan { order, groups: std::iter::once(rounded).collect(), clip: true }
     }
 }
 
