@@ -72,7 +72,7 @@ fn against_fp32(measured: &MeasuredBundle, command: &Validate, engine: Variant, 
 }
 
 fn table(model: &str, engine: Variant, found: &Found, shown: usize) -> String {
-    let Comparison { accuracy, batch_agreement } = &found.comparison;
+    let Comparison { accuracy, top10_overlap, batch_agreement } = &found.comparison;
     let summary = &accuracy.summary;
     let mut out = format!("{model}, {engine}, against {}\n\n", found.against);
     let mut line = |what: &str, value: String| {
@@ -85,6 +85,9 @@ fn table(model: &str, engine: Variant, found: &Found, shown: usize) -> String {
     line("mean cosine", format!("{:.8}", summary.mean_cosine));
     line("maximum MSE", format!("{:.2e}", summary.max_mse));
     line("mean MSE", format!("{:.2e}", summary.mean_mse));
+    if let Some(share) = top10_overlap {
+        line("top-10 overlap", format!("{share:.4}"));
+    }
     if let Some(agreement) = batch_agreement {
         line("alone and in a batch", format!("{agreement:.8} (minimum cosine)"));
     }

@@ -11,16 +11,15 @@ use embedd_common::progress::{Progress, Unit};
 use embedd_model::engine::{InferenceError, LoadError, OnnxRuntime, SessionOptions, TokenIds};
 use embedd_model::tokenize::{Tokenizer, Truncation};
 
-/// A few texts of every kind that prompt detectors receive, one per line. They were written for this project.
-const TEXTS: &str = include_str!("calibrate/texts.txt");
+mod selection;
 
-/// The number of texts, from the start of the file, that determine the largest channels. Using all 205 texts would
-/// select other exact channels for the portable model and lower its minimum cosine from 0.99533 to 0.99405.
+/// The number of texts, from the start of the file, that determine the largest channels. All 205 texts would select other
+/// exact channels for the portable model. Rounded to nearest, its minimum cosine was 0.99405 then, instead of 0.99533.
 const TEXTS_FOR_CHANNELS: usize = 41;
-/// Maximum number of tokens whose inputs are kept. With common tokenizers, the texts have fewer tokens. Each token of
-/// all-mpnet-base-v2 takes 129 kB.
+/// Maximum number of tokens whose inputs are kept. Each token of all-mpnet-base-v2 takes 129 kB.
 const MAX_TOKENS: usize = 4096;
-/// Maximum number of tokens per text, so that a few long texts do not outweigh many short ones.
+/// Maximum number of tokens per text, so that a few long texts do not outweigh many short ones. It is less if the texts
+/// have too many tokens for [`MAX_TOKENS`].
 const MAX_TOKENS_PER_TEXT: usize = 48;
 
 /// Observations of the inputs of all linear layers.
@@ -58,6 +57,17 @@ fn ids(tokenizer: &Tokenizer, text: &str, index: usize) -> TokenIds {
     }
 }
 
+/// The number of tokens of which one is kept, so that at most `count` of `tokens` are.
+fn step(tokens: usize, count: usize) -> usize {
+    tokens.div_ceil(count).max(1)
+}
+
+/// The maximum number of tokens per text with which all texts are represented.
+fn tokens_per_text(lengths: &[usize]) -> usize {
+    let kept = |count: usize| lengths.iter().map(|&tokens| tokens.div_ceil(step(tokens, count))).sum::<usize>();
+    (1..=MAX_TOKENS_PER_TEXT).rev().find(|&count| kept(count) <= MAX_TOKENS).unwrap_or(1)
+}
+
 impl Calibration {
     /// Runs `model`, which has an observed graph, on the calibration texts. Each input comes with its number of channels.
     ///
@@ -73,16 +83,18 @@ impl Calibration {
     ) -> Result<Self, CalibrateError> {
         let outputs = inputs.iter().map(|&((layer, input), _)| observed_output(layer, input)).collect();
         let mut observer = runtime.observer(model, outputs, options)?;
-        let texts: Vec<&str> = TEXTS.lines().collect();
+        let texts = selection::texts(tokenizer).into_iter().enumerate();
+        let texts: Vec<TokenIds> = texts.map(|(index, text)| ids(tokenizer, text, index)).collect();
+        let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
+        let per_text = tokens_per_text(&lengths);
         let task = progress.task("calibrating", Some(texts.len() as u64), Unit::Steps);
         let mut calibration = Self::default();
-        for (index, text) in texts.into_iter().enumerate() {
-            let ids = ids(tokenizer, text, index);
-            for (&((layer, input), channels), rows) in inputs.iter().zip(observer.observe(&ids)?) {
+        for (index, ids) in texts.iter().enumerate() {
+            for (&((layer, input), channels), rows) in inputs.iter().zip(observer.observe(ids)?) {
                 if index < TEXTS_FOR_CHANNELS {
                     calibration.measure_channels(layer, input, channels, &rows);
                 }
-                calibration.keep(layer, input, channels, &rows);
+                calibration.keep(layer, input, channels, &rows, per_text);
             }
             task.advance(1);
         }
@@ -98,11 +110,11 @@ impl Calibration {
         }
     }
 
-    /// Keeps some of an input's `rows` of one text, `[tokens, channels]` row-major.
-    pub(super) fn keep(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32]) {
+    /// Keeps at most `count` of an input's `rows` of one text, `[tokens, channels]` row-major.
+    pub(super) fn keep(&mut self, layer: usize, input: LinearInput, channels: usize, rows: &[f32], count: usize) {
         let kept = &mut self.of(layer, input, channels).rows;
         let rows = rows.chunks_exact(channels.max(1));
-        let step = rows.len().div_ceil(MAX_TOKENS_PER_TEXT).max(1);
+        let step = step(rows.len(), count);
         let capacity = MAX_TOKENS * channels - kept.len();
         // Values beyond the range of half precision are clamped: infinities would spoil sums.
         let half = |value: &f32| f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
@@ -115,13 +127,11 @@ impl Calibration {
         self.0.entry((layer, input)).or_insert_with(|| Observed { largest: vec![0.0; channels], rows: rows() })
     }
 
-    /// The `count` largest channels of an input, but at most a quarter of all, in ascending order.
-    pub(super) fn largest_channels(&self, layer: usize, input: LinearInput, count: usize) -> Vec<usize> {
+    /// The channels of an input by descending largest magnitude.
+    pub(super) fn by_magnitude(&self, layer: usize, input: LinearInput) -> Vec<usize> {
         let largest = self.largest(layer, input);
         let mut order: Vec<usize> = (0..largest.len()).collect();
-        order.sort_by(|&a, &b| largest[b].total_cmp(&largest[a]).then(a.cmp(&b)));
-        order.truncate(count.min(largest.len() / 4).max(1));
-        order.sort_unstable();
+        order.sort_by(|&a, &b| largest[b].total_cmp(&largest[a]));
         order
     }
 

@@ -26,19 +26,23 @@ const CLIPS: [f32; 9] = [1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.8, 0.75, 0.7];
 /// INT8 weights with a scale for each output and group of input channels: `value = scale x integer`.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rounded {
-    /// From -127 to 127, `[inputs, outputs]` row-major.
+    /// From -127 to 127, `[rounded inputs, outputs]` row-major.
     pub(super) integers: Vec<i8>,
     /// `[groups, outputs]` row-major.
     pub(super) scales: Vec<f32>,
-    /// Columns of both.
+    /// The weights of the other inputs, `[exact inputs, outputs]` row-major.
+    pub(super) exact: Vec<f32>,
+    /// Columns of all three.
     pub(super) outputs: usize,
 }
 
 /// Rounds `weight`, `[inputs, outputs]` row-major, with its inputs in the order of `hessian`.
 ///
-/// `groups` are the consecutive ranges of inputs that share a scale; together they cover all inputs. An output's scale
-/// in a group is chosen when the group is reached, from the weights updated so far. If `clip` is set, a smaller scale,
-/// which clips a few weights, is chosen if it reduces the total error, weighted by the mean squares of the inputs.
+/// `groups` are the consecutive ranges of inputs that share a scale. The inputs after the last group stay exact: their
+/// weights change only to compensate for the errors of the others. An output's scale in a group is chosen when the group
+/// is reached, from the weights updated so far. If `clip` is set, a smaller scale, which clips a few weights, is chosen
+/// if it reduces the total error, weighted by the mean squares of the inputs.
+///
 /// Without a factor in `hessian`, each weight is rounded independently.
 pub(super) fn round(
     mut weight: Vec<f32>,
@@ -47,7 +51,8 @@ pub(super) fn round(
     hessian: &Hessian,
     clip: bool,
 ) -> Rounded {
-    let mut integers = vec![0; weight.len()];
+    let rounded = groups.last().map_or(0, |group| group.end * outputs);
+    let mut integers = vec![0; rounded];
     let mut scales = Vec::with_capacity(groups.len() * outputs);
     let mut errors = vec![0.0; BLOCK * outputs];
     for group in groups {
@@ -66,7 +71,8 @@ pub(super) fn round(
         }
         scales.extend(scale);
     }
-    Rounded { integers, scales, outputs }
+    let exact = weight.split_off(rounded);
+    Rounded { integers, scales, exact, outputs }
 }
 
 /// The scale of each output with the smallest error over the rows of a group, `[channels, outputs]`.

@@ -32,6 +32,7 @@ mod proof;
 mod quantize;
 pub mod recipe;
 pub mod report;
+mod rounding;
 mod source;
 mod tokenizer;
 pub mod validate;
@@ -44,7 +45,7 @@ use encoder::{Encoder, ModuleWeights};
 pub use error::{ConvertError, GateFailure};
 use native::NativeRecipe;
 use onnx::WeightLocations;
-use portable::Scheme;
+use portable::{PerTokenWeights, Scheme};
 use proof::Proof;
 use recipe::Recipe;
 use source::{COPIED_FILES, Source};
@@ -167,8 +168,7 @@ fn prove(
     proof.check(Variant::Fp32, writer)?;
     if let Some(recipe) = plan.making.recipe {
         let calibration = calibrate(encoder, fp32_weights, &proof, writer)?;
-        write_model(encoder, scheme(recipe, &calibration), PORTABLE_FILE, writer, progress)?;
-        writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
+        write_portable(encoder, recipe, &calibration, writer, progress)?;
         proof.check(Variant::Portable, writer).or_else(|error| proof.leave_out_portable(error, writer))?;
         // A bundle in half precision does not get the native model, which is INT8.
         if recipe != Recipe::Fp16 {
@@ -206,12 +206,25 @@ fn calibrate(
     Ok(calibration)
 }
 
-fn scheme(recipe: Recipe, calibration: &Calibration) -> Scheme<'_> {
-    match recipe {
-        Recipe::PerToken => Scheme::PerToken(calibration),
+fn write_portable(
+    encoder: &Encoder<'_>,
+    recipe: Recipe,
+    calibration: &Calibration,
+    writer: &mut BundleWriter,
+    progress: &Progress,
+) -> Result<(), ConvertError> {
+    let weights;
+    let scheme = match recipe {
+        Recipe::PerToken => {
+            weights = PerTokenWeights::round(encoder, calibration, progress)?;
+            Scheme::PerToken(&weights)
+        }
         Recipe::DynamicPerTensor => Scheme::DynamicPerTensor,
         Recipe::Fp16 => Scheme::Half,
-    }
+    };
+    write_model(encoder, scheme, PORTABLE_FILE, writer, progress)?;
+    writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
+    Ok(())
 }
 
 fn write_model(

@@ -12,6 +12,7 @@ use super::encoder::{Distances, Encoder, LinearInput, Module, Norm, Norms};
 use super::gptq::Rounded;
 use super::onnx::{Attribute, Dim, GraphBuilder, Value};
 use super::quantize;
+use super::rounding::RoundedLayers;
 use crate::onnx_proto::tensor_proto::DataType;
 use embedd_kernels::{NormKind, PositionRule};
 use embedd_model::bundle::graph_io;
@@ -29,7 +30,7 @@ use file::{Part, TensorFile};
 use order::{ChannelOrder, Orders};
 use pack::pack;
 pub(super) use recipe::NativeRecipe;
-pub(super) use rounding::{RoundedLayers, round};
+pub(super) use rounding::{NativeWeights, round};
 
 /// The recipe's name in the manifest.
 pub(super) const RECIPE: &str = "int8-groups";
@@ -48,10 +49,11 @@ pub(super) struct NativeModel<'w> {
 /// Builds the native model from weights that [`round`] has rounded with the same recipe.
 pub(super) fn lower<'w>(
     encoder: &'w Encoder<'w>,
-    rounded: &'w RoundedLayers,
+    weights: &'w NativeWeights,
     recipe: &'w NativeRecipe,
 ) -> NativeModel<'w> {
-    let mut packing = Packing { weights: TensorFile::default(), encoder, recipe, rounded, orders: &rounded.orders };
+    let NativeWeights { rounded, orders } = weights;
+    let mut packing = Packing { weights: TensorFile::default(), encoder, recipe, rounded, orders };
     let plan = packing.encoder();
     let Packing { weights, orders, .. } = packing;
 
@@ -218,7 +220,7 @@ impl<'w> Packing<'w> {
     fn linear(&mut self, prefix: &str, key: (usize, LinearInput), outputs: Arc<ChannelOrder>) -> LinearPlan {
         let linears = self.encoder.linears(key);
         let layout = self.recipe.input(key.1).layout(linears[0].inputs());
-        let weights: &Rounded = &self.rounded.weights[&key];
+        let weights: &Rounded = &self.rounded[&key];
         let count = weights.outputs;
         let shapes = layout.packed_shapes(count);
         let shapes = [

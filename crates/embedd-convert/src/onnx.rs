@@ -113,8 +113,13 @@ impl<'w> GraphBuilder<'w> {
         self.node(name, "Cast", &[&half], &[Attribute::Int("to", DataType::Float as i64)])
     }
 
-    pub(crate) fn int8_weight(&mut self, name: &str, dims: &[usize], values: Vec<i8>) -> Value {
-        let bytes = move || Ok(values.iter().map(|value| value.cast_unsigned()).collect());
+    pub(crate) fn int8_weight(
+        &mut self,
+        name: &str,
+        dims: &[usize],
+        fill: impl Fn() -> Result<Vec<i8>, WeightsError> + 'w,
+    ) -> Value {
+        let bytes = move || Ok(fill()?.into_iter().map(i8::cast_unsigned).collect());
         self.initializer(name, DataType::Int8, dims, size_of::<i8>(), Box::new(bytes))
     }
 

@@ -6,12 +6,14 @@ mod operators;
 mod pooling;
 mod product;
 mod shared;
+mod weights;
 
 use layer::Lowering;
 use operators::{activate, normalized};
 use product::Product;
 pub(crate) use product::Scheme;
 use shared::Attention;
+pub(crate) use weights::PerTokenWeights;
 
 use super::encoder::{Encoder, LinearInput, Module};
 use super::onnx::{Attribute, Dim, GraphBuilder, Value};

@@ -14,7 +14,6 @@ use super::writer::{BundleWriter, Description};
 use super::{ConvertError, GateFailure, ProofPlan, UNQUANTIZED};
 use crate::encoder::LinearInput;
 use embedd_common::progress::Progress;
-use embedd_model::accuracy::Accuracy;
 use embedd_model::bundle::{ModelRecord, REFERENCE_FILE, ReferenceKind, Variant};
 use embedd_model::engine::{LoadError, Session, SessionOptions};
 use embedd_model::reference::{ReferenceError, ReferenceSet, built_in, built_in_texts};
@@ -122,7 +121,7 @@ impl<'p> Proof<'p> {
         }
         if variant != Variant::Fp32 {
             let bytes = writer.model_bytes(&model);
-            self.note_recipe(recipe, accuracy, bytes, true);
+            self.note_recipe(recipe, &comparison, bytes, true);
         }
         self.compared.push(Compared { variant, comparison });
         Ok(())
@@ -157,8 +156,8 @@ impl<'p> Proof<'p> {
     /// Measures a model that does not become part of the bundle.
     pub(super) fn try_recipe(&mut self, recipe: Recipe, file: &str, writer: &BundleWriter) -> Result<(), ConvertError> {
         let session = || self.plan.runtime.session(&writer.path(file), self.options);
-        if let Some(Comparison { accuracy, .. }) = self.compare(recipe.name(), session, Batches::Skipped)? {
-            self.note_recipe(recipe.name(), &accuracy, writer.bytes(file), false);
+        if let Some(comparison) = self.compare(recipe.name(), session, Batches::Skipped)? {
+            self.note_recipe(recipe.name(), &comparison, writer.bytes(file), false);
         }
         Ok(())
     }
@@ -198,8 +197,9 @@ impl<'p> Proof<'p> {
         Ok(Some(comparison))
     }
 
-    fn note_recipe(&mut self, recipe: &str, accuracy: &Accuracy, bytes: u64, accepted: bool) {
+    fn note_recipe(&mut self, recipe: &str, comparison: &Comparison, bytes: u64, accepted: bool) {
         let Some(Reference { set, .. }) = &self.reference else { return };
+        let Comparison { accuracy, top10_overlap, .. } = comparison;
         let summary = &accuracy.summary;
         let verdict = if summary.passed { "passed" } else { "failed" };
         self.tried.push(RecipeTried {
@@ -210,6 +210,7 @@ impl<'p> Proof<'p> {
             accepted,
             reason: Some(format!("{verdict} the accuracy gate of {}", summary.threshold)),
             accuracy: Some(summary.clone()),
+            top10_overlap: *top10_overlap,
         });
     }
 

@@ -2,39 +2,9 @@
 
 /// The largest magnitude of a quantized weight; the range is symmetric.
 const LARGEST: f32 = 127.0;
-/// Candidates for the end of the range, as fractions of the largest magnitude. Clipping a few weights can cause less
-/// error than a coarser step for all weights.
-const CLIPS: [f32; 5] = [1.0, 0.95, 0.9, 0.85, 0.8];
 
-/// A matrix of INT8 weights: `value = scale of its column * integer`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct QuantizedMatrix {
-    /// `[inputs, outputs]`, row-major.
-    pub(super) integers: Vec<i8>,
-    /// `[outputs]`.
-    pub(super) scales: Vec<f32>,
-}
-
-/// Quantizes `weight`, `[outputs, inputs]` row-major, with a scale per output; inputs in `excluded` become 0.
-pub(super) fn by_output(weight: &[f32], inputs: usize, excluded: &[usize]) -> QuantizedMatrix {
-    let outputs = weight.len() / inputs;
-    let mut integers = vec![0; weight.len()];
-    let mut scales = Vec::with_capacity(outputs);
-    let mut row = vec![0.0; inputs];
-    for (output, source) in weight.chunks_exact(inputs).enumerate() {
-        row.copy_from_slice(source);
-        excluded.iter().for_each(|&input| row[input] = 0.0);
-        let scale = best_scale(&row);
-        for (input, &value) in row.iter().enumerate() {
-            integers[input * outputs + output] = round(value, scale);
-        }
-        scales.push(scale);
-    }
-    QuantizedMatrix { integers, scales }
-}
-
-/// Quantizes `weight`, `[outputs, inputs]` row-major, with one scale.
-pub(super) fn by_tensor(weight: &[f32], inputs: usize) -> QuantizedMatrix {
+/// Quantizes `weight`, `[outputs, inputs]` row-major, with one scale. The integers are `[inputs, outputs]`.
+pub(super) fn by_tensor(weight: &[f32], inputs: usize) -> (Vec<i8>, f32) {
     let scale = scale_for(largest(weight));
     let outputs = weight.len() / inputs;
     let mut integers = vec![0; weight.len()];
@@ -43,7 +13,7 @@ pub(super) fn by_tensor(weight: &[f32], inputs: usize) -> QuantizedMatrix {
             integers[input * outputs + output] = round(value, scale);
         }
     }
-    QuantizedMatrix { integers, scales: vec![scale] }
+    (integers, scale)
 }
 
 /// Quantizes `table`, `[rows, width]`, with one scale for every `group` values of a row; a row's last group may be
@@ -54,16 +24,6 @@ pub(super) fn by_row(table: &[f32], width: usize, group: usize) -> (Vec<i8>, Vec
     let integers =
         groups().zip(&scales).flat_map(|(group, &scale)| group.iter().map(move |&value| round(value, scale)));
     (integers.collect(), scales)
-}
-
-/// The scale with the smallest squared error over a row.
-fn best_scale(row: &[f32]) -> f32 {
-    let largest = largest(row);
-    let error = |scale: f32| -> f64 {
-        row.iter().map(|&value| f64::from(value - f32::from(round(value, scale)) * scale).powi(2)).sum()
-    };
-    let candidates = CLIPS.map(|clip| scale_for(largest * clip));
-    candidates.into_iter().min_by(|&a, &b| error(a).total_cmp(&error(b))).unwrap_or(1.0)
 }
 
 /// The scale without clipping.
@@ -104,15 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_restored_within_half_a_step_unless_clipped() {
+    fn weights_are_transposed_and_restored_within_half_a_step() {
         let weight: Vec<f32> = (0..200).map(|i| ((i * 37 % 101) as f32 - 50.0) / 40.0).collect();
-        let matrix = by_output(&weight, 50, &[]);
+        let (integers, scale) = by_tensor(&weight, 50);
         for (output, row) in weight.chunks_exact(50).enumerate() {
-            let scale = matrix.scales[output];
             for (input, &value) in row.iter().enumerate() {
-                let back = f32::from(matrix.integers[input * 4 + output]) * scale;
-                let clipped = value.abs() > 127.0 * scale;
-                assert!(clipped || (back - value).abs() <= scale * 0.5001, "{value} became {back}");
+                let back = f32::from(integers[input * 4 + output]) * scale;
+                assert!((back - value).abs() <= scale * 0.5001, "{value} became {back}");
             }
         }
     }
@@ -126,16 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn excluded_inputs_are_zero_and_do_not_affect_the_scale() {
-        let matrix = by_output(&[1.0, 100.0, -1.0, 0.5, 0.25, -300.0], 3, &[1]);
-        assert_eq!(&matrix.integers[2..4], [0, 0], "the row of input 1");
-        assert!(matrix.scales[0] <= 1.0 / 127.0);
-    }
-
-    #[test]
     fn a_matrix_of_zeros_is_quantized_to_zeros() {
-        let matrix = by_output(&[0.0; 6], 3, &[]);
-        assert_eq!((matrix.integers, matrix.scales), (vec![0; 6], vec![1.0; 2]));
+        assert_eq!(by_tensor(&[0.0; 6], 3), (vec![0; 6], 1.0));
     }
 
     #[test]

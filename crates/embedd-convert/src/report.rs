@@ -102,6 +102,9 @@ pub struct VariantReport {
     /// The worst texts, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub worst: Vec<WorstText>,
+    /// The mean share of a text's ten nearest texts that are the same as in float32, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top10_overlap: Option<f64>,
     /// The minimum cosine between a text alone and in a padded batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_agreement: Option<f64>,
@@ -121,6 +124,9 @@ pub struct RecipeTried {
     /// Accuracy against the reference; absent if not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<Summary>,
+    /// As in [`VariantReport`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top10_overlap: Option<f64>,
     /// The worst texts, worst first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub worst: Vec<WorstText>,
@@ -247,6 +253,7 @@ impl Report {
         if let Some(entry) = self.variants.iter_mut().find(|entry| entry.variant == variant) {
             entry.worst = worst(&comparison.accuracy, reference);
             entry.accuracy = Some(comparison.accuracy);
+            entry.top10_overlap = comparison.top10_overlap;
             entry.batch_agreement = comparison.batch_agreement.filter(|agreement| agreement.is_finite());
         }
     }

@@ -9,6 +9,10 @@ use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use serde_json::{Value, json};
 
+use super::encoder::{Encoder, ModuleWeights};
+use super::source::Source;
+use super::weights::Weights;
+
 const HIDDEN: usize = 4;
 const INNER: usize = 8;
 const HEADS: usize = 2;
@@ -27,6 +31,13 @@ pub(super) struct Tiny {
     /// Names and shapes, which determine the values. Some channels of layer norms are outliers.
     pub(super) tensors: BTreeMap<String, Vec<usize>>,
     pub(super) half_precision: bool,
+}
+
+/// Describes the encoder of a written model.
+pub(super) fn with_encoder<T>(folder: &Path, then: impl FnOnce(&Encoder<'_>) -> T) -> T {
+    let source = Source::read(folder).expect("a source");
+    let weights = Weights::open_folder(&source.folder).expect("weights");
+    then(&Encoder::describe(&source, &weights, &ModuleWeights::default()).expect("an encoder"))
 }
 
 pub(super) fn folder() -> tempfile::TempDir {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use embedd_common::progress::{Progress, Unit};
-use embedd_model::accuracy::{Accuracy, TextAccuracy, cosine, normalized};
+use embedd_model::accuracy::{Accuracy, TOP, TextAccuracy, cosine, normalized, top_overlap};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::reference::{ReferenceSet, ReferenceText};
 use embedd_model::tokenize::{Prompt, TokenizeError, Tokenizer, Truncation};
@@ -154,6 +154,9 @@ pub enum Batches {
 pub struct Comparison {
     /// Accuracy with each text alone.
     pub accuracy: Accuracy,
+    /// How well the model keeps the reference's ranking: the [`top_overlap`] of the [`TOP`] nearest texts. `None` if
+    /// there are too few texts.
+    pub top10_overlap: Option<f64>,
     /// The minimum cosine between a text alone and in a padded batch; `None` if batches were skipped.
     pub batch_agreement: Option<f64>,
 }
@@ -207,13 +210,13 @@ pub fn validate(
     let ReferenceTexts { reference, set } = texts;
     let alone = embed_alone(session, set, &format!("comparing {name} with the reference"), progress)?;
     alone.iter().try_for_each(|embedding| check_dimension(reference, embedding.len()))?;
-    let expected = reference.texts.iter().map(|text| text.embedding.as_slice());
-    let accuracy = compare(&alone, expected, set, threshold);
+    let expected: Vec<&[f32]> = reference.texts.iter().map(|text| text.embedding.as_slice()).collect();
+    let comparison = compare(&alone, &expected, set, threshold);
     let batch_agreement = match batches {
         Batches::Compared => Some(batch_agreement(session, set, &alone, progress)?),
         Batches::Skipped => None,
     };
-    Ok(Comparison { accuracy, batch_agreement })
+    Ok(Comparison { batch_agreement, ..comparison })
 }
 
 /// A reference set with the embeddings of a float32 model, each text alone.
@@ -252,21 +255,22 @@ pub fn validate_against(
 ) -> Result<Comparison, ValidateError> {
     let embeddings = embed_alone(session, set, "embedding the texts", progress)?;
     let expected = embed_alone(other, set, "embedding the texts with the other model", progress)?;
-    let accuracy = compare(&embeddings, expected.iter().map(Vec::as_slice), set, threshold);
-    Ok(Comparison { accuracy, batch_agreement: None })
+    let expected: Vec<&[f32]> = expected.iter().map(Vec::as_slice).collect();
+    Ok(compare(&embeddings, &expected, set, threshold))
 }
 
-fn compare<'e>(
-    embeddings: &[Vec<f32>],
-    expected: impl Iterator<Item = &'e [f32]>,
-    set: &TokenizedSet<'_>,
-    threshold: f64,
-) -> Accuracy {
+/// Compares embeddings of texts alone.
+fn compare(embeddings: &[Vec<f32>], expected: &[&[f32]], set: &TokenizedSet<'_>, threshold: f64) -> Comparison {
+    let embeddings: Vec<&[f32]> = embeddings.iter().map(Vec::as_slice).collect();
     let compared = embeddings.iter().zip(expected).zip(&set.0).enumerate();
     let texts = compared.map(|(index, ((embedding, expected), (id, ids)))| {
         TextAccuracy::compare(index, id, ids.len() as u32, embedding, expected, threshold)
     });
-    Accuracy::of(texts.collect(), threshold)
+    Comparison {
+        accuracy: Accuracy::of(texts.collect(), threshold),
+        top10_overlap: top_overlap(&embeddings, expected, TOP),
+        batch_agreement: None,
+    }
 }
 
 /// The minimum cosine between a text's embedding alone and in a padded batch; NaN if any cosine is. `alone` comes from

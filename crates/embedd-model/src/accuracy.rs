@@ -1,9 +1,13 @@
-//! Accuracy of embeddings compared with a reference: cosines, mean squared errors and the accuracy gate.
+//! Accuracy of embeddings compared with a reference: cosines, mean squared errors, rankings and the accuracy gate.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{AccuracyRecord, ReferenceKind};
 use embedd_common::percentile::{mean, quantile, sorted};
+
+mod ranking;
+
+pub use ranking::{TOP, top_overlap};
 
 /// The default minimum cosine of a text to its reference.
 pub const DEFAULT_THRESHOLD: f64 = 0.99;

@@ -37,6 +37,7 @@ pub struct Tokenizer {
     /// Special tokens before and after the tokens of every text.
     prefix: Vec<u32>,
     suffix: Vec<u32>,
+    unknown: Option<u32>,
     max_tokens: usize,
     lowercase: bool,
 }
@@ -153,6 +154,8 @@ impl Tokenizer {
         // Some parsers of `tokenizers` panic instead of returning the error if a part of the file is not valid JSON.
         let file: serde_json::Value = serde_json::from_slice(contents).map_err(|error| invalid(error.to_string()))?;
         template::check(&file["post_processor"]).map_err(invalid)?;
+        let unknown_id = file["model"]["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok());
+        let unknown_token = file["model"]["unk_token"].as_str().map(str::to_owned);
         drop(file);
         let mut inner = tokenizers::Tokenizer::from_bytes(contents).map_err(|error| invalid(error.to_string()))?;
         // The truncation and padding configured in the file are for training.
@@ -160,9 +163,10 @@ impl Tokenizer {
         inner.with_padding(None);
         let (prefix, suffix) = template::special_tokens(&inner).map_err(invalid)?;
         let max_tokens = (max_tokens as usize).max(prefix.len() + suffix.len());
+        let unknown = unknown_id.or_else(|| inner.token_to_id(&unknown_token?));
         let bert = Bert::of(&inner);
         let cuts = Cuts::of(&inner);
-        Ok(Self { inner, bert, cuts, prefix, suffix, max_tokens, lowercase })
+        Ok(Self { inner, bert, cuts, prefix, suffix, unknown, max_tokens, lowercase })
     }
 
     /// Sets how the names of special tokens in texts are treated.
@@ -186,6 +190,11 @@ impl Tokenizer {
     /// The maximum number of tokens per text, including special tokens.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
+    }
+
+    /// The token that stands for parts of a text that have no other token; `None` if the tokenizer has none.
+    pub fn unknown_id(&self) -> Option<u32> {
+        self.unknown
     }
 
     /// The largest id of any token, and the token: of the vocabulary, added, or in the template around texts.

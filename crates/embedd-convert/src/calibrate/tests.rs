@@ -1,3 +1,4 @@
+use super::selection::{FURTHER_TEXTS, TEXTS};
 use super::*;
 use crate::tiny::dna_tokenizer;
 use embedd_model::reference::ReferenceSet;
@@ -8,12 +9,11 @@ const REFERENCES: [&[u8]; 2] = [
 ];
 
 #[test]
-fn the_largest_channels_are_at_most_a_quarter() {
+fn channels_are_ranked_by_their_largest_magnitude() {
     let mut calibration = Calibration::default();
     calibration.measure_channels(0, LinearInput::Output, 8, &[0.5, 1.0, -1.0, 8.0, 0.0, 2.0, 3.0, 0.1]);
     calibration.measure_channels(0, LinearInput::Output, 8, &[0.5, -9.0, 1.0, 1.0, 0.0, 2.0, 3.0, 0.1]);
-    assert_eq!(calibration.largest_channels(0, LinearInput::Output, 1), [1]);
-    assert_eq!(calibration.largest_channels(0, LinearInput::Output, 32), [1, 3], "at most a quarter");
+    assert_eq!(calibration.by_magnitude(0, LinearInput::Output), [1, 3, 6, 5, 2, 0, 7, 4]);
     assert_eq!(calibration.width(0, LinearInput::Output), 8);
 }
 
@@ -37,7 +37,7 @@ fn texts_without_tokens_are_replaced_by_the_vocabulary() {
 fn rows_are_kept_up_to_the_maximum_and_stay_finite() {
     let mut calibration = Calibration::default();
     for _ in 0..MAX_TOKENS {
-        calibration.keep(1, LinearInput::Attention, 2, &[-1e9, 0.5, 0.25, -0.5]);
+        calibration.keep(1, LinearInput::Attention, 2, &[-1e9, 0.5, 0.25, -0.5], 2);
     }
     let Rows { values, channels } = calibration.rows(1, LinearInput::Attention);
     assert_eq!((values.len(), channels), (MAX_TOKENS * 2, 2));
@@ -48,17 +48,28 @@ fn rows_are_kept_up_to_the_maximum_and_stay_finite() {
 #[test]
 fn long_texts_are_sampled() {
     let mut calibration = Calibration::default();
-    let rows: Vec<f32> = (0..MAX_TOKENS_PER_TEXT * 2 + 2).map(|token| token as f32).collect();
-    calibration.keep(0, LinearInput::Output, 1, &rows);
+    let rows: Vec<f32> = (0..98).map(|token| token as f32).collect();
+    calibration.keep(0, LinearInput::Output, 1, &rows, 48);
     let kept: Vec<f32> = calibration.rows(0, LinearInput::Output).values.iter().map(|value| value.to_f32()).collect();
     assert_eq!(kept[..3], [0.0, 3.0, 6.0]);
     assert_eq!(kept.len(), rows.len().div_ceil(3));
 }
 
 #[test]
+fn every_text_is_represented() {
+    assert_eq!(tokens_per_text(&[]), MAX_TOKENS_PER_TEXT);
+    assert_eq!(tokens_per_text(&[10_000, 3]), MAX_TOKENS_PER_TEXT);
+    // 100 texts leave 40 tokens for each.
+    assert_eq!(tokens_per_text(&[40; 100]), MAX_TOKENS_PER_TEXT);
+    assert_eq!(tokens_per_text(&[41; 100]), 40);
+    assert_eq!(tokens_per_text(&[500; MAX_TOKENS]), 1);
+    assert_eq!(tokens_per_text(&[1; MAX_TOKENS + 1]), 1, "the last text is left out");
+}
+
+#[test]
 fn calibration_texts_are_not_part_of_any_reference_text() {
-    let texts: Vec<&str> = TEXTS.lines().collect();
-    assert!(texts.len() > 150);
+    let texts: Vec<&str> = TEXTS.lines().chain(FURTHER_TEXTS.lines()).collect();
+    assert!(texts.len() > 270);
     for set in REFERENCES {
         let set = ReferenceSet::parse(set, Path::new("built in")).expect("a reference set");
         for text in texts.iter().filter(|text| !text.trim().is_empty()) {
@@ -72,6 +83,6 @@ fn calibration_texts_are_not_part_of_any_reference_text() {
 
 #[test]
 fn calibration_texts_are_unique() {
-    let texts: std::collections::BTreeSet<&str> = TEXTS.lines().collect();
-    assert_eq!(texts.len(), TEXTS.lines().count());
+    let texts = || TEXTS.lines().chain(FURTHER_TEXTS.lines());
+    assert_eq!(texts().collect::<std::collections::BTreeSet<_>>().len(), texts().count());
 }

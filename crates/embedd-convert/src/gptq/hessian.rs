@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use super::cholesky::inverse_factor;
 
-/// Fractions of the diagonal's mean that are added to the diagonal, so that the matrix can be factored and the result
+/// Fractions of the diagonal's mean over the rounded channels that are added to the diagonal, so that the matrix can be factored and the result
 /// does not overfit a small number of inputs. If factoring fails, the next fraction is tried.
 pub(super) const DAMPING: [f32; 3] = [0.1, 1.0, 10.0];
 /// Rows multiplied at a time.
@@ -34,23 +34,23 @@ impl Hessian {
         Self { mean_squares: vec![1.0; channels], reversed: None }
     }
 
-    /// The Hessian of input rows, with the channels in `order`.
+    /// The Hessian of input rows, with the channels in `order`, of which the first `rounded` are rounded.
     ///
     /// It has no factor if there are no rows, or if no damping makes the Hessian positive definite.
-    pub(crate) fn of(rows: Rows<'_>, order: &[usize]) -> Self {
+    pub(crate) fn of(rows: Rows<'_>, order: &[usize], rounded: usize) -> Self {
         let count = rows.values.len() / rows.channels.max(1);
         if count == 0 {
             return Self::unknown(order.len());
         }
         let mut products = products(rows, order);
-        let exact = products.diag().to_owned();
-        let mean = exact.iter().sum::<f32>() / exact.len() as f32;
+        let diagonal = products.diag().to_owned();
+        // The products are in reverse order.
+        let mean = diagonal.iter().skip(order.len() - rounded).sum::<f32>() / rounded as f32;
         let factored = DAMPING.into_iter().find_map(|damping| {
-            products.diag_mut().assign(&(&exact + damping * mean));
+            products.diag_mut().assign(&(&diagonal + damping * mean));
             inverse_factor(&products)
         });
-        // The products are in reverse order.
-        let mean_squares = exact.iter().rev().map(|sum| sum / count as f32).collect();
+        let mean_squares = diagonal.iter().rev().map(|sum| sum / count as f32).collect();
         Self { mean_squares, reversed: factored }
     }
 

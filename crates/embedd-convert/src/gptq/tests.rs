@@ -40,11 +40,11 @@ fn order() -> Vec<usize> {
 }
 
 /// `|X W - X Q|^2` in float64, with the inputs in `order`.
-fn output_error(rows: &[f16], order: &[usize], weight: &[f32], rounded: &Rounded) -> f64 {
-    let groups = groups();
-    let group = |input: usize| groups.iter().position(|group| group.contains(&input)).expect("a group");
-    let back = |input: usize, output: usize| {
-        f32::from(rounded.integers[input * OUTPUTS + output]) * rounded.scales[group(input) * OUTPUTS + output]
+fn output_error(rows: &[f16], order: &[usize], weight: &[f32], rounded: &Rounded, groups: &[Range<usize>]) -> f64 {
+    let group = |input: usize| groups.iter().position(|group| group.contains(&input));
+    let back = |input: usize, output: usize| match group(input) {
+        Some(group) => f32::from(rounded.integers[input * OUTPUTS + output]) * rounded.scales[group * OUTPUTS + output],
+        None => rounded.exact[input * OUTPUTS + output - rounded.integers.len()],
     };
     let wrong: Vec<f64> =
         (0..INPUTS * OUTPUTS).map(|place| f64::from(weight[place] - back(place / OUTPUTS, place % OUTPUTS))).collect();
@@ -61,11 +61,12 @@ fn output_error(rows: &[f16], order: &[usize], weight: &[f32], rounded: &Rounded
 fn output_error_is_less_than_half_of_that_of_independent_rounding() {
     let (rows, weight) = (correlated(), noise(INPUTS * OUTPUTS, 4));
     for order in [order(), (0..INPUTS).collect()] {
-        let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order);
+        let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order, INPUTS);
         assert!(hessian.is_factored());
         for clip in [false, true] {
             let error = |hessian: &Hessian| {
-                output_error(&rows, &order, &weight, &round(weight.clone(), OUTPUTS, &groups(), hessian, clip))
+                let rounded = round(weight.clone(), OUTPUTS, &groups(), hessian, clip);
+                output_error(&rows, &order, &weight, &rounded, &groups())
             };
             let (carried, plain) = (error(&hessian), error(&Hessian::unknown(INPUTS)));
             println!("clip {clip}: output error {carried}, rounded independently {plain}");
@@ -78,7 +79,7 @@ fn output_error_is_less_than_half_of_that_of_independent_rounding() {
 fn uncorrelated_channels_are_rounded_independently() {
     let mut rows = vec![f16::ZERO; INPUTS * INPUTS];
     (0..INPUTS).for_each(|channel| rows[channel * INPUTS + channel] = f16::ONE);
-    let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order());
+    let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order(), INPUTS);
     let weight = noise(INPUTS * OUTPUTS, 5);
     let carried = round(weight.clone(), OUTPUTS, &groups(), &hessian, true);
     assert_eq!(carried, round(weight, OUTPUTS, &groups(), &Hessian::unknown(INPUTS), true));
@@ -88,7 +89,7 @@ fn uncorrelated_channels_are_rounded_independently() {
 fn the_factor_matches_the_inverse_of_the_damped_hessian() {
     let rows = correlated();
     let order = order();
-    let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order);
+    let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order, INPUTS);
     let factor = hessian.factor().expect("a factor");
     let product = |a: usize, b: usize| -> f64 {
         rows.chunks_exact(INPUTS).map(|row| row[order[a]].to_f64() * row[order[b]].to_f64()).sum()
@@ -118,7 +119,7 @@ fn channels_of_zeros_and_invalid_inputs_still_give_valid_weights() {
     let plain = round(weight.clone(), OUTPUTS, &groups(), &Hessian::unknown(INPUTS), false);
     let order: Vec<usize> = (0..INPUTS).collect();
     let with = |rows: &[f16]| {
-        let hessian = Hessian::of(Rows { values: rows, channels: INPUTS }, &order);
+        let hessian = Hessian::of(Rows { values: rows, channels: INPUTS }, &order, INPUTS);
         (hessian.is_factored(), round(weight.clone(), OUTPUTS, &groups(), &hessian, false))
     };
     let mut rows = correlated();
@@ -128,4 +129,24 @@ fn channels_of_zeros_and_invalid_inputs_still_give_valid_weights() {
     for rows in [vec![], vec![f16::ZERO; INPUTS * 5], vec![f16::NAN; INPUTS * 5]] {
         assert_eq!(with(&rows), (false, plain.clone()));
     }
+}
+
+#[test]
+fn exact_channels_compensate_for_the_errors_of_the_others() {
+    const ROUNDED: usize = 140;
+    let rows = correlated();
+    let order = order();
+    let weight = noise(INPUTS * OUTPUTS, 7);
+    let groups = vec![0..6, 6..ROUNDED];
+    let hessian = Hessian::of(Rows { values: &rows, channels: INPUTS }, &order, ROUNDED);
+    let round = |hessian: &Hessian| round(weight.clone(), OUTPUTS, &groups, hessian, true);
+    let unchanged = &weight[ROUNDED * OUTPUTS..];
+    let plain = round(&Hessian::unknown(INPUTS));
+    assert_eq!((plain.integers.len(), &plain.exact[..]), (ROUNDED * OUTPUTS, unchanged));
+
+    let carried = round(&hessian);
+    let with_exact = output_error(&rows, &order, &weight, &carried, &groups);
+    let without = Rounded { exact: unchanged.to_vec(), ..carried };
+    let without = output_error(&rows, &order, &weight, &without, &groups);
+    assert!(with_exact < 0.9 * without, "{with_exact} with compensation, {without} without");
 }

@@ -1,14 +1,9 @@
-use std::path::Path;
-
 use safetensors::SafeTensors;
 
 use super::recipe::InputRecipe;
 use super::*;
 use crate::calibrate::Calibration;
-use crate::encoder::ModuleWeights;
-use crate::source::Source;
-use crate::tiny::{Tiny, folder};
-use crate::weights::Weights;
+use crate::tiny::{Tiny, folder, with_encoder};
 use embedd_common::progress::Progress;
 use embedd_model::accuracy::cosine;
 use embedd_model::bundle::PoolingMode;
@@ -63,12 +58,6 @@ fn convert_with(tiny: &Tiny, recipe: &NativeRecipe, change: impl FnOnce(&mut Cal
     })
 }
 
-fn with_encoder<T>(folder: &Path, then: impl FnOnce(&Encoder<'_>) -> T) -> T {
-    let source = Source::read(folder).expect("a source");
-    let weights = Weights::open_folder(&source.folder).expect("weights");
-    then(&Encoder::describe(&source, &weights, &ModuleWeights::default()).expect("an encoder"))
-}
-
 #[test]
 fn the_native_model_agrees_with_the_oracle() {
     let mut cls = Tiny::bert_of(40, 72);
@@ -114,23 +103,6 @@ fn the_channel_order_of_the_source_needs_no_gather() {
     });
     assert_eq!(Evaluator::operators(&even.graph), ["Encoder", "Identity"]);
     assert_eq!(Evaluator::operators(&convert(&tiny, &recipe).graph), ["Encoder", "Gather", "Identity"]);
-}
-
-#[test]
-fn the_number_of_threads_does_not_affect_the_weights() {
-    let dir = folder();
-    Tiny::mpnet_of(64, 128).write(dir.path());
-    with_encoder(dir.path(), |encoder| {
-        let oracle = oracle::Oracle::run(encoder, &TEXTS);
-        let recipe = NativeRecipe::default();
-        let weights = |threads| {
-            let rounded = rounding::round_with(threads, encoder, &oracle.calibration, &recipe, &Progress::silent());
-            rounded.expect("weights").weights
-        };
-        let one = weights(1);
-        assert_eq!(one.len(), 4 * encoder.layers.len());
-        assert!([2, 3, 8].into_iter().all(|threads| weights(threads) == one));
-    });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::weights::WeightsError;
 
 impl<'w> Lowering<'_, 'w> {
     /// The output of attention, float32 `[batch, sequence, query heads * head_size]`.
-    pub(super) fn attend(&mut self, layer: &'w Layer<'w>, input: &Prepared) -> Result<Value, WeightsError> {
+    pub(super) fn attend(&mut self, layer: &'w Layer<'w>, input: &Prepared<'w>) -> Result<Value, WeightsError> {
         let heads = self.encoder.heads;
         let mut query = self.product.compute("attention/query", &layer.query, input)?;
         let mut key = self.product.compute("attention/key", &layer.key, input)?;

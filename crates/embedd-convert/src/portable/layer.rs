@@ -75,7 +75,7 @@ impl<'w> Lowering<'_, 'w> {
         })
     }
 
-    fn feed_forward(&mut self, layer: &'w Layer<'w>, input: &Prepared) -> Result<Value, WeightsError> {
+    fn feed_forward(&mut self, layer: &'w Layer<'w>, input: &Prepared<'w>) -> Result<Value, WeightsError> {
         let inner = self.product.compute("intermediate", &layer.intermediate, input)?;
         let activation = self.encoder.activation;
         let name = self.name("intermediate/activation");

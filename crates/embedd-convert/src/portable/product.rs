@@ -1,16 +1,14 @@
 //! The linear layers of the portable graph: in float32, or quantized by a scheme.
 
+use super::weights::PerTokenWeights;
 use super::{Observation, transpose};
-use crate::calibrate::Calibration;
 use crate::encoder::{Embeddings, Linear, LinearInput, observed_output};
 use crate::onnx::{Attribute, Dim, GraphBuilder, MICROSOFT, Value};
 use crate::onnx_proto::tensor_proto::DataType;
 use crate::quantize;
+use crate::rounding::Key;
 use crate::weights::WeightsError;
 
-/// The number of input channels of each linear layer that stay exact. More channels cost time and space; fewer cost
-/// accuracy.
-const EXACT_CHANNELS: usize = 32;
 /// Channels of a word embedding that share a scale. An outlier reduces the precision of these channels only.
 const WORD_GROUP: usize = 64;
 /// A lower bound of GELU.
@@ -24,7 +22,7 @@ const SYMMETRIC_ZERO_POINT: u8 = 128;
 const MIN_SCALE: f32 = 1e-9;
 
 /// How linear layers are computed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) enum Scheme<'c> {
     /// In float32.
     Float32,
@@ -33,16 +31,16 @@ pub(crate) enum Scheme<'c> {
     /// In INT8 with one scale per tensor.
     DynamicPerTensor,
     /// In INT8 with a scale per token; the largest channels stay exact.
-    PerToken(&'c Calibration),
+    PerToken(&'c PerTokenWeights<'c>),
 }
 
 /// An input in the form that the linear layers need.
-pub(super) enum Prepared {
+pub(super) enum Prepared<'w> {
     Plain(Value),
-    PerToken(PerToken),
+    PerToken(PerToken<'w>),
 }
 
-pub(super) struct PerToken {
+pub(super) struct PerToken<'w> {
     /// uint8 `[batch, sequence, channels]`.
     integers: Value,
     /// A uint8 scalar.
@@ -51,7 +49,8 @@ pub(super) struct PerToken {
     scale: Value,
     /// float32 `[batch, sequence, exact channels]`.
     exact: Value,
-    channels: Vec<usize>,
+    key: Key,
+    weights: &'w PerTokenWeights<'w>,
 }
 
 /// The linear layers of one encoder layer.
@@ -66,17 +65,13 @@ pub(super) struct Product<'g, 'w> {
 }
 
 impl<'w> Product<'_, 'w> {
-    pub(super) fn prepare(&mut self, kind: LinearInput, input: &Value) -> Prepared {
+    pub(super) fn prepare(&mut self, kind: LinearInput, input: &Value) -> Prepared<'w> {
         if self.observation == Observation::On {
             self.observe(kind, input);
         }
         match self.scheme {
             Scheme::Float32 | Scheme::Half | Scheme::DynamicPerTensor => Prepared::Plain(input.clone()),
-            Scheme::PerToken(calibration) => {
-                let channels = calibration.largest_channels(self.layer, kind, EXACT_CHANNELS);
-                let width = calibration.width(self.layer, kind);
-                Prepared::PerToken(self.quantize(kind, input, channels, width))
-            }
+            Scheme::PerToken(weights) => Prepared::PerToken(self.quantize((self.layer, kind), input, weights)),
         }
     }
 
@@ -89,13 +84,16 @@ impl<'w> Product<'_, 'w> {
     }
 
     /// Quantizes each token with its own scale, so that no token depends on another.
-    fn quantize(&mut self, kind: LinearInput, input: &Value, channels: Vec<usize>, width: usize) -> PerToken {
+    fn quantize(&mut self, key: Key, input: &Value, weights: &'w PerTokenWeights<'w>) -> PerToken<'w> {
+        let kind = key.1;
+        let exact_channels = weights.exact(key);
+        let width = weights.inputs(key);
         let names = ["keep", "kept", "magnitude", "largest", "step", "scale", "steps", "integers", "exact"];
         let [keep, kept, magnitude, largest, step, scale, steps, integers, exact] =
             names.map(|part| self.name(&format!("{}/quantize/{part}", kind.part())));
         let graph = &mut *self.graph;
         let by_channel: Vec<f32> =
-            (0..width).map(|channel| if channels.contains(&channel) { 0.0 } else { 1.0 }).collect();
+            (0..width).map(|channel| if exact_channels.contains(&channel) { 0.0 } else { 1.0 }).collect();
         let keep = graph.weight(&keep, &[width], move || Ok(by_channel.clone()));
         let kept = graph.node(&kept, "Mul", &[input, &keep], &[]);
         let (magnitudes, zero_point, steps_above_zero, min_scale) =
@@ -119,10 +117,10 @@ impl<'w> Product<'_, 'w> {
         let steps = graph.node(&steps, "Div", &[&kept, &scale], &[]);
         let zero_point = graph.byte(zero_point);
         let integers = graph.node(&integers, "QuantizeLinear", &[&steps, &one, &zero_point], &[]);
-        let indices: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
-        let indices = graph.integers(&indices, &[channels.len()]);
+        let indices: Vec<i64> = exact_channels.iter().map(|&channel| channel as i64).collect();
+        let indices = graph.integers(&indices, &[indices.len()]);
         let exact = graph.node(&exact, "Gather", &[input, &indices], &[Attribute::Int("axis", -1)]);
-        PerToken { integers, zero_point, scale, exact, channels }
+        PerToken { integers, zero_point, scale, exact, key, weights }
     }
 
     /// The product with the transposed weight, without the bias, which the next operator adds.
@@ -130,11 +128,11 @@ impl<'w> Product<'_, 'w> {
         &mut self,
         part: &str,
         linear: &'w Linear<'w>,
-        input: &Prepared,
+        input: &Prepared<'w>,
     ) -> Result<Value, WeightsError> {
         match input {
             Prepared::Plain(input) => self.plain(part, linear, input),
-            Prepared::PerToken(input) => self.per_token(part, linear, input),
+            Prepared::PerToken(input) => Ok(self.per_token(part, linear, input)),
         }
     }
 
@@ -147,9 +145,9 @@ impl<'w> Product<'_, 'w> {
         let transposed = move || Ok(transpose(&weight.read()?, inputs));
         let weight = match self.scheme {
             Scheme::DynamicPerTensor => {
-                let matrix = quantize::by_tensor(&weight.read()?, inputs);
-                let integers = self.graph.int8_weight(&name, &[inputs, outputs], matrix.integers);
-                let scale = self.graph.float(matrix.scales[0]);
+                let (integers, scale) = quantize::by_tensor(&weight.read()?, inputs);
+                let integers = self.graph.int8_weight(&name, &[inputs, outputs], move || Ok(integers.clone()));
+                let scale = self.graph.float(scale);
                 let operands = [input, &integers, &scale];
                 return Ok(self.graph.node_in(MICROSOFT, &product, "DynamicQuantizeMatMul", &operands, &[]));
             }
@@ -160,29 +158,27 @@ impl<'w> Product<'_, 'w> {
     }
 
     /// INT8 for most channels, rescaled by token and output; float32 for the exact channels.
-    fn per_token(&mut self, part: &str, linear: &'w Linear<'w>, input: &PerToken) -> Result<Value, WeightsError> {
-        let outputs = linear.weight.shape()[0];
-        let inputs = linear.weight.shape()[1];
-        let values = linear.weight.read()?;
-        let matrix = quantize::by_output(&values, inputs, &input.channels);
-        let exact_rows: Vec<f32> =
-            input.channels.iter().flat_map(|&channel| values.iter().skip(channel).step_by(inputs).copied()).collect();
+    fn per_token(&mut self, part: &str, linear: &'w Linear<'w>, input: &PerToken<'w>) -> Value {
+        let outputs = linear.outputs();
+        let inputs = linear.inputs();
+        let PerToken { key, weights, .. } = *input;
         let names =
             ["weight", "scale", "integer_product", "scaled_product", "exact_weight", "exact_product", "product"];
         let [weight, scale, integer, scaled, exact_weight, exact_product, product] =
             names.map(|name| self.name(&format!("{part}/{name}")));
 
         let graph = &mut *self.graph;
-        let weight = graph.int8_weight(&weight, &[inputs, outputs], matrix.integers);
-        let scale = graph.weight(&scale, &[outputs], move || Ok(matrix.scales.clone()));
+        let weight = graph.int8_weight(&weight, &[inputs, outputs], move || Ok(weights.integers(key, linear)));
+        let scale = graph.weight(&scale, &[outputs], move || Ok(weights.scales(key, linear)));
         let one = graph.float(1.0);
         let operands = [&input.integers, &weight, &one, &scale, &input.zero_point];
         let integer = graph.node_in(MICROSOFT, &integer, "MatMulIntegerToFloat", &operands, &[]);
         let scaled = graph.node(&scaled, "Mul", &[&integer, &input.scale], &[]);
-        let exact_dims = [input.channels.len(), outputs];
-        let exact_weight = graph.half_weight(&exact_weight, &exact_dims, move || Ok(exact_rows.clone()));
+        let exact_dims = [weights.exact(key).len(), outputs];
+        let exact_weight =
+            graph.half_weight(&exact_weight, &exact_dims, move || Ok(weights.exact_weights(key, linear)));
         let exact = graph.node(&exact_product, "MatMul", &[&input.exact, &exact_weight], &[]);
-        Ok(graph.node(&product, "Add", &[&scaled, &exact], &[]))
+        graph.node(&product, "Add", &[&scaled, &exact], &[])
     }
 
     fn name(&self, part: &str) -> String {
@@ -226,7 +222,7 @@ fn look_up_int8<'w>(
     ids: &Value,
 ) -> Value {
     let found = format!("{name}/found");
-    let integers = graph.int8_weight(name, &[rows, groups, group], integers);
+    let integers = graph.int8_weight(name, &[rows, groups, group], move || Ok(integers.clone()));
     let scales = graph.weight(&format!("{name}/scale"), &[rows, groups, 1], move || Ok(scales.clone()));
     let integers = graph.node(&format!("{found}/integers"), "Gather", &[&integers, ids], &[]);
     let float = [Attribute::Int("to", DataType::Float as i64)];

@@ -24,6 +24,7 @@ pub(super) fn variants(manifest: &Manifest) -> Vec<VariantReport> {
             reduction: saved,
             accuracy: None,
             worst: Vec::new(),
+            top10_overlap: None,
             batch_agreement: None,
         }
     };

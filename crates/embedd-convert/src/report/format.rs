@@ -25,6 +25,11 @@ pub(super) fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
+/// A share of equal results, rounded down so that only 1 looks like 1.
+pub(super) fn overlap(share: f64) -> String {
+    format!("{:.2} %", (share * 10_000.0).floor() / 100.0)
+}
+
 pub(super) fn verdict(passed: bool) -> &'static str {
     if passed { "PASS" } else { "FAIL" }
 }
@@ -82,6 +87,12 @@ mod tests {
     #[test]
     fn shares_are_formatted_as_percentages() {
         assert_eq!(percent(0.7512), "75.1 %");
+    }
+
+    #[test]
+    fn only_a_full_overlap_looks_like_one() {
+        assert_eq!(overlap(0.999_99), "99.99 %");
+        assert_eq!(overlap(1.0), "100.00 %");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd, html};
 
-use super::format::{cosine, megabytes, percent, verdict};
+use super::format::{cosine, megabytes, overlap, percent, verdict};
 use super::{Report, markdown, plot};
 use embedd_common::page::{card, escape, figure, ms, page};
 
@@ -34,6 +34,10 @@ fn summary(report: &Report) -> String {
             let verdict = verdict(accuracy.summary.passed);
             let below = format!("minimum cosine of {} texts, threshold {threshold}: {verdict}", accuracy.summary.texts);
             cards += &card(&format!("{name}: accuracy"), &min, &below, &verdict.to_lowercase());
+        }
+        if let Some(share) = variant.top10_overlap {
+            let below = "of the ten nearest texts of each text are the same as in float32";
+            cards += &card(&format!("{name}: top-10 overlap"), &overlap(share), below, "");
         }
         let own = |row: &&super::LatencyRow| row.from.is_none() && row.batch == 1 && row.engine == name;
         if let Some(row) = report.latency.iter().filter(own).min_by_key(|row| row.tokens) {

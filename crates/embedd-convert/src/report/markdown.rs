@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::format::{code, cosine, error, markdown as escape, megabytes, percent, verdict};
+use super::format::{code, cosine, error, markdown as escape, megabytes, overlap, percent, verdict};
 use super::{LatencyRow, Report, VariantReport};
 use crate::baseline::PYTORCH;
 use crate::machine::Machine;
@@ -39,12 +39,14 @@ fn headline(report: &Report) -> String {
             write(
                 &mut out,
                 format_args!(
-                    "Accuracy ({} texts):\n  Cosine similarity: min {min}, mean {mean} (threshold: {})\n  Status: {}\n\n",
-                    summary.texts,
-                    summary.threshold,
-                    verdict(summary.passed)
+                    "Accuracy ({} texts):\n  Cosine similarity: min {min}, mean {mean} (threshold: {})\n",
+                    summary.texts, summary.threshold,
                 ),
             );
+            if let Some(share) = variant.top10_overlap {
+                write(&mut out, format_args!("  Top-10 overlap: {}\n", overlap(share)));
+            }
+            write(&mut out, format_args!("  Status: {}\n\n", verdict(summary.passed)));
         }
         None => out += "Accuracy:\n  not measured\n\n",
     }
@@ -133,9 +135,12 @@ pub(super) fn models(report: &Report) -> String {
 pub(super) fn accuracy(report: &Report) -> String {
     let Some(reference) = &report.reference else { return "## Accuracy\n\nNot measured.\n".to_owned() };
     let mut out = format!(
-        "## Accuracy\n\nCosine to the reference embeddings of {} texts ({}), each text alone. Batch agreement: the \
-         minimum cosine between a text alone and in a padded batch.\n\n| model | min cosine | P1 | mean | max \
-         MSE | mean MSE | threshold | status | batch agreement |\n|---|---:|---:|---:|---:|---:|---:|---|---:|\n",
+        "## Accuracy\n\nCosine to the reference embeddings of {} texts ({}), each text alone. Top-10 overlap: each text \
+         is a query, and the others are ranked by their cosine to it; the mean share of its ten nearest texts that are \
+         also among the ten nearest by the reference embeddings, which are float32. Batch agreement: the minimum cosine \
+         between a text alone and in a padded batch.\n\n| model | min cosine | P1 | mean | max MSE | mean MSE | \
+         top-10 overlap | threshold | status | batch agreement \
+         |\n|---|---:|---:|---:|---:|---:|---:|---:|---|---:|\n",
         reference.texts,
         escape(&reference.origin)
     );
@@ -149,6 +154,7 @@ pub(super) fn accuracy(report: &Report) -> String {
             cosine(summary.mean_cosine),
             error(summary.max_mse),
             error(summary.mean_mse),
+            variant.top10_overlap.map_or("n/a".to_owned(), overlap),
             summary.threshold.to_string(),
             verdict(summary.passed).to_owned(),
             variant.batch_agreement.map_or("n/a".to_owned(), cosine),
@@ -181,8 +187,8 @@ pub(super) fn recipes(report: &Report) -> String {
     if report.recipes.is_empty() {
         return String::new();
     }
-    let mut out = "## Recipes tried\n\n| recipe | precision | size | min cosine | mean | accepted | reason |\n\
-                   |---|---|---:|---:|---:|---|---|\n"
+    let mut out = "## Recipes tried\n\n| recipe | precision | size | min cosine | mean | top-10 overlap | accepted | \
+                   reason |\n|---|---|---:|---:|---:|---:|---|---|\n"
         .to_owned();
     for tried in &report.recipes {
         let cells = [
@@ -191,6 +197,7 @@ pub(super) fn recipes(report: &Report) -> String {
             tried.bytes.map_or(String::new(), megabytes),
             tried.accuracy.as_ref().map_or("not measured".to_owned(), |summary| cosine(summary.min_cosine)),
             tried.accuracy.as_ref().map_or(String::new(), |summary| cosine(summary.mean_cosine)),
+            tried.top10_overlap.map_or(String::new(), overlap),
             (if tried.accepted { "yes" } else { "no" }).to_owned(),
             tried.reason.as_deref().map(escape).unwrap_or_default(),
         ];

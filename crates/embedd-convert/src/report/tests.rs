@@ -83,6 +83,7 @@ fn full() -> Report {
     let wrong = TextAccuracy::compare(1, HOSTILE, 3, &[0.0, 0.0], &[1.0, 0.0], 0.99);
     let comparison = |texts: Vec<TextAccuracy>, agreement: f64| Comparison {
         accuracy: Accuracy::of(texts, 0.99),
+        top10_overlap: Some(0.987_66),
         batch_agreement: Some(agreement),
     };
     report.add_comparison(Variant::Fp32, comparison(vec![near.clone()], 0.999_999), &reference);
@@ -96,6 +97,7 @@ fn full() -> Report {
         precision: None,
         bytes: None,
         accuracy: None,
+        top10_overlap: Some(0.5),
         worst: Vec::new(),
         accepted: false,
         reason: Some(HOSTILE.to_owned()),
@@ -163,10 +165,24 @@ fn the_summary_has_speed_size_and_accuracy() {
         "  Original:  440.0 MB",
         "  Quantized: 100.0 MB",
         "  Reduction: 75.0 %",
-        "min n/a, mean n/a (threshold: 0.99)\n  Status: FAIL",
+        "min n/a, mean n/a (threshold: 0.99)\n  Top-10 overlap: 98.76 %\n  Status: FAIL",
     ] {
         assert!(markdown.contains(line), "{line}\n{markdown}");
     }
+}
+
+#[test]
+fn the_top_10_overlap_is_in_all_three_files() {
+    let report = full();
+    let markdown = report.to_markdown();
+    assert!(markdown.contains("  Top-10 overlap: 98.76 %\n"), "{markdown}");
+    let has = |line: &str, part: &str| line.contains(part) && line.contains("98.76 %");
+    assert!(markdown.lines().any(|line| has(line, "| portable |")), "{markdown}");
+    assert!(markdown.lines().any(|line| line.starts_with("| int8 |") && line.contains(" | 50.00 % |")), "{markdown}");
+    assert!(report.to_html().contains("portable: top-10 overlap"));
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
+    assert_eq!(json["variants"][1]["top10_overlap"], 0.987_66);
+    assert_eq!(json["recipes"][0]["top10_overlap"], 0.5);
 }
 
 #[test]

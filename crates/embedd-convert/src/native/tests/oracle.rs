@@ -153,7 +153,7 @@ impl Oracle {
     fn observe(&mut self, layer: usize, input: LinearInput, rows: &Rows) {
         let values: Vec<f32> = rows.iter().flatten().map(|&x| x as f32).collect();
         self.calibration.measure_channels(layer, input, rows[0].len(), &values);
-        self.calibration.keep(layer, input, rows[0].len(), &values);
+        self.calibration.keep(layer, input, rows[0].len(), &values, rows.len());
     }
 }
 
