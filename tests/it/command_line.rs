@@ -51,7 +51,7 @@ fn wrong_arguments_exit_with_64() {
 
 #[test]
 fn a_wrong_configuration_exits_with_64_and_every_mistake_is_reported() {
-    let output = run(&["serve", "--listen", "nowhere", "--max-tokens", "1000", "--sessions", "-1"]);
+    let output = run(&["serve", "--listen", "nowhere", "--max-tokens", "1000000", "--sessions", "-1"]);
     assert_eq!(output.status.code(), Some(64));
     for mistake in ["--listen", "--max-tokens", "--sessions"] {
         assert!(stderr(&output).contains(mistake), "{}", stderr(&output));

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use embedd_model::accuracy::cosine;
 use embedd_model::reference::ReferenceSet;
-use embedd_model::{Model, OnnxRuntime, PromptChoice, SessionOptions};
+use embedd_model::{Model, PromptChoice, SessionOptions};
 use embedd_proto::open_inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use embedd_proto::open_inference::infer_parameter::ParameterChoice;
 use embedd_proto::open_inference::model_infer_request::InferInputTensor;
@@ -22,7 +22,7 @@ use tonic::{Code, Status};
 
 use crate::support::fields;
 use crate::support::http::post;
-use crate::support::models::fetcher;
+use crate::support::models::runtime;
 use crate::support::server::{Client, Server, command, embed, fails_to_serve, serve, temporary_folder};
 
 const MIN_COSINE: f64 = 0.99999;
@@ -116,7 +116,7 @@ async fn texts_have_the_embeddings_of_pytorch_with_every_prompt() {
 
 #[test]
 fn the_model_in_process_has_the_same_prompts() {
-    let runtime = OnnxRuntime::load(&fetcher().runtime().expect("ONNX Runtime").path).expect("ONNX Runtime");
+    let runtime = runtime();
     let options = SessionOptions { threads: std::num::NonZeroUsize::MIN };
     // The accuracy of quantized random weights does not matter here.
     let (_folder, folder) = temporary_folder();

@@ -52,6 +52,17 @@ impl RawConnection {
         self.0.write_all(frames).expect("sent");
     }
 
+    /// Like [`send`](Self::send); `false` if the server has closed the connection.
+    pub(crate) fn try_send(&mut self, frames: &[u8]) -> bool {
+        match self.0.write_all(frames) {
+            Err(error) if [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&error.kind()) => false,
+            result => {
+                result.expect("sent");
+                true
+            }
+        }
+    }
+
     /// The next frame; `None` when the server has closed the connection.
     pub(crate) fn receive(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
