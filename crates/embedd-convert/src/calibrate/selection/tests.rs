@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn tokenizer(pre_tokenizer: Value, model: Value) -> Tokenizer {
+fn tokenizer(pre_tokenizer: &Value, model: &Value) -> Tokenizer {
     let file = json!({ "version": "1.0", "added_tokens": [], "pre_tokenizer": pre_tokenizer, "model": model });
     Tokenizer::parse(file.to_string().as_bytes(), Path::new("tokenizer.json"), 512, false).expect("a tokenizer")
 }
@@ -17,7 +17,7 @@ fn words(include: impl Fn(&str) -> bool) -> Tokenizer {
     let words = words.into_iter().enumerate().map(|(index, word)| (word.to_owned(), json!(index + 1)));
     let vocabulary: serde_json::Map<_, _> = words.chain([("<unk>".to_owned(), json!(0))]).collect();
     let model = json!({ "type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>" });
-    tokenizer(json!({ "type": "WhitespaceSplit" }), model)
+    tokenizer(&json!({ "type": "WhitespaceSplit" }), &model)
 }
 
 fn further(tokenizer: &Tokenizer) -> Vec<&'static str> {
@@ -56,7 +56,7 @@ fn characters_and_bytes_cover_nothing_but_ideographs() {
     let characters = characters.into_iter().enumerate().map(|(id, c)| (c.to_string(), json!(id)));
     let vocabulary: serde_json::Map<_, _> = characters.collect();
     let model = json!({ "type": "BPE", "vocab": vocabulary, "merges": [] });
-    let by_character = tokenizer(json!({ "type": "WhitespaceSplit" }), model);
+    let by_character = tokenizer(&json!({ "type": "WhitespaceSplit" }), &model);
     let covered = FURTHER_TEXTS.lines().filter(|text| is_covered(&by_character, text));
     assert!(covered.clone().all(|text| share(text, is_ideographic) > 0.5) && covered.count() > 5);
     assert!(further(&by_character).is_empty());
@@ -65,7 +65,7 @@ fn characters_and_bytes_cover_nothing_but_ideographs() {
     let vocabulary: serde_json::Map<_, _> = bytes.enumerate().map(|(id, c)| (c.to_string(), json!(id))).collect();
     assert_eq!(vocabulary.len(), 256);
     let model = json!({ "type": "BPE", "vocab": vocabulary, "merges": [] });
-    let by_byte = tokenizer(json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true }), model);
+    let by_byte = tokenizer(&json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true }), &model);
     assert!(!FURTHER_TEXTS.lines().any(|text| is_covered(&by_byte, text)));
 }
 
