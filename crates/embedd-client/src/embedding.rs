@@ -11,7 +11,7 @@ pub struct EmbedOptions {
     pub dimensions: Option<u32>,
     /// What happens to a text with more tokens than the model accepts. `Unspecified` is the server's default.
     pub truncation: Truncation,
-    /// The name of the model's prompt to put in front of each text. An empty name is no prompt; `None` is the server's
+    /// The name of the model's prompt to put in front of each text. An empty name selects no prompt; `None`, the server's
     /// default.
     pub prompt_name: Option<String>,
     /// Whether to compute vectors even if the server has them in its cache.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use super::source::DisentangledConfig;
 use super::source::{ModuleConfig, ModuleKind, Source};
 use super::weights::{Checkpoint, WeightsError};
 use embedd_kernels::Activation;
@@ -15,8 +16,8 @@ mod encoder;
 mod text;
 
 pub use encoder::{
-    AttentionDescription, DisentangledDescription, EmbeddingsDescription, EncoderDescription, FeedForwardDescription,
-    Normalized, NormsDescription, PositionTable, PositionsDescription, RotaryDescription, Window,
+    AttentionDescription, EmbeddingsDescription, EncoderDescription, FeedForwardDescription, Normalized,
+    NormsDescription, PositionTable, PositionsDescription, RotaryDescription, Window,
 };
 
 /// What embedd understood of a model from its configuration and its tokenizer. The names are those of the manifest, as

@@ -20,7 +20,8 @@ mod prompts;
 mod settings;
 
 pub(crate) use after_pooling::{ModuleConfig, ModuleKind};
-pub(crate) use config::{DisentangledConfig, LayerConfig, ModelConfig};
+pub use config::DisentangledConfig;
+pub(crate) use config::{LayerConfig, ModelConfig};
 use modules::Modules;
 
 /// Files that are copied into the bundle, and whether they are required.

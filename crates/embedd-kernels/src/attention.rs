@@ -35,9 +35,9 @@ pub struct AttentionInput<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Heads {
-    /// The number of query heads; a multiple of `key`.
+    /// The number of query heads, a multiple of `key`.
     pub query: usize,
-    /// The number of key heads, and of value heads. As many neighboring query heads share each.
+    /// The number of key heads, and of value heads. Neighboring query heads share one.
     pub key: usize,
     /// Channels of a head.
     pub size: usize,
@@ -151,7 +151,7 @@ impl Kernels {
     pub fn attention(self, parallel: &dyn Parallel, input: &AttentionInput<'_>, offsets: &Offsets, output: &mut [f32]) {
         let tokens = offsets.tokens();
         let heads = input.heads;
-        assert!(heads.query.is_multiple_of(heads.key), "every key head must have as many query heads");
+        assert!(heads.query.is_multiple_of(heads.key), "the query heads must be divided evenly among the key heads");
         assert_eq!(output.len(), tokens * heads.output(), "the output must be [tokens, query heads, head_size]");
         assert_eq!(input.qkv.len(), tokens * heads.row(), "the input must be [tokens, all heads, head_size]");
         input.distances.check(heads);

@@ -176,9 +176,13 @@ impl Kernels {
     /// # Panics
     /// If a slice does not have its documented shape.
     pub fn norm(self, parallel: &dyn Parallel, input: &[f32], norm: Norm<'_>, output: &mut [f32]) {
+        let channels = norm.channels();
         assert_eq!(input.len(), output.len(), "the input must be [tokens, channels]");
-        output.copy_from_slice(input);
-        self.norm_in_place(parallel, norm, output);
+        assert!(output.len().is_multiple_of(channels), "the output must be [tokens, channels]");
+        share(parallel, output, channels, &|first, rows| {
+            rows.copy_from_slice(&input[first * channels..][..rows.len()]);
+            self.dispatch(NormRows { residual: &[], norm, rows });
+        });
     }
 
     /// Normalizes the rows of `rows`, float32 `[tokens, channels]`.

@@ -130,8 +130,8 @@ pub(super) fn pack_transposed<S: Simd>(s: S, matrix: Rows<'_>, panels: &mut [f32
     }
 }
 
-/// Multiplies `left`, of at most [`TILE_ROWS`] rows, by as many packed rows as `left` has columns. Each row of `out` has
-/// `padded(panels.columns)` floats.
+/// Multiplies `left`, of at most [`TILE_ROWS`] rows, by the packed rows from `panels.first` on, one for each
+/// column of `left`. Each row of `out` has `padded(panels.columns)` floats.
 #[inline(always)]
 pub(super) fn multiply<S: Simd>(s: S, left: Rows<'_>, panels: Panels<'_>, out: &mut [f32]) {
     match left.count {

@@ -73,17 +73,17 @@ impl Kernels {
     ) {
         let row = transform.heads.row();
         assert_eq!(qkv.len(), offsets.tokens() * row, "the rows must be [tokens, all heads, head_size]");
-        let positions: Vec<usize> = offsets.texts().flat_map(|text| 0..text.len()).collect();
         share(parallel, qkv, row, &|first, rows| {
-            let positions = &positions[first..][..rows.len() / row];
-            self.dispatch(TransformRows { transform, positions, rows });
+            self.dispatch(TransformRows { transform, offsets, first, rows });
         });
     }
 }
 
 struct TransformRows<'a> {
     transform: &'a HeadTransform<'a>,
-    positions: &'a [usize],
+    offsets: &'a Offsets,
+    /// The token of the first row.
+    first: usize,
     rows: &'a mut [f32],
 }
 
@@ -94,7 +94,8 @@ impl Vectorized for TransformRows<'_> {
     fn run<S: Simd>(self, s: S) {
         let HeadTransform { heads, norms, rotations } = *self.transform;
         let (query, transformed) = (heads.query * heads.size, (heads.query + heads.key) * heads.size);
-        for (row, &position) in self.rows.chunks_exact_mut(heads.row()).zip(self.positions) {
+        let positions = self.offsets.texts().flat_map(|text| 0..text.len()).skip(self.first);
+        for (row, position) in self.rows.chunks_exact_mut(heads.row()).zip(positions) {
             if let Some([of_queries, of_keys]) = norms {
                 for head in row[..query].chunks_exact_mut(heads.size) {
                     norm_row(s, head, of_queries);

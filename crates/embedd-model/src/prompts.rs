@@ -40,7 +40,7 @@ pub struct UnknownPrompt {
 }
 
 impl PromptChoice {
-    /// An empty name stands for no prompt; without a name, it is the default.
+    /// An empty name selects no prompt, and no name selects the default.
     pub fn of(name: Option<String>) -> Self {
         match name {
             None => Self::Default,

@@ -192,7 +192,7 @@ impl Tokenizer {
         self.max_tokens
     }
 
-    /// The token that stands for parts of a text that have no other token; `None` if the tokenizer has none.
+    /// The token for parts of a text that are not in the vocabulary; `None` if the tokenizer has none.
     pub fn unknown_id(&self) -> Option<u32> {
         self.unknown
     }

@@ -19,9 +19,9 @@ const MIN_CHARACTERS: f64 = 1.1;
 /// The same for Chinese characters and kana, where a character is often a word.
 const MIN_IDEOGRAPHS: f64 = 0.8;
 
-/// The texts for all models, then the further ones that the tokenizer covers. There are no further ones if it does not
-/// cover most of those in scripts other than Latin: they would change the results for models of one language, which the
-/// first texts represent well enough.
+/// The texts for all models, then the further ones that the tokenizer covers, if it covers most of those in scripts other
+/// than Latin. Otherwise, further texts would change the results for models of one language, which the first texts
+/// represent well enough.
 pub(super) fn texts(tokenizer: &Tokenizer) -> Vec<&'static str> {
     let further: Vec<&str> = FURTHER_TEXTS.lines().collect();
     let covered: Vec<&str> = further.iter().copied().filter(|text| is_covered(tokenizer, text)).collect();

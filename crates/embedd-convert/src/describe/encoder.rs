@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::architecture::{FeedForward, NormNames, Positions, TensorNames};
-use crate::source::{LayerConfig, ModelConfig};
+use crate::source::{DisentangledConfig, LayerConfig, ModelConfig};
 use embedd_kernels::{Activation, Heads, NormKind};
 
 /// The parts of an encoder.
@@ -48,7 +48,7 @@ pub struct PositionsDescription {
     /// Rotations of queries and keys.
     pub rotary: Option<RotaryDescription>,
     /// Products of queries and keys with embeddings of distances.
-    pub disentangled: Option<DisentangledDescription>,
+    pub disentangled: Option<DisentangledConfig>,
 }
 
 /// A table of position embeddings.
@@ -67,23 +67,6 @@ pub struct RotaryDescription {
     pub theta: Option<f32>,
     /// In layers with windows, if there are any.
     pub window_theta: Option<f32>,
-}
-
-/// Disentangled attention (He, Liu, Gao and Chen 2020).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct DisentangledDescription {
-    /// Distances from `-span` to `span - 1` have an embedding.
-    pub span: usize,
-    /// Distances from half of `span` on share embeddings logarithmically up to this one, if they do.
-    pub logarithmic_to: Option<usize>,
-    /// Whether queries are multiplied by embeddings of distances.
-    pub content_to_position: bool,
-    /// Whether keys are multiplied by embeddings of distances.
-    pub position_to_content: bool,
-    /// Whether embeddings of distances become keys and queries by the weights for tokens.
-    pub shared_weights: bool,
-    /// Whether embeddings of distances are normalized.
-    pub normalized: bool,
 }
 
 /// Attention.
@@ -196,14 +179,7 @@ fn positions(config: &ModelConfig) -> PositionsDescription {
         table: config.has_position_table.then_some(PositionTable { rows: config.positions, first_row }),
         distance_bias: matches!(config.architecture.parts.positions, Positions::TableAndBias(..)),
         rotary: (rotary.theta.is_some() || rotary.window_theta.is_some()).then_some(rotary),
-        disentangled: config.disentangled.map(|config| DisentangledDescription {
-            span: config.span,
-            logarithmic_to: config.logarithmic_to,
-            content_to_position: config.content_to_position,
-            position_to_content: config.position_to_content,
-            shared_weights: config.shared_weights,
-            normalized: config.normalized,
-        }),
+        disentangled: config.disentangled,
     }
 }
 

@@ -145,7 +145,7 @@ fn a_causal_window_reaches_back_only() {
 fn positions_of_other_architectures_are_described() {
     let table = |rows, first_row| Some(PositionTable { rows, first_row });
     let none = PositionsDescription { table: None, distance_bias: false, rotary: None, disentangled: None };
-    let deberta = DisentangledDescription {
+    let deberta = DisentangledConfig {
         span: 16,
         logarithmic_to: Some(64),
         content_to_position: true,

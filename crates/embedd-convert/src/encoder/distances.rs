@@ -111,9 +111,11 @@ impl DisentangledAttention<'_> {
         let weight = linear.weight.read()?;
         let bias = linear.biases()?;
         let mut rows: Vec<f32> = bias.iter().copied().cycle().take(self.rows() * bias.len()).collect();
-        let view = |values, rows, columns| ArrayView2::from_shape((rows, columns), values).expect("as many values");
+        let view =
+            |values, rows, columns| ArrayView2::from_shape((rows, columns), values).expect("a value for each element");
         let inputs = linear.inputs();
-        let mut product = ndarray::ArrayViewMut2::from_shape((self.rows(), bias.len()), &mut rows).expect("as many");
+        let mut product =
+            ndarray::ArrayViewMut2::from_shape((self.rows(), bias.len()), &mut rows).expect("a value for each element");
         let embeddings = view(&embeddings, self.rows(), inputs);
         general_mat_mul(1.0, &embeddings, &view(&weight, bias.len(), inputs).t(), 1.0, &mut product);
         Ok(rows)

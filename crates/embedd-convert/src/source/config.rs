@@ -10,7 +10,7 @@ mod disentangled;
 mod fields;
 mod layers;
 
-pub(crate) use disentangled::DisentangledConfig;
+pub use disentangled::DisentangledConfig;
 use fields::Fields;
 pub(crate) use layers::LayerConfig;
 

@@ -58,8 +58,6 @@ impl Products<'_> {
         head: usize,
     ) {
         let size = work.input.heads.size;
-        let whole = self.embeddings.len() / span.count;
-        debug_assert_eq!(whole, size);
         if !tables.keys.is_empty() {
             collect(work, tables.keys, tables.rows, span, head, self.embeddings);
             pack_transposed(s, rows(self.embeddings, size), self.key_panels);

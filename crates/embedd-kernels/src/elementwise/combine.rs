@@ -20,7 +20,7 @@ impl Vectorized for AddRows<'_> {
     }
 }
 
-/// Computes `activation(x) * y`: a row of `input` has `channels` values `x`, then as many values `y`.
+/// Computes `activation(x) * y`: a row of `input` has `channels` values `x`, then `channels` values `y`.
 pub(super) struct GateRows<'a> {
     pub(super) activation: Activation,
     pub(super) input: &'a [f32],

@@ -218,7 +218,7 @@ impl Manifest {
     }
 }
 
-/// Whether requests can use this name. Names appear in error messages, and an empty one stands for no prompt.
+/// Whether requests can use this name. Names appear in error messages, and an empty one selects no prompt.
 pub fn is_prompt_name(name: &str) -> bool {
     (1..=MAX_PROMPT_NAME_BYTES).contains(&name.len()) && !name.contains(char::is_control)
 }

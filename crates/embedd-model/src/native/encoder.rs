@@ -188,7 +188,7 @@ impl Encoder {
         if tokens <= max { Ok(tokens) } else { Err(ForwardError::TooLong { tokens, max }) }
     }
 
-    /// Makes the rotations of as many positions.
+    /// Makes sure that there are rotations for this many positions.
     fn extend(&self, rotations: &mut Vec<Rotations>, positions: usize) {
         let missing = self.thetas.iter().skip(rotations.len());
         rotations.extend(missing.map(|&theta| Rotations::new(theta, self.plan.heads.size)));

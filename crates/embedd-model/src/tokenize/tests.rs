@@ -143,3 +143,18 @@ fn a_special_token_at_the_end_of_a_prompt_is_pooled_as_in_sentence_transformers(
 }
 
 mod equal;
+
+#[test]
+fn the_unknown_token_is_found_in_every_kind_of_model() {
+    let unknown_id = |model: serde_json::Value| {
+        let file = json!({ "version": "1.0", "added_tokens": [], "model": model });
+        let parsed = Tokenizer::parse(file.to_string().as_bytes(), Path::new("tokenizer.json"), 8, false);
+        parsed.expect("a tokenizer").unknown_id()
+    };
+    let words = json!({ "a": 0, "<unk>": 1 });
+    assert_eq!(unknown_id(json!({ "type": "WordLevel", "vocab": words, "unk_token": "<unk>" })), Some(1));
+    let bpe = |token: Option<&str>| json!({ "type": "BPE", "vocab": words, "merges": [], "unk_token": token });
+    assert_eq!((unknown_id(bpe(Some("<unk>"))), unknown_id(bpe(None))), (Some(1), None));
+    let pieces = json!([["a", -1.0], ["b", -2.0], ["<unk>", 0.0]]);
+    assert_eq!(unknown_id(json!({ "type": "Unigram", "vocab": pieces, "unk_id": 2 })), Some(2));
+}

@@ -1,24 +1,26 @@
 //! The settings of disentangled attention (DeBERTa).
 
+use serde::Serialize;
+
 use super::fields::Fields;
 use crate::architecture::{Architecture, Positions};
 use crate::source::SourceError;
 
-/// How scores depend on embeddings of distances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DisentangledConfig {
+/// How scores depend on embeddings of distances (He, Liu, Gao and Chen 2020).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DisentangledConfig {
     /// Distances from `-span` to `span - 1` have an embedding.
-    pub(crate) span: usize,
+    pub span: usize,
     /// Distances from half of `span` on share embeddings logarithmically up to this one; `None`: they do not.
-    pub(crate) logarithmic_to: Option<usize>,
+    pub logarithmic_to: Option<usize>,
     /// Whether queries are multiplied by embeddings of distances.
-    pub(crate) content_to_position: bool,
+    pub content_to_position: bool,
     /// Whether keys are multiplied by embeddings of distances.
-    pub(crate) position_to_content: bool,
+    pub position_to_content: bool,
     /// Whether embeddings of distances become keys and queries by the weights for tokens.
-    pub(crate) shared_weights: bool,
+    pub shared_weights: bool,
     /// Whether embeddings of distances are normalized.
-    pub(crate) normalized: bool,
+    pub normalized: bool,
 }
 
 impl DisentangledConfig {
