@@ -181,3 +181,31 @@ impl<'w> Lowering<'_, 'w> {
         self.added_to_scores(BLOCK, reach, &pairs, products, [&lengths[0], &lengths[1]])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use crate::onnx_proto::ModelProto;
+    use crate::portable::{LongAttention, lower_with_blocks};
+    use crate::tiny::{Tiny, folder, with_encoder};
+
+    #[test]
+    fn only_models_with_more_positions_have_attention_by_blocks() {
+        let dir = folder();
+        Tiny::mpnet().write(dir.path());
+        with_encoder(dir.path(), |encoder| {
+            let limit = encoder.position_limit;
+            let operators = |over| {
+                let graph = lower_with_blocks(encoder, LongAttention { over, block: 4 }).expect("a graph");
+                let mut bytes = Vec::new();
+                graph.write(&[], &mut bytes, |_| {}).expect("a model");
+                let model = ModelProto::decode(bytes.as_slice()).expect("a protobuf message");
+                let nodes = model.graph.expect("a graph").node;
+                ["If", "MultiHeadAttention"].map(|name| nodes.iter().filter(|node| node.op_type == name).count())
+            };
+            assert_eq!(operators(limit), [0, encoder.layers.len()]);
+            assert_eq!(operators(limit - 1), [encoder.layers.len(), 0]);
+        });
+    }
+}
