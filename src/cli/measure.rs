@@ -45,13 +45,13 @@ pub struct Validate {
 /// The measurements of `bench` and `report`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Timed {
-    /// Tokens per text [default: 11,32,64,128,384, up to the model's maximum]
+    /// Tokens per text [default: 11,32,64,128,384,512,1024,2048,4096,8192, up to the model's maximum]
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = count(MAX_SIZE))]
     pub lengths: Vec<NonZeroUsize>,
     /// Texts per batch
     #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = count(MAX_SIZE), default_value = "1")]
     pub batches: Vec<NonZeroUsize>,
-    /// Timed runs per length and batch [default: 40]
+    /// Timed runs of each engine per length and batch [default: up to 40 in 10 seconds, at least 3]
     #[arg(long, value_name = "N", value_parser = count(MAX_RUNS))]
     pub runs: Option<NonZeroUsize>,
     /// Latencies of PyTorch and others on the same model, as JSON, to show alongside; -: read standard input

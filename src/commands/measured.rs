@@ -10,7 +10,9 @@ use crate::cli::Timed;
 use crate::config::Configuration;
 use embedd_common::progress::Progress;
 use embedd_convert::baseline::Baseline;
-use embedd_convert::benchmark::{DEFAULT_RUNS, Engine, Measurement, Plan, benchmark, default_lengths};
+use embedd_convert::benchmark::{
+    DEFAULT_MAX_TIME, DEFAULT_RUNS, Engine, Measurement, Plan, benchmark, default_lengths,
+};
 use embedd_convert::machine::Machine;
 use embedd_convert::report::{ReferenceSummary, Report};
 use embedd_convert::validate::{Batches, Comparison, DEFAULT_THRESHOLD, ReferenceTexts, check_dimension, validate};
@@ -116,7 +118,9 @@ impl MeasuredBundle {
         let lengths =
             if timed.lengths.is_empty() { default_lengths(tokenizer.max_tokens()) } else { numbers(&timed.lengths) };
         let runs = timed.runs.map_or(DEFAULT_RUNS, NonZeroUsize::get);
-        let plan = Plan { lengths, batches: numbers(&timed.batches), runs };
+        // Runs that were asked for are all done, however long they take.
+        let max_time = if timed.runs.is_none() { Some(DEFAULT_MAX_TIME) } else { None };
+        let plan = Plan { lengths, batches: numbers(&timed.batches), runs, max_time };
         let open = |engine: Variant| anyhow::Ok(Engine { name: engine.to_string(), session: self.session(engine)? });
         let mut engines = self.engines().into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         Ok(benchmark(&mut engines, &tokenizer, &plan, &self.progress)?)

@@ -34,6 +34,7 @@ mod invalid_requests;
 mod lifecycle;
 mod load;
 mod logging;
+mod long_texts;
 mod metrics;
 mod native;
 mod native_server;

@@ -11,12 +11,22 @@ use embedd_model::engine::{InferenceError, Session, TokenIds};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{TokenizeError, Tokenizer};
 
-/// Default token counts; 11 is a short prompt.
-pub const DEFAULT_LENGTHS: [usize; 5] = [11, 32, 64, 128, 384];
+/// Default token counts of short texts; 11 is a short prompt.
+pub const SHORT_LENGTHS: [usize; 5] = [11, 32, 64, 128, 384];
+/// The default lengths of long texts start here and double.
+const FIRST_LONG_LENGTH: usize = 512;
+/// The maximum of the default lengths. Longer texts can take minutes.
+pub const MAX_DEFAULT_LENGTH: usize = 8192;
 /// Default number of timed runs of each shape.
 pub const DEFAULT_RUNS: usize = 40;
+/// The default of [`Plan::max_time`].
+pub const DEFAULT_MAX_TIME: Duration = Duration::from_secs(10);
+/// The minimum number of timed runs, unless the plan asks for fewer.
+pub const MIN_RUNS: usize = 3;
 /// The number of untimed runs at the start. The first runs also allocate memory and raise the CPU's clock frequency.
 const WARM_UP: usize = 6;
+/// With a maximum time, the warm-up ends after this part of it.
+const WARM_UP_DIVISOR: u32 = 10;
 
 /// What to time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +37,8 @@ pub struct Plan {
     pub batches: Vec<usize>,
     /// Timed runs of each engine for each length and batch size.
     pub runs: usize,
+    /// A measurement ends before it has all its runs, but not before it has [`MIN_RUNS`], when they took this long.
+    pub max_time: Option<Duration>,
 }
 
 /// An engine to time.
@@ -97,10 +109,22 @@ pub enum BenchmarkError {
     },
 }
 
-/// The default lengths. Lengths above the model's maximum are replaced by the maximum.
-pub fn default_lengths(max_tokens: usize) -> Vec<usize> {
-    let mut lengths: Vec<usize> = DEFAULT_LENGTHS.iter().map(|&length| length.min(max_tokens)).collect();
+/// The default lengths of short texts. Lengths above the model's maximum are replaced by the maximum.
+pub fn short_lengths(max_tokens: usize) -> Vec<usize> {
+    let mut lengths: Vec<usize> = SHORT_LENGTHS.iter().map(|&length| length.min(max_tokens)).collect();
     lengths.dedup();
+    lengths
+}
+
+/// The default lengths: those of short texts, then from 512 tokens doubled up to the model's maximum, or 8192.
+pub fn default_lengths(max_tokens: usize) -> Vec<usize> {
+    let mut lengths = short_lengths(max_tokens);
+    let longest = max_tokens.min(MAX_DEFAULT_LENGTH);
+    if longest >= FIRST_LONG_LENGTH {
+        let doubled = std::iter::successors(Some(FIRST_LONG_LENGTH), |length| Some(2 * length));
+        lengths.extend(doubled.take_while(|&length| length < longest));
+        lengths.push(longest);
+    }
     lengths
 }
 
@@ -124,7 +148,7 @@ pub fn benchmark(
     let mut measured = Vec::new();
     for text in &texts {
         for &batch in &plan.batches {
-            let times = time_in_turn(engines, &vec![text; batch], plan.runs, || task.advance(1))?;
+            let times = time_in_turn(engines, &vec![text; batch], plan, || task.advance(1))?;
             let named = engines.iter().zip(&times);
             measured.extend(named.map(|(engine, times)| Measurement::of(&engine.name, text.len(), batch, times)));
         }
@@ -136,27 +160,42 @@ pub fn benchmark(
 fn time_in_turn(
     engines: &mut [Engine],
     batch: &[&TokenIds],
-    runs: usize,
+    plan: &Plan,
     mut done: impl FnMut(),
 ) -> Result<Vec<Vec<Duration>>, BenchmarkError> {
-    let mut times = vec![Vec::with_capacity(runs); engines.len()];
-    for run in 0..WARM_UP + runs {
-        for (engine, times) in engines.iter_mut().zip(&mut times) {
-            let started = Instant::now();
-            let result = engine.session.infer(batch);
-            let elapsed = started.elapsed();
-            result.map_err(|source| {
-                let engine = engine.name.clone();
-                let tokens = batch.first().map_or(0, |text| text.len());
-                BenchmarkError::Inference { engine, batch: batch.len(), tokens, source }
-            })?;
-            if run >= WARM_UP {
-                times.push(elapsed);
+    let mut warm_up = vec![Vec::new(); engines.len()];
+    let mut times = vec![Vec::with_capacity(plan.runs); engines.len()];
+    for run in 0..WARM_UP + plan.runs {
+        let is_warm_up = run < WARM_UP;
+        let times = if is_warm_up { &mut warm_up } else { &mut times };
+        for (engine, times) in engines.iter_mut().zip(times) {
+            if !plan.is_enough(is_warm_up, times) {
+                times.push(time(engine, batch)?);
             }
             done();
         }
     }
     Ok(times)
+}
+
+fn time(engine: &mut Engine, batch: &[&TokenIds]) -> Result<Duration, BenchmarkError> {
+    let started = Instant::now();
+    let result = engine.session.infer(batch);
+    let elapsed = started.elapsed();
+    result.map(|_| elapsed).map_err(|source| {
+        let engine = engine.name.clone();
+        let tokens = batch.first().map_or(0, |text| text.len());
+        BenchmarkError::Inference { engine, batch: batch.len(), tokens, source }
+    })
+}
+
+impl Plan {
+    /// Whether an engine need not run again, because its runs took too long.
+    fn is_enough(&self, is_warm_up: bool, times: &[Duration]) -> bool {
+        let Some(max_time) = self.max_time else { return false };
+        let (min_runs, max_time) = if is_warm_up { (1, max_time / WARM_UP_DIVISOR) } else { (MIN_RUNS, max_time) };
+        times.len() >= min_runs && times.iter().sum::<Duration>() >= max_time
+    }
 }
 
 impl Measurement {
@@ -261,19 +300,41 @@ mod tests {
 
     #[test]
     fn default_lengths_end_at_the_models_maximum() {
-        assert_eq!(default_lengths(384), DEFAULT_LENGTHS);
+        assert_eq!(default_lengths(384), SHORT_LENGTHS);
         assert_eq!(default_lengths(256), [11, 32, 64, 128, 256]);
         assert_eq!(default_lengths(64), [11, 32, 64]);
+        assert_eq!(default_lengths(512), [11, 32, 64, 128, 384, 512]);
+        assert_eq!(default_lengths(2000), [11, 32, 64, 128, 384, 512, 1024, 2000]);
+        let longest = [11, 32, 64, 128, 384, 512, 1024, 2048, 4096, 8192];
+        assert_eq!(default_lengths(8192), longest);
+        assert_eq!(default_lengths(32_768), longest);
+        assert_eq!(short_lengths(8192), SHORT_LENGTHS);
     }
 
     #[test]
     fn warm_up_is_not_timed_and_all_engines_run_equally_often() {
+        let (times, turns) = times_of_two(None);
+        assert_eq!(times.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5]);
+        assert_eq!(turns, 2 * (5 + WARM_UP));
+    }
+
+    #[test]
+    fn slow_measurements_end_early_but_not_before_three_runs() {
+        let (times, turns) = times_of_two(Some(Duration::ZERO));
+        assert_eq!(times.iter().map(Vec::len).collect::<Vec<_>>(), [MIN_RUNS, MIN_RUNS]);
+        assert_eq!(turns, 2 * (5 + WARM_UP), "the progress is complete");
+        let (times, _) = times_of_two(Some(Duration::MAX));
+        assert_eq!(times.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5]);
+    }
+
+    /// The times of five runs of two engines, and how often progress was reported.
+    fn times_of_two(max_time: Option<Duration>) -> (Vec<Vec<Duration>>, usize) {
         let engine = |name: &str| Engine { name: name.to_owned(), session: Box::new(Constant) };
         let mut engines = [engine("a"), engine("b")];
         let text = TokenIds::new([0, 1, 2]);
-        let mut runs = 0;
-        let times = time_in_turn(&mut engines, &[&text], 5, || runs += 1).expect("it runs");
-        assert_eq!(times.iter().map(Vec::len).collect::<Vec<_>>(), [5, 5]);
-        assert_eq!(runs, 2 * (5 + WARM_UP));
+        let plan = Plan { lengths: vec![3], batches: vec![1], runs: 5, max_time };
+        let mut turns = 0;
+        let times = time_in_turn(&mut engines, &[&text], &plan, || turns += 1).expect("it runs");
+        (times, turns)
     }
 }

@@ -14,7 +14,7 @@ mod modules;
 mod reader;
 pub(crate) mod relative_position;
 
-pub(crate) use distances::{DisentangledAttention, Distances, RelativeAttention};
+pub(crate) use distances::Distances;
 pub(crate) use linear_input::{LinearInput, observed_output};
 pub(crate) use modules::{Module, ModuleWeights};
 use reader::Reader;

@@ -45,6 +45,7 @@ use encoder::{Encoder, ModuleWeights};
 pub use error::{ConvertError, GateFailure};
 use native::NativeRecipe;
 use onnx::WeightLocations;
+pub use portable::LongAttention;
 use portable::{PerTokenWeights, Scheme};
 use proof::Proof;
 use recipe::Recipe;
@@ -262,6 +263,26 @@ fn write_native(
 /// The metadata of an ONNX file.
 fn metadata(encoder: &Encoder<'_>) -> [(&'static str, String); 2] {
     [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())]
+}
+
+/// Writes the float32 graph of the model in a folder, without a bundle. Tests compare graphs that differ in which texts
+/// are long.
+///
+/// # Errors
+/// As [`convert`].
+#[doc(hidden)]
+pub fn write_graph(folder: &Path, output: &Path, long: LongAttention) -> Result<(), ConvertError> {
+    let source = Source::read(folder)?;
+    let weights = Weights::open_checkpoint(&Checkpoint::find(&source.transformer())?)?;
+    let modules = module_checkpoints(&source)?;
+    let modules = modules.iter().map(|(_, checkpoint)| Weights::open_checkpoint(checkpoint));
+    let modules = ModuleWeights::new(modules.collect::<Result<_, _>>()?);
+    let encoder = Encoder::describe(&source, &weights, &modules)?;
+    let graph = portable::lower_with_blocks(&encoder, long)?;
+    let mut file = std::fs::File::create(output).map(std::io::BufWriter::new).map_err(io_error(output))?;
+    let written = graph.write(&metadata(&encoder), &mut file, |_| {});
+    written.map_err(|source| WriterError::Model { path: output.to_owned(), source })?;
+    Ok(())
 }
 
 fn bundle_description(

@@ -16,7 +16,7 @@ mod parts;
 pub(crate) use initializer::WeightLocations;
 use initializer::{Fill, Initializer, WeightLocation, field_start, write_field_start};
 use parts::value_info;
-pub(crate) use parts::{Attribute, Dim};
+pub(crate) use parts::{Attribute, Dim, Subgraph};
 
 /// The first IR version for opset 17, which adds LayerNormalization.
 const IR_VERSION: i64 = 8;
@@ -42,6 +42,10 @@ pub(crate) struct GraphBuilder<'w> {
     initializers: Vec<Initializer<'w>>,
     constants: usize,
 }
+
+/// The graph around a body under construction.
+#[must_use = "the nodes of the graph around the body would be lost"]
+pub(crate) struct OuterGraph(GraphProto);
 
 /// Why a model could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +180,18 @@ impl<'w> GraphBuilder<'w> {
         Value(name.to_owned())
     }
 
+    /// Starts the body of a control-flow operator: until [`finish_subgraph`](Self::finish_subgraph) is called with what
+    /// this returns, nodes and inputs are added to the body.
+    pub(crate) fn start_subgraph(&mut self, name: &str) -> OuterGraph {
+        OuterGraph(std::mem::replace(&mut self.graph, GraphProto { name: name.to_owned(), ..Default::default() }))
+    }
+
+    /// Ends a body whose only output is the float32 `output`, which one of its nodes must compute.
+    pub(crate) fn finish_subgraph(&mut self, outer: OuterGraph, output: &Value, dims: &[Dim<'_>]) -> Subgraph {
+        self.graph.output.push(value_info(&output.0, DataType::Float, dims));
+        Subgraph(std::mem::replace(&mut self.graph, outer.0))
+    }
+
     /// The value to pass for an optional input that is omitted.
     pub(crate) fn absent() -> Value {
         Value(String::new())
@@ -262,7 +278,8 @@ impl<'w> GraphBuilder<'w> {
     }
 
     fn model_without_graph(&self, metadata: &[(&str, String)]) -> ModelProto {
-        let domains: BTreeSet<&str> = self.graph.node.iter().map(|node| node.domain.as_str()).collect();
+        let mut domains = BTreeSet::new();
+        add_domains(&self.graph, &mut domains);
         let opset = |domain: &str| OperatorSetIdProto {
             domain: domain.to_owned(),
             version: if domain.is_empty() { OPSET } else { DOMAIN_OPSET },
@@ -278,6 +295,14 @@ impl<'w> GraphBuilder<'w> {
                 .map(|(key, value)| StringStringEntryProto { key: (*key).to_owned(), value: value.clone() })
                 .collect(),
         }
+    }
+}
+
+/// Adds the domains of all operators, including those in bodies of control-flow operators.
+fn add_domains<'g>(graph: &'g GraphProto, domains: &mut BTreeSet<&'g str>) {
+    for node in &graph.node {
+        domains.insert(&node.domain);
+        node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()).for_each(|body| add_domains(body, domains));
     }
 }
 

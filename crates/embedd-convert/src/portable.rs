@@ -2,6 +2,7 @@
 
 mod attention;
 mod layer;
+mod long;
 mod operators;
 mod pooling;
 mod product;
@@ -34,7 +35,7 @@ const MIN_NORM: f32 = 1e-12;
 /// # Errors
 /// [`WeightsError`] if weights that are needed for quantization cannot be read.
 pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
-    lower_with(encoder, scheme, Observation::Off)
+    lower_with(encoder, scheme, Observation::Off, LongAttention::default())
 }
 
 /// Lowers the encoder to a float32 graph that has the input of each linear layer as an additional output; see
@@ -43,7 +44,34 @@ pub(crate) fn lower<'w>(encoder: &'w Encoder<'w>, scheme: Scheme<'w>) -> Result<
 /// # Errors
 /// The same as for [`lower`].
 pub(crate) fn lower_observed<'w>(encoder: &'w Encoder<'w>) -> Result<GraphBuilder<'w>, WeightsError> {
-    lower_with(encoder, Scheme::Float32, Observation::On)
+    lower_with(encoder, Scheme::Float32, Observation::On, LongAttention::default())
+}
+
+/// Lowers the encoder to a float32 graph with other limits of long texts, so that tests can use short ones.
+///
+/// # Errors
+/// The same as for [`lower`].
+pub(crate) fn lower_with_blocks<'w>(
+    encoder: &'w Encoder<'w>,
+    long: LongAttention,
+) -> Result<GraphBuilder<'w>, WeightsError> {
+    lower_with(encoder, Scheme::Float32, Observation::Off, long)
+}
+
+/// Which texts are long, so that their attention is computed for a block of queries at a time. The scores of all
+/// queries at once take 48 MiB for 12 heads and 1024 tokens, and 3 GiB for 8192.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongAttention {
+    /// Texts with more tokens, including padding, are long.
+    pub over: usize,
+    /// Queries per block.
+    pub block: usize,
+}
+
+impl Default for LongAttention {
+    fn default() -> Self {
+        Self { over: 1024, block: 128 }
+    }
 }
 
 /// Whether the inputs of linear layers are outputs of the graph.
@@ -57,6 +85,7 @@ fn lower_with<'w>(
     encoder: &'w Encoder<'w>,
     scheme: Scheme<'w>,
     observation: Observation,
+    long: LongAttention,
 ) -> Result<GraphBuilder<'w>, WeightsError> {
     let mut graph = GraphBuilder::new(encoder.architecture);
     let per_token = [Dim::Named("batch"), Dim::Named("sequence")];
@@ -66,7 +95,7 @@ fn lower_with<'w>(
     let sequence = sequence_length(&mut graph, &ids);
     let embedded = embed(&mut graph, encoder, scheme, &ids, &sequence)?;
     let mut states = project(&mut graph, encoder, scheme, observation, embedded)?;
-    let attention = Attention::new(&mut graph, encoder, sequence, &mask);
+    let attention = Attention::new(&mut graph, encoder, sequence, &mask, long);
     for (index, layer) in encoder.layers.iter().enumerate() {
         let prefix = format!("layer.{index}");
         let product = Product {

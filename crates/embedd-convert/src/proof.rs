@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::baseline::Baseline;
-use super::benchmark::{Engine, Plan, benchmark, default_lengths};
+use super::benchmark::{DEFAULT_MAX_TIME, Engine, Plan, benchmark, short_lengths};
 use super::calibrate::Calibration;
 use super::machine::Machine;
 use super::recipe::{Recipe, precision_of};
@@ -234,8 +234,9 @@ impl<'p> Proof<'p> {
             let session = self.session(model, writer, options)?;
             engines.push(Engine { name: variant.to_string(), session });
         }
-        let lengths = default_lengths(self.tokenizer.max_tokens());
-        let plan = Plan { lengths, batches: vec![1], runs: RUNS };
+        // Long texts would take most of the conversion's time.
+        let lengths = short_lengths(self.tokenizer.max_tokens());
+        let plan = Plan { lengths, batches: vec![1], runs: RUNS, max_time: Some(DEFAULT_MAX_TIME) };
         let measured = benchmark(&mut engines, &self.tokenizer, &plan, self.progress)?;
         report.add_latency(measured, options.threads.get());
         if let Some(baseline) = &self.baseline {

@@ -3,7 +3,7 @@
 use crate::onnx_proto::attribute_proto::AttributeType;
 use crate::onnx_proto::tensor_proto::DataType;
 use crate::onnx_proto::tensor_shape_proto::{Dimension, dimension};
-use crate::onnx_proto::{AttributeProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
+use crate::onnx_proto::{AttributeProto, GraphProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto};
 
 /// A dimension of an input or output.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,13 @@ pub(crate) enum Attribute<'a> {
     Ints(&'a str, &'a [i64]),
     /// A string.
     Text(&'a str, &'a str),
+    /// The body of a control-flow operator.
+    Graph(&'a str, &'a Subgraph),
 }
+
+/// The body of a control-flow operator. It can use the values of the graphs around it, to which its weights belong.
+#[derive(Debug)]
+pub(crate) struct Subgraph(pub(super) GraphProto);
 
 impl Attribute<'_> {
     pub(super) fn to_proto(self) -> AttributeProto {
@@ -57,6 +63,7 @@ impl Attribute<'_> {
             Self::Text(name, text) => {
                 AttributeProto { s: text.as_bytes().to_vec().into(), ..proto(name, AttributeType::String) }
             }
+            Self::Graph(name, body) => AttributeProto { g: Some(body.0.clone()), ..proto(name, AttributeType::Graph) },
             Self::Ints(name, ints) => AttributeProto { ints: ints.to_vec(), ..proto(name, AttributeType::Ints) },
         }
     }

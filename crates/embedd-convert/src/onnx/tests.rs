@@ -26,6 +26,32 @@ fn a_streamed_model_can_be_decoded() {
 }
 
 #[test]
+fn the_body_of_an_operator_has_its_own_nodes_and_the_weights_and_domains_of_the_model() {
+    let mut graph = GraphBuilder::new("test");
+    let x = graph.input("x", DataType::Float, &[Dim::Named("n")]);
+    let outer = graph.start_subgraph("body");
+    let row = graph.input("row", DataType::Float, &[]);
+    let two = graph.float(2.0);
+    let sum = graph.node("sum", "Add", &[&row, &two], &[]);
+    let activated = graph.node_in(MICROSOFT, "activated", "Gelu", &[&sum], &[]);
+    let body = graph.finish_subgraph(outer, &activated, &[]);
+    let y = graph.node("y", "Scan", &[&x], &[Attribute::Graph("body", &body), Attribute::Int("num_scan_inputs", 1)]);
+    graph.output("out", &y, DataType::Float, &[Dim::Named("n")]);
+    let mut bytes = Vec::new();
+    graph.write(&[], &mut bytes, |_| {}).expect("write");
+
+    let model = ModelProto::decode(bytes.as_slice()).expect("a protobuf message");
+    let domains: Vec<_> = model.opset_import.iter().map(|opset| opset.domain.as_str()).collect();
+    assert_eq!(domains, ["", MICROSOFT]);
+    let decoded = model.graph.expect("a graph");
+    let names = |graph: &GraphProto| graph.node.iter().map(|node| node.op_type.clone()).collect::<Vec<_>>();
+    assert_eq!((names(&decoded), decoded.initializer.len()), (vec!["Scan".to_owned(), "Identity".to_owned()], 1));
+    let body = decoded.node[0].attribute[0].g.as_ref().expect("a graph");
+    assert_eq!((names(body), body.initializer.len()), (vec!["Add".to_owned(), "Gelu".to_owned()], 0));
+    assert_eq!((body.input[0].name.as_str(), body.output[0].name.as_str()), ("row", "activated"));
+}
+
+#[test]
 fn a_model_that_exceeds_the_formats_limit_is_rejected_before_anything_is_written() {
     let mut graph = GraphBuilder::new("test");
     graph.weight("w", &[1 << 29], || unreachable!("nothing is read"));

@@ -3,10 +3,25 @@
 use super::layer::Lowering;
 use super::operators::normalized;
 use super::product::Prepared;
+use super::shared::Pairs;
 use super::transpose;
-use crate::encoder::{DisentangledAttention, Distances, Layer, Norm};
+use crate::encoder::{Distances, Layer, Norm};
 use crate::onnx::{Attribute, GraphBuilder, MICROSOFT, Value};
 use crate::weights::WeightsError;
+use embedd_kernels::Reach;
+
+/// The inputs of one layer's attention.
+#[derive(Clone)]
+pub(super) struct Operands {
+    /// `[batch, sequence, query heads * head_size]`, as are `key` and `value`.
+    pub(super) query: Value,
+    pub(super) key: Value,
+    pub(super) value: Value,
+    /// The biases of all three, which have not been added, or absent.
+    pub(super) bias: Value,
+    /// Keys and queries of distances, `[heads, head_size, rows]`.
+    pub(super) tables: [Option<Value>; 2],
+}
 
 impl<'w> Lowering<'_, 'w> {
     /// The output of attention, float32 `[batch, sequence, query heads * head_size]`.
@@ -19,7 +34,7 @@ impl<'w> Lowering<'_, 'w> {
         let is_plain = layer.theta.is_none()
             && layer.query_key_norms.is_none()
             && heads.query == heads.key
-            && self.attention.rows.is_none();
+            && !matches!(self.encoder.distances, Distances::Disentangled(_));
         if is_plain && layer.query.bias.is_some() {
             let name = self.name("attention/bias");
             bias = self.product.graph.weight(&name, &[3 * heads.output()], move || {
@@ -42,14 +57,38 @@ impl<'w> Lowering<'_, 'w> {
             key = self.share_heads("attention/key", &key);
             value = self.share_heads("attention/value", &value);
         }
-        let scores = self.added_to_scores(layer, &query, &key)?;
-        let inputs = [&query, &key, &value, &bias, &self.attention.padding, &scores];
-        let mut attributes = vec![Attribute::Int("num_heads", heads.query as i64)];
-        if self.encoder.squared_divisor != heads.size {
+        let tables = self.distance_tables()?;
+        let operands = Operands { query, key, value, bias, tables };
+        let attention = self.attention;
+        Ok(match &attention.long {
+            Some(long) => self.attend_by_length(layer, &operands, long),
+            None => self.attend_at_once("attention", layer, &operands),
+        })
+    }
+
+    /// Attention of all queries at once, whose memory grows with the square of the number of tokens.
+    pub(super) fn attend_at_once(&mut self, name: &str, layer: &Layer<'_>, operands: &Operands) -> Value {
+        let attention = self.attention;
+        let [keys, queries] = &operands.tables;
+        let products = [
+            keys.as_ref().map(|keys| self.distance_product("attention/content_to_position", &operands.query, keys)),
+            queries
+                .as_ref()
+                .map(|queries| self.distance_product("attention/position_to_content", &operands.key, queries)),
+        ];
+        let lengths = [&attention.sequence, &attention.sequence];
+        let added = self.added_to_scores("attention", layer.reach, &attention.pairs, products, lengths);
+        let Operands { query, key, value, bias, .. } = operands;
+        self.multi_head(name, &[query, key, value, bias, &attention.padding, &added])
+    }
+
+    pub(super) fn multi_head(&mut self, name: &str, inputs: &[&Value]) -> Value {
+        let mut attributes = vec![Attribute::Int("num_heads", self.encoder.heads.query as i64)];
+        if self.encoder.squared_divisor != self.encoder.heads.size {
             attributes.push(Attribute::Float("scale", self.scale()));
         }
-        let name = self.name("attention");
-        Ok(self.product.graph.node_in(MICROSOFT, &name, "MultiHeadAttention", &inputs, &attributes))
+        let name = self.name(name);
+        self.product.graph.node_in(MICROSOFT, &name, "MultiHeadAttention", inputs, &attributes)
     }
 
     fn scale(&self) -> f32 {
@@ -88,83 +127,115 @@ impl<'w> Lowering<'_, 'w> {
         graph.node(&names[2], "Reshape", &[&value, &whole], &[])
     }
 
-    /// What is added to the scores, broadcastable to `[batch, heads, sequence, sequence]`, or absent.
-    fn added_to_scores(&mut self, layer: &'w Layer<'w>, query: &Value, key: &Value) -> Result<Value, WeightsError> {
-        let mask = self.attention.masks.iter().find(|(reach, _)| *reach == layer.reach).map(|(_, mask)| mask.clone());
-        let bias = match &self.encoder.distances {
-            Distances::Disentangled(disentangled) => self.disentangled(disentangled, query, key)?,
-            _ => self.attention.bias.clone(),
+    /// What is added to the scores of `pairs`, broadcastable to `[batch, heads, queries, keys]`, or absent.
+    ///
+    /// `products` are those of queries and of keys; see [`distance_product`](Self::distance_product). `lengths` are the
+    /// numbers of queries and of keys.
+    pub(super) fn added_to_scores(
+        &mut self,
+        part: &str,
+        reach: Reach,
+        pairs: &Pairs,
+        products: [Option<Value>; 2],
+        lengths: [&Value; 2],
+    ) -> Value {
+        let bias = match &pairs.rows {
+            Some(rows) => self.disentangled(part, rows, products, lengths),
+            None => pairs.bias.clone(),
         };
-        Ok(match (bias, mask) {
+        match (bias, pairs.mask(reach).cloned()) {
             (Some(bias), Some(mask)) => {
-                let name = self.name("attention/bias_and_mask");
+                let name = self.name(&format!("{part}/bias_and_mask"));
                 self.product.graph.node(&name, "Add", &[&bias, &mask], &[])
             }
             (Some(added), None) | (None, Some(added)) => added,
             (None, None) => GraphBuilder::absent(),
-        })
+        }
     }
 
     /// The products of queries and keys with embeddings of distances, divided like scores:
-    /// `[batch, heads, sequence, sequence]`.
+    /// `[batch, heads, queries, keys]`.
     fn disentangled(
         &mut self,
-        disentangled: &'w DisentangledAttention<'w>,
-        query: &Value,
-        key: &Value,
-    ) -> Result<Option<Value>, WeightsError> {
-        let layer = self.product.layer;
+        part: &str,
+        rows: &Value,
+        [of_queries, of_keys]: [Option<Value>; 2],
+        [queries, keys]: [&Value; 2],
+    ) -> Option<Value> {
         let mut terms = Vec::new();
-        if disentangled.has_keys() {
-            let table = disentangled.keys(layer)?;
-            terms.push(self.distance_product("attention/content_to_position", query, table, disentangled.rows()));
+        if let Some(product) = of_queries {
+            let term = format!("{part}/content_to_position");
+            terms.push(self.select_by_distance(&term, &product, rows, [queries, keys]));
         }
-        if disentangled.has_queries() {
-            let table = disentangled.queries(layer)?;
-            let product = self.distance_product("attention/position_to_content", key, table, disentangled.rows());
-            let name = self.name("attention/position_to_content/transposed");
+        if let Some(product) = of_keys {
+            let term = format!("{part}/position_to_content");
+            let names = ["index", "transposed"].map(|name| self.name(&format!("{term}/{name}")));
+            let by_key = self.product.graph.node(&names[0], "Transpose", &[rows], &[]);
+            let product = self.select_by_distance(&term, &product, &by_key, [keys, queries]);
             let order = [Attribute::Ints("perm", &[0, 1, 3, 2])];
-            terms.push(self.product.graph.node(&name, "Transpose", &[&product], &order));
+            terms.push(self.product.graph.node(&names[1], "Transpose", &[&product], &order));
         }
-        let Some(first) = terms.first().cloned() else { return Ok(None) };
-        let names = ["attention/distances", "attention/distances/scaled"].map(|name| self.name(name));
+        let first = terms.first()?;
+        let names = ["distances", "distances/scaled"].map(|name| self.name(&format!("{part}/{name}")));
         let scale = self.scale();
         let graph = &mut *self.product.graph;
         let sum = match terms.get(1) {
-            Some(second) => graph.node(&names[0], "Add", &[&first, second], &[]),
-            None => first,
+            Some(second) => graph.node(&names[0], "Add", &[first, second], &[]),
+            None => first.clone(),
         };
         let scale = graph.float(scale);
-        Ok(Some(graph.node(&names[1], "Mul", &[&sum, &scale], &[])))
+        Some(graph.node(&names[1], "Mul", &[&sum, &scale], &[]))
     }
 
-    /// The product of each row of `value` with the row of `table`, `[rows, heads * head_size]`, for its distance to
-    /// every other token: `[batch, heads, sequence, sequence]`.
-    ///
-    /// If `value` has keys, the distance is that from the token of the last dimension.
-    fn distance_product(&mut self, part: &str, value: &Value, table: Vec<f32>, rows: usize) -> Value {
+    /// The keys and the queries of distances, `[heads, head_size, rows]` each, as far as the model has them.
+    fn distance_tables(&mut self) -> Result<[Option<Value>; 2], WeightsError> {
+        let Distances::Disentangled(disentangled) = &self.encoder.distances else { return Ok([None, None]) };
+        let layer = self.product.layer;
+        let rows = disentangled.rows();
+        let keys = disentangled.has_keys().then(|| disentangled.keys(layer)).transpose()?;
+        let queries = disentangled.has_queries().then(|| disentangled.queries(layer)).transpose()?;
+        Ok([
+            keys.map(|table| self.distance_table("attention/content_to_position/table", table, rows)),
+            queries.map(|table| self.distance_table("attention/position_to_content/table", table, rows)),
+        ])
+    }
+
+    /// `table` is `[rows, heads * head_size]`.
+    fn distance_table(&mut self, name: &str, table: Vec<f32>, rows: usize) -> Value {
         let heads = self.encoder.heads;
-        let names = ["heads", "ordered", "table", "product", "shape", "index", "all", "term", "batch"];
-        let names = names.map(|name| self.name(&format!("{part}/{name}")));
-        let of_queries = part.ends_with("content_to_position");
-        let index = self.attention.rows.clone().expect("there are rows of distances");
-        let sequence = self.attention.sequence.clone();
+        let name = self.name(name);
+        // `[rows, heads * size]` transposed is `[heads, size, rows]`.
+        let transposed = move || Ok(transpose(&table, heads.output()));
+        self.product.graph.weight(&name, &[heads.query, heads.size, rows], transposed)
+    }
+
+    /// The products of each row of `value`, queries or keys, with all rows of `table`: `[batch, heads, tokens, rows]`.
+    pub(super) fn distance_product(&mut self, part: &str, value: &Value, table: &Value) -> Value {
+        let name = self.name(&format!("{part}/product"));
+        let value = self.by_head(part, value);
+        self.product.graph.node(&name, "MatMul", &[&value, table], &[])
+    }
+
+    /// `[batch, tokens, heads * head_size]` to `[batch, heads, tokens, head_size]`.
+    pub(super) fn by_head(&mut self, part: &str, value: &Value) -> Value {
+        let heads = self.encoder.heads;
+        let names = ["heads", "ordered"].map(|name| self.name(&format!("{part}/{name}")));
         let graph = &mut *self.product.graph;
         let divided = graph.integers(&[0, 0, heads.query as i64, heads.size as i64], &[4]);
         let value = graph.node(&names[0], "Reshape", &[value, &divided], &[]);
-        let value = graph.node(&names[1], "Transpose", &[&value], &[Attribute::Ints("perm", &[0, 2, 1, 3])]);
-        let table = graph.weight(&names[2], &[heads.query, heads.size, rows], move || {
-            // `[rows, heads * size]` transposed is `[heads, size, rows]`.
-            Ok(transpose(&table, heads.output()))
-        });
-        let product = graph.node(&names[3], "MatMul", &[&value, &table], &[]);
+        graph.node(&names[1], "Transpose", &[&value], &[Attribute::Ints("perm", &[0, 2, 1, 3])])
+    }
+
+    /// The part of `product`, `[batch, heads, tokens, rows]`, in the row of the distance to each of the other tokens:
+    /// `[batch, heads, tokens, others]`. `rows` is `[tokens, others]`.
+    fn select_by_distance(&mut self, part: &str, product: &Value, rows: &Value, lengths: [&Value; 2]) -> Value {
+        let names = ["batch", "shape", "all", "term"].map(|name| self.name(&format!("{part}/{name}")));
+        let graph = &mut *self.product.graph;
         let both = [Attribute::Int("start", 0), Attribute::Int("end", 2)];
-        let batch = graph.node(&names[8], "Shape", &[&product], &both);
+        let batch = graph.node(&names[0], "Shape", &[product], &both);
         let axis = [Attribute::Int("axis", 0)];
-        let shape = graph.node(&names[4], "Concat", &[&batch, &sequence, &sequence], &axis);
-        // The rows are listed by query, then key.
-        let index = if of_queries { index } else { graph.node(&names[5], "Transpose", &[&index], &[]) };
-        let index = graph.node(&names[6], "Expand", &[&index, &shape], &[]);
-        graph.node(&names[7], "GatherElements", &[&product, &index], &[Attribute::Int("axis", 3)])
+        let shape = graph.node(&names[1], "Concat", &[&batch, lengths[0], lengths[1]], &axis);
+        let rows = graph.node(&names[2], "Expand", &[rows, &shape], &[]);
+        graph.node(&names[3], "GatherElements", &[product, &rows], &[Attribute::Int("axis", 3)])
     }
 }

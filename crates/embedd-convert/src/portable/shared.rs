@@ -1,6 +1,7 @@
 //! What the attention of all layers shares.
 
-use crate::encoder::{DisentangledAttention, Distances, Encoder, RelativeAttention};
+use super::LongAttention;
+use crate::encoder::{Distances, Encoder};
 use crate::onnx::{Attribute, GraphBuilder, Value};
 use crate::onnx_proto::tensor_proto::DataType;
 use embedd_kernels::{Reach, Rotations};
@@ -12,15 +13,43 @@ const FAR_BELOW: f32 = -1e9;
 pub(super) struct Attention {
     /// int32 `[batch, sequence]`, 1 for tokens, 0 for padding.
     pub(super) padding: Value,
-    /// float32 `[1, heads, sequence, sequence]`.
-    pub(super) bias: Option<Value>,
-    /// float32 `[1, 1, sequence, sequence]` for each reach that is not the whole text: 0 for keys within reach.
-    pub(super) masks: Vec<(Reach, Value)>,
+    pub(super) by_distance: ByDistance,
+    /// All pairs of a query and a key; meaningless if the text is long.
+    pub(super) pairs: Pairs,
     /// Cosines and sines, `[sequence, head_size / 2]`, for each base of the frequencies.
     pub(super) rotations: Vec<(f32, [Value; 2])>,
-    /// int64 `[sequence, sequence]`: the row of the embeddings of distances for each query and key.
-    pub(super) rows: Option<Value>,
+    /// The number of tokens of a padded text, int64 `[1]`.
     pub(super) sequence: Value,
+    /// How attention to long texts is computed; `None` if the model does not accept any.
+    pub(super) long: Option<LongTexts>,
+}
+
+/// How attention to long texts is computed: for a block of queries at a time.
+pub(super) struct LongTexts {
+    /// bool `[1]`
+    pub(super) is_long: Value,
+    /// Queries per block.
+    pub(super) block: usize,
+}
+
+/// What a distance from a query to a key determines.
+pub(super) enum ByDistance {
+    Nothing,
+    /// A bias of each head, float32 `[heads, 2 * farthest + 1]`.
+    Bias(Value),
+    /// The row of the embeddings of distances, int64 `[2 * farthest + 1]`.
+    Row(Value),
+}
+
+/// What follows from the positions of queries and keys.
+#[derive(Default)]
+pub(super) struct Pairs {
+    /// float32 `[1, heads, queries, keys]`.
+    pub(super) bias: Option<Value>,
+    /// float32 `[1, 1, queries, keys]` for each reach that is not the whole text: 0 for keys within reach.
+    masks: Vec<(Reach, Value)>,
+    /// int64 `[queries, keys]`: the row of the embeddings of distances for each query and key.
+    pub(super) rows: Option<Value>,
 }
 
 impl Attention {
@@ -30,32 +59,29 @@ impl Attention {
         encoder: &'w Encoder<'w>,
         sequence: Value,
         mask: &Value,
+        plan: LongAttention,
     ) -> Self {
         let padding = graph.node("padding_mask", "Cast", &[mask], &[Attribute::Int("to", DataType::Int32 as i64)]);
-        let mut reaches: Vec<Reach> = encoder.layers.iter().map(|layer| layer.reach).collect();
-        reaches.dedup();
-        let mut attention =
-            Self { padding, bias: None, masks: Vec::new(), rotations: Vec::new(), rows: None, sequence };
-        let is_limited = |reach: &Reach| *reach != Reach::WHOLE_TEXT;
-        if matches!(encoder.distances, Distances::None) && !reaches.iter().any(is_limited) {
-            attention.add_rotations(graph, encoder);
-            return attention;
-        }
-        let distance = distances(graph, &attention.sequence);
-        match &encoder.distances {
-            Distances::None => {}
-            Distances::Bias(relative) => attention.bias = Some(relative_bias(graph, relative, encoder, &distance)),
-            Distances::Disentangled(disentangled) => {
-                attention.rows = Some(distance_rows(graph, disentangled, encoder, &distance));
-            }
-        }
-        for reach in reaches.into_iter().filter(is_limited) {
-            if !attention.masks.iter().any(|(known, _)| *known == reach) {
-                let name = format!("reach.{}", attention.masks.len());
-                let mask = reach_mask(graph, &name, reach, encoder.farthest(), &distance);
-                attention.masks.push((reach, mask));
-            }
-        }
+        let long = LongTexts::new(graph, encoder, &sequence, plan);
+        let reaches: Vec<Reach> = encoder.layers.iter().map(|layer| layer.reach).collect();
+        let (by_distance, pairs) = if depend_on_distance(encoder, &reaches) {
+            // All pairs of a long text would need too much memory.
+            let tokens = match &long {
+                Some(long) => {
+                    let one = graph.integers(&[1], &[1]);
+                    graph.node("short_sequence_length", "Where", &[&long.is_long, &one, &sequence], &[])
+                }
+                None => sequence.clone(),
+            };
+            let position = counting(graph, "position", &tokens);
+            let distance = distances(graph, "", &position, &position);
+            let by_distance = ByDistance::new(graph, encoder);
+            let pairs = Pairs::new(graph, "", encoder, &by_distance, &distance, &reaches);
+            (by_distance, pairs)
+        } else {
+            (ByDistance::Nothing, Pairs::default())
+        };
+        let mut attention = Self { padding, by_distance, pairs, rotations: Vec::new(), sequence, long };
         attention.add_rotations(graph, encoder);
         attention
     }
@@ -71,57 +97,120 @@ impl Attention {
     }
 }
 
-/// int64 `[sequence, sequence]`: the key's position minus the query's.
-fn distances(graph: &mut GraphBuilder<'_>, sequence: &Value) -> Value {
-    let position = counting(graph, "position", sequence);
+impl LongTexts {
+    fn new(graph: &mut GraphBuilder<'_>, encoder: &Encoder<'_>, sequence: &Value, plan: LongAttention) -> Option<Self> {
+        if encoder.position_limit <= plan.over {
+            return None;
+        }
+        let longest_short = graph.integers(&[plan.over as i64], &[1]);
+        let is_long = graph.node("is_long", "Greater", &[sequence, &longest_short], &[]);
+        Some(Self { is_long, block: plan.block })
+    }
+}
+
+impl ByDistance {
+    fn new<'w>(graph: &mut GraphBuilder<'w>, encoder: &'w Encoder<'w>) -> Self {
+        let farthest = encoder.farthest();
+        match &encoder.distances {
+            Distances::None => Self::Nothing,
+            Distances::Bias(relative) => {
+                let shape = [encoder.heads.query, 2 * farthest + 1];
+                Self::Bias(graph.weight("relative_attention_bias", &shape, move || relative.by_distance(farthest)))
+            }
+            Distances::Disentangled(disentangled) => {
+                let rows = disentangled.row_by_distance(farthest);
+                let rows: Vec<i64> = rows.into_iter().map(i64::from).collect();
+                Self::Row(graph.integers(&rows, &[rows.len()]))
+            }
+        }
+    }
+}
+
+impl Pairs {
+    /// `distance` is int64 `[queries, keys]`; see [`distances`]. The names of the nodes start with `prefix`.
+    pub(super) fn new(
+        graph: &mut GraphBuilder<'_>,
+        prefix: &str,
+        encoder: &Encoder<'_>,
+        by_distance: &ByDistance,
+        distance: &Value,
+        reaches: &[Reach],
+    ) -> Self {
+        let farthest = encoder.farthest();
+        let mut pairs = Self::default();
+        match by_distance {
+            ByDistance::Nothing => {}
+            ByDistance::Bias(table) => pairs.bias = Some(relative_bias(graph, prefix, table, farthest, distance)),
+            ByDistance::Row(table) => pairs.rows = Some(distance_rows(graph, prefix, table, farthest, distance)),
+        }
+        for &reach in reaches.iter().filter(|reach| **reach != Reach::WHOLE_TEXT) {
+            if pairs.mask(reach).is_none() {
+                let name = format!("{prefix}reach.{}", pairs.masks.len());
+                let mask = reach_mask(graph, &name, reach, farthest, distance);
+                pairs.masks.push((reach, mask));
+            }
+        }
+        pairs
+    }
+
+    /// What is added to the scores so that queries attend to keys within `reach` only.
+    pub(super) fn mask(&self, reach: Reach) -> Option<&Value> {
+        self.masks.iter().find(|(known, _)| *known == reach).map(|(_, mask)| mask)
+    }
+}
+
+/// Whether the scores depend on distances, apart from rotations.
+pub(super) fn depend_on_distance(encoder: &Encoder<'_>, reaches: &[Reach]) -> bool {
+    !matches!(encoder.distances, Distances::None) || reaches.iter().any(|reach| *reach != Reach::WHOLE_TEXT)
+}
+
+/// int64 `[queries, keys]`: the key's position minus the query's.
+pub(super) fn distances(graph: &mut GraphBuilder<'_>, prefix: &str, queries: &Value, keys: &Value) -> Value {
     let first = graph.integers(&[0], &[1]);
     let second = graph.integers(&[1], &[1]);
-    let keys = graph.node("key_position", "Unsqueeze", &[&position, &first], &[]);
-    let queries = graph.node("query_position", "Unsqueeze", &[&position, &second], &[]);
-    graph.node("distance", "Sub", &[&keys, &queries], &[])
+    let keys = graph.node(&format!("{prefix}key_position"), "Unsqueeze", &[keys, &first], &[]);
+    let queries = graph.node(&format!("{prefix}query_position"), "Unsqueeze", &[queries, &second], &[]);
+    graph.node(&format!("{prefix}distance"), "Sub", &[&keys, &queries], &[])
 }
 
 /// int64 `[sequence]`: 0, 1, 2 ...
-fn counting(graph: &mut GraphBuilder<'_>, name: &str, sequence: &Value) -> Value {
+pub(super) fn counting(graph: &mut GraphBuilder<'_>, name: &str, sequence: &Value) -> Value {
     let zero = graph.integers(&[0], &[]);
     let one = graph.integers(&[1], &[]);
     let end = graph.node(&format!("{name}/end"), "Squeeze", &[sequence], &[]);
     graph.node(name, "Range", &[&zero, &end, &one], &[])
 }
 
-/// The bias of each head for every pair of query and key: `[1, heads, sequence, sequence]`.
-fn relative_bias<'w>(
-    graph: &mut GraphBuilder<'w>,
-    relative: &'w RelativeAttention<'w>,
-    encoder: &Encoder<'w>,
+/// The bias of each head for every pair of query and key: `[1, heads, queries, keys]`.
+fn relative_bias(
+    graph: &mut GraphBuilder<'_>,
+    prefix: &str,
+    table: &Value,
+    farthest: usize,
     distance: &Value,
 ) -> Value {
-    let farthest = encoder.farthest();
-    let shape = [encoder.heads.query, 2 * farthest + 1];
-    let by_distance = graph.weight("relative_attention_bias", &shape, move || relative.by_distance(farthest));
     let first = graph.integers(&[0], &[1]);
     let shift = graph.integers(&[farthest as i64], &[]);
-    let column = graph.node("distance_column", "Add", &[distance, &shift], &[]);
-    let bias = graph.node("attention_bias/heads", "Gather", &[&by_distance, &column], &[Attribute::Int("axis", 1)]);
-    graph.node("attention_bias", "Unsqueeze", &[&bias, &first], &[])
+    let column = graph.node(&format!("{prefix}distance_column"), "Add", &[distance, &shift], &[]);
+    let axis = [Attribute::Int("axis", 1)];
+    let bias = graph.node(&format!("{prefix}attention_bias/heads"), "Gather", &[table, &column], &axis);
+    graph.node(&format!("{prefix}attention_bias"), "Unsqueeze", &[&bias, &first], &[])
 }
 
-/// The row of the embeddings of distances for every pair of query and key: int64 `[sequence, sequence]`.
+/// The row of the embeddings of distances for every pair of query and key: int64 `[queries, keys]`.
 fn distance_rows(
     graph: &mut GraphBuilder<'_>,
-    disentangled: &DisentangledAttention<'_>,
-    encoder: &Encoder<'_>,
+    prefix: &str,
+    table: &Value,
+    farthest: usize,
     distance: &Value,
 ) -> Value {
-    let farthest = encoder.farthest();
-    let rows: Vec<i64> = disentangled.row_by_distance(farthest).into_iter().map(i64::from).collect();
-    let rows = graph.integers(&rows, &[rows.len()]);
     let shift = graph.integers(&[farthest as i64], &[]);
-    let column = graph.node("distance_column", "Add", &[distance, &shift], &[]);
-    graph.node("distance_row", "Gather", &[&rows, &column], &[])
+    let column = graph.node(&format!("{prefix}distance_column"), "Add", &[distance, &shift], &[]);
+    graph.node(&format!("{prefix}distance_row"), "Gather", &[table, &column], &[])
 }
 
-/// 0 for keys within reach, otherwise far below 0: float32 `[1, 1, sequence, sequence]`.
+/// 0 for keys within reach, otherwise far below 0: float32 `[1, 1, queries, keys]`.
 fn reach_mask(graph: &mut GraphBuilder<'_>, name: &str, reach: Reach, farthest: usize, distance: &Value) -> Value {
     let [back, ahead] = [reach.back, reach.ahead].map(|tokens| tokens.unwrap_or(farthest).min(farthest) as i64);
     let smallest = graph.integers(&[-back], &[]);

@@ -1,0 +1,115 @@
+//! Attention to long texts in float32 and portable graphs, which is computed for a block of queries at a time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use embedd_convert::{LongAttention, write_graph};
+use embedd_model::accuracy::cosine;
+use embedd_model::engine::{Session, SessionOptions, TokenIds};
+use ndarray::Array2;
+
+use crate::support::models::runtime;
+use crate::support::server::temporary_folder;
+
+/// Only the order of additions differs.
+const MIN_COSINE: f64 = 0.999_999;
+
+/// No text is long.
+const AT_ONCE: LongAttention = LongAttention { over: usize::MAX, block: 8 };
+
+/// With and without biases, windows and causal attention, shared keys, rotations, biases by distance, and embeddings of
+/// distances.
+const ARCHITECTURES: [&str; 9] = [
+    "bert-mean",
+    "mpnet",
+    "roberta",
+    "deberta-v2",
+    "nomic-bert",
+    "jina-embeddings-v3",
+    "modernbert",
+    "gemma3-text",
+    "qwen3",
+];
+
+#[test]
+fn blocks_of_queries_give_the_embeddings_of_all_queries_at_once() {
+    // Below, at and above multiples of the block.
+    let texts: Vec<_> = [64, 9, 33, 40, 17, 8, 1].into_iter().map(text).collect();
+    for model in ARCHITECTURES {
+        let by_blocks = Model::of(&models().join(model), LongAttention { over: 8, block: 8 });
+        let at_once = Model::of(&models().join(model), AT_ONCE);
+        assert_same(model, by_blocks, at_once, &texts);
+    }
+}
+
+#[test]
+fn texts_of_more_than_1024_tokens_have_the_same_embeddings_by_blocks() {
+    let (_folder, folder) = temporary_folder();
+    for model in ["modernbert", "qwen3"] {
+        let copy = folder.join(model);
+        copy_with_positions(model, &copy, 1300);
+        let texts: Vec<_> = [1300, 1025, 1024, 12].into_iter().map(text).collect();
+        let by_blocks = Model::of(&copy, LongAttention::default());
+        assert_same(model, by_blocks, Model::of(&copy, AT_ONCE), &texts);
+    }
+}
+
+/// A graph in ONNX Runtime.
+struct Model(Box<dyn Session>);
+
+impl Model {
+    fn of(source: &Path, long: LongAttention) -> Self {
+        let (_folder, folder) = temporary_folder();
+        let graph = folder.join("graph.onnx");
+        write_graph(source, &graph, long).expect("a graph");
+        let options = SessionOptions { threads: std::num::NonZeroUsize::MIN };
+        Self(runtime().session(&graph, options).expect("a session"))
+    }
+
+    fn embed(&mut self, texts: &[&TokenIds]) -> Array2<f32> {
+        self.0.infer(texts).expect("embeddings")
+    }
+}
+
+/// Compares the embeddings of each text, alone and in a batch.
+#[track_caller]
+fn assert_same(name: &str, mut by_blocks: Model, mut at_once: Model, texts: &[TokenIds]) {
+    let batch: Vec<_> = texts.iter().collect();
+    let batches = [by_blocks.embed(&batch), at_once.embed(&batch)];
+    for (index, text) in texts.iter().enumerate() {
+        let alone = [by_blocks.embed(&[text]), at_once.embed(&[text])];
+        for (how, [found, expected]) in [
+            ("alone", alone.each_ref().map(|one| one.row(0))),
+            ("in a batch", batches.each_ref().map(|batch| batch.row(index))),
+        ] {
+            let cosine = cosine(&found.to_vec(), &expected.to_vec());
+            assert!(cosine >= MIN_COSINE, "{name}: {} tokens {how}: {cosine}", text.len());
+        }
+    }
+}
+
+fn text(tokens: usize) -> TokenIds {
+    TokenIds::new((0..tokens).map(|place| 4 + ((place * 7919 + tokens) % 239) as u32).collect::<Vec<_>>())
+}
+
+/// A copy of a model that accepts texts of this many tokens.
+fn copy_with_positions(model: &str, copy: &Path, positions: usize) {
+    for folder in ["", "1_Pooling"] {
+        fs::create_dir_all(copy.join(folder)).expect("a folder");
+        for entry in fs::read_dir(models().join(model).join(folder)).expect("the model") {
+            let entry = entry.expect("an entry");
+            if entry.path().is_file() {
+                fs::copy(entry.path(), copy.join(folder).join(entry.file_name())).expect("a copy");
+            }
+        }
+    }
+    let path = copy.join("config.json");
+    let config = fs::read_to_string(&path).expect("a file");
+    let mut config: serde_json::Value = serde_json::from_str(&config).expect("JSON");
+    config["max_position_embeddings"] = positions.into();
+    fs::write(&path, config.to_string()).expect("a file");
+}
+
+fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")
+}
