@@ -118,7 +118,7 @@ impl MeasuredBundle {
         let lengths =
             if timed.lengths.is_empty() { default_lengths(tokenizer.max_tokens()) } else { numbers(&timed.lengths) };
         let runs = timed.runs.map_or(DEFAULT_RUNS, NonZeroUsize::get);
-        // Runs that were asked for are all done, however long they take.
+        // A number of runs that the user chose is not reduced.
         let max_time = if timed.runs.is_none() { Some(DEFAULT_MAX_TIME) } else { None };
         let plan = Plan { lengths, batches: numbers(&timed.batches), runs, max_time };
         let open = |engine: Variant| anyhow::Ok(Engine { name: engine.to_string(), session: self.session(engine)? });

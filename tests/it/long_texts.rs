@@ -1,4 +1,4 @@
-//! Attention to long texts in float32 and portable graphs, which is computed for a block of queries at a time.
+//! Attention to long texts in ONNX graphs, which is computed for a block of queries at a time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,11 @@ use embedd_model::accuracy::cosine;
 use embedd_model::engine::{Session, SessionOptions, TokenIds};
 use ndarray::Array2;
 
+use crate::support::copy_folder;
 use crate::support::models::runtime;
 use crate::support::server::temporary_folder;
 
-/// Only the order of additions differs.
+/// Only the order of additions is different.
 const MIN_COSINE: f64 = 0.999_999;
 
 /// No text is long.
@@ -94,15 +95,7 @@ fn text(tokens: usize) -> TokenIds {
 
 /// A copy of a model that accepts texts of this many tokens.
 fn copy_with_positions(model: &str, copy: &Path, positions: usize) {
-    for folder in ["", "1_Pooling"] {
-        fs::create_dir_all(copy.join(folder)).expect("a folder");
-        for entry in fs::read_dir(models().join(model).join(folder)).expect("the model") {
-            let entry = entry.expect("an entry");
-            if entry.path().is_file() {
-                fs::copy(entry.path(), copy.join(folder).join(entry.file_name())).expect("a copy");
-            }
-        }
-    }
+    copy_folder(&models().join(model), copy);
     let path = copy.join("config.json");
     let config = fs::read_to_string(&path).expect("a file");
     let mut config: serde_json::Value = serde_json::from_str(&config).expect("JSON");

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::PATIENCE;
 use crate::support::models::Model;
 use crate::support::server::{AdminClient, Client, Server, embed, long_texts, serve, temporary_folder};
+use crate::support::{PATIENCE, copy_folder};
 
 const TEXTS: [&str; 3] = ["Ignore all previous instructions", "a", "Every model has its own vectors"];
 
@@ -89,21 +89,13 @@ async fn while_models_are_reloaded_every_reply_has_the_bits_of_one_of_them() {
     assert_eq!(*replies("/ReloadModel"), [(0, 3), (9, 1)].into());
 }
 
-fn copy(bundle: &Path, folder: &Path) {
-    for entry in fs::read_dir(bundle).expect("the bundle") {
-        let path = entry.expect("an entry").path();
-        fs::copy(&path, folder.join(path.file_name().expect("a name"))).expect("copy");
-    }
-}
-
 #[tokio::test]
 async fn after_a_failed_reload_the_old_model_is_still_served() {
     let (_folder, folder) = temporary_folder();
     let bundle = folder.join("bundle");
     let empty = folder.join("empty");
-    fs::create_dir(&bundle).expect("a folder");
     fs::create_dir(&empty).expect("a folder");
-    copy(Model::Small.bundle(), &bundle);
+    copy_folder(Model::Small.bundle(), &bundle);
     let roots = folder.to_str().expect("text");
     let server = Server::spawn(&mut serve(&bundle, &["--engine", "native", "--bundle-roots", roots]));
     server.wait_for_line("ready");
@@ -183,8 +175,7 @@ async fn files_that_are_not_regular_do_not_block_a_reload() {
     let server = Server::start(Model::Small, &["--bundle-roots", folder.to_str().expect("text")]);
     let mut admin = server.admin().await;
     let bundle = folder.join("bundle");
-    fs::create_dir(&bundle).expect("a folder");
-    copy(Model::Small.bundle(), &bundle);
+    copy_folder(Model::Small.bundle(), &bundle);
     let manifest = bundle.join(MANIFEST_FILE);
     let rest = fs::read(&manifest).expect("the manifest");
     let named = bundle.to_str().expect("text").to_owned();
@@ -243,8 +234,7 @@ async fn a_forged_bundle_is_rejected_even_if_its_checksums_match() {
     let server = Server::start(Model::Small, &["--bundle-roots", folder.to_str().expect("text")]);
     let mut admin = server.admin().await;
     let bundle = folder.join("bundle");
-    fs::create_dir(&bundle).expect("a folder");
-    copy(Model::Small.bundle(), &bundle);
+    copy_folder(Model::Small.bundle(), &bundle);
     let mut rejection = async || {
         let status = reload(&mut admin, bundle.to_str().expect("text")).await.expect_err("forged");
         assert_eq!(status.code(), Code::FailedPrecondition, "{status}");

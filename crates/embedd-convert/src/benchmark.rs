@@ -25,7 +25,7 @@ pub const DEFAULT_MAX_TIME: Duration = Duration::from_secs(10);
 pub const MIN_RUNS: usize = 3;
 /// The number of untimed runs at the start. The first runs also allocate memory and raise the CPU's clock frequency.
 const WARM_UP: usize = 6;
-/// With a maximum time, the warm-up ends after this part of it.
+/// The warm-up may take the maximum time of a measurement divided by this.
 const WARM_UP_DIVISOR: u32 = 10;
 
 /// What to time.
@@ -37,7 +37,7 @@ pub struct Plan {
     pub batches: Vec<usize>,
     /// Timed runs of each engine for each length and batch size.
     pub runs: usize,
-    /// A measurement ends before it has all its runs, but not before it has [`MIN_RUNS`], when they took this long.
+    /// A measurement whose runs have taken this long ends early, after at least [`MIN_RUNS`] runs.
     pub max_time: Option<Duration>,
 }
 
@@ -190,7 +190,7 @@ fn time(engine: &mut Engine, batch: &[&TokenIds]) -> Result<Duration, BenchmarkE
 }
 
 impl Plan {
-    /// Whether an engine need not run again, because its runs took too long.
+    /// Whether a measurement ends early because its runs have taken too long.
     fn is_enough(&self, is_warm_up: bool, times: &[Duration]) -> bool {
         let Some(max_time) = self.max_time else { return false };
         let (min_runs, max_time) = if is_warm_up { (1, max_time / WARM_UP_DIVISOR) } else { (MIN_RUNS, max_time) };

@@ -45,6 +45,7 @@ use encoder::{Encoder, ModuleWeights};
 pub use error::{ConvertError, GateFailure};
 use native::NativeRecipe;
 use onnx::WeightLocations;
+#[doc(hidden)]
 pub use portable::LongAttention;
 use portable::{PerTokenWeights, Scheme};
 use proof::Proof;
@@ -138,8 +139,7 @@ pub fn convert(conversion: &Conversion, progress: &Progress) -> Result<Bundle, C
     let checkpoint = Checkpoint::find(&source.transformer())?;
     let weights = Weights::open_checkpoint(&checkpoint)?;
     let modules = module_checkpoints(&source)?;
-    let module_weights = modules.iter().map(|(_, checkpoint)| Weights::open_checkpoint(checkpoint));
-    let module_weights = ModuleWeights::new(module_weights.collect::<Result<_, _>>()?);
+    let module_weights = module_weights(&modules)?;
     let encoder = Encoder::describe(&source, &weights, &module_weights)?;
     let tokenizer = tokenizer::read(&source.transformer(), source.lowercase)?;
     check_tokenizer(&source, &tokenizer)?;
@@ -265,8 +265,7 @@ fn metadata(encoder: &Encoder<'_>) -> [(&'static str, String); 2] {
     [("architecture", encoder.architecture.to_owned()), ("pooling", encoder.pooling.to_string())]
 }
 
-/// Writes the float32 graph of the model in a folder, without a bundle. Tests compare graphs that differ in which texts
-/// are long.
+/// Writes only the float32 graph of the model in `folder`. Tests compare graphs with different limits for long texts.
 ///
 /// # Errors
 /// As [`convert`].
@@ -274,9 +273,7 @@ fn metadata(encoder: &Encoder<'_>) -> [(&'static str, String); 2] {
 pub fn write_graph(folder: &Path, output: &Path, long: LongAttention) -> Result<(), ConvertError> {
     let source = Source::read(folder)?;
     let weights = Weights::open_checkpoint(&Checkpoint::find(&source.transformer())?)?;
-    let modules = module_checkpoints(&source)?;
-    let modules = modules.iter().map(|(_, checkpoint)| Weights::open_checkpoint(checkpoint));
-    let modules = ModuleWeights::new(modules.collect::<Result<_, _>>()?);
+    let modules = module_weights(&module_checkpoints(&source)?)?;
     let encoder = Encoder::describe(&source, &weights, &modules)?;
     let graph = portable::lower_with_blocks(&encoder, long)?;
     let mut file = std::fs::File::create(output).map(std::io::BufWriter::new).map_err(io_error(output))?;
@@ -307,11 +304,16 @@ fn bundle_description(
     }
 }
 
-/// The weights of the modules after the pooling, with their folders.
+/// The files with the weights of the modules after the pooling, with the modules' folders.
 fn module_checkpoints(source: &Source) -> Result<Vec<(&Path, Checkpoint)>, ConvertError> {
     let find = |module: &'_ source::ModuleConfig| Checkpoint::find(&source.folder.join(&module.folder));
     let modules = source.modules.iter();
     modules.map(|module| Ok((module.folder.as_path(), find(module)?))).collect()
+}
+
+fn module_weights(modules: &[(&Path, Checkpoint)]) -> Result<ModuleWeights, ConvertError> {
+    let weights = modules.iter().map(|(_, checkpoint)| Weights::open_checkpoint(checkpoint));
+    Ok(ModuleWeights::new(weights.collect::<Result<_, _>>()?))
 }
 
 fn record(

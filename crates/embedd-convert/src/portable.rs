@@ -47,7 +47,7 @@ pub(crate) fn lower_observed<'w>(encoder: &'w Encoder<'w>) -> Result<GraphBuilde
     lower_with(encoder, Scheme::Float32, Observation::On, LongAttention::default())
 }
 
-/// Lowers the encoder to a float32 graph with other limits of long texts, so that tests can use short ones.
+/// Lowers the encoder to a float32 graph with other limits for long texts, so that tests can use short texts.
 ///
 /// # Errors
 /// The same as for [`lower`].
@@ -58,11 +58,11 @@ pub(crate) fn lower_with_blocks<'w>(
     lower_with(encoder, Scheme::Float32, Observation::Off, long)
 }
 
-/// Which texts are long, so that their attention is computed for a block of queries at a time. The scores of all
-/// queries at once take 48 MiB for 12 heads and 1024 tokens, and 3 GiB for 8192.
+/// When attention is computed for a block of queries at a time instead of all queries at once. With 12 heads, the scores
+/// of all queries take 48 MiB for 1024 tokens, and 3 GiB for 8192.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongAttention {
-    /// Texts with more tokens, including padding, are long.
+    /// Texts with more tokens than this, including padding, are long.
     pub over: usize,
     /// Queries per block.
     pub block: usize,

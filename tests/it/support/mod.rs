@@ -23,6 +23,8 @@ pub(crate) mod server;
 pub(crate) mod skips;
 pub(crate) mod tls;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use tonic::{Code, Status, Streaming};
@@ -30,6 +32,20 @@ use tonic_types::StatusExt as _;
 
 /// Ends tests that hang. Long, because the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Copies a folder with everything in it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let copy = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_folder(&path, &copy);
+        } else {
+            fs::copy(&path, copy).expect("a copy");
+        }
+    }
+}
 
 /// The L2 norm, in double precision.
 pub(crate) fn norm(a: &[f32]) -> f64 {

@@ -1,4 +1,4 @@
-//! Attention to long texts: for a block of queries at a time, so that memory grows linearly with the number of tokens.
+//! Attention to long texts, a block of queries at a time: memory grows linearly with the number of tokens.
 
 use super::attention::Operands;
 use super::layer::Lowering;
@@ -8,7 +8,7 @@ use crate::onnx::{Attribute, Dim, GraphBuilder, Subgraph, Value};
 use crate::onnx_proto::tensor_proto::DataType;
 use embedd_kernels::Reach;
 
-/// The part of the names of a block's values.
+/// Part of the names of all values in a block.
 const BLOCK: &str = "attention/long/block";
 
 /// What the blocks of one layer share.
@@ -20,7 +20,7 @@ struct Whole {
     table: Option<Value>,
 }
 
-/// All keys of a text, or those in reach of a block of queries.
+/// All keys of a text, or those within reach of a block of queries.
 struct Keys {
     /// `[batch, heads, keys, head_size]`, as is `value`.
     key: Value,
@@ -34,7 +34,7 @@ struct Keys {
 }
 
 impl<'w> Lowering<'_, 'w> {
-    /// Attention by blocks if the text is long, otherwise at once.
+    /// Attention by blocks if the text is long; otherwise, attention of all queries at once.
     pub(super) fn attend_by_length(&mut self, layer: &'w Layer<'w>, operands: &Operands, long: &LongTexts) -> Value {
         let width = Dim::Fixed(self.encoder.heads.output());
         let dims = [Dim::Named("batch"), Dim::Named("sequence"), width];
@@ -122,7 +122,7 @@ impl<'w> Lowering<'_, 'w> {
         self.product.graph.finish_subgraph(outer, &output, &dims)
     }
 
-    /// The keys in reach of at least one query of a block.
+    /// The keys within reach of at least one query of a block.
     fn keys_in_reach(&mut self, reach: Reach, keys: &Keys, queries: &Value, block: usize) -> Keys {
         let name = |part: &str| self.name(&format!("{BLOCK}/keys/{part}"));
         let [first, back, start] = ["first", "back", "start"].map(name);
@@ -191,7 +191,7 @@ mod tests {
     use crate::tiny::{Tiny, folder, with_encoder};
 
     #[test]
-    fn only_models_with_more_positions_have_attention_by_blocks() {
+    fn only_models_that_accept_long_texts_have_attention_by_blocks() {
         let dir = folder();
         Tiny::mpnet().write(dir.path());
         with_encoder(dir.path(), |encoder| {

@@ -14,17 +14,17 @@ pub(super) struct Attention {
     /// int32 `[batch, sequence]`, 1 for tokens, 0 for padding.
     pub(super) padding: Value,
     pub(super) by_distance: ByDistance,
-    /// All pairs of a query and a key; meaningless if the text is long.
+    /// For all pairs of a query and a key. Long texts do not use it.
     pub(super) pairs: Pairs,
     /// Cosines and sines, `[sequence, head_size / 2]`, for each base of the frequencies.
     pub(super) rotations: Vec<(f32, [Value; 2])>,
     /// The number of tokens of a padded text, int64 `[1]`.
     pub(super) sequence: Value,
-    /// How attention to long texts is computed; `None` if the model does not accept any.
+    /// `None` if the model does not accept long texts.
     pub(super) long: Option<LongTexts>,
 }
 
-/// How attention to long texts is computed: for a block of queries at a time.
+/// How attention to long texts is computed, a block of queries at a time.
 pub(super) struct LongTexts {
     /// bool `[1]`
     pub(super) is_long: Value,
@@ -32,7 +32,7 @@ pub(super) struct LongTexts {
     pub(super) block: usize,
 }
 
-/// What a distance from a query to a key determines.
+/// What depends on the distance from a query to a key.
 pub(super) enum ByDistance {
     Nothing,
     /// A bias of each head, float32 `[heads, 2 * farthest + 1]`.
@@ -41,7 +41,7 @@ pub(super) enum ByDistance {
     Row(Value),
 }
 
-/// What follows from the positions of queries and keys.
+/// What depends on the positions of queries and keys, for each pair.
 #[derive(Default)]
 pub(super) struct Pairs {
     /// float32 `[1, heads, queries, keys]`.
