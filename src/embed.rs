@@ -20,6 +20,7 @@ mod names;
 mod timeline;
 mod tokens;
 
+pub use names::ModelNames;
 pub(crate) use names::NoSuchModel;
 pub(crate) use timeline::{Timeline, Timings};
 pub(crate) use tokens::{DecodeFailure, TokenCount};
@@ -46,8 +47,8 @@ struct ModelCache {
 /// Facts about the loaded model.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelInfo {
-    /// The name that callers use.
-    pub name: String,
+    /// The names that callers use.
+    pub names: ModelNames,
     /// The fingerprint of the bundle; it changes if any byte of the bundle does.
     pub fingerprint: String,
     /// SHA-256 of the source's weights.

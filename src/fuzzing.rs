@@ -9,7 +9,7 @@ use embedd_model::tokenize::Truncation;
 use embedd_model::{PromptChoice, Prompts};
 
 use crate::config::{Configuration, Sources};
-use crate::embed::ModelInfo;
+use crate::embed::{ModelInfo, ModelNames};
 use crate::request::{EmbedRequest, Limits};
 use crate::{grpc, http};
 
@@ -62,7 +62,7 @@ fn check_limits(request: &EmbedRequest) {
 
 fn model() -> ModelInfo {
     ModelInfo {
-        name: "owner/model".to_owned(),
+        names: ModelNames::of("owner/model"),
         fingerprint: String::new(),
         revision: String::new(),
         variant: Variant::Native,

@@ -10,7 +10,7 @@ use crate::batch::{BatchLimits, Batcher, Gate};
 use crate::cache::EmbeddingCache;
 use crate::caller::Caller;
 use crate::config::{EngineChoice, Settings};
-use crate::embed::{EmbedError, Embedder, ModelInfo};
+use crate::embed::{EmbedError, Embedder, ModelInfo, ModelNames};
 use crate::model_slot::Served;
 use crate::prepare::PrepareError;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
@@ -85,7 +85,7 @@ pub(super) fn load(
     tokio::runtime::Handle::current().block_on(warm_up(&served.embedder))?;
     let model = served.embedder.model();
     tracing::info!(
-        model = model.name,
+        model = model.name(),
         bundle = %bundle.folder().display(),
         fingerprint = bundle.fingerprint().as_str(),
         engine = %model.variant,
@@ -173,7 +173,7 @@ fn assemble(
     // As many as there are CPUs: more would only wait for each other, and take memory.
     let gate = Gate::new(cpus().get(), queue_limits(settings, cpus()));
     let model = ModelInfo {
-        name: manifest.name.clone(),
+        names: settings.model_name.clone().unwrap_or_else(|| ModelNames::of(&manifest.name)),
         fingerprint: bundle.fingerprint().to_string(),
         revision: manifest.source.weights_sha256.to_string(),
         variant: engine,

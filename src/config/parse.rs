@@ -10,6 +10,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::choices::Choice;
+use crate::embed::ModelNames;
 use embedd_fetch::model_ref::ModelRef;
 use embedd_fetch::revision::{InvalidRevision, Revision};
 use embedd_model::PromptChoice;
@@ -18,6 +19,9 @@ use embedd_model::bundle::{MAX_PROMPT_NAME_BYTES, is_prompt_name};
 /// A value, or what was expected instead.
 pub(super) type Parsed<T> = Result<T, String>;
 
+/// All of them appear in one error message.
+const MAX_MODEL_NAMES: usize = 8;
+const MAX_MODEL_NAME_BYTES: usize = 256;
 const KIB: usize = 1 << 10;
 const SIZE_UNITS: [(&str, usize); 7] = [
     ("KiB", KIB),
@@ -44,6 +48,21 @@ pub(super) fn revision(text: &str) -> Parsed<Revision> {
         "the name of a branch, a tag, a commit or `refs/pr/N`: at most 256 bytes, without spaces, control characters and \
          `..`"
             .to_owned()
+    })
+}
+
+/// The names of a model, the first of which replies have.
+pub(super) fn model_names(text: &str) -> Parsed<ModelNames> {
+    let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    let is_name = |name: &String| {
+        (1..=MAX_MODEL_NAME_BYTES).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c.is_whitespace())
+    };
+    let valid = names.len() <= MAX_MODEL_NAMES && names.iter().all(is_name);
+    let mut names = names.into_iter().filter(|_| valid);
+    names.next().map(|main| ModelNames::new(main, names.collect())).ok_or_else(|| {
+        format!(
+            "1 to {MAX_MODEL_NAMES} names separated by commas, of at most {MAX_MODEL_NAME_BYTES} bytes and without spaces"
+        )
     })
 }
 

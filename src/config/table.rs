@@ -16,6 +16,7 @@ use super::reader::Reader;
 use super::setting::{Group, Kind, Setting};
 use crate::cache::CacheSharing;
 use crate::caller::Priority;
+use crate::embed::ModelNames;
 use crate::trace::Ratio;
 use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 use embedd_fetch::revision::Revision;
@@ -74,6 +75,12 @@ settings! {
     /// The revision of a model from the hub: a branch, a tag, a commit or `refs/pr/N`. Each revision has its own model and
     /// bundle in the cache folder; a branch stays at the commit that was fetched first.
     revision: Revision = Model, Text "REVISION", "main", parse::revision;
+
+    // Clients keep their setting when the model behind a name changes.
+    /// The names by which requests may call the model, separated by commas; replies have the first one. `auto`: the
+    /// model's own name, such as `sentence-transformers/all-mpnet-base-v2`, and the last part of it.
+    model_name: Option<ModelNames> = Model, Text "NAMES", "auto",
+        |text| parse::unless("auto", text, parse::model_names);
 
     // Most users name a model; its bundle is in the cache folder.
     /// Use this bundle (the folder of a converted model) as it is; `none`: the bundle of `model` in the cache folder.

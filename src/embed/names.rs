@@ -3,6 +3,14 @@
 use super::ModelInfo;
 use crate::request::quoted;
 
+/// The names by which requests may call a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelNames {
+    /// The name that replies and metrics have.
+    main: String,
+    aliases: Vec<String>,
+}
+
 /// A request named a model other than the one being served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("model {requested} not found; this server has {served}")]
@@ -11,13 +19,40 @@ pub(crate) struct NoSuchModel {
     served: String,
 }
 
+impl ModelNames {
+    /// These names and no others.
+    pub(crate) fn new(main: String, aliases: Vec<String>) -> Self {
+        Self { main, aliases }
+    }
+
+    /// The name of a model and, as its alias, the last part of it.
+    pub(crate) fn of(model: &str) -> Self {
+        let alias = model.rsplit_once('/').map(|(_, name)| name.to_owned()).filter(|name| !name.is_empty());
+        Self::new(model.to_owned(), alias.into_iter().collect())
+    }
+
+    pub(crate) fn main(&self) -> &str {
+        &self.main
+    }
+
+    pub(crate) fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+}
+
 impl ModelInfo {
-    /// Checks that `name` is this model's full name or its last part.
+    /// The name that replies have.
+    pub(crate) fn name(&self) -> &str {
+        self.names.main()
+    }
+
+    /// Checks that `name` is one of this model's names.
     ///
     /// # Errors
     /// [`NoSuchModel`].
     pub(crate) fn check_name(&self, name: &str) -> Result<(), NoSuchModel> {
-        if !name.is_empty() && [self.name.as_str(), self.short_name()].contains(&name) {
+        let ModelNames { main, aliases } = &self.names;
+        if !name.is_empty() && std::iter::once(main).chain(aliases).any(|known| known == name) {
             return Ok(());
         }
         Err(NoSuchModel { requested: quoted(name), served: self.known_as() })
@@ -25,12 +60,8 @@ impl ModelInfo {
 
     /// Its names, for a message.
     pub(crate) fn known_as(&self) -> String {
-        let full = quoted(&self.name);
-        let short = quoted(self.short_name());
-        if full == short { full } else { format!("{full} (or {short} for short)") }
-    }
-
-    fn short_name(&self) -> &str {
-        self.name.rsplit('/').next().unwrap_or(&self.name)
+        let main = quoted(self.names.main());
+        let aliases: Vec<String> = self.names.aliases().iter().map(|alias| quoted(alias)).collect();
+        if aliases.is_empty() { main } else { format!("{main} (or {})", aliases.join(", ")) }
     }
 }

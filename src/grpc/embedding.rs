@@ -157,7 +157,7 @@ fn write_embedded(embedded: Embedded, encoding: proto::Encoding, embedder: &Embe
         .collect();
     proto::EmbedResponse {
         embeddings,
-        model: embedder.model().name.clone(),
+        model: embedder.model().name().to_owned(),
         timings: Some(proto::Timings {
             tokenize: write_duration(timings.tokenize),
             queue: write_duration(timings.queue),
@@ -185,7 +185,7 @@ fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelR
     let model = embedder.model();
     let limits = embedder.limits();
     proto::GetModelResponse {
-        name: model.name.clone(),
+        name: model.name().to_owned(),
         revision: model.revision.clone(),
         dimension: limits.dimension as u32,
         max_tokens: embedder.max_tokens() as u32,
@@ -214,5 +214,6 @@ fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelR
         }),
         prompt_names: model.prompts.names().map(str::to_owned).collect(),
         default_prompt_name: model.prompts.default_name().map(str::to_owned),
+        aliases: model.names.aliases().to_vec(),
     }
 }

@@ -11,7 +11,8 @@ use embedd_proto::open_inference::{
 use embedd_proto::tei;
 use embedd_proto::tei::embed_client::EmbedClient;
 use embedd_proto::tei::info_client::InfoClient;
-use embedd_proto::{EmbedRequest, GetStatsRequest};
+use embedd_proto::{EmbedRequest, GetModelRequest, GetStatsRequest};
+use serde_json::{Value, json};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -21,6 +22,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::support::bare;
 use crate::support::busy::Busy;
+use crate::support::http::{get, post};
 use crate::support::loading::Loading;
 use crate::support::models::Model;
 use crate::support::server::{Server, embed, long_texts, temporary_folder};
@@ -166,6 +168,42 @@ async fn every_protocol_reports_that_the_model_is_loading_and_that_the_server_st
     }
     drop((channel, inference));
     assert_eq!(server.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_model_answers_to_the_names_that_the_settings_give_it() {
+    let server = Server::start(Model::Small, &["--model-name", "detector/v2, text-embedding-3-small"]);
+    let channel = server.channel().await;
+    let mut inference = GrpcInferenceServiceClient::new(channel.clone());
+    let http = server.http();
+    for (name, known) in [
+        ("detector/v2", true),
+        ("text-embedding-3-small", true),
+        ("v2", false),
+        (Model::Small.id(), false),
+        (Model::Small.name(), false),
+    ] {
+        let request = ModelInferRequest { model_name: name.to_owned(), ..infer(Model::Small, vec!["a".to_owned()]) };
+        let reply = inference.model_infer(request).await;
+        assert_eq!(reply.as_ref().map_or_else(Status::code, |_| Code::Ok), if known { Code::Ok } else { Code::NotFound });
+        if let Err(status) = reply {
+            let names = "this server has `detector/v2` (or `text-embedding-3-small`)";
+            assert!(status.message().ends_with(names), "{status}");
+        }
+        let body = json!({ "model": name, "input": "a" }).to_string();
+        let answer = post(http, "/v1/embeddings", &[("content-type", "application/json")], &body);
+        assert_eq!(answer.status, if known { 200 } else { 404 }, "{answer:?}");
+        if known {
+            let reply: Value = serde_json::from_str(&answer.body).expect("JSON");
+            assert_eq!(reply["model"], "detector/v2");
+        }
+    }
+    let models: Value = serde_json::from_str(&get(http, "/v1/models").body).expect("JSON");
+    assert_eq!((&models["data"][0]["id"], &models["data"][0]["owned_by"]), (&json!("detector/v2"), &json!("detector")));
+    let model = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    assert_eq!((model.name.as_str(), &model.aliases[..]), ("detector/v2", &["text-embedding-3-small".to_owned()][..]));
+    let info = InfoClient::new(channel).info(tei::InfoRequest {}).await.expect("info").into_inner();
+    assert_eq!(info.model_id, "detector/v2");
 }
 
 #[tokio::test]

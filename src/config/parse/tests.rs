@@ -114,3 +114,16 @@ fn a_prompt_is_named_or_left_to_the_model() {
         assert!(expected.ends_with("of at most 128 bytes, `auto` or `none`"), "{expected}");
     }
 }
+
+#[test]
+fn a_model_can_have_several_names() {
+    let names = |main: &str, aliases: &[&str]| {
+        Ok(ModelNames::new(main.to_owned(), aliases.iter().map(ToString::to_string).collect()))
+    };
+    assert_eq!(model_names("detector"), names("detector", &[]));
+    assert_eq!(model_names("a/b:v1, text-embedding-3-small,é"), names("a/b:v1", &["text-embedding-3-small", "é"]));
+    let long = "x".repeat(257);
+    for text in ["", "a,", ",a", "a b", "a,\u{7}", "1,2,3,4,5,6,7,8,9", &long] {
+        assert!(model_names(text).expect_err(text).contains("1 to 8 names"), "{text}");
+    }
+}

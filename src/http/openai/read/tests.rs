@@ -5,6 +5,7 @@ use axum::response::IntoResponse as _;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::embed::ModelNames;
 use embedd_model::bundle::{Pooling, Variant};
 use embedd_model::tokenize::Truncation;
 use embedd_model::{PromptChoice, Prompts};
@@ -13,7 +14,7 @@ const LIMITS: Limits = Limits { max_texts: NonZeroUsize::new(3).expect("not zero
 
 fn model() -> ModelInfo {
     ModelInfo {
-        name: "owner/model".to_owned(),
+        names: ModelNames::of("owner/model"),
         fingerprint: String::new(),
         revision: String::new(),
         variant: Variant::Native,
@@ -82,7 +83,7 @@ async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
         ("input", json!([1, 2]), "input", tokens),
         ("input", json!([[1, 2], [3]]), "input", tokens),
         ("input", json!([[]]), "input", tokens),
-        ("model", json!(null), "model", "is missing; this server has `owner/model` (or `model` for short)"),
+        ("model", json!(null), "model", "is missing; this server has `owner/model` (or `model`)"),
         ("model", json!(["model"]), "model", "is a list"),
         ("encoding_format", json!("hex"), "encoding_format", "is `hex`; use `float` or `base64`"),
         ("encoding_format", json!(1), "encoding_format", "is a number"),
@@ -114,7 +115,7 @@ async fn an_unknown_model_is_not_found_whatever_else_is_invalid() {
     for name in ["", "other", "owner", "MODEL", "owner/model/"] {
         let (status, param, message) = error_of(&json!({"model": name, "dimensions": 0}).to_string()).await;
         assert_eq!((status, param), (404, json!("model")));
-        assert!(message.contains("this server has `owner/model` (or `model` for short)"), "{message}");
+        assert!(message.contains("this server has `owner/model` (or `model`)"), "{message}");
     }
 }
 
