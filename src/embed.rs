@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
+use crate::model_names::ModelNames;
 use crate::net::Exhausted;
 use crate::quota::QuotaExceeded;
 use crate::request::{EmbedRequest, Limits};
@@ -16,12 +17,9 @@ use embedd_model::tokenize::{Prompt, TokenizeError, Tokenized, Tokenizer};
 use embedd_model::vector::normalize;
 use embedd_model::{PromptChoice, Prompts};
 
-mod names;
 mod timeline;
 mod tokens;
 
-pub use names::ModelNames;
-pub(crate) use names::NoSuchModel;
 pub(crate) use timeline::{Timeline, Timings};
 pub(crate) use tokens::{DecodeFailure, TokenCount};
 

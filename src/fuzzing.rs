@@ -9,7 +9,8 @@ use embedd_model::tokenize::Truncation;
 use embedd_model::{PromptChoice, Prompts};
 
 use crate::config::{Configuration, Sources};
-use crate::embed::{ModelInfo, ModelNames};
+use crate::embed::ModelInfo;
+use crate::model_names::ModelNames;
 use crate::request::{EmbedRequest, Limits};
 use crate::{grpc, http};
 

@@ -20,6 +20,7 @@ mod grpc;
 mod http;
 mod logging;
 mod metrics;
+mod model_names;
 mod model_slot;
 mod net;
 mod quota;

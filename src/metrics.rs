@@ -111,7 +111,7 @@ async fn cache(registry: &mut Registry, embedder: &Embedder) {
 
 fn describe(registry: &mut Registry, model: &ModelInfo) {
     let info = Info::new(vec![
-        ("model", model.name().to_owned()),
+        ("model", model.names.main().to_owned()),
         ("revision", model.revision.clone()),
         ("fingerprint", model.fingerprint.clone()),
         ("engine", model.variant.to_string()),

@@ -10,7 +10,8 @@ use crate::batch::{BatchLimits, Batcher, Gate};
 use crate::cache::EmbeddingCache;
 use crate::caller::Caller;
 use crate::config::{EngineChoice, Settings};
-use crate::embed::{EmbedError, Embedder, ModelInfo, ModelNames};
+use crate::embed::{EmbedError, Embedder, ModelInfo};
+use crate::model_names::ModelNames;
 use crate::model_slot::Served;
 use crate::prepare::PrepareError;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
@@ -85,7 +86,7 @@ pub(super) fn load(
     tokio::runtime::Handle::current().block_on(warm_up(&served.embedder))?;
     let model = served.embedder.model();
     tracing::info!(
-        model = model.name(),
+        model = model.names.main(),
         bundle = %bundle.folder().display(),
         fingerprint = bundle.fingerprint().as_str(),
         engine = %model.variant,

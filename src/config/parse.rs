@@ -10,7 +10,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::choices::Choice;
-use crate::embed::ModelNames;
+use crate::model_names::ModelNames;
 use embedd_fetch::model_ref::ModelRef;
 use embedd_fetch::revision::{InvalidRevision, Revision};
 use embedd_model::PromptChoice;
@@ -55,7 +55,8 @@ pub(super) fn revision(text: &str) -> Parsed<Revision> {
 pub(super) fn model_names(text: &str) -> Parsed<ModelNames> {
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     let is_name = |name: &String| {
-        (1..=MAX_MODEL_NAME_BYTES).contains(&name.len()) && !name.contains(|c: char| c.is_control() || c.is_whitespace())
+        (1..=MAX_MODEL_NAME_BYTES).contains(&name.len())
+            && !name.contains(|c: char| c.is_control() || c.is_whitespace())
     };
     let valid = names.len() <= MAX_MODEL_NAMES && names.iter().all(is_name);
     let mut names = names.into_iter().filter(|_| valid);

@@ -16,7 +16,7 @@ use super::reader::Reader;
 use super::setting::{Group, Kind, Setting};
 use crate::cache::CacheSharing;
 use crate::caller::Priority;
-use crate::embed::ModelNames;
+use crate::model_names::ModelNames;
 use crate::trace::Ratio;
 use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 use embedd_fetch::revision::Revision;

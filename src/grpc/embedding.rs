@@ -157,7 +157,7 @@ fn write_embedded(embedded: Embedded, encoding: proto::Encoding, embedder: &Embe
         .collect();
     proto::EmbedResponse {
         embeddings,
-        model: embedder.model().name().to_owned(),
+        model: embedder.model().names.main().to_owned(),
         timings: Some(proto::Timings {
             tokenize: write_duration(timings.tokenize),
             queue: write_duration(timings.queue),
@@ -185,7 +185,7 @@ fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelR
     let model = embedder.model();
     let limits = embedder.limits();
     proto::GetModelResponse {
-        name: model.name().to_owned(),
+        name: model.names.main().to_owned(),
         revision: model.revision.clone(),
         dimension: limits.dimension as u32,
         max_tokens: embedder.max_tokens() as u32,

@@ -57,7 +57,7 @@ impl OpenInference {
 }
 
 fn check_model(name: &str, version: &str, embedder: &Embedder) -> Result<(), Status> {
-    embedder.model().check_name(name).map_err(|error| status::from_no_such_model(&error))?;
+    embedder.model().names.check(name).map_err(|error| status::from_no_such_model(&error))?;
     if !["", VERSION].contains(&version) {
         return Err(status::no_such_version(&quoted(version), &quoted(name)));
     }

@@ -9,8 +9,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
-use crate::embed::{DecodeFailure, EmbedError, NoSuchModel};
+use crate::embed::{DecodeFailure, EmbedError};
 use crate::failure::Failure;
+use crate::model_names::NoSuchModel;
 use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
 use embedd_proto::request_id::RequestId;

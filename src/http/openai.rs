@@ -168,18 +168,18 @@ async fn embeddings(
     let embedded = api.serving.embed(&embedder, &call.request, REPLY_BYTES_PER_FLOAT, &caller, &span).await;
     let embedded = embedded.map_err(|error| error::from_embed_error(&error, call.texts))?;
     let floats = embedded.embeddings.len() * call.request.dimensions();
-    let serialize = || write::embeddings(&embedded.embeddings, call.encoding, embedder.model().name());
+    let serialize = || write::embeddings(&embedded.embeddings, call.encoding, embedder.model().names.main());
     Ok(write::json(block_in_place_if(floats > INLINE_FLOATS, serialize)?))
 }
 
 async fn models(State(api): State<OpenAi>) -> Result<Response, Refusal> {
-    Ok(write::json(write::models(api.embedder()?.model().name())?))
+    Ok(write::json(write::models(api.embedder()?.model().names.main())?))
 }
 
 async fn model(State(api): State<OpenAi>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let embedder = api.embedder()?;
-    embedder.model().check_name(&name).map_err(|error| error::from_no_such_model(&error))?;
-    Ok(write::json(write::model(embedder.model().name())?))
+    embedder.model().names.check(&name).map_err(|error| error::from_no_such_model(&error))?;
+    Ok(write::json(write::model(embedder.model().names.main())?))
 }
 
 #[cfg(test)]

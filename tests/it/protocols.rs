@@ -185,7 +185,10 @@ async fn the_model_answers_to_the_names_that_the_settings_give_it() {
     ] {
         let request = ModelInferRequest { model_name: name.to_owned(), ..infer(Model::Small, vec!["a".to_owned()]) };
         let reply = inference.model_infer(request).await;
-        assert_eq!(reply.as_ref().map_or_else(Status::code, |_| Code::Ok), if known { Code::Ok } else { Code::NotFound });
+        assert_eq!(
+            reply.as_ref().map_or_else(Status::code, |_| Code::Ok),
+            if known { Code::Ok } else { Code::NotFound }
+        );
         if let Err(status) = reply {
             let names = "this server has `detector/v2` (or `text-embedding-3-small`)";
             assert!(status.message().ends_with(names), "{status}");

@@ -30,7 +30,7 @@ pub(super) fn metadata(embedder: &Embedder) -> proto::ModelMetadataResponse {
         shape,
     };
     proto::ModelMetadataResponse {
-        name: model.name().to_owned(),
+        name: model.names.main().to_owned(),
         versions: vec![VERSION.to_owned()],
         platform: format!("{}_{}", env!("CARGO_PKG_NAME"), model.variant),
         inputs: vec![tensor(TEXT.all(), BYTES, vec![ANY])],

@@ -78,7 +78,7 @@ pub(super) fn info(embedder: &Embedder) -> proto::InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         sha: None,
         docker_label: None,
-        model_id: model.name().to_owned(),
+        model_id: model.names.main().to_owned(),
         model_sha: Some(model.revision.clone()),
         model_dtype: dtype(model.variant).to_owned(),
         model_type: proto::ModelType::Embedding.into(),

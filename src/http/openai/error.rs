@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::write;
-use crate::embed::{EmbedError, NoSuchModel};
+use crate::embed::EmbedError;
 use crate::failure::Failure;
+use crate::model_names::NoSuchModel;
 use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text, quoted};
 use crate::tokens;

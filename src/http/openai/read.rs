@@ -26,7 +26,7 @@ pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Res
     }
     let fields = Fields::parse(body, limits.max_texts.get()).map_err(|error| error::unreadable(&error))?;
     if let Some(Value::Text(name)) = &fields.model {
-        model.check_name(name).map_err(|error| error::from_no_such_model(&error))?;
+        model.names.check(name).map_err(|error| error::from_no_such_model(&error))?;
     }
     check(fields, model, limits).map_err(|violations| error::invalid(&violations))
 }
@@ -62,7 +62,7 @@ fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Vio
 fn check_model(name: Option<&Value>, model: &ModelInfo, violations: &mut Violations) {
     match name {
         Some(Value::Text(_)) => {}
-        None => violations.add("model", format!("is missing; this server has {}", model.known_as())),
+        None => violations.add("model", format!("is missing; this server has {}", model.names.known_as())),
         Some(other) => violations.add("model", format!("is {other}; send a string")),
     }
 }

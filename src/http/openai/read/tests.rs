@@ -5,7 +5,7 @@ use axum::response::IntoResponse as _;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::embed::ModelNames;
+use crate::model_names::ModelNames;
 use embedd_model::bundle::{Pooling, Variant};
 use embedd_model::tokenize::Truncation;
 use embedd_model::{PromptChoice, Prompts};

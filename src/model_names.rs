@@ -1,6 +1,5 @@
 //! The names of a model in requests.
 
-use super::ModelInfo;
 use crate::request::quoted;
 
 /// The names by which requests may call a model.
@@ -38,30 +37,22 @@ impl ModelNames {
     pub(crate) fn aliases(&self) -> &[String] {
         &self.aliases
     }
-}
 
-impl ModelInfo {
-    /// The name that replies have.
-    pub(crate) fn name(&self) -> &str {
-        self.names.main()
-    }
-
-    /// Checks that `name` is one of this model's names.
+    /// Checks that `name` is one of these names.
     ///
     /// # Errors
     /// [`NoSuchModel`].
-    pub(crate) fn check_name(&self, name: &str) -> Result<(), NoSuchModel> {
-        let ModelNames { main, aliases } = &self.names;
-        if !name.is_empty() && std::iter::once(main).chain(aliases).any(|known| known == name) {
+    pub(crate) fn check(&self, name: &str) -> Result<(), NoSuchModel> {
+        if !name.is_empty() && std::iter::once(&self.main).chain(&self.aliases).any(|known| known == name) {
             return Ok(());
         }
         Err(NoSuchModel { requested: quoted(name), served: self.known_as() })
     }
 
-    /// Its names, for a message.
+    /// All names, for a message.
     pub(crate) fn known_as(&self) -> String {
-        let main = quoted(self.names.main());
-        let aliases: Vec<String> = self.names.aliases().iter().map(|alias| quoted(alias)).collect();
+        let main = quoted(&self.main);
+        let aliases: Vec<String> = self.aliases.iter().map(|alias| quoted(alias)).collect();
         if aliases.is_empty() { main } else { format!("{main} (or {})", aliases.join(", ")) }
     }
 }
