@@ -42,7 +42,7 @@ async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
         _ => CpuInstructions::widest().to_string(),
     };
     assert_eq!(model.instruction_set, expected, "{}", model.engine);
-    if InstructionSet::best() == InstructionSet::Avx512Vnni {
+    if CpuInstructions::widest().has_int8_dot_products() {
         assert_eq!(model.engine, "native");
     }
     for set in InstructionSet::ALL {

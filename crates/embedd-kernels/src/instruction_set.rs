@@ -9,15 +9,22 @@ use crate::cpu::Feature;
 pub enum InstructionSet {
     /// 512-bit vectors with INT8 dot products (x86-64).
     Avx512Vnni,
+    /// 256-bit vectors with INT8 dot products (x86-64).
+    AvxVnni,
     /// 256-bit vectors with fused multiply-add (x86-64).
     Avx2,
+    /// 128-bit vectors with dot products of unsigned and signed bytes (aarch64).
+    NeonI8mm,
+    /// 128-bit vectors with dot products of signed bytes (aarch64).
+    NeonDotprod,
     /// The baseline of the compilation target.
     Plain,
 }
 
 impl InstructionSet {
     /// All instruction sets, fastest first.
-    pub const ALL: [Self; 3] = [Self::Avx512Vnni, Self::Avx2, Self::Plain];
+    pub const ALL: [Self; 6] =
+        [Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::NeonI8mm, Self::NeonDotprod, Self::Plain];
 
     /// The fastest set that this CPU supports.
     pub fn best() -> Self {
@@ -35,7 +42,10 @@ impl InstructionSet {
                 Feature::Avx512Vnni,
                 Feature::Fma,
             ],
+            Self::AvxVnni => &[Feature::Avx2, Feature::Fma, Feature::AvxVnni],
             Self::Avx2 => &[Feature::Avx2, Feature::Fma],
+            Self::NeonI8mm => &[Feature::Neon, Feature::I8mm],
+            Self::NeonDotprod => &[Feature::Neon, Feature::DotProd],
             Self::Plain => &[],
         }
     }
@@ -45,11 +55,14 @@ impl InstructionSet {
         self.features().iter().all(|feature| feature.is_available())
     }
 
-    /// The name in logs and options: `avx512-vnni`, `avx2` or `plain`.
+    /// The name in logs and options: for example `avx512-vnni`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512Vnni => "avx512-vnni",
+            Self::AvxVnni => "avx-vnni",
             Self::Avx2 => "avx2",
+            Self::NeonI8mm => "neon-i8mm",
+            Self::NeonDotprod => "neon-dotprod",
             Self::Plain => "plain",
         }
     }

@@ -1,6 +1,7 @@
 //! Quantized linear layers: quantize the input, multiply it by the packed weights, apply the activation.
 #![allow(unsafe_code)]
 
+mod products;
 mod quantize;
 mod tile;
 
@@ -10,8 +11,8 @@ use super::activation::Activation;
 use super::disjoint::Disjoint;
 use super::layout::Group;
 use super::parallel::{run_each_once, share_out};
-use super::simd::{Simd, Vectorized};
 use super::{Kernels, LinearWeights, Parallel};
+use products::{ByteProducts, ProductWork};
 
 /// The number of multiplications that justifies another thread: about 10 microseconds of work, a few times the cost of
 /// handing it over.
@@ -106,7 +107,7 @@ impl Kernels {
         let output = Disjoint::new(output);
         run_each_once(parallel, partition.tasks(), &|task| {
             let (panels, rows) = partition.task(task);
-            self.dispatch(Task { work, panels, panel_step: partition.panel_step, rows, output: &output });
+            self.dispatch_products(Task { work, panels, panel_step: partition.panel_step, rows, output: &output });
         });
     }
 }
@@ -129,14 +130,14 @@ struct Task<'a> {
     output: &'a Disjoint<'a, f32>,
 }
 
-impl Vectorized for Task<'_> {
+impl ProductWork for Task<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<P: ByteProducts>(self, products: P) {
         for panel in self.panels {
             // SAFETY: each pair of a row and a panel belongs to exactly one task.
-            unsafe { tile::panel(simd, self.work, panel, panel + self.panel_step, self.rows.clone(), self.output) };
+            unsafe { tile::panel(products, self.work, panel, panel + self.panel_step, self.rows.clone(), self.output) };
         }
     }
 }

@@ -8,7 +8,6 @@
 //! `#[inline(always)]`.
 
 use super::Kernels;
-use super::layout::{PANEL, QUAD};
 
 /// Defines safe token methods from intrinsics that access no memory.
 #[cfg(target_arch = "x86_64")]
@@ -21,16 +20,20 @@ macro_rules! pure {
         }
     )*};
 }
+#[cfg(target_arch = "x86_64")]
+pub(super) use pure;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 pub(super) mod plain;
 #[cfg(test)]
 mod tests;
 
-/// The operations that kernels need from an instruction set. Unless stated otherwise, they work lane by lane and follow
+/// The operations on floats that kernels need from an instruction set. Unless stated otherwise, they work lane by lane and follow
 /// IEEE 754.
 pub(super) trait Simd: Copy {
     /// A vector of float32.
@@ -123,42 +126,6 @@ pub(super) trait Simd: Copy {
 
     /// Prefetches `to` for writing; two vectors will be stored there.
     fn prepare_store(self, to: &mut [f32]);
-
-    /// The maximum number of rows for [`Simd::byte_products`].
-    const PRODUCT_ROWS: usize;
-
-    /// The sums of `4 * quads` products for each of `ROWS` rows of bytes and each column in two vectors of weights.
-    /// Each sum is computed exactly, as an integer, and then converted to a float. Row `r` begins at
-    /// `bytes[r * stride]`; the weights of quad `q`, four per column, begin at `weights[128 * q]`. Products of the
-    /// first `high_quads` quads are multiplied by 256. `ahead` is prefetched at the same time.
-    ///
-    /// Panics if a slice is too short.
-    fn byte_products<const ROWS: usize>(
-        self,
-        bytes: &[u8],
-        stride: usize,
-        weights: &[i8],
-        high_quads: usize,
-        quads: usize,
-        ahead: Ahead<'_>,
-    ) -> [[Self::F32; 2]; ROWS];
-}
-
-/// Weights to prefetch for the next panel.
-#[derive(Clone, Copy)]
-pub(super) struct Ahead<'a> {
-    pub(super) bytes: &'a [i8],
-    /// Bytes to prefetch per quad: 0, 64 or 128.
-    pub(super) step: usize,
-}
-
-/// Whether all reads of [`Simd::byte_products`] are within the slices.
-#[inline(always)]
-fn products_are_within<S: Simd, const ROWS: usize>(bytes: &[u8], stride: usize, weights: &[i8], quads: usize) -> bool {
-    let last_row = stride.saturating_mul(ROWS - 1);
-    quads > 0
-        && bytes.len() >= last_row.saturating_add(quads.saturating_mul(QUAD))
-        && weights.len() >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * S::LANES * QUAD)
 }
 
 /// Work that is written once and compiled for every instruction set.
@@ -181,6 +148,10 @@ impl Kernels {
             if let Some(token) = avx2::Avx2::new(self) {
                 return token.dispatch(work);
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if let Some(token) = neon::Neon::new(self) {
+            return token.dispatch(work);
         }
         work.run(plain::Plain)
     }

@@ -1,5 +1,6 @@
+use super::products::Ahead;
 use super::*;
-use crate::simd::Ahead;
+use crate::simd::Simd;
 use crate::testing::{Numbers, Shuffled, every_available};
 use crate::{PANEL, RowLayout, Serial};
 
@@ -158,15 +159,16 @@ struct Products<'a, const ROWS: usize> {
     quads: usize,
 }
 
-impl<const ROWS: usize> Vectorized for Products<'_, ROWS> {
+impl<const ROWS: usize> ProductWork for Products<'_, ROWS> {
     type Output = Vec<Vec<f32>>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> Self::Output {
-        if ROWS > S::PRODUCT_ROWS {
+    fn run<P: ByteProducts>(self, products: P) -> Self::Output {
+        if ROWS > P::MAX_ROWS {
             return Vec::new();
         }
-        let products = s.byte_products::<ROWS>(
+        let s = products.floats();
+        let products = products.byte_products::<ROWS>(
             self.bytes,
             self.stride,
             self.weights,
@@ -176,9 +178,9 @@ impl<const ROWS: usize> Vectorized for Products<'_, ROWS> {
         );
         let mut out = Vec::new();
         for row in products {
-            let mut floats = vec![0.0; 2 * S::LANES];
+            let mut floats = vec![0.0; 2 * P::Floats::LANES];
             s.store(&mut floats, row[0]);
-            s.store(&mut floats[S::LANES..], row[1]);
+            s.store(&mut floats[P::Floats::LANES..], row[1]);
             out.push(floats);
         }
         out
@@ -192,7 +194,7 @@ fn check_products<const ROWS: usize>(
     weights: &[i8],
 ) {
     let stride = 4 * quads + 8;
-    let found = kernels.dispatch(Products::<ROWS> { bytes, stride, weights, high_quads, quads });
+    let found = kernels.dispatch_products(Products::<ROWS> { bytes, stride, weights, high_quads, quads });
     for (row, found) in found.iter().enumerate() {
         for (column, &found) in found.iter().enumerate() {
             let product = |byte: usize| {

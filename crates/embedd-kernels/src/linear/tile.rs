@@ -3,10 +3,11 @@
 
 use std::ops::Range;
 
+use super::products::{Ahead, ByteProducts};
 use super::{QuantizedRows, Work};
 use crate::disjoint::Disjoint;
 use crate::layout::{PANEL, QUAD};
-use crate::simd::{Ahead, Simd};
+use crate::simd::Simd;
 
 /// Vectors of columns per tile.
 pub(crate) const VECTORS: usize = 2;
@@ -31,8 +32,8 @@ struct Panel<'a> {
 /// # Safety
 /// No other thread may write the same rows of the same panel at the same time.
 #[inline(always)]
-pub(super) unsafe fn panel<S: Simd>(
-    s: S,
+pub(super) unsafe fn panel<P: ByteProducts>(
+    products: P,
     work: &Work<'_>,
     panel: usize,
     next: usize,
@@ -53,7 +54,7 @@ pub(super) unsafe fn panel<S: Simd>(
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
     // All tiles have nearly the same height (7 rows become 4 and 3): a tile with few rows wastes the loads of its
     // weights.
-    let tiles = rows.len().div_ceil(S::PRODUCT_ROWS);
+    let tiles = rows.len().div_ceil(P::MAX_ROWS);
     for tile in 0..tiles {
         let first = rows.start + rows.len() * tile / tiles;
         let end = rows.start + rows.len() * (tile + 1) / tiles;
@@ -64,10 +65,10 @@ pub(super) unsafe fn panel<S: Simd>(
             (_, 0 | 1) => Ahead { bytes: &next[tile * next.len() / 2..], step: QUAD * PANEL / 2 },
             _ => panel.ahead,
         };
-        for column in (0..columns).step_by(VECTORS * S::LANES) {
+        for column in (0..columns).step_by(VECTORS * P::Floats::LANES) {
             let panel = Panel { ahead, ..panel };
             // SAFETY: by the caller's guarantee; no other tile has these rows and columns.
-            unsafe { any_height(s, work, &panel, first..end, column, output) };
+            unsafe { any_height(products, work, &panel, first..end, column, output) };
         }
     }
 }
@@ -75,8 +76,8 @@ pub(super) unsafe fn panel<S: Simd>(
 /// # Safety
 /// The same as for [`panel`].
 #[inline(always)]
-unsafe fn any_height<S: Simd>(
-    s: S,
+unsafe fn any_height<P: ByteProducts>(
+    products: P,
     work: &Work<'_>,
     panel: &Panel<'_>,
     rows: Range<usize>,
@@ -86,12 +87,12 @@ unsafe fn any_height<S: Simd>(
     // SAFETY: by the caller's guarantee.
     unsafe {
         match rows.len() {
-            1 => tile::<S, 1>(s, work, panel, rows.start, column, output),
-            2 => tile::<S, 2>(s, work, panel, rows.start, column, output),
-            3 => tile::<S, 3>(s, work, panel, rows.start, column, output),
-            4 if S::PRODUCT_ROWS >= 4 => tile::<S, 4>(s, work, panel, rows.start, column, output),
-            5 if S::PRODUCT_ROWS >= 5 => tile::<S, 5>(s, work, panel, rows.start, column, output),
-            6 if S::PRODUCT_ROWS >= 6 => tile::<S, 6>(s, work, panel, rows.start, column, output),
+            1 => tile::<P, 1>(products, work, panel, rows.start, column, output),
+            2 => tile::<P, 2>(products, work, panel, rows.start, column, output),
+            3 => tile::<P, 3>(products, work, panel, rows.start, column, output),
+            4 if P::MAX_ROWS >= 4 => tile::<P, 4>(products, work, panel, rows.start, column, output),
+            5 if P::MAX_ROWS >= 5 => tile::<P, 5>(products, work, panel, rows.start, column, output),
+            6 if P::MAX_ROWS >= 6 => tile::<P, 6>(products, work, panel, rows.start, column, output),
             rows => unreachable!("no tile has {rows} rows"),
         }
     }
@@ -103,20 +104,21 @@ unsafe fn any_height<S: Simd>(
 /// # Safety
 /// The same as for [`panel`].
 #[inline(always)]
-unsafe fn tile<S: Simd, const ROWS: usize>(
-    s: S,
+unsafe fn tile<P: ByteProducts, const ROWS: usize>(
+    products: P,
     work: &Work<'_>,
     panel: &Panel<'_>,
     first: usize,
     column: usize,
     output: &Disjoint<'_, f32>,
 ) {
+    let s = products.floats();
     let QuantizedRows { bytes, factors, row_bytes } = work.input;
     let row_factors = 2 * work.groups.len();
     let bytes = &bytes[first * row_bytes..][..ROWS * row_bytes];
     let factors = &factors[first * row_factors..][..ROWS * row_factors];
     let outputs = work.weights.outputs;
-    let width = (outputs - panel.index * PANEL - column).min(VECTORS * S::LANES);
+    let width = (outputs - panel.index * PANEL - column).min(VECTORS * P::Floats::LANES);
     let range = |row: usize| {
         let start = (first + row) * outputs + panel.index * PANEL + column;
         start..start + width
@@ -133,7 +135,7 @@ unsafe fn tile<S: Simd, const ROWS: usize>(
         let high_quads = if group.split { quads / 2 } else { 0 };
         let weights = &panel.weights[start * PANEL + column * QUAD..];
         let ahead = Ahead { bytes: &panel.ahead.bytes[start / QUAD * panel.ahead.step..], ..panel.ahead };
-        let products = s.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads, ahead);
+        let products = products.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads, ahead);
         let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
         let column_scales = load(s, &scales[column..]);
         let zero_point_terms = load(s, &scales[PANEL + column..]);

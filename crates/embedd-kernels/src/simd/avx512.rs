@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::avx2::Avx2;
-use super::{Ahead, PANEL, QUAD, Simd, Vectorized, products_are_within};
+use super::{Simd, Vectorized};
 use crate::{InstructionSet, Kernels};
 
 /// Proof that this CPU supports [`InstructionSet::Avx512Vnni`].
@@ -148,65 +148,6 @@ impl Simd for Avx512 {
         unsafe {
             _mm_prefetch::<_MM_HINT_ET0>(first);
             _mm_prefetch::<_MM_HINT_ET0>(first.wrapping_add(64));
-        }
-    }
-
-    /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for the factors.
-    const PRODUCT_ROWS: usize = 6;
-
-    #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
-    #[inline(always)]
-    fn byte_products<const ROWS: usize>(
-        self,
-        bytes: &[u8],
-        stride: usize,
-        weights: &[i8],
-        high_quads: usize,
-        quads: usize,
-        ahead: Ahead<'_>,
-    ) -> [[__m512; 2]; ROWS] {
-        assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
-        let mut bytes = bytes.as_ptr();
-        let mut weights = weights.as_ptr();
-        // If there is nothing to prefetch, prefetch a cache line that is already loaded.
-        let step = ahead.step;
-        let other_line = step.saturating_sub(64);
-        let mut ahead = if step == 0 { weights } else { ahead.bytes.as_ptr() };
-        // SAFETY: all reads are within the slices, as just checked; prefetching any address is allowed and reads
-        // nothing; the token proves that this CPU supports the instructions.
-        unsafe {
-            let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
-            let high_end = weights.wrapping_add(high_quads * PANEL * QUAD);
-            let end = weights.wrapping_add(quads * PANEL * QUAD);
-            let mut part_end = if high_quads > 0 { high_end } else { end };
-            loop {
-                while weights < part_end {
-                    _mm_prefetch::<_MM_HINT_T1>(ahead);
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(other_line));
-                    ahead = ahead.wrapping_add(step);
-                    let first = _mm512_loadu_si512(weights.cast());
-                    let second = _mm512_loadu_si512(weights.add(LANES * QUAD).cast());
-                    for row in 0..ROWS {
-                        let quad = _mm512_set1_epi32(bytes.add(row * stride).cast::<i32>().read_unaligned());
-                        sums[row][0] = _mm512_dpbusd_epi32(sums[row][0], quad, first);
-                        sums[row][1] = _mm512_dpbusd_epi32(sums[row][1], quad, second);
-                    }
-                    bytes = bytes.wrapping_add(QUAD);
-                    weights = weights.wrapping_add(PANEL * QUAD);
-                }
-                if part_end == end {
-                    break;
-                }
-                part_end = end;
-                for row in 0..ROWS {
-                    sums[row] = [_mm512_slli_epi32::<8>(sums[row][0]), _mm512_slli_epi32::<8>(sums[row][1])];
-                }
-            }
-            let mut floats = [[_mm512_setzero_ps(); 2]; ROWS];
-            for row in 0..ROWS {
-                floats[row] = [_mm512_cvtepi32_ps(sums[row][0]), _mm512_cvtepi32_ps(sums[row][1])];
-            }
-            floats
         }
     }
 

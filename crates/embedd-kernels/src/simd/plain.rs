@@ -1,6 +1,6 @@
 //! Arrays of 4 floats, which the compiler turns into the 128-bit vectors that most CPUs have.
 
-use super::{Ahead, PANEL, QUAD, Simd, products_are_within};
+use super::Simd;
 
 /// The token of [`crate::InstructionSet::Plain`], which every CPU supports.
 #[derive(Debug, Clone, Copy)]
@@ -130,40 +130,6 @@ impl Simd for Plain {
 
     #[inline(always)]
     fn prepare_store(self, _to: &mut [f32]) {}
-
-    const PRODUCT_ROWS: usize = 3;
-
-    #[inline(always)]
-    fn byte_products<const ROWS: usize>(
-        self,
-        bytes: &[u8],
-        stride: usize,
-        weights: &[i8],
-        high_quads: usize,
-        quads: usize,
-        _ahead: Ahead<'_>,
-    ) -> [[Lanes; 2]; ROWS] {
-        assert!(high_quads < quads && products_are_within::<Self, ROWS>(bytes, stride, weights, quads));
-        let mut sums = [[[0i32; LANES]; 2]; ROWS];
-        for quad in 0..quads {
-            if quad == high_quads {
-                sums.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|sum| *sum <<= 8);
-            }
-            let weights = &weights[quad * PANEL * QUAD..][..2 * LANES * QUAD];
-            for row in 0..ROWS {
-                let quad = &bytes[row * stride + quad * QUAD..][..QUAD];
-                for vector in 0..2 {
-                    for lane in 0..LANES {
-                        for byte in 0..QUAD {
-                            sums[row][vector][lane] +=
-                                i32::from(quad[byte]) * i32::from(weights[(vector * LANES + lane) * QUAD + byte]);
-                        }
-                    }
-                }
-            }
-        }
-        sums.map(|sums| sums.map(|lanes| lanes.map(|sum| sum as f32)))
-    }
 
     #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {

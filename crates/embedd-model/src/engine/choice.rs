@@ -6,8 +6,12 @@ use embedd_kernels::{CpuInstructions, InstructionSet};
 /// The engines worth using on a CPU, fastest first, given the instruction set of the native kernels.
 pub fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
     match kernels {
-        InstructionSet::Avx512Vnni => vec![Variant::Native, Variant::Portable, Variant::Fp32],
-        // ONNX Runtime has INT8 dot products for 256-bit vectors; the native kernels do not.
+        // The speed of the last two has not been measured; the native model is the more accurate one.
+        InstructionSet::Avx512Vnni
+        | InstructionSet::AvxVnni
+        | InstructionSet::NeonI8mm
+        | InstructionSet::NeonDotprod => vec![Variant::Native, Variant::Portable, Variant::Fp32],
+        // ONNX Runtime has INT8 dot products; these native kernels do not.
         _ if cpu.has_int8_dot_products() => vec![Variant::Portable, Variant::Fp32],
         InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],
         // ONNX Runtime's float32 kernels are faster than the plain kernels.

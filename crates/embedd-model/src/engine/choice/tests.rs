@@ -8,6 +8,9 @@ fn engines_are_ordered_fastest_first() {
     let fp32 = &all[2..];
     let cases = [
         (InstructionSet::Avx512Vnni, CpuInstructions::Avx512Vnni, all),
+        (InstructionSet::AvxVnni, CpuInstructions::AvxVnni, all),
+        (InstructionSet::NeonI8mm, CpuInstructions::NeonI8mm, all),
+        (InstructionSet::NeonDotprod, CpuInstructions::NeonDotprod, all),
         // The user selected a narrower instruction set than the CPU's best.
         (InstructionSet::Avx2, CpuInstructions::Avx512Vnni, portable),
         (InstructionSet::Plain, CpuInstructions::Avx512Vnni, portable),

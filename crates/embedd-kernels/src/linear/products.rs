@@ -1,0 +1,95 @@
+//! Products of quantized rows and packed weights, for each instruction set.
+//!
+//! [`tile`](super::tile) is written once over [`ByteProducts`]. Instruction sets with dot products of bytes implement
+//! [`dot::Dot`] and share one loop; the others have loops of their own. Sums of integers are exact, so all of them
+//! compute the same numbers.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod dot;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod plain;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+use crate::layout::{PANEL, QUAD};
+use crate::simd::Simd;
+use crate::{InstructionSet, Kernels};
+
+/// The products of an instruction set.
+pub(super) trait ByteProducts: Copy {
+    /// Vectors for everything that follows the products.
+    type Floats: Simd;
+
+    /// The maximum number of rows for [`ByteProducts::byte_products`].
+    const MAX_ROWS: usize;
+
+    fn floats(self) -> Self::Floats;
+
+    /// The sums of `4 * quads` products for each of `ROWS` rows of bytes and each column in two vectors of weights.
+    /// Each sum is computed exactly, as an integer, and then converted to a float. Row `r` begins at
+    /// `bytes[r * stride]`; the weights of quad `q`, four per column, begin at `weights[128 * q]`. Products of the
+    /// first `high_quads` quads are multiplied by 256. `ahead` is prefetched at the same time.
+    ///
+    /// Panics if a slice is too short.
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        high_quads: usize,
+        quads: usize,
+        ahead: Ahead<'_>,
+    ) -> [[Vector<Self>; 2]; ROWS];
+}
+
+/// A vector of the floats that follow the products of `P`.
+pub(super) type Vector<P> = <<P as ByteProducts>::Floats as Simd>::F32;
+
+/// Weights to prefetch for the next panel.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    pub(super) bytes: &'a [i8],
+    /// Bytes to prefetch per quad: 0, 64 or 128.
+    pub(super) step: usize,
+}
+
+/// Whether all reads of [`ByteProducts::byte_products`] are within the slices.
+#[inline(always)]
+fn are_within<S: Simd, const ROWS: usize>(bytes: &[u8], stride: usize, weights: &[i8], quads: usize) -> bool {
+    let last_row = stride.saturating_mul(ROWS - 1);
+    quads > 0
+        && bytes.len() >= last_row.saturating_add(quads.saturating_mul(QUAD))
+        && weights.len() >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * S::LANES * QUAD)
+}
+
+/// Work with products that is written once and compiled for every instruction set.
+pub(super) trait ProductWork {
+    type Output;
+
+    /// Must be `#[inline(always)]`.
+    fn run<P: ByteProducts>(self, products: P) -> Self::Output;
+}
+
+impl Kernels {
+    /// Runs `work`, compiled for the instruction set of these kernels.
+    #[inline]
+    pub(super) fn dispatch_products<W: ProductWork>(self, work: W) -> W::Output {
+        match self.instruction_set() {
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx512Vnni => vnni::Vnni512::dispatch(self, work),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::AvxVnni => vnni::Vnni256::dispatch(self, work),
+            #[cfg(target_arch = "x86_64")]
+            InstructionSet::Avx2 => avx2::dispatch(self, work),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::NeonI8mm => neon::dispatch_i8mm(self, work),
+            #[cfg(target_arch = "aarch64")]
+            InstructionSet::NeonDotprod => neon::dispatch_dotprod(self, work),
+            // A set of another architecture is never available.
+            _ => work.run(crate::simd::plain::Plain),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Products in plain Rust.
+
+use super::{Ahead, ByteProducts, are_within};
+use crate::layout::{PANEL, QUAD};
+use crate::simd::Simd;
+use crate::simd::plain::Plain;
+
+const LANES: usize = Plain::LANES;
+
+impl ByteProducts for Plain {
+    type Floats = Self;
+
+    const MAX_ROWS: usize = 3;
+
+    #[inline(always)]
+    fn floats(self) -> Self {
+        self
+    }
+
+    #[inline(always)]
+    fn byte_products<const ROWS: usize>(
+        self,
+        bytes: &[u8],
+        stride: usize,
+        weights: &[i8],
+        high_quads: usize,
+        quads: usize,
+        _ahead: Ahead<'_>,
+    ) -> [[[f32; LANES]; 2]; ROWS] {
+        assert!(high_quads < quads && are_within::<Self, ROWS>(bytes, stride, weights, quads));
+        let mut sums = [[[0i32; LANES]; 2]; ROWS];
+        for quad in 0..quads {
+            if quad == high_quads {
+                sums.as_flattened_mut().as_flattened_mut().iter_mut().for_each(|sum| *sum <<= 8);
+            }
+            let weights = &weights[quad * PANEL * QUAD..][..2 * LANES * QUAD];
+            for row in 0..ROWS {
+                let quad = &bytes[row * stride + quad * QUAD..][..QUAD];
+                for vector in 0..2 {
+                    for lane in 0..LANES {
+                        for byte in 0..QUAD {
+                            sums[row][vector][lane] +=
+                                i32::from(quad[byte]) * i32::from(weights[(vector * LANES + lane) * QUAD + byte]);
+                        }
+                    }
+                }
+            }
+        }
+        sums.map(|sums| sums.map(|lanes| lanes.map(|sum| sum as f32)))
+    }
+}
