@@ -7,7 +7,8 @@
 MODEL_DIR is the sentence-transformers folder from which the bundle was converted; `embedd fetch` prints it.
 
 Engines take turns: in each round, every engine runs a few times at each length, so that other load on the machine
-affects all of them. Figures are medians over all rounds. Times cover inference only, from token ids to hidden states.
+affects all of them. An engine then finds its weights out of the CPU's caches when its turn comes; with --seconds, each
+turn lasts that long, and its first fifth is not measured, as in steady use. Figures are medians over all rounds. Times cover inference only, from token ids to hidden states.
 For embedd they are the `timings.infer` of its responses and, in a second row, the whole gRPC call including
 tokenization. Cosines are relative to PyTorch, over the reference texts of this repository, each embedded alone.
 
@@ -34,6 +35,7 @@ WARM_UP_RUNS = 3
 # PyTorch's threads spin for 0.2 seconds after each call.
 PAUSE_SECONDS = 0.3
 PATIENCE_SECONDS = 60
+FLAGS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
 
 
 class PyTorch:
@@ -107,14 +109,14 @@ class Embedd:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{listener.getsockname()[1]}"
-        flags = ["--listen", address, "--admin-listen", "off", "--log-level", "warn", "--sessions", "1"]
-        flags += ["--threads", str(threads)]
-        self.process = subprocess.Popen([program, "serve", "--bundle", os.path.abspath(bundle), *flags])
         here = os.getcwd()
         os.chdir(os.path.join(ROOT, "proto"))
         sys.path.insert(0, ".")
         self.messages, services = grpc.protos_and_services("embedd/v1/embedding.proto")
         os.chdir(here)
+        flags = ["--listen", address, "--admin-listen", "off", "--http-listen", "off", "--log-level", "warn"]
+        flags += ["--sessions", "1", "--threads", str(threads)]
+        self.process = subprocess.Popen([program, "serve", "--bundle", os.path.abspath(bundle), *flags])
         self.stub = services.EmbeddingServiceStub(grpc.insecure_channel(address))
         self.served = self.model()
 
@@ -125,9 +127,11 @@ class Embedd:
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self.stub.GetModel(self.messages.GetModelRequest(), wait_for_ready=True, timeout=PATIENCE_SECONDS)
+                return self.stub.GetModel(self.messages.GetModelRequest(), timeout=PATIENCE_SECONDS)
             except grpc.RpcError as error:
                 loading = error.code() == grpc.StatusCode.UNAVAILABLE and time.monotonic() < until
+                if self.process.poll() is not None:
+                    raise SystemExit(f"the server ended with status {self.process.returncode}") from error
                 if not loading:
                     self.stop()
                     raise
@@ -217,8 +221,7 @@ def take_turns(arguments, pytorch, engines, embedd, tokenizer):
         for length, (text, ids) in inputs.items():
             def block(name, call):
                 time.sleep(PAUSE_SECONDS)
-                runs = [call() for _ in range(WARM_UP_RUNS + arguments.runs)]
-                times[name][length] += runs[WARM_UP_RUNS:]
+                times[name][length] += turn(arguments, call)
 
             for name, engine in engines.items():
                 block(name, lambda: milliseconds(lambda: engine.states(ids)))
@@ -227,6 +230,32 @@ def take_turns(arguments, pytorch, engines, embedd, tokenizer):
             block("embedd_grpc", lambda: milliseconds(lambda: embedd.embed(text)))
         print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
     return times
+
+
+def turn(arguments, call):
+    """Returns the results of one turn's measured calls."""
+    if arguments.seconds is None:
+        return [call() for _ in range(WARM_UP_RUNS + arguments.runs)][WARM_UP_RUNS:]
+    started = time.monotonic()
+    while time.monotonic() < started + arguments.seconds / 5:
+        call()
+    results = [call()]
+    while time.monotonic() < started + arguments.seconds:
+        results.append(call())
+    return results
+
+
+def machine():
+    """Returns the CPU, its flags for matrix products, and its clock now, on Linux."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            lines = [line.partition(":") for line in file]
+    except OSError:
+        return "unknown CPU"
+    facts = {key.strip(): value.strip() for key, _, value in lines}
+    flags = [flag for flag in FLAGS if flag in (facts.get("flags") or facts.get("Features", "")).split()]
+    clock = f"{float(facts['cpu MHz']) / 1000:.2f} GHz" if "cpu MHz" in facts else "clock unknown"
+    return f"{facts.get('model name', 'unknown CPU')}, {os.cpu_count()} CPUs ({', '.join(flags)}), {clock}"
 
 
 def timing(runs):
@@ -252,6 +281,7 @@ def main():
     parser.add_argument("--lengths", type=lambda value: tuple(map(int, value.split(","))), default=LENGTHS)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--runs", type=int, default=8, help="runs per engine, length and round")
+    parser.add_argument("--seconds", type=float, help="the length of a turn, instead of --runs")
     parser.add_argument("--texts", type=int, default=253, help="number of reference texts to compare")
     parser.add_argument("--out", help="file for the JSON, or - for standard output")
     arguments = parser.parse_args()
@@ -272,7 +302,8 @@ def main():
         embedd.stop()
     tables = sys.stderr if arguments.out == "-" else sys.stdout
     served = embedd.served
-    print(f"{served.name}, {arguments.threads} threads; embedd: {served.engine} ({served.instruction_set})\n", file=tables)
+    print(f"{machine()}\n{served.name}, {arguments.threads} threads; ", end="", file=tables)
+    print(f"embedd: {served.engine} ({served.instruction_set})\n", file=tables)
     table(times, accuracy, tables)
     if arguments.out:
         short = times.pop("pytorch_encode")[arguments.lengths[0]]
@@ -280,7 +311,7 @@ def main():
         for name, (minimum, mean) in accuracy.items():
             written[name] |= {"cos_min": minimum, "cos_mean": mean}
         written["pytorch_encode_short"] = timing(short)
-        baseline = {"threads": arguments.threads, "model": served.name, "engines": written}
+        baseline = {"machine": machine(), "threads": arguments.threads, "model": served.name, "engines": written}
         if arguments.out == "-":
             json.dump(baseline, sys.stdout, indent=1)
         else:
