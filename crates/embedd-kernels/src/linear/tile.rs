@@ -26,8 +26,8 @@ struct Panel<'a> {
     ahead: Ahead<'a>,
 }
 
-/// Multiplies `rows` by the panel `panel` and writes the product to the output. Prefetches the panel `next`, if it
-/// exists, at the same time.
+/// Multiplies `rows` by the panel `panel` and writes the product to the output. Prefetches the panel `next` at the same
+/// time.
 ///
 /// # Safety
 /// No other thread may write the same rows of the same panel at the same time.
@@ -36,7 +36,7 @@ pub(super) unsafe fn panel<P: ByteProducts>(
     products: P,
     work: &Work<'_>,
     panel: usize,
-    next: usize,
+    next: Option<usize>,
     rows: Range<usize>,
     output: &Disjoint<'_, f32>,
 ) {
@@ -50,7 +50,7 @@ pub(super) unsafe fn panel<P: ByteProducts>(
         bias: &weights.bias[panel * PANEL..][..PANEL],
         ahead: Ahead { bytes: &[], step: 0 },
     };
-    let next = weights.weights.get(next * PANEL * row_bytes..(next + 1) * PANEL * row_bytes).unwrap_or_default();
+    let next = next.map_or(&[][..], |next| &weights.weights[next * PANEL * row_bytes..][..PANEL * row_bytes]);
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
     // All tiles have nearly the same height (7 rows become 4 and 3): a tile with few rows wastes the loads of its
     // weights.
