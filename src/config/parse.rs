@@ -19,7 +19,7 @@ use embedd_model::bundle::{MAX_PROMPT_NAME_BYTES, is_prompt_name};
 /// A value, or what was expected instead.
 pub(super) type Parsed<T> = Result<T, String>;
 
-/// All of them appear in one error message.
+/// An error message lists all names.
 const MAX_MODEL_NAMES: usize = 8;
 const MAX_MODEL_NAME_BYTES: usize = 256;
 const KIB: usize = 1 << 10;

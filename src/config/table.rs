@@ -76,7 +76,7 @@ settings! {
     /// bundle in the cache folder; a branch stays at the commit that was fetched first.
     revision: Revision = Model, Text "REVISION", "main", parse::revision;
 
-    // Clients keep their setting when the model behind a name changes.
+    // Clients need no new configuration when the server gets another model.
     /// The names by which requests may call the model, separated by commas; replies have the first one. `auto`: the
     /// model's own name, such as `sentence-transformers/all-mpnet-base-v2`, and the last part of it.
     model_name: Option<ModelNames> = Model, Text "NAMES", "auto",

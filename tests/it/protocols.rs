@@ -171,7 +171,7 @@ async fn every_protocol_reports_that_the_model_is_loading_and_that_the_server_st
 }
 
 #[tokio::test]
-async fn the_model_answers_to_the_names_that_the_settings_give_it() {
+async fn requests_must_use_one_of_the_configured_model_names() {
     let server = Server::start(Model::Small, &["--model-name", "detector/v2, text-embedding-3-small"]);
     let channel = server.channel().await;
     let mut inference = GrpcInferenceServiceClient::new(channel.clone());

@@ -144,8 +144,8 @@ impl ProductWork for Task<'_> {
 /// How a product is divided into tasks: a single task, or a few for each thread. If there are few panels, each task
 /// computes only part of the rows.
 ///
-/// The panels of a task are adjacent. CPUs load what follows in memory before it is asked for; if that were another
-/// thread's panel, the two CPUs would take its cache lines away from each other, which costs up to a third of the speed.
+/// The panels of a task are adjacent. Hardware prefetchers read past the end of what a thread uses: if another thread's
+/// panel follows, the cores compete for its cache lines, which costs up to a third of the speed.
 struct Partition {
     panels: usize,
     /// Threads that share the panels.
@@ -154,8 +154,8 @@ struct Partition {
     rows_per_task: usize,
 }
 
-/// The eighths of the panels that are divided among the threads by the end of each round. A thread that was delayed in
-/// the first round takes no part in the second.
+/// The eighths of the panels that are divided among the threads by the end of each round. A thread that is delayed in
+/// the first round does less in the second.
 const ROUNDS: [usize; 3] = [0, 6, 8];
 
 impl Partition {

@@ -33,8 +33,8 @@ pub(super) mod plain;
 #[cfg(test)]
 mod tests;
 
-/// The operations on floats that kernels need from an instruction set. Unless stated otherwise, they work lane by lane and follow
-/// IEEE 754.
+/// The operations on floats that kernels need from an instruction set. Unless stated otherwise, they work lane by lane
+/// and follow IEEE 754.
 pub(super) trait Simd: Copy {
     /// A vector of float32.
     type F32: Copy;

@@ -28,21 +28,27 @@ pub(super) trait ByteProducts: Copy {
 
     fn floats(self) -> Self::Floats;
 
-    /// The sums of `4 * quads` products for each of `ROWS` rows of bytes and each column in two vectors of weights.
-    /// Each sum is computed exactly, as an integer, and then converted to a float. Row `r` begins at
-    /// `bytes[r * stride]`; the weights of quad `q`, four per column, begin at `weights[128 * q]`. Products of the
-    /// first `high_quads` quads are multiplied by 256. `ahead` is prefetched at the same time.
+    /// The sums of the products of `operands` for each of `ROWS` rows of bytes and each column in two vectors of weights.
+    /// Each sum is computed exactly, as an integer, and then converted to a float.
     ///
     /// Panics if a slice is too short.
-    fn byte_products<const ROWS: usize>(
-        self,
-        bytes: &[u8],
-        stride: usize,
-        weights: &[i8],
-        high_quads: usize,
-        quads: usize,
-        ahead: Ahead<'_>,
-    ) -> [[Vector<Self>; 2]; ROWS];
+    fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[Vector<Self>; 2]; ROWS];
+}
+
+/// What [`ByteProducts::byte_products`] multiplies.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    /// Row `r` begins at `bytes[r * stride]`.
+    pub(super) bytes: &'a [u8],
+    pub(super) stride: usize,
+    /// The weights of quad `q`, four per column, begin at `weights[128 * q]`.
+    pub(super) weights: &'a [i8],
+    /// Four bytes of a row, and the weights of four channels.
+    pub(super) quads: usize,
+    /// The first quads, whose products are multiplied by 256.
+    pub(super) high_quads: usize,
+    /// Prefetched at the same time.
+    pub(super) ahead: Ahead<'a>,
 }
 
 /// A vector of the floats that follow the products of `P`.
@@ -56,13 +62,18 @@ pub(super) struct Ahead<'a> {
     pub(super) step: usize,
 }
 
-/// Whether all reads of [`ByteProducts::byte_products`] are within the slices.
-#[inline(always)]
-fn are_within<S: Simd, const ROWS: usize>(bytes: &[u8], stride: usize, weights: &[i8], quads: usize) -> bool {
-    let last_row = stride.saturating_mul(ROWS - 1);
-    quads > 0
-        && bytes.len() >= last_row.saturating_add(quads.saturating_mul(QUAD))
-        && weights.len() >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * S::LANES * QUAD)
+impl Operands<'_> {
+    /// Panics unless all reads for `ROWS` rows and two vectors of columns are within the slices.
+    #[inline(always)]
+    fn check<S: Simd, const ROWS: usize>(&self) {
+        let Self { bytes, stride, weights, quads, high_quads, .. } = *self;
+        let last_row = stride.saturating_mul(ROWS - 1);
+        assert!(
+            high_quads < quads
+                && bytes.len() >= last_row.saturating_add(quads.saturating_mul(QUAD))
+                && weights.len() >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * S::LANES * QUAD)
+        );
+    }
 }
 
 /// Work with products that is written once and compiled for every instruction set.

@@ -1,4 +1,4 @@
-use super::products::Ahead;
+use super::products::{Ahead, Operands};
 use super::*;
 use crate::simd::Simd;
 use crate::testing::{Numbers, Shuffled, every_available};
@@ -151,13 +151,7 @@ fn products_match_an_oracle_at_every_size_around_the_tiles() {
 }
 
 /// The byte products of a tile with `ROWS` rows.
-struct Products<'a, const ROWS: usize> {
-    bytes: &'a [u8],
-    stride: usize,
-    weights: &'a [i8],
-    high_quads: usize,
-    quads: usize,
-}
+struct Products<'a, const ROWS: usize>(Operands<'a>);
 
 impl<const ROWS: usize> ProductWork for Products<'_, ROWS> {
     type Output = Vec<Vec<f32>>;
@@ -168,14 +162,7 @@ impl<const ROWS: usize> ProductWork for Products<'_, ROWS> {
             return Vec::new();
         }
         let s = products.floats();
-        let products = products.byte_products::<ROWS>(
-            self.bytes,
-            self.stride,
-            self.weights,
-            self.high_quads,
-            self.quads,
-            Ahead { bytes: &[], step: 0 },
-        );
+        let products = products.byte_products::<ROWS>(self.0);
         let mut out = Vec::new();
         for row in products {
             let mut floats = vec![0.0; 2 * P::Floats::LANES];
@@ -194,7 +181,8 @@ fn check_products<const ROWS: usize>(
     weights: &[i8],
 ) {
     let stride = 4 * quads + 8;
-    let found = kernels.dispatch_products(Products::<ROWS> { bytes, stride, weights, high_quads, quads });
+    let operands = Operands { bytes, stride, weights, quads, high_quads, ahead: Ahead { bytes: &[], step: 0 } };
+    let found = kernels.dispatch_products(Products::<ROWS>(operands));
     for (row, found) in found.iter().enumerate() {
         for (column, &found) in found.iter().enumerate() {
             let product = |byte: usize| {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::products::{Ahead, ByteProducts};
+use super::products::{Ahead, ByteProducts, Operands};
 use super::{QuantizedRows, Work};
 use crate::disjoint::Disjoint;
 use crate::layout::{PANEL, QUAD};
@@ -135,7 +135,9 @@ unsafe fn tile<P: ByteProducts, const ROWS: usize>(
         let high_quads = if group.split { quads / 2 } else { 0 };
         let weights = &panel.weights[start * PANEL + column * QUAD..];
         let ahead = Ahead { bytes: &panel.ahead.bytes[start / QUAD * panel.ahead.step..], ..panel.ahead };
-        let products = products.byte_products::<ROWS>(&bytes[start..], row_bytes, weights, high_quads, quads, ahead);
+        let bytes = &bytes[start..];
+        let operands = Operands { bytes, stride: row_bytes, weights, quads, high_quads, ahead };
+        let products = products.byte_products::<ROWS>(operands);
         let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
         let column_scales = load(s, &scales[column..]);
         let zero_point_terms = load(s, &scales[PANEL + column..]);

@@ -6,7 +6,7 @@ use embedd_kernels::{CpuInstructions, InstructionSet};
 /// The engines worth using on a CPU, fastest first, given the instruction set of the native kernels.
 pub fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
     match kernels {
-        // The speed of the last two has not been measured; the native model is the more accurate one.
+        // Not measured with NEON; the native model is the more accurate one.
         InstructionSet::Avx512Vnni
         | InstructionSet::AvxVnni
         | InstructionSet::NeonI8mm

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
-use super::{Ahead, ByteProducts, ProductWork, are_within};
+use super::{ByteProducts, Operands, ProductWork};
 use crate::Kernels;
 use crate::layout::{PANEL, QUAD};
 use crate::simd::Simd;
@@ -41,16 +41,9 @@ impl ByteProducts for Avx2 {
     /// and only one sum per column.
     #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
     #[inline(always)]
-    fn byte_products<const ROWS: usize>(
-        self,
-        bytes: &[u8],
-        stride: usize,
-        weights: &[i8],
-        high_quads: usize,
-        quads: usize,
-        ahead: Ahead<'_>,
-    ) -> [[__m256; 2]; ROWS] {
-        assert!(high_quads < quads && are_within::<Self, ROWS>(bytes, stride, weights, quads));
+    fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[__m256; 2]; ROWS] {
+        operands.check::<Self, ROWS>();
+        let Operands { bytes, stride, weights, quads, high_quads, ahead } = operands;
         // If there is nothing to prefetch, prefetch a cache line that is already loaded.
         let step = ahead.step;
         let other_line = step.saturating_sub(64);

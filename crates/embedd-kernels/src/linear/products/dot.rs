@@ -2,7 +2,7 @@
 //! products to 32-bit sums.
 #![allow(unsafe_code)]
 
-use super::{Ahead, ByteProducts, are_within};
+use super::{ByteProducts, Operands};
 use crate::layout::{PANEL, QUAD};
 use crate::simd::Simd;
 
@@ -31,7 +31,7 @@ pub(in crate::linear) trait Dot: Copy {
     /// As many bytes must be readable.
     unsafe fn load(self, weights: *const i8) -> Self::Weights;
 
-    /// Loads four bytes of a row; less 128 if [`Dot::ones`] is not `None`.
+    /// Loads four bytes of a row, minus 128 if [`Dot::ones`] is not `None`.
     ///
     /// # Safety
     /// Four bytes must be readable.
@@ -71,16 +71,9 @@ impl<D: Dot> ByteProducts for D {
 
     #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
     #[inline(always)]
-    fn byte_products<const ROWS: usize>(
-        self,
-        bytes: &[u8],
-        stride: usize,
-        weights: &[i8],
-        high_quads: usize,
-        quads: usize,
-        ahead: Ahead<'_>,
-    ) -> [[<D::Floats as Simd>::F32; 2]; ROWS] {
-        assert!(high_quads < quads && are_within::<D::Floats, ROWS>(bytes, stride, weights, quads));
+    fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[<D::Floats as Simd>::F32; 2]; ROWS] {
+        operands.check::<D::Floats, ROWS>();
+        let Operands { bytes, stride, weights, quads, high_quads, ahead } = operands;
         let mut bytes = bytes.as_ptr();
         let mut weights = weights.as_ptr();
         // If there is nothing to prefetch, prefetch a cache line that is already loaded.
@@ -88,7 +81,7 @@ impl<D: Dot> ByteProducts for D {
         let other_line = step.saturating_sub(64);
         let mut ahead = if step == 0 { weights } else { ahead.bytes.as_ptr() };
         let mut sums = [[self.zero(); 2]; ROWS];
-        // Signed products have bytes less 128; the products of 128 are added at the end.
+        // Signed products use the bytes minus 128; 128 times the weights is added at the end.
         let ones = self.ones();
         let mut weight_sums = [self.zero(); 2];
         let high_end = weights.wrapping_add(high_quads * PANEL * QUAD);

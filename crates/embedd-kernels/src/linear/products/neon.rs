@@ -74,7 +74,7 @@ impl<const SIGNED: bool> Dot for NeonDot<SIGNED> {
         // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
         unsafe {
             let quad = vreinterpretq_u8_u32(vdupq_n_u32(quad.cast::<u32>().read_unaligned()));
-            // As signed bytes, less 128.
+            // As signed bytes: minus 128.
             if SIGNED { veorq_u8(quad, vdupq_n_u8(128)) } else { quad }
         }
     }

@@ -1,6 +1,6 @@
 //! Products in plain Rust.
 
-use super::{Ahead, ByteProducts, are_within};
+use super::{ByteProducts, Operands};
 use crate::layout::{PANEL, QUAD};
 use crate::simd::Simd;
 use crate::simd::plain::Plain;
@@ -18,16 +18,9 @@ impl ByteProducts for Plain {
     }
 
     #[inline(always)]
-    fn byte_products<const ROWS: usize>(
-        self,
-        bytes: &[u8],
-        stride: usize,
-        weights: &[i8],
-        high_quads: usize,
-        quads: usize,
-        _ahead: Ahead<'_>,
-    ) -> [[[f32; LANES]; 2]; ROWS] {
-        assert!(high_quads < quads && are_within::<Self, ROWS>(bytes, stride, weights, quads));
+    fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[[f32; LANES]; 2]; ROWS] {
+        operands.check::<Self, ROWS>();
+        let Operands { bytes, stride, weights, quads, high_quads, .. } = operands;
         let mut sums = [[[0i32; LANES]; 2]; ROWS];
         for quad in 0..quads {
             if quad == high_quads {
