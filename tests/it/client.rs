@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use embedd_client::{CallError, CallErrorKind, Client, EmbedOptions, Health, RetryPolicy, Truncation};
 use futures_util::StreamExt as _;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
@@ -33,22 +33,24 @@ fn start_at(address: SocketAddr) -> Server {
 /// Callers that make one call after another until they are stopped.
 struct Callers {
     stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
+    /// The answered calls of each caller.
+    answered: Arc<[AtomicUsize]>,
     tasks: JoinSet<Result<(), CallError>>,
 }
 
 impl Callers {
     fn start(client: &Client, callers: usize) -> Self {
         let stop = Arc::<AtomicBool>::default();
-        let answered = Arc::<AtomicUsize>::default();
+        let answered: Arc<[AtomicUsize]> = (0..callers).map(|_| AtomicUsize::default()).collect();
         let mut tasks = JoinSet::new();
         for caller in 0..callers {
             let (client, stop, answered) = (client.clone(), Arc::clone(&stop), Arc::clone(&answered));
             tasks.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    let call = answered.fetch_add(1, Ordering::Relaxed);
+                    let call = answered[caller].load(Ordering::Relaxed);
                     let embeddings = client.embed([format!("caller {caller}, call {call}")]).await?;
                     assert_eq!(embeddings.len(), 1);
+                    answered[caller].fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(())
             });
@@ -56,11 +58,15 @@ impl Callers {
         Self { stop, answered, tasks }
     }
 
-    /// Waits until this many more calls have been made.
-    async fn wait_for_more(&self, calls: usize) {
-        let until = self.answered.load(Ordering::Relaxed) + calls;
+    /// Waits until every caller has been answered this many more times.
+    async fn wait_for_more(&mut self, calls: usize) {
+        let count = |answered: &[AtomicUsize]| answered.iter().map(|of| of.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let start = count(&self.answered);
         let wait = async {
-            while self.answered.load(Ordering::Relaxed) < until {
+            while count(&self.answered).iter().zip(&start).any(|(now, start)| now - start < calls) {
+                if let Some(ended) = self.tasks.try_join_next() {
+                    assert_answered(ended);
+                }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -71,10 +77,14 @@ impl Callers {
     async fn all_answered(mut self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("no panic").unwrap_or_else(|error| panic!("a call failed: {error}"));
+            assert_answered(ended);
         }
-        self.answered.load(Ordering::Relaxed)
+        self.answered.iter().map(|of| of.load(Ordering::Relaxed)).sum()
     }
+}
+
+fn assert_answered(ended: Result<Result<(), CallError>, JoinError>) {
+    ended.expect("no panic").unwrap_or_else(|error| panic!("a call failed: {error}"));
 }
 
 /// The number of calls that a server has answered.
@@ -88,21 +98,23 @@ async fn answered_by(server: &Server) -> u64 {
 async fn no_call_fails_when_a_server_is_killed_while_another_one_is_running() {
     let killed = Server::start(Model::Small, &[]);
     let other = Server::start(Model::Small, &[]);
-    let client = client(&[&killed, &other]).await;
-    let callers = Callers::start(&client, 32);
-    callers.wait_for_more(200).await;
+    // All calls of a broken connection count as one.
+    let retries = RetryPolicy { budget: 8, ..RetryPolicy::default() };
+    let builder = Client::builder(addresses(&[&killed, &other])).retries(retries).deadline(PATIENCE);
+    let mut callers = Callers::start(&builder.connect().await.expect("a client"), 64);
+    callers.wait_for_more(3).await;
     let address = killed.address;
     drop(killed);
-    callers.wait_for_more(200).await;
+    callers.wait_for_more(3).await;
     let new = start_at(address);
     let gets_its_share = async {
         while answered_by(&new).await == 0 {
-            callers.wait_for_more(20).await;
+            callers.wait_for_more(1).await;
         }
     };
     timeout(PATIENCE, gets_its_share).await.expect("the new server is called");
     drop(other);
-    callers.wait_for_more(200).await;
+    callers.wait_for_more(3).await;
     println!("{} calls", callers.all_answered().await);
 }
 
@@ -111,13 +123,13 @@ async fn no_call_fails_when_servers_are_restarted_one_after_another() {
     let start = || Server::start(Model::Small, &["--shutdown-grace", "200ms"]);
     let mut servers = [start(), start()];
     let client = client(&servers.each_ref()).await;
-    let callers = Callers::start(&client, 8);
+    let mut callers = Callers::start(&client, 8);
     for server in &mut servers {
-        callers.wait_for_more(50).await;
+        callers.wait_for_more(6).await;
         server.signal("TERM");
         assert_eq!(server.exit().await.code(), Some(0), "no accepted call is lost");
         *server = start_at(server.address);
-        callers.wait_for_more(50).await;
+        callers.wait_for_more(6).await;
     }
     println!("{} calls", callers.all_answered().await);
 }
@@ -127,9 +139,9 @@ async fn no_call_fails_when_connections_reach_their_maximum_age() {
     let server = Server::start(Model::Small, &["--max-connection-age", "1s"]);
     let proxy = CountingProxy::to(&server).await;
     let client = Client::builder(proxy.address.to_string()).deadline(PATIENCE).connect().await.expect("a client");
-    let callers = Callers::start(&client, 8);
+    let mut callers = Callers::start(&client, 8);
     proxy.wait_for(5).await;
-    callers.wait_for_more(50).await;
+    callers.wait_for_more(6).await;
     println!("{} calls", callers.all_answered().await);
 }
 
@@ -139,8 +151,8 @@ async fn calls_that_a_full_server_rejects_are_retried_and_answered() {
     let retries = RetryPolicy { attempts: 1000, budget: 100_000, ..RetryPolicy::default() };
     let builder = Client::builder(server.address.to_string()).retries(retries).deadline(PATIENCE);
     let client = builder.connect().await.expect("a client");
-    let callers = Callers::start(&client, 32);
-    callers.wait_for_more(300).await;
+    let mut callers = Callers::start(&client, 32);
+    callers.wait_for_more(1).await;
     callers.all_answered().await;
 
     let once = Client::builder(server.address.to_string()).retries(RetryPolicy::NEVER).connect().await;

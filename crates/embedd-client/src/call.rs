@@ -119,7 +119,7 @@ impl Caller {
                 },
                 Err(reason) => (Verdict::NoServer, CallError::no_server(state.call, &reason, state.attempts.total)),
             };
-            state.attempts.broken += u32::from(verdict == Verdict::Broken);
+            state.attempts.broken += u32::from(matches!(verdict, Verdict::Broken { .. }));
             let wait = match self.retries.next(verdict, state.attempts, self.pool.has_healthy(), fastrand::f64()) {
                 Next::Immediately => Duration::ZERO,
                 Next::After(wait) if deadline.allows(wait) => wait,
@@ -133,15 +133,16 @@ impl Caller {
     }
 
     fn attempt(&self, connection: &PooledConnection, number: u32, deadline: Deadline) -> Attempt {
-        let connection = InterceptedService::new(connection.channel.clone(), self.bearer.clone());
+        let connection = InterceptedService::new(connection.channel(), self.bearer.clone());
         Attempt { connection, number, remaining: deadline.remaining() }
     }
 
     /// Updates the pool's state of the server according to the failure.
     fn failed(&self, state: &CallState, connection: &PooledConnection, status: &Status) -> (Verdict, CallError) {
-        let verdict = judge(status);
-        match verdict {
-            Verdict::Unprocessed { ended: true } | Verdict::Broken => connection.ended(),
+        let mut verdict = judge(status);
+        match &mut verdict {
+            Verdict::Unprocessed { ended: true } => connection.ended(),
+            Verdict::Broken { first } => *first = connection.broke(),
             Verdict::Unavailable(_) => connection.unavailable(),
             // A server that replies is healthy.
             Verdict::Final | Verdict::Busy(_) => connection.answered(),

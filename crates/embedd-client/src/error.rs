@@ -68,7 +68,7 @@ impl CallError {
     pub(crate) fn of_attempt(call: &'static str, server: Option<&str>, attempts: u32, status: &Status) -> Self {
         let message = format!("{}: {}", code_name(status.code().into()), status.message());
         let (kind, message) = match (judge(status), status.code()) {
-            (Verdict::Unprocessed { .. } | Verdict::Broken, _) => {
+            (Verdict::Unprocessed { .. } | Verdict::Broken { .. }, _) => {
                 (CallErrorKind::Unavailable, format!("the connection broke ({})", status.message()))
             }
             (Verdict::Late, _) => (CallErrorKind::Late, message),

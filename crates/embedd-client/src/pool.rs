@@ -19,7 +19,7 @@ mod server;
 
 pub(crate) use names::resolve;
 use names::{Resolve, keep_resolved};
-use server::{Availability, Server, keep_connected};
+use server::{Availability, Open, Server, keep_connected};
 
 /// How long a server that replies UNAVAILABLE is skipped.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -42,8 +42,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 pub(crate) struct PooledConnection {
     server: Arc<Server>,
-    pub(crate) channel: Channel,
-    number: u64,
+    connection: Open,
 }
 
 #[derive(Debug)]
@@ -95,9 +94,7 @@ enum Choice {
 impl Choice {
     fn of(server: &Arc<Server>) -> Self {
         match server.connection() {
-            Some((channel, number)) => {
-                Self::Connection(PooledConnection { server: Arc::clone(server), channel, number })
-            }
+            Some(connection) => Self::Connection(PooledConnection { server: Arc::clone(server), connection }),
             // The connection has ended in the meantime.
             None => Self::Wait,
         }
@@ -154,7 +151,7 @@ impl Pool {
     /// Every server's address, with its connection or the reason why it has none.
     pub(crate) fn all(&self) -> Vec<(String, Result<Channel, String>)> {
         let of = |server: &Server| match server.connection() {
-            Some((channel, _)) => Ok(channel),
+            Some(connection) => Ok(connection.channel),
             None => Err(server.failure()),
         };
         self.members.table().members.iter().map(|member| (member.server.name.clone(), of(&member.server))).collect()
@@ -176,9 +173,19 @@ impl PooledConnection {
         self.server.set_backoff(Some(Instant::now() + BACKOFF));
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.connection.channel.clone()
+    }
+
     /// Records that the connection accepts no more calls.
     pub(crate) fn ended(&self) {
-        self.server.end(self.number);
+        self.connection.ended.cancel();
+    }
+
+    /// Records that the connection broke. Returns whether this is the first of its calls to report it.
+    pub(crate) fn broke(&self) -> bool {
+        self.ended();
+        !self.connection.broke.swap(true, Ordering::Relaxed)
     }
 }
 

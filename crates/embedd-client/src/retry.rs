@@ -31,8 +31,10 @@ pub struct RetryPolicy {
     /// The maximum wait, unless the server asks for a longer one.
     pub max_backoff: Duration,
     /// The retry budget, which keeps retries from making an overload worse. All calls of a client share it. Each attempt
-    /// that was rejected or whose connection broke takes one from it, and each successful call returns a tenth. While it
-    /// is empty, such calls fail instead of waiting for a retry.
+    /// that was rejected takes one from it, as does each connection that broke, and each successful call returns a
+    /// tenth. While it is empty, such calls fail instead of waiting for a retry. The calls that another server can take
+    /// immediately do not count, nor do all calls of a broken connection but the first: when one of several servers
+    /// crashes, none of its calls may fail, however many there are.
     pub budget: u32,
 }
 
@@ -86,7 +88,12 @@ impl Retries {
     /// any server is healthy. `random` is from 0 to 1.
     pub(crate) fn next(&self, verdict: Verdict, attempts: Attempts, other_healthy: bool, random: f64) -> Next {
         // Every such attempt counts, even if the call is not retried.
-        let counts = matches!(verdict, Verdict::Unavailable(_) | Verdict::Busy(_) | Verdict::Broken);
+        let counts = match verdict {
+            Verdict::Unavailable(Hint::None) => !other_healthy,
+            Verdict::Broken { first } => first,
+            Verdict::Unavailable(_) | Verdict::Busy(_) => true,
+            Verdict::Final | Verdict::Late | Verdict::Unprocessed { .. } | Verdict::NoServer => false,
+        };
         let allowed = !counts || self.spend();
         if attempts.total >= self.policy.attempts {
             return Next::GiveUp;
@@ -95,7 +102,7 @@ impl Retries {
             Verdict::Final | Verdict::Late => Next::GiveUp,
             Verdict::Unavailable(Hint::Never) | Verdict::Busy(Hint::Never | Hint::None) => Next::GiveUp,
             Verdict::Unprocessed { .. } => Next::Immediately,
-            Verdict::Broken if attempts.broken > 1 => Next::GiveUp,
+            Verdict::Broken { .. } if attempts.broken > 1 => Next::GiveUp,
             // The server that rejected the call is in backoff, which bounds how often this happens.
             Verdict::Unavailable(Hint::None) if other_healthy => Next::Immediately,
             _ if !allowed => Next::GiveUp,
@@ -107,7 +114,7 @@ impl Retries {
                 // taking the free capacity first.
                 Next::After(self.backoff(wait, attempts.total).max(wait).mul_f64(1.0 + JITTER * random))
             }
-            Verdict::Unavailable(Hint::None) | Verdict::NoServer | Verdict::Broken => {
+            Verdict::Unavailable(Hint::None) | Verdict::NoServer | Verdict::Broken { .. } => {
                 Next::After(jittered(self.backoff(self.policy.first_backoff, attempts.total), random))
             }
         }
@@ -207,10 +214,13 @@ mod tests {
     #[test]
     fn a_call_that_may_have_crashed_its_server_is_retried_once_after_a_backoff_and_within_the_budget() {
         let retries = Retries::new(RetryPolicy { budget: 3, ..RetryPolicy::default() });
-        let broken = |total, broken| retries.next(Verdict::Broken, Attempts { total, broken }, true, 0.5);
-        assert_eq!([broken(1, 1), broken(3, 1)], [after(100), after(400)]);
-        assert_eq!(broken(2, 2), Next::GiveUp);
-        assert_eq!(broken(1, 1), Next::GiveUp, "the budget is used up");
+        let broken =
+            |first, total, broken| retries.next(Verdict::Broken { first }, Attempts { total, broken }, true, 0.5);
+        assert_eq!([broken(true, 1, 1), broken(true, 3, 1)], [after(100), after(400)]);
+        assert_eq!(broken(true, 2, 2), Next::GiveUp);
+        assert_eq!(broken(true, 1, 1), Next::GiveUp, "the budget is used up");
+        assert_eq!(broken(false, 1, 1), after(100), "the connection has been counted");
+        assert_eq!(broken(false, 2, 2), Next::GiveUp);
     }
 
     #[test]
@@ -221,8 +231,10 @@ mod tests {
         let next = |verdict, other_healthy| retries.next(verdict, attempts(1), other_healthy, 0.5);
         assert_eq!(next(UNAVAILABLE, true), Next::Immediately, "another server may accept the call");
         assert_eq!(next(UNPROCESSED, false), Next::Immediately, "an unprocessed call does not count");
+        assert_eq!(next(UNAVAILABLE, false), Next::GiveUp, "it would have to wait");
         (0..11).for_each(|_| retries.succeeded());
-        assert_eq!([waits(), waits()], [true, false]);
+        assert_eq!(next(UNAVAILABLE, true), Next::Immediately);
+        assert_eq!([waits(), waits()], [true, false], "a call that another server takes does not count");
         (0..1000).for_each(|_| retries.succeeded());
         assert_eq!([waits(), waits(), waits(), waits()], [true, true, true, false], "at most the initial budget");
     }

@@ -19,8 +19,9 @@ pub(crate) enum Verdict {
     Late,
     /// The call was not processed. `ended`: its connection accepts no other calls, either.
     Unprocessed { ended: bool },
-    /// The connection broke. The server may have processed the call, or crashed because of it.
-    Broken,
+    /// The connection broke. The server may have processed the call, or crashed because of it. `first`: no other call has
+    /// failed because of it yet, as far as is known.
+    Broken { first: bool },
     /// The server replied UNAVAILABLE.
     Unavailable(Hint),
     /// The server is overloaded.
@@ -59,7 +60,7 @@ fn judge_transport(error: &(dyn Error + 'static)) -> Verdict {
     if let Some(error) = chain(error).find_map(|error| error.downcast_ref::<io::Error>()) {
         // Without a connection, nothing was sent.
         let not_sent = [ErrorKind::ConnectionRefused, ErrorKind::NotConnected].contains(&error.kind());
-        return if not_sent { Verdict::Unprocessed { ended: true } } else { Verdict::Broken };
+        return if not_sent { Verdict::Unprocessed { ended: true } } else { Verdict::Broken { first: true } };
     }
     let Some(error) = chain(error).find_map(|error| error.downcast_ref::<h2::Error>()) else {
         // The connection was closed before the call was sent, or the host was not resolved.
@@ -70,7 +71,7 @@ fn judge_transport(error: &(dyn Error + 'static)) -> Verdict {
         Some(h2::Reason::NO_ERROR) if error.is_go_away() => Verdict::Unprocessed { ended: true },
         // RFC 9113, 8.7: rejected before it was processed, for example because the connection has too many calls.
         Some(h2::Reason::REFUSED_STREAM) if error.is_reset() => Verdict::Unprocessed { ended: false },
-        _ if error.is_io() || error.is_go_away() => Verdict::Broken,
+        _ if error.is_io() || error.is_go_away() => Verdict::Broken { first: true },
         _ => Verdict::Final,
     }
 }
@@ -135,7 +136,7 @@ mod tests {
             assert_eq!(from(io::Error::from(kind)), Verdict::Unprocessed { ended: true });
         }
         for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
-            assert_eq!(from(io::Error::from(kind)), Verdict::Broken);
+            assert_eq!(from(io::Error::from(kind)), Verdict::Broken { first: true });
         }
         assert_eq!(from(h2::Error::from(h2::Reason::INTERNAL_ERROR)), Verdict::Final);
         assert_eq!(from(TimeoutExpired(())), Verdict::Late);

@@ -1,5 +1,6 @@
 //! One server, and the task that maintains its connection.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,13 +25,20 @@ pub(super) struct Server {
     state: Mutex<State>,
 }
 
+/// A connection, shared by its calls.
+#[derive(Debug, Clone)]
+pub(super) struct Open {
+    pub(super) channel: Channel,
+    pub(super) ended: CancellationToken,
+    /// Whether a call has failed because the connection broke.
+    pub(super) broke: Arc<AtomicBool>,
+}
+
 #[derive(Debug)]
 enum State {
     Connecting,
     Connected {
-        channel: Channel,
-        ended: CancellationToken,
-        number: u64,
+        connection: Open,
         backoff_until: Option<Instant>,
     },
     /// The last connection attempt failed, for this reason.
@@ -57,7 +65,7 @@ impl Server {
 
     pub(super) fn availability(&self, now: Instant) -> Availability {
         match &*self.state() {
-            State::Connected { ended, .. } if ended.is_cancelled() => Availability::Connecting,
+            State::Connected { connection, .. } if connection.ended.is_cancelled() => Availability::Connecting,
             State::Connected { backoff_until: Some(until), .. } if *until > now => Availability::Backoff(*until),
             State::Connected { .. } => Availability::Healthy,
             State::Connecting => Availability::Connecting,
@@ -65,12 +73,9 @@ impl Server {
         }
     }
 
-    /// The connection and its number.
-    pub(super) fn connection(&self) -> Option<(Channel, u64)> {
+    pub(super) fn connection(&self) -> Option<Open> {
         match &*self.state() {
-            State::Connected { channel, ended, number, .. } if !ended.is_cancelled() => {
-                Some((channel.clone(), *number))
-            }
+            State::Connected { connection, .. } if !connection.ended.is_cancelled() => Some(connection.clone()),
             _ => None,
         }
     }
@@ -96,15 +101,6 @@ impl Server {
             *until = then;
         }
     }
-
-    /// Ends the connection with that number.
-    pub(super) fn end(&self, connection: u64) {
-        if let State::Connected { ended, number, .. } = &*self.state()
-            && *number == connection
-        {
-            ended.cancel();
-        }
-    }
 }
 
 /// Connects to the server, and reconnects, forever.
@@ -114,15 +110,14 @@ pub(super) async fn keep_connected(server: Arc<Server>, signals: Arc<Signals>) {
         signals.changed.send_replace(());
     };
     let mut interval = MIN_INTERVAL;
-    let mut number = 0;
     loop {
         let started = Instant::now();
         let ended = CancellationToken::new();
         match open(&server.endpoint, &server.target, &ended).await {
             Ok(channel) => {
                 interval = MIN_INTERVAL;
-                number += 1;
-                set(State::Connected { channel, ended: ended.clone(), number, backoff_until: None });
+                let connection = Open { channel, ended: ended.clone(), broke: Arc::default() };
+                set(State::Connected { connection, backoff_until: None });
                 ended.cancelled().await;
                 set(State::Connecting);
             }

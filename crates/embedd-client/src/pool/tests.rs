@@ -69,15 +69,14 @@ async fn an_ended_connection_is_not_picked_again() {
     let server = Fake::fine().await;
     let pool = Pool::start(servers(&server.address.to_string()), &no_lookups);
     let first = pool.pick().await.expect("a connection");
-    first.ended();
+    assert_eq!((first.broke(), first.broke()), (true, false), "one call reports that its connection broke");
     let second = timeout(PATIENCE, pool.pick()).await.expect("in time").expect("another one");
-    assert_eq!((first.number, second.number), (1, 2));
+    let same = |a: &PooledConnection, b: &PooledConnection| Arc::ptr_eq(&a.connection.broke, &b.connection.broke);
+    assert!(!same(&first, &second));
     first.ended();
-    assert_eq!(
-        pool.pick().await.expect("the same").number,
-        2,
-        "an event of the first connection does not end the second"
-    );
+    let third = pool.pick().await.expect("a connection");
+    assert!(same(&second, &third), "an event of the first connection does not end the second");
+    assert!(third.broke());
 }
 
 #[tokio::test]
