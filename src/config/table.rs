@@ -233,7 +233,7 @@ settings! {
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
 
     // Useful for measurements only.
-    /// The instruction set of the native engine's kernels: `avx512-vnni`, `avx-vnni`, `avx2`, `neon-i8mm`,
+    /// The instruction set of the native engine's kernels: `amx-int8`, `avx512-vnni`, `avx-vnni`, `avx2`, `neon-i8mm`,
     /// `neon-dotprod` or `plain`; `auto`: the fastest that this CPU has.
     instruction_set: Option<InstructionSet> = Engine, Text "SET", "auto",
         |text| parse::unless("auto", text, parse::choice);

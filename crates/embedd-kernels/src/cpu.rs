@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::amx;
+
 /// Generates [`Feature`] from a table. Each row has a feature's name on Linux and, if the standard library can detect
 /// the feature, its architecture and its name in Rust.
 macro_rules! features {
@@ -20,16 +22,14 @@ macro_rules! features {
                 match self { $(Self::$feature => $linux,)+ }
             }
 
-            /// Whether this CPU has the feature and the operating system allows programs to use it. False for features
-            /// that the standard library cannot detect.
+            /// Whether this CPU has the feature and the operating system allows this process to use it.
             pub fn is_available(self) -> bool {
                 match self {
                     $($(
                         #[cfg(target_arch = $arch)]
                         Self::$feature => std::arch::$detect!($rust),
                     )?)+
-                    #[allow(unreachable_patterns, reason = "unreachable if every feature can be detected")]
-                    _ => false,
+                    _ => amx::is_available(self),
                 }
             }
         }

@@ -7,6 +7,8 @@ use crate::cpu::Feature;
 /// An instruction set that has its own kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InstructionSet {
+    /// 512-bit vectors with products of INT8 matrices (x86-64).
+    AmxInt8,
     /// 512-bit vectors with INT8 dot products (x86-64).
     Avx512Vnni,
     /// 256-bit vectors with INT8 dot products (x86-64).
@@ -23,8 +25,8 @@ pub enum InstructionSet {
 
 impl InstructionSet {
     /// All instruction sets, fastest first.
-    pub const ALL: [Self; 6] =
-        [Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::NeonI8mm, Self::NeonDotprod, Self::Plain];
+    pub const ALL: [Self; 7] =
+        [Self::AmxInt8, Self::Avx512Vnni, Self::AvxVnni, Self::Avx2, Self::NeonI8mm, Self::NeonDotprod, Self::Plain];
 
     /// The fastest set that this CPU supports.
     pub fn best() -> Self {
@@ -34,6 +36,16 @@ impl InstructionSet {
     /// The CPU features that the set's kernels use.
     pub fn features(self) -> &'static [Feature] {
         match self {
+            Self::AmxInt8 => &[
+                Feature::Avx512F,
+                Feature::Avx512Bw,
+                Feature::Avx512Dq,
+                Feature::Avx512Vl,
+                Feature::Avx512Vnni,
+                Feature::Fma,
+                Feature::AmxTile,
+                Feature::AmxInt8,
+            ],
             Self::Avx512Vnni => &[
                 Feature::Avx512F,
                 Feature::Avx512Bw,
@@ -58,6 +70,7 @@ impl InstructionSet {
     /// The name in logs and options: for example `avx512-vnni`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::AmxInt8 => "amx-int8",
             Self::Avx512Vnni => "avx512-vnni",
             Self::AvxVnni => "avx-vnni",
             Self::Avx2 => "avx2",

@@ -54,15 +54,26 @@ impl Group {
         let halves = 1 + usize::from(self.split);
         self.bytes.start..self.bytes.start + self.bytes.len() / halves
     }
+
+    /// Where the high bytes begin, and where the low bytes begin, if there are any.
+    #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+    pub(super) fn halves(&self) -> impl Iterator<Item = usize> + use<> {
+        std::iter::once(self.bytes.start).chain(self.split.then(|| self.half().end))
+    }
 }
 
 impl RowLayout {
     /// All groups, in the order of the quantized row.
     pub fn groups(&self) -> Vec<Group> {
+        self.padded_groups(QUAD)
+    }
+
+    /// Like [`RowLayout::groups`], for rows in which each group, and the low bytes, begin at a multiple of `padding` bytes.
+    pub(super) fn padded_groups(&self, padding: usize) -> Vec<Group> {
         let mut groups = Vec::with_capacity(self.group_count());
         let mut start = 0;
         let mut add = |channels: Range<usize>, split: bool| {
-            let half = channels.len().next_multiple_of(QUAD);
+            let half = channels.len().next_multiple_of(padding);
             let bytes = start..start + half * (1 + usize::from(split));
             start = bytes.end;
             groups.push(Group { channels, bytes, split });

@@ -6,6 +6,7 @@
 //! same text produces the same bits in every batch.
 
 mod activation;
+mod amx;
 mod attention;
 mod cpu;
 mod disjoint;

@@ -1,6 +1,8 @@
 //! Quantized linear layers: quantize the input, multiply it by the packed weights, apply the activation.
 #![allow(unsafe_code)]
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+mod matrix;
 mod products;
 mod quantize;
 mod tile;
@@ -9,9 +11,9 @@ use std::ops::Range;
 
 use super::activation::Activation;
 use super::disjoint::Disjoint;
-use super::layout::Group;
+use super::layout::{Group, QUAD};
 use super::parallel::{run_each_once, share_out};
-use super::{Kernels, LinearWeights, Parallel};
+use super::{InstructionSet, Kernels, LinearWeights, Parallel};
 use products::{ByteProducts, ProductWork};
 
 /// The number of multiplications that justifies another thread: about 10 microseconds of work, a few times the cost of
@@ -21,8 +23,6 @@ const WORTH_A_THREAD: usize = 2 << 20;
 const PRODUCTS_PER_LOAD: usize = 12;
 /// The number of values whose quantization justifies another thread.
 const VALUES_PER_TASK: usize = 16 << 10;
-/// The minimum number of rows per task: a few tiles on every instruction set.
-const ROWS_PER_PART: usize = 24;
 /// Tasks per thread if there are enough panels and rows. With several tasks per thread, a slow thread hardly delays the
 /// others.
 const TASKS_PER_THREAD: usize = 4;
@@ -30,10 +30,39 @@ const TASKS_PER_THREAD: usize = 4;
 /// Memory for quantized activations, reused between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// `[rows, row_bytes]`.
+    /// `[rows, row_bytes]`, after up to 63 bytes.
     bytes: Vec<u8>,
     /// `[rows, groups, 2]`.
     factors: Vec<f32>,
+}
+
+/// The size and alignment of a cache line. Rows of whole cache lines are loaded fastest if they begin with one.
+const CACHE_LINE: usize = 64;
+/// The number of rows from which on matrix instructions are used. Fewer are multiplied while their weights come from
+/// memory, which the smaller code does as fast.
+const MIN_MATRIX_ROWS: usize = 7;
+
+/// The rows of a task are a multiple of these: a few tiles on every instruction set.
+const TILE_ROWS: usize = 24;
+
+/// A kernel of products: chosen once for each product.
+#[derive(Clone, Copy)]
+struct ProductKernel<'a> {
+    /// The rows of a task are a multiple of these, and memory ends with a multiple of them.
+    rows: usize,
+    /// Each group of a quantized row is padded with zeros to a multiple of these.
+    bytes: usize,
+    run: &'a (dyn Fn(Task<'_>) + Sync),
+}
+
+/// A linear layer and its input.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    kernels: Kernels,
+    /// `[rows, inputs]`.
+    input: &'a [f32],
+    weights: &'a LinearWeights<'a>,
+    activation: Option<Activation>,
 }
 
 /// The quantized input of a linear layer.
@@ -42,6 +71,8 @@ struct QuantizedRows<'a> {
     /// `[rows, row_bytes]`.
     bytes: &'a [u8],
     row_bytes: usize,
+    /// The groups of a row of `bytes`.
+    groups: &'a [Group],
     /// `[rows, groups, 2]`: the scale, and minus the scale times the zero point.
     factors: &'a [f32],
 }
@@ -50,6 +81,7 @@ struct QuantizedRows<'a> {
 struct Work<'a> {
     input: QuantizedRows<'a>,
     weights: &'a LinearWeights<'a>,
+    /// The groups of the packed weights.
     groups: &'a [Group],
     activation: Option<Activation>,
 }
@@ -69,46 +101,65 @@ impl Kernels {
         scratch: &mut Scratch,
         output: &mut [f32],
     ) {
-        let rows = input.len() / weights.layout.inputs;
+        let layer = Layer { kernels: self, input, weights, activation };
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if self.set == InstructionSet::AmxInt8 && layer.rows() >= MIN_MATRIX_ROWS {
+            let run = |task: Task<'_>| matrix::amx::run(self, task);
+            return layer.run(parallel, matrix::kernel(&run), scratch, output);
+        }
+        let run = |task: Task<'_>| self.dispatch_products(task);
+        layer.run(parallel, ProductKernel { rows: TILE_ROWS, bytes: QUAD, run: &run }, scratch, output);
+    }
+}
+
+impl Layer<'_> {
+    fn rows(&self) -> usize {
+        self.input.len() / self.weights.layout.inputs
+    }
+
+    fn run(self, parallel: &dyn Parallel, kernel: ProductKernel<'_>, scratch: &mut Scratch, output: &mut [f32]) {
+        let Self { input, weights, activation, .. } = self;
+        let rows = self.rows();
         assert_eq!(input.len(), rows * weights.layout.inputs, "the input must be [tokens, inputs]");
         assert_eq!(output.len(), rows * weights.outputs, "the output must be [tokens, outputs]");
         let groups = weights.layout.groups();
-        let input = self.quantize(parallel, input, weights, &groups, scratch);
-        self.multiply(parallel, rows, &Work { input, weights, groups: &groups, activation }, output);
+        let row_groups = weights.layout.padded_groups(kernel.bytes);
+        let input = self.quantize(parallel, &row_groups, kernel, scratch);
+        let work = Work { input, weights, groups: &groups, activation };
+        let partition = Partition::of(rows, kernel.rows, weights, parallel.threads());
+        let output = Disjoint::new(output);
+        run_each_once(parallel, partition.tasks(), &|task| {
+            let (panels, rows) = partition.task(task);
+            (kernel.run)(Task { work: &work, panels, rows, output: &output });
+        });
     }
 
     fn quantize<'s>(
-        self,
+        &self,
         parallel: &dyn Parallel,
-        input: &[f32],
-        weights: &LinearWeights<'_>,
-        groups: &[Group],
+        groups: &'s [Group],
+        kernel: ProductKernel<'_>,
         scratch: &'s mut Scratch,
     ) -> QuantizedRows<'s> {
-        let inputs = weights.layout.inputs;
-        let rows = input.len() / inputs;
-        let row_bytes = weights.layout.row_bytes();
+        let inputs = self.weights.layout.inputs;
+        let rows = self.rows();
+        let row_bytes = groups.last().map_or(0, |group| group.bytes.end);
         let row_factors = 2 * groups.len();
-        let bytes = grow_to(&mut scratch.bytes, rows * row_bytes);
-        let factors = grow_to(&mut scratch.factors, rows * row_factors);
+        let padded_rows = rows.next_multiple_of(kernel.rows);
+        let bytes = grow_to(&mut scratch.bytes, padded_rows * row_bytes + CACHE_LINE);
+        let start = bytes.as_ptr().align_offset(CACHE_LINE);
+        let bytes = &mut bytes[start..][..padded_rows * row_bytes];
+        let factors = grow_to(&mut scratch.factors, padded_rows * row_factors);
         let rows_per_task = (VALUES_PER_TASK / inputs).max(rows.div_ceil(parallel.threads())).max(1);
-        let parts = input
+        let parts = self
+            .input
             .chunks(rows_per_task * inputs)
             .zip(bytes.chunks_mut(rows_per_task * row_bytes))
             .zip(factors.chunks_mut(rows_per_task * row_factors));
         share_out(parallel, parts, &|_, ((input, bytes), factors)| {
-            self.dispatch(quantize::Rows { input, inputs, groups, bytes, factors });
+            self.kernels.dispatch(quantize::Rows { input, inputs, groups, bytes, factors });
         });
-        QuantizedRows { bytes: &scratch.bytes, row_bytes, factors: &scratch.factors }
-    }
-
-    fn multiply(self, parallel: &dyn Parallel, rows: usize, work: &Work<'_>, output: &mut [f32]) {
-        let partition = Partition::of(rows, work.weights, parallel.threads());
-        let output = Disjoint::new(output);
-        run_each_once(parallel, partition.tasks(), &|task| {
-            let (panels, rows) = partition.task(task);
-            self.dispatch_products(Task { work, panels, rows, output: &output });
-        });
+        QuantizedRows { bytes, row_bytes, groups, factors }
     }
 }
 
@@ -141,6 +192,18 @@ impl ProductWork for Task<'_> {
     }
 }
 
+#[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
+impl Task<'_> {
+    #[inline(always)]
+    fn run_on_matrices<S: matrix::FromSums, M: matrix::Matrices>(self, s: S, registers: M) {
+        let mut kernel = matrix::MatrixKernel::new(s, registers, self.work);
+        for panel in self.panels {
+            // SAFETY: each pair of a row and a panel belongs to exactly one task.
+            unsafe { kernel.panel(panel, self.rows.clone(), self.output) };
+        }
+    }
+}
+
 /// How a product is divided into tasks: a single task, or a few for each thread. If there are few panels, each task
 /// computes only part of the rows.
 ///
@@ -159,15 +222,16 @@ struct Partition {
 const ROUNDS: [usize; 3] = [0, 6, 8];
 
 impl Partition {
-    fn of(rows: usize, weights: &LinearWeights<'_>, threads: usize) -> Self {
+    /// The rows of each task are a multiple of `block`.
+    fn of(rows: usize, block: usize, weights: &LinearWeights<'_>, threads: usize) -> Self {
         let panels = weights.panels();
         let products = (rows + PRODUCTS_PER_LOAD) * weights.layout.row_bytes() * weights.outputs;
         let workers = (products / WORTH_A_THREAD).clamp(1, threads);
         if workers == 1 {
             return Self { panels, workers, rows, rows_per_task: rows.max(1) };
         }
-        let row_parts = (workers * TASKS_PER_THREAD).div_ceil(panels).min(rows.div_ceil(ROWS_PER_PART)).max(1);
-        let rows_per_task = rows.div_ceil(row_parts).next_multiple_of(ROWS_PER_PART);
+        let row_parts = (workers * TASKS_PER_THREAD).div_ceil(panels).min(rows.div_ceil(block)).max(1);
+        let rows_per_task = rows.div_ceil(row_parts).next_multiple_of(block);
         Self { panels, workers, rows, rows_per_task }
     }
 

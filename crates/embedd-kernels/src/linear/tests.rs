@@ -1,7 +1,9 @@
+use super::matrix::model::Model;
 use super::products::{Ahead, Operands};
 use super::*;
 use crate::simd::Simd;
-use crate::testing::{Numbers, Shuffled, every_available};
+use crate::simd::plain::Plain;
+use crate::testing::{Numbers, Shuffled, by_build, every_available};
 use crate::{PANEL, RowLayout, Serial};
 
 /// Numbers of rows below, at and above the tile height of every instruction set.
@@ -335,7 +337,7 @@ fn tasks_cover_every_row_and_panel_exactly_once() {
     for (inputs, outputs) in [(64, 70), (768, 768), (768, 3072)] {
         let layer = Layer::random(RowLayout { inputs, split: 0, group: 64 }, outputs, &mut numbers);
         for (rows, threads) in [(1, 1), (11, 2), (128, 2), (384, 64), (5000, 3)] {
-            let partition = Partition::of(rows, &layer.weights(), threads);
+            let partition = Partition::of(rows, 24, &layer.weights(), threads);
             let panels = outputs.div_ceil(PANEL);
             let mut seen = vec![0; panels * rows];
             for task in 0..partition.tasks() {
@@ -343,6 +345,59 @@ fn tasks_cover_every_row_and_panel_exactly_once() {
                 task_panels.for_each(|panel| task_rows.clone().for_each(|row| seen[panel * rows + row] += 1));
             }
             assert!(seen.iter().all(|&times| times == 1), "{inputs} x {outputs}, {rows} rows, {threads} threads");
+        }
+    }
+}
+
+/// Integers are summed exactly, so only the vectors of floats matter to the bits.
+#[test]
+#[cfg_attr(miri, ignore = "takes hours")]
+fn instruction_sets_with_the_same_vectors_have_the_same_bits() {
+    let mut numbers = Numbers::new(9);
+    let layout = RowLayout { inputs: 1600, split: 16, group: 128 };
+    let layer = Layer::random(layout, 200, &mut numbers);
+    let input = numbers.floats(70 * layout.inputs);
+    let pairs = [
+        (InstructionSet::AmxInt8, InstructionSet::Avx512Vnni),
+        (InstructionSet::AvxVnni, InstructionSet::Avx2),
+        (InstructionSet::NeonI8mm, InstructionSet::NeonDotprod),
+    ];
+    // Sets that this CPU does not support are reported by other tests.
+    for (one, other) in pairs.map(|(one, other)| (Kernels::of(one), Kernels::of(other))) {
+        let (Some(one), Some(other)) = (one, other) else { continue };
+        for rows in [1, 7, 11, 16, 33, 70] {
+            let input = &input[..rows * layout.inputs];
+            let [found, expected] = [one, other].map(|kernels| run(kernels, &Serial, input, &layer, None));
+            assert_eq!(found, expected, "{one:?} and {other:?}, {rows} rows");
+        }
+    }
+}
+
+/// The matrix kernel, with a model of its registers, has the bits of the other kernel. Runs on every CPU.
+#[test]
+#[cfg_attr(miri, ignore = "takes hours")]
+fn matrix_products_have_the_bits_of_other_products() {
+    let kernels = Kernels::of(InstructionSet::Plain).expect("plain kernels");
+    let mut numbers = Numbers::new(8);
+    let layout = |inputs, split, group| RowLayout { inputs, split, group };
+    // More than one part of the groups; a last step that reads past the end of the weights.
+    let more = [layout(1600, 16, 128), layout(200, 70, 65), layout(65, 0, 65)];
+    for layout in layouts().into_iter().chain(more) {
+        for outputs in [1, 16, 17, 32, 33, 100] {
+            let layer = Layer::random(layout, outputs, &mut numbers);
+            for rows in [1, 15, 16, 17, 33, by_build(300, 50)] {
+                let input = numbers.floats(rows * layout.inputs);
+                let activation = (rows % 2 == 0).then_some(Activation::Gelu);
+                let expected = run(kernels, &Serial, &input, &layer, activation);
+                for threads in [1, 3] {
+                    let parallel = Shuffled { threads, seed: rows as u64 };
+                    let mut found = vec![f32::NAN; rows * outputs];
+                    let run = |task: Task<'_>| task.run_on_matrices(Plain, Model::new());
+                    let product = super::Layer { kernels, input: &input, weights: &layer.weights(), activation };
+                    product.run(&parallel, matrix::kernel(&run), &mut Scratch::default(), &mut found);
+                    assert_eq!(found, expected, "{layout:?}: {rows} rows, {outputs} outputs, {threads} threads");
+                }
+            }
         }
     }
 }

@@ -113,7 +113,7 @@ unsafe fn tile<P: ByteProducts, const ROWS: usize>(
     output: &Disjoint<'_, f32>,
 ) {
     let s = products.floats();
-    let QuantizedRows { bytes, factors, row_bytes } = work.input;
+    let QuantizedRows { bytes, factors, row_bytes, .. } = work.input;
     let row_factors = 2 * work.groups.len();
     let bytes = &bytes[first * row_bytes..][..ROWS * row_bytes];
     let factors = &factors[first * row_factors..][..ROWS * row_factors];

@@ -7,7 +7,7 @@ use super::avx2::Avx2;
 use super::{Simd, Vectorized};
 use crate::{InstructionSet, Kernels};
 
-/// Proof that this CPU supports [`InstructionSet::Avx512Vnni`].
+/// Proof that this CPU supports [`InstructionSet::Avx512Vnni`], which [`InstructionSet::AmxInt8`] includes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -20,10 +20,10 @@ fn first(count: usize) -> __mmask16 {
 }
 
 impl Avx512 {
-    /// A token, if `kernels` are those of this set.
+    /// A token, if `kernels` are those of a set that includes these vectors.
     #[inline(always)]
     pub(crate) fn new(kernels: Kernels) -> Option<Self> {
-        (kernels.instruction_set() == InstructionSet::Avx512Vnni).then_some(Self(()))
+        matches!(kernels.instruction_set(), InstructionSet::AmxInt8 | InstructionSet::Avx512Vnni).then_some(Self(()))
     }
 
     /// Runs `work`, compiled for this set.

@@ -143,6 +143,7 @@ impl Vectorized for Lanes {
 #[test]
 fn kernels_run_with_the_vectors_of_their_instruction_set() {
     for (set, lanes) in [
+        (InstructionSet::AmxInt8, 16),
         (InstructionSet::Avx512Vnni, 16),
         (InstructionSet::AvxVnni, 8),
         (InstructionSet::Avx2, 8),

@@ -7,7 +7,8 @@ use embedd_kernels::{CpuInstructions, InstructionSet};
 pub fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
     match kernels {
         // Not measured with NEON; the native model is the more accurate one.
-        InstructionSet::Avx512Vnni
+        InstructionSet::AmxInt8
+        | InstructionSet::Avx512Vnni
         | InstructionSet::AvxVnni
         | InstructionSet::NeonI8mm
         | InstructionSet::NeonDotprod => vec![Variant::Native, Variant::Portable, Variant::Fp32],
