@@ -27,6 +27,12 @@ pub(crate) fn peak(set: InstructionSet) -> Option<f64> {
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         InstructionSet::Avx2 => Some(max_rate(|| unsafe { x86_64::avx2() })),
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        InstructionSet::NeonI8mm => Some(max_rate(|| unsafe { aarch64::usdot() })),
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        InstructionSet::NeonDotprod => Some(max_rate(|| unsafe { aarch64::sdot() })),
         _ => None,
     }
 }
@@ -43,6 +49,11 @@ fn max_rate(products: impl Fn() -> usize) -> f64 {
     max
 }
 
+/// Independent sums: more than the latency of an instruction times the number that start per cycle.
+const SUMS: usize = 12;
+/// About 0.3 ms.
+const ITERATIONS: usize = 100_000;
+
 /// In assembly, because a compiler would see that all iterations are the same. Each function returns its number of
 /// multiplications.
 #[cfg(target_arch = "x86_64")]
@@ -50,10 +61,8 @@ mod x86_64 {
     use std::arch::asm;
     use std::arch::x86_64::{_mm256_setzero_si256, _mm512_setzero_si512};
 
-    /// Independent sums: more than the latency of an instruction times the number that start per cycle.
-    const SUMS: usize = 12;
-    /// About 0.3 ms.
-    const ITERATIONS: usize = 100_000;
+    use super::{ITERATIONS, SUMS};
+
     /// As long: a matrix instruction takes 16 cycles.
     const MATRIX_ITERATIONS: usize = 15_000;
 
@@ -94,7 +103,7 @@ mod x86_64 {
                 "tilerelease",
                 configuration = in(reg) &raw const configuration,
                 factors = in(reg) &raw const factors,
-                stride = in(reg) 64,
+                stride = in(reg) 64_usize,
                 iterations = inout(reg) MATRIX_ITERATIONS => _,
                 options(nostack, readonly),
             );
@@ -162,4 +171,40 @@ mod x86_64 {
         }
         ITERATIONS * SUMS * 16
     }
+}
+
+/// As for x86-64.
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use std::arch::aarch64::{vdupq_n_s8, vdupq_n_s32};
+    use std::arch::asm;
+
+    use super::{ITERATIONS, SUMS};
+
+    /// Defines a function that runs an instruction, which multiplies four bytes for each of 4 sums.
+    macro_rules! dot {
+        ($name:ident, $features:literal) => {
+            #[target_feature(enable = $features)]
+            pub(super) fn $name() -> usize {
+                let factors = vdupq_n_s8(1);
+                let mut sums = [vdupq_n_s32(0); SUMS];
+                for _ in 0..ITERATIONS {
+                    for sum in &mut sums {
+                        // SAFETY: no memory is touched.
+                        unsafe {
+                            asm!(
+                                concat!(stringify!($name), " {sum:v}.4s, {factors:v}.16b, {factors:v}.16b"),
+                                sum = inout(vreg) *sum, factors = in(vreg) factors,
+                                options(nomem, nostack, preserves_flags),
+                            );
+                        }
+                    }
+                }
+                ITERATIONS * SUMS * 16
+            }
+        };
+    }
+
+    dot!(sdot, "neon,dotprod");
+    dot!(usdot, "neon,dotprod,i8mm");
 }
