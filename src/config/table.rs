@@ -316,7 +316,7 @@ settings! {
     // cores with AVX-512: 0.27 ms), and all texts of a batch wait for its end: 512 tokens leave room for the longest
     // text of most models. A larger batch costs latency and memory and gains nothing.
     /// The maximum number of tokens per batch; a longer text is a batch of its own.
-    batch_tokens: NonZeroUsize = Batching, Number "N", "512", |text| parse::count(text, 1 << 20);
+    batch_tokens: NonZeroUsize = Batching, Number "N", "256", |text| parse::count(text, 1 << 20);
 
     // Limits the latency of batches of short texts; batching more than about ten of them gains nothing.
     /// The maximum number of texts per batch.

@@ -183,7 +183,7 @@ async fn info_describes_the_model() {
     let info = client.info(InfoRequest {}).await.expect("info").into_inner();
     assert_eq!((info.model_id.as_str(), info.model_dtype.as_str()), (Model::MiniLm.id(), "float32"));
     assert_eq!((info.model_type(), info.max_input_length), (ModelType::Embedding, 256));
-    assert_eq!((info.max_batch_tokens, info.max_batch_requests, info.max_client_batch_size), (512, Some(64), 256));
+    assert_eq!((info.max_batch_tokens, info.max_batch_requests, info.max_client_batch_size), (256, Some(64), 256));
     assert_eq!(info.model_sha.expect("the weights").len(), 64);
     assert!(info.max_concurrent_requests >= 40 && info.tokenization_workers >= 1);
 }
