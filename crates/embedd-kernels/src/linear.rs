@@ -13,7 +13,7 @@ use super::activation::Activation;
 use super::disjoint::Disjoint;
 use super::layout::{Group, QUAD};
 use super::parallel::{run_each_once, share_out};
-use super::{InstructionSet, Kernels, LinearWeights, Parallel};
+use super::{Kernels, LinearWeights, Parallel};
 use products::{ByteProducts, ProductWork};
 
 /// The number of multiplications that justifies another thread: about 10 microseconds of work, a few times the cost of
@@ -38,9 +38,6 @@ pub struct Scratch {
 
 /// The size and alignment of a cache line. Rows of whole cache lines are loaded fastest if they begin with one.
 const CACHE_LINE: usize = 64;
-/// The number of rows from which on matrix instructions are used. Fewer are multiplied while their weights come from
-/// memory, which the smaller code does as fast.
-const MIN_MATRIX_ROWS: usize = 7;
 
 /// The rows of a task are a multiple of these: a few tiles on every instruction set.
 const TILE_ROWS: usize = 24;
@@ -103,7 +100,7 @@ impl Kernels {
     ) {
         let layer = Layer { kernels: self, input, weights, activation };
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if self.set == InstructionSet::AmxInt8 && layer.rows() >= MIN_MATRIX_ROWS {
+        if matrix::amx::is_worth_using(self, layer.rows()) {
             let run = |task: Task<'_>| matrix::amx::run(self, task);
             return layer.run(parallel, matrix::kernel(&run), scratch, output);
         }

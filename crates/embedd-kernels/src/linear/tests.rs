@@ -4,7 +4,7 @@ use super::*;
 use crate::simd::Simd;
 use crate::simd::plain::Plain;
 use crate::testing::{Numbers, Shuffled, by_build, every_available};
-use crate::{PANEL, RowLayout, Serial};
+use crate::{InstructionSet, PANEL, RowLayout, Serial};
 
 /// Numbers of rows below, at and above the tile height of every instruction set.
 const ROWS: [usize; 10] = [1, 2, 3, 4, 5, 6, 7, 11, 13, 50];

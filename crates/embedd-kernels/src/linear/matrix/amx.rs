@@ -11,6 +11,10 @@ use crate::linear::Task;
 use crate::simd::avx512::Avx512;
 use crate::{InstructionSet, Kernels};
 
+/// The number of rows from which on these kernels are used. Fewer are multiplied by vectors while their weights come from
+/// memory.
+const MIN_ROWS: usize = 7;
+
 /// The layout that `ldtilecfg` expects.
 #[repr(C, align(64))]
 struct Configuration {
@@ -35,6 +39,11 @@ static CONFIGURATION: Configuration = Configuration {
 struct Registers {
     /// Registers belong to a thread.
     _not_send: std::marker::PhantomData<*const ()>,
+}
+
+/// Whether these kernels are available, and as fast as the others or faster.
+pub(in crate::linear) fn is_worth_using(kernels: Kernels, rows: usize) -> bool {
+    kernels.instruction_set() == InstructionSet::AmxInt8 && rows >= MIN_ROWS
 }
 
 /// Runs `task`. Panics if `kernels` are not those of AMX-INT8.
