@@ -69,6 +69,10 @@ struct QuantizedRows<'a> {
     bytes: &'a [u8],
     row_bytes: usize,
     /// The groups of a row of `bytes`.
+    #[cfg_attr(
+        not(any(test, all(target_arch = "x86_64", target_os = "linux"))),
+        allow(dead_code, reason = "read only by kernels of matrices")
+    )]
     groups: &'a [Group],
     /// `[rows, groups, 2]`: the scale, and minus the scale times the zero point.
     factors: &'a [f32],
