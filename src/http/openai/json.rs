@@ -9,6 +9,9 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAcces
 /// error message quotes.
 const MAX_WORD_BYTES: usize = 512;
 
+/// 2^53: all integers up to it can be stored in a float64.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// The known fields; `None` if they are absent or null. Others are ignored, as other servers of this API do: clients
 /// keep adding new ones.
 #[derive(Debug, Default)]
@@ -25,7 +28,7 @@ pub(super) struct Fields {
 pub(super) enum Value {
     Null,
     Bool,
-    /// `None` if it is negative or not an integer.
+    /// `None` if it is negative or not an integer. Some clients write integers as `16.0`.
     Number(Option<u64>),
     Text(String),
     List(List),
@@ -49,6 +52,19 @@ impl Fields {
         let fields = deserializer.deserialize_map(FieldsVisitor { max_texts })?;
         deserializer.end()?;
         Ok(fields)
+    }
+}
+
+impl Value {
+    /// Whether an element of a list may be a token id, or a list of token ids.
+    pub(super) fn may_be_token_ids(&self) -> bool {
+        match self {
+            Self::Number(_) => true,
+            Self::List(List { texts, other, .. }) => {
+                texts.is_empty() && other.as_ref().is_none_or(|(_, first)| matches!(**first, Self::Number(_)))
+            }
+            Self::Null | Self::Bool | Self::Text(_) | Self::Object => false,
+        }
     }
 }
 
@@ -169,8 +185,9 @@ impl<'de> Visitor<'de> for Keep {
         Ok(Value::Number(None))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Number(None))
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        let is_integer = (0.0..=MAX_EXACT).contains(&number) && number.fract() == 0.0;
+        Ok(Value::Number(is_integer.then_some(number as u64)))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -179,7 +196,8 @@ impl<'de> Visitor<'de> for Keep {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
         let mut list = List::default();
-        let element = Self { texts: 0, text_bytes: usize::MAX };
+        // The first element tells what a list in a list contains.
+        let element = Self { texts: 1, text_bytes: usize::MAX };
         while list.count < self.texts && list.other.is_none() {
             match elements.next_element_seed(element)? {
                 Some(Value::Text(text)) => list.texts.push(text),

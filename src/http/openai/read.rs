@@ -47,7 +47,7 @@ fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Vio
     let is_single = matches!(fields.input, Some(Value::Text(_)));
     let texts = if is_single { TextField::Single(INPUT) } else { TextField::List(INPUT) };
     let mut violations = Violations::of(texts);
-    check_model(fields.model.as_ref(), model, &mut violations);
+    check_model(fields.model.as_ref(), &mut violations);
     let encoding = encoding(fields.encoding_format.as_ref(), &mut violations);
     let dimensions = dimensions(fields.dimensions.as_ref(), limits, &mut violations);
     let prompt = prompt::read(fields.prompt_name, fields.input_type, &model.prompts, &mut violations);
@@ -59,10 +59,10 @@ fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Vio
     request.map(|request| Call { request, texts, encoding }).ok_or(violations)
 }
 
-fn check_model(name: Option<&Value>, model: &ModelInfo, violations: &mut Violations) {
+/// Without a name, the request is for the model that is served.
+fn check_model(name: Option<&Value>, violations: &mut Violations) {
     match name {
-        Some(Value::Text(_)) => {}
-        None => violations.add("model", format!("is missing; this server has {}", model.names.known_as())),
+        Some(Value::Text(_)) | None => {}
         Some(other) => violations.add("model", format!("is {other}; send a string")),
     }
 }
@@ -100,13 +100,13 @@ fn input(value: Option<Value>, limits: &Limits, violations: &mut Violations) -> 
         Some(Value::Text(text)) => return Some(vec![text]),
         Some(Value::List(List { texts, other: None, count })) if count == texts.len() => return Some(texts),
         Some(Value::List(List { other: None, count, .. })) => (INPUT.to_owned(), too_many_texts(count, limits)),
-        Some(Value::List(List { other: Some((index, other)), .. })) => match *other {
-            Value::Number(_) | Value::List(_) => {
-                let problem = "has token ids, which belong to another model's tokenizer; send the texts instead";
-                (INPUT.to_owned(), problem.to_owned())
-            }
-            other => (format!("{INPUT}[{index}]"), format!("is {other}; send a string")),
-        },
+        Some(Value::List(List { other: Some((0, ids)), .. })) if ids.may_be_token_ids() => {
+            let problem = "has token ids, which belong to another model's tokenizer; send the texts instead";
+            (INPUT.to_owned(), problem.to_owned())
+        }
+        Some(Value::List(List { other: Some((index, other)), .. })) => {
+            (format!("{INPUT}[{index}]"), format!("is {other}; send a string"))
+        }
         Some(other) => (INPUT.to_owned(), format!("is {other}; send a string or a list of strings")),
         None => (INPUT.to_owned(), "is missing; send a string or a list of strings".to_owned()),
     };

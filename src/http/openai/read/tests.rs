@@ -61,7 +61,10 @@ fn a_text_or_a_list_of_texts_is_read_with_its_options() {
     assert_eq!((call.request.texts().len(), call.request.dimensions()), (3, 7));
     assert_eq!((call.encoding, call.texts), (Encoding::Base64, TextField::List("input")));
 
-    let nulls = r#"{"model": "model", "input": ["a"], "encoding_format": null, "dimensions": null, "user": null}"#;
+    let float = read(r#"{"input": "a", "dimensions": 16.0}"#).expect("one model is served; 16.0 is an integer");
+    assert_eq!(float.request.dimensions(), 16);
+
+    let nulls = r#"{"model": null, "input": ["a"], "encoding_format": null, "dimensions": null, "user": null}"#;
     let call = read(nulls).expect("null counts as absent");
     assert_eq!((call.request.dimensions(), call.encoding), (384, Encoding::Float));
 }
@@ -83,7 +86,9 @@ async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
         ("input", json!([1, 2]), "input", tokens),
         ("input", json!([[1, 2], [3]]), "input", tokens),
         ("input", json!([[]]), "input", tokens),
-        ("model", json!(null), "model", "is missing; this server has `owner/model` (or `model`)"),
+        ("input", json!(["a", 1]), "input[1]", "is a number; send a string"),
+        ("input", json!([["a"]]), "input[0]", "is a list; send a string"),
+        ("input", json!([[{"a": 1}, 2]]), "input[0]", "is a list; send a string"),
         ("model", json!(["model"]), "model", "is a list"),
         ("encoding_format", json!("hex"), "encoding_format", "is `hex`; use `float` or `base64`"),
         ("encoding_format", json!(1), "encoding_format", "is a number"),
@@ -92,6 +97,9 @@ async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
         ("dimensions", json!(5_000_000_000_u64), "dimensions", "is 5000000000;"),
         ("dimensions", json!(-1), "dimensions", "not a positive integer"),
         ("dimensions", json!(2.5), "dimensions", "not a positive integer"),
+        ("dimensions", json!(-1.0), "dimensions", "not a positive integer"),
+        ("dimensions", json!(1e300), "dimensions", "not a positive integer"),
+        ("dimensions", json!(385.0), "dimensions", "is 385;"),
         ("dimensions", json!("7"), "dimensions", "is a string; must be from 1 to 384, the model's dimension"),
     ] {
         let mut body = json!({"input": "a", "model": "model"});
@@ -104,8 +112,8 @@ async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
 
 #[tokio::test]
 async fn every_invalid_field_is_reported_at_once() {
-    let (_, _, message) = error_of(r#"{"input": [1], "encoding_format": 0, "dimensions": 999}"#).await;
-    for part in ["model is missing", "encoding_format is a number", "dimensions is 999", "input has token ids"] {
+    let (_, _, message) = error_of(r#"{"model": [], "input": [1], "encoding_format": 0, "dimensions": 999}"#).await;
+    for part in ["model is a list", "encoding_format is a number", "dimensions is 999", "input has token ids"] {
         assert!(message.contains(part), "{message}");
     }
 }
@@ -149,7 +157,7 @@ async fn millions_of_elements_are_counted_without_being_kept() {
     assert_eq!((status, message.as_str()), (400, "input has 300000 texts; send at most 3 per request"));
     let nested = Fields::parse(format!("{{\"input\": [[{}]]}}", list("\"\"")).as_bytes(), 3).expect("valid");
     let Some(Value::List(List { other: Some((0, inner)), .. })) = nested.input else { panic!("a list") };
-    assert_eq!(*inner, Value::List(List { count: 300_000, ..List::default() }));
+    assert_eq!(*inner, Value::List(List { texts: vec![String::new()], other: None, count: 300_000 }));
 }
 
 #[tokio::test]
