@@ -1,7 +1,7 @@
 //! What this machine can do at best, and what that means for a model: `cargo bench --bench limits`.
 //!
-//! A text of a few tokens cannot be embedded faster than the weights arrive from memory, and a long one not faster than
-//! the CPU multiplies. docs/PERFORMANCE.md compares the native engine with these limits.
+//! Embedding a text takes at least as long as reading the weights from memory and as multiplying by them; the first
+//! dominates for short texts, and the second for long ones. docs/PERFORMANCE.md compares the native engine with these limits.
 
 #[path = "kernels/peak.rs"] // next to this file, it would be a benchmark of its own
 mod peak;
@@ -32,8 +32,8 @@ fn main() -> anyhow::Result<()> {
     }
     let (products, bytes) = limits;
     println!(
-        "\nThe linear layers of all-mpnet-base-v2 ({} million weights), {threads} threads, in ms:\n",
-        WEIGHTS / 1_000_000
+        "\nThe linear layers of all-mpnet-base-v2 ({:.0} million weights), {threads} threads, in ms:\n",
+        WEIGHTS as f64 / 1e6
     );
     println!("| tokens | multiplying | reading the weights | at least |");
     println!("|---|---|---|---|");

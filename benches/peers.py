@@ -10,7 +10,8 @@ Engines take turns: in each round, every engine runs a few times at each length,
 affects all of them. At the start of its turn, an engine's weights are not in the CPU's caches. With --seconds, each turn
 lasts that long, and its first fifth is not measured, as in steady use. Figures are medians over all rounds. Times cover
 inference only, from token ids to hidden states. For embedd they are the `timings.infer` of its responses and, in a
-second row, the whole gRPC call including tokenization. Cosines are relative to PyTorch, over the reference texts of this repository, each embedded alone.
+second row, the whole gRPC call including tokenization. Cosines are relative to PyTorch, over the reference texts of this
+repository, each embedded alone.
 
 Prints a table in Markdown; --out writes JSON that `embedd report --baseline` reads. With `--out -`, the JSON goes to
 standard output and the table to standard error: `peers.py ... --out - | embedd report --bundle BUNDLE_DIR --baseline -`.

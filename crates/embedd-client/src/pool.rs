@@ -19,7 +19,7 @@ mod server;
 
 pub(crate) use names::resolve;
 use names::{Resolve, keep_resolved};
-use server::{Availability, Open, Server, keep_connected};
+use server::{Availability, OpenConnection, Server, keep_connected};
 
 /// How long a server that replies UNAVAILABLE is skipped.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 pub(crate) struct PooledConnection {
     server: Arc<Server>,
-    connection: Open,
+    connection: OpenConnection,
 }
 
 #[derive(Debug)]

@@ -30,11 +30,11 @@ pub struct RetryPolicy {
     pub first_backoff: Duration,
     /// The maximum wait, unless the server asks for a longer one.
     pub max_backoff: Duration,
-    /// The retry budget, which keeps retries from making an overload worse. All calls of a client share it. Each attempt
-    /// that was rejected takes one from it, as does each connection that broke, and each successful call returns a
-    /// tenth. While it is empty, such calls fail instead of waiting for a retry. The calls that another server can take
-    /// immediately do not count, nor do all calls of a broken connection but the first: when one of several servers
-    /// crashes, none of its calls may fail, however many there are.
+    /// The retry budget, which keeps retries from making an overload worse. All calls of a client share it. Each rejected
+    /// attempt and each broken connection takes one from it, and each successful call returns a tenth. While it is
+    /// empty, such calls fail instead of waiting for a retry. A rejected call that is sent to another server immediately
+    /// does not count, and neither do further calls of the same broken connection. So if one of several servers crashes,
+    /// its calls do not fail, no matter how many there are.
     pub budget: u32,
 }
 

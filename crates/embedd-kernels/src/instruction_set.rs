@@ -4,6 +4,18 @@ use std::fmt;
 
 use crate::cpu::Feature;
 
+/// The features of AMX-INT8, followed by those of AVX512-VNNI, which it includes.
+static AMX_INT8: [Feature; 8] = [
+    Feature::AmxTile,
+    Feature::AmxInt8,
+    Feature::Avx512F,
+    Feature::Avx512Bw,
+    Feature::Avx512Dq,
+    Feature::Avx512Vl,
+    Feature::Avx512Vnni,
+    Feature::Fma,
+];
+
 /// An instruction set that has its own kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum InstructionSet {
@@ -36,24 +48,8 @@ impl InstructionSet {
     /// The CPU features that the set's kernels use.
     pub fn features(self) -> &'static [Feature] {
         match self {
-            Self::AmxInt8 => &[
-                Feature::Avx512F,
-                Feature::Avx512Bw,
-                Feature::Avx512Dq,
-                Feature::Avx512Vl,
-                Feature::Avx512Vnni,
-                Feature::Fma,
-                Feature::AmxTile,
-                Feature::AmxInt8,
-            ],
-            Self::Avx512Vnni => &[
-                Feature::Avx512F,
-                Feature::Avx512Bw,
-                Feature::Avx512Dq,
-                Feature::Avx512Vl,
-                Feature::Avx512Vnni,
-                Feature::Fma,
-            ],
+            Self::AmxInt8 => &AMX_INT8,
+            Self::Avx512Vnni => &AMX_INT8[2..],
             Self::AvxVnni => &[Feature::Avx2, Feature::Fma, Feature::AvxVnni],
             Self::Avx2 => &[Feature::Avx2, Feature::Fma],
             Self::NeonI8mm => &[Feature::Neon, Feature::I8mm],

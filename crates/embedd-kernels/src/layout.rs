@@ -45,8 +45,7 @@ impl Group {
     /// The positions in the quantized row of the bytes of the group's `offset`-th channel: two for outlier channels,
     /// otherwise one. Both bytes use the same weight.
     pub fn places(&self, offset: usize) -> impl Iterator<Item = usize> + use<> {
-        let low = self.split.then(|| self.half().end + offset);
-        std::iter::once(self.bytes.start + offset).chain(low)
+        self.halves().map(move |start| start + offset)
     }
 
     /// The high bytes of outlier channels; all bytes of other groups.
@@ -56,7 +55,6 @@ impl Group {
     }
 
     /// Where the high bytes begin, and where the low bytes begin, if there are any.
-    #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
     pub(super) fn halves(&self) -> impl Iterator<Item = usize> + use<> {
         std::iter::once(self.bytes.start).chain(self.split.then(|| self.half().end))
     }
@@ -68,7 +66,8 @@ impl RowLayout {
         self.padded_groups(QUAD)
     }
 
-    /// Like [`RowLayout::groups`], for rows in which each group, and the low bytes, begin at a multiple of `padding` bytes.
+    /// Like [`RowLayout::groups`], for rows in which each group, and the low bytes, begin at a multiple of `padding`
+    /// bytes.
     pub(super) fn padded_groups(&self, padding: usize) -> Vec<Group> {
         let mut groups = Vec::with_capacity(self.group_count());
         let mut start = 0;

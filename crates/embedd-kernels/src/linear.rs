@@ -39,15 +39,15 @@ pub struct Scratch {
 /// The size and alignment of a cache line. Rows of whole cache lines are loaded fastest if they begin with one.
 const CACHE_LINE: usize = 64;
 
-/// The rows of a task are a multiple of these: a few tiles on every instruction set.
+/// The number of rows per task is a multiple of this: a few tiles on every instruction set.
 const TILE_ROWS: usize = 24;
 
-/// A kernel of products: chosen once for each product.
+/// A way to multiply. It is chosen once for each product.
 #[derive(Clone, Copy)]
 struct ProductKernel<'a> {
-    /// The rows of a task are a multiple of these, and memory ends with a multiple of them.
+    /// The number of rows per task is a multiple of this; so is the number of rows for which there is memory.
     rows: usize,
-    /// Each group of a quantized row is padded with zeros to a multiple of these.
+    /// Each group of a quantized row is padded with zeros to a multiple of this many bytes.
     bytes: usize,
     run: &'a (dyn Fn(Task<'_>) + Sync),
 }
@@ -88,8 +88,8 @@ struct Work<'a> {
 }
 
 impl Kernels {
-    /// Computes `W x + bias` for every row `x` of `input`, and its activation if there is one. `input` is float32 `[tokens, inputs]`. `output` is float32
-    /// `[tokens, outputs]`.
+    /// Computes `W x + bias` for every row `x` of `input`, and its activation if there is one. `input` is float32
+    /// `[tokens, inputs]`. `output` is float32 `[tokens, outputs]`.
     ///
     /// # Panics
     /// If a slice does not have its documented shape.
@@ -124,8 +124,9 @@ impl Layer<'_> {
         assert_eq!(input.len(), rows * weights.layout.inputs, "the input must be [tokens, inputs]");
         assert_eq!(output.len(), rows * weights.outputs, "the output must be [tokens, outputs]");
         let groups = weights.layout.groups();
-        let row_groups = weights.layout.padded_groups(kernel.bytes);
-        let input = self.quantize(parallel, &row_groups, kernel, scratch);
+        let padded_groups = (kernel.bytes != QUAD).then(|| weights.layout.padded_groups(kernel.bytes));
+        let row_groups = padded_groups.as_deref().unwrap_or(&groups);
+        let input = self.quantize(parallel, row_groups, kernel, scratch);
         let work = Work { input, weights, groups: &groups, activation };
         let partition = Partition::of(rows, kernel.rows, weights, parallel.threads());
         let output = Disjoint::new(output);

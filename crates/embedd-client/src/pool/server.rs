@@ -27,7 +27,7 @@ pub(super) struct Server {
 
 /// A connection, shared by its calls.
 #[derive(Debug, Clone)]
-pub(super) struct Open {
+pub(super) struct OpenConnection {
     pub(super) channel: Channel,
     pub(super) ended: CancellationToken,
     /// Whether a call has failed because the connection broke.
@@ -38,7 +38,7 @@ pub(super) struct Open {
 enum State {
     Connecting,
     Connected {
-        connection: Open,
+        connection: OpenConnection,
         backoff_until: Option<Instant>,
     },
     /// The last connection attempt failed, for this reason.
@@ -73,7 +73,7 @@ impl Server {
         }
     }
 
-    pub(super) fn connection(&self) -> Option<Open> {
+    pub(super) fn connection(&self) -> Option<OpenConnection> {
         match &*self.state() {
             State::Connected { connection, .. } if !connection.ended.is_cancelled() => Some(connection.clone()),
             _ => None,
@@ -116,7 +116,7 @@ pub(super) async fn keep_connected(server: Arc<Server>, signals: Arc<Signals>) {
         match open(&server.endpoint, &server.target, &ended).await {
             Ok(channel) => {
                 interval = MIN_INTERVAL;
-                let connection = Open { channel, ended: ended.clone(), broke: Arc::default() };
+                let connection = OpenConnection { channel, ended: ended.clone(), broke: Arc::default() };
                 set(State::Connected { connection, backoff_until: None });
                 ended.cancelled().await;
                 set(State::Connecting);

@@ -288,3 +288,6 @@ impl Part<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

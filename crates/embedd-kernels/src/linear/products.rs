@@ -104,3 +104,6 @@ impl Kernels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

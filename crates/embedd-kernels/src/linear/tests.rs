@@ -1,16 +1,12 @@
-use super::matrix::model::Model;
-use super::products::{Ahead, Operands};
 use super::*;
-use crate::simd::Simd;
-use crate::simd::plain::Plain;
-use crate::testing::{Numbers, Shuffled, by_build, every_available};
+use crate::testing::{Numbers, Shuffled, every_available};
 use crate::{InstructionSet, PANEL, RowLayout, Serial};
 
 /// Numbers of rows below, at and above the tile height of every instruction set.
 const ROWS: [usize; 10] = [1, 2, 3, 4, 5, 6, 7, 11, 13, 50];
 
 /// A layer with packed weights.
-struct Layer {
+pub(super) struct Layer {
     layout: RowLayout,
     outputs: usize,
     packed: Vec<i8>,
@@ -20,7 +16,7 @@ struct Layer {
 
 impl Layer {
     /// Weights from -127 to 127, scales of about 0.01.
-    fn random(layout: RowLayout, outputs: usize, numbers: &mut Numbers) -> Self {
+    pub(super) fn random(layout: RowLayout, outputs: usize, numbers: &mut Numbers) -> Self {
         let groups = layout.groups();
         let row_bytes = layout.row_bytes();
         let columns = outputs.next_multiple_of(PANEL);
@@ -50,7 +46,7 @@ impl Layer {
         layer
     }
 
-    fn weights(&self) -> LinearWeights<'_> {
+    pub(super) fn weights(&self) -> LinearWeights<'_> {
         LinearWeights::new(self.layout, self.outputs, &self.packed, &self.scales, &self.bias).expect("shapes")
     }
 
@@ -105,7 +101,7 @@ fn oracle_row(row: &[f32], layout: RowLayout) -> Vec<OracleGroup> {
 }
 
 /// Layouts with and without outlier channels, with group sizes that do and do not divide the other channels.
-fn layouts() -> Vec<RowLayout> {
+pub(super) fn layouts() -> Vec<RowLayout> {
     let layout = |inputs, split, group| RowLayout { inputs, split, group };
     vec![
         layout(1, 0, 1),
@@ -118,7 +114,7 @@ fn layouts() -> Vec<RowLayout> {
     ]
 }
 
-fn run(
+pub(super) fn run(
     kernels: Kernels,
     parallel: &dyn Parallel,
     input: &[f32],
@@ -147,82 +143,6 @@ fn products_match_an_oracle_at_every_size_around_the_tiles() {
                         assert!(is_close, "{kernels:?} {layout:?} {outputs} {rows}: {found} instead of {expected}");
                     }
                 }
-            }
-        }
-    });
-}
-
-/// The byte products of a tile with `ROWS` rows.
-struct Products<'a, const ROWS: usize>(Operands<'a>);
-
-impl<const ROWS: usize> ProductWork for Products<'_, ROWS> {
-    type Output = Vec<Vec<f32>>;
-
-    #[inline(always)]
-    fn run<P: ByteProducts>(self, products: P) -> Self::Output {
-        if ROWS > P::MAX_ROWS {
-            return Vec::new();
-        }
-        let s = products.floats();
-        let products = products.byte_products::<ROWS>(self.0);
-        let mut out = Vec::new();
-        for row in products {
-            let mut floats = vec![0.0; 2 * P::Floats::LANES];
-            s.store(&mut floats, row[0]);
-            s.store(&mut floats[P::Floats::LANES..], row[1]);
-            out.push(floats);
-        }
-        out
-    }
-}
-
-fn check_products<const ROWS: usize>(
-    kernels: Kernels,
-    (high_quads, quads): (usize, usize),
-    bytes: &[u8],
-    weights: &[i8],
-) {
-    let stride = 4 * quads + 8;
-    let operands = Operands { bytes, stride, weights, quads, high_quads, ahead: Ahead { bytes: &[], step: 0 } };
-    let found = kernels.dispatch_products(Products::<ROWS>(operands));
-    for (row, found) in found.iter().enumerate() {
-        for (column, &found) in found.iter().enumerate() {
-            let product = |byte: usize| {
-                let weight = weights[byte / 4 * 4 * PANEL + column * 4 + byte % 4];
-                let factor = if byte < 4 * high_quads { 256 } else { 1 };
-                factor * i32::from(bytes[row * stride + byte]) * i32::from(weight)
-            };
-            // Sums beyond 2^24 are rounded once, by the conversion of the integer to the nearest float.
-            let expected = (0..4 * quads).map(product).sum::<i32>() as f32;
-            assert_eq!(
-                found, expected,
-                "{kernels:?}: row {row} of {ROWS}, column {column}, {high_quads} of {quads} quads"
-            );
-        }
-    }
-}
-
-#[test]
-fn sums_of_integers_are_exact() {
-    every_available(|kernels| {
-        let mut numbers = Numbers::new(2);
-        let sizes = (1..=40).map(|quads| (0, quads)).chain([(0, 128), (1, 2), (4, 8), (3, 40), (64, 128)]);
-        for (high_quads, quads) in sizes {
-            let random: Vec<u8> = (0..6 * (4 * quads + 8)).map(|_| numbers.below(256) as u8).collect();
-            let weights: Vec<i8> = (0..quads * 4 * PANEL).map(|_| (numbers.below(256) as i32 - 128) as i8).collect();
-            let cases = [
-                (random.clone(), weights),
-                // An instruction that adds in 16 bits would saturate here.
-                (vec![255; random.len()], vec![127; quads * 4 * PANEL]),
-                (vec![255; random.len()], vec![-128; quads * 4 * PANEL]),
-            ];
-            for (bytes, weights) in cases {
-                check_products::<1>(kernels, (high_quads, quads), &bytes, &weights);
-                check_products::<2>(kernels, (high_quads, quads), &bytes, &weights);
-                check_products::<3>(kernels, (high_quads, quads), &bytes, &weights);
-                check_products::<4>(kernels, (high_quads, quads), &bytes, &weights);
-                check_products::<5>(kernels, (high_quads, quads), &bytes, &weights);
-                check_products::<6>(kernels, (high_quads, quads), &bytes, &weights);
             }
         }
     });
@@ -369,35 +289,6 @@ fn instruction_sets_with_the_same_vectors_have_the_same_bits() {
             let input = &input[..rows * layout.inputs];
             let [found, expected] = [one, other].map(|kernels| run(kernels, &Serial, input, &layer, None));
             assert_eq!(found, expected, "{one:?} and {other:?}, {rows} rows");
-        }
-    }
-}
-
-/// The matrix kernel, with a model of its registers, has the bits of the other kernel. Runs on every CPU.
-#[test]
-#[cfg_attr(miri, ignore = "takes hours")]
-fn matrix_products_have_the_bits_of_other_products() {
-    let kernels = Kernels::of(InstructionSet::Plain).expect("plain kernels");
-    let mut numbers = Numbers::new(8);
-    let layout = |inputs, split, group| RowLayout { inputs, split, group };
-    // More than one part of the groups; a last step that reads past the end of the weights.
-    let more = [layout(1600, 16, 128), layout(200, 70, 65), layout(65, 0, 65)];
-    for layout in layouts().into_iter().chain(more) {
-        for outputs in [1, 16, 17, 32, 33, 100] {
-            let layer = Layer::random(layout, outputs, &mut numbers);
-            for rows in [1, 15, 16, 17, 33, by_build(300, 50)] {
-                let input = numbers.floats(rows * layout.inputs);
-                let activation = (rows % 2 == 0).then_some(Activation::Gelu);
-                let expected = run(kernels, &Serial, &input, &layer, activation);
-                for threads in [1, 3] {
-                    let parallel = Shuffled { threads, seed: rows as u64 };
-                    let mut found = vec![f32::NAN; rows * outputs];
-                    let run = |task: Task<'_>| task.run_on_matrices(Plain, Model::new());
-                    let product = super::Layer { kernels, input: &input, weights: &layer.weights(), activation };
-                    product.run(&parallel, matrix::kernel(&run), &mut Scratch::default(), &mut found);
-                    assert_eq!(found, expected, "{layout:?}: {rows} rows, {outputs} outputs, {threads} threads");
-                }
-            }
         }
     }
 }

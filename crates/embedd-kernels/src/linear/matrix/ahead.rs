@@ -3,8 +3,8 @@
 use super::{Matrices, Operands, PREFETCH, Part, RING, SIDE, STEP, STEP_STRIDE, Sums};
 use crate::linear::{CACHE_LINE, QuantizedRows};
 
-/// Issues the products of some groups ahead of the scaling, for one matrix of sums after the other: for each block of
-/// rows, strip of columns and operands.
+/// Issues the products of some groups ahead of the scaling, one matrix of sums after another: for each block of rows,
+/// strip of columns and operands.
 pub(super) struct Ahead<'a> {
     weights: &'a [i8],
     end: Option<&'a [i8; 2 * STEP_STRIDE]>,

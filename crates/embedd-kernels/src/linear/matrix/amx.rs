@@ -11,8 +11,8 @@ use crate::linear::Task;
 use crate::simd::avx512::Avx512;
 use crate::{InstructionSet, Kernels};
 
-/// The number of rows from which on these kernels are used. Fewer are multiplied by vectors while their weights come from
-/// memory.
+/// The minimum number of rows. A product with fewer rows takes as long as its weights take to arrive from memory, whatever
+/// the instructions, so it is left to the simpler kernel.
 const MIN_ROWS: usize = 7;
 
 /// The layout that `ldtilecfg` expects.
@@ -34,14 +34,14 @@ static CONFIGURATION: Configuration = Configuration {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
-/// The configured registers of this thread. Released when this is dropped, because a thread with live registers has 8 KB
-/// more to save at every context switch.
+/// The configured registers of this thread. They are released when this is dropped, because at every context switch, a
+/// thread with registers in use has 8 KB more to save.
 struct Registers {
     /// Registers belong to a thread.
     _not_send: std::marker::PhantomData<*const ()>,
 }
 
-/// Whether these kernels are available, and as fast as the others or faster.
+/// Whether this kernel is available and has enough rows.
 pub(in crate::linear) fn is_worth_using(kernels: Kernels, rows: usize) -> bool {
     kernels.instruction_set() == InstructionSet::AmxInt8 && rows >= MIN_ROWS
 }
