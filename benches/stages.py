@@ -1,7 +1,7 @@
 """Shows which stages of the native engine the time of a running server goes to.
 
     embedd load --concurrency 1 --tokens 11 --skip-cache --duration 30s &
-    python benches/profile.py --pid $(pgrep -x embedd) --seconds 8
+    python benches/stages.py --pid $(pgrep -x embedd) --seconds 8
 
 Samples the server's threads with perf and assigns each sample to a stage by the source files of the functions that were
 inlined there. Needs perf, the permission to use it, a binary with debug information (the release profile has it), and
