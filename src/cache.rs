@@ -11,12 +11,18 @@ use moka::future::Cache;
 use moka::notification::RemovalCause;
 use sha2::{Digest, Sha256};
 
+use crate::blocking::block_in_place_if;
 use crate::caller::Caller;
 use crate::stats::CacheStats;
 
 /// Memory of an entry besides its vector: the key, moka's bookkeeping and rounding by the allocator. Measured as growth
 /// of resident memory over 100,000 entries of dimension 384.
 const OVERHEAD_BYTES: usize = 320;
+
+/// Hashing a longer text takes more than a millisecond on CPUs without instructions for SHA-256.
+const INLINE_BYTES: usize = 256 * 1024;
+/// Distinguishes keys of token ids. No list of options begins like this.
+const TOKEN_IDS: &[u8] = b"token ids";
 
 /// Shared by all models being served; cheap to clone.
 #[derive(Debug, Clone)]
@@ -76,7 +82,17 @@ impl CacheScope {
         let mut digest = self.0.clone();
         add_part(&mut digest, options);
         add_part(&mut digest, prompt.as_bytes());
-        digest.update(text.as_bytes());
+        block_in_place_if(text.len() > INLINE_BYTES, || digest.update(text.as_bytes()));
+        CacheKey(digest.finalize().into())
+    }
+
+    /// The key of a text that is given by the ids of its tokens. It differs from the keys of all texts.
+    pub(crate) fn key_of_ids(&self, options: &[u8], prompt: &str, ids: &[u32]) -> CacheKey {
+        let mut digest = self.0.clone();
+        add_part(&mut digest, TOKEN_IDS);
+        add_part(&mut digest, options);
+        add_part(&mut digest, prompt.as_bytes());
+        ids.iter().for_each(|id| digest.update(id.to_le_bytes()));
         CacheKey(digest.finalize().into())
     }
 }

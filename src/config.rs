@@ -22,7 +22,7 @@ mod sources;
 mod suggest;
 mod table;
 
-pub use choices::{EngineChoice, LogFormat, OpenAiChoice, TraceParentChoice};
+pub use choices::{EngineChoice, HttpApiChoice, LogFormat, TraceParentChoice};
 pub use configuration::Configuration;
 pub use docs::markdown;
 pub use environment::OTHER_VARIABLES;

@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::model_names::ModelNames;
 use crate::net::Exhausted;
 use crate::quota::QuotaExceeded;
-use crate::request::{EmbedRequest, Limits};
+use crate::request::{EmbedRequest, Input, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
 use embedd_model::tokenize::Truncation;
@@ -76,7 +76,7 @@ pub(crate) struct ModelInfo {
 }
 
 /// The result of a request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Embedded {
     /// In the order of the texts.
     pub embeddings: Vec<Embedding>,
@@ -118,6 +118,25 @@ pub(crate) enum EmbedError {
     /// There is no memory for the reply.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
+}
+
+impl Embedded {
+    /// Adds the result of the next part of the same request.
+    pub(crate) fn append(&mut self, part: Self) {
+        self.embeddings.extend(part.embeddings);
+        self.timings += part.timings;
+        self.timeline = part.timeline;
+    }
+}
+
+impl EmbedError {
+    /// The error of a part of a request that begins with the text of this index.
+    pub(crate) fn in_part(self, first: usize) -> Self {
+        match self {
+            Self::Text { index, error } => Self::Text { index: first + index, error },
+            other => other,
+        }
+    }
 }
 
 impl Embedder {
@@ -222,18 +241,21 @@ impl Embedder {
 
     async fn look_up(&self, request: &EmbedRequest, caller: &Caller) -> Vec<Lookup> {
         let Some(cache) = self.cache.as_ref().filter(|_| !request.options().skip_cache) else {
-            return request.texts().iter().map(|_| Lookup::default()).collect();
+            return request.inputs().iter().map(|_| Lookup::default()).collect();
         };
         // The options that change a pooled vector.
-        let mut options = vec![request.options().truncation as u8];
+        let mut options = vec![request.options().truncation.of() as u8];
         if let Some((kind, digest)) = cache.entries.scope_of(caller) {
             options.push(kind);
             options.extend(digest);
         }
         let prompt = request.prompt().map_or("", Prompt::text);
-        let mut lookups = Vec::with_capacity(request.texts().len());
-        for text in request.texts() {
-            let key = cache.scope.key(&options, prompt, text);
+        let mut lookups = Vec::with_capacity(request.inputs().len());
+        for input in request.inputs() {
+            let key = match input {
+                Input::Text(text) => cache.scope.key(&options, prompt, text),
+                Input::TokenIds(ids) => cache.scope.key_of_ids(&options, prompt, ids),
+            };
             let embedding = cache.entries.get(&key).await;
             lookups.push(Lookup { key: Some(key), cached: embedding.is_some(), embedding });
         }
@@ -282,17 +304,22 @@ impl Embedder {
     }
 
     /// Tokenizes the texts at the indices `missing`.
-    async fn tokenize(
-        &self,
-        request: &EmbedRequest,
+    async fn tokenize<'r>(
+        &'r self,
+        request: &'r EmbedRequest,
         missing: &[usize],
         caller: &Caller,
     ) -> Result<Vec<Tokenized>, EmbedError> {
-        let texts = missing.iter().map(|&index| (index, request.texts()[index].as_str())).collect();
-        let truncation = request.options().truncation;
+        let inputs: Vec<_> = missing.iter().map(|&index| (index, &request.inputs()[index])).collect();
+        let truncation = request.options().truncation.of();
         let prompt = request.prompt();
-        let start = |text| self.tokenizer.start(text, prompt, truncation);
-        tokens::each_text(&self.gate, caller, texts, prompt.map_or(0, |prompt| prompt.text().len()), start).await
+        let prompt_bytes = prompt.map_or(0, |prompt| prompt.text().len());
+        let bytes = inputs.iter().map(|(_, input)| input.bytes() + prompt_bytes).sum();
+        let start = |input: &'r Input| match input {
+            Input::Text(text) => self.tokenizer.start(text, prompt, truncation),
+            Input::TokenIds(ids) => self.tokenizer.start_ids(ids, prompt, truncation),
+        };
+        tokens::each_text(&self.gate, caller, inputs, bytes, start).await
     }
 }
 
@@ -359,9 +386,4 @@ impl Queued {
         }
         Ok((embedding, shared))
     }
-}
-
-/// Runs `work`; if it takes long, another thread takes over this one's other tasks in the meantime.
-pub(crate) fn block_in_place_if<T>(takes_long: bool, work: impl FnOnce() -> T) -> T {
-    if takes_long { tokio::task::block_in_place(work) } else { work() }
 }

@@ -31,7 +31,10 @@ impl Failure {
     /// Classifies the error of a request whose texts are in the field `texts`.
     pub(crate) fn from_embed_error(error: &EmbedError, texts: TextField) -> Self {
         match error {
-            EmbedError::Text { index, error: reason @ TokenizeError::TooLong { .. } } => {
+            EmbedError::Text {
+                index,
+                error: reason @ (TokenizeError::TooLong { .. } | TokenizeError::UnknownId { .. }),
+            } => {
                 let mut violations = Violations::of(texts);
                 violations.add(texts.one(*index), reason.to_string());
                 Self::Invalid(violations)

@@ -11,12 +11,16 @@ use embedd_model::{PromptChoice, Prompts};
 use crate::config::{Configuration, Sources};
 use crate::embed::ModelInfo;
 use crate::model_names::ModelNames;
-use crate::request::{EmbedRequest, Limits};
-use crate::{grpc, http};
+use crate::request::{EmbedRequest, Input, Limits};
+use crate::{http, open_inference};
 
 /// Small, so that inputs reach them.
-const LIMITS: Limits =
-    Limits { max_texts: NonZeroUsize::new(4).expect("not zero"), max_text_bytes: 64, dimension: 384 };
+const LIMITS: Limits = Limits {
+    max_texts: NonZeroUsize::new(4).expect("not zero"),
+    max_text_bytes: 64,
+    truncates_any_size: false,
+    dimension: 384,
+};
 /// What every client can receive as a gRPC message.
 const MAX_ERROR_BYTES: usize = 8192;
 
@@ -31,7 +35,7 @@ pub fn openai_body(bytes: &[u8]) {
 /// A `ModelInferRequest`. If it is accepted, it respects the limits.
 pub fn tensors(bytes: &[u8]) {
     let Ok(message) = embedd_proto::codec::decode(bytes) else { return };
-    match grpc::read_tensors(message, Truncation::End, &LIMITS) {
+    match open_inference::read_tensors(message, Truncation::End, &LIMITS) {
         Ok(request) => check_limits(&request),
         Err(error) => assert!(error.len() < MAX_ERROR_BYTES, "{} bytes", error.len()),
     }
@@ -56,12 +60,16 @@ fn resolve(text: &str) -> Result<Configuration, crate::config::ConfigErrors> {
 }
 
 fn check_limits(request: &EmbedRequest) {
-    assert!((1..=LIMITS.max_texts.get()).contains(&request.texts().len()));
-    assert!(request.texts().iter().all(|text| text.len() <= LIMITS.max_text_bytes));
+    assert!((1..=LIMITS.max_texts.get()).contains(&request.inputs().len()));
+    let length = |input: &Input| match input {
+        Input::Text(text) => text.len(),
+        Input::TokenIds(ids) => ids.len(),
+    };
+    assert!(request.inputs().iter().all(|input| length(input) <= LIMITS.max_text_bytes));
     assert!((1..=LIMITS.dimension).contains(&request.dimensions()));
 }
 
-fn model() -> ModelInfo {
+pub(crate) fn model() -> ModelInfo {
     ModelInfo {
         names: ModelNames::of("owner/model"),
         fingerprint: String::new(),

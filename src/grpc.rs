@@ -44,8 +44,6 @@ pub(crate) use health::Health;
 use layers::{Services, with_layers};
 pub(crate) use limits::TransportLimits;
 use open_inference::OpenInference;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use open_inference::read_tensors;
 use protocols::ADMIN;
 pub(crate) use protocols::{Protocols, call_kind};
 use tei::Tei;

@@ -1,57 +1,115 @@
-//! The HTTP port: metrics and probes without authentication, and OpenAI's API.
+//! The HTTP port: metrics and probes without authentication, and the APIs of other servers.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Router};
+use axum::{Extension, Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::util::MapRequest;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::metrics::{self, Metrics};
 use crate::net::{self, ListenerConfig};
 use crate::readiness::{Phase, Readiness};
 
+mod api;
+mod cohere;
+mod docs;
 mod observe;
+mod open_inference;
 mod openai;
-mod permit;
+mod paths;
+mod tei;
 
-pub(crate) use openai::OpenAi;
+use api::ConnectionPermit;
+use api::refusal::{self, ErrorForm};
+pub(crate) use api::{Api, ConnectionPermits};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use openai::read_openai_body;
-use permit::ConnectionPermit;
-pub(crate) use permit::ConnectionPermits;
+pub(crate) use paths::call_kind;
 
 #[derive(Debug, Clone)]
 pub(crate) struct HttpListener {
     pub metrics: Metrics,
     pub config: ListenerConfig,
-    /// OpenAI's API, if it is enabled.
-    pub openai: Option<OpenAi>,
+    /// The APIs, if they are enabled.
+    pub apis: Option<Apis>,
 }
+
+/// The APIs of the HTTP port.
+#[derive(Debug, Clone)]
+pub(crate) struct Apis {
+    pub api: Api,
+    /// The REST API of text-embeddings-inference.
+    pub tei: bool,
+    /// The Open Inference Protocol.
+    pub open_inference: bool,
+}
+
+/// One API: its routes, their documentation, and the form of its errors.
+struct Protocol {
+    routes: fn() -> Router<Api>,
+    documented: fn() -> OpenApiRouter<Api>,
+    error: ErrorForm,
+}
+
+const OPENAI: Protocol = Protocol { routes: openai::routes, documented: openai::documented, error: openai::error };
+const COHERE: Protocol = Protocol { routes: cohere::routes, documented: cohere::documented, error: cohere::error };
+const TEI: Protocol = Protocol { routes: tei::routes, documented: tei::documented, error: tei::error };
+const OPEN_INFERENCE: Protocol =
+    Protocol { routes: open_inference::routes, documented: open_inference::documented, error: open_inference::error };
 
 impl HttpListener {
     /// Serves until `stop`, then finishes the requests in flight.
     pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
-        let draining = self.openai.as_ref().map(|openai| openai.stop.clone());
+        let draining = self.apis.as_ref().map(|apis| apis.api.stop.clone());
         let config = ListenerConfig { draining, ..self.config.clone() };
         let routes = self.routes();
-        let per_connection = || routes.clone().layer(Extension(ConnectionPermit::default()));
+        let per_connection = || {
+            let routes = routes.clone().layer(Extension(ConnectionPermit::default()));
+            MapRequest::new(routes, paths::with_known_path)
+        };
         net::serve(config, per_connection, socket, stop).await;
     }
 
     fn routes(self) -> Router {
         let Metrics { stats, readiness, .. } = self.metrics.clone();
-        Router::new()
+        let probes = Router::new()
             .route("/healthz", get(healthz).with_state(readiness.clone()))
-            .route("/readyz", get(readyz).with_state(readiness))
+            .route("/readyz", get(readyz).with_state(readiness.clone()))
             .route("/metrics", get(metrics).with_state(self.metrics))
-            .fallback(not_found)
-            .method_not_allowed_fallback(method_not_allowed)
-            .merge(self.openai.map(OpenAi::routes).unwrap_or_default())
-            .layer(from_fn_with_state(stats, observe::observe))
+            .method_not_allowed_fallback(method_not_allowed);
+        let apis = self.apis.map(|apis| apis.routes(&readiness)).unwrap_or_default();
+        probes.merge(apis).fallback(not_found).layer(from_fn_with_state(stats, observe::observe))
+    }
+}
+
+impl Apis {
+    fn protocols(&self) -> impl Iterator<Item = &'static Protocol> {
+        let optional = [(self.tei, &TEI), (self.open_inference, &OPEN_INFERENCE)];
+        let optional = optional.into_iter().filter_map(|(enabled, protocol)| enabled.then_some(protocol));
+        [&OPENAI, &COHERE].into_iter().chain(optional)
+    }
+
+    fn routes(self, readiness: &Readiness) -> Router {
+        let mut routes = Router::new();
+        let mut documented = OpenApiRouter::default();
+        for protocol in self.protocols() {
+            routes = routes.merge(self.api.wrap((protocol.routes)(), protocol.error));
+            documented = documented.merge((protocol.documented)());
+        }
+        let description = docs::describe(documented);
+        let mut routes = routes.route("/openapi.json", get(|| async move { Json(description) }));
+        if self.tei {
+            for probe in paths::TEI_PROBES {
+                routes = routes.route(probe, get(readyz).with_state(readiness.clone()));
+            }
+        }
+        routes
     }
 }
 
@@ -71,22 +129,21 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
     }
 }
 
-async fn metrics(State(metrics): State<Metrics>) -> Response {
-    match metrics.text().await {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+async fn metrics(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    let format = metrics::Format::accepted(&headers);
+    match metrics.text(format).await {
+        Ok(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn not_found() -> (StatusCode, &'static str) {
-    (
-        StatusCode::NOT_FOUND,
-        "not found; this port serves /metrics, /healthz, /readyz and, if --openai enables it, OpenAI's API at /v1\n",
-    )
+/// In OpenAI's form, since a client with a wrong path does not say which API it means.
+async fn not_found(uri: axum::http::Uri) -> Response {
+    refusal::write_body(refusal::unknown_path(&paths::similar_to(uri.path())).into_response(), openai::error)
 }
 
-async fn method_not_allowed() -> (StatusCode, &'static str) {
-    (StatusCode::METHOD_NOT_ALLOWED, "method not allowed; the Allow header lists the methods of this path\n")
+async fn method_not_allowed() -> Response {
+    refusal::write_body(refusal::wrong_method().into_response(), openai::error)
 }
 
 #[cfg(test)]

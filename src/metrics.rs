@@ -21,8 +21,9 @@ use crate::readiness::{Phase, Readiness};
 use crate::stats::Stats;
 use embedd_common::process::{self, ProcessStats};
 
-/// The content type of [`Metrics::text`].
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+mod format;
+
+pub(crate) use format::Format;
 
 /// The sources of the metrics; cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,11 +39,11 @@ impl Metrics {
         Self { stats, model, readiness, one_at_a_time: Arc::default() }
     }
 
-    /// The current values of all metrics, in the text format of OpenMetrics 1.0.
+    /// The current values of all metrics.
     ///
     /// # Errors
     /// Those of the encoder; none is known.
-    pub(crate) async fn text(&self) -> Result<String, fmt::Error> {
+    pub(crate) async fn text(&self, format: Format) -> Result<String, fmt::Error> {
         // However many clients read metrics, which takes about a millisecond, they keep only one CPU busy.
         let _turn = self.one_at_a_time.lock().await;
         let mut registry = Registry::default();
@@ -63,7 +64,7 @@ impl Metrics {
         process::stats().iter().for_each(|stats| system(&mut registry, stats));
         let mut text = String::new();
         encode(&mut text, &registry)?;
-        Ok(text)
+        Ok(format.of(text))
     }
 }
 

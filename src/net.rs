@@ -10,6 +10,7 @@ mod call;
 mod connection;
 mod driver;
 mod limits;
+mod protocols;
 mod registry;
 mod reply;
 mod stream;
@@ -18,7 +19,8 @@ mod tls;
 pub(crate) use accept::serve;
 pub(crate) use budget::{Budgets, ByteLimits, Charge, Exhausted};
 pub(crate) use call::{Call, Reservation};
-pub(crate) use limits::{CallKind, ConnectionLimits, ListenerConfig, MaxConnections, Protocols};
+pub(crate) use limits::{CallKind, ConnectionLimits, ListenerConfig, MaxConnections};
+pub(crate) use protocols::Protocols;
 pub(crate) use tls::{Tls, TlsError, TlsFiles};
 
 #[cfg(test)]

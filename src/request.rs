@@ -22,6 +22,9 @@ const SEPARATOR_BYTES: usize = 3;
 const OMITTED_BYTES: usize = 32;
 /// Maximum number of characters that a message quotes from a request.
 const QUOTED_CHARS: usize = 80;
+/// Units of an input's size.
+const BYTES: &str = "bytes";
+const TOKEN_IDS: &str = "token ids";
 /// Marks a text as shortened.
 const ELLIPSIS: &str = "...";
 
@@ -32,6 +35,9 @@ pub(crate) struct Limits {
     pub max_texts: NonZeroUsize,
     /// UTF-8 bytes in one text.
     pub max_text_bytes: usize,
+    /// Whether that limit does not apply to texts whose truncation was requested, because no more of them is processed
+    /// than the model needs.
+    pub truncates_any_size: bool,
     /// Components of the model's vectors.
     pub dimension: usize,
 }
@@ -42,7 +48,7 @@ pub(crate) struct EmbedOptions {
     /// Whether vectors are scaled to L2 norm 1.
     pub normalize: bool,
     /// What happens to texts that are too long.
-    pub truncation: Truncation,
+    pub truncation: TruncationChoice,
     /// What to put in front of each text.
     pub prompt: PromptChoice,
     /// How many components of a vector to keep; `None` keeps all.
@@ -55,7 +61,7 @@ impl Default for EmbedOptions {
     fn default() -> Self {
         Self {
             normalize: true,
-            truncation: Truncation::default(),
+            truncation: TruncationChoice::default(),
             prompt: PromptChoice::Default,
             dimensions: None,
             skip_cache: false,
@@ -63,10 +69,27 @@ impl Default for EmbedOptions {
     }
 }
 
+/// What happens to texts that are too long, and who decided it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TruncationChoice {
+    /// The server, because the request left it open.
+    Default(Truncation),
+    /// The request.
+    Requested(Truncation),
+}
+
+/// One element of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    Text(String),
+    /// Tokens of a text in the vocabulary of the served model, with or without the special tokens around every text.
+    TokenIds(Vec<u32>),
+}
+
 /// Validated texts, and how to embed them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EmbedRequest {
-    texts: Texts,
+    inputs: Vec<Input>,
     options: EmbedOptions,
     prompt: Option<Arc<Prompt>>,
     dimensions: usize,
@@ -102,6 +125,47 @@ pub(crate) struct Violation {
     pub field: String,
     /// What is wrong, and what would be valid. Follows the field's name in a sentence.
     pub description: String,
+}
+
+impl TruncationChoice {
+    pub(crate) fn of(self) -> Truncation {
+        match self {
+            Self::Default(truncation) | Self::Requested(truncation) => truncation,
+        }
+    }
+
+    /// Whether texts of any size are accepted.
+    fn allows_any_size(self, limits: &Limits) -> bool {
+        limits.truncates_any_size && matches!(self, Self::Requested(Truncation::End | Truncation::Start))
+    }
+}
+
+impl Default for TruncationChoice {
+    fn default() -> Self {
+        Self::Default(Truncation::default())
+    }
+}
+
+impl Input {
+    /// Its size in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::TokenIds(ids) => size_of_val(ids.as_slice()),
+        }
+    }
+}
+
+impl From<String> for Input {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<u32>> for Input {
+    fn from(ids: Vec<u32>) -> Self {
+        Self::TokenIds(ids)
+    }
 }
 
 impl Default for TextField {
@@ -174,21 +238,9 @@ impl fmt::Display for Violations {
 impl Texts {
     /// Checks the texts; every problem is added to `violations`.
     pub(crate) fn check(texts: Vec<String>, limits: &Limits, violations: &mut Violations) -> Option<Self> {
-        let field = violations.texts;
-        if texts.is_empty() {
-            violations.add(field.all(), format!("is empty; send 1 to {} texts", limits.max_texts));
-            return None;
-        }
-        if texts.len() > limits.max_texts.get() {
-            violations.add(field.all(), too_many_texts(texts.len(), limits));
-            return None;
-        }
-        let max_bytes = limits.max_text_bytes;
-        let too_long: Vec<_> = texts.iter().enumerate().filter(|(_, text)| text.len() > max_bytes).collect();
-        for (index, text) in &too_long {
-            violations.add(field.one(*index), format!("has {} bytes; the maximum is {max_bytes}", text.len()));
-        }
-        if too_long.is_empty() { Some(Self(texts)) } else { None }
+        let has_number = check_number(texts.len(), limits, violations);
+        let sizes = texts.iter().map(|text| (text.len(), BYTES));
+        (has_number && check_sizes(sizes, limits, violations)).then_some(Self(texts))
     }
 
     pub(crate) fn as_slice(&self) -> &[String] {
@@ -198,21 +250,30 @@ impl Texts {
 
 impl EmbedRequest {
     /// Checks the parts of a request; every problem is added to `violations`.
-    pub(crate) fn check(
-        texts: Vec<String>,
+    pub(crate) fn check<I: Into<Input>>(
+        inputs: Vec<I>,
         options: EmbedOptions,
         limits: &Limits,
         prompts: &Prompts,
         violations: &mut Violations,
     ) -> Option<Self> {
-        let texts = Texts::check(texts, limits, violations);
+        let inputs = check_inputs(inputs, &options, limits, violations);
         let dimensions = check_dimensions(options.dimensions, limits, violations);
         let prompt = check_prompt(&options.prompt, prompts, violations)?;
-        Some(Self { texts: texts?, options, prompt, dimensions: dimensions? })
+        Some(Self { inputs: inputs?, options, prompt, dimensions: dimensions? })
     }
 
-    pub(crate) fn texts(&self) -> &[String] {
-        self.texts.as_slice()
+    pub(crate) fn inputs(&self) -> &[Input] {
+        &self.inputs
+    }
+
+    /// The same request in parts of at most `max` inputs.
+    pub(crate) fn in_parts(mut self, max: NonZeroUsize) -> impl Iterator<Item = Self> {
+        std::iter::from_fn(move || {
+            let rest = self.inputs.split_off(self.inputs.len().min(max.get()));
+            let inputs = std::mem::replace(&mut self.inputs, rest);
+            (!inputs.is_empty()).then(|| Self { inputs, ..self.clone() })
+        })
     }
 
     pub(crate) fn options(&self) -> &EmbedOptions {
@@ -228,6 +289,53 @@ impl EmbedRequest {
     pub(crate) fn dimensions(&self) -> usize {
         self.dimensions
     }
+}
+
+fn check_inputs<I: Into<Input>>(
+    inputs: Vec<I>,
+    options: &EmbedOptions,
+    limits: &Limits,
+    violations: &mut Violations,
+) -> Option<Vec<Input>> {
+    if !check_number(inputs.len(), limits, violations) {
+        return None;
+    }
+    let inputs: Vec<Input> = inputs.into_iter().map(Into::into).collect();
+    if options.truncation.allows_any_size(limits) {
+        return Some(inputs);
+    }
+    // A token has at least one byte of the text.
+    let size = |input: &Input| match input {
+        Input::Text(text) => (text.len(), BYTES),
+        Input::TokenIds(ids) => (ids.len(), TOKEN_IDS),
+    };
+    check_sizes(inputs.iter().map(size), limits, violations).then_some(inputs)
+}
+
+fn check_number(number: usize, limits: &Limits, violations: &mut Violations) -> bool {
+    let field = violations.texts;
+    if number == 0 {
+        violations.add(field.all(), format!("is empty; send 1 to {} texts", limits.max_texts));
+    } else if number > limits.max_texts.get() {
+        violations.add(field.all(), too_many_texts(number, limits));
+    }
+    (1..=limits.max_texts.get()).contains(&number)
+}
+
+/// `sizes` have units.
+fn check_sizes(
+    sizes: impl Iterator<Item = (usize, &'static str)>,
+    limits: &Limits,
+    violations: &mut Violations,
+) -> bool {
+    let field = violations.texts;
+    let max = limits.max_text_bytes;
+    let mut are_valid = true;
+    for (index, (size, unit)) in sizes.enumerate().filter(|(_, (size, _))| *size > max) {
+        violations.add(field.one(index), format!("has {size} {unit}; the maximum is {max}"));
+        are_valid = false;
+    }
+    are_valid
 }
 
 /// The violation of a list of texts that is too long.
@@ -289,12 +397,16 @@ pub(crate) fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { max_texts: NonZeroUsize::new(2).expect("not zero"), max_text_bytes: 4, dimension: 768 };
+    const LIMITS: Limits = Limits {
+        max_texts: NonZeroUsize::new(2).expect("not zero"),
+        max_text_bytes: 4,
+        truncates_any_size: true,
+        dimension: 768,
+    };
 
     fn check(texts: &[&str], dimensions: Option<u32>) -> Result<EmbedRequest, Vec<String>> {
         let mut violations = Violations::default();
-        let texts = texts.iter().map(ToString::to_string).collect();
+        let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
         let options = EmbedOptions { dimensions, ..EmbedOptions::default() };
         EmbedRequest::check(texts, options, &LIMITS, &Prompts::default(), &mut violations)
             .ok_or_else(|| violations.iter().map(|violation| violation.field.clone()).collect())

@@ -3,6 +3,7 @@
 //! Requests that are not traced cost nothing. Requests never wait for the collector: spans that do not fit the export
 //! queue are dropped.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -79,10 +80,15 @@ impl Traces {
         Ok(Self(Some(Arc::new(Pipeline { provider, tracer }))))
     }
 
+    /// Whether any call may be traced.
+    pub(crate) fn are_enabled(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Starts the span of a request with these headers. `name` and `attributes` must not contain text from the request.
     pub(crate) fn begin(
         &self,
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         headers: &HeaderMap,
         attributes: impl FnOnce() -> Vec<Attribute>,
     ) -> Span {

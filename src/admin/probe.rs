@@ -34,8 +34,7 @@ pub(super) struct Probe(Option<EmbedRequest>);
 impl Probe {
     /// Texts that are too long are truncated at the end, as PyTorch does.
     pub(super) fn of(texts: Vec<String>, prompt: PromptChoice, embedder: &Embedder) -> Self {
-        let limits =
-            Limits { max_texts: NonZeroUsize::MAX, max_text_bytes: usize::MAX, dimension: embedder.limits().dimension };
+        let limits = Limits { max_texts: NonZeroUsize::MAX, max_text_bytes: usize::MAX, ..*embedder.limits() };
         let mut violations = Violations::default();
         // The model must answer, not the cache.
         let options = EmbedOptions { prompt, skip_cache: true, ..EmbedOptions::default() };

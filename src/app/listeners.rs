@@ -6,11 +6,9 @@ use std::path::PathBuf;
 
 use super::admin_access;
 use super::error::AppError;
-use crate::config::{OpenAiChoice, Settings};
+use crate::config::{HttpApiChoice, Settings};
 use crate::grpc::{self, TransportLimits};
-use crate::net::{
-    Budgets, ByteLimits, CallKind, ConnectionLimits, ListenerConfig, MaxConnections, Protocols, Tls, TlsFiles,
-};
+use crate::net::{Budgets, ByteLimits, ConnectionLimits, ListenerConfig, MaxConnections, Protocols, Tls, TlsFiles};
 use crate::reload::NamedFile;
 use crate::tokens::Tokens;
 
@@ -26,8 +24,8 @@ pub(super) struct Listeners {
     pub(super) health: ListenerConfig,
     pub(super) http: ListenerConfig,
     pub(super) limits: TransportLimits,
-    /// Whether OpenAI's API is served on the HTTP port, or why not.
-    pub(super) openai: Result<(), &'static str>,
+    /// Whether the HTTP port serves APIs, or why not.
+    pub(super) http_api: Result<(), &'static str>,
 }
 
 /// A listener whose calls may need a token.
@@ -57,14 +55,14 @@ impl Listeners {
             kind: grpc::call_kind,
         };
         let tokens = named(token_file, "--token-file").map(Tokens::open).transpose()?;
-        let openai = openai(settings);
+        let http_api = http_api(settings);
         Ok(Self {
-            http: http(settings, openai.is_ok(), &service),
+            http: http(settings, http_api.is_ok(), &service),
             service: Protected { config: service, tokens },
             admin: admin(settings)?,
             health: side(settings),
             limits: limits(settings),
-            openai,
+            http_api,
         })
     }
 }
@@ -97,17 +95,17 @@ fn side(settings: &Settings) -> ListenerConfig {
 }
 
 /// By default, the HTTP port grants no access that the gRPC listener denies.
-fn openai(settings: &Settings) -> Result<(), &'static str> {
+fn http_api(settings: &Settings) -> Result<(), &'static str> {
     let Some(http) = settings.http_listen else { return Err("there is no HTTP port (--http-listen)") };
-    match settings.openai {
-        OpenAiChoice::Off => Err("--openai is off"),
-        OpenAiChoice::Auto if settings.tls_certificate.is_some() => {
-            Err("gRPC has TLS, but the HTTP port does not (use --openai on to serve it anyway)")
+    match settings.http_api {
+        HttpApiChoice::Off => Err("--http-api is off"),
+        HttpApiChoice::Auto if settings.tls_certificate.is_some() && !settings.http_tls => {
+            Err("gRPC has TLS, but the HTTP port does not (set --http-tls, or --http-api on to serve them anyway)")
         }
-        OpenAiChoice::Auto if !is_within(http.ip(), settings.listen.ip()) => {
-            Err("the HTTP port is reachable from more places than gRPC (use --openai on to serve it anyway)")
+        HttpApiChoice::Auto if !is_within(http.ip(), settings.listen.ip()) => {
+            Err("the HTTP port is reachable from more places than gRPC (use --http-api on to serve them anyway)")
         }
-        OpenAiChoice::Auto | OpenAiChoice::On => Ok(()),
+        HttpApiChoice::Auto | HttpApiChoice::On => Ok(()),
     }
 }
 
@@ -121,11 +119,11 @@ fn http(settings: &Settings, serves_callers: bool, service: &ListenerConfig) -> 
     let callers = settings.max_connections.get();
     let with_callers = MaxConnections { count: SIDE_LIMIT.count + callers, setting: Some("--max-connections") };
     ListenerConfig {
-        tls: None,
+        tls: service.tls.clone().filter(|_| settings.http_tls),
         protocols: Protocols::Http1OrHttp2,
         max_connections: if serves_callers { with_callers } else { SIDE_LIMIT },
         limits: ConnectionLimits { idle_timeout: Some(settings.http_idle_timeout), ..service.limits },
-        kind: |path| if path.starts_with("/v1/") { CallKind::Work } else { CallKind::Probe },
+        kind: crate::http::call_kind,
         ..service.clone()
     }
 }

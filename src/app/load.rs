@@ -192,6 +192,7 @@ fn assemble(
     let limits = Limits {
         max_texts: settings.max_texts,
         max_text_bytes: settings.max_text_bytes.get(),
+        truncates_any_size: tokenizer.stops_early(),
         dimension: manifest.dimension as usize,
     };
     Ok(Served {

@@ -15,7 +15,7 @@ use super::watchdog;
 use crate::admin::Operations;
 use crate::config::Settings;
 use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TransportLimits};
-use crate::http::{ConnectionPermits, HttpListener, OpenAi};
+use crate::http::{Api, Apis, ConnectionPermits, HttpListener};
 use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
 use crate::net::ListenerConfig;
@@ -73,8 +73,8 @@ impl Servers {
             tasks.spawn(shared.admin(loader, listeners.admin).serve(socket, stop.clone()));
         }
         tasks.close();
-        let openai = is_served(listeners.openai).then(|| shared.openai(tokens, &tasks, &stop));
-        let http = shared.http(listeners.http, openai);
+        let apis = are_served(listeners.http_api).then(|| shared.apis(tokens, &tasks, &stop));
+        let http = shared.http(listeners.http, apis);
         probes.start(sockets.http, |socket, stop| http.serve(socket, stop));
         let health_only = shared.health_only(listeners.health);
         probes.start(sockets.health, |socket, stop| health_only.serve(socket, stop));
@@ -143,18 +143,26 @@ impl Shared<'_> {
         }
     }
 
-    fn http(&self, config: ListenerConfig, openai: Option<OpenAi>) -> HttpListener {
+    fn http(&self, config: ListenerConfig, apis: Option<Apis>) -> HttpListener {
         let Serving { model, stats, .. } = self.serving.clone();
-        HttpListener { metrics: Metrics::new(stats, model, self.readiness.clone()), config, openai }
+        HttpListener { metrics: Metrics::new(stats, model, self.readiness.clone()), config, apis }
     }
 
     /// The drain waits for connections with calls, which are among the `tasks`. On connections
     /// made after `stop`, calls are rejected.
-    fn openai(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> OpenAi {
-        OpenAi {
+    fn apis(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> Apis {
+        let Settings { tei, open_inference, .. } = *self.settings;
+        Apis { api: self.api(tokens, tasks, stop), tei, open_inference }
+    }
+
+    fn api(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> Api {
+        Api {
             serving: self.serving.clone(),
             tokens,
             max_body_bytes: self.limits.max_message_bytes,
+            max_texts: self.settings.http_max_texts,
+            cors: self.settings.cors_origin.clone(),
+            gzip_replies: self.settings.gzip_replies,
             permits: ConnectionPermits::new(self.settings.max_connections, tasks.clone()),
             readiness: self.readiness.clone(),
             stop: stop.clone(),
@@ -172,11 +180,11 @@ fn protocols(settings: &Settings) -> Protocols {
     Protocols { tei: settings.tei, open_inference: settings.open_inference }
 }
 
-/// Logs and returns whether OpenAI's API is served.
-fn is_served(openai: Result<(), &'static str>) -> bool {
-    match openai {
-        Ok(()) => tracing::info!("OpenAI's API is served on the HTTP port"),
-        Err(reason) => tracing::info!(reason, "OpenAI's API is not served"),
+/// Logs and returns whether the HTTP port serves APIs.
+fn are_served(apis: Result<(), &'static str>) -> bool {
+    match apis {
+        Ok(()) => tracing::info!("the HTTP port serves APIs"),
+        Err(reason) => tracing::info!(reason, "the HTTP port serves no APIs"),
     }
-    openai.is_ok()
+    apis.is_ok()
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::choices::OpenAiChoice;
+use super::choices::HttpApiChoice;
 use super::configuration::Configuration;
 use super::error::{Given, Mistake};
 use super::reader::Reader;
@@ -133,7 +133,7 @@ fn listeners(settings: &Settings) -> [Rule; 6] {
     ]
 }
 
-fn access(settings: &Settings) -> [Rule; 9] {
+fn access(settings: &Settings) -> [Rule; 10] {
     const WITHOUT_KEY: &str = "a certificate needs its private key; name the key's file";
     const WITHOUT_CERTIFICATE: &str = "a private key needs its certificate; name the certificate's file";
     const WITHOUT_TLS: &str = "client certificates need TLS; name the server's own certificate and key, too";
@@ -143,7 +143,7 @@ fn access(settings: &Settings) -> [Rule; 9] {
     let without = |first: &Option<PathBuf>, second: &Option<PathBuf>| first.is_some() && second.is_none();
     // A generated token is for users of this machine.
     let admin_is_open = admin_tokens.file().is_none() && admin_ca.is_none();
-    let openai = settings.openai == OpenAiChoice::On;
+    let http_api = settings.http_api == HttpApiChoice::On;
     let rule = |keys, broken, problem| Rule { keys, broken, problem };
     [
         rule(&["tls_certificate", "tls_key"], without(certificate, key), WITHOUT_KEY),
@@ -160,15 +160,20 @@ fn access(settings: &Settings) -> [Rule; 9] {
              (admin-tls-client-ca)",
         ),
         rule(
-            &["openai", "tls_client_ca", "token_file"],
-            openai && ca.is_some() && settings.token_file.is_none(),
-            "OpenAI's API has no TLS, so anyone who can reach the HTTP port could call it without a certificate; \
-             require tokens (token-file), or leave openai at `auto`",
+            &["http_api", "tls_client_ca", "token_file"],
+            http_api && ca.is_some() && settings.token_file.is_none() && !settings.http_tls,
+            "the HTTP port has no TLS, so anyone who can reach it could call its APIs without a certificate; set http-tls, \
+             require tokens (token-file), or leave http-api at `auto`",
         ),
         rule(
-            &["openai", "http_listen"],
-            openai && settings.http_listen.is_none(),
-            "OpenAI's API needs the HTTP port; set its address, or leave openai at `auto`",
+            &["http_api", "http_listen"],
+            http_api && settings.http_listen.is_none(),
+            "the APIs need the HTTP port; set its address, or leave http-api at `auto`",
+        ),
+        rule(
+            &["http_tls", "tls_certificate"],
+            settings.http_tls && certificate.is_none(),
+            "TLS on the HTTP port needs a certificate; name it and its key, or leave http-tls off",
         ),
     ]
 }
@@ -209,13 +214,14 @@ fn unencrypted_tokens(settings: &Settings) -> impl Iterator<Item = String> {
 }
 
 /// A warning if the HTTP port bypasses the TLS of the gRPC listener.
-fn unencrypted_openai(settings: &Settings) -> Option<String> {
-    let bypasses_tls = settings.openai == OpenAiChoice::On
+fn unencrypted_apis(settings: &Settings) -> Option<String> {
+    let bypasses_tls = settings.http_api == HttpApiChoice::On
         && settings.tls_certificate.is_some()
+        && !settings.http_tls
         && settings.http_listen.is_some_and(|address| !is_loopback(address));
     bypasses_tls.then(|| {
-        "openai is `on` together with tls-certificate: the HTTP port has no TLS, so texts and tokens are sent \
-         unencrypted; terminate TLS in front of it, or listen on loopback (http-listen)"
+        "http-api is `on` together with tls-certificate: the HTTP port has no TLS, so texts and tokens are sent \
+         unencrypted; set http-tls, terminate TLS in front of it, or listen on loopback (http-listen)"
             .to_owned()
     })
 }
@@ -225,7 +231,7 @@ impl Configuration {
     pub fn warnings(&self, cpus: NonZeroUsize) -> Vec<String> {
         let mut warnings = self.notes.clone();
         warnings.extend(unencrypted_tokens(&self.settings));
-        warnings.extend(unencrypted_openai(&self.settings));
+        warnings.extend(unencrypted_apis(&self.settings));
         let sessions = self.settings.sessions.unwrap_or(NonZeroUsize::MIN);
         let threads = self.settings.threads.unwrap_or(NonZeroUsize::MIN);
         let busy = sessions.saturating_mul(threads);

@@ -26,9 +26,9 @@ pub enum EngineChoice {
     Fp32,
 }
 
-/// Whether OpenAI's API is served on the HTTP port, which has no TLS.
+/// Whether the APIs are served on the HTTP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OpenAiChoice {
+pub enum HttpApiChoice {
     /// Only if it gives no access that the gRPC listener denies by TLS or by its address.
     Auto,
     /// Regardless of the gRPC listener.
@@ -82,7 +82,7 @@ impl Choice for Truncation {
     }
 }
 
-impl Choice for OpenAiChoice {
+impl Choice for HttpApiChoice {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)]
     }

@@ -10,6 +10,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::choices::Choice;
+use crate::cors_origins::CorsOrigins;
 use crate::model_names::ModelNames;
 use embedd_fetch::model_ref::ModelRef;
 use embedd_fetch::revision::{InvalidRevision, Revision};
@@ -22,6 +23,7 @@ pub(super) type Parsed<T> = Result<T, String>;
 /// An error message lists all names.
 const MAX_MODEL_NAMES: usize = 8;
 const MAX_MODEL_NAME_BYTES: usize = 256;
+const MAX_ORIGINS: usize = 64;
 const KIB: usize = 1 << 10;
 const SIZE_UNITS: [(&str, usize); 7] = [
     ("KiB", KIB),
@@ -64,6 +66,25 @@ pub(super) fn model_names(text: &str) -> Parsed<ModelNames> {
         format!(
             "1 to {MAX_MODEL_NAMES} names separated by commas, of at most {MAX_MODEL_NAME_BYTES} bytes and without spaces"
         )
+    })
+}
+
+/// Origins of web pages, or `*`.
+pub(super) fn origins(text: &str) -> Parsed<CorsOrigins> {
+    if text == "*" {
+        return Ok(CorsOrigins::Any);
+    }
+    let origin = |text: &str| {
+        let uri: Uri = text.trim().parse().ok()?;
+        let is_origin = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some()
+            && uri.path_and_query().is_none_or(|path| path == "/")
+            && !text.trim().ends_with('/');
+        if is_origin { text.trim().to_ascii_lowercase().parse().ok() } else { None }
+    };
+    let origins: Option<Vec<_>> = text.split(',').map(origin).collect();
+    origins.filter(|origins| origins.len() <= MAX_ORIGINS).map(CorsOrigins::List).ok_or_else(|| {
+        format!("up to {MAX_ORIGINS} origins separated by commas, such as `https://app.example.com` (no path), or `*`")
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::choices::{EngineChoice, LogFormat, OpenAiChoice, TraceParentChoice};
+use super::choices::{EngineChoice, HttpApiChoice, LogFormat, TraceParentChoice};
 use super::files::{AdminTokenFile, BundleRoots};
 use super::log_filter::{InvalidLogFilter, LogFilter};
 use super::parse;
@@ -16,6 +16,7 @@ use super::reader::Reader;
 use super::setting::{Group, Kind, Setting};
 use crate::cache::CacheSharing;
 use crate::caller::Priority;
+use crate::cors_origins::CorsOrigins;
 use crate::model_names::ModelNames;
 use crate::trace::Ratio;
 use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
@@ -124,7 +125,7 @@ settings! {
 
     // All interfaces: Prometheus and the kubelet call from outside the pod. 9090 is a customary port for metrics.
     /// The address of the HTTP port, or `off`. It serves metrics and probes (`/metrics`, `/healthz`, `/readyz`) without
-    /// TLS and authentication and, if `openai` allows it, OpenAI's API.
+    /// authentication and, if `http-api` allows it, the APIs of other servers.
     http_listen: Option<SocketAddr> = Network, Text "ADDRESS", "0.0.0.0:9090",
         |text| parse::unless("off", text, parse::address);
 
@@ -133,19 +134,38 @@ settings! {
     reflection: bool = Network, Switch "BOOL", "true", parse::choice;
 
     // Clients of another server need only change the address.
-    /// Also serve the gRPC protocol of text-embeddings-inference (`tei.v1`).
+    /// Also serve the protocols of text-embeddings-inference: gRPC (`tei.v1`) and REST (`/embed`, `/similarity`, ...).
     tei: bool = Network, Switch "BOOL", "true", parse::choice;
 
     // As for `tei`.
-    /// Also serve the Open Inference Protocol of KServe and Triton (`inference.GRPCInferenceService`).
+    /// Also serve the Open Inference Protocol of KServe and Triton: gRPC (`inference.GRPCInferenceService`) and REST
+    /// (`/v2/models/MODEL/infer`).
     open_inference: bool = Network, Switch "BOOL", "true", parse::choice;
 
     // As for `tei`; but the HTTP port must not bypass TLS, client certificates or a loopback address of the gRPC
     // listener.
-    /// Serve OpenAI's API (`POST /v1/embeddings`, `GET /v1/models`) on the HTTP port: `on`, `off` or `auto`. `auto` is
-    /// off if `tls-certificate` is set, because that port has no TLS, or if `http-listen` is reachable from more places
-    /// than `listen`. If `token-file` is set, it also requires a token.
-    openai: OpenAiChoice = Network, Text "WHEN", "auto", parse::choice;
+    /// Serve APIs on the HTTP port: those of OpenAI (`POST /v1/embeddings`, `GET /v1/models`) and Cohere (`POST /v2/embed`),
+    /// and those that `tei` and `open-inference` enable: `on`, `off` or `auto`. `auto` is off if `tls-certificate` is set
+    /// and `http-tls` is not, or if `http-listen` is reachable from more places than `listen`. If `token-file` is set, they
+    /// require a token, too.
+    http_api: HttpApiChoice = Network, Text "WHEN", "auto", parse::choice;
+
+    // Kubernetes' probes and Prometheus need no configuration without it.
+    /// Use TLS on the HTTP port as well, with `tls-certificate`, `tls-key` and `tls-client-ca`.
+    http_tls: bool = Network, Switch "BOOL", "false", parse::choice;
+
+    // Few servers are called by browsers, and pages of other sites must not use a server behind a firewall.
+    /// The origins of the web pages that may call the APIs of the HTTP port, separated by commas, such as
+    /// `https://app.example.com`; `*`: all pages, which need a token if `token-file` is set; `off`: only pages of the
+    /// server's own address.
+    cors_origin: Option<CorsOrigins> = Network, Text "ORIGINS", "off",
+        |text| parse::unless("off", text, parse::origins);
+
+    // JSON of fewer bytes is sent in no time on any network. Compression costs about 10 ms of CPU time per MB and halves the
+    // size.
+    /// Compress replies of at least this size on the HTTP port for clients that accept gzip; `off`: never.
+    gzip_replies: Option<NonZeroUsize> = Network, Text "SIZE", "64KiB",
+        |text| parse::unless("off", text, |text| parse::size(text, 1..=1 << 30));
 
     // Most servers run inside a mesh or a cluster; users who need TLS have certificates to name.
     /// The certificate chain of the service (PEM), its own certificate first; the listener then accepts only TLS.
@@ -183,7 +203,7 @@ settings! {
     // Clients are services with a few connections each. With files and the other listeners, 900 stay below the usual
     // limit of 1024 file descriptors; a full HTTP port in addition needs a higher limit.
     /// The maximum number of connections to the service; further ones are closed immediately. The HTTP port has the
-    /// same limit for OpenAI's API.
+    /// same limit for calls of its APIs.
     max_connections: NonZeroUsize = Connections, Number "N", "900", |text| parse::count(text, 1 << 20);
 
     // One connection can keep the CPUs busy many times over, and fill a quarter of the queue. Clients send up to 100
@@ -283,9 +303,14 @@ settings! {
     /// The maximum number of texts per request.
     max_texts: NonZeroUsize = Limits, Number "N", "256", |text| parse::count(text, 65_536);
 
+    // OpenAI's limit, for which its clients are made. The queue stays fair: such a request waits in parts of `max-texts`.
+    /// The maximum number of texts per request on the HTTP port, unless `max-texts` is larger.
+    http_max_texts: NonZeroUsize = Limits, Number "N", "2048", |text| parse::count(text, 65_536);
+
     // 512 tokens are about 2-4 KiB of English; 64 KiB leaves room for any language and still bounds the time to
     // tokenize.
-    /// The maximum size of one text.
+    /// The maximum size of one text. Requests that ask for truncation may have longer texts, if the model's tokenizer need not
+    /// process all of a text (BERT's and similar ones).
     max_text_bytes: NonZeroUsize = Limits, Number "SIZE", "64KiB", |text| parse::size(text, 1..=1 << 30);
 
     // Twice gRPC's default of 4 MiB: 256 texts of 32 KiB.

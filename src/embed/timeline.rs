@@ -1,6 +1,7 @@
 //! Where the time of a request goes: durations for its response and the statistics, intervals for its trace.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
 use super::Embedded;
@@ -33,6 +34,15 @@ struct Batch {
     inference: Interval,
     /// Texts in the batch, including those of other requests.
     texts: usize,
+}
+
+impl AddAssign for Timings {
+    fn add_assign(&mut self, other: Self) {
+        self.tokenize += other.tokenize;
+        self.queue += other.queue;
+        self.infer += other.infer;
+        self.total += other.total;
+    }
 }
 
 impl Timings {

@@ -33,7 +33,8 @@ impl Embedder {
     /// # Errors
     /// [`EmbedError::Text`], [`EmbedError::Gate`].
     pub(crate) async fn count_tokens(&self, texts: &Texts, caller: &Caller) -> Result<Vec<TokenCount>, EmbedError> {
-        let counts = each_text(&self.gate, caller, numbered(texts), 0, |text| self.tokenizer.start_count(text)).await?;
+        let start = |text| self.tokenizer.start_count(text);
+        let counts = each_text(&self.gate, caller, numbered(texts), bytes(texts), start).await?;
         let max = self.tokenizer.max_tokens();
         Ok(counts.into_iter().map(|tokens| TokenCount { tokens, exceeds_max: tokens > max }).collect())
     }
@@ -57,7 +58,7 @@ impl Embedder {
         caller: &Caller,
     ) -> Result<Vec<Vec<Token>>, EmbedError> {
         let start = |text| self.tokenizer.start_list(text, with_special_tokens);
-        each_text(&self.gate, caller, numbered(texts), 0, start).await
+        each_text(&self.gate, caller, numbered(texts), bytes(texts), start).await
     }
 
     /// Turns token ids back into text. Ids that are not in the vocabulary are ignored.
@@ -84,16 +85,19 @@ fn numbered(texts: &Texts) -> Vec<(usize, &str)> {
     texts.as_slice().iter().map(String::as_str).enumerate().collect()
 }
 
-/// Does the work that `start` begins for each of the texts, which have their indices in the request. `added` is the number
-/// of bytes that it adds to each text.
-pub(super) async fn each_text<'t, W: Work>(
+fn bytes(texts: &Texts) -> usize {
+    texts.as_slice().iter().map(String::len).sum()
+}
+
+/// Does the work that `start` begins for each of the texts, which have their indices in the request. `bytes` is the size
+/// of all of them.
+pub(super) async fn each_text<T, W: Work>(
     gate: &Gate,
     caller: &Caller,
-    texts: Vec<(usize, &'t str)>,
-    added: usize,
-    start: impl Fn(&'t str) -> W,
+    texts: Vec<(usize, T)>,
+    bytes: usize,
+    start: impl Fn(T) -> W,
 ) -> Result<Vec<W::Output>, EmbedError> {
-    let bytes: usize = texts.iter().map(|(_, text)| text.len() + added).sum();
     let mut queue = TextQueue { texts: texts.into_iter(), current: None, done: Vec::new(), start };
     if bytes <= INLINE_BYTES {
         queue.advance(usize::MAX)?;
@@ -118,14 +122,14 @@ async fn step<T>(entered: &mut Entered, work: impl FnOnce() -> T) -> T {
 }
 
 /// Texts that are processed one after the other.
-struct TextQueue<'t, W: Work, S> {
-    texts: std::vec::IntoIter<(usize, &'t str)>,
+struct TextQueue<T, W: Work, S> {
+    texts: std::vec::IntoIter<(usize, T)>,
     current: Option<(usize, W)>,
     done: Vec<W::Output>,
     start: S,
 }
 
-impl<'t, W: Work, S: Fn(&'t str) -> W> TextQueue<'t, W, S> {
+impl<T, W: Work, S: Fn(T) -> W> TextQueue<T, W, S> {
     /// Processes about this many bytes. Returns whether that was everything.
     fn advance(&mut self, bytes: usize) -> Result<bool, EmbedError> {
         let mut processed = 0;
@@ -175,7 +179,8 @@ mod tests {
         let caller = Caller::server();
         let gate = gate();
         let text = "bal vin! ".repeat(20_000);
-        let count = || each_text(&gate, &caller, vec![(0, text.as_str())], 0, |text| tokenizer.start_count(text));
+        let start = |text| tokenizer.start_count(text);
+        let count = || each_text(&gate, &caller, vec![(0, text.as_str())], text.len(), start);
         let expected = tokenizer.count(&text).expect("a count");
         assert_eq!(count().await.expect("counts"), [expected]);
         let mut dropped = Box::pin(count());
@@ -196,8 +201,9 @@ mod tests {
         for truncation in [Truncation::End, Truncation::Start] {
             let texts = vec![(0, text.as_str()), (1, "short"), (2, text.as_str())];
             let gate = gate();
-            let mut work =
-                Box::pin(each_text(&gate, &caller, texts, 0, |text| tokenizer.start(text, None, truncation)));
+            let mut work = Box::pin(each_text(&gate, &caller, texts, 2 * text.len(), |text| {
+                tokenizer.start(text, None, truncation)
+            }));
             assert!(poll!(&mut work).is_pending());
             let expected = [text.as_str(), "short", text.as_str()].map(|text| tokenizer.tokenize(text, truncation));
             let found = work.await.expect("tokens");
@@ -213,10 +219,10 @@ mod tests {
         let _full = gate.enter(&caller).expect("a place");
         let prompt = tokenizer.prompt(&"bal ".repeat(200), false).expect("a prompt");
         let start = |text| tokenizer.start(text, Some(&prompt), Truncation::End);
-        let bytes = prompt.text().len();
-        each_text(&gate, &caller, vec![(0, "short"); 5], bytes, start).await.expect("4 KiB");
+        let bytes = prompt.text().len() + "short".len();
+        each_text(&gate, &caller, vec![(0, "short"); 5], 5 * bytes, start).await.expect("4 KiB");
         let refused =
-            each_text(&gate, &caller, vec![(0, "short"); 6], bytes, start).await.expect_err("more than 4 KiB");
+            each_text(&gate, &caller, vec![(0, "short"); 6], 6 * bytes, start).await.expect_err("more than 4 KiB");
         assert!(matches!(refused, EmbedError::Gate(_)), "{refused}");
     }
 
@@ -228,7 +234,8 @@ mod tests {
         let _full = gate.enter(&caller).expect("a place");
         let long = "bal ".repeat(500);
         let texts = vec![(3, "short"), (7, long.as_str())];
-        let found = each_text(&gate, &caller, texts, 0, |text| tokenizer.start(text, None, Truncation::Reject)).await;
+        let start = |text| tokenizer.start(text, None, Truncation::Reject);
+        let found = each_text(&gate, &caller, texts, long.len(), start).await;
         assert!(matches!(found, Err(EmbedError::Text { index: 7, .. })), "{found:?}");
     }
 }

@@ -18,8 +18,9 @@ fn any_openai_body_is_read_or_rejected() {
 
 #[test]
 fn any_tensors_are_read_or_rejected() {
-    let read =
-        |bytes: &[u8]| grpc::read_tensors(embedd_proto::codec::decode(bytes).ok()?, Truncation::End, &LIMITS).ok();
+    let read = |bytes: &[u8]| {
+        open_inference::read_tensors(embedd_proto::codec::decode(bytes).ok()?, Truncation::End, &LIMITS).ok()
+    };
     assert!(TENSORS.iter().all(|bytes| read(bytes).is_some()));
     mutation::check(&TENSORS, 20_000, tensors);
 }

@@ -40,7 +40,7 @@ impl Calls {
     pub(super) async fn embed(
         &self,
         embedder: &Embedder,
-        request: &EmbedRequest,
+        request: EmbedRequest,
         texts: TextField,
         caller: &Caller,
         call: &Span,

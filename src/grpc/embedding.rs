@@ -10,7 +10,7 @@ use super::replies::Replies;
 use super::status;
 use crate::caller::Caller;
 use crate::embed::{Embedded, Embedder, TokenCount};
-use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, Violations};
+use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, TruncationChoice, Violations};
 use crate::trace::Span;
 use embedd_model::PromptChoice;
 use embedd_model::tokenize::Truncation;
@@ -33,7 +33,7 @@ impl Embedding {
     ) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
         let (request, encoding) = read_embed_request(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, TextField::default(), caller, call).await?;
+        let embedded = self.calls.embed(&embedder, request, TextField::default(), caller, call).await?;
         Ok(write_embedded(embedded, encoding, &embedder))
     }
 
@@ -115,15 +115,15 @@ fn read_embed_request(
     }
 }
 
-fn read_truncation(value: i32, default: Truncation, violations: &mut Violations) -> Truncation {
+fn read_truncation(value: i32, default: Truncation, violations: &mut Violations) -> TruncationChoice {
     match proto::Truncation::try_from(value) {
-        Ok(proto::Truncation::Unspecified) => default,
-        Ok(proto::Truncation::End) => Truncation::End,
-        Ok(proto::Truncation::Start) => Truncation::Start,
-        Ok(proto::Truncation::Reject) => Truncation::Reject,
+        Ok(proto::Truncation::Unspecified) => TruncationChoice::Default(default),
+        Ok(proto::Truncation::End) => TruncationChoice::Requested(Truncation::End),
+        Ok(proto::Truncation::Start) => TruncationChoice::Requested(Truncation::Start),
+        Ok(proto::Truncation::Reject) => TruncationChoice::Requested(Truncation::Reject),
         Err(_) => {
             violations.add("truncation", unknown_value(value));
-            default
+            TruncationChoice::Default(default)
         }
     }
 }

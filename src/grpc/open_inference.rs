@@ -7,18 +7,10 @@ use super::health::Health;
 use super::status;
 use crate::caller::Caller;
 use crate::embed::Embedder;
-use crate::request::quoted;
+use crate::open_inference;
 use crate::trace::Span;
 use embedd_proto::open_inference as proto;
 use embedd_proto::open_inference::grpc_inference_service_server::GrpcInferenceService;
-
-mod read;
-mod tensor;
-mod write;
-
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use read::read_tensors;
-use write::VERSION;
 
 #[derive(Debug, Clone)]
 pub(super) struct OpenInference {
@@ -37,9 +29,10 @@ impl OpenInference {
         check_model(&request.model_name, &request.model_version, &embedder)?;
         let name = request.model_name.clone();
         let id = request.id.clone();
-        let (request, form) = read::infer(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, tensor::TEXT, caller, call).await?;
-        Ok(write::inferred(embedded, request.dimensions(), form, name, id))
+        let valid = open_inference::infer(request, &embedder, embedder.limits());
+        let (request, form) = valid.map_err(|violations| status::invalid(&violations))?.split();
+        let embedded = self.calls.embed(&embedder, request, open_inference::TEXT, caller, call).await?;
+        Ok(open_inference::inferred(&embedded, &form, name, id))
     }
 
     fn is_ready(&self, request: &proto::ModelReadyRequest) -> Result<bool, Status> {
@@ -52,16 +45,12 @@ impl OpenInference {
     fn describe(&self, request: &proto::ModelMetadataRequest) -> Result<proto::ModelMetadataResponse, Status> {
         let embedder = self.calls.embedder()?;
         check_model(&request.name, &request.version, &embedder)?;
-        Ok(write::metadata(&embedder))
+        Ok(open_inference::metadata(&embedder))
     }
 }
 
 fn check_model(name: &str, version: &str, embedder: &Embedder) -> Result<(), Status> {
-    embedder.model().names.check(name).map_err(|error| status::from_no_such_model(&error))?;
-    if !["", VERSION].contains(&version) {
-        return Err(status::no_such_version(&quoted(version), &quoted(name)));
-    }
-    Ok(())
+    open_inference::check_model(name, version, embedder).map_err(|message| status::not_found(&message))
 }
 
 #[tonic::async_trait]
@@ -91,7 +80,7 @@ impl GrpcInferenceService for OpenInference {
         &self,
         _: Request<proto::ServerMetadataRequest>,
     ) -> Result<Response<proto::ServerMetadataResponse>, Status> {
-        Ok(Response::new(write::server()))
+        Ok(Response::new(open_inference::server()))
     }
 
     async fn model_metadata(

@@ -11,7 +11,6 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 use crate::admin::{LoadFailure, NoReference, ProbeError, ReloadError};
 use crate::embed::{DecodeFailure, EmbedError};
 use crate::failure::Failure;
-use crate::model_names::NoSuchModel;
 use crate::net::Exhausted;
 use crate::request::{TextField, Violations, error_text};
 use embedd_proto::request_id::RequestId;
@@ -163,14 +162,9 @@ pub(super) fn from_decode_failure(error: &DecodeFailure) -> Status {
     }
 }
 
-/// NOT_FOUND.
-pub(super) fn from_no_such_model(error: &NoSuchModel) -> Status {
-    Status::not_found(error_text(error))
-}
-
-/// NOT_FOUND.
-pub(super) fn no_such_version(version: &str, model: &str) -> Status {
-    Status::not_found(format!("{model} has no version {version}; this server has version `1`"))
+/// NOT_FOUND, for an unknown model.
+pub(super) fn not_found(message: &str) -> Status {
+    Status::not_found(error_text(message))
 }
 
 /// UNIMPLEMENTED, for a method of a protocol that the model or its engine cannot support.

@@ -39,7 +39,7 @@ impl Tei {
         let embedder = self.calls.embedder()?;
         let chars = request.inputs.chars().count();
         let request = read::embed(request, &embedder)?;
-        let embedded = self.calls.embed(&embedder, &request, INPUTS, caller, call).await?;
+        let embedded = self.calls.embed(&embedder, request, INPUTS, caller, call).await?;
         Ok(write::embedded(embedded, chars))
     }
 

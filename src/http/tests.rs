@@ -21,23 +21,25 @@ pub(super) struct Port {
     server: JoinHandle<()>,
 }
 
+/// All APIs.
+pub(super) fn apis(api: Api) -> Apis {
+    Apis { api, tei: true, open_inference: true }
+}
+
 async fn open() -> Port {
     open_with(MaxConnections { count: 2, setting: None }, |_| None).await
 }
 
-/// A port with the API that `openai` builds from the port's readiness.
-pub(super) async fn open_with(
-    max_connections: MaxConnections,
-    openai: impl FnOnce(&Readiness) -> Option<OpenAi>,
-) -> Port {
+/// A port with the APIs that `apis` builds from the port's readiness.
+pub(super) async fn open_with(max_connections: MaxConnections, apis: impl FnOnce(&Readiness) -> Option<Apis>) -> Port {
     let metrics = Metrics::new(Stats::default(), ModelSlot::default(), Readiness::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let readiness = metrics.readiness.clone();
     let stop = CancellationToken::new();
     let address = listener.local_addr().expect("an address");
     let config = ListenerConfig { max_connections, ..config(Protocols::Http1OrHttp2) };
-    let openai = openai(&readiness);
-    let server = tokio::spawn(HttpListener { metrics, config, openai }.serve(listener, stop.clone()));
+    let apis = apis(&readiness);
+    let server = tokio::spawn(HttpListener { metrics, config, apis }.serve(listener, stop.clone()));
     Port { address, readiness, stop, server }
 }
 
@@ -102,10 +104,11 @@ async fn unknown_paths_and_methods_are_rejected_and_counted_under_one_name() {
     let head = port.ask("HEAD /metrics").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     let metrics = port.ask("GET /metrics").await;
-    assert!(
-        metrics.contains("\r\ncontent-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{metrics}");
+    let accept = "Connection: close\r\nAccept: application/openmetrics-text\r\n";
+    let openmetrics = port.send("GET /metrics", accept, "").await;
+    let kind = "\r\ncontent-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+    assert!(openmetrics.contains(kind) && openmetrics.ends_with("# EOF\n"), "{openmetrics}");
     let count = |method: &str, route: &str, status: u16, count: u64| {
         let labels =
             format!("http_request_method=\"{method}\",http_route=\"{route}\",http_response_status_code=\"{status}\"");

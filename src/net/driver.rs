@@ -20,7 +20,8 @@ use tower::Service;
 
 use super::call::Call;
 use super::connection::Connection;
-use super::limits::{CallKind, ConnectionLimits, ListenerConfig, Protocols};
+use super::limits::{CallKind, ConnectionLimits, ListenerConfig};
+use super::protocols::Protocols;
 use super::registry::{Entry, HANDSHAKE_TIMEOUT};
 use super::reply::ReplyBody;
 use super::stream::{Stream, shake_hands};
@@ -109,7 +110,8 @@ impl Driver {
     /// Encrypts the connection if TLS is configured, and detects its protocol.
     async fn open(&self, stream: TcpStream, connection: &Arc<Connection>) -> std::io::Result<(Stream, bool)> {
         let tls = self.config.tls.as_ref();
-        let mut stream = shake_hands(stream, tls, Arc::clone(connection), HANDSHAKE_TIMEOUT).await?;
+        let mut stream =
+            shake_hands(stream, tls, self.config.protocols, Arc::clone(connection), HANDSHAKE_TIMEOUT).await?;
         if let Some(certificate) = stream.client_certificate() {
             connection.identify(Sha256::digest(certificate).into());
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Budgets;
+use super::protocols::Protocols;
 use super::tls::Tls;
 
 /// How a listener accepts and serves connections.
@@ -32,14 +33,6 @@ pub(crate) enum CallKind {
     Watch,
     /// A health probe, which is answered even if the memory for messages is used up.
     Probe,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocols {
-    /// gRPC.
-    Http2,
-    /// HTTP/1, or HTTP/2 if the client starts with its preface ("prior knowledge", RFC 9113, section 3.3).
-    Http1OrHttp2,
 }
 
 /// The maximum number of concurrent connections of a listener.

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::limits::{ListenerConfig, Protocols};
+use super::limits::ListenerConfig;
+use super::protocols::Protocols;
 
 /// How long a client may take for the TLS handshake, and again to begin to speak HTTP/2.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

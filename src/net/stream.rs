@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
+use super::protocols::Protocols;
 use super::tls::Tls;
 
 /// What an HTTP/2 client sends first (RFC 9113, section 3.4).
@@ -40,13 +41,14 @@ pub(super) struct Stream {
 pub(super) async fn shake_hands(
     stream: TcpStream,
     tls: Option<&Tls>,
+    protocols: Protocols,
     connection: Arc<Connection>,
     time: Duration,
 ) -> io::Result<Stream> {
     let transport = match tls {
         None => Transport::Plain(stream),
         Some(tls) => {
-            let handshake = timeout(time, tls.acceptor().accept(stream)).await;
+            let handshake = timeout(time, tls.acceptor(protocols).accept(stream)).await;
             let too_slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the client took too long");
             Transport::Tls(Box::new(handshake.map_err(too_slow)??))
         }

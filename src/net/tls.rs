@@ -11,10 +11,12 @@ use rustls::server::{ServerConfig, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, crypto};
 use tokio_rustls::TlsAcceptor;
 
+use super::protocols::Protocols;
 use crate::reload::{HotReload, NamedFile, Source, Unreadable};
 
-/// The protocol of gRPC, for clients that negotiate it (ALPN, RFC 7301).
+/// The protocols, for clients that negotiate one (ALPN, RFC 7301).
 const HTTP_2: &[u8] = b"h2";
+const HTTP_1: &[u8] = b"http/1.1";
 
 #[derive(Debug, Clone)]
 pub(crate) struct TlsFiles {
@@ -63,13 +65,22 @@ impl Tls {
     }
 
     /// An acceptor for one handshake, with the current certificates.
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0.current().0))
+    pub(super) fn acceptor(&self, protocols: Protocols) -> TlsAcceptor {
+        let Secret { http2, any } = &*self.0.current();
+        TlsAcceptor::from(Arc::clone(match protocols {
+            Protocols::Http2 => http2,
+            Protocols::Http1OrHttp2 => any,
+        }))
     }
 }
 
 /// Its `Debug` output hides the private key.
-pub(crate) struct Secret(Arc<ServerConfig>);
+pub(crate) struct Secret {
+    /// Offers HTTP/2 only.
+    http2: Arc<ServerConfig>,
+    /// Offers HTTP/1.1, too.
+    any: Arc<ServerConfig>,
+}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,7 +111,9 @@ impl Source for TlsFiles {
         };
         let mut config = builder.with_single_cert(chain, key).map_err(mismatch)?;
         config.alpn_protocols = vec![HTTP_2.to_vec()];
-        Ok(Secret(Arc::new(config)))
+        let mut any = config.clone();
+        any.alpn_protocols.push(HTTP_1.to_vec());
+        Ok(Secret { http2: Arc::new(config), any: Arc::new(any) })
     }
 }
 

@@ -163,7 +163,7 @@ class Server:
             if tls == "mutual":
                 command += ["--tls-client-ca", certificates.path("ca.pem")]
             else:
-                command += ["--openai", "on"]
+                command += ["--http-api", "on"]
             client_tls = certificates.client("client" if tls == "mutual" else None)
         log = subprocess.PIPE if blocked_log else open(self.log_path, "wb")
         self.process = subprocess.Popen(

@@ -29,6 +29,7 @@ mod fairness;
 mod fetch_command;
 mod grpcurl;
 mod health;
+mod http_apis;
 mod hub_cache;
 mod invalid_requests;
 mod lifecycle;

@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 use crate::support::bare;
 use crate::support::busy::Busy;
 use crate::support::exposition::Exposition;
-use crate::support::http::get;
+use crate::support::http::{get, get_with};
 use crate::support::loading::Loading;
 use crate::support::models::Model;
 use crate::support::server::{Client, Server, embed, long_texts, temporary_folder};
@@ -251,7 +251,7 @@ async fn the_metrics_of_a_server_match_the_documentation() {
     for path in ["/healthz", "/readyz", "/metrics", "/nothing"] {
         get(server.http(), path);
     }
-    let answer = get(server.http(), "/metrics");
+    let answer = get_with(server.http(), "/metrics", &[("accept", "application/openmetrics-text; version=1.0.0")]);
     assert_eq!(answer.status, 200);
     assert_eq!(answer.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     let metrics = Exposition::parse(&answer.body);

@@ -68,6 +68,15 @@ fn hex(reply: &EmbedResponse) -> Vec<String> {
     reply.embeddings.iter().map(|embedding| digits(bytes(&embedding.values))).collect()
 }
 
+/// The token ids of the texts, with special tokens: the empty text has no others.
+fn tokenize(address: SocketAddr, token: &str) -> Value {
+    let bearer = format!("Bearer {token}");
+    let headers = [JSON[0], ("authorization", bearer.as_str())];
+    let answer = parse(&post(address, "/tokenize", &headers, &json!({"inputs": TEXTS}).to_string()));
+    let ids = |tokens: &Value| tokens.as_array().expect("tokens").iter().map(|token| token["id"].clone()).collect();
+    Value::Array(answer.as_array().expect("a list").iter().map(ids).collect())
+}
+
 /// The number of requests that ended with this status.
 fn ended_with(metrics: &Exposition, status: &str) -> f64 {
     let labels = [("http_route", EMBEDDINGS), ("http_request_method", "POST"), ("http_response_status_code", status)];
@@ -83,7 +92,7 @@ async fn openai_s_client_gets_the_vectors_of_embedd_v1() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/openai_client.py");
     let mut command = Command::new(python::interpreter(OPENAI_CLIENT));
     command.arg(script).arg(server.http().to_string()).arg("the-token").arg(Model::Small.name());
-    command.arg(json!(TEXTS).to_string());
+    command.arg(json!(TEXTS).to_string()).arg(tokenize(server.http(), "the-token").to_string());
     let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("Python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let printed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -102,6 +111,7 @@ async fn openai_s_client_gets_the_vectors_of_embedd_v1() {
     }
     assert_eq!(vectors["single"], json!([hex(&whole)[0]]));
     assert_eq!(vectors["cut"], json!(hex(&cut)));
+    assert_eq!(vectors["tokens"], vectors["plain"], "token ids of the model's tokenizer");
     let tokens: u32 = whole.embeddings.iter().map(|embedding| embedding.token_count).sum();
     assert_eq!(printed["reply"], json!(["list", Model::Small.id(), "embedding", tokens, tokens]));
 
@@ -123,7 +133,7 @@ async fn openai_s_client_gets_the_vectors_of_embedd_v1() {
         "text": wrong("input[1]"),
         "body": error("APIStatusError", 413, None, None),
         "dimensions": wrong("dimensions"),
-        "tokens": wrong("input"),
+        "tokens": wrong("input[1]"),
         "path": error("NotFoundError", 404, Some("unknown_url"), None),
     });
     assert_eq!(printed["errors"], errors);
@@ -153,7 +163,7 @@ fn after_an_error_in_the_body_the_connection_and_the_server_stay_usable() {
     for (headers, body, status, part) in [
         (&JSON[..], "{", 400, "not valid JSON"),
         (&JSON[..], "[1]", 400, "not a JSON object"),
-        (&JSON[..], r#"{"input": [1, 2], "model": "bert-mean"}"#, 400, "another model's tokenizer"),
+        (&JSON[..], r#"{"input": [1, 9999999], "model": "bert-mean"}"#, 400, "the model's vocabulary does not have"),
         (&[("content-type", "application/x-www-form-urlencoded")], "input=a", 415, "application/json"),
     ] {
         let answer = post(server.http(), EMBEDDINGS, headers, body);
@@ -314,25 +324,25 @@ fn the_http_port_serves_the_api_only_if_grpc_is_as_accessible_or_a_flag_allows_i
     let tokens = write(&tls.folder, "tokens", "the-token\n");
     for (flags, reason) in [
         (&tls.flags()[..], "gRPC has TLS"),
-        (&["--openai", "off"], "--openai is off"),
+        (&["--http-api", "off"], "--http-api is off"),
         // Every address of the machine, while gRPC listens on loopback.
         (&["--http-listen", "0.0.0.0:0"], "reachable from more places than gRPC"),
     ] {
         let server = Server::launch(Model::Small, flags);
-        let line = server.wait_for_line("OpenAI's API is not served");
+        let line = server.wait_for_line("the HTTP port serves no APIs");
         assert!(line["reason"].as_str().expect("a reason").contains(reason), "{line}");
         server.wait_for_line("ready");
         assert_eq!(ask(server.http(), Model::Small, &json!("a")).status, 404);
         assert_eq!(get(server.http(), "/readyz").status, 200);
     }
 
-    let mutual = [&tls.mutual_flags()[..], &["--openai", "on"]].concat();
+    let mutual = [&tls.mutual_flags()[..], &["--http-api", "on"]].concat();
     let output = command().args(["serve", "--http-listen", "127.0.0.1:0"]).args(&mutual).output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(64) && text.contains("without a certificate"), "{text}");
 
     let server = Server::launch(Model::Small, &[&mutual[..], &["--token-file", &tokens]].concat());
-    server.wait_for_line("OpenAI's API is served on the HTTP port");
+    server.wait_for_line("the HTTP port serves APIs");
     server.wait_for_line("ready");
     assert_eq!(ask(server.http(), Model::Small, &json!("a")).status, 401);
     let headers = [JSON[0], ("authorization", "Bearer the-token")];

@@ -1,6 +1,6 @@
 """Calls the server with OpenAI's own client, and prints the results as JSON.
 
-Arguments: the address, a token, the model, a JSON list of texts.
+Arguments: the address, a token, the model, a JSON list of texts, and the token ids of each.
 """
 
 import asyncio
@@ -30,7 +30,8 @@ def error_of(call):
 
 
 def main():
-    address, token, model, texts = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
+    address, token, model = sys.argv[1:4]
+    texts, tokens = json.loads(sys.argv[4]), json.loads(sys.argv[5])
     options = {"base_url": f"http://{address}/v1", "api_key": token, "timeout": 600, "max_retries": 0}
     with openai.OpenAI(**options) as client:
         create = client.embeddings.create
@@ -43,6 +44,7 @@ def main():
                 "float": bits(create(model=model, input=texts, encoding_format="float", user="somebody")),
                 "single": bits(create(model=model, input=texts[0])),
                 "asynchronous": bits(asyncio.run(embed_asynchronously(options, model=model, input=texts))),
+                "tokens": bits(create(model=model, input=tokens)),
                 "cut": bits(create(model=model, input=texts, dimensions=7, extra_body={"of_others": [1]})),
             },
             "reply": [plain.object, plain.model, plain.data[0].object, plain.usage.prompt_tokens, plain.usage.total_tokens],
@@ -54,11 +56,11 @@ def main():
                 "key_for_models": error_of(stranger.models.list),
                 "model": error_of(lambda: create(model="text-embedding-3-small", input="a")),
                 "model_alone": error_of(lambda: client.models.retrieve("text-embedding-3-small")),
-                "texts": error_of(lambda: create(model=model, input=["a"] * 257)),
+                "texts": error_of(lambda: create(model=model, input=["a"] * 2049)),
                 "text": error_of(lambda: create(model=model, input=["a", "x" * (64 * 1024 + 1)])),
                 "body": error_of(lambda: create(model=model, input="x" * (3 << 19))),
                 "dimensions": error_of(lambda: create(model=model, input="a", dimensions=4096)),
-                "tokens": error_of(lambda: create(model=model, input=[[1, 2], [3]])),
+                "tokens": error_of(lambda: create(model=model, input=[[1, 2], [999_999]])),
                 "path": error_of(lambda: client.chat.completions.create(model=model, messages=[])),
             },
         }

@@ -106,6 +106,12 @@ pub enum TokenizeError {
     /// The text has too many tokens and may not be truncated.
     #[error("has {tokens} tokens; the maximum is {max}, and truncation is disabled")]
     TooLong { tokens: usize, max: usize },
+    /// A token id is not in the vocabulary.
+    #[error(
+        "has the token id {id} at position {position}, which the model's vocabulary does not have; send ids of the model's own \
+         tokenizer, or texts"
+    )]
+    UnknownId { id: u32, position: usize },
     /// The tokenizer failed.
     #[error("cannot be tokenized: {0}")]
     Failed(String),
@@ -269,6 +275,22 @@ impl Tokenizer {
     /// Like [`tokenize_with`](Self::tokenize_with), in steps.
     pub fn start<'t>(&'t self, text: &'t str, prompt: Option<&'t Prompt>, truncation: Truncation) -> Tokenizing<'t> {
         Tokenizing::new(self, text, prompt, truncation)
+    }
+
+    /// Like [`start`](Self::start), for a text that is given by the ids of its tokens, with or without the special tokens
+    /// around every text.
+    pub fn start_ids<'t>(
+        &'t self,
+        ids: &'t [u32],
+        prompt: Option<&'t Prompt>,
+        truncation: Truncation,
+    ) -> Tokenizing<'t> {
+        Tokenizing::of_ids(self, ids, prompt, truncation)
+    }
+
+    /// Whether no more of a long text is processed than the model needs, so that texts to truncate may have any size.
+    pub fn stops_early(&self) -> bool {
+        self.cuts.is_some()
     }
 
     /// The number of tokens of the whole text, including special tokens.

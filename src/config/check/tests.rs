@@ -106,12 +106,12 @@ fn unencrypted_tokens_cause_a_warning() {
 }
 
 #[test]
-fn openais_api_does_not_bypass_client_certificates() {
-    let on = ("openai", "on");
+fn the_apis_of_the_http_port_do_not_bypass_client_certificates() {
+    let on = ("http_api", "on");
     let tls = [("tls_certificate", "c.pem"), ("tls_key", "k.pem")];
     let mutual = [&tls[..], &[("tls_client_ca", "ca.pem")]].concat();
     let text = resolve(&[&[on], &mutual[..]].concat(), &[], "").expect_err("no certificate is needed there");
-    assert!(text.contains("openai = `on`") && text.contains("tls-client-ca = `ca.pem`"), "{text}");
+    assert!(text.contains("http-api = `on`") && text.contains("tls-client-ca = `ca.pem`"), "{text}");
     assert!(resolve(&mutual, &[], "").is_ok(), "`auto` turns it off");
     assert!(resolve(&[&[on, ("token_file", "t")], &mutual[..]].concat(), &[], "").is_ok());
     let text = resolve(&[on, ("http_listen", "off")], &[], "").expect_err("no port for it");

@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::embed::Embedder;
 use crate::grpc::calls::unknown_value;
 use crate::grpc::status;
-use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Texts, Violations, quoted};
+use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Texts, TruncationChoice, Violations, quoted};
 use embedd_model::tokenize::Truncation;
 use embedd_model::{PromptChoice, Prompts};
 use embedd_proto::tei as proto;
@@ -43,7 +43,11 @@ fn check_embed(request: proto::EmbedRequest, limits: &Limits, prompts: &Prompts)
     check_not_empty(&request.inputs, &mut violations);
     let options = EmbedOptions {
         normalize: request.normalize.unwrap_or(true),
-        truncation: truncation(request.truncate, request.truncation_direction, &mut violations),
+        truncation: TruncationChoice::Requested(truncation(
+            request.truncate,
+            request.truncation_direction,
+            &mut violations,
+        )),
         prompt: PromptChoice::of(request.prompt_name),
         dimensions: request.dimensions,
         skip_cache: false,

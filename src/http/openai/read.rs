@@ -1,14 +1,47 @@
 //! Validates requests.
 
-use super::error::{self, Refusal};
-use super::json::{Fields, List, Value};
-use super::write::Encoding;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::super::api::json::{self, Field};
+use super::super::api::refusal::{self, Refusal};
+use super::super::api::{prompt, valid};
+use super::super::docs::Inputs;
 use crate::embed::ModelInfo;
-use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, Violations, quoted, too_many_texts};
+use crate::encoding::Encoding;
+use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, TruncationChoice, Violations};
 
-mod prompt;
+const FIELDS: &str = "`input`";
 
-const INPUT: &str = "input";
+/// A request for embeddings.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(in crate::http) struct EmbeddingsRequest<'b> {
+    /// A text, a list of texts, the token ids of a text, or a list of them.
+    #[serde(borrow, default)]
+    #[schema(value_type = Inputs)]
+    input: Field<'b>,
+    /// A name of the served model.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
+    model: Field<'b>,
+    /// `float`: a list of numbers; `base64`: little-endian float32 values in base64; `float16`: the same with float16
+    /// values; `binary` and `ubinary`: one bit per component, as signed or unsigned bytes.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>, example = "float")]
+    encoding_format: Field<'b>,
+    /// Keep this many components of each vector.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<u32>)]
+    dimensions: Field<'b>,
+    /// The name of a prompt of the model.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
+    prompt_name: Field<'b>,
+    /// The purpose of the texts, such as `query` or `document`, which selects a prompt of the model.
+    #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
+    input_type: Field<'b>,
+}
 
 /// A validated call for embeddings.
 #[derive(Debug)]
@@ -21,14 +54,25 @@ pub(super) struct Call {
 
 /// Validates the body of a request for embeddings.
 pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(error::not_an_object());
+    let fields: EmbeddingsRequest<'_> = json::parse(body, FIELDS)?;
+    let texts = fields.input.texts_named("input");
+    let mut violations = Violations::of(texts);
+    if let Some(name) = fields.model.text("model", "send a string", &mut violations) {
+        model.names.check(&name).map_err(|error| refusal::from_no_such_model(&error))?;
     }
-    let fields = Fields::parse(body, limits.max_texts.get()).map_err(|error| error::unreadable(&error))?;
-    if let Some(Value::Text(name)) = &fields.model {
-        model.names.check(name).map_err(|error| error::from_no_such_model(&error))?;
-    }
-    check(fields, model, limits).map_err(|violations| error::invalid(&violations))
+    let encoding = fields.encoding_format.word("encoding_format", &Encoding::NAMES, &mut violations);
+    let options = EmbedOptions {
+        truncation: TruncationChoice::Default(model.default_truncation),
+        dimensions: fields.dimensions.dimensions("dimensions", limits, &mut violations),
+        prompt: prompt::read(fields.prompt_name, fields.input_type, &model.prompts, &mut violations),
+        ..EmbedOptions::default()
+    };
+    // Without texts, a stand-in is checked, so that errors in the other fields are reported as well.
+    let inputs = fields.input.inputs("input", limits, &mut violations);
+    let inputs = inputs.unwrap_or_else(|| vec![String::new().into()]);
+    let request = EmbedRequest::check(inputs, options, limits, &model.prompts, &mut violations);
+    let request = valid(request, &violations)?;
+    Ok(Call { request, texts, encoding: encoding.unwrap_or(Encoding::Float) })
 }
 
 /// Reads a body as the server does, for `crate::fuzzing`. An error is the status of its response.
@@ -38,80 +82,7 @@ pub(crate) fn read_openai_body(
     model: &ModelInfo,
     limits: &Limits,
 ) -> Result<EmbedRequest, axum::http::StatusCode> {
-    use axum::response::IntoResponse as _;
-
-    embeddings(body, model, limits).map(|call| call.request).map_err(|refusal| refusal.into_response().status())
-}
-
-fn check(fields: Fields, model: &ModelInfo, limits: &Limits) -> Result<Call, Violations> {
-    let is_single = matches!(fields.input, Some(Value::Text(_)));
-    let texts = if is_single { TextField::Single(INPUT) } else { TextField::List(INPUT) };
-    let mut violations = Violations::of(texts);
-    check_model(fields.model.as_ref(), &mut violations);
-    let encoding = encoding(fields.encoding_format.as_ref(), &mut violations);
-    let dimensions = dimensions(fields.dimensions.as_ref(), limits, &mut violations);
-    let prompt = prompt::read(fields.prompt_name, fields.input_type, &model.prompts, &mut violations);
-    let options = EmbedOptions { truncation: model.default_truncation, prompt, dimensions, ..EmbedOptions::default() };
-    // Without texts, a stand-in is checked, so that errors in the other fields are reported as well.
-    let input = input(fields.input, limits, &mut violations).unwrap_or_else(|| vec![String::new()]);
-    let request = EmbedRequest::check(input, options, limits, &model.prompts, &mut violations);
-    let request = request.filter(|_| violations.is_empty());
-    request.map(|request| Call { request, texts, encoding }).ok_or(violations)
-}
-
-/// Without a name, the request is for the model that is served.
-fn check_model(name: Option<&Value>, violations: &mut Violations) {
-    match name {
-        Some(Value::Text(_)) | None => {}
-        Some(other) => violations.add("model", format!("is {other}; send a string")),
-    }
-}
-
-fn encoding(format: Option<&Value>, violations: &mut Violations) -> Encoding {
-    match format {
-        None => return Encoding::Float,
-        Some(Value::Text(name)) => match name.as_str() {
-            "float" => return Encoding::Float,
-            "base64" => return Encoding::Base64,
-            _ => violations.add("encoding_format", format!("is {}; use `float` or `base64`", quoted(name))),
-        },
-        Some(other) => violations.add("encoding_format", format!("is {other}; send `float` or `base64`")),
-    }
-    Encoding::Float
-}
-
-fn dimensions(value: Option<&Value>, limits: &Limits, violations: &mut Violations) -> Option<u32> {
-    let problem = match value {
-        None => return None,
-        Some(Value::Number(Some(number))) => match u32::try_from(*number) {
-            Ok(dimensions) => return Some(dimensions),
-            Err(_) => number.to_string(),
-        },
-        Some(Value::Number(None)) => "not a positive integer".to_owned(),
-        Some(other) => other.to_string(),
-    };
-    violations
-        .add("dimensions", format!("is {problem}; must be from 1 to {}, the model's dimension", limits.dimension));
-    None
-}
-
-fn input(value: Option<Value>, limits: &Limits, violations: &mut Violations) -> Option<Vec<String>> {
-    let (field, problem) = match value {
-        Some(Value::Text(text)) => return Some(vec![text]),
-        Some(Value::List(List { texts, other: None, count })) if count == texts.len() => return Some(texts),
-        Some(Value::List(List { other: None, count, .. })) => (INPUT.to_owned(), too_many_texts(count, limits)),
-        Some(Value::List(List { other: Some((0, ids)), .. })) if ids.may_be_token_ids() => {
-            let problem = "has token ids, which belong to another model's tokenizer; send the texts instead";
-            (INPUT.to_owned(), problem.to_owned())
-        }
-        Some(Value::List(List { other: Some((index, other)), .. })) => {
-            (format!("{INPUT}[{index}]"), format!("is {other}; send a string"))
-        }
-        Some(other) => (INPUT.to_owned(), format!("is {other}; send a string or a list of strings")),
-        None => (INPUT.to_owned(), "is missing; send a string or a list of strings".to_owned()),
-    };
-    violations.add(field, problem);
-    None
+    embeddings(body, model, limits).map(|call| call.request).map_err(|refusal| refusal.status)
 }
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ fn valid_files_configure_tls_and_debug_output_hides_the_key() {
     let (chain, key) = certificate();
     for ca in [None, Some(chain.as_str())] {
         let tls = open(folder.path(), &chain, &key, ca).expect("TLS");
-        assert_eq!(tls.acceptor().config().alpn_protocols, [b"h2"]);
+        assert_eq!(tls.acceptor(Protocols::Http2).config().alpn_protocols, [b"h2"]);
+        assert_eq!(tls.acceptor(Protocols::Http1OrHttp2).config().alpn_protocols, [&b"h2"[..], b"http/1.1"]);
         assert!(format!("{tls:?}").contains("data: certificates, "), "the key is not shown: {tls:?}");
     }
     assert!(open(folder.path(), &format!("{chain}\n{}", certificate().0), &key, None).is_ok(), "a chain");

@@ -1,9 +1,12 @@
 //! Plain HTTP, as used by probes, Prometheus and clients of OpenAI's API.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ureq::http::{HeaderMap, Response};
 use ureq::{Body, Error};
+
+use super::tls::TlsFiles;
 
 /// A response of any status.
 #[derive(Debug)]
@@ -41,6 +44,41 @@ pub(crate) fn get_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]
 /// Uses its own connection.
 pub(crate) fn post(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let request = ureq::post(format!("http://{address}{path}")).config().http_status_as_error(false).build();
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    Answer::read(request.send(body))
+}
+
+/// The status, the headers and the body of an answer that need not be text, as it was sent: nothing is decompressed.
+pub(crate) fn post_bytes(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, HeaderMap, Vec<u8>) {
+    let request = ureq::post(format!("http://{address}{path}")).config().http_status_as_error(false).build();
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let mut response = request.send(body).expect("an answer");
+    let headers = response.headers().clone();
+    let body = response.body_mut().with_config().limit(64 << 20).read_to_vec().expect("a body");
+    (response.status().as_u16(), headers, body)
+}
+
+/// The same with TLS, by the name that the server's certificate is for.
+pub(crate) fn post_tls(
+    tls: &TlsFiles,
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let root = ureq::tls::Certificate::from_pem(tls.servers.pem().as_bytes()).expect("a certificate");
+    let config = ureq::tls::TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .root_certs(ureq::tls::RootCerts::new_with_certs(&[root]))
+        .build();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().tls_config(config).http_status_as_error(false).build().into();
+    let request = agent.post(format!("https://localhost:{}{path}", address.port()));
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
     Answer::read(request.send(body))
 }

@@ -22,7 +22,7 @@ use tonic::{Request, Status};
 
 use super::PATIENCE;
 use super::exposition::Exposition;
-use super::http::get;
+use super::http::get_with;
 use super::models::{Model, fetcher};
 use super::process::Process;
 
@@ -122,7 +122,7 @@ impl Server {
     }
 
     pub(crate) fn metrics(&self) -> Exposition {
-        Exposition::parse(&get(self.http(), "/metrics").body)
+        Exposition::parse(&get_with(self.http(), "/metrics", &[("accept", "application/openmetrics-text")]).body)
     }
 
     /// Returns the metrics once they fulfill a condition. Blocks the thread, for tests without a runtime.

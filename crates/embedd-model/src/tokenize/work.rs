@@ -42,6 +42,8 @@ pub trait Work {
 pub struct Tokenizing<'t> {
     tokenizer: &'t Tokenizer,
     pieces: Pieces<'t>,
+    /// Tokens that come after those of the pieces.
+    given: Option<&'t [u32]>,
     prompt: Option<&'t Prompt>,
     truncation: Truncation,
     /// The ids of the pieces, in the order in which they were processed: that of the text, or with
@@ -79,7 +81,41 @@ impl<'t> Tokenizing<'t> {
     ) -> Self {
         let prompt = prompt.filter(|prompt| !prompt.text().is_empty());
         let whole = prompt.map_or(Cow::Borrowed(text), |prompt| Cow::Owned(prompt.text().to_owned() + text));
-        Self { tokenizer, pieces: tokenizer.pieces(whole), prompt, truncation, ids: Vec::new(), tokens: 0 }
+        Self { tokenizer, pieces: tokenizer.pieces(whole), given: None, prompt, truncation, ids: Vec::new(), tokens: 0 }
+    }
+
+    /// For a text of which only the tokens are known, with or without the special tokens around it.
+    pub(super) fn of_ids(
+        tokenizer: &'t Tokenizer,
+        ids: &'t [u32],
+        prompt: Option<&'t Prompt>,
+        truncation: Truncation,
+    ) -> Self {
+        let Tokenizer { prefix, suffix, .. } = tokenizer;
+        let inner = ids.strip_prefix(&prefix[..]).and_then(|ids| ids.strip_suffix(&suffix[..]));
+        Self { given: Some(inner.unwrap_or(ids)), ..Self::new(tokenizer, "", prompt, truncation) }
+    }
+
+    /// The given tokens, the first time.
+    fn take_given(&mut self) -> Result<Option<Vec<u32>>, TokenizeError> {
+        let Some(ids) = self.given.take() else { return Ok(None) };
+        let unknown = ids.iter().copied().enumerate().find(|(_, id)| self.tokenizer.inner.id_to_token(*id).is_none());
+        match unknown {
+            Some((position, id)) => Err(TokenizeError::UnknownId { id, position }),
+            None => Ok(Some(ids.to_vec())),
+        }
+    }
+
+    /// The next tokens in the order in which they are processed, and the bytes that they were made of.
+    fn next(&mut self) -> Result<Option<(Vec<u32>, usize)>, TokenizeError> {
+        let is_reverse = self.truncation == Truncation::Start;
+        if is_reverse && let Some(ids) = self.take_given()? {
+            return Ok(Some((ids, 0)));
+        }
+        match if is_reverse { self.pieces.next_back() } else { self.pieces.next() } {
+            Some(piece) => Ok(Some((self.tokenizer.encode(&self.pieces.text()[piece.clone()])?, piece.len()))),
+            None => Ok(self.take_given()?.map(|ids| (ids, 0))),
+        }
     }
 
     /// Whether the number of dropped tokens must be known: they may include some of the prompt.
@@ -93,15 +129,15 @@ impl Work for Tokenizing<'_> {
 
     fn step(&mut self) -> Result<Option<usize>, TokenizeError> {
         let is_full = self.tokens > self.tokenizer.capacity();
-        let piece = match self.truncation {
-            Truncation::End if is_full => None,
-            Truncation::Start if is_full && !self.counts_dropped() => None,
-            Truncation::Start => self.pieces.next_back(),
-            Truncation::End | Truncation::Reject => self.pieces.next(),
+        let is_enough = match self.truncation {
+            Truncation::End => is_full,
+            Truncation::Start => is_full && !self.counts_dropped(),
+            Truncation::Reject => false,
         };
-        let Some(piece) = piece else { return Ok(None) };
-        let bytes = piece.len();
-        let ids = self.tokenizer.encode(&self.pieces.text()[piece])?;
+        if is_enough {
+            return Ok(None);
+        }
+        let Some((ids, bytes)) = self.next()? else { return Ok(None) };
         self.tokens += ids.len();
         // Only the number of further tokens is needed.
         if !is_full {

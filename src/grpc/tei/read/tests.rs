@@ -3,7 +3,8 @@ use std::num::NonZeroUsize;
 use super::*;
 use embedd_proto::tei::EmbedRequest as Message;
 
-const LIMITS: Limits = Limits { max_texts: NonZeroUsize::MIN, max_text_bytes: 8, dimension: 4 };
+const LIMITS: Limits =
+    Limits { max_texts: NonZeroUsize::MIN, max_text_bytes: 8, truncates_any_size: false, dimension: 4 };
 
 fn good() -> Message {
     Message { inputs: "text".to_owned(), ..Message::default() }
@@ -13,18 +14,15 @@ fn good() -> Message {
 fn missing_options_have_the_defaults_of_the_protocol() {
     let left = proto::TruncationDirection::Left.into();
     let right = proto::TruncationDirection::Right.into();
-    let default = EmbedOptions { truncation: Truncation::Reject, ..EmbedOptions::default() };
+    let default =
+        EmbedOptions { truncation: TruncationChoice::Requested(Truncation::Reject), ..EmbedOptions::default() };
+    let requested =
+        |truncation| EmbedOptions { truncation: TruncationChoice::Requested(truncation), ..default.clone() };
     let cases = [
         (good(), default.clone()),
-        (Message { truncate: true, ..good() }, EmbedOptions { truncation: Truncation::End, ..default.clone() }),
-        (
-            Message { truncate: true, truncation_direction: right, ..good() },
-            EmbedOptions { truncation: Truncation::End, ..default.clone() },
-        ),
-        (
-            Message { truncate: true, truncation_direction: left, ..good() },
-            EmbedOptions { truncation: Truncation::Start, ..default.clone() },
-        ),
+        (Message { truncate: true, ..good() }, requested(Truncation::End)),
+        (Message { truncate: true, truncation_direction: right, ..good() }, requested(Truncation::End)),
+        (Message { truncate: true, truncation_direction: left, ..good() }, requested(Truncation::Start)),
         (Message { truncation_direction: left, ..good() }, default.clone()),
         (Message { normalize: Some(false), ..good() }, EmbedOptions { normalize: false, ..default.clone() }),
         (
@@ -38,7 +36,7 @@ fn missing_options_have_the_defaults_of_the_protocol() {
     ];
     for (message, expected) in cases {
         let valid = check_embed(message.clone(), &LIMITS, &Prompts::default()).expect("valid");
-        assert_eq!((valid.texts(), valid.options()), (&["text".to_owned()][..], &expected), "{message:?}");
+        assert_eq!((valid.inputs(), valid.options()), (&["text".to_owned().into()][..], &expected), "{message:?}");
     }
 }
 

@@ -1,16 +1,20 @@
 use std::num::NonZeroUsize;
 
-use axum::body::to_bytes;
-use axum::response::IntoResponse as _;
 use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::model_names::ModelNames;
+use crate::request::Input;
 use embedd_model::bundle::{Pooling, Variant};
 use embedd_model::tokenize::Truncation;
 use embedd_model::{PromptChoice, Prompts};
 
-const LIMITS: Limits = Limits { max_texts: NonZeroUsize::new(3).expect("not zero"), max_text_bytes: 8, dimension: 384 };
+const LIMITS: Limits = Limits {
+    max_texts: NonZeroUsize::new(3).expect("not zero"),
+    max_text_bytes: 8,
+    truncates_any_size: true,
+    dimension: 384,
+};
 
 fn model() -> ModelInfo {
     ModelInfo {
@@ -36,29 +40,27 @@ fn read(body: &str) -> Result<Call, Refusal> {
 }
 
 /// The status, the field and the message.
-async fn error_of(body: &str) -> (u16, Json, String) {
-    let response = read(body).expect_err(body).into_response();
-    let status = response.status().as_u16();
-    let body = to_bytes(response.into_body(), 1 << 16).await.expect("a body");
-    let body: Json = serde_json::from_slice(&body).expect("JSON");
-    let error = &body["error"];
-    (status, error["param"].clone(), error["message"].as_str().expect("a message").to_owned())
+fn error_of(body: &str) -> (u16, Json, String) {
+    let refusal = read(body).expect_err(body);
+    (refusal.status.as_u16(), json!(refusal.param), refusal.message)
 }
 
 #[test]
 fn a_text_or_a_list_of_texts_is_read_with_its_options() {
     let call = read(r#" {"input": "é", "model": "owner/model"}"#).expect("valid");
-    assert_eq!((call.request.texts(), call.encoding), (&["é".to_owned()][..], Encoding::Float));
+    assert_eq!((call.request.inputs(), call.encoding), (&["é".to_owned().into()][..], Encoding::Float));
     assert_eq!((call.request.dimensions(), call.texts), (384, TextField::Single("input")));
     let options = call.request.options();
-    assert!(options.normalize && !options.skip_cache && options.truncation == Truncation::Start);
+    assert!(
+        options.normalize && !options.skip_cache && options.truncation == TruncationChoice::Default(Truncation::Start)
+    );
 
     let call = read(
         r#"{"model": "model", "input": ["a", "", "b"], "encoding_format": "base64", "dimensions": 7, "user": 1,
             "of_next_year": {"deep": [[]]}}"#,
     );
     let call = call.expect("valid");
-    assert_eq!((call.request.texts().len(), call.request.dimensions()), (3, 7));
+    assert_eq!((call.request.inputs().len(), call.request.dimensions()), (3, 7));
     assert_eq!((call.encoding, call.texts), (Encoding::Base64, TextField::List("input")));
 
     let float = read(r#"{"input": "a", "dimensions": 16.0}"#).expect("one model is served; 16.0 is an integer");
@@ -69,12 +71,11 @@ fn a_text_or_a_list_of_texts_is_read_with_its_options() {
     assert_eq!((call.request.dimensions(), call.encoding), (384, Encoding::Float));
 }
 
-#[tokio::test]
-async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
-    let tokens = "another model's tokenizer";
+#[test]
+fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
     for (field, value, param, part) in [
         ("input", json!(null), "input", "is missing"),
-        ("input", json!(3), "input", "is a number; send a string or a list"),
+        ("input", json!(3), "input", "is a number; send a string, a list of strings, or token ids"),
         ("input", json!({"text": "a"}), "input", "is an object"),
         ("input", json!(true), "input", "is a boolean"),
         ("input", json!([]), "input", "send 1 to 3 texts"),
@@ -83,14 +84,17 @@ async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
         ("input", json!(["a", "b", {}, 4]), "input[2]", "is an object"),
         ("input", json!(["a", "123456789"]), "input[1]", "has 9 bytes"),
         ("input", json!("123456789"), "input", "has 9 bytes"),
-        ("input", json!([1, 2]), "input", tokens),
-        ("input", json!([[1, 2], [3]]), "input", tokens),
-        ("input", json!([[]]), "input", tokens),
+        ("input", json!([1, -2]), "input", "has `-2` at position 1, which is not a token id"),
+        ("input", json!([1, "a"]), "input", "has `\"a\"` at position 1"),
+        ("input", json!([[1, 2], [3.5]]), "input[1]", "has `3.5` at position 0"),
+        ("input", json!([[5_000_000_000_u64]]), "input[0]", "not a token id"),
+        ("input", json!([1, 2, 3, 4, 5, 6, 7, 8, 9]), "input", "has 9 token ids; the maximum is 8"),
+        ("input", json!([[]]), "input[0]", "is an empty list; send a string or a list of token ids"),
         ("input", json!(["a", 1]), "input[1]", "is a number; send a string"),
-        ("input", json!([["a"]]), "input[0]", "is a list; send a string"),
-        ("input", json!([[{"a": 1}, 2]]), "input[0]", "is a list; send a string"),
+        ("input", json!([["a"]]), "input[0]", "is a list that begins with a string; send a string"),
+        ("input", json!([[{"a": 1}, 2]]), "input[0]", "is a list that begins with an object"),
         ("model", json!(["model"]), "model", "is a list"),
-        ("encoding_format", json!("hex"), "encoding_format", "is `hex`; use `float` or `base64`"),
+        ("encoding_format", json!("hex"), "encoding_format", "is `hex`; send `float` or `base64` or"),
         ("encoding_format", json!(1), "encoding_format", "is a number"),
         ("dimensions", json!(0), "dimensions", "is 0; must be from 1 to 384, the model's dimension"),
         ("dimensions", json!(385), "dimensions", "is 385;"),
@@ -104,71 +108,82 @@ async fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
     ] {
         let mut body = json!({"input": "a", "model": "model"});
         body[field] = value;
-        let (status, named, message) = error_of(&body.to_string()).await;
+        let (status, named, message) = error_of(&body.to_string());
         assert_eq!((status, named), (400, json!(param)), "{body}: {message}");
         assert!(message.contains(part), "{body}: {message}");
     }
 }
 
-#[tokio::test]
-async fn every_invalid_field_is_reported_at_once() {
-    let (_, _, message) = error_of(r#"{"model": [], "input": [1], "encoding_format": 0, "dimensions": 999}"#).await;
-    for part in ["model is a list", "encoding_format is a number", "dimensions is 999", "input has token ids"] {
+#[test]
+fn every_invalid_field_is_reported_at_once() {
+    let (_, _, message) = error_of(r#"{"model": [], "input": [-1], "encoding_format": 0, "dimensions": 999}"#);
+    for part in ["model is a list", "encoding_format is a number", "dimensions is 999", "input has `-1` at position 0"]
+    {
         assert!(message.contains(part), "{message}");
     }
 }
 
-#[tokio::test]
-async fn an_unknown_model_is_not_found_whatever_else_is_invalid() {
+#[test]
+fn an_unknown_model_is_not_found_whatever_else_is_invalid() {
     for name in ["", "other", "owner", "MODEL", "owner/model/"] {
-        let (status, param, message) = error_of(&json!({"model": name, "dimensions": 0}).to_string()).await;
+        let (status, param, message) = error_of(&json!({"model": name, "dimensions": 0}).to_string());
         assert_eq!((status, param), (404, json!("model")));
         assert!(message.contains("this server has `owner/model` (or `model`)"), "{message}");
     }
 }
 
-#[tokio::test]
-async fn a_body_that_is_not_a_json_object_is_rejected() {
+#[test]
+fn a_body_that_is_not_a_json_object_is_rejected() {
     for body in ["", "[]", r#"["a", "model"]"#, "null", "\"a\"", "texts=a"] {
-        assert!(error_of(body).await.2.contains("not a JSON object"), "{body}");
+        assert!(error_of(body).2.contains("not a JSON object"), "{body}");
     }
-    for body in ["{", "{\"input\": \"a\"", "{} x", "{\"input\": \"\u{1}\"}", r#"{"input": "\ud800"}"#] {
-        assert!(error_of(body).await.2.contains("not valid JSON"), "{body}");
+    for body in ["{", "{\"input\": \"a\"", "{} x", "{\"input\": \"\u{1}\"}"] {
+        assert!(error_of(body).2.contains("not valid JSON"), "{body}");
     }
     for deep in ["{\"input\": [", "{\"of_next_year\": [", "{\"input\": [\"a\", \"b\", \"c\", \"d\", ["] {
         let body = format!("{deep}{}{}}}", "[".repeat(100_000), "]".repeat(100_001));
-        assert!(error_of(&body).await.2.contains("not valid JSON"), "{deep}");
+        assert!(error_of(&body).2.contains("not valid JSON"), "{deep}");
     }
     let twice = r#"{"input": "a", "model": "model", "input": "b"}"#;
-    assert!(error_of(twice).await.2.contains("duplicate field `input`"));
+    assert!(error_of(twice).2.contains("duplicate field `input`"));
     assert!(embeddings(b"{\"input\": \"\xff\"}", &model(), &LIMITS).is_err());
 }
 
-#[tokio::test]
-async fn millions_of_elements_are_counted_without_being_kept() {
-    let list = |element: &str| vec![element; 300_000].join(",");
-    for element in ["\"\"", "\"a\"", "7", "[]", "{\"a\": [\"b\"]}"] {
-        let parsed = Fields::parse(format!("{{\"input\": [{}]}}", list(element)).as_bytes(), 3).expect("valid");
-        let Some(Value::List(List { texts, other, count })) = parsed.input else { panic!("{element}") };
-        assert!(texts.len() <= 3 && texts.capacity() <= 4, "{element}");
-        assert_eq!((count, other.is_none()), (300_000, element.starts_with('"')), "{element}");
-    }
-    let (status, _, message) = error_of(&format!("{{\"model\": \"model\", \"input\": [{}]}}", list("\"\""))).await;
-    assert_eq!((status, message.as_str()), (400, "input has 300000 texts; send at most 3 per request"));
-    let nested = Fields::parse(format!("{{\"input\": [[{}]]}}", list("\"\"")).as_bytes(), 3).expect("valid");
-    let Some(Value::List(List { other: Some((0, inner)), .. })) = nested.input else { panic!("a list") };
-    assert_eq!(*inner, Value::List(List { texts: vec![String::new()], other: None, count: 300_000 }));
+#[test]
+fn token_ids_of_one_text_or_of_several_are_read() {
+    let ids = |body: &str| read(body).expect("valid");
+    let call = ids(r#"{"input": [101, 7592.0, 102]}"#);
+    assert_eq!(call.request.inputs(), [Input::TokenIds(vec![101, 7592, 102])]);
+    assert_eq!(call.texts, TextField::Single("input"));
+    let call = ids(r#"{"input": [[1, 2], [3], "and text"]}"#);
+    let expected = [vec![1, 2].into(), vec![3].into(), "and text".to_owned().into()];
+    assert_eq!((call.request.inputs(), call.texts), (&expected[..], TextField::List("input")));
 }
 
-#[tokio::test]
-async fn long_words_are_not_kept() {
-    let long = format!("{}é", "x".repeat(1 << 20));
-    let parsed = Fields::parse(json!({"model": long, "encoding_format": long}).to_string().as_bytes(), 3);
-    let parsed = parsed.expect("valid");
-    for field in [parsed.model, parsed.encoding_format] {
-        let Some(Value::Text(text)) = field else { panic!("a text") };
-        assert!(text.len() <= 512, "{}", text.len());
+#[test]
+fn half_of_a_character_is_reported_with_its_text() {
+    // JavaScript cuts strings between the halves of a surrogate pair.
+    for body in [r#"{"input": ["whole", "half \ud83d"]}"#, r#"{"input": ["\ude00", "whole"]}"#] {
+        let (status, param, message) = error_of(body);
+        let index = usize::from(body.contains("half"));
+        assert_eq!((status, param), (400, json!(format!("input[{index}]"))), "{message}");
+        assert!(message.contains("half of a surrogate pair"), "{message}");
     }
-    let (status, ..) = error_of(&json!({"model": long, "input": "a"}).to_string()).await;
-    assert_eq!(status, 404);
+    assert!(read(r#"{"input": ["whole \ud83d\ude00"]}"#).is_err(), "12 bytes are more than 8");
+    assert!(read(r#"{"input": ["\ud83d\ude00"]}"#).is_ok());
+}
+
+#[test]
+fn millions_of_elements_are_counted_without_being_kept() {
+    let list = |element: &str| vec![element; 300_000].join(",");
+    for (element, expected) in [
+        ("\"\"", "input has 300000 texts; send at most 3 per request"),
+        ("7", "input has 300000 token ids; the maximum is 8"),
+        ("[7]", "input has 300000 texts; send at most 3 per request"),
+        ("[]", "input[0] is an empty list; send a string or a list of token ids"),
+        ("{\"a\": [\"b\"]}", "input[0] is an object; send a string or a list of token ids"),
+    ] {
+        let (status, _, message) = error_of(&format!("{{\"model\": \"model\", \"input\": [{}]}}", list(element)));
+        assert_eq!((status, message.as_str()), (400, expected));
+    }
 }

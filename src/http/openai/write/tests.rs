@@ -29,9 +29,6 @@ fn base64_encodes_little_endian_bytes() {
     let reply = written(Encoding::Base64, &[1.0, -2.5]);
     assert_eq!(reply["data"][0]["embedding"], "AACAPwAAIMA=");
     assert_eq!(reply["data"][1]["embedding"], "");
-    let bytes = STANDARD.decode(base64(&NUMBERS)).expect("base64");
-    let bits: Vec<u32> = bytes.chunks(4).map(|four| u32::from_le_bytes(four.try_into().expect("four"))).collect();
-    assert_eq!(bits, NUMBERS.map(f32::to_bits));
 }
 
 #[test]

@@ -5,18 +5,37 @@ use embedd_proto::open_inference::InferTensorContents;
 use embedd_proto::open_inference::model_infer_request::InferInputTensor;
 
 /// The input: BYTES, `[n]` or `[n, 1]`.
-pub(super) const TEXT: TextField = TextField::List("text");
-/// The output: FP32, `[n, dimensions]`.
-pub(super) const EMBEDDING: &str = "embedding";
+pub(crate) const TEXT: TextField = TextField::List("text");
 /// The datatype of a text.
 pub(super) const BYTES: &str = "BYTES";
-/// The datatype of a component.
-pub(super) const FP32: &str = "FP32";
 
 const RAW: &str = "raw_input_contents";
 const CONTENTS: &str = "inputs[0].contents";
 /// The size of the length prefix of each raw element, in bytes.
 const LENGTH_BYTES: usize = 4;
+
+/// An output of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// The vectors: FP32, `[n, dimensions]`, unless another encoding is requested.
+    Embedding,
+    /// The same, by the name in NVIDIA's NIM.
+    Embeddings,
+    /// The tokens of each text: INT32, `[n]`.
+    TokenCount,
+}
+
+impl Output {
+    pub(super) const ALL: [Self; 3] = [Self::Embedding, Self::Embeddings, Self::TokenCount];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Embedding => "embedding",
+            Self::Embeddings => "embeddings",
+            Self::TokenCount => "token_count",
+        }
+    }
+}
 
 /// Where a request carries the elements of its tensor. The reply uses the same form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,12 @@ use std::num::NonZeroUsize;
 use super::*;
 use embedd_proto::open_inference::{InferParameter, InferTensorContents, ModelInferRequest};
 
-const LIMITS: Limits = Limits { max_texts: NonZeroUsize::new(3).expect("not zero"), max_text_bytes: 8, dimension: 4 };
+const LIMITS: Limits = Limits {
+    max_texts: NonZeroUsize::new(3).expect("not zero"),
+    max_text_bytes: 8,
+    truncates_any_size: false,
+    dimension: 4,
+};
 
 fn contents(elements: &[&[u8]]) -> Option<InferTensorContents> {
     let bytes_contents = elements.iter().map(|element| element.to_vec()).collect();
@@ -44,7 +49,7 @@ fn output(name: &str, parameters: &[&str]) -> InferRequestedOutputTensor {
 }
 
 fn checked(request: ModelInferRequest) -> Result<(EmbedRequest, Form), Violations> {
-    check(request, Truncation::Start, &LIMITS, &Prompts::default())
+    check(request, Truncation::Start, &LIMITS, &Prompts::default()).map(|call| (call.request, call.form))
 }
 
 #[test]
@@ -69,8 +74,8 @@ fn texts_are_read_in_both_forms_and_both_shapes() {
     for (request, texts, form) in cases {
         let (valid, valid_form) = checked(request.clone()).expect("valid");
         assert_eq!(
-            (valid.texts(), valid_form),
-            (&texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()[..], form)
+            (valid.inputs(), valid_form),
+            (&texts.iter().map(|&text| text.to_owned().into()).collect::<Vec<_>>()[..], form)
         );
     }
 }
@@ -78,16 +83,18 @@ fn texts_are_read_in_both_forms_and_both_shapes() {
 #[test]
 fn known_parameters_are_options_and_others_are_ignored() {
     use ParameterChoice::{BoolParam, DoubleParam, Int64Param, StringParam, Uint64Param};
-    let default = EmbedOptions { truncation: Truncation::Start, ..EmbedOptions::default() };
+    let default = EmbedOptions { truncation: TruncationChoice::Default(Truncation::Start), ..EmbedOptions::default() };
     let side = |side: &str| StringParam(side.to_owned());
+    let requested =
+        |truncation| EmbedOptions { truncation: TruncationChoice::Requested(truncation), ..default.clone() };
     let cases = [
         (with("normalize", BoolParam(false)), EmbedOptions { normalize: false, ..default.clone() }),
         (with("normalize", BoolParam(true)), default.clone()),
         (with("dimensions", Int64Param(2)), EmbedOptions { dimensions: Some(2), ..default.clone() }),
         (with("dimensions", Uint64Param(4)), EmbedOptions { dimensions: Some(4), ..default.clone() }),
-        (with("truncation", side("end")), EmbedOptions { truncation: Truncation::End, ..default.clone() }),
-        (with("truncation", side("start")), default.clone()),
-        (with("truncation", side("reject")), EmbedOptions { truncation: Truncation::Reject, ..default.clone() }),
+        (with("truncation", side("end")), requested(Truncation::End)),
+        (with("truncation", side("start")), requested(Truncation::Start)),
+        (with("truncation", side("reject")), requested(Truncation::Reject)),
         (with("prompt_name", side("")), EmbedOptions { prompt: PromptChoice::None, ..default.clone() }),
         (with("priority", DoubleParam(1.0)), default.clone()),
     ];

@@ -1,28 +1,38 @@
+use serde_json::{Value, json};
+
 use super::*;
 
 fn prompts(names: &[&str]) -> Prompts {
     Prompts::plain(names.iter().map(|&name| (name, name)))
 }
 
+#[derive(serde::Deserialize)]
+struct Fields<'b> {
+    #[serde(borrow)]
+    prompt_name: Field<'b>,
+    #[serde(borrow)]
+    input_type: Field<'b>,
+}
+
 /// The prompt of a request with these fields, or its violations.
-fn read_from(prompt_name: Option<Value>, input_type: Option<Value>, prompts: &Prompts) -> Result<PromptChoice, String> {
+fn read_from(prompt_name: &Value, input_type: &Value, prompts: &Prompts) -> Result<PromptChoice, String> {
     let mut violations = Violations::default();
-    let choice = read(prompt_name, input_type, prompts, &mut violations);
+    let body = json!({"prompt_name": prompt_name, "input_type": input_type}).to_string();
+    let fields: Fields<'_> = serde_json::from_str(&body).expect("JSON");
+    let choice = read(fields.prompt_name, fields.input_type, prompts, &mut violations);
     if violations.is_empty() { Ok(choice) } else { Err(violations.to_string()) }
 }
 
-fn text(word: &str) -> Option<Value> {
-    Some(Value::Text(word.to_owned()))
-}
+const NONE: Value = Value::Null;
 
 #[test]
 fn a_prompt_is_named_directly() {
     let prompts = prompts(&["query", "tag"]);
-    assert_eq!(read_from(None, None, &prompts), Ok(PromptChoice::Default));
-    assert_eq!(read_from(text(""), None, &prompts), Ok(PromptChoice::None));
-    assert_eq!(read_from(text("tag"), None, &prompts), Ok(PromptChoice::named("tag")));
-    assert_eq!(read_from(text("tag"), text("query"), &prompts), Ok(PromptChoice::named("tag")));
-    assert_eq!(read_from(text(""), text("query"), &prompts), Ok(PromptChoice::None));
+    assert_eq!(read_from(&NONE, &NONE, &prompts), Ok(PromptChoice::Default));
+    assert_eq!(read_from(&json!(""), &NONE, &prompts), Ok(PromptChoice::None));
+    assert_eq!(read_from(&json!("tag"), &NONE, &prompts), Ok(PromptChoice::named("tag")));
+    assert_eq!(read_from(&json!("tag"), &json!("query"), &prompts), Ok(PromptChoice::named("tag")));
+    assert_eq!(read_from(&json!(""), &json!("query"), &prompts), Ok(PromptChoice::None));
 }
 
 #[test]
@@ -44,13 +54,14 @@ fn the_input_type_selects_the_prompt_of_that_name_or_purpose() {
     ];
     for (names, input_type, expected) in cases {
         let expected = expected.map_or(PromptChoice::None, PromptChoice::named);
-        assert_eq!(read_from(None, text(input_type), &prompts(names)), Ok(expected), "{names:?} {input_type}");
+        assert_eq!(read_from(&NONE, &json!(input_type), &prompts(names)), Ok(expected), "{names:?} {input_type}");
     }
 }
 
 #[test]
 fn an_unknown_input_type_is_a_violation_that_lists_the_prompts() {
-    let error = |names: &[&str], input_type| read_from(None, text(input_type), &prompts(names)).expect_err(input_type);
+    let error =
+        |names: &[&str], input_type| read_from(&NONE, &json!(input_type), &prompts(names)).expect_err(input_type);
     let known = "the model has the prompts `query`";
     assert_eq!(error(&["query"], "clustering"), format!("input_type is `clustering`; {known}"));
     assert_eq!(error(&["query"], "Query"), format!("input_type is `Query`; {known}"));
@@ -61,7 +72,7 @@ fn an_unknown_input_type_is_a_violation_that_lists_the_prompts() {
 
 #[test]
 fn other_types_are_violations() {
-    let error = read_from(Some(Value::Bool), Some(Value::Number(Some(1))), &prompts(&["query"]));
+    let error = read_from(&json!(true), &json!(1), &prompts(&["query"]));
     let expected = "prompt_name is a boolean; send a string; input_type is a number; send a string";
     assert_eq!(error, Err(expected.to_owned()));
 }

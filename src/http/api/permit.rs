@@ -34,7 +34,7 @@ impl ConnectionPermits {
 /// The permit of one connection. Its first call acquires it, and the end of the connection releases it, because only
 /// then is the last reply known to have been sent.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ConnectionPermit(Arc<OnceLock<Acquired>>);
+pub(in crate::http) struct ConnectionPermit(Arc<OnceLock<Acquired>>);
 
 #[derive(Debug)]
 struct Acquired {

@@ -1,12 +1,15 @@
 use axum::body::to_bytes;
-use serde_json::Value;
 
 use super::*;
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const RATE_LIMIT: &str = "rate_limit_error";
+const SERVER: &str = "server_error";
 use crate::batch::BatchError;
 use embedd_model::tokenize::TokenizeError;
 
 async fn reply(refusal: Refusal) -> (u16, Value, [Option<String>; 2]) {
-    let response = refusal.into_response();
+    let response = write_body(refusal.into_response(), crate::http::openai::error);
     let status = response.status().as_u16();
     let header = |name| response.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
     let retry = [header("retry-after"), header("retry-after-ms")];
@@ -30,12 +33,13 @@ async fn every_error_has_its_status_type_and_code() {
         (from_embed_error(&BatchError::Closed.into(), list), 503, SERVER, None, None),
         (from_embed_error(&text(TokenizeError::Failed(String::new())), list), 500, SERVER, None, None),
         (from_token_refusal(&tokens::Refusal::Missing), 401, INVALID_REQUEST, None, Some("invalid_api_key")),
-        (unknown_path(), 404, INVALID_REQUEST, None, Some("unknown_url")),
+        (unknown_path("/a"), 404, INVALID_REQUEST, None, Some("unknown_url")),
         (wrong_method(), 405, INVALID_REQUEST, None, None),
         (timed_out(), 408, INVALID_REQUEST, None, None),
         (too_large(10), 413, INVALID_REQUEST, None, None),
         (not_json(), 415, INVALID_REQUEST, None, None),
-        (encoded("gzip"), 415, INVALID_REQUEST, None, None),
+        (encoded("br"), 415, INVALID_REQUEST, None, None),
+        (unsupported("never"), 501, INVALID_REQUEST, None, Some("unsupported")),
         (foreign_origin(), 403, INVALID_REQUEST, None, Some("foreign_origin")),
         (panicked(), 500, SERVER, None, None),
         (loading(), 503, SERVER, None, None),

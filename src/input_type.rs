@@ -1,7 +1,5 @@
-//! The prompt of a request. OpenAI's models have none; other servers of this API have a field for its name
-//! (`prompt_name`) or for the purpose of the texts (`input_type`).
+//! The purposes that clients give for their texts (`input_type`), and the prompts that models have for them.
 
-use super::super::json::Value;
 use crate::request::{Violations, unknown_prompt};
 use embedd_model::{PromptChoice, Prompts};
 
@@ -21,31 +19,8 @@ struct Purpose {
     prompts: &'static [&'static str],
 }
 
-/// `prompt_name` overrides `input_type`.
-pub(super) fn read(
-    prompt_name: Option<Value>,
-    input_type: Option<Value>,
-    prompts: &Prompts,
-    violations: &mut Violations,
-) -> PromptChoice {
-    let is_named = prompt_name.is_some();
-    let name = word("prompt_name", prompt_name, violations);
-    let input_type = word("input_type", input_type, violations);
-    match input_type {
-        Some(input_type) if !is_named => of_input_type(input_type, prompts, violations),
-        _ => PromptChoice::of(name),
-    }
-}
-
-fn word(field: &str, value: Option<Value>, violations: &mut Violations) -> Option<String> {
-    match value? {
-        Value::Text(word) => return Some(word),
-        other => violations.add(field, format!("is {other}; send a string")),
-    }
-    None
-}
-
-fn of_input_type(input_type: String, prompts: &Prompts, violations: &mut Violations) -> PromptChoice {
+/// The prompt for a purpose; one that is unknown is a violation.
+pub(crate) fn prompt_for(input_type: String, prompts: &Prompts, violations: &mut Violations) -> PromptChoice {
     if input_type.is_empty() || prompts.contains(&input_type) {
         return PromptChoice::of(Some(input_type));
     }
@@ -63,6 +38,3 @@ fn of_input_type(input_type: String, prompts: &Prompts, violations: &mut Violati
     violations.add("input_type", unknown_prompt(&input_type, prompts));
     PromptChoice::Default
 }
-
-#[cfg(test)]
-mod tests;
