@@ -3,10 +3,12 @@
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import chart
 import importlib_resources
 import jsonschema
 import kubernetes_validate
@@ -115,6 +117,85 @@ def definitions():
     return json.loads(schemas.joinpath(f"v{VERSIONS[-1]}.0-local-strict/_definitions.json").read_text())
 
 
+def pods(document):
+    """Yields the specification of the pods that a document makes, if any."""
+    if document["kind"] == "Deployment":
+        yield document["spec"]["template"]["spec"]
+    elif document["kind"] == "ServingRuntime":
+        yield document["spec"]
+
+
+def unrestricted(document):
+    """Yields what the restricted profile of Kubernetes would reject, and containers with a writable file system."""
+    for pod in pods(document):
+        for container in pod.get("initContainers", []) + pod["containers"]:
+            # A container's settings override those of its pod.
+            context = pod.get("securityContext", {}) | container.get("securityContext", {})
+            required = {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }
+            for key, value in required.items():
+                if context.get(key) != value:
+                    yield f"container {container['name']}: {key} is {context.get(key)}, not {value}"
+
+
+def unknown_settings(document):
+    """Yields the variables of a ConfigMap that are not settings, and numbers that lost their digits in a template."""
+    if document["kind"] == "ConfigMap":
+        for name, value in document.get("data", {}).items():
+            if name.startswith("EMBEDD_") and name not in SETTINGS:
+                yield f"{name} is not in docs/CONFIGURATION.md"
+            if name.startswith("EMBEDD_") and re.search(r"\de[+-]?\d", value):
+                yield f"{name}: {value}"
+
+
+def settings():
+    """Returns the variables of the settings."""
+    page = Path("docs/CONFIGURATION.md").read_text()
+    names = set(re.findall(r"^\| `--[^`]+` \| `(EMBEDD_[A-Z_]+)`", page, re.MULTILINE))
+    assert len(names) > 40, "the table was found"
+    return names
+
+
+def report(place, documents):
+    """Prints the faults of documents; returns whether there are any."""
+    wrong = [
+        (document, fault)
+        for document in documents
+        for fault in [*faults(document), *unrestricted(document), *unknown_settings(document)]
+    ]
+    for document, fault in wrong:
+        print(f"{place}: {document['kind']} {document['metadata']['name']}: {fault}", file=sys.stderr)
+    return bool(wrong) or not documents
+
+
+def check_chart(folders):
+    """Checks the Helm chart, given the documents of each folder; returns whether anything is wrong."""
+    program = chart.helm()
+    if program is None:
+        print("NOT TESTED: the Helm chart, because there is no helm for this machine (.ci/helm.txt: Linux on x86-64)")
+        return False
+    failed = False
+    for name, arguments, folder in chart.releases():
+        documents = chart.template(program, *arguments)
+        failed = report(f"{chart.CHART} with {name}", documents) or failed
+        found = list(chart.compared(documents, folders[Path(folder)])) if folder else []
+        for difference in found:
+            print(f"{chart.CHART} with {name}: {difference}", file=sys.stderr)
+        failed = failed or bool(found)
+        compared = f", compared with {folder}" if folder else ""
+        print(f"{chart.CHART} with {name}: {len(documents)} manifests{compared}")
+    for value in chart.accepted(program):
+        print(value, file=sys.stderr)
+        failed = True
+    return failed
+
+
 def queries():
     """Yields each PromQL expression, with the name of its alert or panel."""
     folder = DEPLOY / "components/monitoring"
@@ -128,12 +209,11 @@ def queries():
 
 def main(kubectl):
     failed = False
-    for folder, documents in manifests(kubectl):
-        wrong = [(document, fault) for document in documents for fault in faults(document)]
-        for document, fault in wrong:
-            print(f"{folder}: {document['kind']} {document['metadata']['name']}: {fault}", file=sys.stderr)
+    folders = dict(manifests(kubectl))
+    for folder, documents in folders.items():
+        failed = report(folder, documents) or failed
         print(f"{folder}: {len(documents)} manifests")
-        failed = failed or bool(wrong) or not documents
+    failed = check_chart(folders) or failed
     count = 0
     for place, query in queries():
         count += 1
@@ -148,6 +228,7 @@ def main(kubectl):
 
 KSERVE = kserve_types()
 DEFINITIONS = definitions()
+SETTINGS = settings()
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1]))
