@@ -63,7 +63,7 @@ fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
 }
 
 /// Flags of other programs.
-const FLAGS_OF_OTHERS: [&str; 12] = [
+const FLAGS_OF_OTHERS: [&str; 11] = [
     "--build-arg",
     "--config-path",
     "--docker-server",
@@ -72,7 +72,6 @@ const FLAGS_OF_OTHERS: [&str; 12] = [
     "--read-only",
     "--registry-config",
     "--set",
-    "--set-file",
     "--stand-in",
     "--target",
     "--values",
