@@ -1,11 +1,14 @@
 """Checks the manifests in deploy/ against the schemas of their consumers. Run by .ci/manifests, in its environment."""
 
 import ast
+import configparser
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import chart
@@ -156,8 +159,7 @@ def unknown_settings(document):
 
 def settings():
     """Returns the variables of the settings."""
-    page = Path("docs/CONFIGURATION.md").read_text()
-    names = set(re.findall(r"^\| `--[^`]+` \| `(EMBEDD_[A-Z_]+)`", page, re.MULTILINE))
+    names = set(re.findall(r"^\| `--[^`]+` \| `(EMBEDD_[A-Z_]+)`", CONFIGURATION, re.MULTILINE))
     assert len(names) > 40, "the table was found"
     return names
 
@@ -196,6 +198,33 @@ def check_chart(folders):
     return failed
 
 
+def service_faults(analyze):
+    """Yields what is wrong with the unit of systemd, given the path of systemd-analyze."""
+    file = DEPLOY / "systemd/embedd.service"
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(file)
+    service = unit["Service"]
+    if service["Environment"] != f"EMBEDD_HOME=/var/lib/{service['StateDirectory']}":
+        yield "EMBEDD_HOME is not the state folder"
+    defaults = re.findall(r"`EMBEDD_(?:SHUTDOWN_GRACE|DRAIN_TIMEOUT)` \| `[a-z_]+` \| `([0-9]+)s`", CONFIGURATION)
+    assert len(defaults) == 2, "the defaults were found"
+    if int(service["TimeoutStopSec"].removesuffix("s")) <= sum(map(int, defaults)):
+        yield f"TimeoutStopSec is not more than the sum of {defaults}"
+    if analyze is None:
+        print("NOT TESTED: the unit with systemd-analyze, which is not installed (Debian: systemd)")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        # The program need not be installed here.
+        copy = Path(folder) / file.name
+        copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", file.read_text(), flags=re.MULTILINE))
+        # The exposure times ten, from 0 to 100.
+        for command in [["verify"], ["security", "--offline=yes", "--threshold=15"]]:
+            done = subprocess.run([analyze, *command, copy], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            if done.returncode != 0:
+                yield f"systemd-analyze {command[0]}: {done.stdout.strip().splitlines()[-1]}"
+
+
 def queries():
     """Yields each PromQL expression, with the name of its alert or panel."""
     folder = DEPLOY / "components/monitoring"
@@ -214,6 +243,9 @@ def main(kubectl):
         failed = report(folder, documents) or failed
         print(f"{folder}: {len(documents)} manifests")
     failed = check_chart(folders) or failed
+    for fault in service_faults(shutil.which("systemd-analyze")):
+        print(f"deploy/systemd: {fault}", file=sys.stderr)
+        failed = True
     count = 0
     for place, query in queries():
         count += 1
@@ -228,6 +260,7 @@ def main(kubectl):
 
 KSERVE = kserve_types()
 DEFINITIONS = definitions()
+CONFIGURATION = Path("docs/CONFIGURATION.md").read_text()
 SETTINGS = settings()
 
 if __name__ == "__main__":
