@@ -13,20 +13,23 @@ from pathlib import Path
 CONTENTS = {"manifest.json": b"{}\n", "model_native.onnx": b"\0" * 1000}
 
 
-def tarball(files):
-    """Returns a tarball with the folders of `embedd package`."""
+def tarball(*folders, files=CONTENTS):
+    """Returns a tarball with the same files in each folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, contents in files.items():
-            entry = tarfile.TarInfo(f"onnx_models/all-mpnet-base-v2/{name}")
+        for name, contents in [(folder + name, contents) for folder in folders for name, contents in files.items()]:
+            entry = tarfile.TarInfo(name)
             entry.size = len(contents)
             archive.addfile(entry, io.BytesIO(contents))
     return buffer.getvalue()
 
 
-GOOD = tarball(CONTENTS)
+# As `tar -C bundle .` and `embedd package` write it.
+GOOD = tarball("./")
+PACKAGE = tarball("onnx_models/all-mpnet-base-v2/")
+TWO_BUNDLES = tarball("a/", "b/")
 DAMAGED = GOOD[: len(GOOD) // 2]
-NO_BUNDLE = tarball({"readme": b"hello"})
+NO_BUNDLE = tarball("./", files={"readme": b"hello"})
 
 
 def sum_of(contents):
@@ -36,10 +39,12 @@ def sum_of(contents):
 # What the client downloads, the checksum, the command, and a part of the message; None: it succeeds.
 CASES = {
     "a bundle": (GOOD, sum_of(GOOD), ["cp", "../source", "bundle.tar.gz"], None),
+    "a package": (PACKAGE, sum_of(PACKAGE), ["cp", "../source", "package.tar.gz"], None),
     "another tarball": (NO_BUNDLE, sum_of(GOOD), ["cp", "../source", "bundle.tar.gz"], "has the sha256"),
     "half of a tarball": (DAMAGED, sum_of(GOOD), ["cp", "../source", "bundle.tar.gz"], "has the sha256"),
     "a damaged tarball": (DAMAGED, sum_of(DAMAGED), ["cp", "../source", "bundle.tar.gz"], "tar"),
-    "not a bundle": (NO_BUNDLE, sum_of(NO_BUNDLE), ["cp", "../source", "bundle.tar.gz"], "no manifest.json"),
+    "not a bundle": (NO_BUNDLE, sum_of(NO_BUNDLE), ["cp", "../source", "bundle.tar.gz"], "in no folder"),
+    "two bundles": (TWO_BUNDLES, sum_of(TWO_BUNDLES), ["cp", "../source", "."], "does not hold one bundle"),
     "no file": (GOOD, sum_of(GOOD), ["true"], "expected one file"),
     "two files": (GOOD, sum_of(GOOD), ["cp", "../source", "../other", "."], "expected one file"),
     "a failing client": (GOOD, sum_of(GOOD), ["cp", "../missing", "."], "the download failed"),
@@ -73,7 +78,7 @@ def wrong(path, script, contents, checksum, command, message):
         if done.returncode != 0:
             return done.stderr
         unpacked = {file.name: file.read_bytes() for file in bundle.iterdir()}
-        if unpacked != CONTENTS or (folder / "download").exists():
+        if unpacked != CONTENTS or {file.name for file in folder.iterdir()} != {"source", "other", "bundle"}:
             return f"the bundle has {unpacked.keys()}, the folder {[file.name for file in folder.iterdir()]}"
         # A container that starts again does not download the bundle again.
         again = run(path, script, folder, checksum, ["false"])

@@ -220,9 +220,9 @@ def service_faults(analyze):
         copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", file.read_text(), flags=re.MULTILINE))
         # The exposure times ten, from 0 to 100.
         for command in [["verify"], ["security", "--offline=yes", "--threshold=15"]]:
-            done = subprocess.run([analyze, *command, copy], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            done = subprocess.run([analyze, *command, copy], capture_output=True, text=True)
             if done.returncode != 0:
-                yield f"systemd-analyze {command[0]}: {done.stdout.strip().splitlines()[-1]}"
+                yield f"systemd-analyze {command[0]}: {done.stderr}{done.stdout[-200:]}"
 
 
 def queries():

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs the command of its arguments, which downloads a tarball of `embedd package` to the working directory's folder
-# `download`, verifies the tarball, and unpacks it to the folder `bundle`.
+# Runs the command of its arguments, which downloads a tarball with a bundle to its working folder, verifies the
+# tarball, and moves the bundle in it to the folder `bundle`. The bundle may be in any folder of the tarball.
 #
 #   BUNDLE_SHA256=SUM fetch.sh COMMAND...
 #
@@ -30,8 +30,9 @@ set -- download/*
 sum=$(sha256sum "$1")
 [ "${sum%% *}" = "$BUNDLE_SHA256" ] || fail "$1 has the sha256 ${sum%% *}, not $BUNDLE_SHA256"
 
-# Without the folders onnx_models/MODEL.
-tar -xzf "$1" -C unpacked --strip-components=2
-[ -f unpacked/manifest.json ] || fail "$1 was not written by \`embedd package\`: it has no manifest.json"
+tar -xzf "$1" -C unpacked
+manifest=$(find unpacked -name manifest.json)
+[ -f "$manifest" ] || fail "$1 does not hold one bundle: manifest.json is in ${manifest:-no folder}"
 rm -r download
-mv unpacked bundle
+mv "${manifest%/*}" bundle
+rm -rf unpacked
