@@ -151,6 +151,9 @@ REJECTED = {
     "settings.LISTEN=x": "LISTEN",
     "tls.clientCertificates=true": "tls.existingSecret",
     "image.digest=latest": "digest",
+    "settings.EMBEDD_HEALTH_LISTEN=off": "port 50053",
+    "settings.EMBEDD_HEALTH_LISTEN=null": "port 50053",
+    "settings.EMBEDD_LISTEN=0.0.0.0:50052": "port 50051",
 }
 
 

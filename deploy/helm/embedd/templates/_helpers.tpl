@@ -40,8 +40,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ . }}{{- end -}}
 {{- end -}}
 
+{{/* Fails if a listener has another port than the container, the Services and the probes. */}}
+{{- define "embedd.ports" -}}
+{{- range $name, $port := dict "EMBEDD_LISTEN" "50051" "EMBEDD_HTTP_LISTEN" "9090" "EMBEDD_HEALTH_LISTEN" "50053" }}
+{{- $value := default "" (get $.Values.settings $name) }}
+{{- $default := and (ne $name "EMBEDD_HEALTH_LISTEN") (has $value (list "" "off")) }}
+{{- if not (or $default (hasSuffix (printf ":%s" $port) $value)) }}
+{{- fail (printf "settings.%s must have port %s" $name $port) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* All settings: those of the values, and those that the Secrets require. */}}
 {{- define "embedd.settings" -}}
+{{- include "embedd.ports" . }}
 {{- range $name, $value := .Values.settings }}
 {{- if not (kindIs "invalid" $value) }}
 {{ $name }}: {{ include "embedd.text" $value | quote }}
