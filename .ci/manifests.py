@@ -1,12 +1,17 @@
 """Checks the manifests in deploy/ against the schemas of their consumers. Run by .ci/manifests, in its environment."""
 
 import ast
+import configparser
 import importlib.util
 import json
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import chart
 import importlib_resources
 import jsonschema
 import kubernetes_validate
@@ -115,6 +120,115 @@ def definitions():
     return json.loads(schemas.joinpath(f"v{VERSIONS[-1]}.0-local-strict/_definitions.json").read_text())
 
 
+def pods(document):
+    """Yields the specification of the pods that a document makes, if any."""
+    if document["kind"] == "Deployment":
+        yield document["spec"]["template"]["spec"]
+    elif document["kind"] == "ServingRuntime":
+        yield document["spec"]
+
+
+def unrestricted(document):
+    """Yields what the restricted profile of Kubernetes would reject, and containers with a writable file system."""
+    for pod in pods(document):
+        for container in pod.get("initContainers", []) + pod["containers"]:
+            # A container's settings override those of its pod.
+            context = pod.get("securityContext", {}) | container.get("securityContext", {})
+            required = {
+                "runAsNonRoot": True,
+                "runAsUser": 65532,
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }
+            for key, value in required.items():
+                if context.get(key) != value:
+                    yield f"container {container['name']}: {key} is {context.get(key)}, not {value}"
+
+
+def unknown_settings(document):
+    """Yields the variables of a ConfigMap that are not settings, and numbers that lost their digits in a template."""
+    if document["kind"] == "ConfigMap":
+        for name, value in document.get("data", {}).items():
+            if name.startswith("EMBEDD_") and name not in SETTINGS:
+                yield f"{name} is not in docs/CONFIGURATION.md"
+            if name.startswith("EMBEDD_") and re.search(r"\de[+-]?\d", value):
+                yield f"{name}: {value}"
+
+
+def settings():
+    """Returns the variables of the settings."""
+    names = set(re.findall(r"^\| `--[^`]+` \| `(EMBEDD_[A-Z_]+)`", CONFIGURATION, re.MULTILINE))
+    assert len(names) > 40, "the table was found"
+    return names
+
+
+def report(place, documents):
+    """Prints the faults of documents; returns whether there are any."""
+    wrong = [
+        (document, fault)
+        for document in documents
+        for fault in [*faults(document), *unrestricted(document), *unknown_settings(document)]
+    ]
+    for document, fault in wrong:
+        print(f"{place}: {document['kind']} {document['metadata']['name']}: {fault}", file=sys.stderr)
+    return bool(wrong) or not documents
+
+
+def check_chart(folders):
+    """Checks the Helm chart, given the documents of each folder; returns whether anything is wrong."""
+    program = chart.helm()
+    if program is None:
+        print("NOT TESTED: the Helm chart, because there is no helm for this machine (.ci/helm.txt: Linux on x86-64)")
+        return False
+    failed = False
+    for finding in chart.lint(program):
+        print(finding, file=sys.stderr)
+        failed = True
+    for name, arguments, folder in chart.releases():
+        documents = chart.template(program, *arguments)
+        failed = report(f"{chart.CHART} with {name}", documents) or failed
+        found = list(chart.compared(documents, folders[Path(folder)])) if folder else []
+        for difference in found:
+            print(f"{chart.CHART} with {name}: {difference}", file=sys.stderr)
+        failed = failed or bool(found)
+        compared = f", compared with {folder}" if folder else ""
+        print(f"{chart.CHART} with {name}: {len(documents)} manifests{compared}")
+    for value in chart.accepted(program):
+        print(value, file=sys.stderr)
+        failed = True
+    return failed
+
+
+def service_faults(analyze):
+    """Yields what is wrong with the unit of systemd, given the path of systemd-analyze."""
+    file = DEPLOY / "systemd/embedd.service"
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(file)
+    service = unit["Service"]
+    if service["Environment"] != f"EMBEDD_HOME=/var/lib/{service['StateDirectory']}":
+        yield "EMBEDD_HOME is not the state folder"
+    defaults = re.findall(r"`EMBEDD_(?:SHUTDOWN_GRACE|DRAIN_TIMEOUT)` \| `[a-z_]+` \| `([0-9]+)s`", CONFIGURATION)
+    assert len(defaults) == 2, "the defaults were found"
+    if int(service["TimeoutStopSec"].removesuffix("s")) <= sum(map(int, defaults)):
+        yield f"TimeoutStopSec is not more than the sum of {defaults}"
+    if analyze is None:
+        print("NOT TESTED: the unit with systemd-analyze, which is not installed (Debian: systemd)")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        # The program need not be installed here.
+        copy = Path(folder) / file.name
+        copy.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", file.read_text(), flags=re.MULTILINE))
+        # The exposure times ten, from 0 to 100.
+        for command in [["verify"], ["security", "--offline=yes", "--threshold=15"]]:
+            done = subprocess.run([analyze, *command, copy], capture_output=True, text=True)
+            # Unknown values are warnings, which name the unit.
+            if done.returncode != 0 or file.name in done.stderr:
+                yield f"systemd-analyze {command[0]}: {done.stderr}{done.stdout[-200:]}"
+
+
 def queries():
     """Yields each PromQL expression, with the name of its alert or panel."""
     folder = DEPLOY / "components/monitoring"
@@ -128,12 +242,14 @@ def queries():
 
 def main(kubectl):
     failed = False
-    for folder, documents in manifests(kubectl):
-        wrong = [(document, fault) for document in documents for fault in faults(document)]
-        for document, fault in wrong:
-            print(f"{folder}: {document['kind']} {document['metadata']['name']}: {fault}", file=sys.stderr)
+    folders = dict(manifests(kubectl))
+    for folder, documents in folders.items():
+        failed = report(folder, documents) or failed
         print(f"{folder}: {len(documents)} manifests")
-        failed = failed or bool(wrong) or not documents
+    failed = check_chart(folders) or failed
+    for fault in service_faults(shutil.which("systemd-analyze")):
+        print(f"deploy/systemd: {fault}", file=sys.stderr)
+        failed = True
     count = 0
     for place, query in queries():
         count += 1
@@ -148,6 +264,8 @@ def main(kubectl):
 
 KSERVE = kserve_types()
 DEFINITIONS = definitions()
+CONFIGURATION = Path("docs/CONFIGURATION.md").read_text()
+SETTINGS = settings()
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1]))

@@ -46,9 +46,15 @@ fn files_below(name: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Whether a file is a template of the Helm chart, which is YAML only once helm has rendered it. `.ci/manifests` does.
+fn is_template(file: &Path) -> bool {
+    file.parent().is_some_and(|folder| folder.ends_with("helm/embedd/templates"))
+}
+
 /// The resources of this kind in a folder of the repository, including patches.
 fn resources(folder: &str, kind: &str) -> Vec<Value> {
-    let files = files_below(folder).into_iter().filter(|file| file.extension().is_some_and(|name| name == "yaml"));
+    let is_yaml = |file: &PathBuf| file.extension().is_some_and(|name| name == "yaml");
+    let files = files_below(folder).into_iter().filter(|file| is_yaml(file) && !is_template(file));
     files.flat_map(|file| documents(&file)).filter(|document| document["kind"] == kind).collect()
 }
 

@@ -63,8 +63,19 @@ fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
 }
 
 /// Flags of other programs.
-const FLAGS_OF_OTHERS: [&str; 6] =
-    ["--build-arg", "--config-path", "--network", "--read-only", "--stand-in", "--target"];
+const FLAGS_OF_OTHERS: [&str; 11] = [
+    "--build-arg",
+    "--config-path",
+    "--docker-server",
+    "--network",
+    "--now",
+    "--read-only",
+    "--registry-config",
+    "--set",
+    "--stand-in",
+    "--target",
+    "--values",
+];
 
 /// The words in every file of `deploy/`, each with its file.
 fn words() -> Vec<(PathBuf, String)> {
