@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
+use crate::encoding::Ranges;
 use crate::model_names::ModelNames;
 use crate::net::Exhausted;
 use crate::quota::QuotaExceeded;
@@ -67,6 +68,8 @@ pub(crate) struct ModelInfo {
     pub prompts: Prompts,
     /// The model's own default prompt, which reference embeddings have, whatever the server's default is.
     pub own_default_prompt: PromptChoice,
+    /// The ranges of the vectors' components, if the bundle has a reference set.
+    pub ranges: Option<Arc<Ranges>>,
     /// The version of the ONNX Runtime library.
     pub runtime_version: String,
     /// Sessions in the pool.

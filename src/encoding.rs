@@ -1,8 +1,17 @@
 //! How replies represent vectors: as float32, or quantized as sentence-transformers' `quantize_embeddings` does.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use half::f16;
+
+use crate::request::{EmbedOptions, Limits, Violations};
+
+mod ranges;
+
+pub(crate) use ranges::Ranges;
+use ranges::Scale;
 
 /// The encoding of a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,12 +20,24 @@ pub(crate) enum Encoding {
     Float,
     /// float16 values (IEEE 754 binary16), rounded to nearest.
     Float16,
+    /// The number of the step in the component's range, 0 to 255, minus 128.
+    Int8,
+    /// The number of the step in the component's range, 0 to 255.
+    Uint8,
     /// One bit per component, 1 if it is positive, the first in the highest bit; each byte minus 128, as a signed number.
     Binary,
     /// The same as unsigned numbers.
     Ubinary,
     /// float32 values in base64.
     Base64,
+}
+
+/// Encodes the vectors of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoder {
+    pub(crate) encoding: Encoding,
+    /// Set for 8-bit integers.
+    scale: Option<Arc<Scale>>,
 }
 
 /// A vector in an encoding, for JSON.
@@ -32,25 +53,33 @@ pub(crate) enum Encoded<'v> {
 
 impl Encoding {
     /// Every encoding with its name.
-    pub(crate) const NAMES: [(&str, Self); 5] = [
+    pub(crate) const NAMES: [(&str, Self); 7] = [
         ("float", Self::Float),
         ("base64", Self::Base64),
         ("float16", Self::Float16),
+        ("int8", Self::Int8),
+        ("uint8", Self::Uint8),
         ("binary", Self::Binary),
         ("ubinary", Self::Ubinary),
     ];
 
     /// The encodings of the Open Inference Protocol's tensors.
-    pub(crate) const TENSORS: [(&str, Self); 4] =
-        [("float", Self::Float), ("float16", Self::Float16), ("binary", Self::Binary), ("ubinary", Self::Ubinary)];
+    pub(crate) const TENSORS: [(&str, Self); 6] = [
+        ("float", Self::Float),
+        ("float16", Self::Float16),
+        ("int8", Self::Int8),
+        ("uint8", Self::Uint8),
+        ("binary", Self::Binary),
+        ("ubinary", Self::Ubinary),
+    ];
 
     /// The datatype of a component, or of eight, in the Open Inference Protocol, and its size in bytes.
     pub(crate) fn datatype(self) -> (&'static str, usize) {
         match self {
             Self::Float | Self::Base64 => ("FP32", 4),
             Self::Float16 => ("FP16", 2),
-            Self::Binary => ("INT8", 1),
-            Self::Ubinary => ("UINT8", 1),
+            Self::Int8 | Self::Binary => ("INT8", 1),
+            Self::Uint8 | Self::Ubinary => ("UINT8", 1),
         }
     }
 
@@ -59,23 +88,72 @@ impl Encoding {
         Self::NAMES.iter().find(|(_, encoding)| *encoding == self).map_or("", |(name, _)| name)
     }
 
+    /// Prepares to encode vectors with this many components. 8-bit integers need the model's ranges, which are those of
+    /// vectors with norm 1; otherwise, the encoding is a violation of the field.
+    pub(crate) fn encoder(
+        self,
+        ranges: Option<&Ranges>,
+        options: &EmbedOptions,
+        limits: &Limits,
+        field: &str,
+        violations: &mut Violations,
+    ) -> Encoder {
+        let mut scale = None;
+        if matches!(self, Self::Int8 | Self::Uint8) {
+            let dimensions = options.dimensions.map_or(limits.dimension, |dimensions| dimensions as usize);
+            match ranges {
+                _ if !options.normalize => {
+                    violations.add(field, format!("is `{}`, which needs normalized vectors", self.name()));
+                }
+                None => {
+                    let name = self.name();
+                    let problem = "needs the ranges of a reference set, which the served bundle does not have";
+                    violations.add(field, format!("is `{name}`, which {problem}; convert the model again"));
+                }
+                // Other dimensions are a violation of their own.
+                Some(ranges) if (1..=limits.dimension).contains(&dimensions) => {
+                    scale = Some(Arc::new(ranges.scale(dimensions)));
+                }
+                Some(_) => {}
+            }
+        }
+        Encoder { encoding: self, scale }
+    }
+}
+
+impl Encoder {
+    /// For an encoding that needs nothing but the vector.
+    #[cfg(test)]
+    pub(crate) fn plain(encoding: Encoding) -> Self {
+        Self { encoding, scale: None }
+    }
+
+    fn steps(&self, vector: &[f32]) -> Vec<f32> {
+        self.scale.as_ref().map(|scale| scale.steps(vector).collect()).unwrap_or_default()
+    }
+
     /// The vector for a JSON reply: numbers; base64 for float16, which JSON cannot distinguish from other numbers.
-    pub(crate) fn encode(self, vector: &[f32]) -> Encoded<'_> {
-        match self {
-            Self::Float => Encoded::Floats(vector),
-            Self::Binary => Encoded::Signed(bits(vector).map(|byte| (byte ^ 0x80) as i8).collect()),
-            Self::Ubinary => Encoded::Unsigned(bits(vector).collect()),
-            Self::Float16 | Self::Base64 => Encoded::Base64(STANDARD.encode(self.pack(vector))),
+    pub(crate) fn encode<'v>(&self, vector: &'v [f32]) -> Encoded<'v> {
+        match self.encoding {
+            Encoding::Float => Encoded::Floats(vector),
+            Encoding::Int8 | Encoding::Binary => {
+                Encoded::Signed(self.pack(vector).into_iter().map(|byte| byte as i8).collect())
+            }
+            Encoding::Uint8 | Encoding::Ubinary => Encoded::Unsigned(self.pack(vector)),
+            Encoding::Float16 | Encoding::Base64 => Encoded::Base64(STANDARD.encode(self.pack(vector))),
         }
     }
 
     /// The vector as little-endian bytes.
-    pub(crate) fn pack(self, vector: &[f32]) -> Vec<u8> {
-        match self {
-            Self::Float | Self::Base64 => vector.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Self::Float16 => vector.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
-            Self::Binary => bits(vector).map(|byte| byte ^ 0x80).collect(),
-            Self::Ubinary => bits(vector).collect(),
+    pub(crate) fn pack(&self, vector: &[f32]) -> Vec<u8> {
+        match self.encoding {
+            Encoding::Float | Encoding::Base64 => vector.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Encoding::Float16 => vector.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+            // The fraction is dropped, after 128 was subtracted, as numpy does.
+            Encoding::Int8 => self.steps(vector).into_iter().map(|step| (step - 128.0) as i8 as u8).collect(),
+            Encoding::Uint8 => self.steps(vector).into_iter().map(|step| step as u8).collect(),
+            Encoding::Binary => bits(vector).map(|byte| byte ^ 0x80).collect(),
+            Encoding::Ubinary => bits(vector).collect(),
         }
     }
 }
@@ -95,21 +173,59 @@ mod tests {
     /// `quantize_embeddings(np.array([VECTOR], dtype=np.float32), precision)` of sentence-transformers 5.1.
     const VECTOR: [f32; 10] = [0.5, -0.25, 0.0, 1e-9, -1.0, 0.125, 3.0, -0.0, 0.75, -2.0];
 
+    fn encoder(encoding: Encoding) -> Encoder {
+        Encoder::plain(encoding)
+    }
+
     #[test]
     fn bits_are_those_of_sentence_transformers() {
-        assert_eq!(Encoding::Ubinary.encode(&VECTOR), Encoded::Unsigned(vec![0b1001_0110, 0b1000_0000]));
-        assert_eq!(Encoding::Binary.encode(&VECTOR), Encoded::Signed(vec![22, 0]));
-        assert_eq!(Encoding::Binary.pack(&VECTOR), [22, 0]);
-        assert_eq!(Encoding::Ubinary.pack(&VECTOR), [150, 128]);
+        assert_eq!(encoder(Encoding::Ubinary).encode(&VECTOR), Encoded::Unsigned(vec![0b1001_0110, 0b1000_0000]));
+        assert_eq!(encoder(Encoding::Binary).encode(&VECTOR), Encoded::Signed(vec![22, 0]));
+        assert_eq!(encoder(Encoding::Binary).pack(&VECTOR), [22, 0]);
+        assert_eq!(encoder(Encoding::Ubinary).pack(&VECTOR), [150, 128]);
     }
 
     #[test]
     fn floats_are_little_endian() {
-        assert_eq!(Encoding::Float.pack(&[1.0, -2.5]), [0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0]);
-        assert_eq!(Encoding::Float16.pack(&[1.0, -2.5, 65_520.0]), [0, 0x3c, 0, 0xc1, 0, 0x7c]);
-        assert_eq!(Encoding::Base64.encode(&[1.0, -2.5]), Encoded::Base64("AACAPwAAIMA=".to_owned()));
-        assert_eq!(Encoding::Float16.encode(&[1.0]), Encoded::Base64("ADw=".to_owned()));
-        assert_eq!(Encoding::Float.encode(&VECTOR), Encoded::Floats(&VECTOR));
+        assert_eq!(encoder(Encoding::Float).pack(&[1.0, -2.5]), [0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0]);
+        assert_eq!(encoder(Encoding::Float16).pack(&[1.0, -2.5, 65_520.0]), [0, 0x3c, 0, 0xc1, 0, 0x7c]);
+        assert_eq!(encoder(Encoding::Base64).encode(&[1.0, -2.5]), Encoded::Base64("AACAPwAAIMA=".to_owned()));
+        assert_eq!(encoder(Encoding::Float16).encode(&[1.0]), Encoded::Base64("ADw=".to_owned()));
+        assert_eq!(encoder(Encoding::Float).encode(&VECTOR), Encoded::Floats(&VECTOR));
+    }
+
+    const LIMITS: Limits =
+        Limits { max_texts: std::num::NonZeroUsize::MIN, max_text_bytes: 1, truncates_any_size: false, dimension: 4 };
+
+    #[test]
+    fn integers_are_steps_in_the_ranges_of_the_reference_set() {
+        // Vectors of norm 1, so that cutting to all components changes nothing.
+        let ranges = Ranges::of_vectors(&[&[0.6, 0.8, 0.0, 0.0], &[-0.6, 0.0, 0.8, 0.0], &[0.0, -1.0, 0.0, 0.0]]);
+        let mut violations = Violations::default();
+        let options = EmbedOptions::default();
+        let mut encoder =
+            |encoding: Encoding| encoding.encoder(Some(&ranges), &options, &LIMITS, "encoding", &mut violations);
+        let vector = [0.6, -1.0, 0.4, 0.5];
+        // The last component has no range.
+        assert_eq!(encoder(Encoding::Uint8).encode(&vector), Encoded::Unsigned(vec![255, 0, 127, 255]));
+        assert_eq!(encoder(Encoding::Int8).encode(&vector), Encoded::Signed(vec![127, -128, 0, 127]));
+        let outside = [9.0, -9.0, f32::NAN, 0.0];
+        assert_eq!(encoder(Encoding::Uint8).encode(&outside), Encoded::Unsigned(vec![255, 0, 0, 0]));
+        assert!(violations.is_empty());
+    }
+
+    #[test]
+    fn integers_need_ranges_and_normalized_vectors() {
+        let ranges = Ranges::of_vectors(&[&[1.0, 0.0, 0.0, 0.0]]);
+        let check = |ranges: Option<&Ranges>, normalize: bool| {
+            let mut violations = Violations::default();
+            let options = EmbedOptions { normalize, ..EmbedOptions::default() };
+            Encoding::Int8.encoder(ranges, &options, &LIMITS, "encoding", &mut violations);
+            violations.to_string()
+        };
+        assert!(check(Some(&ranges), false).contains("needs normalized vectors"));
+        assert!(check(None, true).contains("convert the model again"));
+        assert_eq!(check(Some(&ranges), true), "");
     }
 
     #[test]

@@ -82,6 +82,7 @@ pub(crate) fn model() -> ModelInfo {
         default_truncation: Truncation::End,
         prompts: Prompts::default(),
         own_default_prompt: PromptChoice::None,
+        ranges: None,
         runtime_version: String::new(),
         sessions: 1,
         threads: 1,

@@ -24,6 +24,7 @@ mod auth;
 mod calls;
 mod deadline;
 mod embedding;
+mod gzip;
 mod health;
 mod layers;
 mod limits;
@@ -51,6 +52,8 @@ use tei::Tei;
 /// The maximum size of a request for health or reflection, which carries at most a name. Health is open to everyone,
 /// and tonic's default of 4 MiB would let callers without a token fill the memory.
 const MAX_NAME_REQUEST_BYTES: usize = 1024;
+/// tonic's default, for the admin service.
+const MAX_ADMIN_MESSAGE_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Clone)]
 pub(crate) struct EmbeddingListener {
@@ -93,7 +96,8 @@ pub(crate) struct HealthListener {
 impl EmbeddingListener {
     /// Serves until `stop`, then finishes the calls in flight.
     pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
-        let services = with_layers(self.routes(&stop), self.serving.stats.clone(), self.traces.clone());
+        let max_bytes = self.limits.max_message_bytes;
+        let services = with_layers(self.routes(&stop), max_bytes, self.serving.stats.clone(), self.traces.clone());
         serve(self.config, self.tokens, services, socket, stop).await;
     }
 
@@ -132,7 +136,7 @@ impl AdminListener {
         let mut routes = RoutesBuilder::default();
         routes.add_service(auth.protect(AdminServiceServer::new(service))).add_service(self.health.service());
         reflection::add_services(&mut routes, &auth, self.reflection, &[&ADMIN]);
-        let services = with_layers(routes.routes(), self.stats, self.traces);
+        let services = with_layers(routes.routes(), MAX_ADMIN_MESSAGE_BYTES, self.stats, self.traces);
         serve(self.config, self.tokens, services, socket, stop).await;
     }
 }
@@ -140,7 +144,12 @@ impl AdminListener {
 impl HealthListener {
     /// Serves until `stop`.
     pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
-        let services = with_layers(Routes::new(self.health.probe_service()), self.stats, Traces::default());
+        let services = with_layers(
+            Routes::new(self.health.probe_service()),
+            MAX_NAME_REQUEST_BYTES,
+            self.stats,
+            Traces::default(),
+        );
         serve(self.config, None, services, socket, stop).await;
     }
 }

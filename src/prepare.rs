@@ -44,12 +44,12 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// The cache folder and the sources that the settings name.
+    /// The cache folder and the sources that the settings name. Without a cache folder, all files must be named.
     ///
     /// # Errors
     /// [`PrepareError::Home`].
     pub fn new(settings: &Settings, progress: Progress) -> Result<Self, PrepareError> {
-        let home = Home::find(settings.home.clone())?;
+        let home = home(Home::find(settings.home.clone()), settings)?;
         if let Some(warning) = home.warning() {
             progress.note(&warning);
         }
@@ -166,6 +166,11 @@ impl Preparation {
     }
 }
 
+fn home(found: Result<Home, NoHome>, settings: &Settings) -> Result<Home, NoHome> {
+    let needs_none = settings.bundle.is_some() && settings.onnxruntime.is_some();
+    found.or_else(|missing| if needs_none { Ok(Home::nowhere()) } else { Err(missing) })
+}
+
 /// The requested revision of a fetched model, and its commit. Only the hub has revisions.
 fn fetched_revision(model: &ModelRef, folder: &Path) -> (Option<String>, Option<String>) {
     let ModelRef::Hub { .. } = model else { return (None, None) };
@@ -180,5 +185,24 @@ fn is_current(bundle: &Bundle, model: &ModelRef) -> Result<bool, PrepareError> {
     match model {
         ModelRef::Hub { .. } => Ok(true),
         ModelRef::Folder(folder) => Ok(embedd_convert::is_current(bundle, folder)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Configuration, Sources};
+
+    #[test]
+    fn a_cache_folder_is_needed_unless_all_files_are_named() {
+        let settings = |flags: &[(&'static str, &str)]| {
+            let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+            Configuration::resolve(&Sources { flags, ..Sources::default() }).expect("valid").settings
+        };
+        let named = settings(&[("bundle", "/b"), ("onnxruntime", "/o")]);
+        assert_eq!(home(Err(NoHome), &named), Ok(Home::nowhere()));
+        assert_eq!(home(Err(NoHome), &settings(&[("bundle", "/b")])), Err(NoHome));
+        assert_eq!(home(Ok(Home::at("/h")), &named), Ok(Home::at("/h")));
+        assert!(Home::nowhere().create().is_err());
     }
 }

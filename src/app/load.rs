@@ -11,6 +11,7 @@ use crate::cache::EmbeddingCache;
 use crate::caller::Caller;
 use crate::config::{EngineChoice, Settings};
 use crate::embed::{EmbedError, Embedder, ModelInfo};
+use crate::encoding::Ranges;
 use crate::model_names::ModelNames;
 use crate::model_slot::Served;
 use crate::prepare::PrepareError;
@@ -185,6 +186,7 @@ fn assemble(
         default_truncation: settings.truncation,
         prompts,
         own_default_prompt,
+        ranges: reference.as_ref().map(|reference| Arc::new(Ranges::of(reference))),
         runtime_version: runtime.version().to_owned(),
         sessions: count.get(),
         threads: threads.get(),

@@ -1,11 +1,16 @@
 //! Opens the sockets that the settings name.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::net::TcpListener;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::error::AppError;
 use crate::config::Settings;
+
+/// Connections that wait to be accepted, as for other listeners of tokio.
+const BACKLOG: u32 = 1024;
 
 /// The listening sockets. All are opened before any work that takes time.
 pub(super) struct Sockets {
@@ -32,7 +37,26 @@ impl Sockets {
 }
 
 async fn listen(address: SocketAddr, setting: &'static str) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address).await.map_err(|source| AppError::Listen { address, setting, source })
+    let bound = match address {
+        SocketAddr::V6(any) if any.ip().is_unspecified() => listen_everywhere(any.port()).await,
+        _ => TcpListener::bind(address).await,
+    };
+    bound.map_err(|source| AppError::Listen { address, setting, source })
+}
+
+/// Listens on all addresses, those of IPv4 and, if the machine has it, of IPv6.
+async fn listen_everywhere(port: u16) -> io::Result<TcpListener> {
+    // The kernel may have no IPv6, or none of its addresses.
+    let Ok(socket) = TcpSocket::new_v6() else { return TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await };
+    // Whatever the system's default is.
+    SockRef::from(&socket).set_only_v6(false)?;
+    socket.set_reuseaddr(true)?;
+    match socket.bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await
+        }
+        bound => bound.and_then(|()| socket.listen(BACKLOG)),
+    }
 }
 
 async fn listen_if(address: Option<SocketAddr>, setting: &'static str) -> Result<Option<TcpListener>, AppError> {
@@ -46,5 +70,20 @@ async fn listen_if(address: Option<SocketAddr>, setting: &'static str) -> Result
 fn log_address(server: &str, listener: Option<&TcpListener>) {
     if let Some(address) = listener.and_then(|listener| listener.local_addr().ok()) {
         tracing::info!(%address, server, "listening");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_addresses_are_those_of_both_protocols() {
+        let listener = listen("[::]:0".parse().expect("an address"), "--listen").await.expect("a listener");
+        let port = listener.local_addr().expect("an address").port();
+        let connect = async |address: &str| tokio::net::TcpStream::connect((address, port)).await.is_ok();
+        assert!(connect("127.0.0.1").await);
+        let has_ipv6 = std::net::TcpListener::bind("[::1]:0").is_ok();
+        assert_eq!(connect("::1").await, has_ipv6);
     }
 }

@@ -1,6 +1,6 @@
 //! `embedd health`
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -41,13 +41,9 @@ fn local_server(settings: &Settings) -> String {
     format!("{scheme}://{}", reachable(address))
 }
 
-/// A server that listens on all addresses is called on loopback.
+/// A server that listens on all addresses is called on loopback, by IPv4: the machine may have no IPv6.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
+    let ip = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
     SocketAddr::new(ip, address.port())
 }
 

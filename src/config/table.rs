@@ -108,8 +108,9 @@ settings! {
         |text| parse::unless("auto", text, parse::path);
 
     // All interfaces, because clients are other pods; 50051 is the customary port for gRPC services.
-    /// The address that the gRPC service listens on.
-    listen: SocketAddr = Network, Text "ADDRESS", "0.0.0.0:50051", parse::address;
+    /// The address that the gRPC service listens on. `[::]` stands for all addresses of the machine, those of IPv4
+    /// included.
+    listen: SocketAddr = Network, Text "ADDRESS", "[::]:50051", parse::address;
 
     // Loopback: anyone who can reach this listener can reload the model and load the CPUs.
     /// The address that the admin service listens on, or `off`. Addresses other than loopback need `admin-token-file`
@@ -126,7 +127,7 @@ settings! {
     // All interfaces: Prometheus and the kubelet call from outside the pod. 9090 is a customary port for metrics.
     /// The address of the HTTP port, or `off`. It serves metrics and probes (`/metrics`, `/healthz`, `/readyz`) without
     /// authentication and, if `http-api` allows it, the APIs of other servers.
-    http_listen: Option<SocketAddr> = Network, Text "ADDRESS", "0.0.0.0:9090",
+    http_listen: Option<SocketAddr> = Network, Text "ADDRESS", "[::]:9090",
         |text| parse::unless("off", text, parse::address);
 
     // The schema is public, and command-line clients are of little use without reflection.

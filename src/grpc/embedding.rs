@@ -10,6 +10,7 @@ use super::replies::Replies;
 use super::status;
 use crate::caller::Caller;
 use crate::embed::{Embedded, Embedder, TokenCount};
+use crate::encoding::{Encoder, Encoding};
 use crate::request::{EmbedOptions, EmbedRequest, TextField, Texts, TruncationChoice, Violations};
 use crate::trace::Span;
 use embedd_model::PromptChoice;
@@ -32,9 +33,9 @@ impl Embedding {
         call: &Span,
     ) -> Result<proto::EmbedResponse, Status> {
         let embedder = self.calls.embedder()?;
-        let (request, encoding) = read_embed_request(request, &embedder)?;
+        let (request, encoder) = read_embed_request(request, &embedder)?;
         let embedded = self.calls.embed(&embedder, request, TextField::default(), caller, call).await?;
-        Ok(write_embedded(embedded, encoding, &embedder))
+        Ok(write_embedded(embedded, encoder.as_ref(), &embedder))
     }
 
     async fn count(
@@ -89,11 +90,11 @@ fn error_reply(status: &Status) -> proto::EmbedResponse {
     proto::EmbedResponse { error: Some(status::to_message(status)), ..proto::EmbedResponse::default() }
 }
 
-/// The validated request, and the encoding of its reply.
+/// The validated request, and the encoder of its vectors unless they are numbers.
 fn read_embed_request(
     request: proto::EmbedRequest,
     embedder: &Embedder,
-) -> Result<(EmbedRequest, proto::Encoding), Status> {
+) -> Result<(EmbedRequest, Option<Encoder>), Status> {
     let mut violations = Violations::default();
     let truncation = read_truncation(request.truncation, embedder.model().default_truncation, &mut violations);
     let encoding = proto::Encoding::try_from(request.encoding).unwrap_or_else(|_| {
@@ -107,10 +108,13 @@ fn read_embed_request(
         dimensions: request.dimensions,
         skip_cache: request.skip_cache,
     };
+    let ranges = embedder.model().ranges.as_deref();
+    let encoder = packed(encoding)
+        .map(|encoding| encoding.encoder(ranges, &options, embedder.limits(), "encoding", &mut violations));
     let prompts = &embedder.model().prompts;
     let valid = EmbedRequest::check(request.texts, options, embedder.limits(), prompts, &mut violations);
     match valid {
-        Some(valid) if violations.is_empty() => Ok((valid, encoding)),
+        Some(valid) if violations.is_empty() => Ok((valid, encoder)),
         _ => Err(status::invalid(&violations)),
     }
 }
@@ -136,15 +140,15 @@ fn write_truncation(truncation: Truncation) -> proto::Truncation {
     }
 }
 
-fn write_embedded(embedded: Embedded, encoding: proto::Encoding, embedder: &Embedder) -> proto::EmbedResponse {
+fn write_embedded(embedded: Embedded, encoder: Option<&Encoder>, embedder: &Embedder) -> proto::EmbedResponse {
     let timings = embedded.timings;
     let embeddings = embedded
         .embeddings
         .into_iter()
         .map(|embedding| {
-            let (values, packed) = match encoding {
-                proto::Encoding::Bytes => (Vec::new(), pack(&embedding.values)),
-                proto::Encoding::Unspecified | proto::Encoding::Float => (embedding.values, Vec::new()),
+            let (values, packed) = match encoder {
+                Some(encoder) => (Vec::new(), encoder.pack(&embedding.values)),
+                None => (embedding.values, Vec::new()),
             };
             proto::Embedding {
                 values,
@@ -168,8 +172,17 @@ fn write_embedded(embedded: Embedded, encoding: proto::Encoding, embedder: &Embe
     }
 }
 
-fn pack(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+/// The encoding of packed vectors; `None` for numbers.
+fn packed(encoding: proto::Encoding) -> Option<Encoding> {
+    match encoding {
+        proto::Encoding::Unspecified | proto::Encoding::Float => None,
+        proto::Encoding::Bytes => Some(Encoding::Float),
+        proto::Encoding::Float16 => Some(Encoding::Float16),
+        proto::Encoding::Binary => Some(Encoding::Binary),
+        proto::Encoding::Ubinary => Some(Encoding::Ubinary),
+        proto::Encoding::Int8 => Some(Encoding::Int8),
+        proto::Encoding::Uint8 => Some(Encoding::Uint8),
+    }
 }
 
 /// Every duration within a request fits the message.

@@ -12,7 +12,8 @@ use crate::trace::Traces;
 /// The services of a listener, with their layers from the outermost to the innermost.
 pub(super) type Services = ObserveService<DeadlineService<ReceiveService<Routes>>>;
 
-pub(super) fn with_layers(routes: Routes, stats: Stats, traces: Traces) -> Services {
-    let routes = ReceiveLayer.layer(routes.prepare());
+/// `max_bytes` is the maximum size of a compressed message, before and after it is decompressed.
+pub(super) fn with_layers(routes: Routes, max_bytes: usize, stats: Stats, traces: Traces) -> Services {
+    let routes = ReceiveLayer { max_bytes }.layer(routes.prepare());
     ObserveLayer { stats, traces }.layer(DeadlineLayer.layer(routes))
 }

@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tower::{Layer, Service};
 
+use super::gzip::Gzip;
 use super::{protocols, status};
 use crate::net::{Call, Charge, Exhausted};
 
@@ -29,16 +30,22 @@ const PREFIX_BYTES: usize = 5;
 
 /// Wraps the body of every request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReceiveLayer;
+pub(super) struct ReceiveLayer {
+    /// The maximum size of a compressed message, before and after it is decompressed.
+    pub(super) max_bytes: usize,
+}
 
 #[derive(Debug, Clone)]
-pub(super) struct ReceiveService<S>(S);
+pub(super) struct ReceiveService<S> {
+    inner: S,
+    max_bytes: usize,
+}
 
 impl<S> Layer<S> for ReceiveLayer {
     type Service = ReceiveService<S>;
 
     fn layer(&self, inner: S) -> ReceiveService<S> {
-        ReceiveService(inner)
+        ReceiveService { inner, max_bytes: self.max_bytes }
     }
 }
 
@@ -51,16 +58,17 @@ where
     type Future = Either<S::Future, Ready<Result<Response<Body>, Infallible>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(context)
+        self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let call: Option<Call> = request.extensions().get().cloned();
         if call.as_ref().is_some_and(|call| !call.is_admitted()) {
             return Either::Right(ready(Ok(status::exhausted(Exhausted).into_http())));
         }
         let is_stream = protocols::is_client_stream(request.uri().path());
-        Either::Left(self.0.call(request.map(|body| ReceiveBody::new(body, call, !is_stream))))
+        let gzip = Gzip::of(request.headers_mut(), self.max_bytes);
+        Either::Left(self.inner.call(request.map(|body| ReceiveBody::new(body, call, !is_stream, gzip))))
     }
 }
 
@@ -69,6 +77,8 @@ pub(super) struct ReceiveBody<B> {
     body: B,
     call: Option<Call>,
     messages: Messages,
+    /// Set if messages are compressed.
+    gzip: Option<Gzip>,
     /// The charge of the message that is arriving.
     charge: Charged,
     /// Whether the call cannot begin before its only message is complete.
@@ -134,9 +144,9 @@ impl Messages {
 }
 
 impl<B> ReceiveBody<B> {
-    fn new(body: B, call: Option<Call>, awaits_first: bool) -> Self {
+    fn new(body: B, call: Option<Call>, awaits_first: bool, gzip: Option<Gzip>) -> Self {
         let messages = Messages::default();
-        Self { body, call, messages, charge: None, awaits_first, timeout: None, waiting: None }
+        Self { body, call, messages, gzip, charge: None, awaits_first, timeout: None, waiting: None }
     }
 
     fn is_too_slow(&mut self, context: &mut Context<'_>) -> bool {
@@ -171,13 +181,28 @@ impl<B> ReceiveBody<B> {
         }
     }
 
-    fn accept(&mut self, frame: &Bytes, charge: Charged) {
+    fn hold(&mut self, charge: Charged) {
         match (&mut self.charge, charge) {
             (Some(held), Some(charge)) => held.merge(charge),
             (held @ None, charge) => *held = charge,
             (Some(_), None) => {}
         }
-        let complete = self.messages.follow(frame);
+    }
+
+    /// The bytes of a frame for the service; none if they belong to a compressed message that is not complete.
+    fn accept(&mut self, frame: Bytes, charge: Charged) -> Result<Bytes, Status> {
+        self.hold(charge);
+        let complete = self.messages.follow(&frame);
+        let bytes = match &mut self.gzip {
+            Some(gzip) => {
+                let messages = gzip.decompress(&frame)?;
+                let charge = self.call.as_ref().map(|call| call.try_receive(messages.len())).transpose();
+                self.hold(charge.map_err(status::exhausted)?);
+                messages
+            }
+            None if self.messages.compressed => return Err(status::compressed_message()),
+            None => frame,
+        };
         if complete > 0 {
             self.awaits_first = false;
             self.timeout = None;
@@ -185,6 +210,7 @@ impl<B> ReceiveBody<B> {
                 call.received(self.charge.take(), complete);
             }
         }
+        Ok(bytes)
     }
 }
 
@@ -200,11 +226,13 @@ where
         loop {
             if let Some(waiting) = &mut this.waiting {
                 let charge = task::ready!(waiting.charge.as_mut().poll(context)).map_err(status::exhausted);
-                if let (Some(Waiting { frame, .. }), Ok(charge)) = (this.waiting.take(), charge) {
-                    this.accept(&frame, Some(charge));
-                    return Poll::Ready(Some(Ok(Frame::data(frame))));
+                let (Some(Waiting { frame, .. }), Ok(charge)) = (this.waiting.take(), charge) else {
+                    return Poll::Ready(Some(Err(status::exhausted(Exhausted))));
+                };
+                match this.accept(frame, Some(charge)) {
+                    Ok(bytes) if bytes.is_empty() => continue,
+                    accepted => return Poll::Ready(Some(accepted.map(Frame::data))),
                 }
-                return Poll::Ready(Some(Err(status::exhausted(Exhausted))));
             }
             let frame = match Pin::new(&mut this.body).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => frame,
@@ -221,11 +249,11 @@ where
                 return Poll::Ready(Some(this.unfinished().map_or(Ok(frame), Err)));
             };
             match this.charge(data) {
-                Ok(Some(charge)) => {
-                    this.accept(data, charge);
-                    let compressed = this.messages.compressed.then(status::compressed_message);
-                    return Poll::Ready(Some(compressed.map_or(Ok(frame), Err)));
-                }
+                Ok(Some(charge)) => match frame.into_data().map(|data| this.accept(data, charge)) {
+                    Ok(Ok(bytes)) if bytes.is_empty() => {}
+                    Ok(accepted) => return Poll::Ready(Some(accepted.map(Frame::data))),
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
                 Ok(None) => {}
                 Err(status) => return Poll::Ready(Some(Err(status))),
             }
@@ -237,7 +265,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.gzip.is_some() { SizeHint::default() } else { self.body.size_hint() }
     }
 }
 

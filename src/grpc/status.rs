@@ -67,7 +67,19 @@ pub(super) fn no_message() -> Status {
 
 /// INVALID_ARGUMENT.
 pub(super) fn compressed_message() -> Status {
-    Status::invalid_argument("the message is marked as compressed, but has no grpc-encoding; send it uncompressed")
+    Status::invalid_argument(
+        "the message is marked as compressed, but the call has no grpc-encoding; send it uncompressed",
+    )
+}
+
+/// INVALID_ARGUMENT, for a compressed message.
+pub(super) fn message_too_large(max: usize) -> Status {
+    Status::invalid_argument(format!("the message has more than the maximum of {max} bytes when it is decompressed"))
+}
+
+/// INVALID_ARGUMENT.
+pub(super) fn damaged_message() -> Status {
+    Status::invalid_argument("the message cannot be decompressed: it is not valid gzip")
 }
 
 /// INVALID_ARGUMENT, for the services of other crates, whose codecs blame the server (INTERNAL).

@@ -67,5 +67,5 @@ async fn answer(api: &Api, head: Head, body: Body, version: Version) -> Result<R
     let floats = call.request.inputs().len() * call.request.dimensions();
     let embedded = api.embed(received, call.request, call.field).await?;
     let id = id.as_ref().map_or("", RequestId::as_str);
-    api::reply(floats, || write::embedded(&embedded, id, texts, call.encodings.as_deref(), version))
+    api::reply(floats, || write::embedded(&embedded, id, texts, call.encoders.as_deref(), version))
 }

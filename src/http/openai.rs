@@ -65,7 +65,7 @@ async fn embeddings(State(api): State<Api>, head: Head, body: Body) -> Result<Re
     let call = received.read(|body| read::embeddings(body, embedder.model(), &limits))?;
     let floats = call.request.inputs().len() * call.request.dimensions();
     let embedded = api.embed(received, call.request, call.texts).await?;
-    api::reply(floats, || write::embeddings(&embedded.embeddings, call.encoding, embedder.model().names.main()))
+    api::reply(floats, || write::embeddings(&embedded.embeddings, &call.encoder, embedder.model().names.main()))
 }
 
 /// Lists the served model.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::tensor::{self, Form, Output, TEXT};
 use crate::embed::Embedder;
-use crate::encoding::Encoding;
+use crate::encoding::{Encoder, Encoding, Ranges};
 use crate::input_type::prompt_for;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, TruncationChoice, Violations, quoted};
 use embedd_model::tokenize::Truncation;
@@ -28,7 +28,7 @@ pub(crate) struct InferCall {
     pub request: EmbedRequest,
     pub(super) form: Form,
     pub(super) outputs: Vec<Output>,
-    pub(super) encoding: Encoding,
+    pub(super) encoder: Encoder,
 }
 
 pub(crate) fn infer(
@@ -37,7 +37,7 @@ pub(crate) fn infer(
     limits: &Limits,
 ) -> Result<InferCall, Violations> {
     let model = embedder.model();
-    check(request, model.default_truncation, limits, &model.prompts)
+    check(request, model.default_truncation, limits, &model.prompts, model.ranges.as_deref())
 }
 
 /// Reads a request as the server does, for `crate::fuzzing`. An error is its message.
@@ -47,7 +47,7 @@ pub(crate) fn read_tensors(
     default_truncation: Truncation,
     limits: &Limits,
 ) -> Result<EmbedRequest, String> {
-    check(request, default_truncation, limits, &Prompts::default())
+    check(request, default_truncation, limits, &Prompts::default(), None)
         .map(|call| call.request)
         .map_err(|violations| violations.to_string())
 }
@@ -57,17 +57,19 @@ fn check(
     default_truncation: Truncation,
     limits: &Limits,
     prompts: &Prompts,
+    ranges: Option<&Ranges>,
 ) -> Result<InferCall, Violations> {
     let mut violations = Violations::of(TEXT);
     let options = options(&request.parameters, default_truncation, prompts, &mut violations);
     let encoding = encoding(&request.parameters, &mut violations);
+    let encoder = encoding.encoder(ranges, &options, limits, "embedding_type", &mut violations);
     let outputs = outputs(&request.outputs, &mut violations);
     let input = only_input(request.inputs, &mut violations);
     let tensor = input.and_then(|input| tensor::read(input, request.raw_input_contents, limits, &mut violations));
     let Some((texts, form)) = tensor else { return Err(violations) };
     let valid = EmbedRequest::check(texts, options, limits, prompts, &mut violations);
     let valid = valid.filter(|_| violations.is_empty());
-    valid.map(|request| InferCall { request, form, outputs, encoding }).ok_or(violations)
+    valid.map(|request| InferCall { request, form, outputs, encoder }).ok_or(violations)
 }
 
 /// Other parameters are ignored: they are meant for proxies or extensions.

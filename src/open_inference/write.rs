@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::read::InferCall;
 use super::tensor::{BYTES, Form, Output, TEXT};
 use crate::embed::{Embedded, Embedder, Embedding};
-use crate::encoding::Encoding;
+use crate::encoding::{Encoder, Encoding};
 use crate::request::EmbedRequest;
 use embedd_proto::open_inference as proto;
 use embedd_proto::open_inference::model_infer_response::InferOutputTensor;
@@ -50,7 +50,7 @@ pub(crate) fn metadata(embedder: &Embedder) -> proto::ModelMetadataResponse {
 pub(crate) struct ReplyForm {
     form: Form,
     outputs: Vec<Output>,
-    encoding: Encoding,
+    encoder: Encoder,
 }
 
 impl ReplyForm {
@@ -63,10 +63,10 @@ impl ReplyForm {
 impl InferCall {
     /// The request, and the form of its reply.
     pub(crate) fn split(self) -> (EmbedRequest, ReplyForm) {
-        let Self { request, form, outputs, encoding } = self;
+        let Self { request, form, outputs, encoder } = self;
         // The protocol has no typed contents for FP16.
-        let form = if encoding == Encoding::Float16 { Form::Raw } else { form };
-        (request, ReplyForm { form, outputs, encoding })
+        let form = if encoder.encoding == Encoding::Float16 { Form::Raw } else { form };
+        (request, ReplyForm { form, outputs, encoder })
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn inferred(
     let mut raw_output_contents = Vec::new();
     for output in &form.outputs {
         let tensor = match output {
-            Output::Embedding | Output::Embeddings => vectors(embeddings, form.encoding),
+            Output::Embedding | Output::Embeddings => vectors(embeddings, &form.encoder),
             Output::TokenCount => counts(embeddings),
         };
         let contents = match form.form {
@@ -119,14 +119,16 @@ struct Tensor {
     raw: Vec<u8>,
 }
 
-fn vectors(embeddings: &[Embedding], encoding: Encoding) -> Tensor {
-    let raw: Vec<u8> = embeddings.iter().flat_map(|embedding| encoding.pack(&embedding.values)).collect();
-    let (datatype, bytes) = encoding.datatype();
+fn vectors(embeddings: &[Embedding], encoder: &Encoder) -> Tensor {
+    let raw: Vec<u8> = embeddings.iter().flat_map(|embedding| encoder.pack(&embedding.values)).collect();
+    let (datatype, bytes) = encoder.encoding.datatype();
     let columns = raw.len() / embeddings.len().max(1) / bytes;
     let mut typed = proto::InferTensorContents::default();
-    match encoding {
-        Encoding::Binary => typed.int_contents = raw.iter().map(|byte| i32::from(*byte as i8)).collect(),
-        Encoding::Ubinary => typed.uint_contents = raw.iter().map(|byte| u32::from(*byte)).collect(),
+    match encoder.encoding {
+        Encoding::Int8 | Encoding::Binary => {
+            typed.int_contents = raw.iter().map(|byte| i32::from(*byte as i8)).collect();
+        }
+        Encoding::Uint8 | Encoding::Ubinary => typed.uint_contents = raw.iter().map(|byte| u32::from(*byte)).collect(),
         Encoding::Float | Encoding::Base64 | Encoding::Float16 => {
             typed.fp32_contents = embeddings.iter().flat_map(|embedding| embedding.values.iter().copied()).collect();
         }
@@ -158,7 +160,7 @@ mod tests {
             Embedded { embeddings: vectors.into(), timings: Timings::default(), timeline: Timeline::default() }
         };
         let reply = |form| {
-            let form = ReplyForm { form, outputs: vec![Output::Embedding], encoding: Encoding::Float };
+            let form = ReplyForm { form, outputs: vec![Output::Embedding], encoder: Encoder::plain(Encoding::Float) };
             inferred(&embedded(), &form, "model".to_owned(), "7".to_owned())
         };
         let typed = reply(Form::Typed);

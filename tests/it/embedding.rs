@@ -52,6 +52,20 @@ async fn packed_vectors_are_the_same_numbers_in_little_endian_bytes() {
     assert!(packed.values.is_empty() && floats.packed.is_empty());
     let unpacked: Vec<f32> = packed.packed.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
     assert_eq!(unpacked, floats.values);
+
+    let mut packed = async |encoding: Encoding| {
+        let request = EmbedRequest { encoding: encoding.into(), ..Default::default() };
+        embed_with(&mut client, request).await.packed
+    };
+    let halves = packed(Encoding::Float16).await;
+    let nearest = |value: &f32| half::f16::from_f32(*value).to_le_bytes();
+    assert_eq!(halves, floats.values.iter().flat_map(nearest).collect::<Vec<u8>>());
+    let bits = packed(Encoding::Ubinary).await;
+    assert_eq!(bits.len() * 8, floats.values.len());
+    for (index, value) in floats.values.iter().enumerate() {
+        assert_eq!(bits[index / 8] >> (7 - index % 8) & 1 == 1, *value > 0.0, "{index}");
+    }
+    assert_eq!(packed(Encoding::Binary).await, bits.iter().map(|byte| byte ^ 0x80).collect::<Vec<u8>>());
 }
 
 #[tokio::test]

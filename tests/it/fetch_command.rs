@@ -31,7 +31,7 @@ fn pip_is_the_installed_one_with_the_users_configuration() {
         }
         fetch.args(["fetch", "--no-model"]).current_dir(&working_directory);
         fetch.env("EMBEDD_HOME", folder.join("home")).env("PYTHONPATH", python_path);
-        fetch.env("PIP_CONFIG_FILE", &configuration).env("PIP_REQUIRE_VIRTUALENV", "1");
+        fetch.env("PIP_CONFIG_FILE", &configuration).env("PIP_REQUIRE_VIRTUALENV", "1").env("PIP_REQUIRE_HASHES", "1");
         let output = fetch.output().expect("the program runs");
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!executed.exists(), "a module in the working directory was executed (PYTHONPATH={python_path:?})");

@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use embedd_proto::EmbedRequest;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use prost::Message as _;
 use serde_json::{Value, json};
+use tonic::{Code, Request};
 
+use crate::support::bare;
 use crate::support::exposition::Exposition;
 use crate::support::http::{Answer, get, get_with, post, post_bytes};
 use crate::support::models::Model;
@@ -295,6 +298,30 @@ async fn bodies_and_replies_may_be_compressed() {
     assert_eq!(bits(&reply["data"][59]["embedding"]), expected.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
     let plain = post(http, "/v1/embeddings", &[JSON[0], ("accept-encoding", "identity")], &body);
     assert!(!plain.headers.contains_key("content-encoding") && plain.headers["vary"] == "accept-encoding");
+}
+
+#[tokio::test]
+async fn messages_of_grpc_may_be_compressed_within_bounds() {
+    let server = shared(Model::MiniLm);
+    let call = async |message: &[u8], encoding: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(message).expect("memory");
+        let compressed = encoder.finish().expect("memory");
+        let body = [&[1][..], &(compressed.len() as u32).to_be_bytes(), &compressed].concat();
+        let mut request = Request::new(body);
+        request.metadata_mut().insert("grpc-encoding", encoding.parse().expect("a value"));
+        bare::call_with_body(server, "embedd.v1.EmbeddingService/Embed", request).await
+    };
+    let texts = |count| EmbedRequest { texts: vec!["many texts".to_owned(); count], ..Default::default() };
+    let code = call(&texts(100).encode_to_vec(), "gzip").await.code();
+    assert_eq!(code, Code::Ok);
+    // Its texts have been read.
+    let status = call(&texts(257).encode_to_vec(), "gzip").await;
+    assert!(status.code() == Code::InvalidArgument && status.message().contains("has 257 texts"), "{status}");
+    let status = call(&vec![0; 50_000_000], "gzip").await;
+    assert!(status.code() == Code::InvalidArgument && status.message().contains("decompressed"), "{status}");
+    assert_eq!(call(&texts(1).encode_to_vec(), "zstd").await.code(), Code::Unimplemented);
+    assert_eq!(call(&texts(1).encode_to_vec(), "identity").await.code(), Code::InvalidArgument);
 }
 
 #[test]

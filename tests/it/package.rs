@@ -7,10 +7,11 @@ use std::process::{Command, Output};
 use embedd_model::bundle::MANIFEST_FILE;
 use serde_json::{Value, json};
 
+use crate::support::http::post;
 use crate::support::models::{Model, copy_of};
 use crate::support::python;
 use crate::support::reference::{MIN_BATCH_COSINE, Nearness};
-use crate::support::server::{command, temporary_folder};
+use crate::support::server::{Server, command, serve, temporary_folder};
 
 /// The number of texts of the reference set that the detector embeds.
 const TEXTS: usize = 32;
@@ -67,6 +68,18 @@ fn check(model: Model) {
     assert!(figure("pytorch_alone") >= min_cosine && figure("pytorch_batched") >= min_cosine, "{report:#}");
     assert!(figure("alone_batched") >= MIN_BATCH_COSINE, "{report:#}");
     assert!(figure("hand_model") >= 0.999_999 && figure("norm_error") <= 1e-5, "{report:#}");
+}
+
+#[test]
+fn an_unpacked_tarball_is_a_bundle_that_can_be_served() {
+    let (_folder, folder) = temporary_folder();
+    let tarball = folder.join("v1.tar.gz");
+    succeed(&package(&["--bundle".as_ref(), Model::Small.bundle(), "--output".as_ref(), &tarball]));
+    let bundle = unpack(&tarball, &folder).join(Model::Small.name());
+    let server = Server::spawn(&mut serve(&bundle, &["--engine", "portable"]));
+    server.wait_for_line("ready");
+    let answer = post(server.http(), "/embed", &[("content-type", "application/json")], r#"{"inputs": "a"}"#);
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 /// Unpacks with Python's module, as a detector's build would, and checks the checksums with `sha256sum`.

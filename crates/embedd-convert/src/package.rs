@@ -16,7 +16,7 @@ use embedd_common::checksum::{HashingReader, HashingWriter};
 use embedd_common::files::open_regular;
 use embedd_common::progress::{Progress, Task, Unit};
 use embedd_model::bundle::{
-    Bundle, BundleError, FileRecord, MANIFEST_FILE, ModelRecord, PORTABLE_FILE, TOKENIZER_FILE, Variant,
+    Bundle, BundleError, FileRecord, MANIFEST_FILE, ModelRecord, PORTABLE_FILE, REFERENCE_FILE, TOKENIZER_FILE, Variant,
 };
 
 mod error;
@@ -35,8 +35,8 @@ const ROOT: &str = "onnx_models";
 /// Files that every tarball has.
 const REQUIRED: [&str; 3] = [PORTABLE_FILE, "config.json", TOKENIZER_FILE];
 /// Files that are packed if the bundle has them.
-const OPTIONAL: [&str; 5] =
-    ["tokenizer_config.json", "special_tokens_map.json", "report.md", "report.json", "report.html"];
+const OPTIONAL: [&str; 6] =
+    ["tokenizer_config.json", "special_tokens_map.json", REFERENCE_FILE, "report.md", "report.json", "report.html"];
 /// Weights hardly compress at any level; higher levels only take longer.
 const COMPRESSION: u32 = 6;
 /// "Unknown" in a gzip header, so that the bytes do not depend on the machine.

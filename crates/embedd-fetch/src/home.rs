@@ -46,6 +46,11 @@ impl Home {
         Ok(Self(user.cache_dir().join("embedd")))
     }
 
+    /// A folder that neither exists nor can be created, for a server that needs none.
+    pub fn nowhere() -> Self {
+        Self(PathBuf::from("/dev/null/embedd"))
+    }
+
     /// Creates the cache folder if it does not exist, readable and writable by this user alone.
     ///
     /// # Errors

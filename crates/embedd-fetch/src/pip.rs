@@ -77,8 +77,9 @@ impl Pip<'_> {
                 .args(arguments)
                 // Would still affect processes that pip starts: an empty or relative entry means the working directory.
                 .env_remove("PYTHONPATH")
-                // This setting guards against `pip install` outside an environment. Nothing is installed here.
+                // These settings guard installations. Nothing is installed here, and what is downloaded has a checksum.
                 .env("PIP_REQUIRE_VIRTUALENV", "0")
+                .env("PIP_REQUIRE_HASHES", "0")
                 // Download to this folder: its growth shows the progress, and it is on the right disk.
                 .envs([("TMPDIR", temporary), ("TEMP", temporary), ("TMP", temporary)])
                 .envs(self.environment.iter().map(|(name, value)| (name, value)))

@@ -17,7 +17,7 @@ fn the_printed_configuration_results_in_the_same_settings() {
     let printed = round_trip(&Sources::default());
     assert!(printed.contains("\nmax_texts = 256 # default\n"), "{printed}");
     assert!(printed.contains("\nreflection = true # default\n"), "{printed}");
-    assert!(printed.contains("\n# Network\nlisten = \"0.0.0.0:50051\" # default\n"), "{printed}");
+    assert!(printed.contains("\n# Network\nlisten = \"[::]:50051\" # default\n"), "{printed}");
 
     let file = "max_tokens = 128\nsessions = 0x2\nmax_texts = '1'\nreflection = 'no'";
     let env = [("EMBEDD_THREADS", "+2"), ("EMBEDD_LOG_LEVEL", "info,embedd::batch=debug"), ("EMBEDD_HOME", "123")];

@@ -24,7 +24,7 @@ fn without_sources_every_setting_has_its_default() {
     let settings = Settings::resolve(&Sources::default()).expect("defaults are valid");
     assert_eq!(settings.model.to_string(), embedd_fetch::model_ref::DEFAULT_MODEL);
     assert_eq!((&settings.bundle, &settings.home, &settings.onnxruntime), (&None, &None, &None));
-    assert_eq!(settings.listen.to_string(), "0.0.0.0:50051");
+    assert_eq!(settings.listen.to_string(), "[::]:50051");
     assert_eq!(settings.admin_listen.map(|admin| admin.to_string()), Some("127.0.0.1:50052".to_owned()));
     assert_eq!((settings.health_listen, &settings.tls_certificate, &settings.token_file), (None, &None, &None));
     let connections = [settings.max_connections, settings.max_concurrent_streams, settings.max_header_bytes];

@@ -7,7 +7,7 @@ use super::super::api::json::{self, Field};
 use super::super::api::refusal::{self, Refusal};
 use super::super::api::valid;
 use crate::embed::ModelInfo;
-use crate::encoding::Encoding;
+use crate::encoding::{Encoder, Encoding};
 use crate::input_type::prompt_for;
 use crate::request::{EmbedOptions, EmbedRequest as Request, Input, Limits, TextField, TruncationChoice, Violations};
 use embedd_model::tokenize::Truncation;
@@ -85,7 +85,7 @@ pub(super) struct Call {
     /// The field of its texts, for error messages.
     pub(super) field: TextField,
     /// The requested encodings, in the order of the API.
-    pub(super) encodings: Option<Vec<Encoding>>,
+    pub(super) encoders: Option<Vec<Encoder>>,
 }
 
 impl Call {
@@ -110,13 +110,18 @@ pub(super) fn embed(body: &[u8], version: Version, model: &ModelInfo, limits: &L
         violations.add("images", "are not supported by the model, which embeds texts");
     }
     let truncation = fields.truncate.word("truncate", &TRUNCATIONS, &mut violations);
-    let encodings = encodings(fields.embedding_types, version, &mut violations);
     let options = EmbedOptions {
         truncation: TruncationChoice::Requested(truncation.unwrap_or_default()),
         dimensions: fields.output_dimension.dimensions("output_dimension", limits, &mut violations),
         prompt: prompt(fields.input_type, &model.prompts, &mut violations),
         ..EmbedOptions::default()
     };
+    let encoders = encodings(fields.embedding_types, version, &mut violations).map(|encodings| {
+        let ranges = model.ranges.as_deref();
+        let mut encoder =
+            |encoding: Encoding| encoding.encoder(ranges, &options, limits, "embedding_types", &mut violations);
+        encodings.into_iter().map(&mut encoder).collect()
+    });
     let texts = if field.all() == "texts" {
         fields.texts.texts("texts", limits, &mut violations)
     } else {
@@ -124,7 +129,7 @@ pub(super) fn embed(body: &[u8], version: Version, model: &ModelInfo, limits: &L
     };
     let texts = texts.unwrap_or_else(|| vec![String::new()]);
     let request = Request::check(texts, options, limits, &model.prompts, &mut violations);
-    Ok(Call { request: valid(request, &violations)?, field, encodings })
+    Ok(Call { request: valid(request, &violations)?, field, encoders })
 }
 
 /// The texts of `inputs`: each is a list of contents, which must be one text.
@@ -163,9 +168,8 @@ fn encodings(types: Field<'_>, version: Version, violations: &mut Violations) ->
     let mut encodings = Vec::new();
     for (index, kind) in types.elements("embedding_types", Encoding::NAMES.len(), violations)?.into_iter().enumerate() {
         let name = format!("embedding_types[{index}]");
-        if let Some(encoding) = kind.word(&name, &Encoding::NAMES, violations) {
-            encodings.push(encoding);
-        }
+        let encoding = kind.word(&name, &Encoding::NAMES, violations);
+        encodings.extend(encoding.filter(|encoding| !encodings.contains(encoding)));
     }
     Some(encodings)
 }

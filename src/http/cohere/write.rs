@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::read::Version;
 use crate::embed::{Embedded, Embedding};
-use crate::encoding::{Encoded, Encoding};
+use crate::encoding::{Encoded, Encoder};
 
 /// The embeddings of a request's texts, in each of the requested encodings.
 #[derive(Serialize, ToSchema)]
@@ -51,15 +51,15 @@ struct BilledUnits {
 
 struct ByType<'e> {
     embeddings: &'e [Embedding],
-    encodings: &'e [Encoding],
+    encoders: &'e [Encoder],
 }
 
 impl Serialize for ByType<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.encodings.len()))?;
-        for encoding in self.encodings {
-            let vectors = self.embeddings.iter().map(|embedding| encoding.encode(&embedding.values));
-            map.serialize_entry(encoding.name(), &vectors.collect::<Vec<Encoded<'_>>>())?;
+        let mut map = serializer.serialize_map(Some(self.encoders.len()))?;
+        for encoder in self.encoders {
+            let vectors = self.embeddings.iter().map(|embedding| encoder.encode(&embedding.values));
+            map.serialize_entry(encoder.encoding.name(), &vectors.collect::<Vec<Encoded<'_>>>())?;
         }
         map.end()
     }
@@ -70,7 +70,7 @@ pub(super) fn embedded(
     embedded: &Embedded,
     id: &str,
     texts: Vec<String>,
-    encodings: Option<&[Encoding]>,
+    encoders: Option<&[Encoder]>,
     version: Version,
 ) -> serde_json::Result<Vec<u8>> {
     let embeddings = embedded.embeddings.as_slice();
@@ -78,10 +78,10 @@ pub(super) fn embedded(
         api_version: ApiVersion { version: if version == Version::V1 { "1" } else { "2" } },
         billed_units: BilledUnits { input_tokens: embeddings.iter().map(|embedding| embedding.token_count).sum() },
     };
-    match encodings {
-        Some(encodings) => {
+    match encoders {
+        Some(encoders) => {
             let response_type = (version == Version::V1).then_some("embeddings_by_type");
-            let embeddings = ByType { embeddings, encodings };
+            let embeddings = ByType { embeddings, encoders };
             serde_json::to_vec(&EmbedByType { id, embeddings, texts, meta, response_type })
         }
         None => {

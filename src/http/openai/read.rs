@@ -8,7 +8,7 @@ use super::super::api::refusal::{self, Refusal};
 use super::super::api::{prompt, valid};
 use super::super::docs::Inputs;
 use crate::embed::ModelInfo;
-use crate::encoding::Encoding;
+use crate::encoding::{Encoder, Encoding};
 use crate::request::{EmbedOptions, EmbedRequest, Limits, TextField, TruncationChoice, Violations};
 
 const FIELDS: &str = "`input`";
@@ -25,7 +25,7 @@ pub(in crate::http) struct EmbeddingsRequest<'b> {
     #[schema(value_type = Option<String>)]
     model: Field<'b>,
     /// `float`: a list of numbers; `base64`: little-endian float32 values in base64; `float16`: the same with float16
-    /// values; `binary` and `ubinary`: one bit per component, as signed or unsigned bytes.
+    /// values; `int8` and `uint8`: integers in the ranges of the model's components; `binary` and `ubinary`: one bit per component, as signed or unsigned bytes.
     #[serde(borrow, default)]
     #[schema(value_type = Option<String>, example = "float")]
     encoding_format: Field<'b>,
@@ -49,7 +49,7 @@ pub(super) struct Call {
     pub(super) request: EmbedRequest,
     /// The field of its texts, for error messages.
     pub(super) texts: TextField,
-    pub(super) encoding: Encoding,
+    pub(super) encoder: Encoder,
 }
 
 /// Validates the body of a request for embeddings.
@@ -61,18 +61,21 @@ pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Res
         model.names.check(&name).map_err(|error| refusal::from_no_such_model(&error))?;
     }
     let encoding = fields.encoding_format.word("encoding_format", &Encoding::NAMES, &mut violations);
+    let encoding = encoding.unwrap_or(Encoding::Float);
     let options = EmbedOptions {
         truncation: TruncationChoice::Default(model.default_truncation),
         dimensions: fields.dimensions.dimensions("dimensions", limits, &mut violations),
         prompt: prompt::read(fields.prompt_name, fields.input_type, &model.prompts, &mut violations),
         ..EmbedOptions::default()
     };
+    let ranges = model.ranges.as_deref();
+    let encoder = encoding.encoder(ranges, &options, limits, "encoding_format", &mut violations);
     // Without texts, a stand-in is checked, so that errors in the other fields are reported as well.
     let inputs = fields.input.inputs("input", limits, &mut violations);
     let inputs = inputs.unwrap_or_else(|| vec![String::new().into()]);
     let request = EmbedRequest::check(inputs, options, limits, &model.prompts, &mut violations);
     let request = valid(request, &violations)?;
-    Ok(Call { request, texts, encoding: encoding.unwrap_or(Encoding::Float) })
+    Ok(Call { request, texts, encoder })
 }
 
 /// Reads a body as the server does, for `crate::fuzzing`. An error is the status of its response.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::embed::Embedding;
-use crate::encoding::{Encoded, Encoding};
+use crate::encoding::{Encoded, Encoder};
 
 const LIST: &str = "list";
 /// The field is required, but bundles have no date.
@@ -53,9 +53,9 @@ pub(in crate::http) struct Model<'m> {
 }
 
 /// Numbers have as many digits as are needed to distinguish them from every other float32.
-pub(super) fn embeddings(embeddings: &[Embedding], encoding: Encoding, model: &str) -> serde_json::Result<Vec<u8>> {
+pub(super) fn embeddings(embeddings: &[Embedding], encoder: &Encoder, model: &str) -> serde_json::Result<Vec<u8>> {
     let items = embeddings.iter().enumerate().map(|(index, embedding)| {
-        let embedding = encoding.encode(&embedding.values);
+        let embedding = encoder.encode(&embedding.values);
         Item { object: "embedding", index, embedding }
     });
     let tokens = embeddings.iter().map(|embedding| embedding.token_count).sum();

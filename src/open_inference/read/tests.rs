@@ -49,7 +49,7 @@ fn output(name: &str, parameters: &[&str]) -> InferRequestedOutputTensor {
 }
 
 fn checked(request: ModelInferRequest) -> Result<(EmbedRequest, Form), Violations> {
-    check(request, Truncation::Start, &LIMITS, &Prompts::default()).map(|call| (call.request, call.form))
+    check(request, Truncation::Start, &LIMITS, &Prompts::default(), None).map(|call| (call.request, call.form))
 }
 
 #[test]

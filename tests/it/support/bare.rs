@@ -27,6 +27,12 @@ pub(crate) async fn call<M: Message>(server: &Server, method: &str, request: Req
     .await
 }
 
+/// The status of a call whose body is sent as it is.
+pub(crate) async fn call_with_body(server: &Server, method: &str, request: Request<Vec<u8>>) -> Status {
+    let (metadata, _, body) = request.into_parts();
+    send(server, method, metadata.into_headers(), |stream| stream.send_data(body.into(), true).expect("sent")).await
+}
+
 /// The status of a call whose caller keeps its stream of requests open and sends nothing.
 pub(crate) async fn call_and_send_nothing(server: &Server, method: &str, request: Request<()>) -> Status {
     send(server, method, request.into_parts().0.into_headers(), |_| {}).await

@@ -29,6 +29,7 @@ fn model() -> ModelInfo {
         default_truncation: Truncation::Start,
         prompts: Prompts::default(),
         own_default_prompt: PromptChoice::None,
+        ranges: None,
         runtime_version: String::new(),
         sessions: 1,
         threads: 1,
@@ -48,7 +49,7 @@ fn error_of(body: &str) -> (u16, Json, String) {
 #[test]
 fn a_text_or_a_list_of_texts_is_read_with_its_options() {
     let call = read(r#" {"input": "é", "model": "owner/model"}"#).expect("valid");
-    assert_eq!((call.request.inputs(), call.encoding), (&["é".to_owned().into()][..], Encoding::Float));
+    assert_eq!((call.request.inputs(), call.encoder.encoding), (&["é".to_owned().into()][..], Encoding::Float));
     assert_eq!((call.request.dimensions(), call.texts), (384, TextField::Single("input")));
     let options = call.request.options();
     assert!(
@@ -61,14 +62,14 @@ fn a_text_or_a_list_of_texts_is_read_with_its_options() {
     );
     let call = call.expect("valid");
     assert_eq!((call.request.inputs().len(), call.request.dimensions()), (3, 7));
-    assert_eq!((call.encoding, call.texts), (Encoding::Base64, TextField::List("input")));
+    assert_eq!((call.encoder.encoding, call.texts), (Encoding::Base64, TextField::List("input")));
 
     let float = read(r#"{"input": "a", "dimensions": 16.0}"#).expect("one model is served; 16.0 is an integer");
     assert_eq!(float.request.dimensions(), 16);
 
     let nulls = r#"{"model": null, "input": ["a"], "encoding_format": null, "dimensions": null, "user": null}"#;
     let call = read(nulls).expect("null counts as absent");
-    assert_eq!((call.request.dimensions(), call.encoding), (384, Encoding::Float));
+    assert_eq!((call.request.dimensions(), call.encoder.encoding), (384, Encoding::Float));
 }
 
 #[test]

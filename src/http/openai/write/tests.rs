@@ -1,13 +1,15 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::encoding::Encoding;
 
 fn embedding(values: &[f32], token_count: usize) -> Embedding {
     Embedding { values: values.to_vec(), token_count, truncated: false, cached: false }
 }
 
 fn written(encoding: Encoding, values: &[f32]) -> Value {
-    let body = embeddings(&[embedding(values, 3), embedding(&[], 4)], encoding, "a/b").expect("written");
+    let body =
+        embeddings(&[embedding(values, 3), embedding(&[], 4)], &Encoder::plain(encoding), "a/b").expect("written");
     serde_json::from_slice(&body).expect("JSON")
 }
 
@@ -16,7 +18,7 @@ const NUMBERS: [f32; 8] = [0.0, -0.0, 0.1, -0.430_162_43, f32::MIN_POSITIVE, 1.0
 
 #[test]
 fn numbers_parse_back_to_the_same_bits() {
-    let body = embeddings(&[embedding(&NUMBERS, 1)], Encoding::Float, "a/b").expect("written");
+    let body = embeddings(&[embedding(&NUMBERS, 1)], &Encoder::plain(Encoding::Float), "a/b").expect("written");
     let text = String::from_utf8(body).expect("text");
     let (_, after) = text.split_once("\"embedding\":[").expect("the vector");
     let (numbers, _) = after.split_once(']').expect("its end");

@@ -1,0 +1,63 @@
+//! The ranges of a model's components, for vectors of 8-bit integers: those of the bundle's reference set. All servers of
+//! a bundle have the same ranges, whatever CPU and engine they use.
+
+use embedd_model::reference::ReferenceSet;
+use embedd_model::vector::normalize;
+
+/// Steps between the smallest and the largest value, as in sentence-transformers' `quantize_embeddings`.
+const STEPS: f32 = 255.0;
+
+/// The vectors of a model's reference set, from which ranges are derived.
+#[derive(Debug, Clone)]
+pub(crate) struct Ranges {
+    vectors: Vec<Vec<f32>>,
+}
+
+/// Where the values of each component begin, and the size of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scale {
+    start: Vec<f32>,
+    step: Vec<f32>,
+}
+
+impl Ranges {
+    pub(crate) fn of(reference: &ReferenceSet) -> Self {
+        Self { vectors: reference.texts.iter().map(|text| text.embedding.clone()).collect() }
+    }
+
+    /// The scale of vectors that are cut to this many components and have norm 1.
+    pub(crate) fn scale(&self, dimensions: usize) -> Scale {
+        let mut min = vec![f32::INFINITY; dimensions];
+        let mut max = vec![f32::NEG_INFINITY; dimensions];
+        for vector in &self.vectors {
+            let mut cut = vector[..dimensions.min(vector.len())].to_vec();
+            normalize(&mut cut);
+            for (index, value) in cut.into_iter().enumerate() {
+                min[index] = min[index].min(value);
+                max[index] = max[index].max(value);
+            }
+        }
+        let step = min.iter().zip(max).map(|(min, max)| (max - min) / STEPS).collect();
+        Scale { start: min, step }
+    }
+}
+
+impl Scale {
+    /// The steps from the beginning of the range, 0 to 255; values outside of the range are clipped. A component that is
+    /// always the same is 0.
+    pub(super) fn steps(&self, vector: &[f32]) -> impl Iterator<Item = f32> {
+        let scales = self.start.iter().zip(&self.step);
+        vector.iter().zip(scales).map(|(value, (start, step))| {
+            let steps = (value - start) / step;
+            // Not a number if the range is empty.
+            if steps.is_nan() { 0.0 } else { steps.clamp(0.0, STEPS) }
+        })
+    }
+}
+
+#[cfg(test)]
+impl Ranges {
+    pub(crate) fn of_vectors(vectors: &[&[f32]]) -> Self {
+        Self { vectors: vectors.iter().map(|vector| vector.to_vec()).collect() }
+    }
+}
