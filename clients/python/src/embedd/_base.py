@@ -12,7 +12,7 @@ from embedd._parts import Part, PartLimits
 from embedd._retry import Retries, RetryPolicy
 from embedd._servers import Credentials
 from embedd.errors import InvalidRequestError
-from embedd.options import UNSET, EmbedOptions, Unset
+from embedd.options import EmbedOptions
 from embedd.results import Embedding, Model
 
 DEFAULT_ADDRESS = "localhost:50051"
@@ -73,12 +73,17 @@ class BaseClient:
         self._options = options or EmbedOptions()
         # Fetched before the first request with several texts.
         self._known_limits: PartLimits | None = None
+        self._open()
+
+    def _open(self) -> None:
+        """Prepares the connections."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(str, self._addresses))})"
 
-    def _deadline(self, deadline: float | None | Unset) -> Deadline:
-        return Deadline(self._default_deadline if deadline is UNSET else deadline)
+    def _deadline(self, deadline: float | None) -> Deadline:
+        return Deadline(self._default_deadline if deadline is None else deadline)
 
     def _metadata(self, options: EmbedOptions | None = None) -> Metadata:
         return self._authorization + (options.metadata() if options else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import Generic, TypeVar
@@ -21,11 +22,11 @@ class Deadline:
     """When a call must be answered, with all its attempts and parts."""
 
     def __init__(self, seconds: float | None) -> None:
-        """Raises ValueError if the time is negative."""
+        """`None` or infinity: no deadline. Raises ValueError if the time is negative."""
         if seconds is not None and not seconds >= 0:
             raise ValueError(f"a deadline must be a number of seconds from now, not {seconds}")
-        self.seconds = seconds
-        self._at = None if seconds is None else time.monotonic() + seconds
+        self.seconds = None if seconds == math.inf else seconds
+        self._at = None if self.seconds is None else time.monotonic() + self.seconds
 
     def remaining(self) -> float | None:
         """The seconds that are left, at least 0; `None` without a deadline."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -26,14 +28,17 @@ from embedd._base import (
     StreamModel,
 )
 from embedd._call import CallState, Deadline, Metadata
-from embedd._failure import for_whole_request
+from embedd._failure import for_whole_request, reason
 from embedd._parts import PartLimits, check_texts
 from embedd._proto import embedding_pb2 as messages
 from embedd._proto.embedding_pb2_grpc import EmbeddingServiceStub
 from embedd._servers import Server, Servers, channel_options, target
 from embedd.errors import EmbeddError, InvalidRequestError
-from embedd.options import UNSET, EmbedOptions, Unset
-from embedd.results import Embedding, Embeddings, Model, Priority, ServerHealth, TokenCount, Truncation
+from embedd.options import EmbedOptions, OptionChanges
+from embedd.results import Embedding, Embeddings, Model, ServerHealth, TokenCount
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _T = TypeVar("_T")
 
@@ -80,13 +85,10 @@ class _InFlight:
 class Client(BaseClient):
     """Calls the servers of one model. Threads may share a client."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def _open(self) -> None:
         self._servers = Servers([Server(str(address), self._connect(address)) for address in self._addresses])
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
-
-    __init__.__doc__ = BaseClient.__init__.__doc__
 
     def __enter__(self) -> Client:
         return self
@@ -109,48 +111,36 @@ class Client(BaseClient):
         self,
         texts: Iterable[str],
         *,
-        normalize: bool | Unset = UNSET,
-        dimensions: int | None | Unset = UNSET,
-        prompt_name: str | None | Unset = UNSET,
-        truncation: Truncation | None | Unset = UNSET,
-        skip_cache: bool | Unset = UNSET,
-        priority: Priority | None | Unset = UNSET,
-        deadline: float | None | Unset = UNSET,
+        deadline: float | None = None,
+        **options: Unpack[OptionChanges],
     ) -> Embeddings:
-        """Embeds texts. See EmbedOptions for the options, and the constructor for the deadline.
+        """Embeds texts.
+
+        deadline: the maximum seconds for the call, with all its retries and parts; by default that of the client.
+            `math.inf`: no deadline.
+        options: `normalize`, `dimensions`, `prompt_name`, `truncation`, `skip_cache` and `priority`, as described in
+            EmbedOptions; by default those of the client.
 
         Requests that exceed the server's limits are split into parts, which are sent concurrently. An empty list needs
         no call.
 
         Raises EmbeddError if any text could not be embedded.
         """
-        options = self._options.override(
-            normalize=normalize,
-            dimensions=dimensions,
-            prompt_name=prompt_name,
-            truncation=truncation,
-            skip_cache=skip_cache,
-            priority=priority,
-        )
+        chosen = self._options.override(**options)
         limit = self._deadline(deadline)
 
         def embed_part(texts: list[str], in_flight: _InFlight | None) -> messages.EmbedResponse:
-            return self._embed_part(texts, options, limit, in_flight)
+            return self._embed_part(texts, chosen, limit, in_flight)
 
         replies = self._in_parts(check_texts("Embed", texts), limit, embed_part)
-        return _messages.embeddings(replies, self._empty_dimension(options))
+        return _messages.embeddings(replies, self._empty_dimension(chosen))
 
     def embed_one(
         self,
         text: str,
         *,
-        normalize: bool | Unset = UNSET,
-        dimensions: int | None | Unset = UNSET,
-        prompt_name: str | None | Unset = UNSET,
-        truncation: Truncation | None | Unset = UNSET,
-        skip_cache: bool | Unset = UNSET,
-        priority: Priority | None | Unset = UNSET,
-        deadline: float | None | Unset = UNSET,
+        deadline: float | None = None,
+        **options: Unpack[OptionChanges],
     ) -> Embedding:
         """Embeds one text, with the options of `embed`.
 
@@ -158,13 +148,8 @@ class Client(BaseClient):
         """
         return self.embed(
             [text],
-            normalize=normalize,
-            dimensions=dimensions,
-            prompt_name=prompt_name,
-            truncation=truncation,
-            skip_cache=skip_cache,
-            priority=priority,
             deadline=deadline,
+            **options,
         )[0]
 
     @overload
@@ -173,13 +158,8 @@ class Client(BaseClient):
         texts: Iterable[str],
         *,
         return_errors: Literal[False] = False,
-        normalize: bool | Unset = UNSET,
-        dimensions: int | None | Unset = UNSET,
-        prompt_name: str | None | Unset = UNSET,
-        truncation: Truncation | None | Unset = UNSET,
-        skip_cache: bool | Unset = UNSET,
-        priority: Priority | None | Unset = UNSET,
-        deadline: float | None | Unset = UNSET,
+        deadline: float | None = None,
+        **options: Unpack[OptionChanges],
     ) -> Iterator[tuple[str, Embedding]]: ...
 
     @overload
@@ -188,13 +168,8 @@ class Client(BaseClient):
         texts: Iterable[str],
         *,
         return_errors: Literal[True],
-        normalize: bool | Unset = UNSET,
-        dimensions: int | None | Unset = UNSET,
-        prompt_name: str | None | Unset = UNSET,
-        truncation: Truncation | None | Unset = UNSET,
-        skip_cache: bool | Unset = UNSET,
-        priority: Priority | None | Unset = UNSET,
-        deadline: float | None | Unset = UNSET,
+        deadline: float | None = None,
+        **options: Unpack[OptionChanges],
     ) -> Iterator[StreamItem]: ...
 
     def embed_stream(
@@ -202,13 +177,8 @@ class Client(BaseClient):
         texts: Iterable[str],
         *,
         return_errors: bool = False,
-        normalize: bool | Unset = UNSET,
-        dimensions: int | None | Unset = UNSET,
-        prompt_name: str | None | Unset = UNSET,
-        truncation: Truncation | None | Unset = UNSET,
-        skip_cache: bool | Unset = UNSET,
-        priority: Priority | None | Unset = UNSET,
-        deadline: float | None | Unset = UNSET,
+        deadline: float | None = None,
+        **options: Unpack[OptionChanges],
     ) -> Iterator[Any]:
         """Embeds any number of texts. Returns each text with its embedding, in order.
 
@@ -222,17 +192,10 @@ class Client(BaseClient):
         """
         if isinstance(texts, (str, bytes)):
             raise TypeError("texts must be an iterable of strings, not a single string")
-        options = self._options.override(
-            normalize=normalize,
-            dimensions=dimensions,
-            prompt_name=prompt_name,
-            truncation=truncation,
-            skip_cache=skip_cache,
-            priority=priority,
-        )
-        return self._stream(iter(texts), options, deadline, return_errors)
+        chosen = self._options.override(**options)
+        return self._stream(iter(texts), chosen, deadline, return_errors)
 
-    def count_tokens(self, texts: Iterable[str], *, deadline: float | None | Unset = UNSET) -> list[TokenCount]:
+    def count_tokens(self, texts: Iterable[str], *, deadline: float | None = None) -> list[TokenCount]:
         """Counts the tokens of texts, in order, without running the model.
 
         Raises EmbeddError.
@@ -247,14 +210,14 @@ class Client(BaseClient):
 
         return _messages.token_counts(self._in_parts(check_texts("CountTokens", texts), limit, count_part))
 
-    def model(self, *, deadline: float | None | Unset = UNSET) -> Model:
+    def model(self, *, deadline: float | None = None) -> Model:
         """Describes the model and the limits of requests, as reported by one of the servers.
 
         Raises EmbeddError.
         """
         return self._model(self._deadline(deadline))
 
-    def health(self, *, deadline: float | None | Unset = UNSET) -> list[ServerHealth]:
+    def health(self, *, deadline: float | None = None) -> list[ServerHealth]:
         """Returns the health of each server; of a name (`dns:///`), that of one of its servers. Does not retry."""
         remaining = self._deadline(deadline).remaining()
         timeout = HEALTH_TIMEOUT if remaining is None else min(remaining, HEALTH_TIMEOUT)
@@ -317,20 +280,20 @@ class Client(BaseClient):
         if len(texts) <= 1:
             return [send(texts, None)] if texts else []
         parts = self._limits(deadline).split(texts)
-        done = 0
-        replies = []
+        replies: list[_T] = []
         try:
             if len(parts) == 1:
                 return [send(texts, None)]
             in_flight = _InFlight()
-            jobs = ((lambda part=part: send(part.texts, in_flight)) for part in parts)
-            for done, reply in enumerate(self._in_order(jobs, PARTS_IN_FLIGHT, in_flight), 1):
-                replies.append(reply)
+            jobs = (partial(send, part.texts, in_flight) for part in parts)
+            with closing(self._in_order(jobs, PARTS_IN_FLIGHT, in_flight)) as ordered:
+                for reply in ordered:
+                    replies.append(reply)  # noqa: PERF402 - the number of replies is needed if one fails
         except InvalidRequestError as error:
-            raise self._rejected(error, parts[done]) from None
+            raise self._rejected(error, parts[len(replies)]) from None
         return replies
 
-    def _in_order(self, jobs: Iterable[Callable[[], _T]], window: int, in_flight: _InFlight) -> Iterator[_T]:
+    def _in_order(self, jobs: Iterable[Callable[[], _T]], window: int, in_flight: _InFlight) -> Generator[_T]:
         """Runs jobs concurrently, and returns their results in order. At most `window` run or wait to be taken."""
         pending: deque[Future[_T]] = deque()
         try:
@@ -352,7 +315,7 @@ class Client(BaseClient):
             return self._threads
 
     def _stream(
-        self, texts: Iterator[str], options: EmbedOptions, deadline: float | None | Unset, return_errors: bool
+        self, texts: Iterator[str], options: EmbedOptions, deadline: float | None, return_errors: bool
     ) -> Iterator[StreamItem]:
         in_flight = _InFlight()
         model = StreamModel()
@@ -360,22 +323,23 @@ class Client(BaseClient):
         def jobs() -> Iterator[Callable[[], list[StreamItem]]]:
             first = 0
             while chunk := list(itertools.islice(texts, STREAM_TEXTS)):
-                yield lambda chunk=chunk, first=first: self._embed_each(chunk, first, options, deadline, in_flight)
+                yield partial(self._embed_each, chunk, first, options, deadline, in_flight)
                 first += len(chunk)
 
-        for results in self._in_order(jobs(), STREAM_REQUESTS, in_flight):
-            model.check(results)
-            for item in results:
-                if isinstance(item[1], InvalidRequestError) and not return_errors:
-                    raise item[1]
-                yield item
+        with closing(self._in_order(jobs(), STREAM_REQUESTS, in_flight)) as ordered:
+            for results in ordered:
+                model.check(results)
+                for item in results:
+                    if isinstance(item[1], InvalidRequestError) and not return_errors:
+                        raise item[1]
+                    yield item
 
     def _embed_each(
         self,
         texts: list[str],
         first: int,
         options: EmbedOptions,
-        deadline: float | None | Unset,
+        deadline: float | None,
         in_flight: _InFlight,
     ) -> list[StreamItem]:
         """Embeds some texts of a stream, the first of which has the index `first`. Runs in a thread of the pool."""
@@ -408,5 +372,4 @@ def _health(server: str, check: Any) -> ServerHealth:
     try:
         return _messages.health(server, check.result())
     except (grpc.RpcError, grpc.FutureCancelledError, DecodeError) as error:
-        details = getattr(error, "details", lambda: str(error))
-        return ServerHealth(server, "unknown", details())
+        return ServerHealth(server, "unknown", reason(error))

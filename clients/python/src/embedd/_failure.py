@@ -26,7 +26,12 @@ _DETAILS = "grpc-status-details-bin"
 #: In every response of the server, so its absence means that the transport failed.
 _REQUEST_ID = "x-request-id"
 #: How gRPC's messages begin if the call was never sent.
-_NOT_SENT = ("failed to connect to", "connections to all backends failing", "DNS resolution failed", "empty address list")
+_NOT_SENT = (
+    "failed to connect to",
+    "connections to all backends failing",
+    "DNS resolution failed",
+    "empty address list",
+)
 
 _M = TypeVar("_M", bound=Message)
 
@@ -52,7 +57,7 @@ class Failure:
     def of(cls, error: FailedCall) -> Failure:
         """Reads the error of a call."""
         pairs = [*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())]
-        return cls(error.code(), error.details() or "", {key: value for key, value in pairs})
+        return cls(error.code(), error.details() or "", dict(pairs))
 
     @property
     def request_id(self) -> str | None:
@@ -76,8 +81,10 @@ class Failure:
         return self.code is grpc.StatusCode.UNAVAILABLE and self.request_id is None
 
     def verdict(self, other_healthy: bool, first: bool) -> Verdict:
-        """The consequence for the call. `other_healthy`: whether another server accepts calls. `first`: whether no other
-        call to this server has failed since it last answered.
+        """The consequence for the call.
+
+        `other_healthy`: whether another server accepts calls. `first`: whether no other call to this server has failed
+        since it last answered.
         """
         if self.code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Verdict(Outcome.LATE)
@@ -163,3 +170,9 @@ def _text_index(field: str) -> int | None:
     """The index in `texts[3]`."""
     digits = field.removeprefix("texts[").removesuffix("]")
     return int(digits) if field == f"texts[{digits}]" and digits.isascii() and digits.isdigit() else None
+
+
+def reason(error: Exception) -> str:
+    """Why a health check failed."""
+    details = getattr(error, "details", None)
+    return (details() if callable(details) else None) or str(error)

@@ -24,8 +24,8 @@ from embedd.results import (
     Vector,
 )
 
-#: The call of the standard health service. Its messages are so small that they need no generated code, which would clash
-#: with that of grpcio-health-checking.
+#: The call of the standard health service. Its messages are so small that they need no generated code, which would
+#: clash with that of grpcio-health-checking.
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 

@@ -27,9 +27,10 @@ class Part:
 
 @dataclass(frozen=True)
 class PartLimits:
-    """The limits of one part. `None` means no limit."""
+    """The limits of one part."""
 
     texts: int
+    #: `None` means no limit.
     message_bytes: int | None
     dimension: int
 
@@ -42,7 +43,7 @@ class PartLimits:
         return cls(texts, max(0, message_bytes - _OTHER_FIELDS) if message_bytes else None, model.dimension)
 
     def split(self, texts: list[str]) -> list[Part]:
-        """Keeps the order. A text that is too large by itself becomes a part of its own, which the server will reject."""
+        """Keeps the order. A text that is too large by itself becomes a part of its own, which the server rejects."""
         parts: list[Part] = []
         size = 0
         for index, text in enumerate(texts):

@@ -134,4 +134,4 @@ class Retries:
 
     def _backoff(self, first: float, attempts: int) -> float:
         """Doubles the wait with each attempt, up to the maximum."""
-        return min(first * 2 ** min(attempts - 1, 20), self._policy.max_backoff)
+        return min(first * 2.0 ** min(attempts - 1, 20), self._policy.max_backoff)

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypedDict, get_args
 
 from embedd._proto import embedding_pb2 as messages
 from embedd.results import Priority, Truncation
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-class _Unset(enum.Enum):
-    UNSET = "the client's default"
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-#: The type of arguments that are not given.
-Unset: TypeAlias = Literal[_Unset.UNSET]
-#: Marks arguments that are not given, for which the client's default applies. `None` is the server's default.
-UNSET: Final = _Unset.UNSET
 
 TRUNCATIONS: dict[Truncation, messages.Truncation.ValueType] = {
     "end": messages.TRUNCATION_END,
     "start": messages.TRUNCATION_START,
     "reject": messages.TRUNCATION_REJECT,
 }
+
+
+class OptionChanges(TypedDict, total=False):
+    """The fields of EmbedOptions that a call sets."""
+
+    normalize: bool
+    dimensions: int | None
+    prompt_name: str | None
+    truncation: Truncation | None
+    skip_cache: bool
+    priority: Priority | None
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,12 @@ class EmbedOptions:
         if self.dimensions is not None and not 0 < self.dimensions < 1 << 32:
             raise ValueError(f"dimensions must be at least 1, not {self.dimensions}")
 
-    def override(
-        self,
-        *,
-        normalize: bool | Unset = UNSET,
-        dimensions: int | None | Unset = UNSET,
-        prompt_name: str | None | Unset = UNSET,
-        truncation: Truncation | None | Unset = UNSET,
-        skip_cache: bool | Unset = UNSET,
-        priority: Priority | None | Unset = UNSET,
-    ) -> EmbedOptions:
-        """Returns these options with the given ones replaced."""
-        given = {
-            "normalize": normalize,
-            "dimensions": dimensions,
-            "prompt_name": prompt_name,
-            "truncation": truncation,
-            "skip_cache": skip_cache,
-            "priority": priority,
-        }
-        changes = {name: value for name, value in given.items() if value is not UNSET}
-        return dataclasses.replace(self, **changes) if changes else self  # type: ignore[arg-type]
+    def override(self, **changes: Unpack[OptionChanges]) -> EmbedOptions:
+        """Returns these options with the given ones replaced. `None` is the server's default.
+
+        Raises TypeError for an unknown option.
+        """
+        return dataclasses.replace(self, **changes) if changes else self
 
     def request(self, texts: list[str]) -> messages.EmbedRequest:
         """The message for these texts. Vectors are requested as bytes, which numpy reads without parsing numbers."""

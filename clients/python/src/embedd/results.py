@@ -99,7 +99,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Limits:
-    """The server's limits for one request; 0 means no limit. The client splits requests that exceed the first or third."""
+    """The server's limits for one request; 0 means no limit. The client splits requests that exceed them."""
 
     max_texts: int
     #: Bytes of one text, in UTF-8.
