@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import pytest
 from servers import PROGRAM, Server
 
 from embedd import Client
 
+#: A test that hangs fails after this time, with the stacks of its threads, so that its servers are ended.
+MAX_SECONDS = 150
 #: Every limit that tests exceed.
 MAX_TEXTS = 8
 MAX_MESSAGE_BYTES = 4096
@@ -21,13 +27,26 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{PROGRAM} is missing: build it (cargo build --release), or set EMBEDD_BIN")
 
 
+@pytest.fixture(autouse=True)
+def limited() -> Iterator[None]:
+    def fail(number: int, frame: FrameType | None) -> NoReturn:
+        faulthandler.dump_traceback()
+        raise AssertionError(f"the test took more than {MAX_SECONDS} seconds")
+
+    previous = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(MAX_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Reports skipped tests like those in Rust: loudly, and in the file that TEST_SKIPS names."""
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple):  # type: ignore[attr-defined]
         reason = report.longrepr[2].removeprefix("Skipped: ")  # type: ignore[attr-defined]
-        print(f"NOT TESTED: {reason}: {item.nodeid}")
+        print(f"NOT TESTED: {reason}: {item.nodeid}")  # noqa: T201
         if path := os.environ.get("TEST_SKIPS"):
             with open(path, "a", encoding="utf-8") as file:
                 file.write(f"{reason}\t{item.nodeid}\n")

@@ -352,8 +352,9 @@ async def _chunks(texts: Iterable[str] | AsyncIterable[str]) -> AsyncGenerator[t
             yield first, chunk
             first += len(chunk)
         return
-    queue: asyncio.Queue[str | _End] = asyncio.Queue(STREAM_TEXTS)
-    reader = asyncio.create_task(_read(texts, queue))
+    queue: asyncio.Queue[str | _End] = asyncio.Queue()
+    capacity = asyncio.Semaphore(STREAM_TEXTS)
+    reader = asyncio.create_task(_read(texts, queue, capacity))
     try:
         ended = False
         while not ended:
@@ -362,6 +363,8 @@ async def _chunks(texts: Iterable[str] | AsyncIterable[str]) -> AsyncGenerator[t
                 arrived.append(queue.get_nowait())
             ended = isinstance(arrived[-1], _End)
             chunk = [text for text in arrived if not isinstance(text, _End)]
+            for _ in chunk:
+                capacity.release()
             if chunk:
                 yield first, chunk
                 first += len(chunk)
@@ -371,10 +374,11 @@ async def _chunks(texts: Iterable[str] | AsyncIterable[str]) -> AsyncGenerator[t
         await asyncio.gather(reader, return_exceptions=True)
 
 
-async def _read(texts: AsyncIterable[str], queue: asyncio.Queue[str | _End]) -> None:
-    """Reads texts into a queue, and then the end, also if the iterable fails."""
+async def _read(texts: AsyncIterable[str], queue: asyncio.Queue[str | _End], capacity: asyncio.Semaphore) -> None:
+    """Reads texts into a queue, as far as there is capacity, and then the end, also if the iterable fails."""
     try:
         async for text in texts:
-            await queue.put(text)
+            await capacity.acquire()
+            queue.put_nowait(text)
     finally:
-        await queue.put(_End())
+        queue.put_nowait(_End())

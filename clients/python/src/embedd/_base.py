@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 from embedd import _messages
 from embedd._addresses import parse_addresses
@@ -27,6 +28,18 @@ HEALTH_TIMEOUT = 5.0
 
 #: A text of a stream, with its embedding or the reason why the server rejected it.
 StreamItem = tuple[str, Embedding | InvalidRequestError]
+
+
+class ClientSettings(TypedDict, total=False):
+    """The settings of a client, except its address."""
+
+    token: str | None
+    root_certificates: bytes | None
+    client_certificate: tuple[bytes, bytes] | None
+    deadline: float | None
+    max_retries: int
+    retry_budget: int
+    options: EmbedOptions | None
 
 
 class BaseClient:
