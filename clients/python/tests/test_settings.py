@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -111,14 +112,11 @@ def test_parts_are_so_small_that_their_replies_are_accepted(client: Client) -> N
 
 def replaced(model: embedd.Model, dimension: int, max_texts: int) -> embedd.Model:
     """The model with another dimension and limit."""
-    import dataclasses
-
     limits = dataclasses.replace(model.limits, max_texts=max_texts)
     return dataclasses.replace(model, dimension=dimension, limits=limits)
 
 
 def test_the_generated_files_are_those_of_the_proto_files(tmp_path: Path) -> None:
-    pytest.importorskip("grpc_tools", reason="grpcio-tools is missing")
     script = "import sys; from pathlib import Path; import generate; generate.generate(Path(sys.argv[1]))"
     command = [sys.executable, "-c", script, str(tmp_path)]
     subprocess.run(command, check=True, cwd=CLIENT / "scripts", timeout=120)
