@@ -137,8 +137,8 @@ def test_chroma_stores_and_restores_the_embedding_function(
     np.testing.assert_allclose(found["distances"][0], np.sort(1 - similarity), atol=1e-5)
     small = EmbeddEmbeddingFunction.build_from_config({"address": prompt_server.address, "dimensions": 4})
     assert small(["a"])[0].shape == (4,)
-    with pytest.raises(ValueError, match="unknown settings of the embedding function: adress"):
-        EmbeddEmbeddingFunction.build_from_config({"adress": "a:1"})
+    with pytest.raises(ValueError, match="unknown settings of the embedding function: port"):
+        EmbeddEmbeddingFunction.build_from_config({"port": 1})
     with pytest.raises(ValueError, match="dimensions"):
         small.validate_config_update(small.get_config(), function.get_config())
     with pytest.raises(ValueError, match="MISSING is not set"):

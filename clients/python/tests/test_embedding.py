@@ -76,6 +76,7 @@ def test_an_embedding_by_index_is_that_of_the_text(client: Client) -> None:
     assert [each.vector.tobytes() for each in embeddings] == [each.tobytes() for each in embeddings.vectors]
     assert embeddings[-1].vector.tobytes() == client.embed_one(TEXTS[-1]).vector.tobytes()
     assert embeddings[3].truncated
+    assert [each.token_count for each in embeddings[1:3]] == embeddings.token_counts[1:3].tolist()
     with pytest.raises(IndexError):
         embeddings[len(TEXTS)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,16 @@ class Embeddings(Sequence[Embedding]):
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def __getitem__(self, index: int) -> Embedding:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Embedding: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Embeddings: ...
+
+    def __getitem__(self, index: int | slice) -> Embedding | Embeddings:
+        if isinstance(index, slice):
+            parts = (self.vectors[index], self.token_counts[index], self.truncated[index], self.cached[index])
+            return Embeddings(*parts, self.model, self.timings)
         return Embedding(
             self.vectors[index],
             int(self.token_counts[index]),
