@@ -125,7 +125,7 @@ def test_a_stream_keeps_the_order_and_reads_only_a_little_ahead(client: Client) 
         assert read <= returned + 128
         if returned % 100 == 1:
             assert embedding.vector.tobytes() == client.embed_one(text).vector.tobytes()
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert read < 10_000
 
 

@@ -19,6 +19,7 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 REPLIED: dict[str, str | bytes] = {"x-request-id": "r-1"}
 ONCE = Attempts(1)
+FIELDS = ("texts[3]", "dimensions", "texts[x]")
 
 
 def first_wait(verdict: Verdict, other_healthy: bool = False, random: float = 0.5) -> float | None:
@@ -134,9 +135,6 @@ def test_errors_state_what_failed_and_where_and_what_to_do() -> None:
     assert [violation.field for violation in moved.violations] == ["texts[259]", "dimensions", "texts[x]"]
     assert "texts[259] is invalid" in str(moved)
     assert moved.request_id == "r-1"
-
-
-FIELDS = ("texts[3]", "dimensions", "texts[x]")
 
 
 def test_servers_take_turns_and_unavailable_ones_are_skipped() -> None:

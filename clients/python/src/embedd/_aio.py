@@ -24,6 +24,7 @@ from embedd._base import (
     BaseClient,
     StreamItem,
     StreamModel,
+    closed,
 )
 from embedd._call import CallState, Deadline, Metadata
 from embedd._failure import for_whole_request, reason
@@ -54,6 +55,7 @@ class AsyncClient(BaseClient):
     def _open(self) -> None:
         # A channel needs a running event loop.
         self._connected: Servers[_Connection] | None = None
+        self._closed = False
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -65,6 +67,7 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Closes the connections. Calls in flight fail."""
+        self._closed = True
         if self._connected is not None:
             await asyncio.gather(*(server.connection.channel.close() for server in self._connected))
 
@@ -213,6 +216,8 @@ class AsyncClient(BaseClient):
         """Calls until there is an answer, the retry policy gives up, or the deadline passes."""
         state = CallState(call, self._servers(), self._retries, deadline)
         while True:
+            if self._closed:
+                raise closed(call)
             server, timeout = state.begin()
             try:
                 reply = await getattr(server.connection.service, call)(request, timeout=timeout, metadata=metadata)

@@ -12,7 +12,7 @@ from embedd._failure import for_whole_request
 from embedd._parts import Part, PartLimits
 from embedd._retry import Retries, RetryPolicy
 from embedd._servers import Credentials
-from embedd.errors import InvalidRequestError
+from embedd.errors import EmbeddError, InvalidRequestError
 from embedd.options import EmbedOptions
 from embedd.results import Embedding, Model
 
@@ -129,6 +129,11 @@ class StreamModel:
         self._first = self._first or next(iter(models), None)
         if self._first is not None:
             _messages.check_models([self._first, *models])
+
+
+def closed(call: str) -> EmbeddError:
+    """The error of a call after its client was closed."""
+    return EmbeddError("the client is closed", call=call)
 
 
 def _check_token(token: str) -> str:

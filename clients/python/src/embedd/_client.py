@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from embedd._base import (
     BaseClient,
     StreamItem,
     StreamModel,
+    closed,
 )
 from embedd._call import CallState, Deadline, Metadata
 from embedd._failure import for_whole_request, reason
@@ -89,6 +90,7 @@ class Client(BaseClient):
         self._servers = Servers([Server(str(address), self._connect(address)) for address in self._addresses])
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
+        self._closed = False
 
     def __enter__(self) -> Client:
         return self
@@ -100,12 +102,14 @@ class Client(BaseClient):
 
     def close(self) -> None:
         """Closes the connections. Calls in flight fail."""
+        self._closed = True
         for server in self._servers:
             server.connection.channel.close()
         with self._lock:
             threads, self._threads = self._threads, None
         if threads is not None:
-            threads.shutdown()
+            # Threads that wait before a retry find out afterward.
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def embed(
         self,
@@ -160,7 +164,7 @@ class Client(BaseClient):
         return_errors: Literal[False] = False,
         deadline: float | None = None,
         **options: Unpack[OptionChanges],
-    ) -> Iterator[tuple[str, Embedding]]: ...
+    ) -> Generator[tuple[str, Embedding]]: ...
 
     @overload
     def embed_stream(
@@ -170,7 +174,7 @@ class Client(BaseClient):
         return_errors: Literal[True],
         deadline: float | None = None,
         **options: Unpack[OptionChanges],
-    ) -> Iterator[StreamItem]: ...
+    ) -> Generator[StreamItem]: ...
 
     def embed_stream(
         self,
@@ -179,7 +183,7 @@ class Client(BaseClient):
         return_errors: bool = False,
         deadline: float | None = None,
         **options: Unpack[OptionChanges],
-    ) -> Iterator[Any]:
+    ) -> Generator[Any]:
         """Embeds any number of texts. Returns each text with its embedding, in order.
 
         Several requests are in flight at once. At most 128 texts are read ahead of the embeddings that are taken from
@@ -223,7 +227,7 @@ class Client(BaseClient):
         timeout = HEALTH_TIMEOUT if remaining is None else min(remaining, HEALTH_TIMEOUT)
         checks = []
         for server in self._servers:
-            check = server.connection.channel.unary_unary(_messages.HEALTH_CHECK)
+            check: Any = server.connection.channel.unary_unary(_messages.HEALTH_CHECK)
             checks.append((server.name, check.future(b"", timeout=timeout, metadata=self._metadata())))
         return [_health(name, check) for name, check in checks]
 
@@ -243,6 +247,8 @@ class Client(BaseClient):
         state = CallState(call, self._servers, self._retries, deadline)
         pause = in_flight.wait if in_flight else threading.Event().wait
         while True:
+            if self._closed:
+                raise closed(call)
             server, timeout = state.begin()
             method = getattr(server.connection.service, call)
             try:
@@ -254,6 +260,10 @@ class Client(BaseClient):
                 wait = state.failed(server, error)  # type: ignore[arg-type]
             except grpc.FutureCancelledError:
                 raise EmbeddError("the call was canceled", call=call, code="CANCELLED") from None
+            except ValueError:
+                if not self._closed:
+                    raise
+                raise closed(call) from None
             else:
                 state.succeeded(server)
                 return reply
@@ -303,6 +313,8 @@ class Client(BaseClient):
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()
+        except CancelledError:
+            raise closed("Embed") from None
         finally:
             for future in pending:
                 future.cancel()
@@ -310,13 +322,15 @@ class Client(BaseClient):
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
+            if self._closed:
+                raise closed("Embed")
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(STREAM_REQUESTS, "embedd")
             return self._threads
 
     def _stream(
         self, texts: Iterator[str], options: EmbedOptions, deadline: float | None, return_errors: bool
-    ) -> Iterator[StreamItem]:
+    ) -> Generator[StreamItem]:
         in_flight = _InFlight()
         model = StreamModel()
 

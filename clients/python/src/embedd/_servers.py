@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -89,7 +89,7 @@ class Servers(Generic[_C]):
         self._next = 0
         self._lock = threading.Lock()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Server[_C]]:
         return iter(self._servers)
 
     def pick(self) -> Server[_C]:

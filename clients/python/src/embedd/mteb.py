@@ -71,7 +71,8 @@ class EmbeddEncoder:
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Vector:
         """The cosines between all embeddings of the first and all of the second argument."""
-        return _normalized(embeddings1) @ _normalized(embeddings2).T
+        cosines: Vector = _normalized(embeddings1) @ _normalized(embeddings2).T
+        return cosines
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Vector:
         """The cosines between the embeddings at the same positions of both arguments."""
