@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from embedd._base import (
 )
 from embedd._call import CallState, Deadline, Metadata
 from embedd._failure import for_whole_request, reason
+from embedd._ordered import chunks, in_order, iterate
 from embedd._parts import PartLimits, check_texts
 from embedd._proto import embedding_pb2 as messages
 from embedd._proto.embedding_pb2_grpc import EmbeddingServiceStub
@@ -39,7 +38,6 @@ from embedd.results import Embedding, Embeddings, Model, ServerHealth, TokenCoun
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
@@ -148,7 +146,7 @@ class AsyncClient(BaseClient):
         """Embeds any number of texts. Returns each text with its embedding, in order.
 
         Several requests are in flight at once. Texts of an asynchronous iterable that arrive meanwhile share the next
-        request; a text that arrives alone is sent immediately. At most 160 texts are read ahead of the embeddings that
+        request; a text that arrives alone is sent immediately. At most 161 texts are read ahead of the embeddings that
         are taken from the iterator. Each request is a call with its own deadline and retries.
 
         A text that the server rejects, for example because it is too long, raises InvalidRequestError. With
@@ -251,7 +249,7 @@ class AsyncClient(BaseClient):
         try:
             if len(parts) == 1:
                 return [await send(texts)]
-            async with aclosing(_in_order(_each(parts), lambda part: send(part.texts), PARTS_IN_FLIGHT)) as ordered:
+            async with aclosing(in_order(iterate(parts), lambda part: send(part.texts), PARTS_IN_FLIGHT)) as ordered:
                 async for reply in ordered:
                     replies.append(reply)  # noqa: PERF401 - the number of replies is needed if one fails
         except InvalidRequestError as error:
@@ -270,7 +268,7 @@ class AsyncClient(BaseClient):
         def embed(chunk: tuple[int, list[str]]) -> Coroutine[Any, Any, list[StreamItem]]:
             return self._embed_each(chunk[1], chunk[0], options, deadline)
 
-        async with aclosing(_in_order(_chunks(texts), embed, STREAM_REQUESTS)) as ordered:
+        async with aclosing(in_order(chunks(texts, STREAM_TEXTS), embed, STREAM_REQUESTS)) as ordered:
             async for results in ordered:
                 model.check(results)
                 for item in results:
@@ -305,85 +303,3 @@ class AsyncClient(BaseClient):
                     raise
                 each.append((text, for_whole_request(error, index)))
         return each
-
-
-async def _in_order(
-    items: AsyncGenerator[_S], run: Callable[[_S], Coroutine[Any, Any, _T]], window: int
-) -> AsyncGenerator[_T]:
-    """Runs a coroutine for each item, and returns the results in order. At most `window` run or wait to be taken."""
-    pending: deque[asyncio.Task[_T]] = deque()
-    following: asyncio.Task[_S | None] | None = asyncio.create_task(_next(items))
-    try:
-        while pending or following:
-            waits: list[asyncio.Task[Any]] = [pending[0]] if pending else []
-            if following and len(pending) < window:
-                waits.append(following)
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if pending and pending[0].done():
-                yield pending.popleft().result()
-            elif following and following.done():
-                item = following.result()
-                following = None
-                if item is not None:
-                    pending.append(asyncio.create_task(run(item)))
-                    following = asyncio.create_task(_next(items))
-    finally:
-        tasks: list[asyncio.Task[Any]] = [*pending, *([following] if following else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await items.aclose()
-
-
-class _End:
-    """Follows the last text of a stream."""
-
-
-async def _next(items: AsyncGenerator[_S]) -> _S | None:
-    return await anext(items, None)
-
-
-async def _each(items: Iterable[_S]) -> AsyncGenerator[_S]:
-    for item in items:
-        yield item
-
-
-async def _chunks(texts: Iterable[str] | AsyncIterable[str]) -> AsyncGenerator[tuple[int, list[str]]]:
-    """Groups the texts that are available into requests. Returns each group with the index of its first text."""
-    first = 0
-    if not isinstance(texts, AsyncIterable):
-        iterator = iter(texts)
-        while chunk := list(itertools.islice(iterator, STREAM_TEXTS)):
-            yield first, chunk
-            first += len(chunk)
-        return
-    queue: asyncio.Queue[str | _End] = asyncio.Queue()
-    capacity = asyncio.Semaphore(STREAM_TEXTS)
-    reader = asyncio.create_task(_read(texts, queue, capacity))
-    try:
-        ended = False
-        while not ended:
-            arrived: list[str | _End] = [await queue.get()]
-            while len(arrived) < STREAM_TEXTS and not queue.empty():
-                arrived.append(queue.get_nowait())
-            ended = isinstance(arrived[-1], _End)
-            chunk = [text for text in arrived if not isinstance(text, _End)]
-            for _ in chunk:
-                capacity.release()
-            if chunk:
-                yield first, chunk
-                first += len(chunk)
-        await reader
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
-
-
-async def _read(texts: AsyncIterable[str], queue: asyncio.Queue[str | _End], capacity: asyncio.Semaphore) -> None:
-    """Reads texts into a queue, as far as there is capacity, and then the end, also if the iterable fails."""
-    try:
-        async for text in texts:
-            await capacity.acquire()
-            queue.put_nowait(text)
-    finally:
-        queue.put_nowait(_End())

@@ -30,6 +30,7 @@ from embedd._base import (
 )
 from embedd._call import CallState, Deadline, Metadata
 from embedd._failure import for_whole_request, reason
+from embedd._in_flight import InFlight
 from embedd._parts import PartLimits, check_texts
 from embedd._proto import embedding_pb2 as messages
 from embedd._proto.embedding_pb2_grpc import EmbeddingServiceStub
@@ -48,39 +49,6 @@ _T = TypeVar("_T")
 class _Connection:
     channel: grpc.Channel
     service: EmbeddingServiceStub
-
-
-class _InFlight:
-    """The calls of one request or stream, which are canceled together. Its threads wait here between attempts."""
-
-    def __init__(self) -> None:
-        self._calls: set[Any] = set()
-        self._lock = threading.Lock()
-        self._canceled = threading.Event()
-
-    def result(self, call: Any) -> Any:
-        """Waits for a call. Raises grpc.RpcError or grpc.FutureCancelledError."""
-        with self._lock:
-            self._calls.add(call)
-        if self._canceled.is_set():
-            call.cancel()
-        try:
-            return call.result()
-        finally:
-            with self._lock:
-                self._calls.discard(call)
-
-    def wait(self, seconds: float) -> None:
-        """Waits until the time has passed or the calls are canceled."""
-        self._canceled.wait(seconds)
-
-    def cancel(self) -> None:
-        """Cancels the calls, and those to come."""
-        self._canceled.set()
-        with self._lock:
-            calls = list(self._calls)
-        for call in calls:
-            call.cancel()
 
 
 class Client(BaseClient):
@@ -133,7 +101,7 @@ class Client(BaseClient):
         chosen = self._options.override(**options)
         limit = self._deadline(deadline)
 
-        def embed_part(texts: list[str], in_flight: _InFlight | None) -> messages.EmbedResponse:
+        def embed_part(texts: list[str], in_flight: InFlight | None) -> messages.EmbedResponse:
             return self._embed_part(texts, chosen, limit, in_flight)
 
         replies = self._in_parts(check_texts("Embed", texts), limit, embed_part)
@@ -206,7 +174,7 @@ class Client(BaseClient):
         """
         limit = self._deadline(deadline)
 
-        def count_part(texts: list[str], in_flight: _InFlight | None) -> messages.CountTokensResponse:
+        def count_part(texts: list[str], in_flight: InFlight | None) -> messages.CountTokensResponse:
             request = messages.CountTokensRequest(texts=texts)
             reply: messages.CountTokensResponse = self._call("CountTokens", request, limit, self._metadata(), in_flight)
             _messages.check_count("CountTokens", len(reply.counts), len(texts))
@@ -241,7 +209,7 @@ class Client(BaseClient):
         return _Connection(channel, EmbeddingServiceStub(channel))
 
     def _call(
-        self, call: str, request: Any, deadline: Deadline, metadata: Metadata, in_flight: _InFlight | None = None
+        self, call: str, request: Any, deadline: Deadline, metadata: Metadata, in_flight: InFlight | None = None
     ) -> Any:
         """Calls until there is an answer, the retry policy gives up, or the deadline passes."""
         state = CallState(call, self._servers, self._retries, deadline)
@@ -276,7 +244,7 @@ class Client(BaseClient):
         return self._known_limits or self._learn_limits(self._model(deadline))
 
     def _embed_part(
-        self, texts: list[str], options: EmbedOptions, deadline: Deadline, in_flight: _InFlight | None
+        self, texts: list[str], options: EmbedOptions, deadline: Deadline, in_flight: InFlight | None
     ) -> messages.EmbedResponse:
         metadata = self._metadata(options)
         reply: messages.EmbedResponse = self._call("Embed", options.request(texts), deadline, metadata, in_flight)
@@ -284,7 +252,7 @@ class Client(BaseClient):
         return reply
 
     def _in_parts(
-        self, texts: list[str], deadline: Deadline, send: Callable[[list[str], _InFlight | None], _T]
+        self, texts: list[str], deadline: Deadline, send: Callable[[list[str], InFlight | None], _T]
     ) -> list[_T]:
         """Sends texts in parts that a server accepts."""
         if len(texts) <= 1:
@@ -294,7 +262,7 @@ class Client(BaseClient):
         try:
             if len(parts) == 1:
                 return [send(texts, None)]
-            in_flight = _InFlight()
+            in_flight = InFlight()
             jobs = (partial(send, part.texts, in_flight) for part in parts)
             with closing(self._in_order(jobs, PARTS_IN_FLIGHT, in_flight)) as ordered:
                 for reply in ordered:
@@ -303,7 +271,7 @@ class Client(BaseClient):
             raise self._rejected(error, parts[len(replies)]) from None
         return replies
 
-    def _in_order(self, jobs: Iterable[Callable[[], _T]], window: int, in_flight: _InFlight) -> Generator[_T]:
+    def _in_order(self, jobs: Iterable[Callable[[], _T]], window: int, in_flight: InFlight) -> Generator[_T]:
         """Runs jobs concurrently, and returns their results in order. At most `window` run or wait to be taken."""
         pending: deque[Future[_T]] = deque()
         try:
@@ -331,7 +299,7 @@ class Client(BaseClient):
     def _stream(
         self, texts: Iterator[str], options: EmbedOptions, deadline: float | None, return_errors: bool
     ) -> Generator[StreamItem]:
-        in_flight = _InFlight()
+        in_flight = InFlight()
         model = StreamModel()
 
         def jobs() -> Iterator[Callable[[], list[StreamItem]]]:
@@ -354,7 +322,7 @@ class Client(BaseClient):
         first: int,
         options: EmbedOptions,
         deadline: float | None,
-        in_flight: _InFlight,
+        in_flight: InFlight,
     ) -> list[StreamItem]:
         """Embeds some texts of a stream, the first of which has the index `first`. Runs in a thread of the pool."""
 
