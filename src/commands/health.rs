@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn the_health_listener_is_preferred_to_the_service_listener() {
         assert_eq!(address(&[]), "http://127.0.0.1:50051");
-        assert_eq!(address(&[("EMBEDD_LISTEN", "[::]:1")]), "http://[::1]:1");
+        assert_eq!(address(&[("EMBEDD_LISTEN", "[::]:1")]), "http://127.0.0.1:1");
         assert_eq!(address(&[("EMBEDD_LISTEN", "10.0.0.7:1")]), "http://10.0.0.7:1");
         let tls = [("EMBEDD_TLS_CERTIFICATE", "c"), ("EMBEDD_TLS_KEY", "k")];
         assert_eq!(address(&tls), "https://127.0.0.1:50051");
