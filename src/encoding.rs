@@ -128,7 +128,7 @@ impl Encoder {
         Self { encoding, scale: None }
     }
 
-    fn steps(&self, vector: &[f32]) -> Vec<f32> {
+    fn steps(&self, vector: &[f32]) -> Vec<u8> {
         self.scale.as_ref().map(|scale| scale.steps(vector).collect()).unwrap_or_default()
     }
 
@@ -149,9 +149,8 @@ impl Encoder {
         match self.encoding {
             Encoding::Float | Encoding::Base64 => vector.iter().flat_map(|value| value.to_le_bytes()).collect(),
             Encoding::Float16 => vector.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
-            // The fraction is dropped, after 128 was subtracted, as numpy does.
-            Encoding::Int8 => self.steps(vector).into_iter().map(|step| (step - 128.0) as i8 as u8).collect(),
-            Encoding::Uint8 => self.steps(vector).into_iter().map(|step| step as u8).collect(),
+            Encoding::Int8 => self.steps(vector).into_iter().map(|step| step ^ 0x80).collect(),
+            Encoding::Uint8 => self.steps(vector),
             Encoding::Binary => bits(vector).map(|byte| byte ^ 0x80).collect(),
             Encoding::Ubinary => bits(vector).collect(),
         }
@@ -169,8 +168,10 @@ fn bits(vector: &[f32]) -> impl Iterator<Item = u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use embedd_common::checksum::Sha256Hex;
+    use embedd_model::reference::ReferenceSet;
+    use embedd_model::vector::normalize;
 
-    /// `quantize_embeddings(np.array([VECTOR], dtype=np.float32), precision)` of sentence-transformers 5.1.
     const VECTOR: [f32; 10] = [0.5, -0.25, 0.0, 1e-9, -1.0, 0.125, 3.0, -0.0, 0.75, -2.0];
 
     fn encoder(encoding: Encoding) -> Encoder {
@@ -199,7 +200,6 @@ mod tests {
 
     #[test]
     fn integers_are_steps_in_the_ranges_of_the_reference_set() {
-        // Vectors of norm 1, so that cutting to all components changes nothing.
         let ranges = Ranges::of_vectors(&[&[0.6, 0.8, 0.0, 0.0], &[-0.6, 0.0, 0.8, 0.0], &[0.0, -1.0, 0.0, 0.0]]);
         let mut violations = Violations::default();
         let options = EmbedOptions::default();
@@ -207,11 +207,46 @@ mod tests {
             |encoding: Encoding| encoding.encoder(Some(&ranges), &options, &LIMITS, "encoding", &mut violations);
         let vector = [0.6, -1.0, 0.4, 0.5];
         // The last component has no range.
-        assert_eq!(encoder(Encoding::Uint8).encode(&vector), Encoded::Unsigned(vec![255, 0, 127, 255]));
-        assert_eq!(encoder(Encoding::Int8).encode(&vector), Encoded::Signed(vec![127, -128, 0, 127]));
-        let outside = [9.0, -9.0, f32::NAN, 0.0];
-        assert_eq!(encoder(Encoding::Uint8).encode(&outside), Encoded::Unsigned(vec![255, 0, 0, 0]));
+        assert_eq!(encoder(Encoding::Uint8).encode(&vector), Encoded::Unsigned(vec![255, 0, 127, 0]));
+        assert_eq!(encoder(Encoding::Int8).encode(&vector), Encoded::Signed(vec![127, -128, -1, -128]));
+        let outside = [9.0, -9.0, f32::NAN, 1000.0];
+        assert_eq!(encoder(Encoding::Uint8).encode(&outside), Encoded::Unsigned(vec![255, 0, 0, 255]));
         assert!(violations.is_empty());
+    }
+
+    /// Digests of what sentence-transformers 6.2 makes of the reference set of all-MiniLM-L6-v2, whole and cut to 64
+    /// dimensions with norm 1: `quantize_embeddings(e, precision, ranges=np.vstack((e.min(axis=0), e.max(axis=0))))`.
+    const QUANTIZED: [(Encoding, u32, &str); 8] = [
+        (Encoding::Int8, 384, "7bb637a5204a00154be84629157451d9cb1c7a4cd6970673242196ec36a98105"),
+        (Encoding::Uint8, 384, "c8cdfd60b21d9143879fd8dc9647bea08d6a0c136cef46d9d5b7a4c08ce80416"),
+        (Encoding::Binary, 384, "16c9fa4412ace52cfb3b43fc1fbc5b5854cf435703b4c2b48cb6e3c668307b27"),
+        (Encoding::Ubinary, 384, "9a5e61c9ed5128b1dc5f2cee209291ca76904f84000f4ab706a07b5a70f13ef0"),
+        (Encoding::Int8, 64, "06f5b1114764eae8b966d1ba59a36accdc6b9275621e558b99c07f31f82e6aaf"),
+        (Encoding::Uint8, 64, "9aaa43f20f61f217c3f15e1a2457dd87d7771847af2af32c4544b7d1a1a85f9c"),
+        (Encoding::Binary, 64, "6d56efe8ed9483cff496cc3922bfd23df5e23cdd2f5f0f6445e298657dcc80ef"),
+        (Encoding::Ubinary, 64, "66786ec74f5644227c182c13390182744927d65b53135ef9a30c43a63326c84b"),
+    ];
+
+    #[test]
+    fn integers_and_bits_are_those_of_sentence_transformers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/all-MiniLM-L6-v2.safetensors");
+        let reference = ReferenceSet::read(std::path::Path::new(path)).expect("a reference set");
+        let ranges = Ranges::of(&reference);
+        let limits = Limits { dimension: 384, ..LIMITS };
+        for (encoding, dimensions, expected) in QUANTIZED {
+            let options = EmbedOptions { dimensions: Some(dimensions), ..EmbedOptions::default() };
+            let mut violations = Violations::default();
+            let encoder = encoding.encoder(Some(&ranges), &options, &limits, "encoding", &mut violations);
+            let packed = reference.texts.iter().flat_map(|text| {
+                let mut vector = text.embedding[..dimensions as usize].to_vec();
+                if dimensions < 384 {
+                    normalize(&mut vector);
+                }
+                encoder.pack(&vector)
+            });
+            let digest = Sha256Hex::of(&packed.collect::<Vec<u8>>());
+            assert_eq!(digest.as_str(), expected, "{encoding:?}, {dimensions} dimensions");
+        }
     }
 
     #[test]

@@ -24,11 +24,14 @@ const LIMITS: Limits = Limits {
 /// What every client can receive as a gRPC message.
 const MAX_ERROR_BYTES: usize = 8192;
 
-/// The body of a request to OpenAI's API. If it is accepted, it respects the limits; if not, it is the caller's fault.
-pub fn openai_body(bytes: &[u8]) {
-    match http::read_openai_body(bytes, &model(), &LIMITS) {
-        Ok(request) => check_limits(&request),
-        Err(status) => assert!(status.is_client_error(), "{status}"),
+/// The body of a request to one of the HTTP APIs. If it is accepted, it respects the limits; if not, it is the caller's
+/// fault.
+pub fn http_body(bytes: &[u8]) {
+    for read in http::read_body(bytes, &model(), &LIMITS) {
+        match read {
+            Ok(request) => request.iter().for_each(check_limits),
+            Err(status) => assert!(status.is_client_error(), "{status}"),
+        }
     }
 }
 

@@ -19,6 +19,8 @@ use crate::readiness::{Phase, Readiness};
 mod api;
 mod cohere;
 mod docs;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod observe;
 mod open_inference;
 mod openai;
@@ -29,7 +31,7 @@ use api::ConnectionPermit;
 use api::refusal::{self, ErrorForm};
 pub(crate) use api::{Api, ConnectionPermits};
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use openai::read_openai_body;
+pub(crate) use fuzzing::read_body;
 pub(crate) use paths::call_kind;
 
 #[derive(Debug, Clone)]

@@ -31,27 +31,27 @@ impl Ranges {
         let mut max = vec![f32::NEG_INFINITY; dimensions];
         for vector in &self.vectors {
             let mut cut = vector[..dimensions.min(vector.len())].to_vec();
-            normalize(&mut cut);
+            if cut.len() < vector.len() {
+                normalize(&mut cut);
+            }
             for (index, value) in cut.into_iter().enumerate() {
                 min[index] = min[index].min(value);
                 max[index] = max[index].max(value);
             }
         }
-        let step = min.iter().zip(max).map(|(min, max)| (max - min) / STEPS).collect();
+        // A component that is always the same has no range.
+        let step = |(min, max): (&f32, f32)| if max > *min { (max - min) / STEPS } else { 1.0 };
+        let step = min.iter().zip(max).map(step).collect();
         Scale { start: min, step }
     }
 }
 
 impl Scale {
-    /// The steps from the beginning of the range, 0 to 255; values outside of the range are clipped. A component that is
-    /// always the same is 0.
-    pub(super) fn steps(&self, vector: &[f32]) -> impl Iterator<Item = f32> {
+    /// Whole steps from the beginning of the range, 0 to 255; values outside of the range are clipped.
+    pub(super) fn steps(&self, vector: &[f32]) -> impl Iterator<Item = u8> {
         let scales = self.start.iter().zip(&self.step);
-        vector.iter().zip(scales).map(|(value, (start, step))| {
-            let steps = (value - start) / step;
-            // Not a number if the range is empty.
-            if steps.is_nan() { 0.0 } else { steps.clamp(0.0, STEPS) }
-        })
+        // The conversion clips.
+        vector.iter().zip(scales).map(|(value, (start, step))| ((value - start) / step).floor() as u8)
     }
 }
 

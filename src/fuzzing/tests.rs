@@ -2,18 +2,24 @@ use embedd_common::mutation;
 
 use super::*;
 
-const BODIES: [&[u8]; 2] = [
-    include_bytes!("../../fuzz/seeds/openai_body/list.json"),
-    include_bytes!("../../fuzz/seeds/openai_body/single.json"),
+const BODIES: [&[u8]; 7] = [
+    include_bytes!("../../fuzz/seeds/http_body/openai.json"),
+    include_bytes!("../../fuzz/seeds/http_body/openai-single.json"),
+    include_bytes!("../../fuzz/seeds/http_body/openai-ids.json"),
+    include_bytes!("../../fuzz/seeds/http_body/tei.json"),
+    include_bytes!("../../fuzz/seeds/http_body/similarity.json"),
+    include_bytes!("../../fuzz/seeds/http_body/cohere.json"),
+    include_bytes!("../../fuzz/seeds/http_body/infer.json"),
 ];
 const TENSORS: [&[u8]; 2] =
     [include_bytes!("../../fuzz/seeds/tensors/typed.bin"), include_bytes!("../../fuzz/seeds/tensors/raw.bin")];
 const SETTINGS: &[u8] = include_bytes!("../../fuzz/seeds/settings_file/service.toml");
 
 #[test]
-fn any_openai_body_is_read_or_rejected() {
-    assert!(BODIES.iter().all(|body| http::read_openai_body(body, &model(), &LIMITS).is_ok()));
-    mutation::check(&BODIES, 20_000, openai_body);
+fn any_body_of_an_http_request_is_read_or_rejected() {
+    let is_valid = |body: &&[u8]| http::read_body(body, &model(), &LIMITS).iter().any(Result::is_ok);
+    assert_eq!(BODIES.iter().filter(|body| is_valid(body)).count(), BODIES.len());
+    mutation::check(&BODIES, 20_000, http_body);
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl OpenInference {
         check_model(&request.model_name, &request.model_version, &embedder)?;
         let name = request.model_name.clone();
         let id = request.id.clone();
-        let valid = open_inference::infer(request, &embedder, embedder.limits());
+        let valid = open_inference::infer(request, embedder.model(), embedder.limits());
         let (request, form) = valid.map_err(|violations| status::invalid(&violations))?.split();
         let embedded = self.calls.embed(&embedder, request, open_inference::TEXT, caller, call).await?;
         Ok(open_inference::inferred(&embedded, &form, name, id))

@@ -13,7 +13,7 @@ use super::api::refusal::Refusal;
 use super::api::{self, Api, Head};
 use embedd_proto::request_id::RequestId;
 
-mod read;
+pub(super) mod read;
 mod write;
 
 use read::Version;

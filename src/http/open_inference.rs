@@ -16,7 +16,7 @@ use crate::embed::Embedder;
 use crate::open_inference;
 use crate::readiness::Phase;
 
-mod read;
+pub(super) mod read;
 mod write;
 
 /// The header with the size of the JSON part of a body, which binary tensors follow.
@@ -141,7 +141,7 @@ async fn infer_version(
     let embedder = received.embedder.clone();
     check_model(&model, &version, &embedder)?;
     let limits = api.limits(&embedder);
-    let call = received.read(|body| read::infer(body, json_length, &embedder, &limits))?;
+    let call = received.read(|body| read::infer(body, json_length, embedder.model(), &limits))?;
     let floats = call.request.inputs().len() * call.request.dimensions();
     let embedded = api.embed(received, call.request, open_inference::TEXT).await?;
     let reply = open_inference::inferred(&embedded, &call.form.raw(), model, call.id);

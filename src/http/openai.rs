@@ -13,12 +13,10 @@ use utoipa_axum::routes;
 use super::api::refusal::{self, Kind, Refusal};
 use super::api::{self, Api, Head, write as reply};
 
-mod read;
+pub(super) mod read;
 mod write;
 
 use read::EmbeddingsRequest;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use read::read_openai_body;
 
 /// The values of the field `type`.
 const INVALID_REQUEST: &str = "invalid_request_error";

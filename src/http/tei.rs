@@ -14,7 +14,7 @@ use super::api::refusal::{self, Kind, Refusal};
 use super::api::{self, Api, Head, Received};
 use crate::request::TextField;
 
-mod read;
+pub(super) mod read;
 mod write;
 
 const NO_SPARSE_VECTORS: &str = "the model does not produce sparse vectors; use /embed for dense ones";

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::tensor::{self, Form, Output, TEXT};
-use crate::embed::Embedder;
+use crate::embed::ModelInfo;
 use crate::encoding::{Encoder, Encoding, Ranges};
 use crate::input_type::prompt_for;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, TruncationChoice, Violations, quoted};
@@ -33,10 +33,9 @@ pub(crate) struct InferCall {
 
 pub(crate) fn infer(
     request: proto::ModelInferRequest,
-    embedder: &Embedder,
+    model: &ModelInfo,
     limits: &Limits,
 ) -> Result<InferCall, Violations> {
-    let model = embedder.model();
     check(request, model.default_truncation, limits, &model.prompts, model.ranges.as_deref())
 }
 

@@ -34,9 +34,9 @@ async fn every_invalid_field_is_named_in_the_details() {
         (EmbedRequest { dimensions: Some(33), ..good.clone() }, vec!["dimensions"]),
         (EmbedRequest { truncation: 4, ..good.clone() }, vec!["truncation"]),
         (EmbedRequest { truncation: -1, ..good.clone() }, vec!["truncation"]),
-        (EmbedRequest { encoding: 3, ..good.clone() }, vec!["encoding"]),
+        (EmbedRequest { encoding: 99, ..good.clone() }, vec!["encoding"]),
         (
-            EmbedRequest { texts: vec![], truncation: 9, encoding: 9, dimensions: Some(9999), ..good.clone() },
+            EmbedRequest { texts: vec![], truncation: 9, encoding: 99, dimensions: Some(9999), ..good.clone() },
             vec!["truncation", "encoding", "texts", "dimensions"],
         ),
     ];

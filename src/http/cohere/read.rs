@@ -21,7 +21,7 @@ const OTHER_PURPOSES: [&str; 2] = ["classification", "clustering"];
 
 /// The version of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Version {
+pub(in crate::http) enum Version {
     V1,
     V2,
 }
@@ -80,8 +80,8 @@ struct Content<'b> {
 
 /// A validated call for embeddings.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) request: Request,
+pub(in crate::http) struct Call {
+    pub(in crate::http) request: Request,
     /// The field of its texts, for error messages.
     pub(super) field: TextField,
     /// The requested encodings, in the order of the API.
@@ -90,7 +90,7 @@ pub(super) struct Call {
 
 impl Call {
     /// A copy of the texts, which the reply repeats.
-    pub(super) fn texts(&self) -> Vec<String> {
+    pub(in crate::http) fn texts(&self) -> Vec<String> {
         let texts = self.request.inputs().iter().filter_map(|input| match input {
             Input::Text(text) => Some(text.clone()),
             Input::TokenIds(_) => None,
@@ -99,7 +99,12 @@ impl Call {
     }
 }
 
-pub(super) fn embed(body: &[u8], version: Version, model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
+pub(in crate::http) fn embed(
+    body: &[u8],
+    version: Version,
+    model: &ModelInfo,
+    limits: &Limits,
+) -> Result<Call, Refusal> {
     let fields: EmbedRequest<'_> = json::parse(body, FIELDS)?;
     let field = TextField::List(if fields.texts.is_given() || !fields.inputs.is_given() { "texts" } else { "inputs" });
     let mut violations = Violations::of(field);

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::super::api::json::{self, Field, Kind};
 use super::super::api::refusal::{self, Refusal};
 use super::JSON_LENGTH;
-use crate::embed::Embedder;
+use crate::embed::ModelInfo;
 use crate::open_inference::{self, ReplyForm, TEXT};
 use crate::request::{EmbedRequest, Limits, Violations};
 use embedd_proto::open_inference as proto;
@@ -136,8 +136,8 @@ pub(in crate::http) struct TensorParameters<'b> {
 }
 
 /// A validated call.
-pub(super) struct Call {
-    pub(super) request: EmbedRequest,
+pub(in crate::http) struct Call {
+    pub(in crate::http) request: EmbedRequest,
     pub(super) form: ReplyForm,
     pub(super) id: String,
     pub(super) binary: Binary,
@@ -145,28 +145,28 @@ pub(super) struct Call {
 
 /// Which outputs follow the JSON of the reply.
 #[derive(Debug, Default)]
-pub(super) struct Binary {
+pub(in crate::http) struct Binary {
     default: bool,
     outputs: HashMap<String, bool>,
 }
 
 impl Binary {
-    pub(super) fn has(&self, output: &str) -> bool {
+    pub(in crate::http) fn has(&self, output: &str) -> bool {
         self.outputs.get(output).copied().unwrap_or(self.default)
     }
 }
 
 /// The size of the JSON part of a body, if binary tensors may follow it.
-pub(super) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
+pub(in crate::http) fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     let Some(value) = headers.get(JSON_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|value| value.parse().ok());
     length.map(Some).ok_or_else(|| invalid(JSON_LENGTH, "is not a number of bytes"))
 }
 
-pub(super) fn infer(
+pub(in crate::http) fn infer(
     body: &[u8],
     json_length: Option<usize>,
-    embedder: &Embedder,
+    model: &ModelInfo,
     limits: &Limits,
 ) -> Result<Call, Refusal> {
     let (json, binary) = match json_length {
@@ -182,7 +182,7 @@ pub(super) fn infer(
     let read = message(&fields, binary, limits, &mut violations);
     let (message, binary) = read.filter(|_| violations.is_empty()).ok_or_else(|| refusal::invalid(&violations))?;
     let id = message.id.clone();
-    let call = open_inference::infer(message, embedder, limits).map_err(|violations| refusal::invalid(&violations))?;
+    let call = open_inference::infer(message, model, limits).map_err(|violations| refusal::invalid(&violations))?;
     let (request, form) = call.split();
     Ok(Call { request, form, id, binary })
 }

@@ -45,15 +45,15 @@ pub(in crate::http) struct EmbeddingsRequest<'b> {
 
 /// A validated call for embeddings.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) request: EmbedRequest,
+pub(in crate::http) struct Call {
+    pub(in crate::http) request: EmbedRequest,
     /// The field of its texts, for error messages.
     pub(super) texts: TextField,
     pub(super) encoder: Encoder,
 }
 
 /// Validates the body of a request for embeddings.
-pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
+pub(in crate::http) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
     let fields: EmbeddingsRequest<'_> = json::parse(body, FIELDS)?;
     let texts = fields.input.texts_named("input");
     let mut violations = Violations::of(texts);
@@ -76,16 +76,6 @@ pub(super) fn embeddings(body: &[u8], model: &ModelInfo, limits: &Limits) -> Res
     let request = EmbedRequest::check(inputs, options, limits, &model.prompts, &mut violations);
     let request = valid(request, &violations)?;
     Ok(Call { request, texts, encoder })
-}
-
-/// Reads a body as the server does, for `crate::fuzzing`. An error is the status of its response.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) fn read_openai_body(
-    body: &[u8],
-    model: &ModelInfo,
-    limits: &Limits,
-) -> Result<EmbedRequest, axum::http::StatusCode> {
-    embeddings(body, model, limits).map(|call| call.request).map_err(|refusal| refusal.status)
 }
 
 #[cfg(test)]

@@ -120,15 +120,15 @@ pub(in crate::http) struct DecodeRequest<'b> {
 
 /// A validated call for embeddings.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) request: Request,
+pub(in crate::http) struct Call {
+    pub(in crate::http) request: Request,
     /// The field of its texts, for error messages.
     pub(super) texts: TextField,
 }
 
 /// A validated call for tokens.
 #[derive(Debug)]
-pub(super) struct TokenizeCall {
+pub(in crate::http) struct TokenizeCall {
     pub(super) texts: Texts,
     pub(super) field: TextField,
     pub(super) with_special_tokens: bool,
@@ -136,12 +136,12 @@ pub(super) struct TokenizeCall {
 
 /// A validated call for the texts of tokens.
 #[derive(Debug)]
-pub(super) struct DecodeCall {
+pub(in crate::http) struct DecodeCall {
     pub(super) ids: Vec<Vec<u32>>,
     pub(super) skip_special_tokens: bool,
 }
 
-pub(super) fn embed(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
+pub(in crate::http) fn embed(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Call, Refusal> {
     let fields: EmbedRequest<'_> = json::parse(body, FIELDS)?;
     let texts = fields.inputs.texts_named("inputs");
     let mut violations = Violations::of(texts);
@@ -165,13 +165,13 @@ pub(super) fn embed(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<C
 }
 
 /// Whether a request to `/` compares sentences.
-pub(super) fn is_similarity(body: &[u8]) -> Result<bool, Refusal> {
+pub(in crate::http) fn is_similarity(body: &[u8]) -> Result<bool, Refusal> {
     let fields: EmbedRequest<'_> = json::parse(body, FIELDS)?;
     Ok(fields.inputs.kind() == Some(Kind::Object))
 }
 
 /// The request for the embeddings of all sentences, the source sentence first.
-pub(super) fn similarity(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Request, Refusal> {
+pub(in crate::http) fn similarity(body: &[u8], model: &ModelInfo, limits: &Limits) -> Result<Request, Refusal> {
     let fields: SimilarityRequest<'_> = json::parse(body, FIELDS)?;
     let mut violations = Violations::of(TextField::List(SENTENCES));
     let parameters: Options<'_> = fields.parameters.object("parameters", &mut violations).unwrap_or_default();
@@ -200,7 +200,7 @@ pub(super) fn similarity(body: &[u8], model: &ModelInfo, limits: &Limits) -> Res
     valid(request, &violations)
 }
 
-pub(super) fn tokenize(body: &[u8], limits: &Limits) -> Result<TokenizeCall, Refusal> {
+pub(in crate::http) fn tokenize(body: &[u8], limits: &Limits) -> Result<TokenizeCall, Refusal> {
     let fields: TokenizeRequest<'_> = json::parse(body, FIELDS)?;
     let field = fields.inputs.texts_named("inputs");
     let mut violations = Violations::of(field);
@@ -213,7 +213,7 @@ pub(super) fn tokenize(body: &[u8], limits: &Limits) -> Result<TokenizeCall, Ref
     Ok(TokenizeCall { texts: valid(texts, &violations)?, field, with_special_tokens })
 }
 
-pub(super) fn decode(body: &[u8], limits: &Limits) -> Result<DecodeCall, Refusal> {
+pub(in crate::http) fn decode(body: &[u8], limits: &Limits) -> Result<DecodeCall, Refusal> {
     let fields: DecodeRequest<'_> = json::parse(body, "`ids`")?;
     let mut violations = Violations::default();
     let skip_special_tokens = fields.skip_special_tokens.boolean("skip_special_tokens", true, &mut violations);
@@ -239,7 +239,7 @@ fn options(fields: &Options<'_>, model: &ModelInfo, violations: &mut Violations)
 }
 
 /// The characters of all texts; tokens count as one.
-pub(super) fn chars(inputs: &[Input]) -> usize {
+pub(in crate::http) fn chars(inputs: &[Input]) -> usize {
     inputs
         .iter()
         .map(|input| match input {
