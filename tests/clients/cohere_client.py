@@ -1,6 +1,7 @@
 """Cohere's client, with both versions of the API."""
 
 import asyncio
+import base64
 import struct
 
 import cohere
@@ -47,8 +48,6 @@ def embed(server, **options):
 @V2.check('embed(embedding_types=["float", "base64"])')
 def two_types(servers):
     found = embed(servers.open, texts=TEXTS, embedding_types=["float", "base64"])
-    import base64
-
     decoded = [struct.unpack(f"<{len(found.float_[0])}f", base64.b64decode(each)) for each in found.base64]
     same_bits(found.float_, servers.open.truth(TEXTS))
     same_bits(decoded, servers.open.truth(TEXTS))

@@ -54,7 +54,7 @@ def register(client, connect):
     @client.check("the lines above, get_text_embedding_batch")
     def lines(servers):
         variables = {}
-        exec(at_servers(client.lines, servers), variables)  # noqa: S102 - the lines are constants of this module
+        exec(at_servers(client.lines, servers), variables)
         found = variables["embedding"].get_text_embedding_batch(LINES_TEXTS)
         same_bits(found, servers.open.truth(LINES_TEXTS))
 

@@ -16,7 +16,8 @@ CLIENT = Client(
     """
 from openai import OpenAI
 client = OpenAI(base_url="http://localhost:9090/v1", api_key="none")
-vectors = [item.embedding for item in client.embeddings.create(model="all-mpnet-base-v2", input=["hello", "naïve"]).data]
+reply = client.embeddings.create(model="all-mpnet-base-v2", input=["hello", "naïve"])
+vectors = [item.embedding for item in reply.data]
 """,
 )
 CLIENTS = [CLIENT]
@@ -129,7 +130,9 @@ def retry_after_429(servers):
         same_bits(create(server, texts), truth)
 
 
-@CLIENT.check("embeddings.create without capacity (503)", "InternalServerError without retries; by default, it is retried")
+@CLIENT.check(
+    "embeddings.create without capacity (503)", "InternalServerError without retries; by default, it is retried"
+)
 def retry_after_503(servers):
     with refusals.without_capacity(servers) as (server, finish):
         with connect(server, max_retries=0) as client:

@@ -18,9 +18,9 @@ def without_capacity(servers):
     with servers.program.start("--max-connections", "1") as server:
         host, port = server.http.split(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
-            head = "POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n"
+            head = b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15"
             body = b'{"input": "hi"}'
-            connection.sendall(head.encode() + body[:5])
+            connection.sendall(head + b"\r\n\r\n" + body[:5])
 
             def finish():
                 connection.sendall(body[5:])

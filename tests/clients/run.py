@@ -26,8 +26,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[0] = os.path.dirname(HERE)
 ROOT = os.path.dirname(sys.path[0])
 
-from clients import docs  # noqa: E402
-from clients.server import Program, Servers, environment  # noqa: E402
+from clients import cost, docs  # noqa: E402
+from clients.server import TOKEN, Program, Servers, environment  # noqa: E402
 from clients.suite import NotTested  # noqa: E402
 
 # Each module runs in a process of its own, with a time limit, because some clients change their process (gevent) or
@@ -69,7 +69,6 @@ QUIET = {
     "ANONYMIZED_TELEMETRY": "False",
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
     "LANGSMITH_TRACING": "false",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
 }
@@ -97,9 +96,9 @@ def main():
         return run_module(options)
     with tempfile.TemporaryDirectory(prefix="embedd-clients-") as folder:
         if options.cost:
-            from clients import cost
-
-            return cost.run(options.binary, options.bundle or cost.default_bundle() or convert(options, folder), options)
+            return cost.run(
+                options.binary, options.bundle or cost.default_bundle() or convert(options, folder), options
+            )
         return run_all(options, folder)
 
 
@@ -112,7 +111,7 @@ def convert(options, folder):
 def run_all(options, folder):
     started = time.monotonic()
     program = Program(options.binary, convert(options, folder))
-    with program.start() as open_server, program.start(tokens=[secured_token()]) as secured:
+    with program.start() as open_server, program.start(tokens=[TOKEN]) as secured:
         results = run_modules(options, Servers(program, open_server, secured), folder)
     rows = [row for module in ORDER for row in results.get(module, [])]
     if not rows:
@@ -123,19 +122,13 @@ def run_all(options, folder):
     for row in failed:
         print(f"FAILED: {row['client']}: {row['call']}: {row['detail']}")
     report_skips(rows, options)
-    outdated = docs.update(rows) if options.update_docs else docs.differences(rows, partial=bool(options.client))
+    outdated = docs.update(rows) if options.update_docs else docs.differences(rows, bool(options.client))
     for line in outdated:
         print(f"docs/CLIENTS.md is out of date (run tests/clients/run.py --update-docs): {line}")
     outcomes = [row["outcome"] for row in rows]
     print(f"{time.monotonic() - started:.0f} s")
     print(f"{outcomes.count('ok')} passed, {len(failed)} failed, {outcomes.count('NOT TESTED')} skipped")
     return 1 if failed or outdated else 0
-
-
-def secured_token():
-    from clients.server import TOKEN
-
-    return TOKEN
 
 
 def run_modules(options, servers, folder):
@@ -176,7 +169,9 @@ class Module:
         variables["CLIENT_TEST_SERVERS"] = servers.to_json()
         variables["CLIENT_TEST_TOOLS"] = tools_folder()
         with open(self.output, "wb") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=variables)
+            self.process = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=variables
+            )
 
     def has_ended(self):
         if self.process.poll() is None and time.monotonic() > self.deadline:

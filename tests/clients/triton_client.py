@@ -112,9 +112,7 @@ def grpc_gzip(servers):
 def grpc_asynchronous(servers):
     done = queue.Queue()
     with tritonclient.grpc.InferenceServerClient(servers.open.grpc) as client:
-        client.async_infer(
-            MODEL, [tensor(tritonclient.grpc)], callback=lambda result, error: done.put((result, error))
-        )
+        client.async_infer(MODEL, [tensor(tritonclient.grpc)], callback=lambda result, error: done.put((result, error)))
         result, error = done.get(timeout=30)
     expect(error is None, str(error))
     same_bits(result.as_numpy("embedding"), servers.open.truth(TEXTS))
