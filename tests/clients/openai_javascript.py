@@ -36,14 +36,14 @@ CLIENTS = [CLIENT]
 
 @functools.cache
 def installed():
-    """A folder with the client."""
+    """A folder with the client, below the folder of this run."""
     if not shutil.which("node") or not shutil.which("npm"):
         raise NotTested("node or npm is missing")
-    folder = tempfile.TemporaryDirectory(prefix="embedd-javascript-")
+    folder = tempfile.mkdtemp(prefix="embedd-javascript-")
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(os.path.join(FOLDER, name), folder.name)
+        shutil.copy(os.path.join(FOLDER, name), folder)
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
-    output = subprocess.run(command, cwd=folder.name, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    output = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS)
     expect(output.returncode == 0, f"npm ci: {output.stderr[-500:]}")
     return folder
 
@@ -51,10 +51,10 @@ def installed():
 def node(script, **values):
     """Runs a module that has `values` and prints JSON."""
     constants = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
-    path = os.path.join(installed().name, "script.mjs")
+    path = os.path.join(installed(), "script.mjs")
     with open(path, "w", encoding="utf-8") as file:
         file.write(script.replace("\n", "\n" + constants, 1))
-    output = subprocess.run(["node", path], cwd=installed().name, capture_output=True, text=True, timeout=RUN_SECONDS)
+    output = subprocess.run(["node", path], cwd=installed(), capture_output=True, text=True, timeout=RUN_SECONDS)
     expect(output.returncode == 0, output.stderr[-1000:])
     return json.loads(output.stdout)
 

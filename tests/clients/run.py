@@ -15,6 +15,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from clients.server import TOKEN, Program, Servers, environment  # noqa: E402
 from clients.suite import NotTested  # noqa: E402
 
 # Each module runs in a process of its own, with a time limit, because some clients change their process (gevent) or
-# start threads. The slowest to import come first.
+# start threads. The slowest come first.
 MODULES = [
     "litellm_client",
     "chroma",
@@ -60,8 +61,10 @@ ORDER = [
     "grpcurl",
 ]
 PARALLEL = 2
-MODULE_SECONDS = 120
+MODULE_SECONDS = 180
 SMALL_MODEL = os.path.join(ROOT, "tests", "fixtures", "models", "bert-mean")
+# npm needs the user's settings.
+NPM_MODULE = "openai_javascript"
 # No package registry has these tools.
 MISSING_TOOLS = ["ghz", "k6"]
 # Clients that would otherwise call home, or wait for it.
@@ -94,6 +97,8 @@ def main():
     options = arguments()
     if options.module:
         return run_module(options)
+    # The processes that this one has started end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="embedd-clients-") as folder:
         if options.cost:
             return cost.run(
@@ -133,7 +138,7 @@ def run_all(options, folder):
 
 def run_modules(options, servers, folder):
     """Runs the modules, a few at a time. Returns the rows of each."""
-    waiting = list(MODULES)
+    waiting = [module for module in MODULES if may_have(module, options.client)]
     running = []
     results = {}
     try:
@@ -150,6 +155,13 @@ def run_modules(options, servers, folder):
     return results
 
 
+def may_have(module, names):
+    """Whether a module has a client of these names; all have one of no name. Some take seconds to import."""
+    with open(os.path.join(HERE, f"{module}.py"), encoding="utf-8") as file:
+        text = file.read().lower()
+    return not names or any(name.lower() in text for name in names)
+
+
 class Module:
     """A process that runs the checks of one module."""
 
@@ -163,15 +175,22 @@ class Module:
             command += ["--client", client]
         home = os.path.join(folder, f"home-{name}")
         os.mkdir(home)
-        # Clients neither find nor leave settings in the user's folders.
-        variables = {**environment(), **QUIET, "HOME": home, "HF_HOME": home, "XDG_CACHE_HOME": home}
-        variables["npm_config_cache"] = os.environ.get("npm_config_cache") or os.path.expanduser("~/.npm")
+        variables = {**os.environ, "TMPDIR": home}
+        if name != NPM_MODULE:
+            # Clients neither find nor leave settings in the user's folders.
+            variables = {
+                **environment(),
+                **QUIET,
+                "HOME": home,
+                "HF_HOME": home,
+                "XDG_CACHE_HOME": home,
+                "TMPDIR": home,
+            }
         variables["CLIENT_TEST_SERVERS"] = servers.to_json()
         variables["CLIENT_TEST_TOOLS"] = tools_folder()
+        options = {"stdin": subprocess.DEVNULL, "env": variables, "start_new_session": True}
         with open(self.output, "wb") as output:
-            self.process = subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=variables
-            )
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, **options)
 
     def has_ended(self):
         if self.process.poll() is None and time.monotonic() > self.deadline:
@@ -179,7 +198,9 @@ class Module:
         return self.process.poll() is not None
 
     def kill(self):
-        self.process.kill()
+        """Ends the process and those that it has started, which are its process group."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def rows(self):
