@@ -41,6 +41,7 @@ def run(binary, bundle, options):
             expect(found.tobytes() == truth.tobytes(), f"{name} returns other bits")
             for _ in range(WARM_UP):
                 call()
+        expect(doors.is_cached(), "the vector is not in the cache")
         times = in_rotation(doors.calls, options.calls)
         doors.close()
     print(f"{cpu()}, one text of {len(truth)} dimensions from the cache, {options.calls} calls each\n")
@@ -101,6 +102,10 @@ class Doors:
     def close(self):
         for each in (*self.channels, *self.connections):
             each.close()
+
+    def is_cached(self):
+        reply = self.channels[0].unary_unary(messages.EMBED)(messages.embed([TEXT]), timeout=TIMEOUT)
+        return messages.embeddings(reply)[0].cached
 
     def grpc(self, name, path, request, vector):
         # Without sharing of connections between channels.

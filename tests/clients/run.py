@@ -80,7 +80,7 @@ QUIET = {
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=os.path.join(ROOT, "target", "release", "embedd"))
-    parser.add_argument("--client", action="append", default=[], metavar="NAME", help="only these clients")
+    parser.add_argument("--client", action="extend", nargs="+", default=[], metavar="NAME", help="only these clients")
     parser.add_argument("--update-docs", action="store_true", help="write the table and the lines to docs/CLIENTS.md")
     parser.add_argument("--cost", action="store_true", help="measure a cache hit through every protocol instead")
     parser.add_argument("--calls", type=int, default=2000, help="of --cost, for each protocol [default: 2000]")
