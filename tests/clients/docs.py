@@ -34,11 +34,10 @@ def lines(rows):
 
 
 def update(rows):
-    """Writes the generated part. Returns nothing, because nothing differs afterward."""
+    """Writes the generated part."""
     before, _, after = _parts()
     with open(PATH, "w", encoding="utf-8") as file:
         file.write(before + BEGIN + _generated(rows) + END + after)
-    return []
 
 
 def differences(rows, partial):

@@ -20,8 +20,19 @@ reply = client.embeddings.create(model="all-mpnet-base-v2", input=["hello", "na√
 vectors = [item.embedding for item in reply.data]
 """,
 )
-CLIENTS = [CLIENT]
+AZURE = Client(
+    "openai (Python), AzureOpenAI",
+    version_of("openai"),
+    """
+from openai import AzureOpenAI
+client = AzureOpenAI(azure_endpoint="http://localhost:9090", api_version="2024-10-21", azure_ad_token="none")
+reply = client.embeddings.create(model="all-mpnet-base-v2", input=["hello", "na√Øve"])
+vectors = [item.embedding for item in reply.data]
+""",
+)
+CLIENTS = [CLIENT, AZURE]
 CLIENT.check_lines()
+AZURE.check_lines()
 
 
 def connect(server, kind=openai.OpenAI, **options):
@@ -142,3 +153,20 @@ def retry_after_503(servers):
         timer.start()
         same_bits(create(server, TEXTS), servers.open.truth(TEXTS))
         timer.join()
+
+
+def create_azure(server, **key):
+    options = {"azure_endpoint": server.url, "api_version": "2024-10-21", **key}
+    with openai.AzureOpenAI(**options) as client:
+        return vectors(client.embeddings.create(model=MODEL, input=TEXTS))
+
+
+@AZURE.check("embeddings.create, any api_key")
+def azure_key(servers):
+    same_bits(create_azure(servers.open, api_key="none"), servers.open.truth(TEXTS))
+
+
+@AZURE.check("embeddings.create with a token as azure_ad_token")
+def azure_token(servers):
+    token = servers.secured.token
+    same_bits(create_azure(servers.secured, azure_ad_token=token), servers.secured.truth(TEXTS))
