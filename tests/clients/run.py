@@ -115,7 +115,7 @@ def main():
 
 def convert(options, folder):
     bundle = os.path.join(folder, "bundle")
-    Program(options.binary, None).run("convert", "--model", SMALL_MODEL, "--output", bundle, "--no-report")
+    Program(options.binary, bundle).convert(SMALL_MODEL)
     return bundle
 
 

@@ -14,6 +14,7 @@ from clients.suite import MODEL, MODEL_NAME
 START_SECONDS = 60
 STOP_SECONDS = 30
 CALL_SECONDS = 60
+CONVERT_SECONDS = 300
 TOKEN = "token-of-the-client-tests-0001"
 
 
@@ -24,10 +25,12 @@ class Program:
         self.binary = binary
         self.bundle = bundle
 
-    def run(self, *arguments, **options):
-        """Runs a command of the program, without the variables that would change what it does."""
-        options = {"timeout": CALL_SECONDS, "check": True, "capture_output": True, **options}
-        return subprocess.run([self.binary, *arguments], env=environment(), **options)
+    def convert(self, model):
+        """Converts a model to the bundle. Fetches ONNX Runtime if it is not in the cache folder."""
+        command = [self.binary, "convert", "--model", model, "--output", self.bundle, "--no-report"]
+        output = subprocess.run(command, env=environment(), capture_output=True, timeout=CONVERT_SECONDS)
+        if output.returncode != 0:
+            raise RuntimeError(f"embedd convert: {output.stderr.decode()}")
 
     def start(self, *flags, tokens=()):
         return Server(self, flags, tokens)
