@@ -77,6 +77,10 @@ bench name="kernels":
 attacks *arguments:
     .ci/attacks {{ arguments }}
 
+# Call the server with the clients of other servers: all, or those named with `--client`
+clients *arguments:
+    .ci/clients {{ arguments }}
+
 # Run mixed traffic against a server
 soak minutes="10":
     .ci/soak {{ minutes }}

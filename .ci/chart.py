@@ -114,7 +114,7 @@ def differences(ours, theirs, place=""):
             else:
                 yield from differences(ours[key], theirs[key], f"{place}.{key}")
     elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        for index, pair in enumerate(zip(ours, theirs)):
+        for index, pair in enumerate(zip(ours, theirs, strict=True)):
             yield from differences(*pair, f"{place}[{index}]")
     elif ours != theirs or type(ours) is not type(theirs):
         yield f"{place}: {shortened(ours)} in the chart, {shortened(theirs)} in kustomize"

@@ -116,7 +116,7 @@ class Soak:
         replies = stub.EmbedStream(map(self.request, requests), timeout=2 * PATIENCE_SECONDS)
         try:
             count = 0
-            for texts, reply in zip(requests, replies):
+            for texts, reply in zip(requests, replies, strict=False):
                 count += 1
                 if reply.error.code == Code.RESOURCE_EXHAUSTED.value[0]:
                     self.note("EmbedStream response RESOURCE_EXHAUSTED")

@@ -80,9 +80,11 @@ def main():
     session = onnxruntime.InferenceSession(str(folder / "model_quantized.onnx"), providers=["CPUExecutionProvider"])
     tokenizer = load_tokenizer(folder / "tokenizer.json", max_tokens)
 
-    alone = [np.concatenate(rows) for rows in zip(*(embed(session, tokenizer, [text]) for text in texts))]
+    alone = [embed(session, tokenizer, [text]) for text in texts]
+    alone = [np.concatenate(rows) for rows in zip(*alone, strict=True)]
     batches = [texts[start : start + BATCH] for start in range(0, count, BATCH)]
-    batched = [np.concatenate(rows) for rows in zip(*(embed(session, tokenizer, batch) for batch in batches))]
+    batched = [embed(session, tokenizer, batch) for batch in batches]
+    batched = [np.concatenate(rows) for rows in zip(*batched, strict=True)]
     norms = np.linalg.norm(np.concatenate([alone[1], batched[1]]).astype(np.float64), axis=1)
     report = {
         "runtime": onnxruntime.__version__,

@@ -1,0 +1,30 @@
+"""Servers that refuse a call that clients must repeat."""
+
+import contextlib
+import socket
+
+QUOTA = 20
+
+
+def with_quota(servers):
+    """A server whose token may embed `QUOTA` texts a second: it answers the next call with 429."""
+    return servers.program.start(tokens=[f"token-with-a-quota texts_per_second={QUOTA}"])
+
+
+@contextlib.contextmanager
+def without_capacity(servers):
+    """A server whose only connection for calls is in use, and a function that gives it back: until then, it answers
+    with 503."""
+    with servers.program.start("--max-connections", "1") as server:
+        host, port = server.http.split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            head = b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15"
+            body = b'{"input": "hi"}'
+            connection.sendall(head + b"\r\n\r\n" + body[:5])
+
+            def finish():
+                connection.sendall(body[5:])
+                connection.recv(1 << 16)
+                connection.close()
+
+            yield server, finish
