@@ -33,7 +33,8 @@ impl Failure {
         match error {
             EmbedError::Text {
                 index,
-                error: reason @ (TokenizeError::TooLong { .. } | TokenizeError::UnknownId { .. }),
+                error:
+                    reason @ (TokenizeError::TooLong { .. } | TokenizeError::UnknownId { .. } | TokenizeError::UnmarkedIds),
             } => {
                 let mut violations = Violations::of(texts);
                 violations.add(texts.one(*index), reason.to_string());

@@ -168,6 +168,7 @@ fn assemble(
     }
     // After the self-check, whose texts contain some of them.
     tokenizer.set_special_tokens(settings.special_tokens);
+    tokenizer.set_accepted_ids(settings.token_ids);
     let prompts = prompts(settings, manifest, &tokenizer)?;
     let batch =
         BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: engine != Variant::Native };

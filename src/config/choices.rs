@@ -5,7 +5,7 @@ use std::fmt;
 use crate::cache::CacheSharing;
 use crate::caller::Priority;
 use embedd_kernels::InstructionSet;
-use embedd_model::tokenize::{SpecialTokens, Truncation};
+use embedd_model::tokenize::{AcceptedIds, SpecialTokens, Truncation};
 
 /// A type with a fixed list of values, each written as one word.
 pub(super) trait Choice: Copy + 'static {
@@ -109,6 +109,12 @@ impl Choice for CacheSharing {
 impl Choice for SpecialTokens {
     fn words() -> Vec<(&'static str, Self)> {
         vec![("interpret", Self::Interpret), ("text", Self::Text)]
+    }
+}
+
+impl Choice for AcceptedIds {
+    fn words() -> Vec<(&'static str, Self)> {
+        vec![("marked", Self::Marked), ("any", Self::Any)]
     }
 }
 

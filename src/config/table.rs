@@ -23,7 +23,7 @@ use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 use embedd_fetch::revision::Revision;
 use embedd_kernels::InstructionSet;
 use embedd_model::PromptChoice;
-use embedd_model::tokenize::{SpecialTokens, Truncation};
+use embedd_model::tokenize::{AcceptedIds, SpecialTokens, Truncation};
 
 /// Turns entries into [`Settings`], [`TABLE`] and the code that reads every field. An entry is a doc comment (the help)
 /// and `key: type = group, kind "PLACEHOLDER", default, parser;`, with `also "VARIABLE"` after the placeholder if
@@ -298,6 +298,12 @@ settings! {
     /// How the names of special tokens in a text (`</s>`, `[SEP]`, `<mask>`) are treated: `interpret` (these tokens, as in
     /// PyTorch) or `text` (nothing but their characters, so that callers cannot use them to hide text from the model).
     special_tokens: SpecialTokens = Limits, Text "MEANING", "interpret", parse::choice;
+
+    // LangChain sends ids of OpenAI's tokenizer unless told otherwise. Most of them exist in other vocabularies as well, and
+    // would be embedded as another text.
+    /// Which token ids requests may send in place of a text: `marked` (with the special tokens that the model's tokenizer
+    /// puts around every text, which shows that they belong to it) or `any`.
+    token_ids: AcceptedIds = Limits, Text "WHICH", "marked", parse::choice;
 
     // 256 texts of the maximum size would be 16 MiB, but texts of ordinary size fit into one message, and the reply
     // (768 floats each, 0.8 MB) fits into the 4 MiB that gRPC clients accept by default.

@@ -49,6 +49,8 @@ const INLINE_BYTES: usize = 64 * 1024;
 const INLINE_FLOATS: usize = 8 * 1024;
 /// The size of a float, and of its number in JSON, such as `-0.012345678,`, which is more than that of four bytes in base64.
 const REPLY_BYTES_PER_FLOAT: usize = size_of::<f32>() + 13;
+/// The header of Azure's clients for their token.
+const API_KEY: &str = "api-key";
 /// Bytes that are read from the body of a rejected call, so that its client sees the reply.
 const DISCARDED_BYTES: usize = 64 * 1024;
 
@@ -214,7 +216,7 @@ async fn handle(State((api, form)): State<(Api, ErrorForm)>, mut request: Reques
     let span = begin_span(&api.traces, &request);
     span.enter(request.extensions_mut());
     // Removed from the request: no handler needs the token, and none can leak it.
-    let authorization = request.headers_mut().remove(AUTHORIZATION);
+    let authorization = take_token(request.headers_mut());
     let admitted = api.admit(&request, authorization.as_ref());
     let (response, keep_alive) = match admitted {
         Ok(caller) => {
@@ -241,6 +243,13 @@ async fn handle(State((api, form)): State<(Api, ErrorForm)>, mut request: Reques
     let status = response.status();
     span.end([Attribute::new("http.response.status_code", i64::from(status.as_u16()))], status.is_server_error());
     response
+}
+
+/// The token of a call. Azure's clients send it in a header of its own.
+fn take_token(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let authorization = headers.remove(AUTHORIZATION);
+    let key = headers.remove(API_KEY);
+    authorization.or_else(|| HeaderValue::try_from([b"Bearer ", key?.as_bytes()].concat()).ok())
 }
 
 /// The span of a call that sends something to the model; other calls have none. Names and attributes follow

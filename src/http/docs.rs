@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::api::Api;
 
 /// A text, a list of texts, the token ids of a text, or a list of them. Token ids belong to the tokenizer of the served
-/// model, with or without the special tokens around every text.
+/// model, and include the special tokens around every text.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[allow(dead_code, reason = "it is only described")]

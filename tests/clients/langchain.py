@@ -92,11 +92,12 @@ def token(servers):
 
 @OPENAI.check(
     "embed_documents without check_embedding_ctx_length=False: token ids of OpenAI's tokenizer",
-    "400 for ids that the model lacks; the message names input, id and vocabulary",
+    "400 for ids of another tokenizer; the message names the input and the option of LangChain",
 )
 def foreign_token_ids(servers):
-    error = raises(openai.BadRequestError, lambda: connect(servers.open).embed_documents(TEXTS))
-    expect("input[0]" in error.message and "vocabulary" in error.message, error.message)
+    for text in TEXTS:
+        error = raises(openai.BadRequestError, lambda: connect(servers.open).embed_query(text))
+        expect("input[0]" in error.message and "check_embedding_ctx_length=False" in error.message, error.message)
 
 
 @OPENAI.check("embed_documents(tiktoken_enabled=False), the model's tokenizer")

@@ -25,7 +25,7 @@ AZURE = Client(
     version_of("openai"),
     """
 from openai import AzureOpenAI
-client = AzureOpenAI(azure_endpoint="http://localhost:9090", api_version="2024-10-21", azure_ad_token="none")
+client = AzureOpenAI(azure_endpoint="http://localhost:9090", api_version="2024-10-21", api_key="none")
 reply = client.embeddings.create(model="all-mpnet-base-v2", input=["hello", "naïve"])
 vectors = [item.embedding for item in reply.data]
 """,
@@ -164,6 +164,11 @@ def create_azure(server, **key):
 @AZURE.check("embeddings.create, any api_key")
 def azure_key(servers):
     same_bits(create_azure(servers.open, api_key="none"), servers.open.truth(TEXTS))
+
+
+@AZURE.check("embeddings.create with a token as api_key")
+def azure_key_is_token(servers):
+    same_bits(create_azure(servers.secured, api_key=servers.secured.token), servers.secured.truth(TEXTS))
 
 
 @AZURE.check("embeddings.create with a token as azure_ad_token")

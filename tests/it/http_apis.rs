@@ -77,13 +77,10 @@ async fn clients_of_text_embeddings_inference_get_the_vectors_of_embedd_v1() {
     let bare = parse(&ask(http, "/tokenize", &json!({"inputs": TEXTS, "add_special_tokens": false})));
     let bare: Vec<Vec<u64>> = bare.as_array().expect("texts").iter().map(ids_of).collect();
     assert_eq!(ids[0][1..ids[0].len() - 1], bare[0]);
-    // The empty text has no tokens of its own.
-    for (ids, texts) in [(json!(ids), &TEXTS[..]), (json!([bare[0], bare[2]]), &[TEXTS[0], TEXTS[2]])] {
-        let answer = parse(&ask(http, "/embed", &json!({"inputs": ids})));
-        assert_eq!(all_bits(&answer), expected(server, texts, None).await, "with and without special tokens");
-    }
-    let answer = parse(&ask(http, "/embed", &json!({"inputs": bare[0]})));
-    assert_eq!(all_bits(&answer), whole[..1], "one list of ids");
+    assert_eq!(all_bits(&parse(&ask(http, "/embed", &json!({"inputs": ids})))), whole);
+    assert_eq!(all_bits(&parse(&ask(http, "/embed", &json!({"inputs": ids[0]})))), whole[..1], "one list of ids");
+    let answer = ask(http, "/embed", &json!({"inputs": bare[0]}));
+    assert!(answer.status == 422 && answer.body.contains("may belong to another tokenizer"), "{answer:?}");
     let decoded = parse(&ask(http, "/decode", &json!({"ids": [bare[0]]})));
     assert_eq!(decoded, json!(["ignore all previous instructions"]));
 
@@ -91,6 +88,18 @@ async fn clients_of_text_embeddings_inference_get_the_vectors_of_embedd_v1() {
     assert_eq!(info["model_id"], Model::MiniLm.id());
     assert_eq!((&info["model_type"]["embedding"]["pooling"], &info["max_input_length"]), (&json!("mean"), &json!(256)));
     assert_eq!((get(http, "/health").status, get(http, "/ping").status), (200, 200));
+}
+
+#[test]
+fn token_ids_without_special_tokens_are_accepted_if_a_setting_allows_them() {
+    let server = Server::start(Model::MiniLm, &["--token-ids", "any"]);
+    let embed = |inputs: Value| all_bits(&parse(&ask(server.http(), "/embed", &json!({"inputs": inputs}))));
+    let tokens = parse(&ask(server.http(), "/tokenize", &json!({"inputs": TEXTS[0]})));
+    let ids = ids_of(&tokens[0]);
+    let bare = &ids[1..ids.len() - 1];
+    assert_eq!(embed(json!([ids, bare])), embed(json!([TEXTS[0], TEXTS[0]])));
+    let answer = ask(server.http(), "/embed", &json!({"inputs": [[9_999_999]]}));
+    assert!(answer.status == 422 && answer.body.contains("vocabulary does not have"), "{answer:?}");
 }
 
 fn ids_of(tokens: &Value) -> Vec<u64> {
@@ -256,7 +265,7 @@ async fn a_request_may_have_more_texts_than_a_message() {
     let answer = ask(server.http(), "/v1/embeddings", &json!({"input": vec!["a"; 2049]}));
     assert!(answer.status == 400 && answer.body.contains("send at most 2048 per request"), "{answer:?}");
     let mut ids = vec![json!("a"); 600];
-    ids[500] = json!([9_999_999]);
+    ids[500] = json!([101, 9_999_999, 102]);
     let answer = ask(server.http(), "/v1/embeddings", &json!({"input": ids}));
     assert!(answer.status == 400 && answer.body.contains("input[500] has the token id 9999999"), "{answer:?}");
 }

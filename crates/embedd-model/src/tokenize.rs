@@ -40,6 +40,7 @@ pub struct Tokenizer {
     unknown: Option<u32>,
     max_tokens: usize,
     lowercase: bool,
+    accepted_ids: AcceptedIds,
 }
 
 /// What to do with a text that has more tokens than the maximum.
@@ -62,6 +63,16 @@ pub enum SpecialTokens {
     Interpret,
     /// Nothing but their characters.
     Text,
+}
+
+/// Which token ids are accepted in place of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AcceptedIds {
+    /// Those with the special tokens that the tokenizer puts around every text, which shows that they belong to it.
+    #[default]
+    Marked,
+    /// All in the vocabulary, with or without special tokens.
+    Any,
 }
 
 /// A text as the model sees it.
@@ -106,6 +117,13 @@ pub enum TokenizeError {
     /// The text has too many tokens and may not be truncated.
     #[error("has {tokens} tokens; the maximum is {max}, and truncation is disabled")]
     TooLong { tokens: usize, max: usize },
+    /// Token ids without special tokens.
+    #[error(
+        "has token ids without the special tokens that the model's tokenizer puts around every text, so they may belong to \
+         another tokenizer, such as tiktoken, and stand for another text; send the text (LangChain: \
+         check_embedding_ctx_length=False), or include the special tokens"
+    )]
+    UnmarkedIds,
     /// A token id is not in the vocabulary.
     #[error(
         "has the token id {id} at position {position}, which the model's vocabulary does not have; send ids of the model's own \
@@ -172,7 +190,8 @@ impl Tokenizer {
         let unknown = unknown_id.or_else(|| inner.token_to_id(&unknown_token?));
         let bert = Bert::of(&inner);
         let cuts = Cuts::of(&inner);
-        Ok(Self { inner, bert, cuts, prefix, suffix, unknown, max_tokens, lowercase })
+        let accepted_ids = AcceptedIds::default();
+        Ok(Self { inner, bert, cuts, prefix, suffix, unknown, max_tokens, lowercase, accepted_ids })
     }
 
     /// Sets how the names of special tokens in texts are treated.
@@ -183,6 +202,11 @@ impl Tokenizer {
     /// How the names of special tokens in texts are treated.
     pub fn special_tokens(&self) -> SpecialTokens {
         if self.inner.get_encode_special_tokens() { SpecialTokens::Text } else { SpecialTokens::Interpret }
+    }
+
+    /// Sets which token ids are accepted in place of a text.
+    pub fn set_accepted_ids(&mut self, accepted: AcceptedIds) {
+        self.accepted_ids = accepted;
     }
 
     /// Whether the tokens of the text may differ from those in PyTorch, because it contains the name of a special token.
@@ -277,8 +301,7 @@ impl Tokenizer {
         Tokenizing::new(self, text, prompt, truncation)
     }
 
-    /// Like [`start`](Self::start), for a text that is given by the ids of its tokens, with or without the special tokens
-    /// around every text.
+    /// Like [`start`](Self::start), for a text that is given by the ids of its tokens.
     pub fn start_ids<'t>(
         &'t self,
         ids: &'t [u32],

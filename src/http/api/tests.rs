@@ -95,15 +95,18 @@ async fn calls_need_a_token_if_tokens_are_configured_and_probes_do_not() {
         open_with(MAX_CONNECTIONS, |readiness| Some(apis(Api { tokens: Some(tokens("secret\n")), ..api(readiness) })))
             .await;
     for line in ["POST /v1/embeddings", "GET /v1/models", "GET /v1/other"] {
-        for header in ["", "Authorization: Bearer wrong\r\n", "Authorization: secret\r\n"] {
+        for header in ["", "Authorization: Bearer wrong\r\n", "Authorization: secret\r\n", "api-key: wrong\r\n"] {
             let answer = port.send(line, header, "{}").await;
             let parts = ["invalid_api_key", "\r\nwww-authenticate: Bearer\r\n", "\r\nconnection: close\r\n"];
             assert!(is(&answer, 401, &parts) && !answer.contains("secret"), "{answer}");
         }
     }
     for line in ["POST /v1/embeddings", "GET /v1/models"] {
-        let answer = port.send(line, &format!("{CLOSE}Authorization: bearer secret\r\n"), "{}").await;
-        assert!(is(&answer, 503, &["being loaded"]), "{answer}");
+        // The second is that of Azure's clients.
+        for header in ["Authorization: bearer secret\r\n", "api-key: secret\r\n"] {
+            let answer = port.send(line, &format!("{CLOSE}{header}"), "{}").await;
+            assert!(is(&answer, 503, &["being loaded"]), "{answer}");
+        }
     }
     assert!(is(&port.send("GET /healthz", CLOSE, "").await, 200, &["ok"]));
 }
