@@ -39,7 +39,7 @@ pub(super) fn error(refusal: &Refusal) -> (StatusCode, Value) {
     path = "/v2/embed",
     tag = "Cohere",
     request_body = read::EmbedRequest<'static>,
-    responses((status = OK, body = write::EmbedByType<'static>), super::docs::Errors),
+    responses((status = OK, description = "The embeddings by encoding, in the order of the texts.", body = write::EmbedByType<'static>), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn embed(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     answer(&api, head, body, Version::V2).await
@@ -51,7 +51,7 @@ async fn embed(State(api): State<Api>, head: Head, body: Body) -> Result<Respons
     path = "/v1/embed",
     tag = "Cohere",
     request_body = read::EmbedRequest<'static>,
-    responses((status = OK, body = write::EmbedByType<'static>), super::docs::Errors),
+    responses((status = OK, description = "The embeddings by encoding, in the order of the texts.", body = write::EmbedByType<'static>), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn embed_v1(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     answer(&api, head, body, Version::V1).await

@@ -23,14 +23,23 @@ pub(super) enum Inputs {
     TokenIdsOfTexts(Vec<Vec<u32>>),
 }
 
-/// Errors, in the form of the API's own protocol. 429 and 503 have the headers `retry-after` (seconds) and
+/// The error of most APIs for invalid requests.
+#[derive(IntoResponses)]
+#[response(status = BAD_REQUEST, description = "The request is invalid; the error names the field.")]
+#[allow(dead_code, reason = "it is only described")]
+pub(super) struct InvalidRequest;
+
+/// The error of text-embeddings-inference for invalid requests.
+#[derive(IntoResponses)]
+#[response(status = UNPROCESSABLE_ENTITY, description = "The request is invalid; the error names the field.")]
+#[allow(dead_code, reason = "it is only described")]
+pub(super) struct InvalidFields;
+
+/// Further errors, in the form of the API's own protocol. 429 and 503 have the headers `retry-after` (seconds) and
 /// `retry-after-ms`.
 #[derive(IntoResponses)]
 #[allow(dead_code, reason = "it is only described")]
 pub(super) enum Errors {
-    /// The request is invalid; the error names the field.
-    #[response(status = BAD_REQUEST, description = "The request is invalid; the error names the field.")]
-    Invalid,
     /// The token is missing or wrong.
     #[response(status = UNAUTHORIZED, description = "The token is missing or wrong.")]
     Unauthorized,

@@ -53,14 +53,14 @@ pub(super) fn error(refusal: &Refusal) -> (StatusCode, Value) {
     get,
     path = "/v2",
     tag = TAG,
-    responses((status = OK, body = write::ServerMetadata), super::docs::Errors),
+    responses((status = OK, description = "The server.", body = write::ServerMetadata), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn server() -> Result<Response, Refusal> {
     api::reply(0, || serde_json::to_vec(&write::server()))
 }
 
 /// Whether the server is running.
-#[utoipa::path(get, path = "/v2/health/live", tag = TAG, responses((status = OK)))]
+#[utoipa::path(get, path = "/v2/health/live", tag = TAG, responses((status = OK, description = "It is.")))]
 async fn live() -> StatusCode {
     StatusCode::OK
 }
@@ -70,7 +70,7 @@ async fn live() -> StatusCode {
     get,
     path = "/v2/health/ready",
     tag = TAG,
-    responses((status = OK), (status = SERVICE_UNAVAILABLE)),
+    responses((status = OK, description = "It does."), (status = SERVICE_UNAVAILABLE, description = "Not now.")),
 )]
 async fn ready(State(api): State<Api>) -> StatusCode {
     if api.readiness.phase() == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
@@ -82,7 +82,7 @@ async fn ready(State(api): State<Api>) -> StatusCode {
     path = "/v2/models/{model}",
     tag = TAG,
     params(("model" = String, Path, description = "A name of the served model, with slashes encoded.")),
-    responses((status = OK, body = write::ModelMetadata), super::docs::Errors),
+    responses((status = OK, description = "The model.", body = write::ModelMetadata), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn metadata(api: State<Api>, Path(model): Path<String>) -> Result<Response, Refusal> {
     metadata_of_version(api, Path((model, String::new()))).await
@@ -103,7 +103,11 @@ async fn metadata_of_version(
     path = "/v2/models/{model}/ready",
     tag = TAG,
     params(("model" = String, Path, description = "A name of the served model, with slashes encoded.")),
-    responses((status = OK), (status = NOT_FOUND), (status = SERVICE_UNAVAILABLE)),
+    responses(
+        (status = OK, description = "It does."),
+        (status = NOT_FOUND, description = "It has another name."),
+        (status = SERVICE_UNAVAILABLE, description = "Not now."),
+    ),
 )]
 async fn model_ready(api: State<Api>, Path(model): Path<String>) -> Result<Response, Refusal> {
     version_ready(api, Path((model, String::new()))).await
@@ -124,7 +128,7 @@ async fn version_ready(
     tag = TAG,
     params(("model" = String, Path, description = "A name of the served model, with slashes encoded.")),
     request_body = read::InferRequest<'static>,
-    responses((status = OK, body = write::InferResponse), super::docs::Errors),
+    responses((status = OK, description = "The outputs.", body = write::InferResponse), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn infer(api: State<Api>, Path(model): Path<String>, head: Head, body: Body) -> Result<Response, Refusal> {
     infer_version(api, Path((model, String::new())), head, body).await

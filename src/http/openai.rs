@@ -54,7 +54,7 @@ pub(super) fn error(refusal: &Refusal) -> (StatusCode, Value) {
     path = "/v1/embeddings",
     tag = "OpenAI",
     request_body = EmbeddingsRequest<'static>,
-    responses((status = OK, body = write::Embeddings<'static>), super::docs::Errors),
+    responses((status = OK, description = "The embeddings, in the order of the texts.", body = write::Embeddings<'static>), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn embeddings(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     let received = api.receive(&head, body).await?;
@@ -71,7 +71,7 @@ async fn embeddings(State(api): State<Api>, head: Head, body: Body) -> Result<Re
     get,
     path = "/v1/models",
     tag = "OpenAI",
-    responses((status = OK, body = write::Models<'static>), super::docs::Errors),
+    responses((status = OK, description = "The served model.", body = write::Models<'static>), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn models(State(api): State<Api>) -> Result<Response, Refusal> {
     Ok(reply::json(write::models(api.embedder()?.model().names.main())?))
@@ -83,7 +83,7 @@ async fn models(State(api): State<Api>) -> Result<Response, Refusal> {
     path = "/v1/models/{model}",
     tag = "OpenAI",
     params(("model" = String, Path, description = "A name of the served model; slashes may be encoded or not.")),
-    responses((status = OK, body = write::Model<'static>), super::docs::Errors),
+    responses((status = OK, description = "The served model.", body = write::Model<'static>), super::docs::InvalidRequest, super::docs::Errors),
 )]
 async fn model(State(api): State<Api>, Path(name): Path<String>) -> Result<Response, Refusal> {
     let embedder = api.embedder()?;

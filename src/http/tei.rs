@@ -67,7 +67,7 @@ pub(super) fn error(refusal: &Refusal) -> (StatusCode, Value) {
     path = "/embed",
     tag = "text-embeddings-inference",
     request_body = read::EmbedRequest<'static>,
-    responses((status = OK, body = Vec<Vec<f32>>), super::docs::Errors),
+    responses((status = OK, description = "The embeddings, in the order of the texts.", body = Vec<Vec<f32>>), super::docs::InvalidFields, super::docs::Errors),
 )]
 async fn embed(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     let received = api.receive(&head, body).await?;
@@ -91,7 +91,7 @@ async fn answer_embed(api: &Api, received: Received) -> Result<Response, Refusal
     path = "/",
     tag = "text-embeddings-inference",
     request_body = read::EmbedRequest<'static>,
-    responses((status = OK, body = Vec<Vec<f32>>), super::docs::Errors),
+    responses((status = OK, description = "The embeddings, in the order of the texts.", body = Vec<Vec<f32>>), super::docs::InvalidFields, super::docs::Errors),
 )]
 async fn embed_root(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     let received = api.receive(&head, body).await?;
@@ -107,7 +107,7 @@ async fn embed_root(State(api): State<Api>, head: Head, body: Body) -> Result<Re
     path = "/similarity",
     tag = "text-embeddings-inference",
     request_body = read::SimilarityRequest<'static>,
-    responses((status = OK, body = Vec<f32>), super::docs::Errors),
+    responses((status = OK, description = "The cosines, in the order of the sentences.", body = Vec<f32>), super::docs::InvalidFields, super::docs::Errors),
 )]
 async fn similarity(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     let received = api.receive(&head, body).await?;
@@ -130,7 +130,7 @@ async fn answer_similarity(api: &Api, received: Received) -> Result<Response, Re
     path = "/tokenize",
     tag = "text-embeddings-inference",
     request_body = read::TokenizeRequest<'static>,
-    responses((status = OK, body = Vec<Vec<write::SimpleToken>>), super::docs::Errors),
+    responses((status = OK, description = "The tokens of each text.", body = Vec<Vec<write::SimpleToken>>), super::docs::InvalidFields, super::docs::Errors),
 )]
 async fn tokenize(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     let received = api.receive(&head, body).await?;
@@ -151,7 +151,7 @@ async fn tokenize(State(api): State<Api>, head: Head, body: Body) -> Result<Resp
     path = "/decode",
     tag = "text-embeddings-inference",
     request_body = read::DecodeRequest<'static>,
-    responses((status = OK, body = Vec<String>), super::docs::Errors),
+    responses((status = OK, description = "The texts.", body = Vec<String>), super::docs::InvalidFields, super::docs::Errors),
 )]
 async fn decode(State(api): State<Api>, head: Head, body: Body) -> Result<Response, Refusal> {
     let received = api.receive(&head, body).await?;
@@ -170,7 +170,7 @@ async fn decode(State(api): State<Api>, head: Head, body: Body) -> Result<Respon
     get,
     path = "/info",
     tag = "text-embeddings-inference",
-    responses((status = OK, body = write::Info), super::docs::Errors),
+    responses((status = OK, description = "The model and the server.", body = write::Info), super::docs::InvalidFields, super::docs::Errors),
 )]
 async fn info(State(api): State<Api>) -> Result<Response, Refusal> {
     let embedder = api.embedder()?;
@@ -179,25 +179,25 @@ async fn info(State(api): State<Api>) -> Result<Response, Refusal> {
 }
 
 /// Not available: the engine returns one embedding per text.
-#[utoipa::path(post, path = "/embed_all", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED)))]
+#[utoipa::path(post, path = "/embed_all", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
 async fn embed_all() -> Refusal {
     refusal::unsupported(NO_TOKEN_VECTORS)
 }
 
 /// Not available: the model produces dense vectors.
-#[utoipa::path(post, path = "/embed_sparse", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED)))]
+#[utoipa::path(post, path = "/embed_sparse", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
 async fn embed_sparse() -> Refusal {
     refusal::unsupported(NO_SPARSE_VECTORS)
 }
 
 /// Not available: the model has no labels.
-#[utoipa::path(post, path = "/predict", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED)))]
+#[utoipa::path(post, path = "/predict", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
 async fn predict() -> Refusal {
     refusal::unsupported(NO_LABELS)
 }
 
 /// Not available: the model does not rank.
-#[utoipa::path(post, path = "/rerank", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED)))]
+#[utoipa::path(post, path = "/rerank", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
 async fn rerank() -> Refusal {
     refusal::unsupported(NO_RANKS)
 }

@@ -133,7 +133,7 @@ async fn openai_s_client_gets_the_vectors_of_embedd_v1() {
         "text": wrong("input[1]"),
         "body": error("APIStatusError", 413, None, None),
         "dimensions": wrong("dimensions"),
-        "tokens": wrong("input[1]"),
+        "tokens": wrong("input[0]"),
         "path": error("NotFoundError", 404, Some("unknown_url"), None),
     });
     assert_eq!(printed["errors"], errors);

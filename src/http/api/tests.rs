@@ -356,6 +356,11 @@ async fn every_route_is_described() {
             let answer = port.send(&format!("{} {path}", method.to_uppercase()), CLOSE, "{}").await;
             assert!(!is(&answer, 404, &[]) && !is(&answer, 405, &[]), "{method} {path}: {answer}");
         }
+        // OpenAPI requires them.
+        let responses = methods.as_object().expect("methods").values().map(|method| &method["responses"]);
+        for (status, response) in responses.flat_map(|responses| responses.as_object().expect("responses")) {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{path}: {status}");
+        }
     }
     let expected = ["/", "/embed", "/similarity", "/v1/embeddings", "/v2/embed", "/v2/models/{model}/infer"];
     assert!(expected.iter().all(|path| paths.contains_key(*path)), "{paths:?}");

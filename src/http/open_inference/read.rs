@@ -33,7 +33,7 @@ pub(in crate::http) struct InferRequest<'b> {
     parameters: Field<'b>,
     /// One tensor, `text`.
     #[serde(borrow, default)]
-    #[schema(value_type = Vec<InferInput<'static>>)]
+    #[schema(value_type = Vec<InferInput<'static>>, required = true)]
     inputs: Field<'b>,
     /// The outputs to return; the default is `embedding`.
     #[serde(borrow, default)]
@@ -83,15 +83,15 @@ pub(in crate::http) struct InferParameters<'b> {
 pub(in crate::http) struct InferInput<'b> {
     /// `text`.
     #[serde(borrow, default)]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, required = true)]
     name: Field<'b>,
     /// `[n]` or `[n, 1]`.
     #[serde(borrow, default)]
-    #[schema(value_type = Vec<u64>)]
+    #[schema(value_type = Vec<u64>, required = true)]
     shape: Field<'b>,
     /// `BYTES`.
     #[serde(borrow, default)]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, required = true)]
     datatype: Field<'b>,
     /// `binary_data_size`, if the texts follow the JSON.
     #[serde(borrow, default)]
@@ -108,7 +108,7 @@ pub(in crate::http) struct InferInput<'b> {
 pub(in crate::http) struct InferOutput<'b> {
     /// `embedding` (or `embeddings`), or `token_count`.
     #[serde(borrow, default)]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, required = true)]
     name: Field<'b>,
     /// `binary_data`, if it is to follow the JSON.
     #[serde(borrow, default)]

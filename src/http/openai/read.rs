@@ -18,7 +18,7 @@ const FIELDS: &str = "`input`";
 pub(in crate::http) struct EmbeddingsRequest<'b> {
     /// A text, a list of texts, the token ids of a text, or a list of them.
     #[serde(borrow, default)]
-    #[schema(value_type = Inputs)]
+    #[schema(value_type = Inputs, required = true)]
     input: Field<'b>,
     /// A name of the served model.
     #[serde(borrow, default)]

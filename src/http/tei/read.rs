@@ -25,7 +25,7 @@ const DIRECTIONS: [(&str, Truncation); 4] =
 pub(in crate::http) struct EmbedRequest<'b> {
     /// A text, a list of texts, the token ids of a text, or a list of them.
     #[serde(borrow, default)]
-    #[schema(value_type = Inputs)]
+    #[schema(value_type = Inputs, required = true)]
     inputs: Field<'b>,
     /// Whether to truncate texts that are too long (true) or to reject them (false); the default is a setting of the
     /// server.
@@ -72,7 +72,7 @@ pub(in crate::http) struct Options<'b> {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(in crate::http) struct SimilarityRequest<'b> {
     #[serde(borrow, default)]
-    #[schema(value_type = SimilarityInputs<'static>)]
+    #[schema(value_type = SimilarityInputs<'static>, required = true)]
     inputs: Field<'b>,
     #[serde(borrow, default)]
     #[schema(value_type = Option<Options<'static>>)]
@@ -84,11 +84,11 @@ pub(in crate::http) struct SimilarityRequest<'b> {
 pub(in crate::http) struct SimilarityInputs<'b> {
     /// The sentence that is compared with the others.
     #[serde(borrow, default)]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, required = true)]
     source_sentence: Field<'b>,
     /// The others.
     #[serde(borrow, default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, required = true)]
     sentences: Field<'b>,
 }
 
@@ -97,7 +97,7 @@ pub(in crate::http) struct SimilarityInputs<'b> {
 pub(in crate::http) struct TokenizeRequest<'b> {
     /// A text, or a list of texts.
     #[serde(borrow, default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, required = true)]
     inputs: Field<'b>,
     /// Whether to add the special tokens around every text; the default is true.
     #[serde(borrow, default)]
@@ -110,7 +110,7 @@ pub(in crate::http) struct TokenizeRequest<'b> {
 pub(in crate::http) struct DecodeRequest<'b> {
     /// The token ids of a text, or a list of them.
     #[serde(borrow, default)]
-    #[schema(value_type = Vec<Vec<u32>>)]
+    #[schema(value_type = Vec<Vec<u32>>, required = true)]
     ids: Field<'b>,
     /// Whether to leave out special tokens; the default is true.
     #[serde(borrow, default)]
