@@ -137,6 +137,7 @@ def check_page(server: Server, browser: Browser) -> None:
     browser.until("document.querySelectorAll('#tokens .cut').length > 0")
     browser.until("document.querySelectorAll('#tokens .special').length === 8")
     fits(browser, "the page")
+    check_errors(browser)
     no_errors(browser, "the page")
 
     browser.emulate(1280, "light")
@@ -145,6 +146,20 @@ def check_page(server: Server, browser: Browser) -> None:
     examples_work(server, browser)
     fits(browser, "the description")
     no_errors(browser, "the description")
+
+
+def check_errors(browser: Browser) -> None:
+    """Errors of the server are explained."""
+    for status, error, expected in (
+        (429, {"error": "the queue is full"}, "overloaded: the queue is full. Try again in 2 s"),
+        (503, {"error": {"message": "the model is being loaded"}}, "not available: the model is being loaded"),
+        (403, {"error": {"message": "foreign"}}, "localhost"),
+        (422, {"error": "inputs is wrong"}, "422: inputs is wrong"),
+    ):
+        answer = f"new Response({json.dumps(json.dumps(error))}, {{status: {status}, headers: {{'retry-after': '2'}}}})"
+        browser.evaluate(f"window.fetch = async () => {answer}, document.getElementById('try').requestSubmit()")
+        browser.until(f"document.getElementById('try-problem').textContent.includes({json.dumps(expected)})")
+        assert browser.evaluate("document.getElementById('results').hidden"), "results of another call"
 
 
 def check_token(server: Server, browser: Browser) -> None:
@@ -176,7 +191,7 @@ def check_without_tei(server: Server, browser: Browser) -> None:
 
 
 def check_end(browser: Browser) -> None:
-    """The page of a server that has ended says so, and goes on when there is one again."""
+    """The page of a server that has ended says so."""
     browser.until("document.getElementById('problem').textContent.includes('cannot be reached')")
     browser.errors.clear()
 
