@@ -25,8 +25,10 @@ impl<'d> Schemas<'d> {
             return format!("<p>{kind}</p>\n");
         }
         let head = "<tr><th>field</th><th>type</th><th>meaning</th></tr>";
+        // The table shows that it is an object.
+        let kind = if kind == "object" { String::new() } else { format!("<p>{kind}</p>\n") };
         format!(
-            "<p>{kind}</p>\n<div class=\"scroll\"><table class=\"fields\"><thead>{head}</thead><tbody>\n{rows}\
+            "{kind}<div class=\"scroll\"><table class=\"fields\"><thead>{head}</thead><tbody>\n{rows}\
              </tbody></table></div>\n"
         )
     }

@@ -12,6 +12,7 @@ let shown;
 async function refresh() {
   clearTimeout(timer);
   let again = PAUSE;
+  const used = token.get();
   try {
     const { reply } = await call("page/stats");
     notice(byId("problem"), "");
@@ -21,6 +22,10 @@ async function refresh() {
       again = 1000;
     }
   } catch (error) {
+    if (token.get() !== used) {
+      // The visitor has entered another token, with which a later call reads the statistics.
+      return;
+    }
     if (error.status === 401) {
       askForToken(true, error.message);
       return;
@@ -42,7 +47,7 @@ function show(stats) {
   document.title = model ? `${model.name} – embedd` : "embedd";
   showModel(model, stats.now);
   drawCharts(byId("charts"), stats);
-  const served = JSON.stringify([server.tei, server.grpc_port, server.grpc_tls, model]);
+  const served = JSON.stringify([server.tei, server.grpc_port, server.grpc_tls, token.get() !== null, model]);
   if (served !== shown) {
     shown = served;
     useServer(server, model);

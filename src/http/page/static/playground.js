@@ -89,6 +89,10 @@ function status(text) {
 }
 
 async function embed() {
+  if (!model) {
+    notice(byId("try-problem"), "There is no model yet: see the top of this page.");
+    return;
+  }
   const texts = [...byId("texts").querySelectorAll("textarea")].map((area) => area.value);
   const empty = texts.findIndex((text) => text === "");
   if (empty >= 0) {
@@ -98,7 +102,7 @@ async function embed() {
   byId("embed").disabled = true;
   status("Embedding …");
   try {
-    const result = server?.tei === false ? await embedOnly(texts) : await embedAndTokenize(texts);
+    const result = server.tei === false ? await embedOnly(texts) : await embedAndTokenize(texts);
     notice(byId("try-problem"), "");
     showResult(texts, result);
     status("");
@@ -142,6 +146,15 @@ function showResult(texts, { vectors, tokens, took, times }) {
       : [element("p", { class: "sub" }, "Tokens need the REST API of text-embeddings-inference (--tei).")]),
   );
   byId("results").hidden = false;
+  byId("tokens").querySelectorAll(".tokens").forEach(showCut);
+}
+
+// Scrolls a long list of tokens to the place from which they are truncated.
+function showCut(box) {
+  const cut = box.querySelector(".cut");
+  if (cut) {
+    box.scrollTop = cut.offsetTop - box.offsetTop - box.clientHeight / 2;
+  }
 }
 
 function showMatrix(vectors) {
@@ -197,10 +210,11 @@ function tokensOf(text, list, index) {
   const counted = list.length > model.max_tokens
     ? `${list.length} tokens; the model reads ${model.max_tokens}, and the others are truncated`
     : `${list.length} tokens`;
+  const label = `Tokens of text ${index + 1}`;
   return element(
     "div",
     { class: "tokenized" },
     element("p", { class: "sub" }, element("b", {}, `${index + 1}`), ` ${counted}`),
-    element("p", { class: "tokens" }, ...pieces),
+    element("p", { class: "tokens", tabindex: "0", role: "group", "aria-label": label }, ...pieces),
   );
 }
