@@ -105,7 +105,10 @@ fn respond(content_type: &'static str, content: Bytes) -> Response {
     get,
     path = "/page/stats",
     tag = "embedd",
-    responses((status = OK, body = stats::PageStats), super::docs::Errors),
+    responses(
+        (status = OK, description = "The server, its model, and what it is doing.", body = stats::PageStats),
+        super::docs::Errors,
+    ),
 )]
 async fn figures(State(api): State<Api>, Extension(page): Extension<Page>) -> Result<Response, Refusal> {
     let stats = stats::PageStats::collect(&api, &page).await;
