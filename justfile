@@ -45,6 +45,10 @@ rustdoc:
     .ci/docs
     cargo doc --release --workspace --no-deps --document-private-items --open
 
+# Check the web page in a headless Chromium
+page *arguments:
+    .ci/page {{ arguments }}
+
 # Check the Dockerfile and the manifests in deploy/
 manifests:
     .ci/manifests

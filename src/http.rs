@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Extension, Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tower::util::MapRequest;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -24,6 +25,7 @@ mod fuzzing;
 mod observe;
 mod open_inference;
 mod openai;
+mod page;
 mod paths;
 mod tei;
 
@@ -32,6 +34,7 @@ use api::refusal::{self, ErrorForm};
 pub(crate) use api::{Api, ConnectionPermits};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use fuzzing::read_body;
+pub(crate) use page::{History, Page};
 pub(crate) use paths::call_kind;
 
 #[derive(Debug, Clone)]
@@ -50,6 +53,8 @@ pub(crate) struct Apis {
     pub tei: bool,
     /// The Open Inference Protocol.
     pub open_inference: bool,
+    /// The web page, if it is enabled.
+    pub page: Option<Page>,
 }
 
 /// One API: its routes, their documentation, and the form of its errors.
@@ -70,12 +75,18 @@ impl HttpListener {
     pub(crate) async fn serve(self, socket: TcpListener, stop: CancellationToken) {
         let draining = self.apis.as_ref().map(|apis| apis.api.stop.clone());
         let config = ListenerConfig { draining, ..self.config.clone() };
+        let page = self.apis.as_ref().and_then(|apis| apis.page.as_ref());
+        let recording = page.map(|page| {
+            let Metrics { stats, model, .. } = self.metrics.clone();
+            AbortOnDropHandle::new(tokio::spawn(page.history.clone().record(stats, model)))
+        });
         let routes = self.routes();
         let per_connection = || {
             let routes = routes.clone().layer(Extension(ConnectionPermit::default()));
             MapRequest::new(routes, paths::with_known_path)
         };
         net::serve(config, per_connection, socket, stop).await;
+        drop(recording);
     }
 
     fn routes(self) -> Router {
@@ -104,8 +115,18 @@ impl Apis {
             routes = routes.merge(self.api.wrap((protocol.routes)(), protocol.error));
             documented = documented.merge((protocol.documented)());
         }
+        if let Some(page) = &self.page {
+            routes = routes.merge(self.api.wrap(page::routes(page.clone()), openai::error));
+            documented = documented.merge(page::documented());
+        }
         let description = docs::describe(documented);
-        let mut routes = routes.route("/openapi.json", get(|| async move { Json(description) }));
+        if self.page.is_some() {
+            routes = routes.merge(page::files(&description).method_not_allowed_fallback(method_not_allowed));
+            // The REST API of text-embeddings-inference has the other methods of this path.
+            let index = page::index();
+            routes = routes.merge(if self.tei { index } else { index.method_not_allowed_fallback(method_not_allowed) });
+        }
+        routes = routes.route("/openapi.json", get(|| async move { Json(description) }));
         if self.tei {
             for probe in paths::TEI_PROBES {
                 routes = routes.route(probe, get(readyz).with_state(readiness.clone()));

@@ -62,6 +62,7 @@ impl Serving {
             embedded.append(part);
         }
         caller.replies(reservation);
+        self.stats.record_request(embedded.embeddings.len(), embedded.timings.total);
         Ok(embedded)
     }
 }

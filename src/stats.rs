@@ -3,11 +3,13 @@
 //! Every event is recorded once. Readers get plain numbers, or the counters and histograms of the Prometheus metrics.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 mod calls;
+mod errors;
 mod families;
 mod gauges;
 mod http;
@@ -16,8 +18,10 @@ mod window;
 
 use calls::MethodRecord;
 pub(crate) use calls::{Call, Method, MethodSnapshot};
+use errors::ErrorCounters;
+pub(crate) use errors::ErrorTotals;
 pub(crate) use families::Families;
-pub(crate) use gauges::{BatchCounters, CacheStats, QueueStats, SessionStats};
+pub(crate) use gauges::{BatchCounters, BatchTotals, CacheStats, QueueStats, SessionStats};
 pub(crate) use http::HttpRequest;
 pub(crate) use latency::Latency;
 use prometheus_client::metrics::histogram::Histogram;
@@ -48,6 +52,23 @@ struct Inner {
     methods: [MethodRecord; Method::ALL.len()],
     stages: [StageRecord; Stage::ALL.len()],
     batches: BatchCounters,
+    requests: RequestRecord,
+    errors: ErrorCounters,
+}
+
+/// Requests for embeddings that were answered, of all protocols.
+#[derive(Debug)]
+struct RequestRecord {
+    recent: Window,
+    requests: AtomicU64,
+    texts: AtomicU64,
+}
+
+/// Requests for embeddings that were answered since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct RequestTotals {
+    pub requests: u64,
+    pub texts: u64,
 }
 
 #[derive(Debug)]
@@ -88,6 +109,12 @@ impl Default for Inner {
             methods: Method::ALL.map(|method| MethodRecord::new(method, started, &families)),
             stages: Stage::ALL.map(stage),
             batches: BatchCounters::new(families.batch_texts.clone(), families.batch_tokens.clone()),
+            requests: RequestRecord {
+                recent: Window::new(started, WINDOW),
+                requests: AtomicU64::new(0),
+                texts: AtomicU64::new(0),
+            },
+            errors: ErrorCounters::default(),
             families,
         }
     }
@@ -114,6 +141,19 @@ impl Stats {
         }
     }
 
+    /// Records a request for embeddings that was answered, and how long it took.
+    pub(crate) fn record_request(&self, texts: usize, took: Duration) {
+        let record = &self.0.requests;
+        record.recent.record(Instant::now(), took);
+        record.requests.fetch_add(1, Ordering::Relaxed);
+        record.texts.fetch_add(texts as u64, Ordering::Relaxed);
+    }
+
+    /// Records the status of a call of an HTTP API.
+    pub(crate) fn record_http_status(&self, status: u16) {
+        self.0.errors.count_http_status(status);
+    }
+
     /// The counters of the batcher. After a reload, the next batcher continues with them.
     pub(crate) fn batches(&self) -> &BatchCounters {
         &self.0.batches
@@ -124,13 +164,35 @@ impl Stats {
         &self.0.families
     }
 
+    pub(crate) fn uptime(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+
+    pub(crate) fn requests(&self) -> RequestTotals {
+        let RequestRecord { requests, texts, .. } = &self.0.requests;
+        RequestTotals { requests: requests.load(Ordering::Relaxed), texts: texts.load(Ordering::Relaxed) }
+    }
+
+    pub(crate) fn errors(&self) -> ErrorTotals {
+        self.0.errors.totals()
+    }
+
+    /// How long requests for embeddings took over the last minute.
+    pub(crate) fn request_latency(&self) -> Latency {
+        self.0.requests.recent.latency(Instant::now())
+    }
+
+    /// How long a stage took over the last minute.
+    pub(crate) fn stage_latency(&self, stage: Stage) -> Latency {
+        self.0.stages[stage as usize].recent.latency(Instant::now())
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
-        let stage = |(stage, record): (Stage, &StageRecord)| (stage, record.recent.latency(now));
         Snapshot {
             uptime: now.saturating_duration_since(self.0.started),
             methods: self.0.methods.iter().map(|record| record.snapshot(now)).collect(),
-            stages: Stage::ALL.into_iter().zip(&self.0.stages).map(stage).collect(),
+            stages: Stage::ALL.into_iter().map(|stage| (stage, self.stage_latency(stage))).collect(),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::watchdog;
 use crate::admin::Operations;
 use crate::config::Settings;
 use crate::grpc::{AdminListener, EmbeddingListener, Health, HealthListener, Protocols, TransportLimits};
-use crate::http::{Api, Apis, ConnectionPermits, HttpListener};
+use crate::http::{Api, Apis, ConnectionPermits, History, HttpListener, Page};
 use crate::metrics::Metrics;
 use crate::model_slot::{ModelSlot, Served};
 use crate::net::ListenerConfig;
@@ -68,12 +68,13 @@ impl Servers {
         let probes = Probes::new();
 
         let tokens = listeners.service.tokens.clone();
+        let page = shared.page(&sockets);
         tasks.spawn(shared.embedding(listeners.service).serve(sockets.service, stop.clone()));
         if let Some(socket) = sockets.admin {
             tasks.spawn(shared.admin(loader, listeners.admin).serve(socket, stop.clone()));
         }
         tasks.close();
-        let apis = are_served(listeners.http_api).then(|| shared.apis(tokens, &tasks, &stop));
+        let apis = are_served(listeners.http_api).then(|| shared.apis(shared.api(tokens, &tasks, &stop), page));
         let http = shared.http(listeners.http, apis);
         probes.start(sockets.http, |socket, stop| http.serve(socket, stop));
         let health_only = shared.health_only(listeners.health);
@@ -148,13 +149,21 @@ impl Shared<'_> {
         HttpListener { metrics: Metrics::new(stats, model, self.readiness.clone()), config, apis }
     }
 
-    /// The drain waits for connections with calls, which are among the `tasks`. On connections
-    /// made after `stop`, calls are rejected.
-    fn apis(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> Apis {
+    fn apis(&self, api: Api, page: Option<Page>) -> Apis {
         let Settings { tei, open_inference, .. } = *self.settings;
-        Apis { api: self.api(tokens, tasks, stop), tei, open_inference }
+        Apis { api, tei, open_inference, page }
     }
 
+    /// The web page, if it is enabled.
+    fn page(&self, sockets: &Sockets) -> Option<Page> {
+        let Settings { tei, page, listen, .. } = *self.settings;
+        let address = sockets.service.local_addr().unwrap_or(listen);
+        let grpc_tls = self.settings.tls_certificate.is_some();
+        page.then(|| Page { history: History::default(), grpc_port: address.port(), grpc_tls, tei })
+    }
+
+    /// The drain waits for connections with calls, which are among the `tasks`. On connections made after `stop`, calls
+    /// are rejected.
     fn api(&self, tokens: Option<Tokens>, tasks: &TaskTracker, stop: &CancellationToken) -> Api {
         Api {
             serving: self.serving.clone(),

@@ -151,6 +151,11 @@ settings! {
     /// require a token, too.
     http_api: HttpApiChoice = Network, Text "WHEN", "auto", parse::choice;
 
+    // It reveals nothing without a token that the APIs do not.
+    /// Serve a web page at `/` of the HTTP port, with the model, live figures, and a form that embeds texts; and a
+    /// description of the APIs at `/docs`. Only if the port serves APIs.
+    page: bool = Network, Switch "BOOL", "true", parse::choice;
+
     // Kubernetes' probes and Prometheus need no configuration without it.
     /// Use TLS on the HTTP port as well, with `tls-certificate`, `tls-key` and `tls-client-ca`.
     http_tls: bool = Network, Switch "BOOL", "false", parse::choice;

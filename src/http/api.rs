@@ -241,6 +241,7 @@ async fn handle(State((api, form)): State<(Api, ErrorForm)>, mut request: Reques
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let status = response.status();
+    api.serving.stats.record_http_status(status.as_u16());
     span.end([Attribute::new("http.response.status_code", i64::from(status.as_u16()))], status.is_server_error());
     response
 }
@@ -266,4 +267,4 @@ fn begin_span(traces: &Traces, request: &Request) -> Span {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

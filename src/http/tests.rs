@@ -23,7 +23,8 @@ pub(super) struct Port {
 
 /// All APIs.
 pub(super) fn apis(api: Api) -> Apis {
-    Apis { api, tei: true, open_inference: true }
+    let page = Page { history: History::default(), grpc_port: 50051, grpc_tls: false, tei: true };
+    Apis { api, tei: true, open_inference: true, page: Some(page) }
 }
 
 async fn open() -> Port {

@@ -81,6 +81,12 @@ methods! {
 }
 
 impl Method {
+    /// Whether it asks about the server rather than for its work.
+    fn is_probe(self) -> bool {
+        use Method::{HealthCheck, HealthWatch, ModelReady, Reflection, ReflectionAlpha, ServerLive, ServerReady};
+        matches!(self, HealthCheck | HealthWatch | ModelReady | Reflection | ReflectionAlpha | ServerLive | ServerReady)
+    }
+
     /// The method of a request path such as `/embedd.v1.EmbeddingService/Embed`.
     pub(crate) fn of_path(path: &str) -> Self {
         let name = path.strip_prefix('/').unwrap_or(path);
@@ -183,6 +189,9 @@ impl Drop for Call {
         let now = Instant::now();
         let stats = &self.stats.0;
         let code = self.code.unwrap_or_else(|| self.why_dropped());
+        if !self.method.is_probe() {
+            stats.errors.count_code(code);
+        }
         stats.methods[self.method as usize].end(&stats.families, code, self.start, now);
     }
 }

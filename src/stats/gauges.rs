@@ -50,6 +50,15 @@ pub(crate) struct CacheStats {
     pub capacity_bytes: u64,
 }
 
+/// Batches since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct BatchTotals {
+    pub batches: u64,
+    pub texts: u64,
+    /// Without padding.
+    pub tokens: u64,
+}
+
 /// The counters of batchers; a handle that is cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchCounters(Arc<Counts>);
@@ -95,6 +104,12 @@ impl BatchCounters {
         self.0.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
         self.0.batch_texts.observe(texts as f64);
         self.0.batch_tokens.observe(tokens as f64);
+    }
+
+    pub(crate) fn totals(&self) -> BatchTotals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counts { batches, texts, tokens, .. } = &*self.0;
+        BatchTotals { batches: read(batches), texts: read(texts), tokens: read(tokens) }
     }
 
     /// The counters together with the current state of the queue.

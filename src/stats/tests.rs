@@ -138,3 +138,28 @@ fn no_call_is_lost_when_many_threads_record() {
     let embed = snapshot_of(&stats, Method::Embed);
     assert_eq!((embed.latency.count, embed.replies), (8000, vec![(0, 8000)]));
 }
+
+#[test]
+fn errors_of_all_protocols_are_counted_by_what_callers_can_do() {
+    let stats = Stats::default();
+    for code in [0, 1, 3, 5, 8, 13, 14, 16] {
+        stats.call(Method::Embed, None).end(code);
+    }
+    stats.call(Method::HealthCheck, None).end(14);
+    for status in [200, 204, 304, 400, 401, 404, 408, 429, 500, 501, 503] {
+        stats.record_http_status(status);
+    }
+    assert_eq!(stats.errors(), ErrorTotals { rejected: 3 + 4, overloaded: 2 + 3, failed: 1 + 1 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_and_their_texts_are_counted_and_their_latency_expires() {
+    let stats = Stats::default();
+    stats.record_request(3, ms(20));
+    stats.record_request(1, ms(10));
+    assert_eq!(stats.requests(), RequestTotals { requests: 2, texts: 4 });
+    assert_eq!((stats.request_latency().count, stats.request_latency().max), (2, ms(20)));
+    tokio::time::advance(ms(61_000)).await;
+    assert_eq!((stats.request_latency(), stats.uptime()), (Latency::default(), ms(61_000)));
+    assert_eq!(stats.requests().requests, 2);
+}

@@ -42,6 +42,7 @@ mod native_server;
 mod open_inference;
 mod openai;
 mod package;
+mod page;
 mod prompts;
 mod proof;
 mod protocols;

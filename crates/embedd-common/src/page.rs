@@ -4,7 +4,8 @@
 
 pub mod plot;
 
-const STYLE: &str = include_str!("page/style.css");
+/// The style sheet of every page.
+pub const STYLE: &str = include_str!("page/style.css");
 
 /// A complete page. `body` is HTML.
 pub fn page(title: &str, body: &str) -> String {

@@ -18,7 +18,7 @@ use crate::stats::Stats;
 
 const MAX_CONNECTIONS: MaxConnections = MaxConnections { count: 8, setting: None };
 
-fn api(readiness: &Readiness) -> Api {
+pub(in crate::http) fn api(readiness: &Readiness) -> Api {
     Api {
         serving: Serving {
             model: ModelSlot::default(),
