@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -96,7 +96,9 @@ impl HttpListener {
             .route("/readyz", get(readyz).with_state(readiness.clone()))
             .route("/metrics", get(metrics).with_state(self.metrics))
             .method_not_allowed_fallback(method_not_allowed);
-        let apis = self.apis.map(|apis| apis.routes(&readiness)).unwrap_or_default();
+        let (apis, paths) = self.apis.map(|apis| apis.routes(&readiness)).unwrap_or_default();
+        let known = paths::all(paths.iter());
+        let not_found = move |uri: Uri| async move { not_found(&uri, &known) };
         probes.merge(apis).fallback(not_found).layer(from_fn_with_state(stats, observe::observe))
     }
 }
@@ -108,7 +110,8 @@ impl Apis {
         [&OPENAI, &COHERE].into_iter().chain(optional)
     }
 
-    fn routes(self, readiness: &Readiness) -> Router {
+    /// The routes, and their paths.
+    fn routes(self, readiness: &Readiness) -> (Router, Vec<String>) {
         let mut routes = Router::new();
         let mut documented = OpenApiRouter::default();
         for protocol in self.protocols() {
@@ -120,6 +123,7 @@ impl Apis {
             documented = documented.merge(page::documented());
         }
         let description = docs::describe(documented);
+        let paths = description.paths.paths.keys().cloned().collect();
         if self.page.is_some() {
             routes = routes.merge(page::files(&description).method_not_allowed_fallback(method_not_allowed));
             // The REST API of text-embeddings-inference has the other methods of this path.
@@ -132,7 +136,7 @@ impl Apis {
                 routes = routes.route(probe, get(readyz).with_state(readiness.clone()));
             }
         }
-        routes
+        (routes, paths)
     }
 }
 
@@ -161,8 +165,9 @@ async fn metrics(State(metrics): State<Metrics>, headers: HeaderMap) -> Response
 }
 
 /// In OpenAI's form, since a client with a wrong path does not say which API it means.
-async fn not_found(uri: axum::http::Uri) -> Response {
-    refusal::write_body(refusal::unknown_path(&paths::similar_to(uri.path())).into_response(), openai::error)
+fn not_found(uri: &Uri, known: &[String]) -> Response {
+    let refusal = refusal::unknown_path(&paths::instead_of(uri.path(), known));
+    refusal::write_body(refusal.into_response(), openai::error)
 }
 
 async fn method_not_allowed() -> Response {

@@ -11,25 +11,8 @@ use crate::net::CallKind;
 const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 /// Those of text-embeddings-inference.
 pub(super) const TEI_PROBES: [&str; 2] = ["/health", "/ping"];
-/// Paths of the APIs, for error messages.
-const KNOWN: [&str; 14] = [
-    "/v1/embeddings",
-    "/v1/models",
-    "/v2/embed",
-    "/v1/embed",
-    "/embed",
-    "/similarity",
-    "/tokenize",
-    "/decode",
-    "/info",
-    "/v2/models/MODEL/infer",
-    "/openapi.json",
-    "/metrics",
-    "/healthz",
-    "/readyz",
-];
 /// How similar a path must be to be suggested.
-const MIN_SIMILARITY: f64 = 0.6;
+const MIN_SIMILARITY: f64 = 0.8;
 /// Longer paths are not compared.
 const MAX_COMPARED_BYTES: usize = 256;
 /// Azure's client puts the name of the model, which the body has as well, into the path.
@@ -70,15 +53,10 @@ fn known(path: &str) -> Cow<'_, str> {
         "/embeddings" | "/models" => format!("/v1{plain}"),
         _ => with_encoded_model(plain),
     };
-    if plain == path || plain.is_empty() || PROBES.contains(&plain.as_str()) || !is_api(&plain) {
+    if plain == path || plain.is_empty() || PROBES.contains(&plain.as_str()) {
         return Cow::Borrowed(path);
     }
     Cow::Owned(plain)
-}
-
-fn is_api(path: &str) -> bool {
-    let first = path.split('/').nth(1).unwrap_or_default();
-    ["v1", "v2"].contains(&first) || KNOWN.contains(&path)
 }
 
 /// Triton's client does not encode the slashes in the name of a model.
@@ -89,12 +67,18 @@ fn with_encoded_model(path: &str) -> String {
     format!("/v2/models/{}{rest}", model.replace('/', "%2F"))
 }
 
-/// The paths to suggest instead of an unknown one.
-pub(super) fn similar_to(path: &str) -> String {
-    let similarity = |known: &str| strsim::jaro_winkler(path, known);
-    let nearest = KNOWN.into_iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+/// The paths of the port, for error messages: probes, and those of the APIs.
+pub(super) fn all<'p>(apis: impl Iterator<Item = &'p String>) -> Vec<String> {
+    let probes = PROBES.iter().map(|probe| (*probe).to_owned());
+    apis.filter(|path| *path != "/").cloned().chain(probes).collect()
+}
+
+/// What to suggest instead of an unknown path: the most similar one, and all that are known.
+pub(super) fn instead_of(path: &str, known: &[String]) -> String {
+    let similarity = |known: &String| strsim::jaro_winkler(path, known);
+    let nearest = known.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
     let nearest = nearest.filter(|known| path.len() <= MAX_COMPARED_BYTES && similarity(known) >= MIN_SIMILARITY);
-    let all = KNOWN.join(", ");
+    let all = known.join(", ");
     nearest.map_or(all.clone(), |nearest| format!("{nearest} (all paths: {all})"))
 }
 
@@ -115,6 +99,7 @@ mod tests {
             ("/openai/deployments/some-model/embeddings", "/v1/embeddings"),
             ("/v2//embed", "/v2/embed"),
             ("/embed/", "/embed"),
+            ("/docs/", "/docs"),
             ("/v2/models/owner/model/infer", "/v2/models/owner%2Fmodel/infer"),
             ("/v2/models/owner/model/versions/1/infer", "/v2/models/owner%2Fmodel/versions/1/infer"),
             ("/v2/models/owner/model", "/v2/models/owner%2Fmodel"),
@@ -139,8 +124,6 @@ mod tests {
             "/v1",
             "/v1/models/a/b",
             "/v2/models/model/infer",
-            "/other/",
-            "/openai/deployments/x",
         ] {
             assert!(matches!(known(path), Cow::Borrowed(_)), "{path} became {}", known(path));
         }
@@ -162,7 +145,10 @@ mod tests {
 
     #[test]
     fn similar_paths_are_suggested() {
-        assert!(similar_to("/v1/embedding").starts_with("/v1/embeddings ("), "{}", similar_to("/v1/embedding"));
-        assert!(similar_to(&"/x".repeat(10_000)).starts_with("/v1/embeddings, "));
+        let known = all(["/v1/embeddings".to_owned(), "/".to_owned(), "/embed".to_owned()].iter());
+        assert_eq!(known, ["/v1/embeddings", "/embed", "/healthz", "/readyz", "/metrics"]);
+        assert!(instead_of("/v1/embedding", &known).starts_with("/v1/embeddings (all paths: /v1/embeddings, /embed, "));
+        assert!(instead_of("/nothing", &known).starts_with("/v1/embeddings, /embed, "));
+        assert!(instead_of(&"/x".repeat(10_000), &known).starts_with("/v1/embeddings, "));
     }
 }
