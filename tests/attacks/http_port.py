@@ -414,3 +414,61 @@ def half_requests(server, report):
     time.sleep(1)
     report.check(server.open_files() - before < 10, f"descriptors before and after: {before}, {server.open_files()}")
     server.check_well(report)
+
+
+def huge_bodies():
+    million = 1_000_000
+    texts = b'[""' + b',""' * million + b"]"
+    ids = b"[7" + b",7" * million + b"]"
+    deep = b"[" * 100_000 + b"]" * 100_000
+    inputs = {
+        "a million empty texts": texts,
+        "a million ids": ids,
+        "a million lists of ids": b"[[7]" + b",[7]" * million + b"]",
+        "deep": deep,
+        "6 MiB of text": b'"' + b"word " * 1_200_000 + b'"',
+        "a million numbers in lists of texts": b'["a",' + ids + b"]",
+    }
+    for name, value in inputs.items():
+        yield f"/embed, {name}", "/embed", b'{"inputs":' + value + b"}"
+        yield f"/tokenize, {name}", "/tokenize", b'{"inputs":' + value + b"}"
+        yield f"/decode, {name}", "/decode", b'{"ids":' + value + b"}"
+        sentences = b'{"inputs":{"source_sentence":"a","sentences":' + value + b"}}"
+        yield f"/similarity, {name}", "/similarity", sentences
+        yield f"/v2/embed, {name}", "/v2/embed", b'{"texts":' + value + b',"embedding_types":' + value + b"}"
+        tensor = b'{"name":"text","shape":' + value + b',"datatype":"BYTES","data":' + value + b"}"
+        yield f"infer, {name}", "/v2/models/MODEL/infer", b'{"inputs":[' + tensor + b'],"outputs":' + value + b"}"
+
+
+@attack(
+    "W16",
+    "Huge bodies for the other APIs get a status of the 4xx, take less than a second of CPU each and less than 100 MiB.",
+    fresh=True,
+)
+def other_apis(server, report):
+    with MemoryWatch(server) as memory:
+        for name, path, body in huge_bodies():
+            before = server.cpu_seconds()
+            status = server.post(path.replace("MODEL", server.model.rsplit("/", 1)[-1]), body)
+            spent = server.cpu_seconds() - before
+            report.check(400 <= status < 500 and spent < 1, f"{name}: {status}, {spent:.2f} s of CPU")
+        report.check(memory.grown < 100, f"memory grew by {memory.grown:.0f} MiB")
+    server.check_well(report)
+
+
+@attack("W17", "64 KiB of text for /tokenize and truncation of 6 MiB take bounded memory, and others are served meanwhile.")
+def long_texts(server, report):
+    text = b'"' + b"word, " * 10_900 + b'"'
+    long = b'"' + b"word, " * 1_000_000 + b'"'
+    with MemoryWatch(server) as memory, HealthWatch(server) as health:
+        status = server.post("/tokenize", b'{"inputs":' + text + b"}")
+        report.check(status == 200, f"/tokenize of 64 KiB: {status}")
+        for side in (b"Right", b"Left"):
+            body = b'{"inputs":' + long + b',"truncate":true,"truncation_direction":"' + side + b'"}'
+            before = server.cpu_seconds()
+            status = server.post("/embed", body)
+            spent = server.cpu_seconds() - before
+            report.check(status == 200 and spent < 2, f"{side.decode()}: {status}, {spent:.2f} s of CPU")
+        report.check(memory.grown < 100, f"memory grew by {memory.grown:.0f} MiB")
+        health.check(report)
+    server.check_well(report)

@@ -265,13 +265,17 @@ class Server:
 
     def openai(self, body, timeout=60, **headers):
         """The HTTP status of a request for embeddings."""
+        return self.post("/v1/embeddings", body, timeout, **headers)
+
+    def post(self, path, body, timeout=60, **headers):
+        """The HTTP status of a request with a JSON body."""
         headers = {"content-type": "application/json", **headers}
         if self.http.token:
             headers["authorization"] = f"Bearer {self.http.token}"
         connection = http.client.HTTPConnection(*self.http.address, timeout=timeout)
         try:
             try:
-                connection.request("POST", "/v1/embeddings", body, headers)
+                connection.request("POST", path, body, headers)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # The server has answered before it read everything.
             response = connection.getresponse()
