@@ -2,11 +2,11 @@
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -81,9 +81,13 @@ impl HttpListener {
             AbortOnDropHandle::new(tokio::spawn(page.history.clone().record(stats, model)))
         });
         let routes = self.routes();
+        // A layer for each connection would copy all routes.
         let per_connection = || {
-            let routes = routes.clone().layer(Extension(ConnectionPermit::default()));
-            MapRequest::new(routes, paths::with_known_path)
+            let permit = ConnectionPermit::default();
+            MapRequest::new(routes.clone(), move |mut request: Request<_>| {
+                request.extensions_mut().insert(permit.clone());
+                paths::with_known_path(request)
+            })
         };
         net::serve(config, per_connection, socket, stop).await;
         drop(recording);

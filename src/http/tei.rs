@@ -26,6 +26,9 @@ const NO_RANKS: &str = "the model does not rank texts; /similarity compares thei
 /// which is an object with five fields.
 const TOKENS_BYTES_PER_BYTE: usize = 64;
 
+/// Memory of the text of a token, more or less, and of its copy in the reply.
+const TEXT_BYTES_PER_TOKEN: usize = 32;
+
 /// The routes with their documentation.
 pub(super) fn documented() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -157,12 +160,16 @@ async fn decode(State(api): State<Api>, head: Head, body: Body) -> Result<Respon
     let received = api.receive(&head, body).await?;
     let limits = *received.embedder.limits();
     let call = received.read(|body| read::decode(body, &limits))?;
+    let ids: usize = call.ids.iter().map(Vec::len).sum();
+    let caller = received.caller();
+    let reservation = caller.reserve_reply(ids * TEXT_BYTES_PER_TOKEN).await.map_err(refusal::exhausted)?;
     let mut texts = Vec::with_capacity(call.ids.len());
     for ids in &call.ids {
-        let text = received.embedder.decode(ids, !call.skip_special_tokens, received.caller()).await;
+        let text = received.embedder.decode(ids, !call.skip_special_tokens, caller).await;
         texts.push(text.map_err(|error| refusal::from_decode_failure(&error))?);
     }
-    api::reply(0, || serde_json::to_vec(&texts))
+    caller.replies(reservation);
+    api::reply(ids, || serde_json::to_vec(&texts))
 }
 
 /// Describes the model and the server.
