@@ -13,6 +13,10 @@ from clients.suite import LINES_TEXTS, MODEL, TEXTS, Client, NotTested, at_serve
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "javascript")
 INSTALL_SECONDS = 60
+# What the client requires.
+MIN_NODE = 20
+# npm's codes if there is no network.
+UNREACHABLE = ("EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ENETUNREACH", "ENOTFOUND", "ETIMEDOUT")
 RUN_SECONDS = 30
 
 
@@ -39,11 +43,19 @@ def installed():
     """A folder with the client, below the folder of this run."""
     if not shutil.which("node") or not shutil.which("npm"):
         raise NotTested("node or npm is missing")
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=RUN_SECONDS).stdout.strip()
+    if int(version.lstrip("v").split(".")[0]) < MIN_NODE:
+        raise NotTested(f"node {version} is older than {MIN_NODE}")
     folder = tempfile.mkdtemp(prefix="embedd-javascript-")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(os.path.join(FOLDER, name), folder)
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
-    output = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    try:
+        output = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise NotTested("npm cannot reach its registry") from None
+    if any(f"npm error code {code}" in output.stderr for code in UNREACHABLE):
+        raise NotTested("npm cannot reach its registry")
     expect(output.returncode == 0, f"npm ci: {output.stderr[-500:]}")
     return folder
 
