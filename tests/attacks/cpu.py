@@ -116,18 +116,19 @@ def refused_before_tokenization(server, report):
 
 
 class filled_queue:
-    """A caller whose requests fill the queue for half a minute."""
+    """A caller whose requests fill its share of the queue, for more than a minute on any machine."""
 
     def __init__(self, server, source=None):
         self.server = server
         self.connection = Connection(server.grpc, source=source, timeout=120)
 
     def __enter__(self):
-        for request in range(24):
-            texts = [f"{request} {text} {time.time_ns()} " + "word " * 60 for text in range(250)]
+        # The small ones fill what the large ones leave. Long texts, so that few of them are done before the attack begins.
+        for request, size in enumerate([250] * 24 + [10] * 30):
+            texts = [f"{request} {text} {time.time_ns()} " + "word " * 250 for text in range(size)]
             # Short replies, because requests wait while there is no memory for theirs.
             self.connection.start(messages.EMBED, messages.embed(texts, skip_cache=1, dimensions=8))
-        self.connection.pump(1)
+        self.connection.pump(0.5)
         return self.connection
 
     def __exit__(self, *_):
@@ -144,7 +145,8 @@ def refusals(server, report):
         for _ in range(30):
             streams = [connection.open(messages.EMBED) for _ in range(60)]
             for number, stream in enumerate(streams):
-                texts = [f"{number} {text} {time.time_ns()}" for text in range(100)]
+                # More than become free meanwhile.
+                texts = [f"{number} {text} {time.time_ns()}" for text in range(250)]
                 connection.upload(stream, framed(messages.embed(texts, skip_cache=1, dimensions=8)))
             for stream in streams:
                 codes[connection.wait(stream, 30).code] += 1
