@@ -247,7 +247,7 @@ impl Embedder {
             return request.inputs().iter().map(|_| Lookup::default()).collect();
         };
         // The options that change a pooled vector.
-        let mut options = vec![request.options().truncation.of() as u8];
+        let mut options = vec![request.options().truncation.truncation() as u8];
         if let Some((kind, digest)) = cache.entries.scope_of(caller) {
             options.push(kind);
             options.extend(digest);
@@ -314,7 +314,7 @@ impl Embedder {
         caller: &Caller,
     ) -> Result<Vec<Tokenized>, EmbedError> {
         let inputs: Vec<_> = missing.iter().map(|&index| (index, &request.inputs()[index])).collect();
-        let truncation = request.options().truncation.of();
+        let truncation = request.options().truncation.truncation();
         let prompt = request.prompt();
         let prompt_bytes = prompt.map_or(0, |prompt| prompt.text().len());
         let bytes = inputs.iter().map(|(_, input)| input.bytes() + prompt_bytes).sum();

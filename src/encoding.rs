@@ -106,13 +106,12 @@ impl Encoding {
                     violations.add(field, format!("is `{}`, which needs normalized vectors", self.name()));
                 }
                 None => {
-                    let name = self.name();
-                    let problem = "needs the ranges of a reference set, which the served bundle does not have";
-                    violations.add(field, format!("is `{name}`, which {problem}; convert the model again"));
+                    let problem = "which needs a bundle with a reference set; convert the model again";
+                    violations.add(field, format!("is `{}`, {problem}", self.name()));
                 }
                 // Other dimensions are a violation of their own.
                 Some(ranges) if (1..=limits.dimension).contains(&dimensions) => {
-                    scale = Some(Arc::new(ranges.scale(dimensions)));
+                    scale = Some(ranges.scale(dimensions));
                 }
                 Some(_) => {}
             }
@@ -167,9 +166,11 @@ fn bits(vector: &[f32]) -> impl Iterator<Item = u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use embedd_common::checksum::Sha256Hex;
-    use embedd_model::reference::ReferenceSet;
+    use embedd_model::reference::{ReferenceSet, ReferenceText};
     use embedd_model::vector::normalize;
 
     const VECTOR: [f32; 10] = [0.5, -0.25, 0.0, 1e-9, -1.0, 0.125, 3.0, -0.0, 0.75, -2.0];
@@ -198,9 +199,20 @@ mod tests {
     const LIMITS: Limits =
         Limits { max_texts: std::num::NonZeroUsize::MIN, max_text_bytes: 1, truncates_any_size: false, dimension: 4 };
 
+    fn ranges(vectors: &[[f32; 4]]) -> Ranges {
+        let text = |vector: &[f32; 4]| ReferenceText {
+            id: String::new(),
+            text: String::new(),
+            embedding: vector.to_vec(),
+            token_count: 2,
+        };
+        let texts = vectors.iter().map(text).collect();
+        Ranges::of(Arc::new(ReferenceSet { texts, dimension: 4, max_tokens: 8, provenance: BTreeMap::new() }))
+    }
+
     #[test]
     fn integers_are_steps_in_the_ranges_of_the_reference_set() {
-        let ranges = Ranges::of_vectors(&[&[0.6, 0.8, 0.0, 0.0], &[-0.6, 0.0, 0.8, 0.0], &[0.0, -1.0, 0.0, 0.0]]);
+        let ranges = ranges(&[[0.6, 0.8, 0.0, 0.0], [-0.6, 0.0, 0.8, 0.0], [0.0, -1.0, 0.0, 0.0]]);
         let mut violations = Violations::default();
         let options = EmbedOptions::default();
         let mut encoder =
@@ -231,7 +243,8 @@ mod tests {
     fn integers_and_bits_are_those_of_sentence_transformers() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/reference/all-MiniLM-L6-v2.safetensors");
         let reference = ReferenceSet::read(std::path::Path::new(path)).expect("a reference set");
-        let ranges = Ranges::of(&reference);
+        let reference = Arc::new(reference);
+        let ranges = Ranges::of(Arc::clone(&reference));
         let limits = Limits { dimension: 384, ..LIMITS };
         for (encoding, dimensions, expected) in QUANTIZED {
             let options = EmbedOptions { dimensions: Some(dimensions), ..EmbedOptions::default() };
@@ -251,7 +264,7 @@ mod tests {
 
     #[test]
     fn integers_need_ranges_and_normalized_vectors() {
-        let ranges = Ranges::of_vectors(&[&[1.0, 0.0, 0.0, 0.0]]);
+        let ranges = ranges(&[[1.0, 0.0, 0.0, 0.0]]);
         let check = |ranges: Option<&Ranges>, normalize: bool| {
             let mut violations = Violations::default();
             let options = EmbedOptions { normalize, ..EmbedOptions::default() };

@@ -21,7 +21,7 @@ pub(crate) struct Served {
     /// The bundle's fingerprint when it was loaded.
     pub fingerprint: Sha256Hex,
     /// The bundle's reference set, if it has one.
-    pub reference: Option<ReferenceSet>,
+    pub reference: Option<Arc<ReferenceSet>>,
 }
 
 impl ModelSlot {

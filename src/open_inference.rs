@@ -18,7 +18,7 @@ pub(crate) use write::{ReplyForm, inferred, metadata, server};
 /// Checks the name and version of a model.
 ///
 /// # Errors
-/// What is not found.
+/// A message that names the unknown model or version.
 pub(crate) fn check_model(name: &str, version: &str, embedder: &Embedder) -> Result<(), String> {
     embedder.model().names.check(name).map_err(|error| error.to_string())?;
     if !["", VERSION].contains(&version) {

@@ -82,7 +82,7 @@ pub(crate) enum TruncationChoice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Input {
     Text(String),
-    /// Tokens of a text in the vocabulary of the served model, with or without the special tokens around every text.
+    /// The ids of a text's tokens in the vocabulary of the served model.
     TokenIds(Vec<u32>),
 }
 
@@ -128,7 +128,7 @@ pub(crate) struct Violation {
 }
 
 impl TruncationChoice {
-    pub(crate) fn of(self) -> Truncation {
+    pub(crate) fn truncation(self) -> Truncation {
         match self {
             Self::Default(truncation) | Self::Requested(truncation) => truncation,
         }
@@ -272,7 +272,13 @@ impl EmbedRequest {
         std::iter::from_fn(move || {
             let rest = self.inputs.split_off(self.inputs.len().min(max.get()));
             let inputs = std::mem::replace(&mut self.inputs, rest);
-            (!inputs.is_empty()).then(|| Self { inputs, ..self.clone() })
+            let Self { options, prompt, dimensions, .. } = &self;
+            (!inputs.is_empty()).then(|| Self {
+                inputs,
+                options: options.clone(),
+                prompt: prompt.clone(),
+                dimensions: *dimensions,
+            })
         })
     }
 

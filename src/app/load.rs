@@ -187,7 +187,7 @@ fn assemble(
         default_truncation: settings.truncation,
         prompts,
         own_default_prompt,
-        ranges: reference.as_ref().map(|reference| Arc::new(Ranges::of(reference))),
+        ranges: reference.clone().map(|reference| Arc::new(Ranges::of(reference))),
         runtime_version: runtime.version().to_owned(),
         sessions: count.get(),
         threads: threads.get(),
@@ -221,7 +221,7 @@ fn prompts(settings: &Settings, manifest: &Manifest, tokenizer: &Tokenizer) -> R
 /// The parts that take time to load.
 struct Parts {
     tokenizer: Tokenizer,
-    reference: Option<ReferenceSet>,
+    reference: Option<Arc<ReferenceSet>>,
     sessions: Vec<Box<dyn Session>>,
 }
 
@@ -242,7 +242,7 @@ impl Parts {
             let reference = scope.spawn(|| self_check::reference(bundle));
             let sessions = sessions();
             tracing::debug!(elapsed = ?started.elapsed(), "sessions loaded");
-            Ok(Self { tokenizer: join(tokenizer)?, reference: join(reference)?, sessions: sessions? })
+            Ok(Self { tokenizer: join(tokenizer)?, reference: join(reference)?.map(Arc::new), sessions: sessions? })
         })
     }
 }

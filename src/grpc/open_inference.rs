@@ -30,7 +30,7 @@ impl OpenInference {
         let name = request.model_name.clone();
         let id = request.id.clone();
         let valid = open_inference::infer(request, embedder.model(), embedder.limits());
-        let (request, form) = valid.map_err(|violations| status::invalid(&violations))?.split();
+        let (request, form) = valid.map_err(|violations| status::invalid(&violations))?.split(false);
         let embedded = self.calls.embed(&embedder, request, open_inference::TEXT, caller, call).await?;
         Ok(open_inference::inferred(&embedded, &form, name, id))
     }

@@ -46,7 +46,7 @@ use refusal::{ErrorForm, Refusal};
 /// Larger bodies are parsed, and larger replies serialized, on a thread where they do not block other requests. Up to
 /// these sizes, it takes a fraction of a millisecond.
 const INLINE_BYTES: usize = 64 * 1024;
-const INLINE_FLOATS: usize = 8 * 1024;
+const INLINE_ELEMENTS: usize = 8 * 1024;
 /// The size of a float, and of its number in JSON, such as `-0.012345678,`, which is more than that of four bytes in base64.
 const REPLY_BYTES_PER_FLOAT: usize = size_of::<f32>() + 13;
 /// The header of Azure's clients for their token.
@@ -196,17 +196,17 @@ impl Received {
     }
 }
 
-/// The first violations as a refusal, unless there are none.
+/// The value, unless there are violations.
 pub(super) fn valid<T>(value: Option<T>, violations: &Violations) -> Result<T, Refusal> {
     value.filter(|_| violations.is_empty()).ok_or_else(|| refusal::invalid(violations))
 }
 
-/// Serializes a reply with this many floats, without blocking other requests if it is large.
+/// Serializes a reply with this many numbers or texts, without blocking other requests if it is large.
 pub(super) fn reply(
-    floats: usize,
+    elements: usize,
     serialize: impl FnOnce() -> serde_json::Result<Vec<u8>>,
 ) -> Result<Response, Refusal> {
-    Ok(write::json(block_in_place_if(floats > INLINE_FLOATS, serialize)?))
+    Ok(write::json(block_in_place_if(elements > INLINE_ELEMENTS, serialize)?))
 }
 
 /// Wraps every call: authentication, admission, tracing, and the reply after a panic.

@@ -148,7 +148,7 @@ async fn infer_version(
     let call = received.read(|body| read::infer(body, json_length, embedder.model(), &limits))?;
     let floats = call.request.inputs().len() * call.request.dimensions();
     let embedded = api.embed(received, call.request, open_inference::TEXT).await?;
-    let reply = open_inference::inferred(&embedded, &call.form.raw(), model, call.id);
+    let reply = open_inference::inferred(&embedded, &call.form, model, call.id);
     let (json, binary) = write::infer(reply, &call.binary);
     write::response(floats, &json, binary)
 }

@@ -53,19 +53,13 @@ pub(crate) struct ReplyForm {
     encoder: Encoder,
 }
 
-impl ReplyForm {
-    /// The same with raw contents.
-    pub(crate) fn raw(self) -> Self {
-        Self { form: Form::Raw, ..self }
-    }
-}
-
 impl InferCall {
-    /// The request, and the form of its reply.
-    pub(crate) fn split(self) -> (EmbedRequest, ReplyForm) {
+    /// The request, and the form of its reply: that of the request, unless it must be raw.
+    pub(crate) fn split(self, must_be_raw: bool) -> (EmbedRequest, ReplyForm) {
         let Self { request, form, outputs, encoder } = self;
         // The protocol has no typed contents for FP16.
-        let form = if encoder.encoding == Encoding::Float16 { Form::Raw } else { form };
+        let is_raw = must_be_raw || encoder.encoding == Encoding::Float16;
+        let form = if is_raw { Form::Raw } else { form };
         (request, ReplyForm { form, outputs, encoder })
     }
 }
@@ -81,18 +75,17 @@ pub(crate) fn inferred(
     let mut outputs = Vec::new();
     let mut raw_output_contents = Vec::new();
     for output in &form.outputs {
-        let tensor = match output {
-            Output::Embedding | Output::Embeddings => vectors(embeddings, &form.encoder),
-            Output::TokenCount => counts(embeddings),
+        let Tensor { datatype, shape, contents } = match output {
+            Output::Embedding | Output::Embeddings => vectors(embeddings, &form.encoder, form.form),
+            Output::TokenCount => counts(embeddings, form.form),
         };
-        let contents = match form.form {
-            Form::Typed => Some(tensor.typed),
-            Form::Raw => {
-                raw_output_contents.push(tensor.raw);
+        let contents = match contents {
+            Contents::Typed(typed) => Some(typed),
+            Contents::Raw(raw) => {
+                raw_output_contents.push(raw);
                 None
             }
         };
-        let Tensor { datatype, shape, .. } = tensor;
         outputs.push(InferOutputTensor {
             name: output.name().to_owned(),
             datatype: datatype.to_owned(),
@@ -111,36 +104,57 @@ pub(crate) fn inferred(
     }
 }
 
-/// An output in both forms.
 struct Tensor {
     datatype: &'static str,
     shape: Vec<i64>,
-    typed: proto::InferTensorContents,
-    raw: Vec<u8>,
+    contents: Contents,
 }
 
-fn vectors(embeddings: &[Embedding], encoder: &Encoder) -> Tensor {
-    let raw: Vec<u8> = embeddings.iter().flat_map(|embedding| encoder.pack(&embedding.values)).collect();
-    let (datatype, bytes) = encoder.encoding.datatype();
-    let columns = raw.len() / embeddings.len().max(1) / bytes;
+enum Contents {
+    Typed(proto::InferTensorContents),
+    Raw(Vec<u8>),
+}
+
+fn vectors(embeddings: &[Embedding], encoder: &Encoder, form: Form) -> Tensor {
+    let (datatype, element_bytes) = encoder.encoding.datatype();
+    let typed_floats = form == Form::Typed && datatype == "FP32";
+    let (elements, contents) = if typed_floats {
+        let floats: Vec<f32> = embeddings.iter().flat_map(|embedding| embedding.values.iter().copied()).collect();
+        let elements = floats.len();
+        (elements, Contents::Typed(proto::InferTensorContents { fp32_contents: floats, ..Default::default() }))
+    } else {
+        let packed: Vec<u8> = embeddings.iter().flat_map(|embedding| encoder.pack(&embedding.values)).collect();
+        let elements = packed.len() / element_bytes;
+        let contents = match form {
+            Form::Raw => Contents::Raw(packed),
+            Form::Typed => Contents::Typed(integers(datatype, &packed)),
+        };
+        (elements, contents)
+    };
+    let rows = embeddings.len();
+    Tensor { datatype, shape: vec![rows as i64, (elements / rows.max(1)) as i64], contents }
+}
+
+/// Bytes in the field for their datatype.
+fn integers(datatype: &str, bytes: &[u8]) -> proto::InferTensorContents {
     let mut typed = proto::InferTensorContents::default();
-    match encoder.encoding {
-        Encoding::Int8 | Encoding::Binary => {
-            typed.int_contents = raw.iter().map(|byte| i32::from(*byte as i8)).collect();
-        }
-        Encoding::Uint8 | Encoding::Ubinary => typed.uint_contents = raw.iter().map(|byte| u32::from(*byte)).collect(),
-        Encoding::Float | Encoding::Base64 | Encoding::Float16 => {
-            typed.fp32_contents = embeddings.iter().flat_map(|embedding| embedding.values.iter().copied()).collect();
-        }
+    if datatype == "INT8" {
+        typed.int_contents = bytes.iter().map(|byte| i32::from(*byte as i8)).collect();
+    } else {
+        typed.uint_contents = bytes.iter().map(|byte| u32::from(*byte)).collect();
     }
-    Tensor { datatype, shape: vec![embeddings.len() as i64, columns as i64], typed, raw }
+    typed
 }
 
-fn counts(embeddings: &[Embedding]) -> Tensor {
-    let counts: Vec<i32> = embeddings.iter().map(|embedding| embedding.token_count as i32).collect();
-    let raw = counts.iter().flat_map(|count| count.to_le_bytes()).collect();
-    let typed = proto::InferTensorContents { int_contents: counts, ..Default::default() };
-    Tensor { datatype: "INT32", shape: vec![embeddings.len() as i64], typed, raw }
+fn counts(embeddings: &[Embedding], form: Form) -> Tensor {
+    let counts = embeddings.iter().map(|embedding| embedding.token_count as i32);
+    let contents = match form {
+        Form::Typed => {
+            Contents::Typed(proto::InferTensorContents { int_contents: counts.collect(), ..Default::default() })
+        }
+        Form::Raw => Contents::Raw(counts.flat_map(i32::to_le_bytes).collect()),
+    };
+    Tensor { datatype: "INT32", shape: vec![embeddings.len() as i64], contents }
 }
 
 #[cfg(test)]

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::body::{HttpBody as _, to_bytes};
-use axum::http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, TRANSFER_ENCODING, VARY,
-};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, VARY};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use flate2::Compression;
@@ -129,7 +127,7 @@ pub(super) async fn compress(response: Response, accepts_gzip: bool, min: Option
     head.headers.append(VARY, ACCEPT_ENCODING.into());
     // Replies are in memory, so this neither waits nor fails.
     let bytes = to_bytes(body, size).await.unwrap_or_default();
-    if !accepts_gzip || head.headers.contains_key(TRANSFER_ENCODING) {
+    if !accepts_gzip {
         return Response::from_parts(head, bytes.into());
     }
     let compressed = block_in_place_if(size > INLINE_BYTES, || {

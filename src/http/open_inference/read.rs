@@ -151,6 +151,10 @@ pub(in crate::http) struct Binary {
 }
 
 impl Binary {
+    fn is_used(&self) -> bool {
+        self.default || self.outputs.values().any(|is_binary| *is_binary)
+    }
+
     pub(in crate::http) fn has(&self, output: &str) -> bool {
         self.outputs.get(output).copied().unwrap_or(self.default)
     }
@@ -183,7 +187,7 @@ pub(in crate::http) fn infer(
     let (message, binary) = read.filter(|_| violations.is_empty()).ok_or_else(|| refusal::invalid(&violations))?;
     let id = message.id.clone();
     let call = open_inference::infer(message, model, limits).map_err(|violations| refusal::invalid(&violations))?;
-    let (request, form) = call.split();
+    let (request, form) = call.split(binary.is_used());
     Ok(Call { request, form, id, binary })
 }
 

@@ -112,17 +112,30 @@ pub(super) fn infer(reply: proto::ModelInferResponse, binary: &Binary) -> (Infer
             parameters: None,
             data: None,
         };
-        let bytes = contents.next().unwrap_or_default();
-        if binary.has(&tensor.name) {
-            tensor.parameters = Some(OutputParameters { binary_data_size: bytes.len() });
-            raw.extend(bytes);
+        if let Some(typed) = output.contents {
+            tensor.data = Some(typed_numbers(&tensor.datatype, typed));
         } else {
-            tensor.data = Some(numbers(&tensor.datatype, &bytes));
+            let bytes = contents.next().unwrap_or_default();
+            if binary.has(&tensor.name) {
+                tensor.parameters = Some(OutputParameters { binary_data_size: bytes.len() });
+                raw.extend(bytes);
+            } else {
+                tensor.data = Some(numbers(&tensor.datatype, &bytes));
+            }
         }
         outputs.push(tensor);
     }
     let proto::ModelInferResponse { model_name, model_version, id, .. } = reply;
     (InferResponse { model_name, model_version, id, outputs }, raw)
+}
+
+/// The elements of a typed tensor.
+fn typed_numbers(datatype: &str, contents: proto::InferTensorContents) -> Data {
+    match datatype {
+        "INT32" | "INT8" => Data::Signed(contents.int_contents),
+        "UINT8" => Data::Unsigned(contents.uint_contents),
+        _ => Data::Floats(contents.fp32_contents),
+    }
 }
 
 /// The elements of a raw tensor.

@@ -43,9 +43,7 @@ pub struct Tokenizing<'t> {
     tokenizer: &'t Tokenizer,
     pieces: Pieces<'t>,
     /// Tokens that come after those of the pieces.
-    given: Option<&'t [u32]>,
-    /// Whether these are not accepted.
-    is_unmarked: bool,
+    given: Option<Result<&'t [u32], TokenizeError>>,
     prompt: Option<&'t Prompt>,
     truncation: Truncation,
     /// The ids of the pieces, in the order in which they were processed: that of the text, or with
@@ -83,16 +81,7 @@ impl<'t> Tokenizing<'t> {
     ) -> Self {
         let prompt = prompt.filter(|prompt| !prompt.text().is_empty());
         let whole = prompt.map_or(Cow::Borrowed(text), |prompt| Cow::Owned(prompt.text().to_owned() + text));
-        Self {
-            tokenizer,
-            pieces: tokenizer.pieces(whole),
-            given: None,
-            is_unmarked: false,
-            prompt,
-            truncation,
-            ids: Vec::new(),
-            tokens: 0,
-        }
+        Self { tokenizer, pieces: tokenizer.pieces(whole), given: None, prompt, truncation, ids: Vec::new(), tokens: 0 }
     }
 
     /// For a text of which only the tokens are known.
@@ -104,20 +93,17 @@ impl<'t> Tokenizing<'t> {
     ) -> Self {
         let Tokenizer { prefix, suffix, .. } = tokenizer;
         let inner = ids.strip_prefix(&prefix[..]).and_then(|ids| ids.strip_suffix(&suffix[..]));
-        let is_marked = inner.is_some() && tokenizer.special_count() > 0;
-        Self {
-            given: Some(inner.unwrap_or(ids)),
-            is_unmarked: !is_marked && tokenizer.accepted_ids == AcceptedIds::Marked,
-            ..Self::new(tokenizer, "", prompt, truncation)
-        }
+        let given = match (inner, tokenizer.accepted_ids) {
+            (Some(inner), _) if tokenizer.special_count() > 0 => Ok(inner),
+            (_, AcceptedIds::Any) => Ok(ids),
+            (_, AcceptedIds::Marked) => Err(TokenizeError::UnmarkedIds),
+        };
+        Self { given: Some(given), ..Self::new(tokenizer, "", prompt, truncation) }
     }
 
     /// The given tokens, the first time.
     fn take_given(&mut self) -> Result<Option<Vec<u32>>, TokenizeError> {
-        let Some(ids) = self.given.take() else { return Ok(None) };
-        if self.is_unmarked {
-            return Err(TokenizeError::UnmarkedIds);
-        }
+        let Some(ids) = self.given.take().transpose()? else { return Ok(None) };
         let unknown = ids.iter().copied().enumerate().find(|(_, id)| self.tokenizer.inner.id_to_token(*id).is_none());
         match unknown {
             Some((position, id)) => Err(TokenizeError::UnknownId { id, position }),
