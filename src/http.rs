@@ -57,18 +57,16 @@ pub(crate) struct Apis {
     pub page: Option<Page>,
 }
 
-/// One API: its routes, their documentation, and the form of its errors.
+/// One API: its routes with their documentation, and the form of its errors.
 struct Protocol {
-    routes: fn() -> Router<Api>,
-    documented: fn() -> OpenApiRouter<Api>,
+    routes: fn() -> OpenApiRouter<Api>,
     error: ErrorForm,
 }
 
-const OPENAI: Protocol = Protocol { routes: openai::routes, documented: openai::documented, error: openai::error };
-const COHERE: Protocol = Protocol { routes: cohere::routes, documented: cohere::documented, error: cohere::error };
-const TEI: Protocol = Protocol { routes: tei::routes, documented: tei::documented, error: tei::error };
-const OPEN_INFERENCE: Protocol =
-    Protocol { routes: open_inference::routes, documented: open_inference::documented, error: open_inference::error };
+const OPENAI: Protocol = Protocol { routes: openai::routes, error: openai::error };
+const COHERE: Protocol = Protocol { routes: cohere::routes, error: cohere::error };
+const TEI: Protocol = Protocol { routes: tei::routes, error: tei::error };
+const OPEN_INFERENCE: Protocol = Protocol { routes: open_inference::routes, error: open_inference::error };
 
 impl HttpListener {
     /// Serves until `stop`, then finishes the requests in flight.
@@ -117,16 +115,18 @@ impl Apis {
     /// The routes, and their paths.
     fn routes(self, readiness: &Readiness) -> (Router, Vec<String>) {
         let mut routes = Router::new();
-        let mut documented = OpenApiRouter::default();
+        let mut description = docs::title();
+        let mut add = |added: OpenApiRouter<Api>, error| {
+            let (added, described) = added.split_for_parts();
+            routes = std::mem::take(&mut routes).merge(self.api.wrap(added, error));
+            description.merge(described);
+        };
         for protocol in self.protocols() {
-            routes = routes.merge(self.api.wrap((protocol.routes)(), protocol.error));
-            documented = documented.merge((protocol.documented)());
+            add((protocol.routes)(), protocol.error);
         }
         if let Some(page) = &self.page {
-            routes = routes.merge(self.api.wrap(page::routes(page.clone()), openai::error));
-            documented = documented.merge(page::documented());
+            add(page::routes(page.clone()), openai::error);
         }
-        let description = docs::describe(documented);
         let paths = description.paths.paths.keys().cloned().collect();
         if self.page.is_some() {
             routes = routes.merge(page::files(&description).method_not_allowed_fallback(method_not_allowed));

@@ -1,6 +1,5 @@
 //! The part of Cohere's API that embeds texts.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,14 +17,9 @@ mod write;
 
 use read::Version;
 
-/// The routes with their documentation.
-pub(super) fn documented() -> OpenApiRouter<Api> {
+/// The routes.
+pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(embed)).routes(routes!(embed_v1))
-}
-
-/// All routes.
-pub(super) fn routes() -> Router<Api> {
-    documented().split_for_parts().0
 }
 
 /// An error in Cohere's form.

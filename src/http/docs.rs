@@ -3,9 +3,6 @@
 use serde::Serialize;
 use utoipa::openapi::{Info, License, OpenApi, OpenApiBuilder};
 use utoipa::{IntoResponses, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-
-use super::api::Api;
 
 /// A text, a list of texts, the token ids of a text, or a list of them. Token ids belong to the tokenizer of the served
 /// model, and include the special tokens around every text.
@@ -57,13 +54,10 @@ pub(super) enum Errors {
     Unavailable,
 }
 
-/// Describes the routes.
-pub(super) fn describe(routes: OpenApiRouter<Api>) -> OpenApi {
+/// The description without routes.
+pub(super) fn title() -> OpenApi {
     let mut info = Info::new("embedd", env!("CARGO_PKG_VERSION"));
     info.description = Some(env!("CARGO_PKG_DESCRIPTION").to_owned());
     info.license = Some(License::new(env!("CARGO_PKG_LICENSE")));
-    let (_, described) = routes.split_for_parts();
-    let mut api = OpenApiBuilder::new().info(info).build();
-    api.merge(described);
-    api
+    OpenApiBuilder::new().info(info).build()
 }

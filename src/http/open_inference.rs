@@ -1,6 +1,5 @@
 //! The Open Inference Protocol (v2) over HTTP, with the binary tensors of Triton's clients.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -23,8 +22,8 @@ mod write;
 const JSON_LENGTH: &str = "inference-header-content-length";
 const TAG: &str = "Open Inference Protocol";
 
-/// The routes with their documentation.
-pub(super) fn documented() -> OpenApiRouter<Api> {
+/// The routes. Those of versions are not documented: there is only one.
+pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(server))
         .routes(routes!(live))
@@ -32,12 +31,6 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(metadata))
         .routes(routes!(model_ready))
         .routes(routes!(infer))
-}
-
-/// All routes.
-pub(super) fn routes() -> Router<Api> {
-    let (routes, _) = documented().split_for_parts();
-    routes
         .route("/v2/models/{model}/versions/{version}", get(metadata_of_version))
         .route("/v2/models/{model}/versions/{version}/ready", get(version_ready))
         .route("/v2/models/{model}/versions/{version}/infer", post(infer_version))
@@ -60,7 +53,7 @@ async fn server() -> Result<Response, Refusal> {
 }
 
 /// Whether the server is running.
-#[utoipa::path(get, path = "/v2/health/live", tag = TAG, responses((status = OK, description = "It is.")))]
+#[utoipa::path(get, path = "/v2/health/live", tag = TAG, responses((status = OK, description = "The server is running.")))]
 async fn live() -> StatusCode {
     StatusCode::OK
 }
@@ -70,7 +63,7 @@ async fn live() -> StatusCode {
     get,
     path = "/v2/health/ready",
     tag = TAG,
-    responses((status = OK, description = "It does."), (status = SERVICE_UNAVAILABLE, description = "Not now.")),
+    responses((status = OK, description = "Ready."), (status = SERVICE_UNAVAILABLE, description = "Not ready.")),
 )]
 async fn ready(State(api): State<Api>) -> StatusCode {
     if api.readiness.phase() == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
@@ -104,9 +97,9 @@ async fn metadata_of_version(
     tag = TAG,
     params(("model" = String, Path, description = "A name of the served model, with slashes encoded.")),
     responses(
-        (status = OK, description = "It does."),
-        (status = NOT_FOUND, description = "It has another name."),
-        (status = SERVICE_UNAVAILABLE, description = "Not now."),
+        (status = OK, description = "Ready."),
+        (status = NOT_FOUND, description = "Another model is served."),
+        (status = SERVICE_UNAVAILABLE, description = "Not ready."),
     ),
 )]
 async fn model_ready(api: State<Api>, Path(model): Path<String>) -> Result<Response, Refusal> {

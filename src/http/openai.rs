@@ -1,11 +1,10 @@
 //! The part of OpenAI's API that serves embedding models: `POST /v1/embeddings` and `GET /v1/models`.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::any;
+use axum::routing::{any, get};
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,18 +22,17 @@ const INVALID_REQUEST: &str = "invalid_request_error";
 const RATE_LIMIT: &str = "rate_limit_error";
 const SERVER: &str = "server_error";
 
-/// The routes with their documentation.
-pub(super) fn documented() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(embeddings)).routes(routes!(models)).routes(routes!(model))
-}
-
-/// All routes.
-pub(super) fn routes() -> Router<Api> {
+/// The routes; clients need not know of those without documentation.
+pub(super) fn routes() -> OpenApiRouter<Api> {
     let unknown =
         any(|| async { refusal::unknown_path("POST /v1/embeddings, GET /v1/models and GET /v1/models/MODEL") });
-    let (routes, _) = documented().split_for_parts();
-    // The name of a model may have slashes.
-    routes.route("/v1/models/{model}/{*rest}", axum::routing::get(model_of_owner)).route("/v1/{*path}", unknown)
+    OpenApiRouter::new()
+        .routes(routes!(embeddings))
+        .routes(routes!(models))
+        .routes(routes!(model))
+        // The name of a model may have slashes.
+        .route("/v1/models/{model}/{*rest}", get(model_of_owner))
+        .route("/v1/{*path}", unknown)
 }
 
 /// An error in OpenAI's form.

@@ -56,14 +56,9 @@ pub(crate) struct Page {
     pub tei: bool,
 }
 
-/// The route that needs a token if the server has any, with its documentation.
-pub(super) fn documented() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(figures))
-}
-
-pub(super) fn routes(page: Page) -> Router<Api> {
-    let (routes, _) = documented().split_for_parts();
-    routes.layer(Extension(page))
+/// The route that needs a token if the server has any.
+pub(super) fn routes(page: Page) -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(figures)).layer(Extension(page))
 }
 
 /// The page itself. Other methods of its path may belong to other routes.

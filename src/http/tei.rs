@@ -1,6 +1,5 @@
 //! The REST API of text-embeddings-inference.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -29,8 +28,8 @@ const TOKENS_BYTES_PER_BYTE: usize = 64;
 /// Memory of the text of a token, more or less, and of its copy in the reply.
 const TEXT_BYTES_PER_TOKEN: usize = 32;
 
-/// The routes with their documentation.
-pub(super) fn documented() -> OpenApiRouter<Api> {
+/// The routes.
+pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(embed))
         .routes(routes!(similarity))
@@ -42,13 +41,8 @@ pub(super) fn documented() -> OpenApiRouter<Api> {
         .routes(routes!(embed_sparse))
         .routes(routes!(predict))
         .routes(routes!(rerank))
-}
-
-/// All routes.
-pub(super) fn routes() -> Router<Api> {
-    let (routes, _) = documented().split_for_parts();
-    // The path of SageMaker's endpoints.
-    routes.route("/invocations", post(embed_root))
+        // The path of SageMaker's endpoints.
+        .route("/invocations", post(embed_root))
 }
 
 /// An error in the form of text-embeddings-inference, with its statuses.
@@ -186,25 +180,25 @@ async fn info(State(api): State<Api>) -> Result<Response, Refusal> {
 }
 
 /// Not available: the engine returns one embedding per text.
-#[utoipa::path(post, path = "/embed_all", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
+#[utoipa::path(post, path = "/embed_all", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Not supported.")))]
 async fn embed_all() -> Refusal {
     refusal::unsupported(NO_TOKEN_VECTORS)
 }
 
 /// Not available: the model produces dense vectors.
-#[utoipa::path(post, path = "/embed_sparse", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
+#[utoipa::path(post, path = "/embed_sparse", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Not supported.")))]
 async fn embed_sparse() -> Refusal {
     refusal::unsupported(NO_SPARSE_VECTORS)
 }
 
 /// Not available: the model has no labels.
-#[utoipa::path(post, path = "/predict", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
+#[utoipa::path(post, path = "/predict", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Not supported.")))]
 async fn predict() -> Refusal {
     refusal::unsupported(NO_LABELS)
 }
 
 /// Not available: the model does not rank.
-#[utoipa::path(post, path = "/rerank", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Always.")))]
+#[utoipa::path(post, path = "/rerank", tag = "text-embeddings-inference", responses((status = NOT_IMPLEMENTED, description = "Not supported.")))]
 async fn rerank() -> Refusal {
     refusal::unsupported(NO_RANKS)
 }

@@ -14,15 +14,18 @@ fn parse(page: &str) -> roxmltree::Document<'_> {
 }
 
 fn described() -> String {
-    let routes = [
-        crate::http::openai::documented,
-        crate::http::cohere::documented,
-        crate::http::tei::documented,
-        crate::http::open_inference::documented,
-        documented,
-    ];
-    let routes = routes.into_iter().fold(OpenApiRouter::default(), |all, routes| all.merge(routes()));
-    description::render(&crate::http::docs::describe(routes))
+    let page = Page { history: History::default(), grpc_port: 50051, grpc_tls: false, tei: true };
+    let mut description = crate::http::docs::title();
+    for routes in [
+        crate::http::openai::routes(),
+        crate::http::cohere::routes(),
+        crate::http::tei::routes(),
+        crate::http::open_inference::routes(),
+        routes(page),
+    ] {
+        description.merge(routes.into_openapi());
+    }
+    description::render(&description)
 }
 
 /// The arguments of a function in a script, where they are strings.
