@@ -180,7 +180,7 @@ def check_chart(folders):
     """Checks the Helm chart, given the documents of each folder; returns whether anything is wrong."""
     program = chart.helm()
     if program is None:
-        print("NOT TESTED: the Helm chart, because there is no helm for this machine (.ci/helm.txt: Linux on x86-64)")
+        print("NOT TESTED: the Helm chart (helm is available for Linux on x86-64 only, see .ci/helm.txt)")
         return False
     failed = False
     for finding in chart.lint(program):

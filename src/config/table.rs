@@ -160,15 +160,15 @@ settings! {
     /// Use TLS on the HTTP port as well, with `tls-certificate`, `tls-key` and `tls-client-ca`.
     http_tls: bool = Network, Switch "BOOL", "false", parse::choice;
 
-    // Few servers are called by browsers, and pages of other sites must not use a server behind a firewall.
+    // Few servers are called by browsers, and a page of any site could otherwise use the servers of its visitor's network.
     /// The origins of the web pages that may call the APIs of the HTTP port, separated by commas, such as
     /// `https://app.example.com`; `*`: all pages, which need a token if `token-file` is set; `off`: only pages of the
     /// server's own address.
     cors_origin: Option<CorsOrigins> = Network, Text "ORIGINS", "off",
         |text| parse::unless("off", text, parse::origins);
 
-    // Most replies are smaller, and go out as they are. Compression takes 4 ms per MB on a fast core and leaves six tenths of
-    // the size, which pays on networks of less than 1 Gbit/s.
+    // Most replies are smaller. Compression takes 4 ms per MB on a fast core and reduces JSON to 60 % of its size, which pays
+    // off on networks slower than 1 Gbit/s.
     /// Compress replies of at least this size on the HTTP port for clients that accept gzip; `off`: never.
     gzip_replies: Option<NonZeroUsize> = Network, Text "SIZE", "64KiB",
         |text| parse::unless("off", text, |text| parse::size(text, 1..=1 << 30));
@@ -315,7 +315,8 @@ settings! {
     /// The maximum number of texts per request.
     max_texts: NonZeroUsize = Limits, Number "N", "256", |text| parse::count(text, 65_536);
 
-    // OpenAI's limit, for which its clients are made. The queue stays fair: such a request waits in parts of `max-texts`.
+    // OpenAI's limit, which its clients rely on. The queue stays fair, because such a request is queued in parts of
+    // `max-texts`.
     /// The maximum number of texts per request on the HTTP port, unless `max-texts` is larger.
     http_max_texts: NonZeroUsize = Limits, Number "N", "2048", |text| parse::count(text, 65_536);
 

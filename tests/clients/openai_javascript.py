@@ -15,7 +15,7 @@ FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "javascript")
 INSTALL_SECONDS = 60
 # What the client requires.
 MIN_NODE = 20
-# npm's codes if there is no network.
+# npm's codes for network failures.
 UNREACHABLE = ("EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ENETUNREACH", "ENOTFOUND", "ETIMEDOUT")
 RUN_SECONDS = 30
 

@@ -2,15 +2,13 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use tokenizers::{ModelWrapper, NormalizedString, Normalizer as _};
 
-use crate::bundle::{Bundle, BundleError, TOKENIZER_FILE};
 use crate::engine::TokenIds;
-use embedd_common::files::read_bounded;
 
 mod bert;
+mod load;
 mod lowercase;
 mod pieces;
 mod prompt;
@@ -19,12 +17,10 @@ mod wordpiece;
 mod work;
 
 use bert::Bert;
+pub use load::TokenizerError;
 use pieces::{Cuts, Pieces};
 pub use prompt::Prompt;
 pub use work::{Counting, Listing, Tokenizing, Work};
-
-/// The largest known tokenizers, with 250,000 tokens, have 35 MB.
-const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// A bundle's tokenizer, with the maximum number of tokens per text.
 #[derive(Debug)]
@@ -95,21 +91,6 @@ pub struct Token {
     pub bytes: Option<Range<usize>>,
 }
 
-/// Why a tokenizer cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages explain the fields")]
-pub enum TokenizerError {
-    /// The tokenizer's file is missing or damaged.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    /// The file is not a usable tokenizer.
-    #[error("cannot load the tokenizer {path}: {reason}")]
-    Invalid { path: PathBuf, reason: String },
-    /// The requested maximum exceeds the model's positions, or leaves no space besides the special tokens.
-    #[error("max-tokens is {asked}; the model `{model}` supports {min} to {max}")]
-    MaxTokens { asked: u32, model: String, min: u32, max: u32 },
-}
-
 /// Why a text cannot be tokenized.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages explain the fields")]
@@ -141,59 +122,6 @@ pub enum TokenizeError {
 pub struct DecodeError(String);
 
 impl Tokenizer {
-    /// Loads a bundle's tokenizer. `max_tokens` overrides the model's default maximum.
-    ///
-    /// # Errors
-    /// [`TokenizerError`].
-    pub fn load(bundle: &Bundle, max_tokens: Option<u32>) -> Result<Self, TokenizerError> {
-        let contents = bundle.read_small(TOKENIZER_FILE)?;
-        let manifest = bundle.manifest();
-        let asked = max_tokens.unwrap_or(manifest.max_tokens);
-        let path = bundle.folder().join(TOKENIZER_FILE);
-        let tokenizer = Self::parse(&contents, &path, asked, manifest.lowercase)?;
-        let min = (tokenizer.special_count() + 1) as u32;
-        if !(min..=manifest.position_limit).contains(&asked) {
-            let model = manifest.name.clone();
-            return Err(TokenizerError::MaxTokens { asked, model, min, max: manifest.position_limit });
-        }
-        Ok(tokenizer)
-    }
-
-    /// Loads a tokenizer from a file, with a maximum of `max_tokens` tokens per text.
-    ///
-    /// # Errors
-    /// [`TokenizerError::Invalid`].
-    pub fn read(path: &Path, max_tokens: u32, lowercase: bool) -> Result<Self, TokenizerError> {
-        let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
-        let contents = read_bounded(path, MAX_FILE_BYTES).map_err(|error| invalid(error.to_string()))?;
-        Self::parse(&contents, path, max_tokens, lowercase)
-    }
-
-    /// Loads a tokenizer from the contents of a file; `path` is used in error messages.
-    ///
-    /// # Errors
-    /// [`TokenizerError::Invalid`].
-    pub fn parse(contents: &[u8], path: &Path, max_tokens: u32, lowercase: bool) -> Result<Self, TokenizerError> {
-        let invalid = |reason: String| TokenizerError::Invalid { path: path.to_owned(), reason };
-        // Some parsers of `tokenizers` panic instead of returning the error if a part of the file is not valid JSON.
-        let file: serde_json::Value = serde_json::from_slice(contents).map_err(|error| invalid(error.to_string()))?;
-        template::check(&file["post_processor"]).map_err(invalid)?;
-        let unknown_id = file["model"]["unk_id"].as_u64().and_then(|id| u32::try_from(id).ok());
-        let unknown_token = file["model"]["unk_token"].as_str().map(str::to_owned);
-        drop(file);
-        let mut inner = tokenizers::Tokenizer::from_bytes(contents).map_err(|error| invalid(error.to_string()))?;
-        // The truncation and padding configured in the file are for training.
-        inner.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
-        inner.with_padding(None);
-        let (prefix, suffix) = template::special_tokens(&inner).map_err(invalid)?;
-        let max_tokens = (max_tokens as usize).max(prefix.len() + suffix.len());
-        let unknown = unknown_id.or_else(|| inner.token_to_id(&unknown_token?));
-        let bert = Bert::of(&inner);
-        let cuts = Cuts::of(&inner);
-        let accepted_ids = AcceptedIds::default();
-        Ok(Self { inner, bert, cuts, prefix, suffix, unknown, max_tokens, lowercase, accepted_ids })
-    }
-
     /// Sets how the names of special tokens in texts are treated.
     pub fn set_special_tokens(&mut self, special_tokens: SpecialTokens) {
         self.inner.set_encode_special_tokens(special_tokens == SpecialTokens::Text);

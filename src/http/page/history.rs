@@ -30,7 +30,7 @@ pub(super) struct Sample {
     pub(super) texts_per_second: f64,
     pub(super) requests_per_second: f64,
     pub(super) latency: Latencies,
-    /// Mean number of texts in a batch; null if there was no batch.
+    /// Mean number of texts in a batch; null if no batch ran.
     pub(super) batch_texts: Option<f64>,
     /// Mean number of tokens in a batch, without padding.
     pub(super) batch_tokens: Option<f64>,

@@ -1,5 +1,7 @@
 use serde_json::json;
 
+use std::path::Path;
+
 use super::*;
 
 /// A tokenizer that splits at whitespace. All words of its vocabulary are lowercase.
