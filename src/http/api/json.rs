@@ -128,7 +128,10 @@ impl<'b> Field<'b> {
         violations: &mut Violations,
     ) -> Option<T> {
         let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-        let hint = format!("send {}", known.join(" or "));
+        let hint = match known.as_slice() {
+            [first @ .., last] if !first.is_empty() => format!("send {} or {last}", first.join(", ")),
+            _ => format!("send {}", known.concat()),
+        };
         let text = self.text(name, &hint, violations)?;
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {

@@ -95,7 +95,7 @@ fn an_invalid_request_is_rejected_with_the_field_and_the_reason() {
         ("input", json!([["a"]]), "input[0]", "is a list that begins with a string; send a string"),
         ("input", json!([[{"a": 1}, 2]]), "input[0]", "is a list that begins with an object"),
         ("model", json!(["model"]), "model", "is a list"),
-        ("encoding_format", json!("hex"), "encoding_format", "is `hex`; send `float` or `base64` or"),
+        ("encoding_format", json!("hex"), "encoding_format", "is `hex`; send `float`, `base64`, "),
         ("encoding_format", json!(1), "encoding_format", "is a number"),
         ("dimensions", json!(0), "dimensions", "is 0; must be from 1 to 384, the model's dimension"),
         ("dimensions", json!(385), "dimensions", "is 385;"),
