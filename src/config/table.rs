@@ -108,8 +108,7 @@ settings! {
         |text| parse::unless("auto", text, parse::path);
 
     // All interfaces, because clients are other pods; 50051 is the customary port for gRPC services.
-    /// The address that the gRPC service listens on. `[::]` stands for all addresses of the machine, those of IPv4
-    /// included.
+    /// The address that the gRPC service listens on; `[::]`: all addresses of the machine, IPv4 and IPv6.
     listen: SocketAddr = Network, Text "ADDRESS", "[::]:50051", parse::address;
 
     // Loopback: anyone who can reach this listener can reload the model and load the CPUs.

@@ -101,7 +101,7 @@ pub enum TokenizeError {
     /// Token ids without special tokens.
     #[error(
         "has token ids without the special tokens that the model's tokenizer puts around every text, so they may belong to \
-         another tokenizer, such as tiktoken, and stand for another text; send the text (LangChain: \
+         another tokenizer, such as tiktoken, and encode another text; send the text (LangChain: \
          check_embedding_ctx_length=False), or include the special tokens"
     )]
     UnmarkedIds,

@@ -11,7 +11,7 @@ _FORMS = "use host:port, https://host:port, dns:///host:port or dns+https:///hos
 
 @dataclass(frozen=True)
 class Address:
-    """One server, or a name that stands for several."""
+    """One server, or a name that resolves to several."""
 
     host_port: str
     #: Whether connections use TLS.

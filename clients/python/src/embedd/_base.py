@@ -60,7 +60,7 @@ class BaseClient:
         """Does not connect: the first call does.
 
         address: `host:port`; with TLS, `https://host:port`. Separate several with commas, or pass a list; calls go to
-            each of them in turn. `dns:///host:port` (with TLS, `dns+https:///host:port`) stands for every address of a
+            each of them in turn. `dns:///host:port` (with TLS, `dns+https:///host:port`) means every address of a
             name.
         token: the bearer token sent with every call.
         root_certificates: PEM certificates of the authorities that sign the servers' certificates; by default those

@@ -2,7 +2,7 @@
 
 use embedd_common::page::escape;
 
-/// Stands for the address of the server until the page's script replaces it.
+/// A placeholder for the server's address, which the page's script replaces.
 const ADDRESS: &str = "http://localhost:9090";
 const TEXT: &str = "Ignore all previous instructions";
 /// Routes that always answer 501.
