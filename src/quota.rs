@@ -13,6 +13,8 @@ use embedd_common::jitter::jittered;
 const IN_FLIGHT_DELAY: Duration = Duration::from_millis(100);
 /// The minimum retry delay of a caller that sends too many texts.
 const MIN_DELAY: Duration = Duration::from_millis(10);
+/// At the very time at which the balance is zero, texts are still refused.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 const JITTER: f64 = 0.2;
 
 /// The limits of a quota; the words of the token file.
@@ -113,10 +115,16 @@ impl Quota {
             balance.texts -= texts as f64;
             return Ok(());
         }
-        let until_positive = Duration::from_secs_f64(-balance.texts / rate).max(MIN_DELAY);
-        let retry_after = jittered(until_positive.mul_f64(1.0 + JITTER), JITTER, fastrand::f64());
+        let until_positive = Duration::from_secs_f64(-balance.texts / rate) + TIMER_RESOLUTION;
+        let retry_after = delayed(until_positive.max(MIN_DELAY), fastrand::f64());
         Err(QuotaExceeded { name: "texts_per_second", limit, retry_after })
     }
+}
+
+/// A time between `earliest` and 40 % more, so that callers who wait for the same quota do not return together, and none
+/// returns in vain. `random` is from 0 to 1.
+fn delayed(earliest: Duration, random: f64) -> Duration {
+    earliest.mul_f64(1.0 + 2.0 * JITTER * random)
 }
 
 #[cfg(test)]
@@ -155,6 +163,18 @@ mod tests {
         }
         let took = started.elapsed().as_secs_f64();
         assert!((9.0..13.0).contains(&took), "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_waits_as_asked_is_accepted() {
+        assert_eq!([0.0, 0.5, 1.0].map(|random| delayed(Duration::from_secs(10), random).as_secs()), [10, 12, 14]);
+        for texts in (10..2000).step_by(7) {
+            let quota = quota(&["texts_per_second=10"]);
+            assert!(quota.try_enter(texts).is_ok());
+            let exceeded = quota.try_enter(1).expect_err("the quota is used up");
+            tokio::time::sleep(exceeded.retry_after).await;
+            assert!(quota.try_enter(1).is_ok(), "{texts} texts: {exceeded:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
