@@ -303,7 +303,7 @@ settings! {
     /// PyTorch) or `text` (nothing but their characters, so that callers cannot use them to hide text from the model).
     special_tokens: SpecialTokens = Limits, Text "MEANING", "interpret", parse::choice;
 
-    // LangChain sends ids of OpenAI's tokenizer unless told otherwise. Most of them exist in other vocabularies as well, and
+    // LangChain sends ids of OpenAI's tokenizer by default. Most of them exist in other vocabularies as well, and
     // would be embedded as another text.
     /// Which token ids requests may send in place of a text: `marked` (with the special tokens that the model's tokenizer
     /// puts around every text, which shows that they belong to it) or `any`.
