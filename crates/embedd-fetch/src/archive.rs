@@ -12,7 +12,7 @@ use super::error::FetchError;
 use super::layout::{self, Layout};
 use super::work::Staging;
 use embedd_common::checksum::FileRecord;
-use embedd_common::progress::{Progress, Unit};
+use embedd_common::progress::{Progress, Task, Unit};
 
 /// A zip file whose members are read by name. Names come from this program and never from the archive, so no member
 /// can be written outside its folder.
@@ -37,11 +37,17 @@ impl<R: Read + Seek> Zip<R> {
     }
 
     /// Extracts a member of at most `max` bytes to a new file at `path`.
-    pub(super) fn extract(&mut self, member: &str, max: u64, path: &Path) -> Result<FileRecord, FetchError> {
+    pub(super) fn extract(
+        &mut self,
+        member: &str,
+        max: u64,
+        path: &Path,
+        task: &Task,
+    ) -> Result<FileRecord, FetchError> {
         let archive = &self.name;
         let mut reader = self.archive.by_name(member).map_err(|error| unreadable(archive, member, &error))?;
         let length = announced(archive, member, reader.size(), max)?;
-        MemberReader { reader: &mut reader, archive, length }.write_to(path)
+        MemberReader { reader: &mut reader, archive, length }.write_to(path, Some(task))
     }
 
     /// Adds a member to the staging folder as `file`. Returns whether the archive has it.

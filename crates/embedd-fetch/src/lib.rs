@@ -82,11 +82,11 @@ impl Fetcher {
             destination: self.home.runtime_dir(RUNTIME_VERSION),
             pins: vec![catalog::Pin { file: runtime.file, sha256: runtime.member.sha256 }],
         };
-        self.ensure(&target, |work, staging| from_pip::file(self.pip(), &runtime.member, runtime.file, work, staging))?;
+        let members = std::slice::from_ref(&runtime.member);
+        self.ensure(&target, |work, staging| from_pip::files(self.pip(), members, work, staging))?;
         let path = target.destination.join(runtime.file);
         let path = std::path::absolute(&path).map_err(|error| FetchError::io("find", &path, error))?;
-        let sha256 = runtime.member.sha256.parse().expect("a test checks all digests of the catalog");
-        Ok(RuntimeLibrary { path, sha256: Some(sha256) })
+        Ok(RuntimeLibrary { path, sha256: Some(runtime.member.record().sha256) })
     }
 
     /// The sentence-transformers folder of the model: the user's own, or else a fetched one.

