@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput};
 use embedd_common::progress::Progress;
-use embedd_fetch::Fetcher;
 use embedd_fetch::home::{HOME_VARIABLE, Home};
 use embedd_fetch::model_ref::ModelRef;
+use embedd_fetch::{Fetcher, RuntimeBuild};
 use embedd_model::bundle::{Bundle, Variant};
 use embedd_model::engine::{OnnxRuntime, Session, SessionOptions, TokenIds};
 
@@ -41,7 +41,7 @@ fn session(threads: NonZeroUsize) -> anyhow::Result<Box<dyn Session>> {
     let home = Home::find(set(HOME_VARIABLE))?;
     let model: ModelRef = DEFAULT_MODEL.parse()?;
     let folder = set(BUNDLE_VARIABLE).unwrap_or_else(|| home.bundle_dir(&model));
-    let runtime = OnnxRuntime::load(&Fetcher::from_env(home, Progress::plain()).runtime()?.path)?;
+    let runtime = OnnxRuntime::load(&Fetcher::from_env(home, Progress::plain()).runtime(RuntimeBuild::Cpu)?.path)?;
     let load = || -> anyhow::Result<_> {
         let options = SessionOptions { threads };
         Ok(runtime.one_session(&Bundle::open(&folder)?, Variant::Native, options)?)

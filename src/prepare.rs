@@ -8,7 +8,7 @@ use embedd_convert::describe::{ModelDescription, ModelOrigin};
 use embedd_convert::{Conversion, ConvertError, Making, ProofPlan, WriterError};
 use embedd_fetch::home::{Home, NoHome};
 use embedd_fetch::model_ref::ModelRef;
-use embedd_fetch::{FetchError, Fetcher, Record, RuntimeLibrary, Source};
+use embedd_fetch::{FetchError, Fetcher, Record, RuntimeBuild, RuntimeLibrary, Source};
 use embedd_model::bundle::{Bundle, BundleError};
 use embedd_model::engine::{LoadError, OnnxRuntime};
 
@@ -65,7 +65,7 @@ impl Preparation {
     /// # Errors
     /// [`PrepareError::Fetch`] or [`PrepareError::Runtime`].
     pub fn runtime(&self) -> Result<OnnxRuntime, PrepareError> {
-        let RuntimeLibrary { path, sha256 } = self.fetcher.runtime()?;
+        let RuntimeLibrary { path, sha256, .. } = self.fetcher.runtime(RuntimeBuild::Cpu)?;
         Ok(match &sha256 {
             Some(sha256) => OnnxRuntime::load_verified(&path, sha256)?,
             None => OnnxRuntime::load(&path)?,

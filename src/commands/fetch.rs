@@ -10,7 +10,7 @@ pub(super) fn run(fetch: &Fetch, configuration: &Configuration) -> anyhow::Resul
     start_logging(configuration)?;
     let Preparation { home, fetcher, .. } = preparation(configuration)?;
     let fetcher = fetcher.origin(fetch.from).verify(fetch.verify);
-    let runtime = fetcher.runtime()?;
+    let runtime = fetcher.runtime(Default::default())?;
     let model = if fetch.no_model { None } else { Some(fetcher.model(&configuration.settings.model)?) };
     println!("cache folder  {}", home.root().display());
     println!("ONNX Runtime  {}", runtime.path.display());

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use embedd_fetch::RuntimeBuild;
 use embedd_model::accuracy::cosine;
 use embedd_model::bundle::{Bundle, REFERENCE_FILE, ReferenceKind, Variant};
 use embedd_model::reference::{ReferenceSet, ReferenceText};
@@ -173,7 +174,8 @@ fn convert(model: &str, bundle: &Path, further: &[&str]) {
 fn serve(bundle: &Path, further: &[&str]) -> Server {
     let mut serve = command();
     serve.args(["serve", "--cache-bytes", "0", "--bundle"]).arg(bundle).args(further);
-    let server = Server::spawn(serve.arg("--onnxruntime").arg(fetcher().runtime().expect("ONNX Runtime").path));
+    let server =
+        Server::spawn(serve.arg("--onnxruntime").arg(fetcher().runtime(RuntimeBuild::Cpu).expect("ONNX Runtime").path));
     server.wait_for_line("ready");
     server
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use crate::support::hub_server::HubServer;
 use crate::support::models::fetcher;
 use crate::support::server::{command, temporary_folder};
+use embedd_fetch::RuntimeBuild;
 use embedd_model::bundle::Bundle;
 
 #[test]
@@ -62,7 +63,7 @@ fn hub() -> HubServer {
 fn with_hub(hub: &HubServer, folder: &Path, args: &[&str]) -> Command {
     fs::create_dir_all(folder.join("login")).expect("a folder");
     fs::write(folder.join("login/token"), "hf_secret\n").expect("a token");
-    let library = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
+    let library = fetcher().runtime(RuntimeBuild::Cpu).expect("ONNX Runtime can be fetched").path;
     let mut command = command();
     for variable in
         ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"]

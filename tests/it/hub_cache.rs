@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use embedd_common::checksum::Sha256Hex;
+use embedd_fetch::RuntimeBuild;
 use embedd_model::bundle::{Bundle, ReferenceKind, Variant};
 
 use crate::support::models::fetcher;
@@ -50,7 +51,7 @@ fn a_snapshot_is_converted_and_named_by_its_model() {
     let mut convert = command();
     convert.args(["convert", "--no-report", "--precision", "fp32", "--model"]).arg(&snapshot);
     convert.arg("--reference").arg(models().join("bert-mean.expected.safetensors"));
-    convert.env("EMBEDD_ONNXRUNTIME", fetcher().runtime().expect("ONNX Runtime").path);
+    convert.env("EMBEDD_ONNXRUNTIME", fetcher().runtime(RuntimeBuild::Cpu).expect("ONNX Runtime").path);
     let output = convert.env("EMBEDD_HOME", folder.join("home")).output().expect("the program runs");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use embedd_fetch::RuntimeBuild;
 use embedd_kernels::InstructionSet;
 use embedd_model::bundle::Bundle;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use crate::support::skips::cpu_has;
 
 /// A command on the bundle of a model.
 fn on_bundle(name: &str, model: Model, flags: &[&str]) -> Command {
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
+    let runtime = fetcher().runtime(RuntimeBuild::Cpu).expect("ONNX Runtime can be fetched").path;
     let mut command = command();
     command.arg(name).arg("--bundle").arg(model.bundle()).arg("--onnxruntime").arg(runtime).args(flags);
     command

@@ -1,7 +1,9 @@
 //! The packages that contain ONNX Runtime and known models, and the digests of pinned files. Data only.
 
+mod cuda;
 mod entry;
 
+pub use self::entry::RuntimeBuild;
 pub(super) use self::entry::{Form, Member, Model, Package, Pin, PipSource, Platform, Runtime};
 
 use self::entry::{LINUX_AARCH64, LINUX_X86_64, MACOS_ARM64};
@@ -13,7 +15,7 @@ pub(super) struct Catalog {
     pub(super) models: &'static [Model],
 }
 
-/// The version of ONNX Runtime to fetch.
+/// The version of ONNX Runtime to fetch for CPUs.
 pub(super) const RUNTIME_VERSION: &str = "1.32.0";
 
 /// The catalog of this version of embedd.
@@ -21,35 +23,45 @@ pub(super) const CATALOG: Catalog = Catalog { runtimes: RUNTIMES, models: MODELS
 
 const RUNTIMES: &[Runtime] = &[
     Runtime {
+        build: RuntimeBuild::Cpu,
         platform: LINUX_X86_64,
-        file: "libonnxruntime.so.1.32.0",
-        member: Member {
+        version: RUNTIME_VERSION,
+        library: "libonnxruntime.so.1.32.0",
+        dependencies: &[],
+        members: &[Member {
             package: onnxruntime("manylinux_2_28_x86_64", 27_773_237),
             path: "onnxruntime/capi/libonnxruntime.so.1.32.0",
             bytes: 34_824_680,
             sha256: "6c1585d1bbf45b0712ea4a21b705c5fcb4ba04ff2e30f1fbf81a49faf658638f",
-        },
+        }],
     },
     Runtime {
+        build: RuntimeBuild::Cpu,
         platform: LINUX_AARCH64,
-        file: "libonnxruntime.so.1.32.0",
-        member: Member {
+        version: RUNTIME_VERSION,
+        library: "libonnxruntime.so.1.32.0",
+        dependencies: &[],
+        members: &[Member {
             package: onnxruntime("manylinux_2_28_aarch64", 23_195_070),
             path: "onnxruntime/capi/libonnxruntime.so.1.32.0",
             bytes: 27_165_936,
             sha256: "49852228a93995158b2a813d4df487d47a1b76b0eaa894507ef49e91b6d7954a",
-        },
+        }],
     },
     Runtime {
+        build: RuntimeBuild::Cpu,
         platform: MACOS_ARM64,
-        file: "libonnxruntime.1.32.0.dylib",
-        member: Member {
+        version: RUNTIME_VERSION,
+        library: "libonnxruntime.1.32.0.dylib",
+        dependencies: &[],
+        members: &[Member {
             package: onnxruntime("macosx_14_0_arm64", 22_506_162),
             path: "onnxruntime/capi/libonnxruntime.1.32.0.dylib",
             bytes: 35_272_344,
             sha256: "fa585fabbea65b823b9a8f7e27d46aee3989d1be7e36b528203d3a1fd613aae7",
-        },
+        }],
     },
+    cuda::LINUX_X86_64_CUDA,
 ];
 
 const fn onnxruntime(tag: &'static str, bytes: u64) -> Package {
@@ -137,8 +149,8 @@ const fn mpnet_part(name: &'static str, path: &'static str, bytes: u64, sha256: 
 }
 
 impl Catalog {
-    pub(super) fn runtime(&self, platform: Platform) -> Option<&'static Runtime> {
-        self.runtimes.iter().find(|runtime| runtime.platform == platform)
+    pub(super) fn runtime(&self, build: RuntimeBuild, platform: Platform) -> Option<&'static Runtime> {
+        self.runtimes.iter().find(|runtime| runtime.build == build && runtime.platform == platform)
     }
 
     pub(super) fn model(&self, id: &str) -> Option<&'static Model> {

@@ -112,6 +112,17 @@ pub enum FetchError {
         /// `std::env::consts::ARCH`.
         arch: &'static str,
     },
+    /// No GPU build of ONNX Runtime can be fetched for this platform.
+    #[error(
+        "the GPU build of ONNX Runtime can be fetched only for Linux on x86_64, not for {os} on {arch}; use the CPU, or set \
+         ORT_DYLIB_PATH to the shared library of your own GPU build"
+    )]
+    NoGpuBuild {
+        /// `std::env::consts::OS`.
+        os: &'static str,
+        /// `std::env::consts::ARCH`.
+        arch: &'static str,
+    },
     /// The configured ONNX Runtime library is not a readable file.
     #[error("ORT_DYLIB_PATH is `{}`, which {reason}; set it to the ONNX Runtime shared library, or unset it to let embedd fetch one", path.display())]
     RuntimeOverride {

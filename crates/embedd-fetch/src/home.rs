@@ -14,11 +14,12 @@ pub const HOME_VARIABLE: &str = "EMBEDD_HOME";
 /// the models and the library that are loaded from it.
 ///
 /// ```text
-/// onnxruntime/1.32.0/      the ONNX Runtime library
-/// models/<model>/          sentence-transformers folders as fetched; `<model>@<revision>` for other revisions than main
-/// bundles/<model>/         converted models, with the same names
-/// partial/                 incomplete downloads, which a later fetch resumes
-/// admin.token              the token of the admin service, which the server generates
+/// onnxruntime/1.32.0/         the ONNX Runtime library
+/// onnxruntime/1.31.1-cuda13/  its GPU build, with NVIDIA's libraries
+/// models/<model>/             sentence-transformers folders as fetched; `<model>@<revision>` unless the revision is main
+/// bundles/<model>/            converted models, with the same names
+/// partial/                    incomplete downloads, which a later fetch resumes
+/// admin.token                 the token of the admin service, which the server generates
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home(PathBuf);
@@ -79,7 +80,7 @@ impl Home {
         &self.0
     }
 
-    /// The folder of one version of the ONNX Runtime library.
+    /// The folder of one version of the ONNX Runtime library. The version of a GPU build ends with that of CUDA.
     pub fn runtime_dir(&self, version: &str) -> PathBuf {
         self.0.join("onnxruntime").join(version)
     }

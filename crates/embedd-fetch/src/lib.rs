@@ -20,12 +20,13 @@ mod parts;
 mod pip;
 mod record;
 pub mod revision;
+mod runtime;
 mod settings;
 mod work;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use self::catalog::{Catalog, Platform, RUNTIME_VERSION};
+use self::catalog::Catalog;
 use self::folder::Needed;
 use self::hub::Hub;
 use self::pip::Pip;
@@ -34,24 +35,16 @@ use self::work::{Staging, Target, Work};
 use crate::home::Home;
 use crate::model_ref::{ModelId, ModelRef};
 use crate::revision::Revision;
-use embedd_common::checksum::Sha256Hex;
 use embedd_common::progress::Progress;
 
+pub use self::catalog::RuntimeBuild;
 pub use self::configuration::ConfigurationFolder;
 pub use self::error::FetchError;
 pub use self::hub::HubError;
 pub use self::pip::PipError;
 pub use self::record::{RECORD_FILE, Record, Source};
+pub use self::runtime::RuntimeLibrary;
 pub use self::settings::{InvalidOrigin, Origin};
-
-/// The ONNX Runtime library.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuntimeLibrary {
-    /// Its absolute path.
-    pub path: PathBuf,
-    /// The digest that the file must have when it is loaded. `None` for a library that the user configured.
-    pub sha256: Option<Sha256Hex>,
-}
 
 /// Finds files in the cache folder, and fetches those that are missing.
 #[derive(Debug, Clone)]
@@ -63,32 +56,6 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// The ONNX Runtime shared library: the configured one, or else the one that pip fetches.
-    ///
-    /// # Errors
-    /// The configured library is not a readable file, or the library cannot be fetched.
-    pub fn runtime(&self) -> Result<RuntimeLibrary, FetchError> {
-        if let Some(path) = &self.settings.runtime {
-            return Ok(RuntimeLibrary { path: configured_runtime(path)?, sha256: None });
-        }
-        let Platform { os, arch } = Platform::current();
-        let what = format!("ONNX Runtime {RUNTIME_VERSION}");
-        let Some(runtime) = self.catalog.runtime(Platform::current()) else {
-            return Err(FetchError::UnsupportedPlatform { what, os, arch });
-        };
-        let target = Target {
-            what,
-            key: format!("onnxruntime--{RUNTIME_VERSION}"),
-            destination: self.home.runtime_dir(RUNTIME_VERSION),
-            pins: vec![catalog::Pin { file: runtime.file, sha256: runtime.member.sha256 }],
-        };
-        let members = std::slice::from_ref(&runtime.member);
-        self.ensure(&target, |work, staging| from_pip::files(self.pip(), members, work, staging))?;
-        let path = target.destination.join(runtime.file);
-        let path = std::path::absolute(&path).map_err(|error| FetchError::io("find", &path, error))?;
-        Ok(RuntimeLibrary { path, sha256: Some(runtime.member.record().sha256) })
-    }
-
     /// The sentence-transformers folder of the model: the user's own, or else a fetched one.
     ///
     /// # Errors
@@ -257,18 +224,6 @@ impl std::fmt::Display for State {
             Self::Damaged(faults) => f.write_str(&faults.join(", ")),
         }
     }
-}
-
-/// The absolute path of a library that the user configured.
-fn configured_runtime(path: &Path) -> Result<PathBuf, FetchError> {
-    // Loaders search other folders for a relative path.
-    let found = std::path::absolute(path).and_then(|absolute| Ok((absolute.metadata()?, absolute)));
-    let reason = match found {
-        Ok((found, absolute)) if found.is_file() => return Ok(absolute),
-        Ok(_) => "is not a file".to_owned(),
-        Err(error) => format!("cannot be opened ({error})"),
-    };
-    Err(FetchError::RuntimeOverride { path: path.to_owned(), reason })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod layouts;
 mod pip;
 mod places;
 mod revisions;
+mod runtime;
 mod token;
 
 use std::collections::BTreeMap;

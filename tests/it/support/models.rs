@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 
 use embedd_common::progress::Progress;
 use embedd_convert::{Conversion, Gate, Making, ProofPlan, convert};
-use embedd_fetch::Fetcher;
 use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
+use embedd_fetch::{Fetcher, RuntimeBuild};
 use embedd_model::engine::OnnxRuntime;
 
 use super::http::post;
@@ -178,7 +178,7 @@ pub(crate) fn copy_of(model: Model, folder: &Path, changed: &[&str]) {
 pub(crate) fn runtime() -> OnnxRuntime {
     static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
     let load = || {
-        let library = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
+        let library = fetcher().runtime(RuntimeBuild::Cpu).expect("ONNX Runtime can be fetched").path;
         OnnxRuntime::load(&library).expect("the library loads")
     };
     RUNTIME.get_or_init(load).clone()

@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use embedd_fetch::RuntimeBuild;
 use embedd_proto::admin_service_client::AdminServiceClient;
 use embedd_proto::embedding_service_client::EmbeddingServiceClient;
 use embedd_proto::{EmbedRequest, EmbedResponse};
@@ -235,7 +236,7 @@ pub(crate) fn serve(bundle: &Path, flags: &[&str]) -> Command {
 
 /// Like [`serve`], without naming what is served.
 pub(crate) fn serve_anything(flags: &[&str]) -> Command {
-    let runtime = fetcher().runtime().expect("ONNX Runtime can be fetched").path;
+    let runtime = fetcher().runtime(RuntimeBuild::Cpu).expect("ONNX Runtime can be fetched").path;
     let mut command = command();
     command.arg("serve").arg("--onnxruntime").arg(runtime);
     let defaults = [("--engine", "fp32"), ("--cache-bytes", "0"), ("--http-listen", "127.0.0.1:0")];

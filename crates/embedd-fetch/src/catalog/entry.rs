@@ -33,12 +33,29 @@ pub(crate) struct Member {
     pub(crate) sha256: &'static str,
 }
 
-/// The ONNX Runtime library for one platform.
+/// ONNX Runtime for one platform. Its files are stored in one folder, regardless of their folders in the packages.
 #[derive(Debug)]
 pub(crate) struct Runtime {
+    pub(crate) build: RuntimeBuild,
     pub(crate) platform: Platform,
-    pub(crate) file: &'static str,
-    pub(crate) member: Member,
+    /// Names the folder. For a GPU build, includes the version of CUDA.
+    pub(crate) version: &'static str,
+    /// The file of ONNX Runtime itself.
+    pub(crate) library: &'static str,
+    /// The files to load before ONNX Runtime uses the GPU, in this order.
+    pub(crate) dependencies: &'static [&'static str],
+    /// All files. Those of one package are consecutive.
+    pub(crate) members: &'static [Member],
+}
+
+/// The build of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RuntimeBuild {
+    /// For CPUs.
+    #[default]
+    Cpu,
+    /// For CPUs and for NVIDIA GPUs. Exists for Linux on x86_64.
+    Cuda,
 }
 
 /// An operating system and architecture, named as in `std::env::consts`.

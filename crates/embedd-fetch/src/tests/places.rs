@@ -93,13 +93,13 @@ fn a_configured_library_must_exist() {
     let home = TempDir::new().expect("a folder");
     let library = home.path().join("libonnxruntime.so");
     let named = fetcher(&home).runtime_library(Some(library.clone()));
-    assert!(named.runtime().expect_err("a missing file").to_string().contains("ORT_DYLIB_PATH"));
+    assert!(named.runtime(RuntimeBuild::Cpu).expect_err("a missing file").to_string().contains("ORT_DYLIB_PATH"));
     fs::write(&library, "").expect("a file");
-    let configured = RuntimeLibrary { path: library, sha256: None };
-    assert_eq!(named.runtime().expect("the library"), configured, "its digest is the user's choice");
+    let configured = RuntimeLibrary { path: library, sha256: None, dependencies: Vec::new() };
+    assert_eq!(named.runtime(RuntimeBuild::Cpu).expect("the library"), configured, "its digest is the user's choice");
     let folder = fetcher(&home).runtime_library(Some(home.path().to_owned()));
-    assert!(folder.runtime().expect_err("a folder").to_string().contains("not a file"));
-    let unknown = fetcher(&home).runtime().expect_err("an empty catalog").to_string();
+    assert!(folder.runtime(RuntimeBuild::Cpu).expect_err("a folder").to_string().contains("not a file"));
+    let unknown = fetcher(&home).runtime(RuntimeBuild::Cpu).expect_err("an empty catalog").to_string();
     assert!(unknown.contains("ORT_DYLIB_PATH") && unknown.contains(std::env::consts::ARCH), "{unknown}");
 }
 
@@ -160,7 +160,7 @@ fn a_relative_library_is_found_from_the_working_directory_and_becomes_absolute()
     // Exists in the working directory of every test.
     let named = fetcher(&home).runtime_library(Some("Cargo.toml".into()));
     let absolute = std::env::current_dir().expect("a folder").join("Cargo.toml");
-    assert_eq!(named.runtime().expect("the library").path, absolute);
+    assert_eq!(named.runtime(RuntimeBuild::Cpu).expect("the library").path, absolute);
 }
 
 #[test]
