@@ -40,7 +40,7 @@ fn session(threads: NonZeroUsize) -> anyhow::Result<Box<dyn Session>> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = Home::find(set(HOME_VARIABLE))?;
     let model: ModelRef = DEFAULT_MODEL.parse()?;
-    let folder = set(BUNDLE_VARIABLE).unwrap_or_else(|| home.bundle_dir(&model));
+    let folder = set(BUNDLE_VARIABLE).unwrap_or_else(|| home.bundles_dir().join(model.as_file_name()));
     let runtime = OnnxRuntime::load(&Fetcher::from_env(home, Progress::plain()).runtime(RuntimeBuild::Cpu)?.path)?;
     let load = || -> anyhow::Result<_> {
         let options = SessionOptions { threads };

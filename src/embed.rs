@@ -13,6 +13,7 @@ use crate::quota::QuotaExceeded;
 use crate::request::{EmbedRequest, Input, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
 use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
+use embedd_model::engine::{Device, Gpu};
 use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{Prompt, TokenizeError, Tokenized, Tokenizer};
 use embedd_model::vector::normalize;
@@ -54,6 +55,8 @@ pub(crate) struct ModelInfo {
     pub revision: String,
     /// The bundle's engine that is running.
     pub variant: Variant,
+    /// The GPU that runs the engine; `None` if CPUs do.
+    pub gpu: Option<Gpu>,
     /// The instruction set that the engine uses, for example `avx512-vnni`.
     pub instruction_set: String,
     /// The quantization recipe of the weights.
@@ -323,6 +326,13 @@ impl Embedder {
             Input::TokenIds(ids) => self.tokenizer.start_ids(ids, prompt, truncation),
         };
         tokens::each_text(&self.gate, caller, inputs, bytes, start).await
+    }
+}
+
+impl ModelInfo {
+    /// The processor that runs the model: `cpu`, or a GPU such as `cuda:0 (NVIDIA L4)`.
+    pub(crate) fn device(&self) -> String {
+        self.gpu.as_ref().map_or_else(|| Device::Cpu.to_string(), Gpu::to_string)
     }
 }
 

@@ -78,6 +78,7 @@ pub(crate) fn model() -> ModelInfo {
         fingerprint: String::new(),
         revision: String::new(),
         variant: Variant::Native,
+        gpu: None,
         instruction_set: String::new(),
         quantization: String::new(),
         accuracy: None,

@@ -20,6 +20,7 @@ use crate::model_slot::ModelSlot;
 use crate::readiness::{Phase, Readiness};
 use crate::stats::Stats;
 use embedd_common::process::{self, ProcessStats};
+use embedd_model::engine::Gpu;
 
 mod format;
 
@@ -116,10 +117,15 @@ fn describe(registry: &mut Registry, model: &ModelInfo) {
         ("revision", model.revision.clone()),
         ("fingerprint", model.fingerprint.clone()),
         ("engine", model.variant.to_string()),
+        ("device", model.device()),
         ("instruction_set", model.instruction_set.clone()),
         ("quantization", model.quantization.clone()),
     ]);
     registry.register("embedd_model", "The model that is served", info);
+    if let Some(memory) = model.gpu.as_ref().and_then(Gpu::memory) {
+        bytes(registry, "embedd_gpu_memory_used", "Memory of the GPU in use, by all processes", memory.used);
+        bytes(registry, "embedd_gpu_memory", "Memory of the GPU", memory.total);
+    }
     if let Some(accuracy) = model.accuracy {
         let cosines = Family::<Vec<(&str, &str)>, Gauge<f64, std::sync::atomic::AtomicU64>>::default();
         cosines.get_or_create(&vec![("statistic", "min")]).set(accuracy.min_cosine);

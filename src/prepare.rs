@@ -10,7 +10,7 @@ use embedd_fetch::home::{Home, NoHome};
 use embedd_fetch::model_ref::ModelRef;
 use embedd_fetch::{FetchError, Fetcher, Record, RuntimeBuild, RuntimeLibrary, Source};
 use embedd_model::bundle::{Bundle, BundleError};
-use embedd_model::engine::{LoadError, OnnxRuntime};
+use embedd_model::engine::{Device, Gpu, LoadError, OnnxRuntime};
 
 /// Why the bundle, or the library that runs it, is not available.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,8 @@ pub struct Preparation {
     pub fetcher: Fetcher,
     /// Reports the progress of conversions.
     pub progress: Progress,
+    /// Where models run.
+    pub device: Device,
 }
 
 impl Preparation {
@@ -57,19 +59,58 @@ impl Preparation {
             .offline(settings.offline)
             .runtime_library(settings.onnxruntime.clone())
             .check(|folder| embedd_convert::check_source(folder).map_err(|error| error.to_string()));
-        Ok(Self { home, fetcher, progress })
+        Ok(Self { home, fetcher, progress, device: settings.device })
     }
 
-    /// Loads ONNX Runtime, which is fetched if it is missing. A fetched library must have its pinned digest.
+    /// The folder of converted models for the device.
+    pub fn bundles_dir(&self) -> PathBuf {
+        match self.device {
+            Device::Cpu => self.home.bundles_dir(),
+            Device::Cuda(_) => self.home.gpu_bundles_dir(),
+        }
+    }
+
+    /// The folder of the bundle converted from a model for the device.
+    pub fn bundle_dir(&self, model: &ModelRef) -> PathBuf {
+        self.bundles_dir().join(model.as_file_name())
+    }
+
+    /// The build of ONNX Runtime for the device.
+    pub fn runtime_build(&self) -> RuntimeBuild {
+        match self.device {
+            Device::Cpu => RuntimeBuild::Cpu,
+            Device::Cuda(_) => RuntimeBuild::Cuda,
+        }
+    }
+
+    /// Loads ONNX Runtime for the device. The library is fetched if it is missing, and must have its pinned digest then.
     ///
     /// # Errors
     /// [`PrepareError::Fetch`] or [`PrepareError::Runtime`].
     pub fn runtime(&self) -> Result<OnnxRuntime, PrepareError> {
+        match self.device {
+            Device::Cpu => self.cpu_runtime(),
+            Device::Cuda(number) => self.gpu_runtime(number),
+        }
+    }
+
+    /// As [`runtime`](Self::runtime), with sessions on the CPU. A machine without a GPU has it.
+    ///
+    /// # Errors
+    /// [`PrepareError::Fetch`] or [`PrepareError::Runtime`].
+    pub fn cpu_runtime(&self) -> Result<OnnxRuntime, PrepareError> {
         let RuntimeLibrary { path, sha256, .. } = self.fetcher.runtime(RuntimeBuild::Cpu)?;
         Ok(match &sha256 {
             Some(sha256) => OnnxRuntime::load_verified(&path, sha256)?,
             None => OnnxRuntime::load(&path)?,
         })
+    }
+
+    fn gpu_runtime(&self, number: u32) -> Result<OnnxRuntime, PrepareError> {
+        // Nobody should have to wait for gigabytes that this machine cannot use.
+        let gpu = Gpu::open(number)?;
+        let RuntimeLibrary { path, sha256, dependencies } = self.fetcher.runtime(RuntimeBuild::Cuda)?;
+        Ok(OnnxRuntime::load_with_gpu(&path, sha256.as_ref(), &dependencies, gpu)?)
     }
 
     /// The bundle that the settings name, else the bundle of their model in the cache folder. Only the latter may need
@@ -95,7 +136,7 @@ impl Preparation {
     /// [`PrepareError`].
     pub fn bundle_of(&self, model: &ModelRef, runtime: &OnnxRuntime) -> Result<Bundle, PrepareError> {
         let model = self.resolve(model)?;
-        let output = self.home.bundle_dir(&model);
+        let output = self.bundle_dir(&model);
         let replace = match Bundle::open(&output) {
             Ok(bundle) if is_current(&bundle, &model)? => return Ok(bundle),
             Ok(_) | Err(BundleError::Format { .. }) => true,
@@ -107,7 +148,7 @@ impl Preparation {
         }
         self.home.create().map_err(FetchError::from)?;
         // The report takes longer than everything else, and serving does not need it.
-        let making = Making { report: false, ..Making::default() };
+        let making = Making { report: false, ..Making::of(self.device) };
         match self.convert(&model, output.clone(), replace, making, runtime) {
             // Another process has created the bundle in the meantime.
             Err(PrepareError::Convert(ConvertError::Write(WriterError::OutputExists(_)))) => Ok(Bundle::open(&output)?),

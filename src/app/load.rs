@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::pool_size::{cpus, pool_size, queue_limits};
+use super::pool_size::{batch_limits, cpus, pool_size, queue_limits};
 use super::self_check::{self, SelfCheck, SelfCheckError};
-use crate::batch::{BatchLimits, Batcher, Gate};
+use crate::batch::{Batcher, Gate};
 use crate::cache::EmbeddingCache;
 use crate::caller::Caller;
 use crate::config::{EngineChoice, Settings};
@@ -17,10 +17,8 @@ use crate::model_slot::Served;
 use crate::prepare::PrepareError;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::stats::BatchCounters;
-use embedd_kernels::CpuInstructions;
-use embedd_kernels::InstructionSet;
 use embedd_model::bundle::{AccuracyRecord, Bundle, Manifest, Variant};
-use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
+use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions};
 use embedd_model::reference::ReferenceSet;
 use embedd_model::tokenize::{TokenizeError, Tokenizer, TokenizerError};
 use embedd_model::{PromptChoice, Prompts, UnknownPrompt};
@@ -82,7 +80,7 @@ pub(super) fn load(
     shared: &Shared,
 ) -> Result<Served, LoadModelError> {
     let started = Instant::now();
-    let engine = choose_engine(settings, bundle, runtime.kernels().instruction_set())?;
+    let engine = choose_engine(settings, bundle, runtime)?;
     let served = assemble(settings, bundle, runtime, engine, shared)?;
     tokio::runtime::Handle::current().block_on(warm_up(&served.embedder))?;
     let model = served.embedder.model();
@@ -90,6 +88,7 @@ pub(super) fn load(
         model = model.names.main(),
         bundle = %bundle.folder().display(),
         fingerprint = bundle.fingerprint().as_str(),
+        device = model.device(),
         engine = %model.variant,
         instruction_set = model.instruction_set,
         sessions = model.sessions,
@@ -102,12 +101,13 @@ pub(super) fn load(
 }
 
 /// Chooses the bundle's engine to serve with.
-fn choose_engine(settings: &Settings, bundle: &Bundle, kernels: InstructionSet) -> Result<Variant, LoadModelError> {
+fn choose_engine(settings: &Settings, bundle: &Bundle, runtime: &OnnxRuntime) -> Result<Variant, LoadModelError> {
     let candidates = match settings.engine {
         EngineChoice::Fp32 => vec![Variant::Fp32],
         EngineChoice::Portable => vec![Variant::Portable],
         EngineChoice::Native => vec![Variant::Native],
-        EngineChoice::Auto => fastest_first(kernels, CpuInstructions::widest()),
+        EngineChoice::Fp16 => vec![Variant::Fp16],
+        EngineChoice::Auto => runtime.fastest_first(),
     };
     let mut failure = None;
     for engine in candidates {
@@ -150,10 +150,7 @@ fn assemble(
     let Parts { mut tokenizer, reference, mut sessions } = Parts::load(bundle, settings.max_tokens, || {
         runtime.sessions(bundle, engine, count, SessionOptions { threads })
     })?;
-    let instruction_set = match engine {
-        Variant::Native => runtime.kernels().instruction_set().to_string(),
-        Variant::Fp32 | Variant::Portable => CpuInstructions::widest().to_string(),
-    };
+    let instruction_set = runtime.instruction_set(engine);
     if let Some(session) = sessions.first_mut() {
         self_check::vocabulary(&tokenizer, bundle, session.as_mut())?;
     }
@@ -170,8 +167,7 @@ fn assemble(
     tokenizer.set_special_tokens(settings.special_tokens);
     tokenizer.set_accepted_ids(settings.token_ids);
     let prompts = prompts(settings, manifest, &tokenizer)?;
-    let batch =
-        BatchLimits { tokens: settings.batch_tokens, texts: settings.batch_texts, padded: engine != Variant::Native };
+    let batch = batch_limits(settings, engine);
     let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;
     // As many as there are CPUs: more would only wait for each other, and take memory.
     let gate = Gate::new(cpus().get(), queue_limits(settings, cpus()));
@@ -180,6 +176,7 @@ fn assemble(
         fingerprint: bundle.fingerprint().to_string(),
         revision: manifest.source.weights_sha256.to_string(),
         variant: engine,
+        gpu: runtime.gpu().cloned(),
         instruction_set,
         quantization: record.quantization.clone(),
         accuracy: record.accuracy,

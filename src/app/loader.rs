@@ -37,14 +37,14 @@ impl Loader {
             .cache_bytes
             .map(|bytes| EmbeddingCache::new(bytes.get() as u64, settings.cache_ttl, settings.cache_scope));
         let shared = Shared { counters: stats.batches().clone(), cache };
-        let roots = BundleRoots::new(&settings, preparation.home.bundles_dir());
+        let roots = BundleRoots::new(&settings, preparation.bundles_dir());
         Ok(Self { settings, shared, preparation, roots, runtime: Mutex::default() })
     }
 
     /// Loads the model that the settings name, fetching and converting it if necessary.
     pub(super) fn load_first(&self) -> Result<Served, LoadModelError> {
         let runtime = self.runtime()?;
-        let bundle = self.preparation.bundle(&self.settings, || Ok(runtime.clone()))?;
+        let bundle = self.preparation.bundle(&self.settings, || Ok(runtime.on_cpu()))?;
         self.load(&bundle, &runtime)
     }
 
@@ -122,7 +122,11 @@ fn failure(error: &LoadModelError) -> LoadFailure {
             PrepareError::Home(_) | PrepareError::Fetch(_) | PrepareError::Runtime(_) | PrepareError::Convert(_),
         )
         | LoadModelError::Engine(
-            LoadError::Library { .. } | LoadError::ChangedLibrary { .. } | LoadError::InstructionSet { .. },
+            LoadError::Library { .. }
+            | LoadError::ChangedLibrary { .. }
+            | LoadError::Device { .. }
+            | LoadError::NotOnDevice { .. }
+            | LoadError::InstructionSet { .. },
         )
         | LoadModelError::Thread(_)
         | LoadModelError::WarmUp(_)

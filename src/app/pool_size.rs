@@ -1,21 +1,34 @@
-//! Sizes of the session pool and of the queue, from the settings and the CPU quota.
+//! Sizes of the session pool, of batches and of the queue, from the settings, the device and the CPU quota.
 
 use std::num::NonZeroUsize;
 
-use crate::batch::QueueLimits;
+use crate::batch::{BatchLimits, QueueLimits};
 use crate::config::Settings;
+use embedd_model::bundle::Variant;
 use embedd_model::threads::default_threads;
 
 /// Queued requests per CPU unless the settings say otherwise. The comment on the setting gives the reason.
 const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
+
+/// The same with a GPU, which answers them in well under a second.
+const QUEUED_PER_GPU: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+/// The comments on the settings give the reasons.
+const CPU_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+const CPU_BATCH_TEXTS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+const GPU_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+const GPU_BATCH_TEXTS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+const GPU_SESSIONS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
 /// The CPUs of this process according to its cgroup quota and its affinity, not the CPUs of the host.
 pub(crate) fn cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Sessions, and threads per session. Their product is the number of CPUs unless the settings say otherwise.
+/// Sessions, and threads per session. On CPUs, their product is the number of CPUs unless the settings say otherwise.
 pub(super) fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsize, NonZeroUsize) {
+    if settings.device.is_gpu() {
+        return (settings.sessions.unwrap_or(GPU_SESSIONS), settings.threads.unwrap_or(NonZeroUsize::MIN));
+    }
     let share = |of: NonZeroUsize| NonZeroUsize::new(cpus.get() / of).unwrap_or(NonZeroUsize::MIN);
     match (settings.sessions, settings.threads) {
         (Some(sessions), Some(threads)) => (sessions, threads),
@@ -28,7 +41,20 @@ pub(super) fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsiz
     }
 }
 
+pub(super) fn batch_limits(settings: &Settings, engine: Variant) -> BatchLimits {
+    let (tokens, texts) = match settings.device.is_gpu() {
+        true => (GPU_BATCH_TOKENS, GPU_BATCH_TEXTS),
+        false => (CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
+    };
+    BatchLimits {
+        tokens: settings.batch_tokens.unwrap_or(tokens),
+        texts: settings.batch_texts.unwrap_or(texts),
+        padded: engine != Variant::Native,
+    }
+}
+
 pub(super) fn queue_limits(settings: &Settings, cpus: NonZeroUsize) -> QueueLimits {
-    let ahead = settings.queue_requests.unwrap_or_else(|| cpus.saturating_mul(QUEUED_PER_CPU));
+    let queued = if settings.device.is_gpu() { QUEUED_PER_GPU } else { cpus.saturating_mul(QUEUED_PER_CPU) };
+    let ahead = settings.queue_requests.unwrap_or(queued);
     QueueLimits { ahead, total: settings.queue_total_texts }
 }

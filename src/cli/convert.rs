@@ -25,7 +25,7 @@ pub struct Convert {
     /// The folder to write the bundle to [default: the model's bundle in the cache folder]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// The precision of the portable engine's weights; fp32: no portable engine [default: int8]
+    /// The precision of the portable engine's weights; fp32: no portable engine [default: int8; for GPUs: fp32]
     #[arg(
         long,
         value_name = "PRECISION",

@@ -9,6 +9,8 @@ use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 
 /// The settings of commands that fetch or convert models.
 const SHARED: [&str; 6] = ["model", "revision", "home", "offline", "log_format", "log_level"];
+/// The settings of commands that prepare or run a model, in addition to the shared ones.
+const DEVICE: [&str; 1] = ["device"];
 /// The settings of commands that measure engines, in addition to the shared ones.
 const MEASURE: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];
 
@@ -16,12 +18,12 @@ const MEASURE: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set
 pub(super) fn add_to(command: Command) -> Command {
     let flags: Vec<Arg> = match command.get_name() {
         "serve" => TABLE.iter().map(flag).collect(),
-        "fetch" | "convert" => named(&SHARED).collect(),
+        "fetch" | "convert" => named(&SHARED).chain(named(&DEVICE)).collect(),
         "package" => {
             let help = "Pack this bundle [default: the model's in the cache folder]";
             named(&["bundle"]).map(|bundle| bundle.help(help)).chain(named(&SHARED)).collect()
         }
-        "validate" | "bench" | "report" => named(&SHARED).chain(named(&MEASURE)).collect(),
+        "validate" | "bench" | "report" => named(&SHARED).chain(named(&DEVICE)).chain(named(&MEASURE)).collect(),
         "health" => Vec::new(),
         // Clients of a server have no settings.
         _ => return command,

@@ -37,7 +37,7 @@ impl MeasuredBundle {
         let settings = &configuration.settings;
         let preparation = preparation(configuration)?;
         let runtime = preparation.runtime()?.with_instruction_set(settings.instruction_set)?;
-        let bundle = preparation.bundle(settings, || Ok(runtime.clone()))?;
+        let bundle = preparation.bundle(settings, || Ok(runtime.on_cpu()))?;
         let threads = settings.threads.unwrap_or_else(|| default_threads(app::cpus()));
         Ok(Self { bundle, runtime, threads, progress: preparation.progress })
     }
@@ -47,9 +47,10 @@ impl MeasuredBundle {
         Ok(self.runtime.one_session(&self.bundle, engine, options)?)
     }
 
-    /// The engines of the bundle, fp32 first.
+    /// The engines of the bundle that the device runs, fp32 first.
     pub(super) fn engines(&self) -> Vec<Variant> {
-        self.bundle.manifest().models.keys().copied().collect()
+        let device = self.runtime.device();
+        self.bundle.manifest().models.keys().copied().filter(|engine| device.runs(*engine)).collect()
     }
 
     /// The minimum cosine that a text must reach: the requested one, else the bundle's own threshold.
@@ -128,7 +129,7 @@ impl MeasuredBundle {
 
     /// A report without figures.
     pub(super) fn report(&self) -> Report {
-        Report::of(self.bundle.manifest(), Machine::now(self.runtime.version()))
+        Report::of(self.bundle.manifest(), Machine::of(&self.runtime))
     }
 
     /// Reads the latencies of other programs. Call it before timing anything, so that errors surface immediately.

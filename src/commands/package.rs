@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Package, configuration: &Configuration) -> anyhow:
 
 fn write(arguments: &Package, configuration: &Configuration) -> anyhow::Result<package::Package> {
     let preparation = preparation(configuration)?;
-    let bundle = preparation.bundle(&configuration.settings, || preparation.runtime())?;
+    let bundle = preparation.bundle(&configuration.settings, || preparation.cpu_runtime())?;
     let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.tar.gz", arguments.name)));
     Ok(package::package(&bundle, &output, arguments.force, &preparation.progress)?)
 }

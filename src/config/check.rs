@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::choices::HttpApiChoice;
+use super::choices::{EngineChoice, HttpApiChoice};
 use super::configuration::Configuration;
 use super::error::{Given, Mistake};
 use super::reader::Reader;
@@ -63,8 +63,12 @@ struct Rule {
 
 /// The rules that are broken. Rules about a setting with an invalid value are skipped.
 pub(super) fn conflicts(settings: &Settings, effective: &[Given], invalid: &BTreeSet<&str>) -> Vec<Mistake> {
-    let rules =
-        revision(settings).into_iter().chain(limits(settings)).chain(listeners(settings)).chain(access(settings));
+    let rules = revision(settings)
+        .into_iter()
+        .chain([engine(settings)])
+        .chain(limits(settings))
+        .chain(listeners(settings))
+        .chain(access(settings));
     let broken = rules.filter(|rule| rule.broken && rule.keys.iter().all(|key| !invalid.contains(key)));
     broken.filter_map(|rule| conflict(effective, rule.keys[0], rule.keys[1], rule.problem)).collect()
 }
@@ -83,6 +87,15 @@ fn revision(settings: &Settings) -> [Rule; 2] {
             problem: "a bundle is used as it is; leave out the revision, or name a model instead of the bundle",
         },
     ]
+}
+
+fn engine(settings: &Settings) -> Rule {
+    let is_for_cpus = matches!(settings.engine, EngineChoice::Native | EngineChoice::Portable);
+    Rule {
+        keys: &["engine", "device"],
+        broken: is_for_cpus && settings.device.is_gpu(),
+        problem: "the INT8 engines are for CPUs, and GPUs run fp16 and fp32; leave out the engine, or the device",
+    }
 }
 
 /// Of limits for one connection and for all.

@@ -16,12 +16,14 @@ pub(super) trait Choice: Copy + 'static {
 /// The engine that serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EngineChoice {
-    /// The fastest on this CPU among those that pass the accuracy gate.
+    /// The fastest on the device among those that pass the accuracy gate.
     Auto,
     /// INT8 with embedd's own operator.
     Native,
     /// INT8 with standard ONNX Runtime operators.
     Portable,
+    /// Float16, for GPUs.
+    Fp16,
     /// The unquantized model.
     Fp32,
 }
@@ -66,7 +68,13 @@ impl fmt::Display for EngineChoice {
 
 impl Choice for EngineChoice {
     fn words() -> Vec<(&'static str, Self)> {
-        vec![("auto", Self::Auto), ("native", Self::Native), ("portable", Self::Portable), ("fp32", Self::Fp32)]
+        vec![
+            ("auto", Self::Auto),
+            ("native", Self::Native),
+            ("portable", Self::Portable),
+            ("fp16", Self::Fp16),
+            ("fp32", Self::Fp32),
+        ]
     }
 }
 

@@ -23,6 +23,7 @@ use embedd_fetch::model_ref::{DEFAULT_MODEL, ModelRef};
 use embedd_fetch::revision::Revision;
 use embedd_kernels::InstructionSet;
 use embedd_model::PromptChoice;
+use embedd_model::engine::{Device, InvalidDevice};
 use embedd_model::tokenize::{AcceptedIds, SpecialTokens, Truncation};
 
 /// Turns entries into [`Settings`], [`TABLE`] and the code that reads every field. An entry is a doc comment (the help)
@@ -254,7 +255,13 @@ settings! {
     /// Close a connection whose client has read nothing for this long although replies are waiting.
     reply_timeout: Duration = Connections, Text "TIME", "60s", |text| parse::seconds(text, Duration::from_secs(3600));
 
-    /// The engine that serves: `native`, `portable`, `fp32`, or `auto` (the fastest on this CPU).
+    // A GPU must be asked for: whether it is there for this process is not ours to guess.
+    /// The processor that runs the model: `cpu`, `cuda` (the first NVIDIA GPU that is visible to the process), or `cuda:N`
+    /// (the GPU with number N). A server whose GPU cannot be used does not start.
+    device: Device = Engine, Text "DEVICE", "cpu", |text| text.parse().map_err(|error: InvalidDevice| error.to_string());
+
+    /// The engine that serves: `native` or `portable` (INT8, on CPUs), `fp16` (for GPUs), `fp32`, or `auto` (the fastest on
+    /// the device).
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
 
     // Useful for measurements only.
@@ -273,12 +280,13 @@ settings! {
     watchdog: Option<Duration> = Engine, Text "TIME", "60s",
         |text| parse::unless("off", text, |text| parse::seconds(text, Duration::from_secs(86_400)));
 
-    // The CPU quota is known only at run time. 1024 is beyond any machine.
-    /// The number of sessions; each computes one batch at a time; `auto`: from the CPU quota.
+    // The CPU quota is known only at run time. 1024 is beyond any machine. On a GPU, one session prepares its next batch
+    // while another one computes.
+    /// The number of sessions; each computes one batch at a time; `auto`: from the CPU quota; 2 on a GPU.
     sessions: Option<NonZeroUsize> = Engine, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1024));
 
-    /// The number of threads per session; `auto`: from the CPU quota.
+    /// The number of threads per session; `auto`: from the CPU quota; 1 on a GPU.
     threads: Option<NonZeroUsize> = Engine, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1024));
 
@@ -352,19 +360,22 @@ settings! {
     // In the native engine a token costs the same in batches of 64 tokens as in batches of 128 (all-mpnet-base-v2, 2
     // cores with AVX-512: 0.27 ms), and all texts of a batch wait for its end: 512 tokens leave room for the longest
     // text of most models. A larger batch costs latency and memory and gains nothing.
-    /// The maximum number of tokens per batch; a longer text is a batch of its own.
-    batch_tokens: NonZeroUsize = Batching, Number "N", "256", |text| parse::count(text, 1 << 20);
+    // A GPU computes thousands of tokens at once; how many it needs has not been measured.
+    /// The maximum number of tokens per batch; a longer text is a batch of its own. `auto`: 256 on CPUs, 16384 on a GPU.
+    batch_tokens: Option<NonZeroUsize> = Batching, Number "N", "auto",
+        |text| parse::unless("auto", text, |text| parse::count(text, 1 << 20));
 
-    // Limits the latency of batches of short texts; batching more than about ten of them gains nothing.
-    /// The maximum number of texts per batch.
-    batch_texts: NonZeroUsize = Batching, Number "N", "64", |text| parse::count(text, 65_536);
+    // Limits the latency of batches of short texts; batching more than about ten of them gains nothing on CPUs.
+    /// The maximum number of texts per batch. `auto`: 64 on CPUs, 1024 on a GPU.
+    batch_texts: Option<NonZeroUsize> = Batching, Number "N", "auto",
+        |text| parse::unless("auto", text, |text| parse::count(text, 65_536));
 
     // A text of 64 tokens takes about 20 ms on two cores: with 40 per CPU the last one waits about 1.6 s on any
     // machine, and a server at twice its capacity answers the requests that it accepts within twice the latency of 64
     // callers (11 tokens: 0.4 s). Most callers give up on requests that wait longer.
     /// The maximum number of requests ahead of a new one in the queue; beyond that, new requests are rejected
     /// immediately. Callers take turns: of each other caller, as many count as of the same one, plus one. `auto`: 40 per
-    /// CPU.
+    /// CPU; 1024 with a GPU.
     queue_requests: Option<NonZeroUsize> = Batching, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1 << 20));
 

@@ -228,5 +228,6 @@ fn describe(embedder: &Embedder, transport: TransportLimits) -> proto::GetModelR
         prompt_names: model.prompts.names().map(str::to_owned).collect(),
         default_prompt_name: model.prompts.default_name().map(str::to_owned),
         aliases: model.names.aliases().to_vec(),
+        device: model.device(),
     }
 }

@@ -20,6 +20,9 @@ const MIN_COSINE: f64 = 0.99999;
 /// The largest loss of cosine that INT8 may cause. The weights are random, which is harder to quantize than real ones.
 const MIN_INT8_COSINE: f64 = 0.99;
 
+/// The largest loss of cosine that float16 may cause, whose significands have 11 bits.
+const MIN_FP16_COSINE: f64 = 0.9999;
+
 const ARCHITECTURES: [&str; 14] = [
     "bert-mean",
     "mpnet",
@@ -48,6 +51,14 @@ async fn every_architecture_has_the_embeddings_of_pytorch_in_float32() {
 async fn every_architecture_has_the_same_bits_in_every_batch_of_the_native_model() {
     for model in ARCHITECTURES {
         check_native(model).await;
+    }
+}
+
+/// The engine for GPUs, on the CPU, where ONNX Runtime emulates float16.
+#[tokio::test]
+async fn every_architecture_has_the_embeddings_of_pytorch_in_float16() {
+    for model in ARCHITECTURES {
+        check_fp16(model).await;
     }
 }
 
@@ -109,6 +120,27 @@ async fn check_native(model: &str) {
         assert_eq!(bits(&alone), bits(in_batch), "{model}: {}", text.id);
         let cosine = cosine(&alone.values, &text.embedding);
         assert!(cosine >= MIN_INT8_COSINE, "{model}: {}: {cosine}", text.id);
+    }
+}
+
+/// Converts a model for GPUs and compares its float16 model with PyTorch, in a batch of texts of different lengths.
+async fn check_fp16(model: &str) {
+    let (_folder, folder) = temporary_folder();
+    let bundle = folder.join("bundle");
+    let reference = models().join(format!("{model}.expected.safetensors"));
+    convert(model, &bundle, &["--device", "cuda", "--reference", reference.to_str().expect("text")]);
+    let manifest = Bundle::open(&bundle).expect("a bundle").manifest().clone();
+    assert_eq!(manifest.models.keys().copied().collect::<Vec<_>>(), [Variant::Fp32, Variant::Fp16], "{model}");
+    let accuracy = manifest.models[&Variant::Fp16].accuracy.expect("it was measured");
+    assert!(accuracy.min_cosine >= MIN_FP16_COSINE, "{model}: {accuracy:?}");
+
+    let server = serve(&bundle, &["--engine", "fp16"]);
+    let mut client = server.client().await;
+    let reference = ReferenceSet::read(&reference).expect("the reference");
+    let texts: Vec<&str> = reference.texts.iter().map(|text| text.text.as_str()).collect();
+    for (text, embedding) in reference.texts.iter().zip(embed(&mut client, &texts).await.embeddings) {
+        let cosine = cosine(&embedding.values, &text.embedding);
+        assert!(cosine >= MIN_FP16_COSINE, "{model}: {}: {cosine}", text.id);
     }
 }
 

@@ -27,6 +27,7 @@ mod embed_command;
 mod embedding;
 mod fairness;
 mod fetch_command;
+mod gpu;
 mod grpcurl;
 mod health;
 mod http_apis;

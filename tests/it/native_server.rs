@@ -36,6 +36,7 @@ async fn check(model: Model) {
 async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
     let server = Server::start(Model::Small, &["--engine", "auto"]);
     let model = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    assert_eq!(model.device, "cpu");
     // The choice of the fastest engine has its own tests.
     let expected = match model.engine.as_str() {
         "native" => InstructionSet::best().to_string(),

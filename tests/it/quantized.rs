@@ -9,6 +9,7 @@ use embedd_fetch::home::Home;
 use embedd_fetch::model_ref::ModelRef;
 use embedd_model::accuracy::cosine;
 use embedd_model::bundle::{Bundle, BundleError, FP32_FILE, MANIFEST_FILE, PORTABLE_FILE, Variant};
+use embedd_model::engine::Device;
 use embedd_proto::GetModelRequest;
 use serde_json::Value;
 
@@ -97,11 +98,11 @@ fn a_bundle_of_an_older_format_in_the_cache_folder_is_converted_again() {
     let (_folder, folder) = temporary_folder();
     let home = Home::at(&folder);
     let model = ModelRef::Folder(Model::Small.source());
-    let place = home.bundle_dir(&model);
+    let place = home.bundles_dir().join(model.as_file_name());
     fs::create_dir_all(&place).expect("a folder");
     fs::write(place.join(MANIFEST_FILE), r#"{ "format": 1, "models": {} }"#).expect("write");
     assert!(matches!(Bundle::open(&place), Err(BundleError::Format { found: 1, .. })));
-    let preparation = Preparation { home, fetcher: fetcher(), progress: Progress::plain() };
+    let preparation = Preparation { home, fetcher: fetcher(), progress: Progress::plain(), device: Device::Cpu };
     let bundle = preparation.bundle_of(&model, &runtime()).expect("a new one");
     for variant in [Variant::Fp32, Variant::Native] {
         let model = bundle.model(variant).expect("it has this model");

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use embedd_common::progress::{Progress, Unit};
 use embedd_model::bundle::{
-    Bundle, FP32_FILE, FileRecord, NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE, SourceRecord, TOKENIZER_FILE,
-    Variant,
+    Bundle, FP16_FILE, FP32_FILE, FileRecord, NATIVE_FILE, NATIVE_WEIGHTS_FILE, PORTABLE_FILE, SourceRecord,
+    TOKENIZER_FILE, Variant,
 };
-use embedd_model::engine::OnnxRuntime;
+use embedd_model::engine::{Device, OnnxRuntime};
 use embedd_model::tokenize::Tokenizer;
 
 mod architecture;
@@ -58,8 +58,12 @@ use writer::{BundleWriter, Description, io_error};
 
 /// The recipe that the manifest records for a model that is not quantized.
 const UNQUANTIZED: &str = "none";
+/// The recipe that the manifest records for the model that computes in float16.
+const FLOAT16: &str = "float16";
 /// The graph for calibration, which exists only during the conversion.
 const OBSERVED_FILE: &str = "observed.onnx";
+/// The float16 model with emulated float16, for the gate; it exists only during the conversion.
+const EMULATED_FILE: &str = "emulated.onnx";
 /// A model that is only measured for comparison; it exists only during the conversion.
 const TRIED_FILE: &str = "tried.onnx";
 /// The usual way to quantize. The report shows its figures for comparison.
@@ -98,6 +102,8 @@ pub struct ProofPlan {
 pub struct Making {
     /// How to quantize the portable model. An INT8 recipe also produces the native model; `None` produces neither.
     pub recipe: Option<Recipe>,
+    /// Whether to write the float16 model, which is for GPUs.
+    pub fp16: bool,
     /// The accuracy that the models must reach.
     pub gate: Gate,
     /// The reference set to compare with. `None` uses the built-in set for these weights, if there is one.
@@ -110,7 +116,24 @@ pub struct Making {
 
 impl Default for Making {
     fn default() -> Self {
-        Self { recipe: Some(Recipe::default()), gate: Gate::default(), reference: None, baseline: None, report: true }
+        Self {
+            recipe: Some(Recipe::default()),
+            fp16: false,
+            gate: Gate::default(),
+            reference: None,
+            baseline: None,
+            report: true,
+        }
+    }
+}
+
+impl Making {
+    /// What sessions on this device need: INT8 models on CPUs, the float16 model on GPUs.
+    pub fn of(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::default(),
+            Device::Cuda(_) => Self { recipe: None, fp16: true, ..Self::default() },
+        }
     }
 }
 
@@ -167,10 +190,13 @@ fn prove(
 ) -> Result<(), ConvertError> {
     let mut proof = Proof::begin(plan, description, &writer.path(TOKENIZER_FILE), progress)?;
     proof.check(Variant::Fp32, writer)?;
+    if plan.making.fp16 {
+        write_fp16(encoder, &mut proof, writer, progress)?;
+    }
     if let Some(recipe) = plan.making.recipe {
         let calibration = calibrate(encoder, fp32_weights, &proof, writer)?;
         write_portable(encoder, recipe, &calibration, writer, progress)?;
-        proof.check(Variant::Portable, writer).or_else(|error| proof.leave_out_portable(error, writer))?;
+        proof.check(Variant::Portable, writer).or_else(|error| proof.leave_out(Variant::Portable, error, writer))?;
         // A bundle in half precision does not get the native model, which is INT8.
         if recipe != Recipe::Fp16 {
             write_native(encoder, calibration, writer, progress)?;
@@ -181,7 +207,7 @@ fn prove(
     if !plan.making.report {
         return Ok(());
     }
-    if plan.making.recipe != Some(STOCK_RECIPE) {
+    if !plan.making.fp16 && plan.making.recipe != Some(STOCK_RECIPE) {
         write_model(encoder, Scheme::DynamicPerTensor, TRIED_FILE, writer, progress)?;
         proof.try_recipe(STOCK_RECIPE, TRIED_FILE, writer)?;
         writer.discard(TRIED_FILE)?;
@@ -226,6 +252,22 @@ fn write_portable(
     write_model(encoder, scheme, PORTABLE_FILE, writer, progress)?;
     writer.add_model(Variant::Portable, PORTABLE_FILE, None, recipe.name());
     Ok(())
+}
+
+/// Writes the float16 model, unless it fails the gate.
+fn write_fp16(
+    encoder: &Encoder<'_>,
+    proof: &mut Proof<'_>,
+    writer: &mut BundleWriter,
+    progress: &Progress,
+) -> Result<(), ConvertError> {
+    write_model(encoder, Scheme::Float16, FP16_FILE, writer, progress)?;
+    writer.add_model(Variant::Fp16, FP16_FILE, None, FLOAT16);
+    write_model(encoder, Scheme::EmulatedFloat16, EMULATED_FILE, writer, progress)?;
+    // Some models, such as Gemma's, exceed the range of float16. GPUs run their float32 model.
+    let checked = proof.check_by(Variant::Fp16, EMULATED_FILE, writer);
+    checked.or_else(|error| proof.leave_out(Variant::Fp16, error, writer))?;
+    Ok(writer.discard(EMULATED_FILE)?)
 }
 
 fn write_model(

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use embedd_kernels::{CpuInstructions, Feature};
+use embedd_model::engine::OnnxRuntime;
 
 /// A machine, the software versions, and the date.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub struct Machine {
     pub instruction_sets: Vec<String>,
     /// The operating system and the architecture.
     pub os: String,
+    /// The GPU that ran the models, such as `cuda:0 (NVIDIA L4)`; `None` if CPUs did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
     /// Version of embedd.
     pub embedd: String,
     /// Version of ONNX Runtime.
@@ -36,6 +40,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The machine on which the runtime's sessions run, and the current date.
+    pub fn of(runtime: &OnnxRuntime) -> Self {
+        Self { gpu: runtime.gpu().map(ToString::to_string), ..Self::now(runtime.version()) }
+    }
+
     /// The current machine and date.
     pub fn now(onnxruntime: &str) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -46,6 +55,7 @@ impl Machine {
             instruction_set: CpuInstructions::widest().to_string(),
             instruction_sets: instruction_sets(&cpuinfo),
             os: operating_system(),
+            gpu: None,
             embedd: env!("CARGO_PKG_VERSION").to_owned(),
             onnxruntime: onnxruntime.to_owned(),
             date: utc(SystemTime::now()),

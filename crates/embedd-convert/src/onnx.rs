@@ -3,16 +3,18 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use half::f16;
 use prost::Message;
 
 use super::weights::WeightsError;
 use crate::onnx_proto::tensor_proto::DataType;
 use crate::onnx_proto::{GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto};
 
+mod floats;
 mod initializer;
 mod parts;
 
+pub(crate) use floats::Floats;
+use floats::is_on_floats;
 pub(crate) use initializer::WeightLocations;
 use initializer::{Fill, Initializer, WeightLocation, field_start, write_field_start};
 use parts::value_info;
@@ -41,6 +43,7 @@ pub(crate) struct GraphBuilder<'w> {
     graph: GraphProto,
     initializers: Vec<Initializer<'w>>,
     constants: usize,
+    floats: Floats,
 }
 
 /// The graph around a body under construction.
@@ -92,31 +95,6 @@ impl<'w> GraphBuilder<'w> {
         self.graph.output.push(value_info(name, data_type, dims));
     }
 
-    /// A float32 weight. `fill` is called when the weight is written.
-    pub(crate) fn weight(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        fill: impl Fn() -> Result<Vec<f32>, WeightsError> + 'w,
-    ) -> Value {
-        let bytes = move || Ok(fill()?.iter().flat_map(|value| value.to_le_bytes()).collect());
-        self.initializer(name, DataType::Float, dims, size_of::<f32>(), Box::new(bytes))
-    }
-
-    /// A weight that is stored in half precision and used in float32. ONNX Runtime converts it once, when it loads the
-    /// model.
-    pub(crate) fn half_weight(
-        &mut self,
-        name: &str,
-        dims: &[usize],
-        fill: impl Fn() -> Result<Vec<f32>, WeightsError> + 'w,
-    ) -> Value {
-        let bytes = move || Ok(fill()?.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect());
-        let half = format!("{name}/half");
-        let half = self.initializer(&half, DataType::Float16, dims, size_of::<f16>(), Box::new(bytes));
-        self.node(name, "Cast", &[&half], &[Attribute::Int("to", DataType::Float as i64)])
-    }
-
     pub(crate) fn int8_weight(
         &mut self,
         name: &str,
@@ -140,13 +118,6 @@ impl<'w> GraphBuilder<'w> {
         self.constants += 1;
         let name = format!("constant_{}", self.constants);
         self.initializer(&name, DataType::Int64, dims, size_of::<i64>(), Box::new(move || Ok(bytes.clone())))
-    }
-
-    /// A float32 scalar.
-    pub(crate) fn float(&mut self, value: f32) -> Value {
-        self.constants += 1;
-        let name = format!("constant_{}", self.constants);
-        self.weight(&name, &[], move || Ok(vec![value]))
     }
 
     /// A standard operator with one output; `name` names both the node and its output.
@@ -177,7 +148,8 @@ impl<'w> GraphBuilder<'w> {
             attribute: attributes.iter().copied().map(Attribute::to_proto).collect(),
             domain: domain.to_owned(),
         });
-        Value(name.to_owned())
+        let value = Value(name.to_owned());
+        if is_on_floats(domain, operator) { self.rounded(value) } else { value }
     }
 
     /// Starts the body of a control-flow operator: until [`finish_subgraph`](Self::finish_subgraph) is called with what
@@ -186,9 +158,9 @@ impl<'w> GraphBuilder<'w> {
         OuterGraph(std::mem::replace(&mut self.graph, GraphProto { name: name.to_owned(), ..Default::default() }))
     }
 
-    /// Ends a body whose only output is the float32 `output`, which one of its nodes must compute.
+    /// Ends a body whose only output is `output`, of the type of the graph's floats, which one of its nodes must compute.
     pub(crate) fn finish_subgraph(&mut self, outer: OuterGraph, output: &Value, dims: &[Dim<'_>]) -> Subgraph {
-        self.graph.output.push(value_info(&output.0, DataType::Float, dims));
+        self.graph.output.push(value_info(&output.0, self.floats.data_type(), dims));
         Subgraph(std::mem::replace(&mut self.graph, outer.0))
     }
 

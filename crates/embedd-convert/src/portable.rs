@@ -17,7 +17,7 @@ use shared::Attention;
 pub(crate) use weights::PerTokenWeights;
 
 use super::encoder::{Encoder, LinearInput, Module};
-use super::onnx::{Attribute, Dim, GraphBuilder, Value};
+use super::onnx::{Attribute, Dim, Floats, GraphBuilder, Value};
 use super::weights::{Tensor, WeightsError};
 use crate::onnx_proto::tensor_proto::DataType;
 use embedd_model::bundle::graph_io;
@@ -88,6 +88,12 @@ fn lower_with<'w>(
     long: LongAttention,
 ) -> Result<GraphBuilder<'w>, WeightsError> {
     let mut graph = GraphBuilder::new(encoder.architecture);
+    let floats = match scheme {
+        Scheme::Float16 => Floats::Float16,
+        Scheme::EmulatedFloat16 => Floats::EmulatedFloat16,
+        _ => Floats::Float32,
+    };
+    graph.set_floats(floats);
     let per_token = [Dim::Named("batch"), Dim::Named("sequence")];
     let ids = graph.input(graph_io::INPUT_IDS, DataType::Int64, &per_token);
     let mask = graph.input(graph_io::ATTENTION_MASK, DataType::Int64, &per_token);
@@ -111,6 +117,9 @@ fn lower_with<'w>(
     if let Some(norm) = &encoder.final_norm {
         states = normalized(&mut graph, "final_norm", norm, &states);
     }
+    // Sums over all tokens of a text exceed what float16 can represent.
+    graph.set_floats(Floats::Float32);
+    let states = graph.converted("final_states", &states, floats);
     let pooled_tokens = match encoder.excludes_prompts {
         true => graph.input(graph_io::POOLING_MASK, DataType::Int64, &per_token),
         false => mask.clone(),
@@ -153,7 +162,7 @@ fn embed<'w>(
                 graph.node("embeddings/positions", "Gather", &[&table, &rows], &[])
             }
         };
-        sum = graph.node("embeddings/sum", "Add", &[&sum, &positions], &[]);
+        sum = graph.float_node("embeddings/sum", "Add", &[&sum, &positions]);
     }
     Ok(match &embeddings.norm {
         Some(norm) => normalized(graph, "embeddings", norm, &sum),
@@ -182,7 +191,7 @@ fn project<'w>(
     Ok(match &projection.bias {
         Some(bias) => {
             let bias = copy(graph, "embeddings/projection/bias", bias);
-            graph.node("embeddings/projected", "Add", &[&projected, &bias], &[])
+            graph.float_node("embeddings/projected", "Add", &[&projected, &bias])
         }
         None => projected,
     })

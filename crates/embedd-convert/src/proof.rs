@@ -102,14 +102,38 @@ impl<'p> Proof<'p> {
     /// Applies the accuracy gate to a model. Adds its accuracy and the reference set to the bundle.
     pub(super) fn check(&mut self, variant: Variant, writer: &mut BundleWriter) -> Result<(), ConvertError> {
         let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
+        self.check_model(variant, &model, writer)
+    }
+
+    /// As [`check`](Self::check), with the graph in `file`, which computes the same as the model.
+    pub(super) fn check_by(
+        &mut self,
+        variant: Variant,
+        file: &str,
+        writer: &mut BundleWriter,
+    ) -> Result<(), ConvertError> {
+        let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
+        self.check_model(variant, &ModelRecord { file: file.to_owned(), ..model }, writer)
+    }
+
+    fn check_model(
+        &mut self,
+        variant: Variant,
+        model: &ModelRecord,
+        writer: &mut BundleWriter,
+    ) -> Result<(), ConvertError> {
         let recipe = &model.quantization;
-        // In float32, batching affects embeddings only by rounding, and the comparison would be slow.
-        let batches = if variant == Variant::Fp32 { Batches::Skipped } else { Batches::Compared };
+        // In float32, batching affects embeddings only by rounding, and the comparison would be slow. What it does to
+        // float16 depends on the GPU.
+        let batches = match variant {
+            Variant::Fp32 | Variant::Fp16 => Batches::Skipped,
+            Variant::Portable | Variant::Native => Batches::Compared,
+        };
         if variant == Variant::Fp32 && self.reference.is_none() {
-            self.reference = Some(self.own_reference(&model, writer)?);
+            self.reference = Some(self.own_reference(model, writer)?);
             return Ok(());
         }
-        let session = || self.session(&model, writer, self.options);
+        let session = || self.session(model, writer, self.options);
         let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
         let accuracy = &comparison.accuracy;
         if !accuracy.summary.passed && !self.plan.making.gate.allow_inaccurate {
@@ -120,25 +144,26 @@ impl<'p> Proof<'p> {
             writer.write(REFERENCE_FILE, &reference.bytes)?;
         }
         if variant != Variant::Fp32 {
-            let bytes = writer.model_bytes(&model);
+            let bytes = writer.models().get(&variant).map_or(0, |model| writer.model_bytes(model));
             self.note_recipe(recipe, &comparison, bytes, true);
         }
         self.compared.push(Compared { variant, comparison });
         Ok(())
     }
 
-    /// Removes the portable model if it failed the gate. Compared with PyTorch, by a set that was made for this model, it
-    /// is an error instead.
-    pub(super) fn leave_out_portable(
+    /// Removes a model that failed the gate and has a substitute in the bundle. If the portable model was compared with
+    /// PyTorch, by a set that was made for this model, it is an error instead.
+    pub(super) fn leave_out(
         &self,
+        engine: Variant,
         error: ConvertError,
         writer: &mut BundleWriter,
     ) -> Result<(), ConvertError> {
         let kind = self.reference.as_ref().map(|reference| reference.set.kind());
         match error {
-            ConvertError::Gate(failure) if kind == Some(ReferenceKind::Float32) => {
+            ConvertError::Gate(failure) if engine == Variant::Fp16 || kind == Some(ReferenceKind::Float32) => {
                 self.progress.note(&format!("{failure}. The bundle is written without it"));
-                Ok(writer.remove_model(Variant::Portable)?)
+                Ok(writer.remove_model(engine)?)
             }
             other => Err(other),
         }
@@ -216,7 +241,7 @@ impl<'p> Proof<'p> {
 
     /// Times the bundle's models and writes the report.
     pub(super) fn report(self, description: &Description, writer: &mut BundleWriter) -> Result<(), ConvertError> {
-        let mut report = Report::of(&writer.manifest(description), Machine::now(self.plan.runtime.version()));
+        let mut report = Report::of(&writer.manifest(description), Machine::of(&self.plan.runtime));
         if let Some(Reference { set, origin, .. }) = &self.reference {
             for Compared { variant, comparison } in &self.compared {
                 report.add_comparison(*variant, comparison.clone(), set);
@@ -230,7 +255,8 @@ impl<'p> Proof<'p> {
         // The same settings as in `embedd bench`.
         let options = SessionOptions { threads: default_threads(self.options.threads) };
         let mut engines = Vec::new();
-        for (variant, model) in writer.models() {
+        // On CPUs, ONNX Runtime emulates float16, which says nothing about GPUs.
+        for (variant, model) in writer.models().iter().filter(|(variant, _)| **variant != Variant::Fp16) {
             let session = self.session(model, writer, options)?;
             engines.push(Engine { name: variant.to_string(), session });
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{UNQUANTIZED, native};
+use super::{FLOAT16, UNQUANTIZED, native};
 
 /// A way to quantize. `docs/QUANTIZATION.md` compares size, speed and accuracy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -53,6 +53,7 @@ impl Recipe {
 pub fn precision_of(name: &str) -> Option<&'static str> {
     match name {
         UNQUANTIZED => Some("fp32"),
+        FLOAT16 => Some("fp16"),
         native::RECIPE => Some(native::PRECISION),
         _ => name.parse().ok().map(Recipe::precision),
     }
@@ -90,6 +91,7 @@ mod tests {
             ("dynamic-per-tensor", Some("int8")),
             ("int8-groups", Some("int8")),
             ("fp16", Some("fp16")),
+            ("float16", Some("fp16")),
             ("int8-magic", None),
         ] {
             assert_eq!(precision_of(name), precision, "{name}");

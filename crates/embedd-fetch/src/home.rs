@@ -18,6 +18,7 @@ pub const HOME_VARIABLE: &str = "EMBEDD_HOME";
 /// onnxruntime/1.31.1-cuda13/  its GPU build, with NVIDIA's libraries
 /// models/<model>/             sentence-transformers folders as fetched; `<model>@<revision>` unless the revision is main
 /// bundles/<model>/            converted models, with the same names
+/// gpu-bundles/<model>/        the same, converted for GPUs
 /// partial/                    incomplete downloads, which a later fetch resumes
 /// admin.token                 the token of the admin service, which the server generates
 /// ```
@@ -95,9 +96,9 @@ impl Home {
         self.0.join("bundles")
     }
 
-    /// The folder of the bundle converted from a model.
-    pub fn bundle_dir(&self, model: &ModelRef) -> PathBuf {
-        self.bundles_dir().join(model.as_file_name())
+    /// The folder of models that were converted for GPUs.
+    pub fn gpu_bundles_dir(&self) -> PathBuf {
+        self.0.join("gpu-bundles")
     }
 
     /// The folder of incomplete downloads.

@@ -23,6 +23,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The file name of a bundle's float32 model.
 pub const FP32_FILE: &str = "model.onnx";
+/// The file name of a bundle's float16 model.
+pub const FP16_FILE: &str = "model_fp16.onnx";
 /// The file name of a bundle's portable INT8 model.
 pub const PORTABLE_FILE: &str = "model_quantized.onnx";
 /// The file name of the graph of a bundle's native INT8 model.

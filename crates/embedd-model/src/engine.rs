@@ -5,13 +5,16 @@ use std::num::NonZeroUsize;
 use ndarray::Array2;
 
 mod choice;
+mod cuda;
+mod device;
 mod error;
 mod external_data;
 mod native;
 mod onnx_runtime;
 mod padded;
 
-pub use choice::fastest_first;
+pub use cuda::{Gpu, GpuMemory};
+pub use device::{Device, InvalidDevice};
 pub use error::LoadError;
 pub use onnx_runtime::OnnxRuntime;
 pub use padded::Observer;

@@ -5,11 +5,10 @@ use std::path::Path;
 use ndarray::Array2;
 
 use crate::bundle::{Bundle, BundleError, Variant};
-use crate::engine::{InferenceError, LoadError, OnnxRuntime, Session, SessionOptions, fastest_first};
+use crate::engine::{InferenceError, LoadError, OnnxRuntime, Session, SessionOptions};
 use crate::prompts::{PromptChoice, Prompts, UnknownPrompt};
 use crate::tokenize::{Prompt, TokenizeError, Tokenized, Tokenizer, TokenizerError, Truncation};
 use crate::vector::normalize;
-use embedd_kernels::CpuInstructions;
 
 /// The maximum number of tokens per batch, including padding; a longer text forms its own batch.
 const BATCH_TOKENS: usize = 512;
@@ -51,9 +50,9 @@ pub enum OpenError {
     /// An engine cannot load its model.
     #[error(transparent)]
     Engine(#[from] LoadError),
-    /// Every engine that is fast on this CPU has no model in the bundle, or its model failed the accuracy gate.
+    /// Every engine that is fast on this device has no model in the bundle, or its model failed the accuracy gate.
     #[error(
-        "{folder} has no model for this CPU that passed the accuracy gate; convert it with `embedd convert --force`"
+        "{folder} has no model for this device that passed the accuracy gate; convert it with `embedd convert --force`"
     )]
     NoModel {
         /// The bundle.
@@ -81,15 +80,14 @@ pub enum EmbedError {
 }
 
 impl Model {
-    /// Opens a bundle with the engine that is fastest on this CPU, among those whose models passed the accuracy gate.
+    /// Opens a bundle with the engine that is fastest on the runtime's device, among those whose models passed the accuracy gate.
     ///
     /// # Errors
     /// [`OpenError`].
     pub fn open(bundle: &Path, runtime: &OnnxRuntime, options: SessionOptions) -> Result<Self, OpenError> {
         let bundle = Bundle::open(bundle)?;
-        let candidates = fastest_first(runtime.kernels().instruction_set(), CpuInstructions::widest());
         let is_accurate = |variant: &Variant| bundle.model(*variant).is_ok_and(|record| record.is_accurate(*variant));
-        let Some(variant) = candidates.into_iter().find(is_accurate) else {
+        let Some(variant) = runtime.fastest_first().into_iter().find(is_accurate) else {
             return Err(OpenError::NoModel { folder: bundle.folder().display().to_string() });
         };
         let tokenizer = Tokenizer::load(&bundle, None)?;

@@ -24,6 +24,16 @@ fn the_largest_request_must_fit_into_the_queue() {
 }
 
 #[test]
+fn gpus_do_not_run_int8_engines() {
+    for (engine, fine) in [("auto", true), ("fp16", true), ("fp32", true), ("portable", false), ("native", false)] {
+        assert!(resolve(&[("engine", engine)], &[], "").is_ok(), "{engine} on the CPU");
+        assert_eq!(resolve(&[("engine", engine), ("device", "cuda:1")], &[], "").is_ok(), fine, "{engine} on a GPU");
+    }
+    let text = resolve(&[("engine", "native")], &[("EMBEDD_DEVICE", "cuda")], "").expect_err("INT8 on a GPU");
+    assert!(text.contains("engine = `native`") && text.contains("device = `cuda`"), "{text}");
+}
+
+#[test]
 fn listeners_do_not_share_an_address() {
     for (listen, admin, fine) in [
         ("0.0.0.0:1", "127.0.0.1:1", false),

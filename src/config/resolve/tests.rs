@@ -37,7 +37,7 @@ fn without_sources_every_setting_has_its_default() {
     assert_eq!((settings.sessions, settings.threads, settings.max_tokens), (None, None, None));
     let sizes = [settings.max_texts, settings.max_text_bytes, settings.max_message_bytes].map(NonZeroUsize::get);
     assert_eq!(sizes, [256, 64 << 10, 8 << 20]);
-    assert_eq!((settings.batch_tokens.get(), settings.batch_texts.get()), (256, 64));
+    assert_eq!((settings.batch_tokens, settings.batch_texts), (None, None));
     assert_eq!((settings.queue_requests, settings.queue_total_texts.get()), (None, 4096));
     assert_eq!(settings.cache_bytes.map(NonZeroUsize::get), Some(64 << 20));
     assert_eq!(settings.cache_ttl, Some(Duration::from_secs(3600)));

@@ -95,6 +95,7 @@ pub(super) fn info(embedder: &Embedder) -> proto::InfoResponse {
 fn dtype(variant: Variant) -> &'static str {
     match variant {
         Variant::Fp32 => "float32",
+        Variant::Fp16 => "float16",
         Variant::Portable | Variant::Native => "int8",
     }
 }

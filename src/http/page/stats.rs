@@ -44,6 +44,8 @@ struct ModelFacts {
     /// The fingerprint of the bundle.
     fingerprint: String,
     engine: String,
+    /// `cpu`, or a GPU such as `cuda:0 (NVIDIA L4)`.
+    device: String,
     instruction_set: String,
     quantization: String,
     /// Null if it was not measured.
@@ -139,6 +141,7 @@ impl ModelFacts {
             revision: model.revision.clone(),
             fingerprint: model.fingerprint.clone(),
             engine: model.variant.to_string(),
+            device: model.device(),
             instruction_set: model.instruction_set.clone(),
             quantization: model.quantization.clone(),
             accuracy,

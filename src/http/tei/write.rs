@@ -124,6 +124,7 @@ pub(super) fn info(embedder: &Embedder, max_texts: NonZeroUsize) -> Info {
         model_sha: model.revision.clone(),
         model_dtype: match model.variant {
             Variant::Fp32 => "float32",
+            Variant::Fp16 => "float16",
             Variant::Portable | Variant::Native => "int8",
         },
         served_model_name: model.names.main().to_owned(),

@@ -28,7 +28,7 @@ impl Loading {
         let (guard, folder) = temporary_folder();
         let home = Home::at(&folder);
         let source = model.source();
-        let bundle = home.bundle_dir(&ModelRef::Folder(source.clone()));
+        let bundle = home.bundles_dir().join(ModelRef::Folder(source.clone()).as_file_name());
         fs::create_dir_all(home.bundles_dir()).expect("a folder");
         let lock = lock_file(&sibling(&bundle, "lock"), || panic!("nobody else has it")).expect("the lock");
         let mut command = serve_anything(flags);

@@ -95,7 +95,9 @@ impl Model {
                 let reference = Some(reference::excerpt().to_owned());
                 self.convert(Making { reference, report: false, ..Making::default() })
             }),
-            Self::MiniLm => MINI_LM.get_or_init(|| Home::at(&first_start().home).bundle_dir(&self.hub_id())),
+            Self::MiniLm => {
+                MINI_LM.get_or_init(|| Home::at(&first_start().home).bundles_dir().join(self.hub_id().as_file_name()))
+            }
         }
     }
 

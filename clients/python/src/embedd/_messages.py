@@ -103,6 +103,7 @@ def model(reply: messages.GetModelResponse) -> Model:
         tuple(reply.prompt_names),
         reply.default_prompt_name if reply.HasField("default_prompt_name") else None,
         tuple(reply.aliases),
+        reply.device,
     )
 
 

@@ -145,9 +145,9 @@ class Model:
     dimension: int
     #: Maximum number of tokens of a text that the model reads, including special tokens.
     max_tokens: int
-    #: `fp32`, `portable` or `native`.
+    #: `fp32`, `fp16`, `portable` or `native`.
     engine: str
-    #: The CPU instruction set that the engine's kernels use.
+    #: The instruction set that the engine uses.
     instruction_set: str
     #: The recipe used to quantize the weights; `none` for fp32.
     quantization: str
@@ -164,6 +164,8 @@ class Model:
     default_prompt_name: str | None
     #: Other names that requests may use in protocols that name the model.
     aliases: tuple[str, ...]
+    #: The processor that runs the model: `cpu`, or a GPU such as `cuda:0 (NVIDIA L4)`.
+    device: str
 
 
 @dataclass(frozen=True)

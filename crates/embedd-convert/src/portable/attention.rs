@@ -146,7 +146,7 @@ impl<'w> Lowering<'_, 'w> {
         match (bias, pairs.mask(reach).cloned()) {
             (Some(bias), Some(mask)) => {
                 let name = self.name(&format!("{part}/bias_and_mask"));
-                self.product.graph.node(&name, "Add", &[&bias, &mask], &[])
+                self.product.graph.float_node(&name, "Add", &[&bias, &mask])
             }
             (Some(added), None) | (None, Some(added)) => added,
             (None, None) => GraphBuilder::absent(),
@@ -180,11 +180,11 @@ impl<'w> Lowering<'_, 'w> {
         let scale = self.scale();
         let graph = &mut *self.product.graph;
         let sum = match terms.get(1) {
-            Some(second) => graph.node(&names[0], "Add", &[first, second], &[]),
+            Some(second) => graph.float_node(&names[0], "Add", &[first, second]),
             None => first.clone(),
         };
         let scale = graph.float(scale);
-        Some(graph.node(&names[1], "Mul", &[&sum, &scale], &[]))
+        Some(graph.float_node(&names[1], "Mul", &[&sum, &scale]))
     }
 
     /// The keys and the queries of distances, `[heads, head_size, rows]` each, as far as the model has them.

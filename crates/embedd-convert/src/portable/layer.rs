@@ -68,7 +68,7 @@ impl<'w> Lowering<'_, 'w> {
         if let Some(norm) = &norms.output {
             output = normalized(graph, &names[0], norm, &output);
         }
-        let sum = graph.node(&names[1], "Add", &[&output, states], &[]);
+        let sum = graph.float_node(&names[1], "Add", &[&output, states]);
         Ok(match &norms.sum {
             Some(norm) => normalized(graph, &names[2], norm, &sum),
             None => sum,
@@ -86,7 +86,7 @@ impl<'w> Lowering<'_, 'w> {
             let gated = self.name("intermediate/gated");
             let graph = &mut *self.product.graph;
             let gate = activate(graph, &name, activation, &gate);
-            return Ok(graph.node(&gated, "Mul", &[&gate, &values], &[]));
+            return Ok(graph.float_node(&gated, "Mul", &[&gate, &values]));
         }
         let fused = match activation {
             Activation::Gelu => Some("BiasGelu"),
@@ -106,7 +106,7 @@ impl<'w> Lowering<'_, 'w> {
         let Some(bias) = &linear.bias else { return product };
         let bias = self.copy(&format!("{part}/bias"), bias);
         let name = self.name(&format!("{part}/biased"));
-        self.product.graph.node(&name, "Add", &[&product, &bias], &[])
+        self.product.graph.float_node(&name, "Add", &[&product, &bias])
     }
 
     fn copy(&mut self, part: &str, tensor: &'w Tensor<'w>) -> Value {

@@ -13,7 +13,7 @@ pub(super) fn activate(graph: &mut GraphBuilder<'_>, name: &str, activation: Act
         Activation::Tanh => graph.node(name, "Tanh", &[value], &[]),
         Activation::Silu => {
             let sigmoid = graph.node(&format!("{name}/sigmoid"), "Sigmoid", &[value], &[]);
-            graph.node(name, "Mul", &[value, &sigmoid], &[])
+            graph.float_node(name, "Mul", &[value, &sigmoid])
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The pooling modes, with standard operators.
 
 use crate::onnx::{Attribute, GraphBuilder, Value};
-use crate::onnx_proto::tensor_proto::DataType;
 use embedd_model::bundle::PoolingMode;
 
 /// Subtracted from the hidden states of padding before the maximum.
@@ -17,7 +16,6 @@ pub(super) fn pool(
     pooled: &Value,
 ) -> Value {
     let name = format!("pooled/{}", mode.name());
-    let float = Attribute::Int("to", DataType::Float as i64);
     let axis = graph.integers(&[1], &[1]);
     match mode {
         PoolingMode::Cls => {
@@ -25,25 +23,25 @@ pub(super) fn pool(
             graph.node(&name, "Gather", &[states, &first], &[Attribute::Int("axis", 1)])
         }
         PoolingMode::Mean => {
-            let mask = graph.node(&format!("{name}/mask"), "Cast", &[pooled], &[float]);
+            let mask = graph.cast_to_floats(&format!("{name}/mask"), pooled);
             weighted_mean(graph, &name, states, &mask)
         }
         PoolingMode::WeightedMean => {
             // The n-th token has weight n. Padding comes last, so the running count numbers the tokens.
             let number = graph.node(&format!("{name}/number"), "CumSum", &[mask, &axis], &[]);
             let number = graph.node(&format!("{name}/weight/integer"), "Mul", &[&number, pooled], &[]);
-            let weight = graph.node(&format!("{name}/weight"), "Cast", &[&number], &[float]);
+            let weight = graph.cast_to_floats(&format!("{name}/weight"), &number);
             weighted_mean(graph, &name, states, &weight)
         }
         PoolingMode::MeanSqrtLen => {
-            let mask = graph.node(&format!("{name}/mask"), "Cast", &[pooled], &[float]);
+            let mask = graph.cast_to_floats(&format!("{name}/mask"), pooled);
             let sum = weighted_sum(graph, &name, states, &mask);
             let count = count(graph, &name, &mask);
             let root = graph.node(&format!("{name}/root"), "Sqrt", &[&count], &[]);
             graph.node(&name, "Div", &[&sum, &root], &[])
         }
         PoolingMode::Max => {
-            let mask = graph.node(&format!("{name}/mask"), "Cast", &[pooled], &[float]);
+            let mask = graph.cast_to_floats(&format!("{name}/mask"), pooled);
             let one = graph.float(1.0);
             let far_below = graph.float(FAR_BELOW);
             let last = graph.integers(&[2], &[1]);

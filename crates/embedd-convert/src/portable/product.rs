@@ -1,4 +1,4 @@
-//! The linear layers of the portable graph: in float32, or quantized by a scheme.
+//! The linear layers of the portable graph: in float32 or float16, or quantized by a scheme.
 
 use super::weights::PerTokenWeights;
 use super::{Observation, transpose};
@@ -26,6 +26,10 @@ const MIN_SCALE: f32 = 1e-9;
 pub(crate) enum Scheme<'c> {
     /// In float32.
     Float32,
+    /// In float16, as all of the encoder.
+    Float16,
+    /// As [`Float16`](Self::Float16), for the accuracy gate on CPUs.
+    EmulatedFloat16,
     /// In float32, with weights stored in half precision.
     Half,
     /// In INT8 with one scale per tensor.
@@ -70,8 +74,8 @@ impl<'w> Product<'_, 'w> {
             self.observe(kind, input);
         }
         match self.scheme {
-            Scheme::Float32 | Scheme::Half | Scheme::DynamicPerTensor => Prepared::Plain(input.clone()),
             Scheme::PerToken(weights) => Prepared::PerToken(self.quantize((self.layer, kind), input, weights)),
+            _ => Prepared::Plain(input.clone()),
         }
     }
 
@@ -152,7 +156,9 @@ impl<'w> Product<'_, 'w> {
                 return Ok(self.graph.node_in(MICROSOFT, &product, "DynamicQuantizeMatMul", &operands, &[]));
             }
             Scheme::Half => self.graph.half_weight(&name, &[inputs, outputs], transposed),
-            Scheme::Float32 | Scheme::PerToken(_) => self.graph.weight(&name, &[inputs, outputs], transposed),
+            Scheme::Float32 | Scheme::Float16 | Scheme::EmulatedFloat16 | Scheme::PerToken(_) => {
+                self.graph.weight(&name, &[inputs, outputs], transposed)
+            }
         };
         Ok(self.graph.node(&product, "MatMul", &[input, &weight], &[]))
     }
@@ -197,7 +203,9 @@ pub(super) fn look_up<'w>(
     let shape = embeddings.words.shape();
     let [rows, width] = [shape[0], shape[1]];
     let floats = match scheme {
-        Scheme::Float32 => graph.weight(name, shape, move || embeddings.word_rows()),
+        Scheme::Float32 | Scheme::Float16 | Scheme::EmulatedFloat16 => {
+            graph.weight(name, shape, move || embeddings.word_rows())
+        }
         Scheme::Half => graph.half_weight(name, shape, move || embeddings.word_rows()),
         Scheme::PerToken(_) => {
             let group = if width.is_multiple_of(WORD_GROUP) { WORD_GROUP } else { width };

@@ -2,12 +2,12 @@
 
 use super::LongAttention;
 use crate::encoder::{Distances, Encoder};
-use crate::onnx::{Attribute, GraphBuilder, Value};
+use crate::onnx::{Attribute, Floats, GraphBuilder, Value};
 use crate::onnx_proto::tensor_proto::DataType;
 use embedd_kernels::{Reach, Rotations};
 
-/// Added to the scores of keys out of reach.
-const FAR_BELOW: f32 = -1e9;
+/// Added to the scores of keys out of reach. float16 can represent it, and its sum with any score.
+const FAR_BELOW: f32 = -3e4;
 
 /// Values that all layers share.
 pub(super) struct Attention {
@@ -224,16 +224,21 @@ fn reach_mask(graph: &mut GraphBuilder<'_>, name: &str, reach: Reach, farthest: 
     graph.node(name, "Unsqueeze", &[&mask, &axes], &[])
 }
 
-/// Cosines and sines of all positions: `[sequence, size / 2]` each.
+/// Cosines and sines of all positions: `[sequence, size / 2]` each. The angles are float32, because those of large
+/// positions need its precision.
 fn rotations(graph: &mut GraphBuilder<'_>, name: &str, theta: f32, size: usize, sequence: &Value) -> [Value; 2] {
     let frequencies = Rotations::new(theta, size).frequencies().to_vec();
     let position = counting(graph, &format!("{name}/position"), sequence);
-    let float = [Attribute::Int("to", DataType::Float as i64)];
-    let position = graph.node(&format!("{name}/float"), "Cast", &[&position], &float);
+    let floats = graph.set_floats(Floats::Float32);
+    let position = graph.cast_to_floats(&format!("{name}/float"), &position);
     let axis = graph.integers(&[1], &[1]);
     let column = graph.node(&format!("{name}/column"), "Unsqueeze", &[&position, &axis], &[]);
     let shape = [1, size / 2];
     let frequencies = graph.weight(&format!("{name}/frequencies"), &shape, move || Ok(frequencies.clone()));
     let angles = graph.node(&format!("{name}/angles"), "Mul", &[&column, &frequencies], &[]);
-    ["Cos", "Sin"].map(|operator| graph.node(&format!("{name}/{operator}"), operator, &[&angles], &[]))
+    graph.set_floats(floats);
+    ["Cos", "Sin"].map(|operator| {
+        let value = graph.node(&format!("{name}/{operator}"), operator, &[&angles], &[]);
+        graph.converted(&format!("{name}/{operator}/converted"), &value, Floats::Float32)
+    })
 }

@@ -53,7 +53,11 @@ fn headline(report: &Report) -> String {
     let cores = report.machine.cores.map_or(String::new(), |cores| format!("{cores}, "));
     let cpu = code(report.machine.cpu_name());
     let cpus = report.machine.cpus_available;
-    write(&mut out, format_args!("CPU:\n  Model: {cpu}\n  Cores: {cores}{cpus} CPUs available\n```\n"));
+    write(&mut out, format_args!("CPU:\n  Model: {cpu}\n  Cores: {cores}{cpus} CPUs available\n"));
+    if let Some(gpu) = &report.machine.gpu {
+        write(&mut out, format_args!("\nGPU:\n  {}\n", code(gpu)));
+    }
+    out += "```\n";
     out
 }
 
@@ -279,6 +283,7 @@ fn machine_rows(machine: &Machine) -> Vec<(&'static str, String)> {
     if !machine.instruction_sets.is_empty() {
         rows.push(("CPU flags", machine.instruction_sets.join(" ")));
     }
+    rows.extend(machine.gpu.clone().map(|gpu| ("GPU", gpu)));
     rows.push(("system", machine.os.clone()));
     rows.push(("embedd", machine.embedd.clone()));
     rows.push(("ONNX Runtime", machine.onnxruntime.clone()));

@@ -86,6 +86,8 @@ pub struct SourceRecord {
 pub enum Variant {
     /// Float32 weights.
     Fp32,
+    /// Float16 weights and arithmetic, for GPUs.
+    Fp16,
     /// Quantized or half-precision weights, for any stock ONNX Runtime.
     Portable,
     /// INT8 weights packed for embedd's own operator.
@@ -225,12 +227,13 @@ pub fn is_prompt_name(name: &str) -> bool {
 
 impl Variant {
     /// All engines.
-    pub const ALL: [Self; 3] = [Self::Fp32, Self::Portable, Self::Native];
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Fp16, Self::Portable, Self::Native];
 
     /// The name in manifests and options.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
             Self::Portable => "portable",
             Self::Native => "native",
         }

@@ -1,10 +1,13 @@
-//! The fastest engines for a CPU.
+//! The fastest engines for a device.
 
 use crate::bundle::Variant;
 use embedd_kernels::{CpuInstructions, InstructionSet};
 
+/// The engines worth using on a GPU, fastest first.
+pub(super) const ON_GPU: [Variant; 2] = [Variant::Fp16, Variant::Fp32];
+
 /// The engines worth using on a CPU, fastest first, given the instruction set of the native kernels.
-pub fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
+pub(super) fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
     match kernels {
         // Not measured with NEON; the native model is the more accurate one.
         InstructionSet::AmxInt8

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::bundle::BundleError;
+use super::Device;
+use crate::bundle::{BundleError, Variant};
 use embedd_common::checksum::Sha256Hex;
 use embedd_kernels::InstructionSet;
 
@@ -34,6 +35,12 @@ pub enum LoadError {
         available().join(", ")
     )]
     InstructionSet { asked: InstructionSet },
+    /// The GPU cannot be used, or its libraries cannot be loaded.
+    #[error("cannot run models on {device}: {reason}")]
+    Device { device: Device, reason: String },
+    /// GPUs do not run this engine.
+    #[error("{device} does not run the {engine} engine, which is for CPUs; GPUs run fp16 and fp32")]
+    NotOnDevice { device: Device, engine: Variant },
     /// ONNX Runtime rejects the model.
     #[error("ONNX Runtime cannot load the model {path}: {reason}")]
     Model { path: PathBuf, reason: String },

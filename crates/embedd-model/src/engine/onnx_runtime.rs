@@ -1,5 +1,6 @@
 //! The ONNX Runtime library, and the sessions that it creates.
 
+use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd as _;
@@ -7,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 
+use super::choice::{ON_GPU, fastest_first};
 use super::external_data::check_self_contained;
 use super::native::NativeModel;
 use super::padded::{Graph, Observer, PaddedSession};
-use super::{LoadError, Session, SessionOptions};
+use super::{Device, Gpu, LoadError, Session, SessionOptions};
 use crate::bundle::{Bundle, Variant};
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::files::open_regular;
-use embedd_kernels::{InstructionSet, Kernels};
+use embedd_kernels::{CpuInstructions, InstructionSet, Kernels};
 
 /// A loaded ONNX Runtime library.
 #[derive(Debug, Clone)]
@@ -22,12 +24,13 @@ pub struct OnnxRuntime {
     environment: Environment,
     version: String,
     kernels: Kernels,
+    gpu: Option<Gpu>,
 }
 
 /// A model from which sessions are created.
 enum Model {
     Native(NativeModel),
-    /// The contents of the ONNX file at `path`: a float32 or portable graph.
+    /// The contents of the ONNX file at `path`: a graph for any ONNX Runtime.
     Verified {
         path: PathBuf,
         contents: Vec<u8>,
@@ -57,15 +60,33 @@ impl OnnxRuntime {
     /// [`LoadError::Library`] or [`LoadError::ChangedLibrary`].
     pub fn load_verified(library: &Path, expected: &Sha256Hex) -> Result<Self, LoadError> {
         let library = &absolute(library)?;
-        let failed = |error: io::Error| LoadError::Library { path: library.clone(), reason: error.to_string() };
         // Stays open until the library is loaded.
-        let file = open_regular(library).map_err(failed)?;
-        let found = Sha256Hex::of_reader(&file).map_err(failed)?;
-        if found != *expected {
-            return Err(LoadError::ChangedLibrary { path: library.clone(), expected: expected.clone(), found });
-        }
+        let file = checked(library, expected)?;
         let opened = Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
         Self::load_from(library, if opened.exists() { &opened } else { library })
+    }
+
+    /// Loads a GPU build, whose sessions run on `gpu`. `dependencies` are loaded first, in this order. If there is a
+    /// digest, only a library that has it is loaded.
+    ///
+    /// # Errors
+    /// [`LoadError::Library`], [`LoadError::ChangedLibrary`] or [`LoadError::Device`].
+    pub fn load_with_gpu(
+        library: &Path,
+        expected: Option<&Sha256Hex>,
+        dependencies: &[PathBuf],
+        gpu: Gpu,
+    ) -> Result<Self, LoadError> {
+        let library = &absolute(library)?;
+        gpu.check_provider(library)?;
+        if let Some(expected) = expected {
+            checked(library, expected)?;
+        }
+        gpu.load_libraries(dependencies)?;
+        // ONNX Runtime finds its provider in the folder of the path by which it was loaded.
+        let runtime = Self::load(library)?;
+        gpu.check_usable(&runtime.environment)?;
+        Ok(Self { gpu: Some(gpu), ..runtime })
     }
 
     /// Loads `library`, whose file is at `path`.
@@ -74,7 +95,7 @@ impl OnnxRuntime {
         let builder = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
         let environment =
             builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
-        Ok(Self { environment, version: version_of(library), kernels: Kernels::best() })
+        Ok(Self { environment, version: version_of(library), kernels: Kernels::best(), gpu: None })
     }
 
     /// Selects the instruction set for native sessions; `None` selects the fastest that this CPU supports.
@@ -87,6 +108,39 @@ impl OnnxRuntime {
             None => Kernels::best(),
         };
         Ok(Self { kernels, ..self })
+    }
+
+    /// The same library, with sessions on the CPU.
+    #[must_use]
+    pub fn on_cpu(&self) -> Self {
+        Self { gpu: None, ..self.clone() }
+    }
+
+    /// The GPU on which sessions run; `None` if they run on the CPU.
+    pub fn gpu(&self) -> Option<&Gpu> {
+        self.gpu.as_ref()
+    }
+
+    /// The device on which sessions run.
+    pub fn device(&self) -> Device {
+        self.gpu.as_ref().map_or(Device::Cpu, Gpu::device)
+    }
+
+    /// The engines that are worth using on the device, fastest first.
+    pub fn fastest_first(&self) -> Vec<Variant> {
+        match self.device() {
+            Device::Cuda(_) => ON_GPU.to_vec(),
+            Device::Cpu => fastest_first(self.kernels.instruction_set(), CpuInstructions::widest()),
+        }
+    }
+
+    /// The instruction set that an engine uses.
+    pub fn instruction_set(&self, engine: Variant) -> String {
+        match (&self.gpu, engine) {
+            (Some(gpu), _) => gpu.instruction_set(),
+            (None, Variant::Native) => self.kernels.instruction_set().to_string(),
+            (None, Variant::Fp32 | Variant::Fp16 | Variant::Portable) => CpuInstructions::widest().to_string(),
+        }
     }
 
     /// The kernels that native sessions use.
@@ -111,7 +165,7 @@ impl OnnxRuntime {
         count: NonZeroUsize,
         options: SessionOptions,
     ) -> Result<Vec<Box<dyn Session>>, LoadError> {
-        let model = Model::of_bundle(bundle, variant)?;
+        let model = self.model_of(bundle, variant)?;
         (0..count.get()).map(|_| self.start(&model, options)).collect()
     }
 
@@ -125,7 +179,7 @@ impl OnnxRuntime {
         variant: Variant,
         options: SessionOptions,
     ) -> Result<Box<dyn Session>, LoadError> {
-        self.start(&Model::of_bundle(bundle, variant)?, options)
+        self.start(&self.model_of(bundle, variant)?, options)
     }
 
     /// Loads a native model from files outside a bundle.
@@ -158,6 +212,14 @@ impl OnnxRuntime {
             .map_err(|error| LoadError::Model { path: model.to_owned(), reason: error.to_string() })
     }
 
+    fn model_of(&self, bundle: &Bundle, engine: Variant) -> Result<Model, LoadError> {
+        let device = self.device();
+        if !device.runs(engine) {
+            return Err(LoadError::NotOnDevice { device, engine });
+        }
+        Model::of_bundle(bundle, engine)
+    }
+
     fn start(&self, model: &Model, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
         match model {
             Model::Native(model) => model.session(&self.environment, self.kernels, options),
@@ -167,7 +229,7 @@ impl OnnxRuntime {
     }
 
     fn padded(&self, path: &Path, graph: Graph<'_>, options: SessionOptions) -> Result<Box<dyn Session>, LoadError> {
-        let session = PaddedSession::load(&self.environment, graph, options);
+        let session = PaddedSession::load(&self.environment, graph, self.gpu.as_ref(), options);
         let session = session.map_err(|error| LoadError::Model { path: path.to_owned(), reason: error.to_string() })?;
         Ok(Box::new(session))
     }
@@ -177,7 +239,7 @@ impl Model {
     fn of_bundle(bundle: &Bundle, variant: Variant) -> Result<Self, LoadError> {
         match variant {
             Variant::Native => NativeModel::of_bundle(bundle).map(Self::Native),
-            Variant::Fp32 | Variant::Portable => {
+            Variant::Fp32 | Variant::Fp16 | Variant::Portable => {
                 let file = &bundle.model(variant)?.file;
                 let path = bundle.folder().join(file);
                 let contents = bundle.read(file, |length| Ok(vec![0; length]))?;
@@ -186,6 +248,17 @@ impl Model {
             }
         }
     }
+}
+
+/// Opens a library that has this digest.
+fn checked(library: &Path, expected: &Sha256Hex) -> Result<File, LoadError> {
+    let failed = |error: io::Error| LoadError::Library { path: library.to_owned(), reason: error.to_string() };
+    let file = open_regular(library).map_err(failed)?;
+    let found = Sha256Hex::of_reader(&file).map_err(failed)?;
+    if found != *expected {
+        return Err(LoadError::ChangedLibrary { path: library.to_owned(), expected: expected.clone(), found });
+    }
+    Ok(file)
 }
 
 /// The loader searches other folders for a relative path than the working directory.

@@ -9,7 +9,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session as OrtSession, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::{InferenceError, Session, SessionOptions, TokenIds};
+use super::{Gpu, InferenceError, Session, SessionOptions, TokenIds};
 use crate::bundle::graph_io;
 
 /// Where a graph with its weights is.
@@ -28,8 +28,14 @@ pub(super) struct PaddedSession {
 }
 
 impl PaddedSession {
-    pub(super) fn load(environment: &Environment, graph: Graph<'_>, options: SessionOptions) -> ort::Result<Self> {
-        let session = load_session(environment, graph, options)?;
+    /// On the GPU, if there is one.
+    pub(super) fn load(
+        environment: &Environment,
+        graph: Graph<'_>,
+        gpu: Option<&Gpu>,
+        options: SessionOptions,
+    ) -> ort::Result<Self> {
+        let session = load_session(environment, graph, gpu, options)?;
         let output = OutputSelector::no_default().with(graph_io::POOLED_EMBEDDING);
         let pooled_only = RunOptions::new()?.with_outputs(output);
         Ok(Self { session, pooled_only })
@@ -63,7 +69,7 @@ impl Observer {
         outputs: Vec<String>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
-        Ok(Self { session: load_session(environment, Graph::File(model), options)?, names: outputs })
+        Ok(Self { session: load_session(environment, Graph::File(model), None, options)?, names: outputs })
     }
 
     /// Computes the outputs for one text, each row-major, in the order in which they were named.
@@ -82,12 +88,20 @@ impl Observer {
     }
 }
 
-fn load_session(environment: &Environment, graph: Graph<'_>, options: SessionOptions) -> ort::Result<OrtSession> {
+fn load_session(
+    environment: &Environment,
+    graph: Graph<'_>,
+    gpu: Option<&Gpu>,
+    options: SessionOptions,
+) -> ort::Result<OrtSession> {
     let mut builder = OrtSession::builder(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(options.threads.get())?
         // A spinning thread competes with the server's other threads and wastes CPU time when idle.
         .with_intra_op_spinning(false)?;
+    if let Some(gpu) = gpu {
+        builder = gpu.add_to(builder)?;
+    }
     match graph {
         Graph::File(path) => builder.commit_from_file(path),
         Graph::Memory(contents) => builder.commit_from_memory(contents),

@@ -22,6 +22,7 @@ fn model() -> ModelInfo {
         fingerprint: String::new(),
         revision: String::new(),
         variant: Variant::Native,
+        gpu: None,
         instruction_set: String::new(),
         quantization: String::new(),
         accuracy: None,

@@ -70,6 +70,7 @@ function showModel(model, now) {
     ["Revision", short(model.revision), `SHA-256 of the source's weights: ${model.revision}`],
     ["Bundle", short(model.fingerprint), `Fingerprint: ${model.fingerprint}`],
     ["Engine", model.engine],
+    ["Device", model.device],
     ["Instruction set", model.instruction_set],
     ["Quantization", model.quantization],
     [

@@ -385,6 +385,7 @@ class GetModelResponse(_message.Message):
     PROMPT_NAMES_FIELD_NUMBER: _builtins.int
     DEFAULT_PROMPT_NAME_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For example `sentence-transformers/all-mpnet-base-v2`, or the first name of the server's setting `model-name`."""
     revision: _builtins.str
@@ -394,9 +395,9 @@ class GetModelResponse(_message.Message):
     max_tokens: _builtins.int
     """Maximum number of tokens of a text that the model reads, including special tokens."""
     engine: _builtins.str
-    """The engine that runs: `fp32`, `portable` or `native`."""
+    """The engine that runs: `fp32`, `fp16`, `portable` or `native`."""
     instruction_set: _builtins.str
-    """The CPU instruction set that the engine's kernels use, for example `avx512-vnni`."""
+    """The instruction set that the engine uses, for example `avx512-vnni`, or `sm_89` on a GPU."""
     quantization: _builtins.str
     """The recipe used to quantize the weights; `none` for fp32."""
     pooling: _builtins.str
@@ -405,6 +406,8 @@ class GetModelResponse(_message.Message):
     """What TRUNCATION_UNSPECIFIED means on this server."""
     default_prompt_name: _builtins.str
     """The prompt of requests that do not name one; not set if they get none."""
+    device: _builtins.str
+    """The processor that runs the model: `cpu`, or a GPU such as `cuda:0 (NVIDIA L4)`."""
     @_builtins.property
     def accuracy(self) -> Global___Accuracy:
         """Measured against PyTorch when the bundle was created; absent if it was not measured."""
@@ -443,10 +446,11 @@ class GetModelResponse(_message.Message):
         prompt_names: _abc.Iterable[_builtins.str] | None = ...,
         default_prompt_name: _builtins.str | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
+        device: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_default_prompt_name", b"_default_prompt_name", "accuracy", b"accuracy", "default_prompt_name", b"default_prompt_name", "limits", b"limits", "runtime", b"runtime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_default_prompt_name", b"_default_prompt_name", "accuracy", b"accuracy", "aliases", b"aliases", "default_prompt_name", b"default_prompt_name", "default_truncation", b"default_truncation", "dimension", b"dimension", "engine", b"engine", "instruction_set", b"instruction_set", "limits", b"limits", "max_tokens", b"max_tokens", "name", b"name", "pooling", b"pooling", "prompt_names", b"prompt_names", "quantization", b"quantization", "revision", b"revision", "runtime", b"runtime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_default_prompt_name", b"_default_prompt_name", "accuracy", b"accuracy", "aliases", b"aliases", "default_prompt_name", b"default_prompt_name", "default_truncation", b"default_truncation", "device", b"device", "dimension", b"dimension", "engine", b"engine", "instruction_set", b"instruction_set", "limits", b"limits", "max_tokens", b"max_tokens", "name", b"name", "pooling", b"pooling", "prompt_names", b"prompt_names", "quantization", b"quantization", "revision", b"revision", "runtime", b"runtime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
