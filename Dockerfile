@@ -2,6 +2,7 @@
 #
 #   docker build -t embedd .                     with all-mpnet-base-v2, converted and verified during the build
 #   docker build -t embedd --target server .     without a model: mount a bundle at /bundle
+#   docker build -t embedd-cuda --target cuda .  for NVIDIA GPUs, with the same model in float16; `cuda-server`: without
 #
 # Several public projects pin the same tags with these digests. If a digest does not exist, the pull fails.
 ARG BUILD_IMAGE=docker.io/library/rust:1.95.0-slim-trixie@sha256:e14e87345b4d5964ddcc3491d27ee046a0f23820f340c3c1e24da6880141f7c0
@@ -58,5 +59,37 @@ WORKDIR /
 RUN embedd convert --model "${MODEL}" --no-report --output /bundle \
     && for file in ${DROP}; do rm "/bundle/${file}"; done
 
+# ONNX Runtime for NVIDIA GPUs and NVIDIA's libraries (2.4 GB), downloaded and verified like the build for CPUs. In a
+# folder of its own, because the images for GPUs already have the build for CPUs from the target `server`.
+FROM fetch AS fetch-cuda
+ENV EMBEDD_HOME=/var/lib/embedd-cuda \
+    EMBEDD_DEVICE=cuda
+RUN embedd fetch --no-model && embedd fetch --no-model --verify --offline
+
+# The same runtime image. Of the system, CUDA needs only the driver (580 or later), which NVIDIA's container toolkit mounts
+# into containers that have a GPU. It reads the NVIDIA variables; Kubernetes' device plugin sets the first one.
+FROM server AS cuda-server
+LABEL org.opencontainers.image.description="Text embeddings on NVIDIA GPUs over gRPC"
+COPY --from=fetch-cuda /var/lib/embedd-cuda/onnxruntime /var/lib/embedd/onnxruntime
+ENV EMBEDD_DEVICE=cuda \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# The libraries take longer to load than the model.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=300s --retries=3 CMD ["/usr/local/bin/embedd", "health"]
+
+# The bundle with the engine `fp16`. The build needs no GPU: the accuracy gate runs on the CPU, and the server compares the
+# engine with the reference again, on the GPU, before it accepts requests.
+FROM fetch-cuda AS convert-cuda
+ARG MODEL=sentence-transformers/all-mpnet-base-v2
+# The float32 model is needed only for `--engine fp32`; `--build-arg DROP=` keeps it.
+ARG DROP=model.onnx
+WORKDIR /
+RUN embedd convert --model "${MODEL}" --no-report --output /bundle \
+    && for file in ${DROP}; do rm "/bundle/${file}"; done
+
+FROM cuda-server AS cuda
+COPY --from=convert-cuda /bundle /bundle
+
+# Last, because it is the default target.
 FROM server AS embedd
 COPY --from=convert /bundle /bundle
