@@ -21,6 +21,7 @@ COUNTERPARTS = {
     "small.yaml": "deploy/overlays/small",
     "mtls.yaml": "deploy/overlays/mtls",
     "model-volume.yaml": "deploy/overlays/model-volume",
+    "gpu.yaml": "deploy/overlays/gpu",
     "production.yaml": "deploy/overlays/production",
 }
 # All that may differ between the chart and its counterpart, besides the hashes in the names of kustomize's ConfigMaps:
@@ -154,6 +155,9 @@ REJECTED = {
     "settings.EMBEDD_HEALTH_LISTEN=off": "port 50053",
     "settings.EMBEDD_HEALTH_LISTEN=null": "port 50053",
     "settings.EMBEDD_LISTEN=0.0.0.0:50052": "port 50051",
+    "gpu.enable=true": "enable",
+    "settings.EMBEDD_DEVICE=cuda": "gpu.enabled",
+    "gpu.enabled=true,settings.EMBEDD_DEVICE=cpu": "gpu.enabled",
 }
 
 

@@ -23,6 +23,11 @@ from referencing import Registry, Resource
 DEPLOY = Path("deploy")
 # The oldest Kubernetes version that deploy/README.md supports, and the newest that has schemas.
 VERSIONS = ["1.29", "1.37"]
+# Types of the Python client that are not in the core group.
+OTHER_GROUPS = {
+    "K8sIoApiAppsV1DeploymentStrategy": "apps.v1.DeploymentStrategy",
+    "V1ObjectMeta": "meta.v1.ObjectMeta",
+}
 
 
 def rendered(kubectl, folder):
@@ -109,7 +114,7 @@ def kserve_faults(value, kind, path):
 
 def kubernetes_type(kind):
     """Returns the schema of a Kubernetes type, given its name in the Python client, such as `V1Container`."""
-    name = {"V1ObjectMeta": "meta.v1.ObjectMeta"}.get(kind, "core.v1." + kind.removeprefix("V1"))
+    name = OTHER_GROUPS.get(kind, "core.v1." + kind.removeprefix("V1"))
     name = next(known for known in DEFINITIONS["$defs"] if known.endswith(name))
     registry = Resource.from_contents(DEFINITIONS) @ Registry()
     return jsonschema.Draft202012Validator({"$ref": f"{DEFINITIONS['$id']}#/$defs/{name}"}, registry=registry)

@@ -51,13 +51,55 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end -}}
 
-{{/* All settings: those of the values, and those that the Secrets require. */}}
+{{/* Fails if the device is set in two places. */}}
+{{- define "embedd.device" -}}
+{{- if hasPrefix "cuda" (toString (default "" .Values.settings.EMBEDD_DEVICE)) }}
+{{- fail "use gpu.enabled instead of settings.EMBEDD_DEVICE" }}
+{{- else if and .Values.gpu.enabled .Values.settings.EMBEDD_DEVICE }}
+{{- fail "settings.EMBEDD_DEVICE contradicts gpu.enabled" }}
+{{- end }}
+{{- end -}}
+
+{{/* The resources of the container. */}}
+{{- define "embedd.resources" -}}
+{{- if .Values.gpu.enabled -}}
+{{- toYaml (merge (dict "limits" (dict "nvidia.com/gpu" "1")) .Values.resources) -}}
+{{- else -}}
+{{- toYaml .Values.resources -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "embedd.nodeSelector" -}}
+{{- $ofGpu := dict -}}
+{{- if .Values.gpu.enabled -}}
+{{- $ofGpu = dict "nvidia.com/gpu.present" "true" -}}
+{{- end -}}
+{{- with merge (dict) .Values.nodeSelector $ofGpu -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "embedd.tolerations" -}}
+{{- $ofGpu := list -}}
+{{- if .Values.gpu.enabled -}}
+{{- $ofGpu = list (dict "key" "nvidia.com/gpu" "operator" "Exists" "effect" "NoSchedule") -}}
+{{- end -}}
+{{- with concat $ofGpu .Values.tolerations -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* All settings: those of the values, and those that the GPU and the Secrets require. */}}
 {{- define "embedd.settings" -}}
 {{- include "embedd.ports" . }}
+{{- include "embedd.device" . }}
 {{- range $name, $value := .Values.settings }}
 {{- if not (kindIs "invalid" $value) }}
 {{ $name }}: {{ include "embedd.text" $value | quote }}
 {{- end }}
+{{- end }}
+{{- if .Values.gpu.enabled }}
+EMBEDD_DEVICE: cuda
 {{- end }}
 {{- if .Values.tokens.existingSecret }}
 EMBEDD_TOKEN_FILE: {{ printf "/etc/embedd/tokens/%s" .Values.tokens.key | quote }}
