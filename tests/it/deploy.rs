@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 /// The overlays of `deploy/base`.
-const OVERLAYS: [&str; 4] = ["small", "mtls", "model-volume", "production"];
+const OVERLAYS: [&str; 5] = ["small", "mtls", "model-volume", "production", "gpu"];
 
 /// A path in the repository.
 fn path(name: &str) -> PathBuf {
