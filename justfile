@@ -89,6 +89,10 @@ clients *arguments:
 soak minutes="10":
     .ci/soak {{ minutes }}
 
+# Run embedd on this machine's NVIDIA GPU and measure it beside PyTorch: `--quick`, `--install-pytorch`
+prove-gpu *arguments:
+    deploy/prove-gpu.sh {{ arguments }}
+
 # Build the container image
 image tag="embedd":
     docker build --tag {{ tag }} .
