@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cudarc::driver::CudaContext;
+use cudarc::driver::{CudaContext, DriverError};
 use ort::environment::Environment;
 use ort::ep;
 use ort::session::Session as OrtSession;
@@ -45,11 +45,12 @@ impl Gpu {
     pub fn open(number: u32) -> Result<Self, LoadError> {
         let failed = |reason: String| LoadError::Device { device: Device::Cuda(number), reason };
         preload(Path::new(DRIVER)).map_err(|error| failed(driver_is_missing(&error)))?;
-        let count = CudaContext::device_count().map_err(|error| failed(no_gpu(&error)))?;
+        let count = CudaContext::device_count().map_err(|error| failed(no_gpu(&code(error))))?;
         if number >= u32::try_from(count).unwrap_or(0) {
             return Err(failed(no_such_gpu(number, count)));
         }
-        let unusable = |error| failed(format!("the driver reports {error}; nvidia-smi shows whether the GPU works"));
+        let unusable =
+            |error| failed(format!("the driver reports {}; nvidia-smi shows whether the GPU works", code(error)));
         let context = CudaContext::new(number as usize).map_err(unusable)?;
         let name = context.name().map_err(unusable)?;
         let capability = context.compute_capability().map_err(unusable)?;
@@ -108,8 +109,8 @@ impl Gpu {
     /// Loads ONNX Runtime's provider, to report its faults before those of a model.
     pub(super) fn check_usable(&self, environment: &Environment) -> Result<(), LoadError> {
         let usable = OrtSession::builder(environment).and_then(|builder| self.add_to(builder));
-        let failed = |error: ort::Error| LoadError::Device { device: self.device(), reason: error.to_string() };
-        usable.map(drop).map_err(failed)
+        let failed = |reason| LoadError::Device { device: self.device(), reason };
+        usable.map(drop).map_err(|error| failed(provider_failed(&error.to_string())))
     }
 
     /// Lets a session run on this GPU.
@@ -153,7 +154,12 @@ fn driver_is_missing(error: &str) -> String {
     )
 }
 
-fn no_gpu(error: &impl fmt::Display) -> String {
+/// The name of an error, such as `CUDA_ERROR_NO_DEVICE`.
+fn code(DriverError(code): DriverError) -> String {
+    format!("{code:?}")
+}
+
+fn no_gpu(error: &str) -> String {
     format!(
         "the driver finds no GPU ({error}); nvidia-smi shows those that it can use, and CUDA_VISIBLE_DEVICES may hide \
          some"
@@ -167,6 +173,16 @@ fn no_such_gpu(number: u32, count: i32) -> String {
     }
 }
 
+/// Reduces ONNX Runtime's error, which names its source files, to what CUDA reports.
+fn provider_failed(error: &str) -> String {
+    let reason = error.split_once("CUDA failure ").map_or(error, |(_, reason)| reason);
+    let reason = reason.split(" ; ").next().unwrap_or(reason).trim();
+    if reason.contains("driver version is insufficient") {
+        return format!("the driver is too old for CUDA 13 ({reason}); install version 580 or later");
+    }
+    format!("ONNX Runtime's provider fails: {reason}")
+}
+
 fn too_old(name: &str, (major, minor): (i32, i32)) -> String {
     let (least, of) = MIN_CAPABILITY;
     format!("{name} has compute capability {major}.{minor}, but CUDA 13 needs {least}.{of} or later")
@@ -176,17 +192,26 @@ fn too_old(name: &str, (major, minor): (i32, i32)) -> String {
 mod tests {
     use super::*;
 
+    /// As ONNX Runtime 1.31 reports it.
+    const OLD_DRIVER: &str = "/onnxruntime_src/cuda_execution_provider_info.cc:63 FromProviderOptions [ONNXRuntimeError] : \
+                              1 : FAIL : Failed to parse provider option \"device_id\": CUDA failure 35: CUDA driver \
+                              version is insufficient for CUDA runtime version ; GPU=-1 ; hostname=h ; file=/x.cc ; \
+                              line=70 ; expr=cudaGetDeviceCount(&num_devices); \n";
+
     #[test]
     fn errors_say_what_is_missing_and_what_to_do() {
         let all = [
             (driver_is_missing("libcuda.so.1: not found"), ["libcuda.so.1", "install the driver", "--gpus all"]),
-            (no_gpu(&"CUDA_ERROR_NO_DEVICE"), ["CUDA_ERROR_NO_DEVICE", "nvidia-smi", "CUDA_VISIBLE_DEVICES"]),
+            (no_gpu("CUDA_ERROR_NO_DEVICE"), ["CUDA_ERROR_NO_DEVICE", "nvidia-smi", "CUDA_VISIBLE_DEVICES"]),
             (no_such_gpu(1, 1), ["number 1", "only one", "cuda:0"]),
             (no_such_gpu(4, 2), ["number 4", "cuda:0 to", "cuda:1"]),
             (too_old("Tesla V100", (7, 0)), ["Tesla V100", "7.0", "7.5"]),
+            (provider_failed("libcublas.so.13: cannot open\n"), ["provider", "libcublas.so.13", "cannot open"]),
+            (provider_failed(OLD_DRIVER), ["too old", "35", "580"]),
         ];
         for (message, parts) in all {
             parts.iter().for_each(|part| assert!(message.contains(part), "{message}"));
+            assert!(!message.contains(".cc") && message.trim() == message, "{message}");
         }
     }
 
