@@ -1,5 +1,6 @@
 //! From texts to batches: a bounded queue, the rules for forming a batch, and a worker for each session.
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -86,6 +87,27 @@ pub(crate) struct Inferred {
     pub infer: Duration,
 }
 
+/// Why a session does not work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionFault {
+    /// It has been running a batch, or has left texts in the queue, for this time.
+    Hangs { time: Duration },
+    /// It fails whatever it is given.
+    Fails,
+    /// Its thread has ended.
+    Ended,
+}
+
+impl fmt::Display for SessionFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hangs { time } => write!(f, "it has not finished a batch for {time:.0?}"),
+            Self::Fails => f.write_str("it fails whatever it is given"),
+            Self::Ended => f.write_str("its thread has ended"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum BatchError {
     #[error("the server is busy: {waiting} texts are queued, and {refused} more do not fit; try again later")]
@@ -158,13 +180,16 @@ impl Batcher {
         self.queue.stats()
     }
 
-    /// How long the oldest running batch has been running, or texts have waited for an idle session; [`Duration::MAX`] if
-    /// the thread of a session has ended.
-    pub(crate) fn longest_run(&self) -> Option<Duration> {
+    /// Why a session does not work, if one does not. `limit` is longer than any batch takes.
+    pub(crate) fn fault(&self, limit: Duration) -> Option<SessionFault> {
         if self.workers.iter().any(JoinHandle::is_finished) {
-            return Some(Duration::MAX);
+            return Some(SessionFault::Ended);
         }
-        self.queue.oldest_run().map(|started| started.elapsed())
+        if self.queue.is_failing() {
+            return Some(SessionFault::Fails);
+        }
+        let time = self.queue.oldest_run().map(|started| started.elapsed());
+        time.filter(|time| *time > limit).map(|time| SessionFault::Hangs { time })
     }
 
     /// The number of sessions that are running a batch.

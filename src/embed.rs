@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, Ticket};
+use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, SessionFault, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
 use crate::encoding::Ranges;
@@ -199,9 +199,9 @@ impl Embedder {
         }
     }
 
-    /// How long the oldest running batch has been running; see [`Batcher::longest_run`].
-    pub(crate) fn longest_run(&self) -> Option<Duration> {
-        self.batcher.longest_run()
+    /// Why a session does not work; see [`Batcher::fault`].
+    pub(crate) fn fault(&self, limit: Duration) -> Option<SessionFault> {
+        self.batcher.fault(limit)
     }
 
     /// The current state of the cache; all zero if there is none.

@@ -147,7 +147,7 @@ impl Apis {
 /// Succeeds while the process works. A session that hangs needs a restart.
 async fn healthz(State(readiness): State<Readiness>) -> Response {
     match readiness.phase() {
-        Phase::Hanging => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Phase::Hanging)).into_response(),
+        Phase::Faulty => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Phase::Faulty)).into_response(),
         Phase::Loading | Phase::Ready | Phase::Stopping => "ok\n".into_response(),
     }
 }

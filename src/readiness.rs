@@ -10,8 +10,8 @@ pub(crate) enum Phase {
     Loading,
     /// The server accepts requests.
     Ready,
-    /// A session hangs. It ends when the session works again, or with a restart.
-    Hanging,
+    /// A session does not work. It ends when the session works again, or with a restart.
+    Faulty,
     /// The server is shutting down.
     Stopping,
 }
@@ -52,7 +52,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Self::Loading => "the model is being loaded",
             Self::Ready => "ready",
-            Self::Hanging => "a session hangs",
+            Self::Faulty => "a session does not work",
             Self::Stopping => "the server is stopping",
         })
     }

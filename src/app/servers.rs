@@ -82,8 +82,8 @@ impl Servers {
         let Shared { serving, health, .. } = shared;
         if let Some(limit) = settings.watchdog {
             let model = serving.model.clone();
-            let longest_run = move || model.get().and_then(|embedder| embedder.longest_run());
-            tokio::spawn(watchdog::watch(health.clone(), limit, longest_run));
+            let fault = move |limit| model.get().and_then(|embedder| embedder.fault(limit));
+            tokio::spawn(watchdog::watch(health.clone(), limit, fault));
         }
         Ok(Self { serving, health, stop, tasks, probes })
     }

@@ -1,30 +1,30 @@
-//! Reports NOT_SERVING while a session hangs: a batch that runs for longer than any batch takes will not end, and a
-//! thread that is stuck or has ended takes no further batches. Kubernetes then sends requests elsewhere and, by the liveness probe,
-//! restarts the server.
+//! Reports NOT_SERVING while a session does not work: a batch that runs for longer than any batch takes will not end, a
+//! thread that is stuck or has ended takes no further batches, and a GPU may fail everything after an error. Kubernetes
+//! then sends requests elsewhere and, by the liveness probe, restarts the server.
 
 use std::time::Duration;
 
+use crate::batch::SessionFault;
 use crate::grpc::Health;
 
 /// How often the sessions are checked, as a fraction of the limit.
 const CHECKS: u32 = 10;
 const MAX_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Checks for as long as the future is polled. `longest_run` is [`Batcher::longest_run`](crate::batch::Batcher::longest_run).
-pub(super) async fn watch(health: Health, limit: Duration, longest_run: impl Fn() -> Option<Duration>) {
+/// Checks for as long as the future is polled. `fault` is [`Batcher::fault`](crate::batch::Batcher::fault).
+pub(super) async fn watch(health: Health, limit: Duration, fault: impl Fn(Duration) -> Option<SessionFault>) {
     let interval = (limit / CHECKS).min(MAX_INTERVAL);
-    let mut hangs = false;
+    let mut was_faulty = false;
     loop {
         tokio::time::sleep(interval).await;
-        let longest = longest_run();
-        if (longest > Some(limit)) != hangs {
-            hangs = !hangs;
-            match longest.filter(|_| hangs) {
-                Some(Duration::MAX) => tracing::error!("the thread of a session has ended: health is NOT_SERVING"),
-                Some(time) => tracing::error!(?time, "a session hangs: health is NOT_SERVING"),
+        let fault = fault(limit);
+        if fault.is_some() != was_faulty {
+            was_faulty = fault.is_some();
+            match fault {
+                Some(fault) => tracing::error!("a session does not work: {fault}; health is NOT_SERVING"),
                 None => tracing::info!("all sessions work again"),
             }
-            health.hanging(hangs).await;
+            health.faulty(was_faulty).await;
         }
     }
 }
@@ -44,8 +44,8 @@ mod tests {
     use crate::stats::Stats;
     use embedd_model::engine::{InferenceError, Session, TokenIds};
 
-    /// Waits for permission to finish each batch. Ends its thread if that never comes.
-    struct Blocking(mpsc::Receiver<()>);
+    /// Waits for permission to finish each batch: to succeed or to fail. Ends its thread if that never comes.
+    struct Blocking(mpsc::Receiver<bool>);
 
     /// Panics when it is dropped, which ends the thread that has caught it.
     struct Bomb;
@@ -59,7 +59,8 @@ mod tests {
     impl Session for Blocking {
         fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
             match self.0.recv() {
-                Ok(()) => Ok(Array2::zeros((batch.len(), 1))),
+                Ok(true) => Ok(Array2::zeros((batch.len(), 1))),
+                Ok(false) => Err(InferenceError("CUDA failure 719".to_owned())),
                 Err(_) => std::panic::panic_any(Bomb),
             }
         }
@@ -72,7 +73,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn health_is_not_serving_while_a_batch_hangs_or_after_its_thread_has_ended() {
+    async fn health_is_not_serving_while_a_session_hangs_or_fails_everything_or_after_it_has_ended() {
         let (go, permission) = mpsc::channel();
         let number = NonZeroUsize::new(100).expect("not zero");
         let batch = BatchLimits { tokens: number, texts: number, padded: false };
@@ -84,21 +85,33 @@ mod tests {
         let health = Health::not_yet_serving(Protocols { tei: true, open_inference: true }, readiness.clone()).await;
         health.serving().await;
         let watched = Arc::clone(&batcher);
-        let watch = tokio::spawn(watch(health.clone(), Duration::from_millis(10), move || watched.longest_run()));
+        let watch = tokio::spawn(watch(health.clone(), Duration::from_millis(10), move |limit| watched.fault(limit)));
 
-        let mut admitted = batcher.admit(&Caller::server(), &[None, None]).await.expect("space");
+        let mut admitted = batcher.admit(&Caller::server(), &[None, None, None, None]).await.expect("space");
         let mut text = || admitted.queue(TokenIds::new([1]), None).expect("queued");
         let mut hanging = text();
-        until(&readiness, Phase::Hanging).await;
-        go.send(()).expect("the session listens");
+        until(&readiness, Phase::Faulty).await;
+        let may =
+            |succeed: &[bool]| succeed.iter().for_each(|&succeeds| go.send(succeeds).expect("the session listens"));
+        may(&[true]);
         hanging.wait().await.expect("an embedding");
+        until(&readiness, Phase::Ready).await;
+
+        // After a batch that failed, the session is tried with another text.
+        let mut failed = text();
+        may(&[false, false]);
+        failed.wait().await.expect_err("the session fails");
+        until(&readiness, Phase::Faulty).await;
+        let mut failed = text();
+        may(&[false, true]);
+        failed.wait().await.expect_err("the text's batch fails");
         until(&readiness, Phase::Ready).await;
 
         let mut lost = text();
         drop(go);
         let error = lost.wait().await.expect_err("the session ends");
         assert!(error.to_string().contains("ended"), "{error}");
-        until(&readiness, Phase::Hanging).await;
+        until(&readiness, Phase::Faulty).await;
         health.not_serving().await;
         assert_eq!(readiness.phase(), Phase::Stopping);
         watch.abort();

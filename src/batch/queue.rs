@@ -38,6 +38,8 @@ struct State {
     places: Places,
     /// When each session started the batch that it runs.
     running: Vec<Option<Instant>>,
+    /// Whether each session fails whatever it is given.
+    failing: Vec<bool>,
     /// Sessions waiting for texts.
     idle: usize,
     /// When a session last took texts, or, if that is later, when texts were queued while there were none.
@@ -82,6 +84,7 @@ impl Queue {
             flights: Flights::default(),
             places: Places::new(limits),
             running: vec![None; sessions],
+            failing: vec![false; sessions],
             idle: 0,
             progress: Instant::now(),
             closed: false,
@@ -246,6 +249,15 @@ impl Queue {
         // A session that is idle takes texts at once, unless its thread is stuck.
         let ignored = (state.idle > 0 && !state.schedule.is_empty()).then_some(state.progress);
         state.running.iter().flatten().copied().chain(ignored).min()
+    }
+
+    /// Records whether a session fails whatever it is given.
+    pub(super) fn set_failing(&self, session: usize, fails: bool) {
+        self.lock().failing[session] = fails;
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.lock().failing.contains(&true)
     }
 
     /// Refuses new texts from now on; queued texts are still served.

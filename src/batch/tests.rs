@@ -7,7 +7,7 @@ use crate::caller::{CallerId, Priority};
 use crate::stats::Stats;
 
 /// Returns the first token of each text as its embedding. Announces every batch, then waits for permission to finish
-/// it.
+/// it. A worker's probe after a failed batch is answered at once.
 struct Gate {
     batches: mpsc::Sender<usize>,
     go: mpsc::Receiver<()>,
@@ -15,6 +15,9 @@ struct Gate {
 
 impl Session for Gate {
     fn infer(&mut self, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
+        if batch[0].as_slice() == worker::PROBE {
+            return Ok(Array2::zeros((1, 1)));
+        }
         self.batches.send(batch.len()).expect("the test listens");
         self.go.recv().expect("the test permits it");
         match batch[0].as_slice()[0] {
@@ -226,6 +229,7 @@ async fn an_error_or_panic_fails_only_its_batch() {
     assert!(panicked.to_string().contains("panicked"), "{panicked}");
     let refused = one(14).await.expect_err("refused");
     assert!(refused.to_string().contains("refused"), "{refused}");
+    assert_eq!(setup.batcher.fault(Duration::from_secs(60)), None, "the session works");
     one(1).await.expect("the session still works");
 }
 

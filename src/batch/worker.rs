@@ -10,25 +10,31 @@ use super::queue::{Queue, Taken};
 use super::{BatchLimits, Inferred, Reply};
 use embedd_model::engine::{InferenceError, Session, TokenIds};
 
+/// The token of a text that shows whether a session still works. All vocabularies have it.
+pub(super) const PROBE: [u32; 1] = [0];
+
 /// Runs until the queue is closed and empty.
 pub(super) fn run(queue: &Queue, number: usize, mut session: Box<dyn Session>, limits: BatchLimits) {
     while let Some((batch, texts)) = queue.take(number, limits) {
         let batch = Batch { queue, session: number, number: batch, texts, started: Instant::now() };
-        let result = infer(session.as_mut(), &batch.texts);
+        let ids: Vec<&TokenIds> = batch.texts.iter().map(|text| &text.ids).collect();
+        let result = infer(session.as_mut(), &ids);
         let infer = batch.started.elapsed();
         queue.record_run(batch.texts.len(), infer);
         match &result {
             Ok(_) => tracing::debug!(batch = batch.number, texts = batch.texts.len(), ?infer, "batch"),
             Err(error) => tracing::error!(batch = batch.number, texts = batch.texts.len(), %error, "batch failed"),
         }
+        // After some errors, a GPU fails everything until the process ends.
+        let fails_always = result.is_err() && self::infer(session.as_mut(), &[&TokenIds::new(PROBE)]).is_err();
+        queue.set_failing(number, fails_always);
         batch.reply(infer, &result);
     }
 }
 
 /// A panic of the session fails only this batch.
-fn infer(session: &mut dyn Session, batch: &[Taken]) -> Result<Array2<f32>, InferenceError> {
-    let ids: Vec<&TokenIds> = batch.iter().map(|text| &text.ids).collect();
-    let embeddings = catch_unwind(AssertUnwindSafe(|| session.infer(&ids)))
+fn infer(session: &mut dyn Session, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
+    let embeddings = catch_unwind(AssertUnwindSafe(|| session.infer(batch)))
         .unwrap_or_else(|_| Err(InferenceError("the engine panicked".to_owned())))?;
     if embeddings.nrows() == batch.len() {
         Ok(embeddings)

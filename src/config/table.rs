@@ -275,8 +275,8 @@ settings! {
     allow_inaccurate: bool = Engine, Switch "BOOL", "false", parse::choice;
 
     // The longest batch takes a tenth of a second on a common machine; the rest is for one whose CPUs are overcommitted.
-    /// Report NOT_SERVING while a batch has been running for longer than this, so that Kubernetes restarts a server whose
-    /// session hangs; `off`: never.
+    /// Report NOT_SERVING while a batch has been running for longer than this, or a session fails whatever it is given, so
+    /// that Kubernetes restarts the server; `off`: never.
     watchdog: Option<Duration> = Engine, Text "TIME", "60s",
         |text| parse::unless("off", text, |text| parse::seconds(text, Duration::from_secs(86_400)));
 

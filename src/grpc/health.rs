@@ -52,11 +52,11 @@ impl Health {
         self.readiness.enter(Phase::Ready);
     }
 
-    /// A session hangs, or all of them work again.
-    pub(crate) async fn hanging(&self, hangs: bool) {
-        let (from, to, status) = match hangs {
-            true => (Phase::Ready, Phase::Hanging, ServingStatus::NotServing),
-            false => (Phase::Hanging, Phase::Ready, ServingStatus::Serving),
+    /// A session does not work, or all of them work again.
+    pub(crate) async fn faulty(&self, is_faulty: bool) {
+        let (from, to, status) = match is_faulty {
+            true => (Phase::Ready, Phase::Faulty, ServingStatus::NotServing),
+            false => (Phase::Faulty, Phase::Ready, ServingStatus::Serving),
         };
         if self.readiness.enter_from(from, to) {
             self.set(self.with_model(), status).await;

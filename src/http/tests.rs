@@ -73,12 +73,12 @@ pub(super) async fn read(stream: &mut TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn readyz_reports_the_reason_and_healthz_fails_only_while_a_session_hangs() {
+async fn readyz_reports_the_reason_and_healthz_fails_only_while_a_session_does_not_work() {
     let port = open().await;
     for (phase, status, reason) in [
         (Phase::Loading, "503 Service Unavailable", "NOT_SERVING: the model is being loaded"),
         (Phase::Ready, "200 OK", "SERVING"),
-        (Phase::Hanging, "503 Service Unavailable", "NOT_SERVING: a session hangs"),
+        (Phase::Faulty, "503 Service Unavailable", "NOT_SERVING: a session does not work"),
         (Phase::Stopping, "503 Service Unavailable", "NOT_SERVING: the server is stopping"),
     ] {
         port.readiness.enter(phase);
@@ -86,7 +86,7 @@ async fn readyz_reports_the_reason_and_healthz_fails_only_while_a_session_hangs(
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
         assert!(answer.ends_with(&format!("\r\n\r\n{reason}\n")), "{answer}");
         let is_alive = port.ask("GET /healthz").await.starts_with("HTTP/1.1 200 OK\r\n");
-        assert_eq!(is_alive, phase != Phase::Hanging, "{phase}");
+        assert_eq!(is_alive, phase != Phase::Faulty, "{phase}");
     }
 }
 
