@@ -18,7 +18,16 @@ const MEASURE: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set
 pub(super) fn add_to(command: Command) -> Command {
     let flags: Vec<Arg> = match command.get_name() {
         "serve" => TABLE.iter().map(flag).collect(),
-        "fetch" | "convert" => named(&SHARED).chain(named(&DEVICE)).collect(),
+        "fetch" => {
+            let help = "The processor that ONNX Runtime is fetched for: `cpu`, or `cuda` (NVIDIA GPUs) [default: cpu] \
+                        [variable: EMBEDD_DEVICE]";
+            named(&SHARED).chain(named(&DEVICE).map(|device| device.help(help))).collect()
+        }
+        "convert" => {
+            let help = "The processor that the bundle is for: `cpu` (INT8 engines), or `cuda` (a float16 engine for \
+                        NVIDIA GPUs; the conversion needs none) [default: cpu] [variable: EMBEDD_DEVICE]";
+            named(&SHARED).chain(named(&DEVICE).map(|device| device.help(help))).collect()
+        }
         "package" => {
             let help = "Pack this bundle [default: the model's in the cache folder]";
             named(&["bundle"]).map(|bundle| bundle.help(help)).chain(named(&SHARED)).collect()
