@@ -133,8 +133,8 @@ pub enum FetchError {
     },
     /// Something is missing and fetching is disabled.
     #[error(
-        "no complete copy of {what} in `{}` ({reason}), and fetching is disabled; run `embedd fetch` with network access, or \
-         copy {HOME_VARIABLE} from a machine that has it",
+        "no complete copy of {what} in `{}` ({reason}), and fetching is disabled; run `embedd fetch` with the same \
+         settings and a network, or copy {HOME_VARIABLE} from a machine that has it",
         destination.display()
     )]
     Offline {

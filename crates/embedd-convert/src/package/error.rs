@@ -15,7 +15,7 @@ pub enum PackageError {
     /// The bundle has no portable model.
     #[error(
         "{folder} has no portable model ({PORTABLE_FILE}), which a tarball requires; convert the model again with \
-         `embedd convert --force`"
+         `embedd convert --force --precision int8`"
     )]
     NoPortable {
         /// The bundle.
