@@ -118,6 +118,17 @@ fn assert_well_formed(report: &Report) {
 }
 
 #[test]
+fn the_gpu_is_named_if_there_is_one() {
+    let gpu = Some("cuda:0 (NVIDIA L4)".to_owned());
+    let report = Report::of(&manifest(), Machine { gpu, ..machine() });
+    let markdown = report.to_markdown();
+    assert!(markdown.contains("| GPU | cuda:0 (NVIDIA L4) |"), "{markdown}");
+    assert!(markdown.contains("\nGPU:\n  cuda:0 (NVIDIA L4)\n```"), "{markdown}");
+    assert!(!full().to_markdown().contains("GPU"));
+    assert_well_formed(&Report::of(&manifest(), Machine { gpu: Some(HOSTILE.to_owned()), ..machine() }));
+}
+
+#[test]
 fn the_page_is_well_formed_for_hostile_texts() {
     let report = full();
     assert_well_formed(&report);
