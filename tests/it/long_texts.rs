@@ -1,16 +1,18 @@
-//! Attention to long texts in ONNX graphs, which is computed for a block of queries at a time.
+//! Long texts, whose attention ONNX graphs compute for a block of queries at a time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use embedd_convert::{LongAttention, write_graph};
 use embedd_model::accuracy::cosine;
+use embedd_model::bundle::{Bundle, ReferenceKind, Variant};
 use embedd_model::engine::{Session, SessionOptions, TokenIds};
+use embedd_model::reference::ReferenceSet;
 use ndarray::Array2;
 
 use crate::support::copy_folder;
 use crate::support::models::runtime;
-use crate::support::server::temporary_folder;
+use crate::support::server::{command, temporary_folder};
 
 /// Only the order of additions is different.
 const MIN_COSINE: f64 = 0.999_999;
@@ -52,6 +54,35 @@ fn texts_of_more_than_1024_tokens_have_the_same_embeddings_by_blocks() {
         let texts: Vec<_> = [1300, 1025, 1024, 12].into_iter().map(text).collect();
         let by_blocks = Model::of(&copy, LongAttention::default());
         assert_same(model, by_blocks, Model::of(&copy, AT_ONCE), &texts);
+    }
+}
+
+#[test]
+fn texts_of_up_to_4096_tokens_have_the_embeddings_of_pytorch() {
+    let (_folder, folder) = temporary_folder();
+    for model in ["modernbert", "gemma3-text", "qwen3"] {
+        let [copy, bundle] = ["copy", "bundle"].map(|part| folder.join(format!("{model}-{part}")));
+        copy_with_positions(model, &copy, 4096);
+        let reference = models().join(format!("{model}.long.safetensors"));
+        let tokens: Vec<u32> =
+            ReferenceSet::read(&reference).expect("a set").texts.iter().map(|text| text.token_count).collect();
+        assert!(tokens.contains(&4096) && tokens.iter().any(|tokens| (1025..1100).contains(tokens)), "{tokens:?}");
+        let mut convert = command();
+        convert.args(["convert", "--no-report", "--device", "cuda", "--precision", "int8", "--reference"]);
+        convert.arg(&reference).arg("--model").arg(&copy).arg("--output").arg(&bundle);
+        let output = convert.output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(0), "{model}: {}", String::from_utf8_lossy(&output.stderr));
+        for (engine, record) in &Bundle::open(&bundle).expect("a bundle").manifest().models {
+            let least = match engine {
+                Variant::Fp32 => 0.99999,
+                Variant::Fp16 => 0.9999,
+                // As in shorter texts of models with random weights.
+                Variant::Portable | Variant::Native => 0.99,
+            };
+            let accuracy = record.accuracy.expect("it was measured");
+            assert_eq!((accuracy.reference, accuracy.texts as usize), (ReferenceKind::PyTorch, tokens.len()));
+            assert!(accuracy.min_cosine >= least, "{model}, {engine}: {accuracy:?}");
+        }
     }
 }
 
