@@ -1,11 +1,13 @@
 """Checks the server's web page in Chromium: check.py SERVER CHROMIUM [--images FOLDER] [--seconds N]
 
-Starts servers with a small model, and fails if the page does not work, if anything is wider than the window, or if the
-console shows an error. Load runs for N seconds before screenshots are written to FOLDER.
+Starts servers with a small model, and fails if the page does not work, if anything is wider than the window, if the
+console shows an error, or if pages of other origins cannot call a server that allows them, or can call another one.
+Load runs for N seconds before screenshots are written to FOLDER.
 """
 
 import argparse
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -196,6 +198,56 @@ def check_end(browser: Browser) -> None:
     browser.errors.clear()
 
 
+class Elsewhere:
+    """A page of another origin. Use it as a context manager, which ends its server."""
+
+    def __init__(self) -> None:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("content-type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<!doctype html><link rel=icon href=data:,><title>elsewhere</title>")
+
+            def log_message(self, *_) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.origin = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self) -> "Elsewhere":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def called_from(page: Elsewhere, browser: Browser, server: Server):
+    """What a page gets from the server: the embedding, the error of a wrong token, and a header; or a TypeError."""
+    browser.open(page.origin + "/")
+    found = browser.evaluate(
+        f"""(async () => {{
+            const call = (token) => fetch("{server.url}v1/embeddings", {{
+                method: "POST",
+                headers: {{"content-type": "application/json", "authorization": `Bearer ${{token}}`}},
+                body: JSON.stringify({{"input": "from another page"}}),
+            }});
+            try {{
+                const [right, wrong] = [await call("{TOKEN}"), await call("wrong")];
+                const vector = (await right.json()).data[0].embedding;
+                return [vector.length, (await wrong.json()).error.code, right.headers.has("x-request-id")];
+            }} catch (error) {{
+                return error.name;
+            }}
+        }})()"""
+    )
+    # The browser itself reports the call with a wrong token, and all calls that are not allowed.
+    browser.errors.clear()
+    return found
+
+
 def images(server: Server, browser: Browser, folder: pathlib.Path, seconds: float) -> None:
     server.load(seconds)
     for name, width, scheme in (("light", 1120, "light"), ("dark", 1120, "dark"), ("phone", 360, "light")):
@@ -235,7 +287,16 @@ def main() -> None:
             check_token(server, browser)
         with start("--tei=false") as server:
             check_without_tei(server, browser)
-    print("the page works in Chromium")
+        with Elsewhere() as page, Elsewhere() as other:
+            with start("--token-file", str(tokens), "--cors-origin", page.origin) as server:
+                found = called_from(page, browser, server)
+                assert found == [32, "invalid_api_key", True], found
+                found = called_from(other, browser, server)
+                assert found == "TypeError", found
+            with start("--token-file", str(tokens)) as server:
+                found = called_from(page, browser, server)
+                assert found == "TypeError", found
+    print("the page works in Chromium, and pages of other origins call the server only if they may")
 
 
 if __name__ == "__main__":
