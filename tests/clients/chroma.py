@@ -57,7 +57,7 @@ def hugging_face_function(server):
 
 
 def register(client, function):
-    @client.check("with a token")
+    @client.check("with a token, over TLS")
     def token(servers):
         same_bits(function(servers.secured)(TEXTS), servers.secured.truth(TEXTS))
 

@@ -82,13 +82,13 @@ def asynchronous(servers):
     same_bits(asyncio.run(call()).embeddings.float_, servers.open.truth(TEXTS))
 
 
-@V2.check("embed with a token")
+@V2.check("embed with a token, over TLS")
 def token(servers):
     found = embed(servers.secured, texts=TEXTS, embedding_types=["float"])
     same_bits(found.float_, servers.secured.truth(TEXTS))
 
 
-@V2.check("embed with a wrong key", "UnauthorizedError, 401")
+@V2.check("embed with a wrong key, over TLS", "UnauthorizedError, 401")
 def wrong_key(servers):
     client = connect(servers.secured, api_key="wrong")
     error = raises(cohere.errors.UnauthorizedError, lambda: client.embed(**OPTIONS, texts=TEXTS))

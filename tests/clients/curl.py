@@ -82,7 +82,7 @@ def http2(servers):
     same_bits(vectors, servers.open.truth(TEXTS))
 
 
-@CLIENT.check("/v1/embeddings with a token")
+@CLIENT.check("/v1/embeddings with a token, over TLS")
 def token(servers):
     vectors, _ = post(servers.secured, TEXTS, "-H", f"authorization: Bearer {servers.secured.token}")
     same_bits(vectors, servers.secured.truth(TEXTS))

@@ -15,9 +15,17 @@ TIMEOUT = 30
 LONG_TEXTS = [f"{text} {number}" for number in range(16) for text in TEXTS]
 
 
+def connect(server, compression):
+    if not server.ca:
+        return grpc.insecure_channel(server.grpc, compression=compression)
+    with open(server.ca, "rb") as ca:
+        credentials = grpc.ssl_channel_credentials(ca.read())
+    return grpc.secure_channel(server.grpc, credentials, compression=compression)
+
+
 def call(server, path, message, compression=grpc.Compression.Gzip):
     token = [("authorization", f"Bearer {server.token}")] if server.token else []
-    with grpc.insecure_channel(server.grpc, compression=compression) as channel:
+    with connect(server, compression) as channel:
         return channel.unary_unary(path)(message, timeout=TIMEOUT, metadata=token)
 
 
@@ -26,7 +34,7 @@ def embed(server, texts, **options):
     return [np.frombuffer(embedding.bits, "<f4") for embedding in messages.embeddings(reply)]
 
 
-@CLIENT.check("embedd.v1.EmbeddingService/Embed, not compressed, with a token")
+@CLIENT.check("embedd.v1.EmbeddingService/Embed, not compressed, with a token, over TLS")
 def not_compressed(servers):
     found = embed(servers.secured, LONG_TEXTS, compression=grpc.Compression.NoCompression)
     same_bits(found, servers.secured.truth(LONG_TEXTS))

@@ -29,8 +29,10 @@ def program():
     return found
 
 
-def call(address, method, message, *flags):
-    command = [program(), "-plaintext", "-max-time", "30", *flags, "-d", json.dumps(message), address, method]
+def call(server, method, message, *flags):
+    security = ["-cacert", server.ca] if server.ca else ["-plaintext"]
+    flags = [*security, "-max-time", "30", *flags]
+    command = [program(), *flags, "-d", json.dumps(message), server.grpc, method]
     output = subprocess.run(command, capture_output=True, timeout=60)
     expect(output.returncode == 0, output.stderr.decode())
     return json.loads(output.stdout)
@@ -45,18 +47,18 @@ def run_lines(servers):
     same_bits(vectors, servers.open.truth(LINES_TEXTS))
 
 
-@CLIENT.check("embedd.v1.EmbeddingService/Embed, ENCODING_BYTES, with a token")
+@CLIENT.check("embedd.v1.EmbeddingService/Embed, ENCODING_BYTES, with a token, over TLS")
 def packed(servers):
     message = {"texts": TEXTS, "encoding": "ENCODING_BYTES"}
     token = ["-H", f"authorization: Bearer {servers.secured.token}"]
-    reply = call(servers.secured.grpc, "embedd.v1.EmbeddingService/Embed", message, *token)
+    reply = call(servers.secured, "embedd.v1.EmbeddingService/Embed", message, *token)
     vectors = [np.frombuffer(base64.b64decode(each["packed"]), "<f4") for each in reply["embeddings"]]
     same_bits(vectors, servers.secured.truth(TEXTS))
 
 
 @CLIENT.check("tei.v1.Embed/Embed")
 def tei(servers):
-    reply = call(servers.open.grpc, "tei.v1.Embed/Embed", {"inputs": TEXTS[1]})
+    reply = call(servers.open, "tei.v1.Embed/Embed", {"inputs": TEXTS[1]})
     same_bits([reply["embeddings"]], servers.open.truth(TEXTS[1:2]))
 
 
@@ -65,7 +67,7 @@ def open_inference(servers):
     contents = {"bytes_contents": [base64.b64encode(text.encode()).decode() for text in TEXTS]}
     tensor = {"name": "text", "datatype": "BYTES", "shape": [len(TEXTS)], "contents": contents}
     message = {"model_name": MODEL, "inputs": [tensor]}
-    reply = call(servers.open.grpc, "inference.GRPCInferenceService/ModelInfer", message)
+    reply = call(servers.open, "inference.GRPCInferenceService/ModelInfer", message)
     values = np.array(reply["outputs"][0]["contents"]["fp32Contents"], np.float32)
     same_bits(values.reshape(len(TEXTS), -1), servers.open.truth(TEXTS))
 

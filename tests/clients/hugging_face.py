@@ -55,12 +55,12 @@ def asynchronous(servers):
     same_bits(asyncio.run(embed()), servers.open.truth(TEXTS))
 
 
-@CLIENT.check("feature_extraction with a token")
+@CLIENT.check("feature_extraction with a token, over TLS")
 def token(servers):
     same_bits(connect(servers.secured).feature_extraction(TEXTS), servers.secured.truth(TEXTS))
 
 
-@CLIENT.check("feature_extraction with a wrong token", "HfHubHTTPError, 401")
+@CLIENT.check("feature_extraction with a wrong token, over TLS", "HfHubHTTPError, 401")
 def wrong_token(servers):
     client = connect(servers.secured, token="wrong")
     error = raises(HfHubHTTPError, lambda: client.feature_extraction(TEXTS))

@@ -84,7 +84,7 @@ def asynchronous(servers):
     same_bits(found, servers.open.truth(TEXTS))
 
 
-@OPENAI.check("embed_documents with a token")
+@OPENAI.check("embed_documents with a token, over TLS")
 def token(servers):
     found = connect(servers.secured, check_embedding_ctx_length=False).embed_documents(TEXTS)
     same_bits(found, servers.secured.truth(TEXTS))
@@ -118,7 +118,7 @@ def endpoint_many(servers):
     same_bits(endpoint(servers.open).embed_documents(DOCUMENTS), servers.open.truth(DOCUMENTS))
 
 
-@HUGGING_FACE.check("embed_documents with a token")
+@HUGGING_FACE.check("embed_documents with a token, over TLS")
 def endpoint_token(servers):
     same_bits(endpoint(servers.secured).embed_documents(TEXTS), servers.secured.truth(TEXTS))
 

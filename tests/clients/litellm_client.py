@@ -57,7 +57,7 @@ def register(client, provider, path, **options):
     def asynchronous(servers):
         same_bits(vectors(asyncio.run(litellm.aembedding(**arguments(servers.open)))), servers.open.truth(TEXTS))
 
-    @client.check("embedding with a token")
+    @client.check("embedding with a token, over TLS")
     def token(servers):
         same_bits(vectors(litellm.embedding(**arguments(servers.secured))), servers.secured.truth(TEXTS))
 

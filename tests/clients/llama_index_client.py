@@ -72,7 +72,7 @@ def register(client, connect):
         found = asyncio.run(connect(servers.open).aget_text_embedding_batch(TEXTS))
         same_bits(found, servers.open.truth(TEXTS))
 
-    @client.check("get_text_embedding_batch with a token")
+    @client.check("get_text_embedding_batch with a token, over TLS")
     def token(servers):
         same_bits(connect(servers.secured).get_text_embedding_batch(TEXTS), servers.secured.truth(TEXTS))
 

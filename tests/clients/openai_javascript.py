@@ -124,7 +124,7 @@ def half_an_emoji(servers):
     expect(found == {"kind": "BadRequestError", "status": 400, "code": None, "param": "input[1]"}, str(found))
 
 
-@CLIENT.check("embeddings.create with a wrong key", "AuthenticationError, 401, `invalid_api_key`")
+@CLIENT.check("embeddings.create with a wrong key, over TLS", "AuthenticationError, 401, `invalid_api_key`")
 def wrong_key(servers):
     found = create(servers.secured, "a", key="wrong")
     expect(

@@ -102,12 +102,12 @@ def asynchronous(servers):
         same_bits(vectors(reply), servers.open.truth(TEXTS))
 
 
-@CLIENT.check("embeddings.create with a token")
+@CLIENT.check("embeddings.create with a token, over TLS")
 def token(servers):
     same_bits(create(servers.secured, TEXTS), servers.secured.truth(TEXTS))
 
 
-@CLIENT.check("embeddings.create with a wrong key", "AuthenticationError, 401, `invalid_api_key`")
+@CLIENT.check("embeddings.create with a wrong key, over TLS", "AuthenticationError, 401, `invalid_api_key`")
 def wrong_key(servers):
     with connect(servers.secured, api_key="wrong") as client:
         error = raises(openai.AuthenticationError, lambda: client.embeddings.create(model=MODEL, input="a"))
@@ -166,12 +166,12 @@ def azure_key(servers):
     same_bits(create_azure(servers.open, api_key="none"), servers.open.truth(TEXTS))
 
 
-@AZURE.check("embeddings.create with a token as api_key")
+@AZURE.check("embeddings.create with a token as api_key, over TLS")
 def azure_key_is_token(servers):
     same_bits(create_azure(servers.secured, api_key=servers.secured.token), servers.secured.truth(TEXTS))
 
 
-@AZURE.check("embeddings.create with a token as azure_ad_token")
+@AZURE.check("embeddings.create with a token as azure_ad_token, over TLS")
 def azure_token(servers):
     token = servers.secured.token
     same_bits(create_azure(servers.secured, azure_ad_token=token), servers.secured.truth(TEXTS))

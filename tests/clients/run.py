@@ -28,7 +28,7 @@ sys.path[0] = os.path.dirname(HERE)
 ROOT = os.path.dirname(sys.path[0])
 
 from clients import cost, docs  # noqa: E402
-from clients.server import TOKEN, Program, Servers, environment  # noqa: E402
+from clients.server import TOKEN, Authority, Program, Servers, environment  # noqa: E402
 from clients.suite import NotTested  # noqa: E402
 
 # Each module runs in a process of its own, with a time limit, because some clients change their process (gevent) or
@@ -122,8 +122,9 @@ def convert(options, folder):
 def run_all(options, folder):
     started = time.monotonic()
     program = Program(options.binary, convert(options, folder))
-    with program.start() as open_server, program.start(tokens=[TOKEN]) as secured:
-        results = run_modules(options, Servers(program, open_server, secured), folder)
+    authority = Authority(folder)
+    with program.start() as open_server, program.start(tokens=[TOKEN], authority=authority) as secured:
+        results = run_modules(options, Servers(program, open_server, secured), authority, folder)
     rows = [row for module in ORDER for row in results.get(module, [])]
     if not rows:
         print("no such client")
@@ -144,7 +145,7 @@ def run_all(options, folder):
     return 1 if failed or outdated else 0
 
 
-def run_modules(options, servers, folder):
+def run_modules(options, servers, authority, folder):
     """Runs the modules, a few at a time. Returns the rows of each."""
     waiting = [module for module in MODULES if may_have(module, options.client)]
     running = []
@@ -152,7 +153,7 @@ def run_modules(options, servers, folder):
     try:
         while waiting or running:
             while waiting and len(running) < PARALLEL:
-                running.append(Module(waiting.pop(0), options, servers, folder))
+                running.append(Module(waiting.pop(0), options, servers, authority, folder))
             for module in [module for module in running if module.has_ended()]:
                 running.remove(module)
                 results[module.name] = module.rows()
@@ -173,7 +174,7 @@ def may_have(module, names):
 class Module:
     """A process that runs the checks of one module."""
 
-    def __init__(self, name, options, servers, folder):
+    def __init__(self, name, options, servers, authority, folder):
         self.name = name
         self.results = os.path.join(folder, f"{name}.json")
         self.output = os.path.join(folder, f"{name}.log")
@@ -194,8 +195,11 @@ class Module:
                 "XDG_CACHE_HOME": home,
                 "TMPDIR": home,
             }
+        variables |= authority.variables()
         variables["CLIENT_TEST_SERVERS"] = servers.to_json()
-        variables["CLIENT_TEST_TOOLS"] = tools_folder()
+        variables["CLIENT_TEST_TOOLS"] = os.path.join(cache_folder(), "tools")
+        # Servers that a module starts need not fetch ONNX Runtime.
+        variables["EMBEDD_HOME"] = cache_folder()
         options = {"stdin": subprocess.DEVNULL, "env": variables, "start_new_session": True}
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output, **options)
@@ -232,9 +236,9 @@ class Module:
         return rows
 
 
-def tools_folder():
+def cache_folder():
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return os.path.join(os.environ.get("EMBEDD_HOME") or os.path.join(cache, "embedd"), "tools")
+    return os.environ.get("EMBEDD_HOME") or os.path.join(cache, "embedd")
 
 
 def run_module(options):

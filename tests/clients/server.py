@@ -8,6 +8,7 @@ import tempfile
 import time
 
 import numpy as np
+import trustme
 
 from clients.suite import MODEL, MODEL_NAME
 
@@ -32,32 +33,54 @@ class Program:
         if output.returncode != 0:
             raise RuntimeError(f"embedd convert: {output.stderr.decode()}")
 
-    def start(self, *flags, tokens=()):
-        return Server(self, flags, tokens)
+    def start(self, *flags, tokens=(), authority=None):
+        return Server(self, flags, tokens, authority)
+
+
+class Authority:
+    """A certificate authority, and a certificate of it for this machine."""
+
+    def __init__(self, folder):
+        authority = trustme.CA()
+        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        self.ca, self.certificate, self.key = (os.path.join(folder, name) for name in ("ca.pem", "cert.pem", "key.pem"))
+        authority.cert_pem.write_to_path(self.ca)
+        certificate.cert_chain_pems[0].write_to_path(self.certificate)
+        certificate.private_key_pem.write_to_path(self.key)
+
+    def flags(self):
+        return ["--tls-certificate", self.certificate, "--tls-key", self.key, "--http-tls"]
+
+    def variables(self):
+        """The variables by which clients trust it. Those that need more get the file themselves."""
+        names = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+        return dict.fromkeys(names, self.ca)
 
 
 class Address:
     """A running server: its addresses, and what its own command line returns for texts."""
 
-    def __init__(self, program, grpc, http, token=None):
+    def __init__(self, program, grpc, http, token=None, ca=None):
         self.program = program
         self.grpc = grpc
         self.http = http
         self.token = token
+        # The file of the authority that its certificate is from; without TLS, None.
+        self.ca = ca
 
     @property
     def url(self):
-        return f"http://{self.http}"
+        return f"{'https' if self.ca else 'http'}://{self.http}"
 
     def truth(self, texts, dimensions=None, normalize=True):
         """The float32 vectors of `embedd embed`, computed anew."""
-        return _truth(self.program.binary, self.grpc, self.token, tuple(texts), dimensions, normalize)
+        return _truth(self.program.binary, self.grpc, self.token, self.ca, tuple(texts), dimensions, normalize)
 
 
 class Server(Address):
     """A server that this process has started. The system chooses its ports."""
 
-    def __init__(self, program, flags, tokens):
+    def __init__(self, program, flags, tokens, authority):
         self.folder = tempfile.TemporaryDirectory(prefix="embedd-clients-")
         command = [program.binary, "serve", "--bundle", program.bundle, "--log-format", "json", "--engine", "native"]
         command += ["--listen", "127.0.0.1:0", "--admin-listen", "off", "--http-listen", "127.0.0.1:0"]
@@ -67,6 +90,8 @@ class Server(Address):
             with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
                 file.writelines(f"{token}\n" for token in tokens)
             command += ["--token-file", path]
+        if authority:
+            command += authority.flags()
         log = os.path.join(self.folder.name, "log")
         with open(log, "wb") as file:
             self.process = subprocess.Popen([*command, *flags], stdout=file, stderr=file, env=environment())
@@ -76,7 +101,8 @@ class Server(Address):
             self.stop()
             raise
         # A quota may follow a token.
-        super().__init__(program, ports["gRPC"], ports["HTTP"], tokens[0].split()[0] if tokens else None)
+        token = tokens[0].split()[0] if tokens else None
+        super().__init__(program, ports["gRPC"], ports["HTTP"], token, authority.ca if authority else None)
 
     def _ports(self, path):
         """The addresses, from the log lines before the one that reports a loaded model."""
@@ -117,7 +143,9 @@ class Server(Address):
 
 
 class Servers:
-    """The servers that all clients share, and the program for those that need one of their own."""
+    """The servers that all clients share, and the program for those that need one of their own.
+
+    `secured` has TLS and a token."""
 
     def __init__(self, program, open_server, secured):
         self.program = program
@@ -125,7 +153,8 @@ class Servers:
         self.secured = secured
 
     def to_json(self):
-        addresses = [[server.grpc, server.http, server.token] for server in (self.open, self.secured)]
+        servers = (self.open, self.secured)
+        addresses = [[server.grpc, server.http, server.token, server.ca] for server in servers]
         return json.dumps([self.program.binary, self.program.bundle, *addresses])
 
     @classmethod
@@ -146,8 +175,9 @@ def environment():
 
 
 @functools.cache
-def _truth(binary, address, token, texts, dimensions, normalize):
-    command = [binary, "embed", "--server", address, "--output", "json", "--skip-cache"]
+def _truth(binary, address, token, ca, texts, dimensions, normalize):
+    server = ["--server", f"https://{address}", "--ca", ca] if ca else ["--server", address]
+    command = [binary, "embed", *server, "--output", "json", "--skip-cache"]
     command += ["--dimensions", str(dimensions)] if dimensions else []
     command += [] if normalize else ["--no-normalize"]
     lines = "".join(f"{text}\n" for text in texts).encode()

@@ -1,5 +1,6 @@
 """Triton's clients, over gRPC and HTTP, also as clients of NVIDIA NIM use them."""
 
+import functools
 import queue
 
 import numpy as np
@@ -75,11 +76,21 @@ def register(client, triton, call, address):
         found = call(servers, parameters={"dimensions": 7, "normalize": False})
         same_bits(found.as_numpy("embedding"), servers.open.truth(TEXTS, dimensions=7, normalize=False))
 
-    @client.check("infer with a token")
+    @client.check("infer with a token, over TLS")
     def token(servers):
         headers = {"authorization": f"Bearer {servers.secured.token}"}
-        target = servers.secured.grpc if triton is tritonclient.grpc else servers.secured.http
-        same_bits(infer(triton, target, headers=headers).as_numpy("embedding"), servers.secured.truth(TEXTS))
+        if triton is tritonclient.grpc:
+            connect = functools.partial(
+                triton.InferenceServerClient, servers.secured.grpc, ssl=True, root_certificates=servers.secured.ca
+            )
+        else:
+            options = {"ca_certs": servers.secured.ca}
+            connect = functools.partial(
+                triton.InferenceServerClient, servers.secured.http, ssl=True, ssl_options=options
+            )
+        with connect() as connection:
+            found = connection.infer(MODEL, [tensor(triton)], headers=headers)
+        same_bits(found.as_numpy("embedding"), servers.secured.truth(TEXTS))
 
     @client.check("is_server_live, is_server_ready, is_model_ready, get_model_metadata", "the model and its tensors")
     def health(servers):
