@@ -3,11 +3,12 @@
 # unprivileged user, on a read-only root file system, without a network. It ends with a list of what was and was not
 # verified.
 #
-#   deploy/prove-image.sh [--stand-in] [--bundle DIR] [--work DIR]
+#   deploy/prove-image.sh [--stand-in] [--bundle DIR | --gpu] [--work DIR]
 #
 #   --stand-in    if no image registry is reachable: build substitutes for the base images from the same Debian packages
 #                 and the Rust toolchain of this machine
 #   --bundle DIR  build the image without a model, and mount this bundle instead
+#   --gpu         build the image for GPUs; verify that the server says what is missing, and that it runs on the CPU
 #   --work DIR    folder for all build files (15 GB); existing files, including compiled crates, are reused
 #
 # Requires root and the Debian packages buildah, iproute2 and, for --stand-in, mmdebstrap. It starts no daemon.
@@ -15,10 +16,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 usage() { sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; exit 64; }
-stand_in=no bundle='' work=''
+stand_in=no bundle='' gpu=no work=''
 while [ $# -gt 0 ]; do
   case $1 in
     --stand-in) stand_in=yes ;;
+    --gpu) gpu=yes ;;
     --bundle) bundle=$(realpath "${2:?}") && shift ;;
     --work) work=${2:?} && shift ;;
     *) usage ;;
@@ -120,7 +122,12 @@ if ! git diff --quiet HEAD; then
   not_verified+=("uncommitted changes")
 fi
 
-if [ -n "$bundle" ]; then target=server; else target=embedd; fi
+target=embedd
+if [ -n "$bundle" ]; then target=server; fi
+if [ "$gpu" = yes ]; then
+  [ -z "$bundle" ] || usage
+  target=cuda
+fi
 say "building target $target of $(git rev-parse --short HEAD)"
 buildah build --isolation chroot --format docker --target "$target" --tag "$target" \
   --build-arg BUILD_IMAGE="$build_image" --build-arg RUNTIME_IMAGE="$runtime_image" "$source"
@@ -141,11 +148,12 @@ user=$(configuration '{{.Docker.Config.User}}')
 
 say "size: $(du -sm --apparent-size "$root" | cut -f 1) MB in total; $(du -sm --apparent-size "$root"/usr/local/bin "$root"/var/lib/embedd "$root"/bundle 2>/dev/null | awk -v root="$root" '{ sub(root, "", $2); printf "%s %s MB  ", $2, $1 }')"
 
-for file in usr/local/bin/embedd $(cd "$root" && find var/lib/embedd -name 'libonnxruntime*'); do
-  linked=$(chroot "$root" "$(cd "$root" && echo /lib64/ld-linux-*.so.*)" --list "/$file")
-  ! grep -q 'not found' <<<"$linked" || fail "/$file: $linked"
+# The server loads the libraries of each folder itself, in the order of their dependencies. The driver is the host's.
+for file in usr/local/bin/embedd $(cd "$root" && find var/lib/embedd -name '*.so*' -type f); do
+  linked=$(chroot "$root" "$(cd "$root" && echo /lib64/ld-linux-*.so.*)" --library-path "/${file%/*}" --list "/$file")
+  ! grep 'not found' <<<"$linked" | grep -qv 'libcuda.so.1 ' || fail "/$file: $linked"
 done
-passed "the program and ONNX Runtime find all their libraries in the image"
+passed "the program, ONNX Runtime and NVIDIA's libraries find all their libraries in the image, except for the driver"
 
 ### The server
 
@@ -167,6 +175,19 @@ server() {
     exec "$@"' bash env --ignore-environment "${environment[@]}" \
     chroot --userspec="$user" "$root" "${entrypoint[@]}" "${arguments[@]}"
 }
+if [ "$gpu" = yes ]; then
+  code=0
+  (server 2>"$work/server.log") || code=$?
+  if [ -e /dev/nvidiactl ]; then
+    not_verified+=("the error on a machine without a GPU")
+  else
+    [ "$code" = 1 ] && grep -q "NVIDIA's driver cannot be loaded" "$work/server.log" || \
+      fail "without a driver, the server ended with exit code $code: $(tail -n 3 "$work/server.log")"
+    passed "without a driver, the server says so and ends with exit code 1"
+  fi
+  environment+=(EMBEDD_DEVICE=cpu EMBEDD_ENGINE=fp16)
+  not_verified+=("a GPU: the engine fp16 runs on the CPU here")
+fi
 server 2>"$work/server.log" &
 sandbox=$!
 trap 'kill -KILL "$sandbox" 2>/dev/null || true; buildah rm "$container" >/dev/null' EXIT
