@@ -181,8 +181,9 @@ if [ "$gpu" = yes ]; then
   if [ -e /dev/nvidiactl ]; then
     not_verified+=("the error on a machine without a GPU")
   else
-    [ "$code" = 1 ] && grep -q "NVIDIA's driver cannot be loaded" "$work/server.log" || \
+    if [ "$code" != 1 ] || ! grep -q "NVIDIA's driver cannot be loaded" "$work/server.log"; then
       fail "without a driver, the server ended with exit code $code: $(tail -n 3 "$work/server.log")"
+    fi
     passed "without a driver, the server says so and ends with exit code 1"
   fi
   environment+=(EMBEDD_DEVICE=cpu EMBEDD_ENGINE=fp16)
