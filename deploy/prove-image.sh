@@ -11,7 +11,7 @@
 #   --gpu         build the image for GPUs; verify that the server says what is missing, and that it runs on the CPU
 #   --work DIR    folder for all build files (15 GB); existing files, including compiled crates, are reused
 #
-# Requires root and the Debian packages buildah, iproute2 and, for --stand-in, mmdebstrap. It starts no daemon.
+# Requires root, Python 3, and the Debian packages buildah, iproute2 and, for --stand-in, mmdebstrap. It starts no daemon.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -148,9 +148,20 @@ user=$(configuration '{{.Docker.Config.User}}')
 
 say "size: $(du -sm --apparent-size "$root" | cut -f 1) MB in total; $(du -sm --apparent-size "$root"/usr/local/bin "$root"/var/lib/embedd "$root"/bundle 2>/dev/null | awk -v root="$root" '{ sub(root, "", $2); printf "%s %s MB  ", $2, $1 }')"
 
+# Runs the loader in the image, which prints the libraries of a file: as `ldd`, for which the image lacks a shell. (`--list`
+# ends at the first library that is missing.)
+trace() {
+  python3 -c 'import os, sys
+root, *command = sys.argv[1:]
+os.chroot(root)
+os.chdir("/")
+os.execve(command[0], command, {"LD_TRACE_LOADED_OBJECTS": "1"})' "$@"
+}
+
+loader=$(cd "$root" && echo /lib64/ld-linux-*.so.*)
 # The server loads the libraries of each folder itself, in the order of their dependencies. The driver is the host's.
 for file in usr/local/bin/embedd $(cd "$root" && find var/lib/embedd -name '*.so*' -type f); do
-  linked=$(chroot "$root" "$(cd "$root" && echo /lib64/ld-linux-*.so.*)" --library-path "/${file%/*}" --list "/$file")
+  linked=$(trace "$root" "$loader" --library-path "/${file%/*}" "/$file")
   ! grep 'not found' <<<"$linked" | grep -qv 'libcuda.so.1 ' || fail "/$file: $linked"
 done
 passed "the program, ONNX Runtime and NVIDIA's libraries find all their libraries in the image, except for the driver"
