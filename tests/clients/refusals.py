@@ -3,6 +3,8 @@
 import contextlib
 import socket
 
+from clients.suite import expect
+
 QUOTA = 20
 
 
@@ -20,10 +22,12 @@ def without_capacity(servers):
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             head = b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15"
             body = b'{"input": "hi"}'
-            connection.sendall(head + b"\r\n\r\n" + body[:5])
+            connection.sendall(head + b"\r\nexpect: 100-continue\r\n\r\n")
+            # Until the server waits for the body, the connection is idle and would give way to another one.
+            expect(connection.recv(1 << 16).startswith(b"HTTP/1.1 100 "), "the server asks for the body")
 
             def finish():
-                connection.sendall(body[5:])
+                connection.sendall(body)
                 connection.recv(1 << 16)
                 connection.close()
 
