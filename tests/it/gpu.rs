@@ -25,7 +25,9 @@ const MIN_COSINE: f64 = 0.9999;
 fn a_gpu_that_cannot_be_used_is_an_error_before_anything_is_fetched() {
     let (_folder, home) = temporary_folder();
     let bundle = Model::Small.bundle();
-    for arguments in [&["serve"][..], &["bench", "--lengths", "11"], &["validate"], &["report"]] {
+    // Other tests may use the default ports.
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "off"];
+    for arguments in [&serve[..], &["bench", "--lengths", "11"], &["validate"], &["report"]] {
         let mut command = command();
         command.args(arguments).args(["--device", MISSING, "--bundle"]).arg(bundle).env("EMBEDD_HOME", &home);
         let output = command.output().expect("the program runs");

@@ -66,10 +66,11 @@ fn the_settings_of_the_base_and_of_every_overlay_are_valid() {
 }
 
 /// Flags of other programs.
-const FLAGS_OF_OTHERS: [&str; 11] = [
+const FLAGS_OF_OTHERS: [&str; 12] = [
     "--build-arg",
     "--config-path",
     "--docker-server",
+    "--gpu",
     "--network",
     "--now",
     "--read-only",
