@@ -133,7 +133,7 @@ class Model:
             return self.torch.nn.functional.normalize(encoded.float().cpu(), dim=1)
 
         alone = self.torch.cat([encode([text], 1) for text in texts])
-        # encode() would sort the texts, and then batches had little padding.
+        # encode() would sort the texts by length, which leaves little padding.
         batches = [texts[start : start + PADDED_BATCH] for start in range(0, len(texts), PADDED_BATCH)]
         together = self.torch.cat([encode(batch, PADDED_BATCH) for batch in batches])
         cosines = (alone * self.torch.nn.functional.normalize(expected.float(), dim=1)).sum(dim=1)

@@ -148,8 +148,8 @@ user=$(configuration '{{.Docker.Config.User}}')
 
 say "size: $(du -sm --apparent-size "$root" | cut -f 1) MB in total; $(du -sm --apparent-size "$root"/usr/local/bin "$root"/var/lib/embedd "$root"/bundle 2>/dev/null | awk -v root="$root" '{ sub(root, "", $2); printf "%s %s MB  ", $2, $1 }')"
 
-# Runs the loader in the image, which prints the libraries of a file: as `ldd`, for which the image lacks a shell. (`--list`
-# ends at the first library that is missing.)
+# Prints the libraries of a file in the image, like `ldd`, which needs a shell. (The loader's `--list` stops at the first
+# library that is missing.)
 trace() {
   python3 -c 'import os, sys
 root, *command = sys.argv[1:]
@@ -164,7 +164,7 @@ for file in usr/local/bin/embedd $(cd "$root" && find var/lib/embedd -name '*.so
   linked=$(trace "$root" "$loader" --library-path "/${file%/*}" "/$file")
   ! grep 'not found' <<<"$linked" | grep -qv 'libcuda.so.1 ' || fail "/$file: $linked"
 done
-passed "the program, ONNX Runtime and NVIDIA's libraries find all their libraries in the image, except for the driver"
+passed "the program and the libraries find all libraries that they need in the image, except for NVIDIA's driver"
 
 ### The server
 

@@ -80,7 +80,7 @@ def interrupt(number, _):
 
 
 def write(report, folder):
-    """Writes both files; whoever reads them meanwhile sees the previous ones."""
+    """Replaces both files, so that readers never see incomplete ones."""
     for name, text in [("proof.json", json.dumps(report, indent=1) + "\n"), ("proof.md", tables.markdown(report))]:
         unfinished = folder / f".{name}"
         unfinished.write_text(text, encoding="utf-8")
@@ -199,7 +199,7 @@ def main():
     except Interrupted as error:
         print(f"interrupted: {error}", file=sys.stderr)
         return 1
-    # The steps keep to the clock; the alarm is for the case that one does not. Ending a server may take 20 s more.
+    # The steps have time limits; the alarm is for a step that exceeds its own. Ending a server may take 20 s more.
     signal.alarm(seconds + 5)
     prove(Proof(options, plan[on_cpu, options.quick], Clock(seconds), report), report, options.out)
     print((options.out / "proof.md").read_text(encoding="utf-8"))

@@ -44,7 +44,7 @@ SERVER_FLAGS = [
 
 
 class Skipped(Exception):
-    """A step cannot run here, which is no failure; the message says why."""
+    """A step cannot run on this machine and is skipped; the message says why."""
 
 
 class Proof:
@@ -65,7 +65,7 @@ class Proof:
             raise Failed(f"there is no bundle: {error}") from error
 
     def lengths(self, asked):
-        """Returns the lengths up to the model's maximum, which takes the place of those beyond."""
+        """Returns the lengths up to the model's maximum, which replaces longer ones."""
         return sorted({min(length, self.manifest()["max_tokens"]) for length in asked})
 
     def machine(self):
