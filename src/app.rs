@@ -12,10 +12,10 @@ mod error;
 mod listeners;
 mod load;
 mod loader;
-mod pool_size;
 mod probes;
 mod self_check;
 mod servers;
+mod sizes;
 mod sockets;
 mod watchdog;
 
@@ -24,7 +24,7 @@ use load::LoadModelError;
 use loader::Loader;
 use servers::Servers;
 
-pub(crate) use pool_size::cpus;
+pub(crate) use sizes::cpus;
 
 /// Serves until `stop` completes, then drains.
 ///

@@ -6,22 +6,18 @@ use std::time::{Duration, Instant};
 use crate::batch::{Admitted, BatchError, BatchLimits, Batcher, Gate, GateFull, QueueLimits, SessionFault, Ticket};
 use crate::cache::{CacheKey, CacheScope, CachedEmbedding, EmbeddingCache};
 use crate::caller::Caller;
-use crate::encoding::Ranges;
-use crate::model_names::ModelNames;
 use crate::net::Exhausted;
 use crate::quota::QuotaExceeded;
 use crate::request::{EmbedRequest, Input, Limits};
 use crate::stats::{CacheStats, QueueStats, SessionStats};
-use embedd_model::bundle::{AccuracyRecord, Pooling, Variant};
-use embedd_model::engine::{Device, Gpu};
-use embedd_model::tokenize::Truncation;
 use embedd_model::tokenize::{Prompt, TokenizeError, Tokenized, Tokenizer};
 use embedd_model::vector::normalize;
-use embedd_model::{PromptChoice, Prompts};
 
+mod model_info;
 mod timeline;
 mod tokens;
 
+pub(crate) use model_info::ModelInfo;
 pub(crate) use timeline::{Timeline, Timings};
 pub(crate) use tokens::{DecodeFailure, TokenCount};
 
@@ -42,43 +38,6 @@ pub(crate) struct Embedder {
 struct ModelCache {
     entries: EmbeddingCache,
     scope: CacheScope,
-}
-
-/// Facts about the loaded model.
-#[derive(Debug, Clone)]
-pub(crate) struct ModelInfo {
-    /// The names that callers use.
-    pub names: ModelNames,
-    /// The fingerprint of the bundle; it changes if any byte of the bundle does.
-    pub fingerprint: String,
-    /// SHA-256 of the source's weights.
-    pub revision: String,
-    /// The bundle's engine that is running.
-    pub variant: Variant,
-    /// The GPU that runs the engine; `None` if CPUs do.
-    pub gpu: Option<Gpu>,
-    /// The instruction set that the engine uses, for example `avx512-vnni`.
-    pub instruction_set: String,
-    /// The quantization recipe of the weights.
-    pub quantization: String,
-    /// The accuracy compared with PyTorch, if it was measured.
-    pub accuracy: Option<AccuracyRecord>,
-    /// How the hidden states of the tokens become one vector.
-    pub pooling: Pooling,
-    /// What happens to texts that are too long, unless the request says otherwise.
-    pub default_truncation: Truncation,
-    /// The prompts, with the server's default.
-    pub prompts: Prompts,
-    /// The model's own default prompt, which reference embeddings have, whatever the server's default is.
-    pub own_default_prompt: PromptChoice,
-    /// The ranges of the vectors' components, if the bundle has a reference set.
-    pub ranges: Option<Arc<Ranges>>,
-    /// The version of the ONNX Runtime library.
-    pub runtime_version: String,
-    /// Sessions in the pool.
-    pub sessions: usize,
-    /// Threads per session.
-    pub threads: usize,
 }
 
 /// The result of a request.
@@ -326,13 +285,6 @@ impl Embedder {
             Input::TokenIds(ids) => self.tokenizer.start_ids(ids, prompt, truncation),
         };
         tokens::each_text(&self.gate, caller, inputs, bytes, start).await
-    }
-}
-
-impl ModelInfo {
-    /// The processor that runs the model: `cpu`, or a GPU such as `cuda:0 (NVIDIA L4)`.
-    pub(crate) fn device(&self) -> String {
-        self.gpu.as_ref().map_or_else(|| Device::Cpu.to_string(), Gpu::to_string)
     }
 }
 

@@ -144,7 +144,7 @@ impl Apis {
     }
 }
 
-/// Succeeds while the process works. A session that hangs needs a restart.
+/// Succeeds unless a session does not work, which only a restart may fix.
 async fn healthz(State(readiness): State<Readiness>) -> Response {
     match readiness.phase() {
         Phase::Faulty => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", Phase::Faulty)).into_response(),

@@ -94,7 +94,7 @@ impl Preparation {
         }
     }
 
-    /// As [`runtime`](Self::runtime), with sessions on the CPU. A machine without a GPU has it.
+    /// As [`runtime`](Self::runtime), with sessions on the CPU, for which the machine needs no GPU.
     ///
     /// # Errors
     /// [`PrepareError::Fetch`] or [`PrepareError::Runtime`].
@@ -107,7 +107,7 @@ impl Preparation {
     }
 
     fn gpu_runtime(&self, number: u32) -> Result<OnnxRuntime, PrepareError> {
-        // Nobody should have to wait for gigabytes that this machine cannot use.
+        // Before gigabytes are fetched that this machine cannot use.
         let gpu = Gpu::open(number)?;
         let RuntimeLibrary { path, sha256, dependencies } = self.fetcher.runtime(RuntimeBuild::Cuda)?;
         Ok(OnnxRuntime::load_with_gpu(&path, sha256.as_ref(), &dependencies, gpu)?)
@@ -164,7 +164,7 @@ impl Preparation {
         }
     }
 
-    /// Fetches the model if it is missing, and converts it.
+    /// Fetches the model if it is missing, and converts it, on the CPU whatever the runtime's device is.
     ///
     /// # Errors
     /// [`PrepareError`].
@@ -177,7 +177,7 @@ impl Preparation {
         runtime: &OnnxRuntime,
     ) -> Result<Bundle, PrepareError> {
         let source = self.fetcher.model(model)?;
-        let proof = Some(ProofPlan { runtime: runtime.clone(), making });
+        let proof = Some(ProofPlan { runtime: runtime.on_cpu(), making });
         let (revision, commit) = fetched_revision(model, &source);
         let name = model.display_name();
         let conversion = Conversion { source, output, name, revision, commit, replace, proof };

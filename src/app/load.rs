@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::pool_size::{batch_limits, cpus, pool_size, queue_limits};
 use super::self_check::{self, SelfCheck, SelfCheckError};
+use super::sizes::{batch_limits, cpus, pool_size, queue_limits};
 use crate::batch::{Batcher, Gate};
 use crate::cache::EmbeddingCache;
 use crate::caller::Caller;

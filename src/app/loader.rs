@@ -44,7 +44,7 @@ impl Loader {
     /// Loads the model that the settings name, fetching and converting it if necessary.
     pub(super) fn load_first(&self) -> Result<Served, LoadModelError> {
         let runtime = self.runtime()?;
-        let bundle = self.preparation.bundle(&self.settings, || Ok(runtime.on_cpu()))?;
+        let bundle = self.preparation.bundle(&self.settings, || Ok(runtime.clone()))?;
         self.load(&bundle, &runtime)
     }
 

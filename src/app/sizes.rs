@@ -7,16 +7,13 @@ use crate::config::Settings;
 use embedd_model::bundle::Variant;
 use embedd_model::threads::default_threads;
 
-/// Queued requests per CPU unless the settings say otherwise. The comment on the setting gives the reason.
-const QUEUED_PER_CPU: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
-
-/// The same with a GPU, which answers them in well under a second.
-const QUEUED_PER_GPU: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
-/// The comments on the settings give the reasons.
+// Used unless the settings say otherwise. The comments on the settings give the reasons.
 const CPU_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 const CPU_BATCH_TEXTS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+const CPU_QUEUED_REQUESTS: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 const GPU_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 const GPU_BATCH_TEXTS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+const GPU_QUEUED_REQUESTS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 const GPU_SESSIONS: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
 
 /// The CPUs of this process according to its cgroup quota and its affinity, not the CPUs of the host.
@@ -54,7 +51,7 @@ pub(super) fn batch_limits(settings: &Settings, engine: Variant) -> BatchLimits 
 }
 
 pub(super) fn queue_limits(settings: &Settings, cpus: NonZeroUsize) -> QueueLimits {
-    let queued = if settings.device.is_gpu() { QUEUED_PER_GPU } else { cpus.saturating_mul(QUEUED_PER_CPU) };
+    let queued = if settings.device.is_gpu() { GPU_QUEUED_REQUESTS } else { cpus.saturating_mul(CPU_QUEUED_REQUESTS) };
     let ahead = settings.queue_requests.unwrap_or(queued);
     QueueLimits { ahead, total: settings.queue_total_texts }
 }

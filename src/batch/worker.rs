@@ -18,7 +18,7 @@ pub(super) fn run(queue: &Queue, number: usize, mut session: Box<dyn Session>, l
     while let Some((batch, texts)) = queue.take(number, limits) {
         let batch = Batch { queue, session: number, number: batch, texts, started: Instant::now() };
         let ids: Vec<&TokenIds> = batch.texts.iter().map(|text| &text.ids).collect();
-        let result = infer(session.as_mut(), &ids);
+        let result = compute(session.as_mut(), &ids);
         let infer = batch.started.elapsed();
         queue.record_run(batch.texts.len(), infer);
         match &result {
@@ -26,14 +26,14 @@ pub(super) fn run(queue: &Queue, number: usize, mut session: Box<dyn Session>, l
             Err(error) => tracing::error!(batch = batch.number, texts = batch.texts.len(), %error, "batch failed"),
         }
         // After some errors, a GPU fails everything until the process ends.
-        let fails_always = result.is_err() && self::infer(session.as_mut(), &[&TokenIds::new(PROBE)]).is_err();
+        let fails_always = result.is_err() && compute(session.as_mut(), &[&TokenIds::new(PROBE)]).is_err();
         queue.set_failing(number, fails_always);
         batch.reply(infer, &result);
     }
 }
 
 /// A panic of the session fails only this batch.
-fn infer(session: &mut dyn Session, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
+fn compute(session: &mut dyn Session, batch: &[&TokenIds]) -> Result<Array2<f32>, InferenceError> {
     let embeddings = catch_unwind(AssertUnwindSafe(|| session.infer(batch)))
         .unwrap_or_else(|_| Err(InferenceError("the engine panicked".to_owned())))?;
     if embeddings.nrows() == batch.len() {

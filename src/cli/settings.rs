@@ -9,30 +9,27 @@ use crate::config::{Flags, Kind, Setting, TABLE, by_key};
 
 /// The settings of commands that fetch or convert models.
 const SHARED: [&str; 6] = ["model", "revision", "home", "offline", "log_format", "log_level"];
-/// The settings of commands that prepare or run a model, in addition to the shared ones.
-const DEVICE: [&str; 1] = ["device"];
 /// The settings of commands that measure engines, in addition to the shared ones.
-const MEASURE: [&str; 4] = ["bundle", "onnxruntime", "threads", "instruction_set"];
+const MEASURE: [&str; 5] = ["device", "bundle", "onnxruntime", "threads", "instruction_set"];
 
 /// Adds the flags for the settings that the command uses, and `--config`.
 pub(super) fn add_to(command: Command) -> Command {
     let flags: Vec<Arg> = match command.get_name() {
         "serve" => TABLE.iter().map(flag).collect(),
         "fetch" => {
-            let help = "The processor that ONNX Runtime is fetched for: `cpu`, or `cuda` (NVIDIA GPUs) [default: cpu] \
-                        [variable: EMBEDD_DEVICE]";
-            named(&SHARED).chain(named(&DEVICE).map(|device| device.help(help))).collect()
+            let help = "The processor that ONNX Runtime is fetched for: `cpu`, or `cuda` (NVIDIA GPUs)";
+            named(&SHARED).chain(described("device", help)).collect()
         }
         "convert" => {
             let help = "The processor that the bundle is for: `cpu` (INT8 engines), or `cuda` (a float16 engine for \
-                        NVIDIA GPUs; the conversion needs none) [default: cpu] [variable: EMBEDD_DEVICE]";
-            named(&SHARED).chain(named(&DEVICE).map(|device| device.help(help))).collect()
+                        NVIDIA GPUs; the conversion does not need one)";
+            named(&SHARED).chain(described("device", help)).collect()
         }
         "package" => {
             let help = "Pack this bundle [default: the model's in the cache folder]";
             named(&["bundle"]).map(|bundle| bundle.help(help)).chain(named(&SHARED)).collect()
         }
-        "validate" | "bench" | "report" => named(&SHARED).chain(named(&DEVICE)).chain(named(&MEASURE)).collect(),
+        "validate" | "bench" | "report" => named(&SHARED).chain(named(&MEASURE)).collect(),
         "health" => Vec::new(),
         // Clients of a server have no settings.
         _ => return command,
@@ -59,15 +56,24 @@ fn named(keys: &'static [&str]) -> impl Iterator<Item = Arg> {
     keys.iter().filter_map(|key| by_key(key)).map(flag)
 }
 
-fn flag(setting: &Setting) -> Arg {
+/// The flag for a setting that has another effect on the command than on the server.
+fn described(key: &str, help: &str) -> Option<Arg> {
+    let setting = by_key(key)?;
+    Some(flag(setting).help(with_default(setting, help)))
+}
+
+fn with_default(setting: &Setting, help: &str) -> String {
     let variables: Vec<String> =
         std::iter::once(setting.variable()).chain(setting.also.iter().map(|name| (*name).to_owned())).collect();
-    let help = format!("{} [default: {}] [variable: {}]", setting.help(), setting.default, variables.join(", "));
+    format!("{help} [default: {}] [variable: {}]", setting.default, variables.join(", "))
+}
+
+fn flag(setting: &Setting) -> Arg {
     let flag = Arg::new(setting.key)
         .long(setting.name())
         .value_name(setting.placeholder)
         .help_heading(setting.group.title())
-        .help(help)
+        .help(with_default(setting, &setting.help()))
         // `--max-tokens -5` is an invalid value, not an unknown flag.
         .allow_negative_numbers(true);
     match setting.kind {

@@ -37,7 +37,7 @@ impl MeasuredBundle {
         let settings = &configuration.settings;
         let preparation = preparation(configuration)?;
         let runtime = preparation.runtime()?.with_instruction_set(settings.instruction_set)?;
-        let bundle = preparation.bundle(settings, || Ok(runtime.on_cpu()))?;
+        let bundle = preparation.bundle(settings, || Ok(runtime.clone()))?;
         let threads = settings.threads.unwrap_or_else(|| default_threads(app::cpus()));
         Ok(Self { bundle, runtime, threads, progress: preparation.progress })
     }

@@ -255,7 +255,7 @@ settings! {
     /// Close a connection whose client has read nothing for this long although replies are waiting.
     reply_timeout: Duration = Connections, Text "TIME", "60s", |text| parse::seconds(text, Duration::from_secs(3600));
 
-    // A GPU must be asked for: whether it is there for this process is not ours to guess.
+    // Not detected: a GPU that exists may be meant for another process.
     /// The processor that runs the model: `cpu`, `cuda` (the first NVIDIA GPU that is visible to the process), or `cuda:N`
     /// (the GPU with number N). A server whose GPU cannot be used does not start.
     device: Device = Engine, Text "DEVICE", "cpu", |text| text.parse().map_err(|error: InvalidDevice| error.to_string());
@@ -357,10 +357,9 @@ settings! {
     reply_bytes_per_connection: NonZeroUsize = Limits, Number "SIZE", "8MiB",
         |text| parse::size(text, 1 << 16..=1 << 32);
 
-    // In the native engine a token costs the same in batches of 64 tokens as in batches of 128 (all-mpnet-base-v2, 2
-    // cores with AVX-512: 0.27 ms), and all texts of a batch wait for its end: 512 tokens leave room for the longest
-    // text of most models. A larger batch costs latency and memory and gains nothing.
-    // A GPU computes thousands of tokens at once; how many it needs has not been measured.
+    // All texts of a batch, and those that arrive in the meantime, wait for its end. On 2 CPUs, 512 tokens per batch are 4 to
+    // 6 % faster than 256, but a short text beside long ones takes twice as long (docs/PERFORMANCE.md). A GPU needs
+    // thousands of tokens at once; how many has not been measured.
     /// The maximum number of tokens per batch; a longer text is a batch of its own. `auto`: 256 on CPUs, 16384 on a GPU.
     batch_tokens: Option<NonZeroUsize> = Batching, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1 << 20));
@@ -372,7 +371,8 @@ settings! {
 
     // A text of 64 tokens takes about 20 ms on two cores: with 40 per CPU the last one waits about 1.6 s on any
     // machine, and a server at twice its capacity answers the requests that it accepts within twice the latency of 64
-    // callers (11 tokens: 0.4 s). Most callers give up on requests that wait longer.
+    // callers (11 tokens: 0.4 s). Most callers give up on requests that wait longer. With a GPU, a batch alone may have 1024
+    // requests.
     /// The maximum number of requests ahead of a new one in the queue; beyond that, new requests are rejected
     /// immediately. Callers take turns: of each other caller, as many count as of the same one, plus one. `auto`: 40 per
     /// CPU; 1024 with a GPU.

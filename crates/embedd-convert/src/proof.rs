@@ -101,27 +101,21 @@ impl<'p> Proof<'p> {
 
     /// Applies the accuracy gate to a model. Adds its accuracy and the reference set to the bundle.
     pub(super) fn check(&mut self, variant: Variant, writer: &mut BundleWriter) -> Result<(), ConvertError> {
-        let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
-        self.check_model(variant, &model, writer)
+        self.check_by(variant, None, writer)
     }
 
-    /// As [`check`](Self::check), with the graph in `file`, which computes the same as the model.
+    /// As [`check`](Self::check). If a graph is named, it runs in place of the model, because it computes the same.
     pub(super) fn check_by(
         &mut self,
         variant: Variant,
-        file: &str,
+        graph: Option<&str>,
         writer: &mut BundleWriter,
     ) -> Result<(), ConvertError> {
         let Some(model) = writer.models().get(&variant).cloned() else { return Ok(()) };
-        self.check_model(variant, &ModelRecord { file: file.to_owned(), ..model }, writer)
-    }
-
-    fn check_model(
-        &mut self,
-        variant: Variant,
-        model: &ModelRecord,
-        writer: &mut BundleWriter,
-    ) -> Result<(), ConvertError> {
+        let measured = match graph {
+            Some(file) => ModelRecord { file: file.to_owned(), ..model.clone() },
+            None => model.clone(),
+        };
         let recipe = &model.quantization;
         // In float32, batching affects embeddings only by rounding, and the comparison would be slow. What it does to
         // float16 depends on the GPU.
@@ -130,10 +124,10 @@ impl<'p> Proof<'p> {
             Variant::Portable | Variant::Native => Batches::Compared,
         };
         if variant == Variant::Fp32 && self.reference.is_none() {
-            self.reference = Some(self.own_reference(model, writer)?);
+            self.reference = Some(self.own_reference(&measured, writer)?);
             return Ok(());
         }
-        let session = || self.session(model, writer, self.options);
+        let session = || self.session(&measured, writer, self.options);
         let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
         let accuracy = &comparison.accuracy;
         if !accuracy.summary.passed && !self.plan.making.gate.allow_inaccurate {
@@ -144,8 +138,7 @@ impl<'p> Proof<'p> {
             writer.write(REFERENCE_FILE, &reference.bytes)?;
         }
         if variant != Variant::Fp32 {
-            let bytes = writer.models().get(&variant).map_or(0, |model| writer.model_bytes(model));
-            self.note_recipe(recipe, &comparison, bytes, true);
+            self.note_recipe(recipe, &comparison, writer.model_bytes(&model), true);
         }
         self.compared.push(Compared { variant, comparison });
         Ok(())
@@ -161,7 +154,15 @@ impl<'p> Proof<'p> {
     ) -> Result<(), ConvertError> {
         let kind = self.reference.as_ref().map(|reference| reference.set.kind());
         match error {
-            ConvertError::Gate(failure) if engine == Variant::Fp16 || kind == Some(ReferenceKind::Float32) => {
+            ConvertError::Gate(failure) if engine == Variant::Fp16 => {
+                self.progress.note(&format!(
+                    "the fp16 model failed the accuracy gate: minimum cosine {:.5}, threshold {:.5}; its values probably \
+                     exceed the range of float16. The bundle is written without it: GPUs will run the fp32 model",
+                    failure.accuracy.summary.min_cosine, failure.accuracy.summary.threshold
+                ));
+                Ok(writer.remove_model(engine)?)
+            }
+            ConvertError::Gate(failure) if kind == Some(ReferenceKind::Float32) => {
                 self.progress.note(&format!("{failure}. The bundle is written without it"));
                 Ok(writer.remove_model(engine)?)
             }

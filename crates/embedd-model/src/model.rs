@@ -80,7 +80,8 @@ pub enum EmbedError {
 }
 
 impl Model {
-    /// Opens a bundle with the engine that is fastest on the runtime's device, among those whose models passed the accuracy gate.
+    /// Opens a bundle with the engine that is fastest on the runtime's device, among those whose models passed the accuracy
+    /// gate.
     ///
     /// # Errors
     /// [`OpenError`].

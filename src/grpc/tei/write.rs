@@ -7,7 +7,6 @@ use tonic::Response;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::embed::{Embedded, Embedder};
-use embedd_model::bundle::Variant;
 use embedd_model::tokenize::Token;
 use embedd_proto::tei as proto;
 
@@ -80,7 +79,7 @@ pub(super) fn info(embedder: &Embedder) -> proto::InfoResponse {
         docker_label: None,
         model_id: model.names.main().to_owned(),
         model_sha: Some(model.revision.clone()),
-        model_dtype: dtype(model.variant).to_owned(),
+        model_dtype: model.dtype().to_owned(),
         model_type: proto::ModelType::Embedding.into(),
         max_concurrent_requests: embedder.queue_limits().ahead.get() as u32,
         max_input_length: embedder.max_tokens() as u32,
@@ -88,15 +87,6 @@ pub(super) fn info(embedder: &Embedder) -> proto::InfoResponse {
         max_batch_requests: Some(batch.texts.get() as u32),
         max_client_batch_size: embedder.limits().max_texts.get() as u32,
         tokenization_workers: Handle::current().metrics().num_workers() as u32,
-    }
-}
-
-/// The type of the weights.
-fn dtype(variant: Variant) -> &'static str {
-    match variant {
-        Variant::Fp32 => "float32",
-        Variant::Fp16 => "float16",
-        Variant::Portable | Variant::Native => "int8",
     }
 }
 

@@ -11,7 +11,6 @@ use utoipa::ToSchema;
 
 use crate::embed::{Embedded, Embedder, Embedding};
 use embedd_model::accuracy::cosine;
-use embedd_model::bundle::Variant;
 use embedd_model::tokenize::{Token, Truncation};
 
 /// A token of a text.
@@ -122,11 +121,7 @@ pub(super) fn info(embedder: &Embedder, max_texts: NonZeroUsize) -> Info {
     Info {
         model_id: model.names.main().to_owned(),
         model_sha: model.revision.clone(),
-        model_dtype: match model.variant {
-            Variant::Fp32 => "float32",
-            Variant::Fp16 => "float16",
-            Variant::Portable | Variant::Native => "int8",
-        },
+        model_dtype: model.dtype(),
         served_model_name: model.names.main().to_owned(),
         model_type: ModelType::Embedding(EmbeddingModel { pooling: model.pooling.to_string() }),
         max_concurrent_requests: embedder.queue_limits().ahead.get(),

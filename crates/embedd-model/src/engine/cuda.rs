@@ -23,15 +23,16 @@ const MIN_CAPABILITY: (i32, i32) = (7, 5);
 #[derive(Clone)]
 pub struct Gpu {
     number: u32,
+    /// The product name, such as `NVIDIA L4`.
     name: String,
     capability: (i32, i32),
     context: Arc<CudaContext>,
 }
 
-/// The memory of a GPU in bytes, including that of other processes.
+/// The memory of a GPU, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// Allocated by anyone.
+    /// Allocated by all processes.
     pub used: u64,
     /// In total.
     pub total: u64,
@@ -65,18 +66,13 @@ impl Gpu {
         Device::Cuda(self.number)
     }
 
-    /// The product name, such as `NVIDIA L4`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The instruction set, by the name that NVIDIA's tools use: `sm_89`.
     pub fn instruction_set(&self) -> String {
         let (major, minor) = self.capability;
         format!("sm_{major}{minor}")
     }
 
-    /// The current use of memory; `None` if the driver does not tell.
+    /// The current use of memory; `None` if the driver fails to report it.
     pub fn memory(&self) -> Option<GpuMemory> {
         let (free, total) = self.context.mem_get_info().ok()?;
         Some(GpuMemory { used: total.saturating_sub(free) as u64, total: total as u64 })
@@ -86,10 +82,10 @@ impl Gpu {
     ///
     /// The loader does not search for a library that is loaded already, so nothing depends on its search path.
     pub(super) fn load_libraries(&self, dependencies: &[PathBuf]) -> Result<(), LoadError> {
-        let failed = |reason| LoadError::Device { device: self.device(), reason };
-        dependencies.iter().try_for_each(|library| {
+        dependencies.iter().try_for_each(|library| preload(library)).map_err(|error| {
             let advice = "`embedd fetch --device cuda --verify` fetches damaged files again";
-            preload(library).map_err(|error| failed(format!("a library cannot be loaded: {error}; {advice}")))
+            let reason = format!("a library cannot be loaded: {error}; {advice}");
+            LoadError::Device { device: self.device(), reason }
         })
     }
 
@@ -169,7 +165,7 @@ fn no_gpu(error: &str) -> String {
 fn no_such_gpu(number: u32, count: i32) -> String {
     match count {
         1 => format!("there is no GPU with number {number}: the only one is cuda:0"),
-        _ => format!("there is no GPU with number {number}: those of this process are cuda:0 to cuda:{}", count - 1),
+        _ => format!("there is no GPU with number {number}: this process can use cuda:0 to cuda:{}", count - 1),
     }
 }
 
@@ -215,7 +211,7 @@ mod tests {
         }
     }
 
-    /// Also on a machine with a GPU: no machine has so many.
+    /// Passes on a machine with GPUs as well: none has a thousand.
     #[test]
     fn a_gpu_that_cannot_be_used_is_an_error() {
         let error = Gpu::open(1000).expect_err("no such GPU").to_string();
