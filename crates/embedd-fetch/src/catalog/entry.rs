@@ -49,10 +49,9 @@ pub(crate) struct Runtime {
 }
 
 /// The build of ONNX Runtime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeBuild {
     /// For CPUs.
-    #[default]
     Cpu,
     /// For CPUs and for NVIDIA GPUs. Exists for Linux on x86_64.
     Cuda,
