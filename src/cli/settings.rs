@@ -73,7 +73,7 @@ fn flag(setting: &Setting) -> Arg {
         .long(setting.name())
         .value_name(setting.placeholder)
         .help_heading(setting.group.title())
-        .help(with_default(setting, &setting.help()))
+        .help(with_default(setting, setting.help()))
         // `--max-tokens -5` is an invalid value, not an unknown flag.
         .allow_negative_numbers(true);
     match setting.kind {
