@@ -45,7 +45,7 @@ pub struct Making {
     pub gate: Gate,
     /// The reference set to compare with. `None` uses the built-in set for these weights, if there is one.
     pub reference: Option<PathBuf>,
-    /// A file with the latency of other programs, for the report; see [`baseline`].
+    /// A file with the latency of other programs, for the report; see [`baseline`](crate::baseline).
     pub baseline: Option<PathBuf>,
     /// Whether to time the models, try the stock recipe for comparison, and write the report.
     pub report: bool,
