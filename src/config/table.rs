@@ -265,8 +265,9 @@ settings! {
     engine: EngineChoice = Engine, Text "ENGINE", "auto", parse::choice;
 
     // Useful for measurements only.
-    /// The instruction set of the native engine's kernels: `amx-int8`, `avx512-vnni`, `avx-vnni`, `avx2`, `neon-i8mm`,
-    /// `neon-dotprod` or `plain`; `auto`: the fastest that this CPU has.
+    /// The instruction set of the native engine's kernels: `amx-bf16`, `amx-int8`, `avx512-vnni`, `avx-vnni`, `avx2`,
+    /// `neon-i8mm`, `neon-dotprod` or `plain`; `auto`: the fastest that this CPU has. `emulated-amx-bf16` has the bits of
+    /// `amx-bf16` on a CPU without AMX, but is slow.
     instruction_set: Option<InstructionSet> = Engine, Text "SET", "auto",
         |text| parse::unless("auto", text, parse::choice);
 

@@ -46,6 +46,7 @@ features! {
     Avx512Dq: "avx512dq", "x86_64" is_x86_feature_detected "avx512dq";
     Avx512Vl: "avx512vl", "x86_64" is_x86_feature_detected "avx512vl";
     Avx512Vnni: "avx512_vnni", "x86_64" is_x86_feature_detected "avx512vnni";
+    Avx512Vbmi: "avx512vbmi", "x86_64" is_x86_feature_detected "avx512vbmi";
     Avx512Bf16: "avx512_bf16", "x86_64" is_x86_feature_detected "avx512bf16";
     AmxTile: "amx_tile";
     AmxInt8: "amx_int8";

@@ -23,6 +23,7 @@ mod rotary;
 mod simd;
 #[cfg(test)]
 mod testing;
+mod tiles;
 
 pub use activation::Activation;
 pub use attention::{AttentionInput, DisentangledTables, Distances, Heads, Reach};
@@ -30,7 +31,7 @@ pub use cpu::{CpuInstructions, Feature};
 pub use elementwise::{EmbeddingTables, Norm, NormKind, PoolingRule, PositionRule, TokenOutOfRange};
 pub use instruction_set::InstructionSet;
 pub use layout::{Group, InvalidWeights, LinearWeights, MAX_GROUP, MAX_SPLIT, PANEL, PackedShapes, RowLayout};
-pub use linear::Scratch;
+pub use linear::{Scratch, Second};
 pub use memory::{PageBuffer, give_back_freed_memory, limit_arenas};
 pub use offsets::{InvalidOffsets, Offsets};
 pub use parallel::{Parallel, Serial};

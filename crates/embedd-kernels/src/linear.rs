@@ -1,6 +1,7 @@
 //! Quantized linear layers: quantize the input, multiply it by the packed weights, apply the activation.
 #![allow(unsafe_code)]
 
+mod bf16;
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod matrix;
 mod products;
@@ -13,6 +14,7 @@ use super::activation::Activation;
 use super::disjoint::Disjoint;
 use super::layout::{Group, QUAD};
 use super::parallel::{run_each_once, share_out};
+use super::tiles::{Tile, TileKernels};
 use super::{Kernels, LinearWeights, Parallel};
 use products::{ByteProducts, ProductWork};
 
@@ -27,13 +29,15 @@ const VALUES_PER_TASK: usize = 16 << 10;
 /// others.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Memory for quantized activations, reused between calls.
+/// Memory for activations as products take them, reused between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
     /// `[rows, row_bytes]`, after up to 63 bytes.
     bytes: Vec<u8>,
     /// `[rows, groups, 2]`.
     factors: Vec<f32>,
+    /// Rows in bfloat16: the input, and the input of the next layer.
+    tiles: [Vec<Tile>; 2],
 }
 
 /// The size and alignment of a cache line. Rows of whole cache lines are loaded fastest if they begin with one.
@@ -103,6 +107,10 @@ impl Kernels {
         output: &mut [f32],
     ) {
         let layer = Layer { kernels: self, input, weights, activation };
+        layer.check(output);
+        if let Some(kernels) = self.tiles() {
+            return layer.run_on_tiles(kernels, parallel, scratch, output);
+        }
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if matrix::amx::is_worth_using(self, layer.rows()) {
             let run = |task: Task<'_>| matrix::amx::run(self, task);
@@ -111,6 +119,65 @@ impl Kernels {
         let run = |task: Task<'_>| self.dispatch_products(task);
         layer.run(parallel, ProductKernel { rows: TILE_ROWS, bytes: QUAD, run: &run }, scratch, output);
     }
+
+    /// Computes the first half of `second(activation(first(x)))` for every row `x` of `input`; [`Second::linear`]
+    /// computes the second half. Together they have the bits of two calls of [`Kernels::linear`]. `between` is memory for
+    /// float32 `[tokens, outputs of first]`.
+    ///
+    /// # Panics
+    /// If a slice does not have its documented shape.
+    pub fn first_linear<'a>(
+        self,
+        parallel: &dyn Parallel,
+        input: &[f32],
+        [first, second]: [&'a LinearWeights<'a>; 2],
+        activation: Option<Activation>,
+        scratch: &'a mut Scratch,
+        between: &'a mut [f32],
+    ) -> Second<'a> {
+        assert_eq!(first.outputs, second.layout.inputs, "the layers must fit together");
+        let layer = Layer { kernels: self, input, weights: first, activation };
+        let rows = match self.tiles() {
+            Some(kernels) if bf16::takes_packed_rows(second) => {
+                layer.check(between);
+                Between::Packed(kernels, layer.run_for_next_on_tiles(second, kernels, parallel, scratch))
+            }
+            _ => {
+                self.linear(parallel, input, first, activation, scratch, between);
+                Between::Floats(between, scratch)
+            }
+        };
+        Second { kernels: self, rows, weights: second }
+    }
+}
+
+/// The second of two linear layers, with its input; see [`Kernels::first_linear`].
+#[must_use]
+pub struct Second<'a> {
+    kernels: Kernels,
+    rows: Between<'a>,
+    weights: &'a LinearWeights<'a>,
+}
+
+/// What is between two linear layers.
+enum Between<'a> {
+    Floats(&'a [f32], &'a mut Scratch),
+    Packed(TileKernels, bf16::Packed<'a>),
+}
+
+impl Second<'_> {
+    /// Computes the product. `output` is float32 `[tokens, outputs]`.
+    ///
+    /// # Panics
+    /// If the output does not have its documented shape.
+    pub fn linear(self, parallel: &dyn Parallel, output: &mut [f32]) {
+        match self.rows {
+            Between::Floats(input, scratch) => {
+                self.kernels.linear(parallel, input, self.weights, None, scratch, output);
+            }
+            Between::Packed(kernels, rows) => rows.multiply(kernels, parallel, self.weights, output),
+        }
+    }
 }
 
 impl Layer<'_> {
@@ -118,11 +185,15 @@ impl Layer<'_> {
         self.input.len() / self.weights.layout.inputs
     }
 
-    fn run(self, parallel: &dyn Parallel, kernel: ProductKernel<'_>, scratch: &mut Scratch, output: &mut [f32]) {
-        let Self { input, weights, activation, .. } = self;
+    fn check(&self, output: &[f32]) {
         let rows = self.rows();
-        assert_eq!(input.len(), rows * weights.layout.inputs, "the input must be [tokens, inputs]");
-        assert_eq!(output.len(), rows * weights.outputs, "the output must be [tokens, outputs]");
+        assert_eq!(self.input.len(), rows * self.weights.layout.inputs, "the input must be [tokens, inputs]");
+        assert_eq!(output.len(), rows * self.weights.outputs, "the output must be [tokens, outputs]");
+    }
+
+    fn run(self, parallel: &dyn Parallel, kernel: ProductKernel<'_>, scratch: &mut Scratch, output: &mut [f32]) {
+        let Self { weights, activation, .. } = self;
+        let rows = self.rows();
         let groups = weights.layout.groups();
         let padded_groups = (kernel.bytes != QUAD).then(|| weights.layout.padded_groups(kernel.bytes));
         let row_groups = padded_groups.as_deref().unwrap_or(&groups);

@@ -90,7 +90,10 @@ impl Kernels {
     pub(super) fn dispatch_products<W: ProductWork>(self, work: W) -> W::Output {
         match self.instruction_set() {
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::AmxInt8 | InstructionSet::Avx512Vnni => vnni::Vnni512::dispatch(self, work),
+            InstructionSet::AmxBf16
+            | InstructionSet::AmxInt8
+            | InstructionSet::Avx512Vnni
+            | InstructionSet::EmulatedAmxBf16 => vnni::Vnni512::dispatch(self, work),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::AvxVnni => vnni::Vnni256::dispatch(self, work),
             #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::simd::bf16::plain::nearest;
+use crate::simd::bf16::rounded_scale;
 use crate::testing::{Numbers, Shuffled, every_available};
 use crate::{InstructionSet, PANEL, RowLayout, Serial};
 
@@ -58,6 +60,28 @@ impl Layer {
             (0..self.outputs).map(move |output| self.oracle_sum(&quantized, output))
         })
         .collect()
+    }
+
+    /// The product in float64 of the input and the weights, both rounded to bfloat16, one number at a time.
+    pub(super) fn oracle_in_bf16(&self, input: &[f32]) -> Vec<f64> {
+        let groups = self.layout.groups();
+        let rounded = |value: f32| f64::from(f32::from_bits(u32::from(nearest(value)) << 16));
+        let rows = input.chunks_exact(self.layout.inputs);
+        let product = |row: &[f32], output: usize| {
+            let mut sum = f64::from(self.bias[output]);
+            for (index, group) in groups.iter().enumerate() {
+                let scale = self.scales[LinearWeights::scale_index(groups.len(), index, output)];
+                for (offset, channel) in group.channels.clone().enumerate() {
+                    let byte = group.bytes.start + offset;
+                    let weight = self.packed[LinearWeights::weight_index(self.layout.row_bytes(), byte, output)];
+                    sum += rounded(row[channel]) * rounded(f32::from(weight) * rounded_scale(scale));
+                }
+            }
+            sum
+        };
+        rows.flat_map(|row| (0..self.outputs).map(move |output| (row, output)))
+            .map(|(row, output)| product(row, output))
+            .collect()
     }
 
     fn oracle_sum(&self, row: &[OracleGroup], output: usize) -> f64 {
@@ -138,7 +162,9 @@ fn products_match_an_oracle_at_every_size_around_the_tiles() {
                 for rows in ROWS {
                     let input = numbers.floats(rows * layout.inputs);
                     let found = run(kernels, &Serial, &input, &layer, None);
-                    for (found, expected) in found.iter().zip(layer.oracle(&input)) {
+                    let expected =
+                        if kernels.tiles().is_some() { layer.oracle_in_bf16(&input) } else { layer.oracle(&input) };
+                    for (found, expected) in found.iter().zip(expected) {
                         let is_close = (f64::from(*found) - expected).abs() < 1e-4 * (1.0 + expected.abs());
                         assert!(is_close, "{kernels:?} {layout:?} {outputs} {rows}: {found} instead of {expected}");
                     }
@@ -252,6 +278,33 @@ fn an_activation_is_applied_to_the_product() {
 }
 
 #[test]
+fn a_pair_of_layers_has_the_bits_of_two_products() {
+    every_available(|kernels| {
+        let mut numbers = Numbers::new(10);
+        // The channels of the last layout are moved in packed rows.
+        for (split, group) in [(0, 128), (16, 128), (3, 30)] {
+            let first = Layer::random(RowLayout { inputs: 70, split: 0, group: 64 }, 300, &mut numbers);
+            let second = Layer::random(RowLayout { inputs: 300, split, group }, 50, &mut numbers);
+            for rows in [1, 11, 33] {
+                let input = numbers.floats(rows * 70);
+                let between = run(kernels, &Serial, &input, &first, Some(Activation::Gelu));
+                let expected = run(kernels, &Serial, &between, &second, None);
+                let mut found = vec![f32::NAN; rows * 50];
+                let mut between = vec![f32::NAN; rows * 300];
+                let mut scratch = Scratch::default();
+                let parallel = Shuffled { threads: 3, seed: 1 };
+                let weights = [&first.weights(), &second.weights()];
+                let gelu = Some(Activation::Gelu);
+                kernels
+                    .first_linear(&parallel, &input, weights, gelu, &mut scratch, &mut between)
+                    .linear(&parallel, &mut found);
+                assert_eq!(found, expected, "{kernels:?}, {split} outliers, groups of {group}, {rows} rows");
+            }
+        }
+    });
+}
+
+#[test]
 fn tasks_cover_every_row_and_panel_exactly_once() {
     let mut numbers = Numbers::new(7);
     for (inputs, outputs) in [(64, 70), (768, 768), (768, 3072)] {
@@ -278,6 +331,7 @@ fn instruction_sets_with_the_same_vectors_have_the_same_bits() {
     let layer = Layer::random(layout, 200, &mut numbers);
     let input = numbers.floats(70 * layout.inputs);
     let pairs = [
+        (InstructionSet::AmxBf16, InstructionSet::EmulatedAmxBf16),
         (InstructionSet::AmxInt8, InstructionSet::Avx512Vnni),
         (InstructionSet::AvxVnni, InstructionSet::Avx2),
         (InstructionSet::NeonI8mm, InstructionSet::NeonDotprod),

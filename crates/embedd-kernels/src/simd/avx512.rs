@@ -7,7 +7,7 @@ use super::avx2::Avx2;
 use super::{Simd, Vectorized};
 use crate::{InstructionSet, Kernels};
 
-/// Proof that this CPU supports [`InstructionSet::Avx512Vnni`], which [`InstructionSet::AmxInt8`] includes.
+/// Proof that this CPU supports [`InstructionSet::Avx512Vnni`], which the sets with AMX include.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -23,7 +23,14 @@ impl Avx512 {
     /// A token, if `kernels` are those of a set that includes these vectors.
     #[inline(always)]
     pub(crate) fn new(kernels: Kernels) -> Option<Self> {
-        matches!(kernels.instruction_set(), InstructionSet::AmxInt8 | InstructionSet::Avx512Vnni).then_some(Self(()))
+        matches!(
+            kernels.instruction_set(),
+            InstructionSet::AmxBf16
+                | InstructionSet::AmxInt8
+                | InstructionSet::Avx512Vnni
+                | InstructionSet::EmulatedAmxBf16
+        )
+        .then_some(Self(()))
     }
 
     /// Runs `work`, compiled for this set.

@@ -143,11 +143,13 @@ impl Vectorized for Lanes {
 #[test]
 fn kernels_run_with_the_vectors_of_their_instruction_set() {
     for (set, lanes) in [
+        (InstructionSet::AmxBf16, 16),
         (InstructionSet::AmxInt8, 16),
         (InstructionSet::Avx512Vnni, 16),
         (InstructionSet::AvxVnni, 8),
         (InstructionSet::Avx2, 8),
         (InstructionSet::Plain, 4),
+        (InstructionSet::EmulatedAmxBf16, 16),
     ] {
         let run = Kernels::of(set).map(|kernels| kernels.dispatch(Lanes));
         assert_eq!(run, set.is_available().then_some(lanes), "{set}");

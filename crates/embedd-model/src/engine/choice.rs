@@ -10,11 +10,14 @@ pub(super) const ON_GPU: [Variant; 2] = [Variant::Fp16, Variant::Fp32];
 pub(super) fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Vec<Variant> {
     match kernels {
         // Not measured with NEON; the native model is the more accurate one.
-        InstructionSet::AmxInt8
+        InstructionSet::AmxBf16
+        | InstructionSet::AmxInt8
         | InstructionSet::Avx512Vnni
         | InstructionSet::AvxVnni
         | InstructionSet::NeonI8mm
         | InstructionSet::NeonDotprod => vec![Variant::Native, Variant::Portable, Variant::Fp32],
+        // Only for those who ask for it.
+        InstructionSet::EmulatedAmxBf16 => vec![Variant::Native],
         // ONNX Runtime has INT8 dot products; these native kernels do not.
         _ if cpu.has_int8_dot_products() => vec![Variant::Portable, Variant::Fp32],
         InstructionSet::Avx2 => vec![Variant::Native, Variant::Fp32],

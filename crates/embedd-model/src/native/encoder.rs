@@ -123,7 +123,7 @@ impl Encoder {
         let mut states = grow_to(states, tokens * plan.hidden);
         let mut branch = grow_to(branch, tokens * plan.hidden);
         let attended = grow_to(attended, tokens * plan.heads.output());
-        let mut linear = |layer: &Linear, input: &[f32], output: &mut [f32]| {
+        let linear = |layer: &Linear, input: &[f32], scratch: &mut Scratch, output: &mut [f32]| {
             kernels.linear(parallel, input, &layer.weights(&self.weights), layer.activation, scratch, output);
         };
 
@@ -132,30 +132,33 @@ impl Encoder {
             Some(projection) => {
                 let embedded = grow_to(wide, tokens * plan.embeddings.width);
                 kernels.embed(parallel, ids, offsets, &self.tables(), embedded)?;
-                linear(projection, embedded, states);
+                linear(projection, embedded, scratch, states);
             }
         }
         for layer in &self.layers {
             let input = self.sublayer_input(batch, &layer.attention_norms, states, branch);
             let qkv = grow_to(wide, tokens * plan.heads.row());
-            linear(&layer.qkv, input, qkv);
+            linear(&layer.qkv, input, scratch, qkv);
             if let Some(transform) = self.transform(layer, rotations) {
                 kernels.transform_heads(parallel, &transform, offsets, qkv);
             }
             kernels.attention(parallel, &self.attention_input(layer, qkv), offsets, attended);
-            linear(&layer.attention_output, attended, branch);
+            linear(&layer.attention_output, attended, scratch, branch);
             self.add(batch, &layer.attention_norms, &mut states, &mut branch);
 
             let input = self.sublayer_input(batch, &layer.output_norms, states, branch);
             let inner = grow_to(wide, tokens * layer.intermediate.plan.outputs);
-            linear(&layer.intermediate, input, inner);
             if plan.gated {
+                linear(&layer.intermediate, input, scratch, inner);
                 let channels = layer.output.plan.inputs;
                 let gated = grow_to(gated, tokens * channels);
                 kernels.gate(parallel, plan.activation, inner, channels, gated);
-                linear(&layer.output, gated, branch);
+                linear(&layer.output, gated, scratch, branch);
             } else {
-                linear(&layer.output, inner, branch);
+                let [first, second] = [&layer.intermediate, &layer.output].map(|layer| layer.weights(&self.weights));
+                let activation = layer.intermediate.activation;
+                let second = kernels.first_linear(parallel, input, [&first, &second], activation, scratch, inner);
+                second.linear(parallel, branch);
             }
             self.add(batch, &layer.output_norms, &mut states, &mut branch);
         }
@@ -172,7 +175,7 @@ impl Encoder {
                 Module::Norm(norm) => kernels.norm_in_place(parallel, norm.of(&self.weights), input),
                 Module::Dense(layer) => {
                     width = layer.plan.outputs;
-                    linear(layer, input, grow_to(next, texts * width));
+                    linear(layer, input, scratch, grow_to(next, texts * width));
                     mem::swap(vectors, next);
                 }
             }

@@ -9,37 +9,12 @@ use std::arch::x86_64::*;
 use super::{FromSums, Matrices, QUAD_STRIDE, SIDE, STEP, Sums};
 use crate::linear::Task;
 use crate::simd::avx512::Avx512;
+use crate::tiles::amx::Registers;
 use crate::{InstructionSet, Kernels};
 
 /// The minimum number of rows. A product with fewer rows takes as long as its weights take to arrive from memory, whatever
 /// the instructions, so it is left to the simpler kernel.
 const MIN_ROWS: usize = 7;
-
-/// The layout that `ldtilecfg` expects.
-#[repr(C, align(64))]
-struct Configuration {
-    palette: u8,
-    start_row: u8,
-    reserved: [u8; 14],
-    row_bytes: [u16; 16],
-    rows: [u8; 16],
-}
-
-/// All 8 registers of palette 1 have 16 rows of 64 bytes.
-static CONFIGURATION: Configuration = Configuration {
-    palette: 1,
-    start_row: 0,
-    reserved: [0; 14],
-    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
-    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
-};
-
-/// The configured registers of this thread. They are released when this is dropped, because at every context switch, a
-/// thread with registers in use has 8 KB more to save.
-struct Registers {
-    /// Registers belong to a thread.
-    _not_send: std::marker::PhantomData<*const ()>,
-}
 
 /// Whether this kernel is available and has enough rows.
 pub(in crate::linear) fn is_worth_using(kernels: Kernels, rows: usize) -> bool {
@@ -58,25 +33,6 @@ pub(in crate::linear) fn run(kernels: Kernels, task: Task<'_>) {
     let token = Avx512::new(kernels).expect("kernels of AMX-INT8, which include AVX-512");
     // SAFETY: the token proves that this CPU supports these features (and AVX-512 includes AVX2).
     unsafe { compiled(token, task) }
-}
-
-impl Registers {
-    /// # Safety
-    /// This CPU must have the registers, and the operating system must allow this process to use them.
-    unsafe fn configure() -> Self {
-        // SAFETY: by the caller's guarantee; the configuration has the layout that the instruction expects.
-        unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack, preserves_flags, readonly));
-        }
-        Self { _not_send: std::marker::PhantomData }
-    }
-}
-
-impl Drop for Registers {
-    fn drop(&mut self) {
-        // SAFETY: the registers are configured, and nothing uses them afterward.
-        unsafe { asm!("tilerelease", options(nostack, preserves_flags, nomem)) };
-    }
 }
 
 /// Registers 0 to 3 hold sums; 4 and 5 hold what is multiplied.

@@ -7,6 +7,7 @@ fn engines_are_ordered_fastest_first() {
     let portable = &all[1..];
     let fp32 = &all[2..];
     let cases = [
+        (InstructionSet::AmxBf16, CpuInstructions::Avx512Vnni, all),
         (InstructionSet::AmxInt8, CpuInstructions::Avx512Vnni, all),
         (InstructionSet::Avx512Vnni, CpuInstructions::Avx512Vnni, all),
         (InstructionSet::AvxVnni, CpuInstructions::AvxVnni, all),

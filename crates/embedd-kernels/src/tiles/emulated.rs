@@ -1,0 +1,79 @@
+//! Tile registers in plain Rust, with the bits of AMX-BF16.
+//!
+//! Compiled for a CPU with fused multiply-add, they are as fast as its float32 vectors. On other CPUs they are for
+//! tests.
+
+use super::{SIDE, STEP, Sums, Tile, Tiles, check_rows};
+
+const REGISTERS: usize = 8;
+
+/// Registers that are as undefined before they are first written as those of a thread that has just configured them.
+pub(crate) struct Emulated {
+    factors: [Tile; REGISTERS],
+    sums: [Sums; REGISTERS],
+}
+
+/// What a register that was never written holds: signaling NaNs, which show in every result.
+const UNDEFINED: u16 = 0x7fa5;
+
+impl Emulated {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self { factors: [Tile([UNDEFINED; SIDE * STEP]); REGISTERS], sums: [Sums([f32::NAN; SIDE * SIDE]); REGISTERS] }
+    }
+}
+
+#[inline(always)]
+fn widen(value: u32) -> f32 {
+    f32::from_bits(value << 16)
+}
+
+impl Tiles for Emulated {
+    #[inline(always)]
+    fn clear<const SUMS: usize>(&mut self) {
+        self.sums[SUMS] = Sums::ZERO;
+    }
+
+    #[inline(always)]
+    fn load<const FACTOR: usize>(&mut self, from: &Tile) {
+        self.factors[FACTOR] = *from;
+    }
+
+    #[inline(always)]
+    fn load_sums<const SUMS: usize>(&mut self, from: &Sums) {
+        self.sums[SUMS] = *from;
+    }
+
+    #[inline(always)]
+    fn store<const SUMS: usize>(&mut self, to: &mut Sums) {
+        *to = self.sums[SUMS];
+    }
+
+    #[inline(always)]
+    fn store_rows<const SUMS: usize>(&mut self, to: &mut [f32], stride: usize) {
+        check_rows(to.len(), stride);
+        for (row, sums) in self.sums[SUMS].0.chunks_exact(SIDE).enumerate() {
+            to[row * stride..][..SIDE].copy_from_slice(sums);
+        }
+    }
+
+    /// Numbers below 2^-126 are not rounded to 0 here, which only matters to sums that are about as small.
+    #[inline(always)]
+    fn add_products<const SUMS: usize, const ROWS: usize, const COLUMNS: usize>(&mut self) {
+        let columns = &self.factors[COLUMNS].0;
+        for (row, sums) in self.factors[ROWS].0.chunks_exact(STEP).zip(self.sums[SUMS].0.chunks_exact_mut(SIDE)) {
+            let mut even = [0.0_f32; SIDE];
+            let mut odd = [0.0_f32; SIDE];
+            for (pair, columns) in row.chunks_exact(2).zip(columns.chunks_exact(STEP)) {
+                let factors = [widen(pair[0].into()), widen(pair[1].into())];
+                for column in 0..SIDE {
+                    even[column] = factors[0].mul_add(widen(columns[2 * column].into()), even[column]);
+                    odd[column] = factors[1].mul_add(widen(columns[2 * column + 1].into()), odd[column]);
+                }
+            }
+            for column in 0..SIDE {
+                sums[column] += even[column] + odd[column];
+            }
+        }
+    }
+}
