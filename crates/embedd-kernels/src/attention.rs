@@ -5,6 +5,7 @@ mod head;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod tiles;
 mod work;
 
 use std::cell::RefCell;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disjoint::Disjoint;
 use super::parallel::run_each_once;
+use super::tiles::{HasTiles, Tile};
 use super::{Kernels, Offsets, Parallel, Serial};
 
 /// The input of [`Kernels::attention`].
@@ -85,9 +87,16 @@ pub struct DisentangledTables<'a> {
 }
 
 thread_local! {
-    /// One head's keys, values and scores. The memory is reused because fresh pages would cost more than the arithmetic
-    /// of a short text. It grows to fit the thread's longest text.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Reused, because fresh pages would cost more than the arithmetic of a short text. It grows to fit the thread's
+    /// longest text.
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch { floats: Vec::new(), tiles: Vec::new() }) };
+}
+
+/// Memory for one head's keys, values and scores.
+#[derive(Debug, Default)]
+struct Scratch {
+    floats: Vec<f32>,
+    tiles: Vec<Tile>,
 }
 
 impl Heads {
@@ -162,7 +171,12 @@ impl Kernels {
         let run = |index: usize| {
             let mut scratch = SCRATCH.take();
             let work = work::Work { input, task: &tasks[index], outputs: &outputs };
-            self.dispatch(head::Attend { work, scratch: &mut scratch });
+            match self.tiles() {
+                Some(kernels) if tiles::is_worth_using(work.task.text.len(), &input.distances) => {
+                    kernels.run(tiles::AttendOnTiles { work, scratch: &mut scratch });
+                }
+                _ => self.dispatch(head::Attend { work, scratch: &mut scratch }),
+            }
             SCRATCH.set(scratch);
         };
         let parallel = if plan::worth_sharing(&tasks, heads.size) { parallel } else { &Serial };

@@ -3,17 +3,17 @@
 
 use std::ops::Range;
 
-use super::Distances;
 use super::disentangled::{Products, Span};
 use super::work::Work;
+use super::{Distances, Scratch};
 use crate::math::exp2_vector;
-use crate::multiply::{Panels, Rows, TILE_ROWS, multiply, pack, pack_transposed, padded};
+use crate::multiply::{Panels, Rows, TILE_ROWS, multiply, pack, pack_transposed, padded, panel_width};
 use crate::simd::{Simd, Vectorized};
 
 /// Runs a task. No other thread may run the same one.
 pub(super) struct Attend<'a> {
     pub(super) work: Work<'a>,
-    pub(super) scratch: &'a mut Vec<f32>,
+    pub(super) scratch: &'a mut Scratch,
 }
 
 impl Vectorized for Attend<'_> {
@@ -33,7 +33,7 @@ impl Vectorized for Attend<'_> {
         let lengths = [size * padded_keys, keys * padded_size, TILE_ROWS * padded_keys, TILE_ROWS * padded_size];
         let [a, b, c, d] = lengths;
         let [e, f, g, h, i] = products;
-        let parts = cut(self.scratch, [a, b, c, d, e, f, g, h, i]);
+        let parts = cut(&mut self.scratch.floats, [a, b, c, d, e, f, g, h, i]);
         let [key_panels, value_panels, scores, sums, embeddings, key_rows, query_rows, of_queries, of_keys] = parts;
         let mut products = Products { embeddings, key_panels: key_rows, query_panels: query_rows, of_queries, of_keys };
         let mut packed = None;
@@ -52,7 +52,7 @@ impl Vectorized for Attend<'_> {
                 let count = TILE_ROWS.min(task.queries.end - first);
                 let position = first - task.text.start;
                 let queries = work.queries(head).part(position, count);
-                let within = work.within_reach::<S>(position, count);
+                let within = work.within_reach(position, count, panel_width::<S>());
                 let visible = within.len();
                 let panels = Panels::whole(key_panels, size, keys).columns(within.start, within.end);
                 multiply(s, queries, panels, scores);
@@ -82,7 +82,7 @@ impl Vectorized for Attend<'_> {
 
 /// Hides the scores, of the first `keys` in `row`, of keys that are not `visible`.
 #[inline(always)]
-fn hide(row: &mut [f32], visible: Range<usize>, keys: usize) {
+pub(super) fn hide(row: &mut [f32], visible: Range<usize>, keys: usize) {
     // `fill` calls a function even for an empty slice.
     if visible.start > 0 {
         row[..visible.start].fill(f32::NEG_INFINITY);
@@ -94,7 +94,7 @@ fn hide(row: &mut [f32], visible: Range<usize>, keys: usize) {
 
 /// Cuts slices of `lengths` out of `scratch`, each aligned to a cache line.
 #[inline(always)]
-fn cut<const N: usize>(scratch: &mut Vec<f32>, lengths: [usize; N]) -> [&mut [f32]; N] {
+pub(super) fn cut<const N: usize>(scratch: &mut Vec<f32>, lengths: [usize; N]) -> [&mut [f32]; N] {
     const LINE: usize = 16;
     let whole: usize = lengths.iter().map(|length| length.next_multiple_of(LINE)).sum();
     if scratch.len() < whole + LINE {
@@ -113,7 +113,7 @@ fn cut<const N: usize>(scratch: &mut Vec<f32>, lengths: [usize; N]) -> [&mut [f3
 /// weight 0. The weights are powers of 2, which are cheaper than powers of e: `scale` already includes log2(e), and the
 /// bias is multiplied by it here.
 #[inline(always)]
-fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]) -> f32 {
+pub(super) fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]) -> f32 {
     let scale = s.splat(scale);
     let log2_e = s.splat(std::f32::consts::LOG2_E);
     let minus_infinity = s.splat(f32::NEG_INFINITY);
@@ -142,7 +142,7 @@ fn softmax<S: Simd>(s: S, row: &mut [f32], keys: usize, scale: f32, bias: &[f32]
 
 /// Writes `factor * row` to `output`; `row` may be padded.
 #[inline(always)]
-fn write<S: Simd>(s: S, row: &[f32], factor: f32, output: &mut [f32]) {
+pub(super) fn write<S: Simd>(s: S, row: &[f32], factor: f32, output: &mut [f32]) {
     let factor = s.splat(factor);
     for (from, to) in row.chunks_exact(S::LANES).zip(output.chunks_mut(S::LANES)) {
         s.store_part(to, s.mul(s.load(from), factor));

@@ -5,8 +5,7 @@ use std::ops::Range;
 use super::plan::Task;
 use super::{AttentionInput, Distances};
 use crate::disjoint::Disjoint;
-use crate::multiply::{Rows, panel_width};
-use crate::simd::Simd;
+use crate::multiply::Rows;
 
 /// A task with its input and output.
 #[derive(Clone, Copy)]
@@ -58,14 +57,14 @@ impl<'a> Work<'a> {
         std::f32::consts::LOG2_E / self.input.squared_divisor.sqrt()
     }
 
-    /// The keys within reach of some of `count` queries, the first of which is at `position` in its text. The range has
-    /// whole panels. The scores of all other keys would be hidden.
+    /// The keys within reach of some of `count` queries, the first of which is at `position` in its text. The range
+    /// begins and ends with a multiple of `unit`, or with the text. The scores of all other keys would be hidden.
     #[inline(always)]
-    pub(super) fn within_reach<S: Simd>(&self, position: usize, count: usize) -> Range<usize> {
+    pub(super) fn within_reach(&self, position: usize, count: usize, unit: usize) -> Range<usize> {
         let keys = self.task.text.len();
         let reach = self.input.reach;
-        let start = reach.keys(position, keys).start / panel_width::<S>() * panel_width::<S>();
-        start..reach.keys(position + count - 1, keys).end.next_multiple_of(panel_width::<S>()).min(keys)
+        let start = reach.keys(position, keys).start / unit * unit;
+        start..reach.keys(position + count - 1, keys).end.next_multiple_of(unit).min(keys)
     }
 
     /// The bias for the scores of a query: one float for each of `keys`, or empty if there is no bias.
