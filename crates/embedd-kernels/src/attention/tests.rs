@@ -2,7 +2,9 @@
 
 use super::tiles;
 use crate::testing::{Numbers, Shuffled, by_build, every_available};
-use crate::{AttentionInput, DisentangledTables, Distances, Heads, Kernels, Offsets, Parallel, Reach, Serial};
+use crate::{
+    AttentionInput, DisentangledTables, Distances, Heads, InstructionSet, Kernels, Offsets, Parallel, Reach, Serial,
+};
 
 /// Attention over one text in float64, straight from its definition.
 fn exact(input: &AttentionInput<'_>) -> Vec<f64> {
@@ -220,6 +222,22 @@ fn a_long_text_has_the_same_bits_for_any_number_of_threads() {
                 assert!(alone.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} threads");
             }
         });
+    }
+}
+
+#[test]
+fn tile_registers_have_the_bits_of_their_emulation() {
+    let sets = [InstructionSet::AmxBf16, InstructionSet::EmulatedAmxBf16];
+    // Sets that this CPU does not support are reported by other tests.
+    let [Some(one), Some(other)] = sets.map(Kernels::of) else { return };
+    let mut numbers = Numbers::new(6);
+    for (tokens, heads, size) in [(64, 2, 64), (101, 1, 35), (130, 1, 80)] {
+        let qkv = numbers.floats(tokens * 3 * heads * size);
+        for reach in [Reach::WHOLE_TEXT, Reach { back: Some(20), ahead: Some(20) }] {
+            let input = AttentionInput { reach, ..plain(&qkv, heads, size) };
+            let [found, expected] = [one, other].map(|kernels| attend(kernels, &Serial, &input, &[tokens]));
+            assert!(found.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()), "{tokens} tokens, {reach:?}");
+        }
     }
 }
 

@@ -60,19 +60,31 @@ impl Tiles for Emulated {
     /// Numbers below 2^-126 are not rounded to 0 here, which only matters to sums that are about as small.
     #[inline(always)]
     fn add_products<const SUMS: usize, const ROWS: usize, const COLUMNS: usize>(&mut self) {
+        /// Rows that share the widening of their columns.
+        const TOGETHER: usize = 4;
         let columns = &self.factors[COLUMNS].0;
-        for (row, sums) in self.factors[ROWS].0.chunks_exact(STEP).zip(self.sums[SUMS].0.chunks_exact_mut(SIDE)) {
-            let mut even = [0.0_f32; SIDE];
-            let mut odd = [0.0_f32; SIDE];
-            for (pair, columns) in row.chunks_exact(2).zip(columns.chunks_exact(STEP)) {
-                let factors = [widen(pair[0].into()), widen(pair[1].into())];
+        let blocks = self.sums[SUMS].0.chunks_exact_mut(TOGETHER * SIDE);
+        for (rows, sums) in self.factors[ROWS].0.chunks_exact(TOGETHER * STEP).zip(blocks) {
+            let mut even = [[0.0_f32; SIDE]; TOGETHER];
+            let mut odd = [[0.0_f32; SIDE]; TOGETHER];
+            for (pair, columns) in columns.chunks_exact(STEP).enumerate() {
+                let mut widened = [[0.0; SIDE]; 2];
                 for column in 0..SIDE {
-                    even[column] = factors[0].mul_add(widen(columns[2 * column].into()), even[column]);
-                    odd[column] = factors[1].mul_add(widen(columns[2 * column + 1].into()), odd[column]);
+                    widened[0][column] = widen(columns[2 * column].into());
+                    widened[1][column] = widen(columns[2 * column + 1].into());
+                }
+                for row in 0..TOGETHER {
+                    let factors = [0, 1].map(|channel| widen(rows[row * STEP + 2 * pair + channel].into()));
+                    for column in 0..SIDE {
+                        even[row][column] = factors[0].mul_add(widened[0][column], even[row][column]);
+                        odd[row][column] = factors[1].mul_add(widened[1][column], odd[row][column]);
+                    }
                 }
             }
-            for column in 0..SIDE {
-                sums[column] += even[column] + odd[column];
+            for row in 0..TOGETHER {
+                for column in 0..SIDE {
+                    sums[row * SIDE + column] += even[row][column] + odd[row][column];
+                }
             }
         }
     }
