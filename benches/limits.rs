@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism()?.get();
     let set = InstructionSet::best();
     println!("{set}\n");
-    println!("| threads | INT8 products, GMAC/s | reading memory, GB/s |");
+    println!("| threads | products, GMAC/s | reading memory, GB/s |");
     println!("|---|---|---|");
     let mut limits = (0.0, 0.0);
     for threads in std::collections::BTreeSet::from([1, threads]) {
@@ -47,7 +47,8 @@ fn main() -> anyhow::Result<()> {
 
 /// The products per second of all threads together.
 fn products(set: InstructionSet, threads: usize) -> anyhow::Result<f64> {
-    let rate = || peak::peak(set).with_context(|| format!("NOTHING TO MEASURE: {set} has no INT8 products"));
+    let rate =
+        || peak::peak(set).with_context(|| format!("NOTHING TO MEASURE: {set} has no instructions for products"));
     let rates: Vec<anyhow::Result<f64>> = on_threads(threads, rate);
     rates.into_iter().sum()
 }

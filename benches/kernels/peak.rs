@@ -9,13 +9,16 @@ use embedd_kernels::InstructionSet;
 /// The duration of a measurement.
 const TIME: Duration = Duration::from_millis(50);
 
-/// Byte multiply-accumulates per second; `None` if the kernels use no dedicated instructions for them.
+/// Multiply-accumulates per second; `None` if the kernels use no dedicated instructions for them.
 pub(crate) fn peak(set: InstructionSet) -> Option<f64> {
     if !set.is_available() {
         return None;
     }
     match set {
         // SAFETY: this CPU has the set, as just checked.
+        #[cfg(target_arch = "x86_64")]
+        InstructionSet::AmxBf16 => Some(max_rate(|| unsafe { x86_64::amx_bf16() })),
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         InstructionSet::AmxInt8 => Some(max_rate(|| unsafe { x86_64::amx_int8() })),
         // SAFETY: as above.
@@ -66,49 +69,62 @@ mod x86_64 {
     /// As long: a matrix instruction takes 16 cycles.
     const MATRIX_ITERATIONS: usize = 15_000;
 
-    /// One instruction multiplies 64 bytes for each of 256 sums. With zeros, the CPU would keep a higher clock frequency
-    /// than with any other data.
-    ///
-    /// # Safety
-    /// This CPU must have the registers, and this process must have permission to use them.
-    pub(super) unsafe fn amx_int8() -> usize {
-        #[repr(align(64))]
-        struct Aligned<T>(T);
-        // Palette 1 with 16 rows of 64 bytes in all 8 registers: 16-bit lengths from byte 16 on, numbers of rows from
-        // byte 48 on.
-        let configuration = Aligned(std::array::from_fn::<u8, 64, _>(|at| match at {
-            0 => 1,
-            16..32 if at % 2 == 0 => 64,
-            48..56 => 16,
-            _ => 0,
-        }));
-        let factors = Aligned(std::array::from_fn::<u8, 1024, _>(|at| (at * 167 % 251) as u8));
-        // SAFETY: by the caller's guarantee; the configuration and the factors are as long as the instructions expect.
-        unsafe {
-            asm!(
-                "ldtilecfg [{configuration}]",
-                "tileloadd tmm4, [{factors} + {stride}]",
-                "tileloadd tmm5, [{factors} + {stride}]",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "2:",
-                "tdpbusd tmm0, tmm4, tmm5",
-                "tdpbusd tmm1, tmm4, tmm5",
-                "tdpbusd tmm2, tmm4, tmm5",
-                "tdpbusd tmm3, tmm4, tmm5",
-                "dec {iterations}",
-                "jnz 2b",
-                "tilerelease",
-                configuration = in(reg) &raw const configuration,
-                factors = in(reg) &raw const factors,
-                stride = in(reg) 64_usize,
-                iterations = inout(reg) MATRIX_ITERATIONS => _,
-                options(nostack, readonly),
-            );
-        }
-        MATRIX_ITERATIONS * 4 * 256 * 64
+    /// Defines a function for an instruction that multiplies `$products` numbers for each of 256 sums. With zeros, the CPU
+    /// would keep a higher clock frequency than with any other data.
+    macro_rules! matrices {
+        ($(fn $name:ident = $instruction:literal, $products:literal;)*) => {$(
+            /// # Safety
+            /// This CPU must have the registers, and this process must have permission to use them.
+            pub(super) unsafe fn $name() -> usize {
+                #[repr(align(64))]
+                struct Aligned<T>(T);
+                // Palette 1 with 16 rows of 64 bytes in all 8 registers: 16-bit lengths from byte 16 on, numbers of rows
+                // from byte 48 on.
+                let configuration = Aligned(std::array::from_fn::<u8, 64, _>(|at| match at {
+                    0 => 1,
+                    16..32 if at % 2 == 0 => 64,
+                    48..56 => 16,
+                    _ => 0,
+                }));
+                // As bfloat16, these are numbers between 2^-7 and 1.
+                let factors = Aligned(std::array::from_fn::<u8, 1024, _>(|at| match at % 2 {
+                    0 => (at * 167 % 251) as u8,
+                    _ => 0x3c + (at * 167 % 251 % 4) as u8,
+                }));
+                // SAFETY: by the caller's guarantee; the configuration and the factors are as long as the instructions
+                // expect.
+                unsafe {
+                    asm!(
+                        "ldtilecfg [{configuration}]",
+                        "tileloadd tmm4, [{factors} + {stride}]",
+                        "tileloadd tmm5, [{factors} + {stride}]",
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
+                        "2:",
+                        concat!($instruction, " tmm0, tmm4, tmm5"),
+                        concat!($instruction, " tmm1, tmm4, tmm5"),
+                        concat!($instruction, " tmm2, tmm4, tmm5"),
+                        concat!($instruction, " tmm3, tmm4, tmm5"),
+                        "dec {iterations}",
+                        "jnz 2b",
+                        "tilerelease",
+                        configuration = in(reg) &raw const configuration,
+                        factors = in(reg) &raw const factors,
+                        stride = in(reg) 64_usize,
+                        iterations = inout(reg) MATRIX_ITERATIONS => _,
+                        options(nostack, readonly),
+                    );
+                }
+                MATRIX_ITERATIONS * 4 * 256 * $products
+            }
+        )*};
+    }
+
+    matrices! {
+        fn amx_int8 = "tdpbusd", 64;
+        fn amx_bf16 = "tdpbf16ps", 32;
     }
 
     /// One instruction multiplies four bytes for each of 16 sums.

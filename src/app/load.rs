@@ -50,10 +50,10 @@ pub(crate) enum LoadModelError {
     )]
     Inaccurate { bundle: PathBuf, engine: Variant, recipe: String, accuracy: AccuracyRecord },
     #[error(
-        "the accuracy of the {engine} model in {bundle} was never measured; convert the model again with \
-         `embedd convert --force`, or accept it with --allow-inaccurate"
+        "the accuracy of the {engine} model in {bundle} was never measured with {instruction_set}; convert the model \
+         again with `embedd convert --force`, or accept it with --allow-inaccurate"
     )]
-    Unproven { bundle: PathBuf, engine: Variant },
+    Unproven { bundle: PathBuf, engine: Variant, instruction_set: String },
     #[error("self-check: {0}")]
     SelfCheck(#[from] SelfCheckError),
     #[error("cannot start the thread of a session: {0}")]
@@ -80,6 +80,7 @@ pub(super) fn load(
     shared: &Shared,
 ) -> Result<Served, LoadModelError> {
     let started = Instant::now();
+    let runtime = &runtime.for_bundle(bundle);
     let engine = choose_engine(settings, bundle, runtime)?;
     let served = assemble(settings, bundle, runtime, engine, shared)?;
     tokio::runtime::Handle::current().block_on(warm_up(&served.embedder))?;
@@ -118,12 +119,14 @@ fn choose_engine(settings: &Settings, bundle: &Bundle, runtime: &OnnxRuntime) ->
                 continue;
             }
         };
-        if settings.allow_inaccurate || record.is_accurate(engine) {
+        if settings.allow_inaccurate || runtime.is_accurate(engine, record) {
             return Ok(engine);
         }
-        let Some(accuracy) = record.accuracy else {
-            tracing::warn!(%engine, "skipping an engine whose accuracy was never measured");
-            failure.get_or_insert(LoadModelError::Unproven { bundle: bundle.folder().to_owned(), engine });
+        let Some(accuracy) = runtime.accuracy(engine, record) else {
+            let instruction_set = runtime.instruction_set(engine);
+            tracing::warn!(%engine, instruction_set, "skipping an engine whose accuracy was never measured");
+            let bundle = bundle.folder().to_owned();
+            failure.get_or_insert(LoadModelError::Unproven { bundle, engine, instruction_set });
             continue;
         };
         tracing::warn!(%engine, min_cosine = accuracy.min_cosine, "skipping an engine that failed the accuracy gate");
@@ -179,7 +182,7 @@ fn assemble(
         gpu: runtime.gpu().cloned(),
         instruction_set,
         quantization: record.quantization.clone(),
-        accuracy: record.accuracy,
+        accuracy: runtime.accuracy(engine, record),
         pooling: manifest.pooling.clone(),
         default_truncation: settings.truncation,
         prompts,

@@ -38,6 +38,7 @@ impl MeasuredBundle {
         let preparation = preparation(configuration)?;
         let runtime = preparation.runtime()?.with_instruction_set(settings.instruction_set)?;
         let bundle = preparation.bundle(settings, || Ok(runtime.clone()))?;
+        let runtime = runtime.for_bundle(&bundle);
         let threads = settings.threads.unwrap_or_else(|| default_threads(app::cpus()));
         Ok(Self { bundle, runtime, threads, progress: preparation.progress })
     }

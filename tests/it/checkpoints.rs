@@ -164,7 +164,7 @@ fn a_model_without_a_reference_set_is_compared_with_its_own_float32() {
     let between = ((portable + native) / 2.0).to_string();
     let accurate = manifest(&["--min-cosine", &between]);
     assert!(!accurate.models.contains_key(&Variant::Portable), "{portable} is below {between}");
-    assert!(accurate.models[&Variant::Native].is_accurate(Variant::Native));
+    assert!(accurate.models[&Variant::Native].accuracy.expect("it was measured").passed());
     let reference = ReferenceSet::read(&bundle.join(REFERENCE_FILE)).expect("a reference set");
     assert_eq!((reference.kind(), reference.texts.len()), (ReferenceKind::Float32, 253));
 }

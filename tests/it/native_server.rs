@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use embedd_kernels::CpuInstructions;
 use embedd_kernels::InstructionSet;
-use embedd_model::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE};
+use embedd_model::bundle::{Bundle, FileRecord, MANIFEST_FILE, REFERENCE_FILE, Variant};
 use embedd_proto::GetModelRequest;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -60,6 +60,33 @@ async fn the_engine_and_the_instruction_set_of_its_kernels_are_reported() {
             assert!(error.contains(set.name()) && error.contains("--instruction-set"), "{error}");
         }
     }
+}
+
+/// Activations in bfloat16 give other vectors than quantized ones, so their accuracy is measured, reported and required by
+/// itself.
+#[tokio::test]
+async fn activations_in_bfloat16_have_an_accuracy_of_their_own() {
+    let set = InstructionSet::EmulatedAmxBf16;
+    if !cpu_has(set) {
+        return;
+    }
+    let flags = ["--engine", "native", "--instruction-set", set.name()];
+    let server = Server::start(Model::Small, &flags);
+    let model = server.client().await.get_model(GetModelRequest {}).await.expect("the model").into_inner();
+    let bundle = Bundle::open(Model::Small.bundle()).expect("a bundle");
+    let record = &bundle.manifest().models[&Variant::Native];
+    let [int8, bf16] = [record.accuracy, record.accuracy_bf16].map(|accuracy| accuracy.expect("it was measured"));
+    assert_ne!(int8.mean_cosine, bf16.mean_cosine);
+    assert_eq!(model.accuracy.map(|accuracy| accuracy.mean_cosine), Some(bf16.mean_cosine));
+
+    let (_folder, folder) = temporary_folder();
+    copy_of(Model::Small, &folder, &[MANIFEST_FILE]);
+    let path = folder.join(MANIFEST_FILE);
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("a manifest")).expect("JSON");
+    manifest["models"]["native"].as_object_mut().expect("a map").remove("accuracy_bf16");
+    fs::write(&path, manifest.to_string()).expect("written");
+    let error = fails_to_serve(&folder, &flags);
+    assert!(error.contains("never measured with emulated-amx-bf16") && error.contains("embedd convert"), "{error}");
 }
 
 /// The CPU time of the process in ticks of 10 ms.

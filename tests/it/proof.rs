@@ -59,10 +59,20 @@ fn validate_finds_that_the_float32_model_has_the_embeddings_of_pytorch() {
 /// The conversion validated the native model with this machine's fastest kernels, which other machines may not support.
 #[test]
 fn the_native_model_also_passes_with_the_kernels_for_avx2() {
-    if !cpu_has(InstructionSet::Avx2) {
+    passes_with(InstructionSet::Avx2);
+}
+
+/// As on a CPU with AMX, alone and in batches.
+#[test]
+fn the_native_model_also_passes_with_activations_in_bfloat16() {
+    passes_with(InstructionSet::EmulatedAmxBf16);
+}
+
+fn passes_with(set: InstructionSet) {
+    if !cpu_has(set) {
         return;
     }
-    let output = run("validate", Model::MiniLm, &["--json", "--variant", "native", "--instruction-set", "avx2"]);
+    let output = run("validate", Model::MiniLm, &["--json", "--variant", "native", "--instruction-set", set.name()]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let found = json(&output);
     let number = |of: &Value| of.as_f64().expect("a number");

@@ -119,6 +119,7 @@ fn prove(
             write_native(encoder, calibration, writer, progress)?;
             writer.add_model(Variant::Native, NATIVE_FILE, Some(NATIVE_WEIGHTS_FILE), native::RECIPE);
             proof.check(Variant::Native, writer)?;
+            proof.check_bf16(writer)?;
         }
     }
     if !plan.making.report {

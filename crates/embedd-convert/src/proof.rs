@@ -14,8 +14,9 @@ use super::writer::{BundleWriter, Description};
 use super::{ConvertError, GateFailure, ProofPlan, UNQUANTIZED};
 use crate::encoder::LinearInput;
 use embedd_common::progress::Progress;
+use embedd_kernels::InstructionSet;
 use embedd_model::bundle::{ModelRecord, REFERENCE_FILE, ReferenceKind, Variant};
-use embedd_model::engine::{LoadError, Session, SessionOptions};
+use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions};
 use embedd_model::reference::{ReferenceError, ReferenceSet, built_in, built_in_texts};
 use embedd_model::threads::default_threads;
 use embedd_model::tokenize::{Prompt, Tokenizer};
@@ -127,7 +128,11 @@ impl<'p> Proof<'p> {
             self.reference = Some(self.own_reference(&measured, writer)?);
             return Ok(());
         }
-        let session = || self.session(&measured, writer, self.options);
+        let runtime = match variant {
+            Variant::Native => self.runtime_with(InstructionSet::best_for_int8())?,
+            _ => self.plan.runtime.clone(),
+        };
+        let session = || session(&runtime, &measured, writer, self.options);
         let Some(comparison) = self.compare(recipe, session, batches)? else { return Ok(()) };
         let accuracy = &comparison.accuracy;
         if !accuracy.summary.passed && !self.plan.making.gate.allow_inaccurate {
@@ -142,6 +147,33 @@ impl<'p> Proof<'p> {
         }
         self.compared.push(Compared { variant, comparison });
         Ok(())
+    }
+
+    /// Compares the native model with activations in bfloat16, as CPUs with AMX compute it, if this CPU can do so or
+    /// emulate it. A model that fails is served with quantized activations, even by such CPUs.
+    pub(super) fn check_bf16(&mut self, writer: &mut BundleWriter) -> Result<(), ConvertError> {
+        let Some(set) = InstructionSet::best_for_bf16() else { return Ok(()) };
+        let Some(model) = writer.models().get(&Variant::Native).cloned() else { return Ok(()) };
+        let runtime = self.runtime_with(set)?;
+        let session = || session(&runtime, &model, writer, self.options);
+        let recipe = format!("{} with bfloat16 activations", model.quantization);
+        // An emulation is slow; that batches do not change its bits is tested.
+        let batches = if set == InstructionSet::AmxBf16 { Batches::Compared } else { Batches::Skipped };
+        let Some(comparison) = self.compare(&recipe, session, batches)? else { return Ok(()) };
+        if comparison.accuracy.summary.passed || self.plan.making.gate.allow_inaccurate {
+            if let Some(reference) = &self.reference {
+                writer.add_accuracy_bf16(comparison.accuracy.record(reference.set.kind()));
+            }
+        } else {
+            self.progress.note("CPUs with AMX will quantize activations, like all others");
+        }
+        let accepted = comparison.accuracy.summary.passed;
+        self.note_recipe(&recipe, &comparison, writer.model_bytes(&model), accepted);
+        Ok(())
+    }
+
+    fn runtime_with(&self, set: InstructionSet) -> Result<OnnxRuntime, LoadError> {
+        self.plan.runtime.clone().with_instruction_set(Some(set))
     }
 
     /// Removes a model that failed the gate and has a substitute in the bundle. If the portable model was compared with
@@ -173,7 +205,7 @@ impl<'p> Proof<'p> {
     /// The embeddings of the float32 model for the built-in texts.
     fn own_reference(&self, model: &ModelRecord, writer: &BundleWriter) -> Result<Reference, ConvertError> {
         let texts = built_in_texts()?;
-        let mut session = self.session(model, writer, self.options)?;
+        let mut session = session(&self.plan.runtime, model, writer, self.options)?;
         let set =
             reference_of(session.as_mut(), &self.name, &self.tokenizer, self.prompt.as_ref(), &texts, self.progress)?;
         Ok(Reference { bytes: set.to_bytes(), set, origin: "its own float32 model".to_owned() })
@@ -186,18 +218,6 @@ impl<'p> Proof<'p> {
             self.note_recipe(recipe.name(), &comparison, writer.bytes(file), false);
         }
         Ok(())
-    }
-
-    fn session(
-        &self,
-        model: &ModelRecord,
-        writer: &BundleWriter,
-        options: SessionOptions,
-    ) -> Result<Box<dyn Session>, LoadError> {
-        let runtime = &self.plan.runtime;
-        let graph = writer.path(&model.file);
-        let Some(weights) = &model.weights else { return runtime.session(&graph, options) };
-        runtime.native_session(&graph, &writer.path(weights), options)
     }
 
     fn compare(
@@ -258,7 +278,7 @@ impl<'p> Proof<'p> {
         let mut engines = Vec::new();
         // On CPUs, ONNX Runtime emulates float16, which says nothing about GPUs.
         for (variant, model) in writer.models().iter().filter(|(variant, _)| **variant != Variant::Fp16) {
-            let session = self.session(model, writer, options)?;
+            let session = session(&self.plan.runtime, model, writer, options)?;
             engines.push(Engine { name: variant.to_string(), session });
         }
         // Long texts would take most of the conversion's time.
@@ -276,6 +296,17 @@ impl<'p> Proof<'p> {
         }
         Ok(())
     }
+}
+
+fn session(
+    runtime: &OnnxRuntime,
+    model: &ModelRecord,
+    writer: &BundleWriter,
+    options: SessionOptions,
+) -> Result<Box<dyn Session>, LoadError> {
+    let graph = writer.path(&model.file);
+    let Some(weights) = &model.weights else { return runtime.session(&graph, options) };
+    runtime.native_session(&graph, &writer.path(weights), options)
 }
 
 impl Reference {

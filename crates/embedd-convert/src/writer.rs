@@ -179,6 +179,7 @@ impl BundleWriter {
             weights: weights.map(str::to_owned),
             quantization: quantization.to_owned(),
             accuracy: None,
+            accuracy_bf16: None,
         };
         self.models.insert(variant, record);
     }
@@ -193,6 +194,13 @@ impl BundleWriter {
     pub(super) fn add_accuracy(&mut self, variant: Variant, accuracy: AccuracyRecord) {
         if let Some(record) = self.models.get_mut(&variant) {
             record.accuracy = Some(accuracy);
+        }
+    }
+
+    /// Adds the accuracy of the native model with activations in bfloat16.
+    pub(super) fn add_accuracy_bf16(&mut self, accuracy: AccuracyRecord) {
+        if let Some(record) = self.models.get_mut(&Variant::Native) {
+            record.accuracy_bf16 = Some(accuracy);
         }
     }
 

@@ -74,6 +74,21 @@ impl InstructionSet {
         Self::ALL.into_iter().find(|set| set.is_available()).unwrap_or(Self::Plain)
     }
 
+    /// The fastest set that this CPU supports, among those that quantize activations.
+    pub fn best_for_int8() -> Self {
+        Self::ALL.into_iter().find(|set| !set.uses_bf16() && set.is_available()).unwrap_or(Self::Plain)
+    }
+
+    /// The fastest set that this CPU supports, among those with bfloat16; `None` if it supports none.
+    pub fn best_for_bf16() -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.uses_bf16() && set.is_available())
+    }
+
+    /// Whether activations become bfloat16 and are not quantized. That gives other vectors, with an accuracy of their own.
+    pub fn uses_bf16(self) -> bool {
+        matches!(self, Self::AmxBf16 | Self::EmulatedAmxBf16)
+    }
+
     /// The CPU features that the set's kernels use.
     pub fn features(self) -> &'static [Feature] {
         match self {

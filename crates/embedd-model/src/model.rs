@@ -87,7 +87,9 @@ impl Model {
     /// [`OpenError`].
     pub fn open(bundle: &Path, runtime: &OnnxRuntime, options: SessionOptions) -> Result<Self, OpenError> {
         let bundle = Bundle::open(bundle)?;
-        let is_accurate = |variant: &Variant| bundle.model(*variant).is_ok_and(|record| record.is_accurate(*variant));
+        let runtime = &runtime.for_bundle(&bundle);
+        let is_accurate =
+            |variant: &Variant| bundle.model(*variant).is_ok_and(|record| runtime.is_accurate(*variant, record));
         let Some(variant) = runtime.fastest_first().into_iter().find(is_accurate) else {
             return Err(OpenError::NoModel { folder: bundle.folder().display().to_string() });
         };

@@ -14,6 +14,7 @@ fn manifest() -> Manifest {
         weights: None,
         quantization: recipe.to_owned(),
         accuracy: None,
+        accuracy_bf16: None,
     };
     let weights = record("weights", 440_000_000);
     Manifest {

@@ -96,15 +96,18 @@ fn emulated_registers_multiply_matrices() {
 /// 2^24 + 1 is not a float32, so these sums show which numbers are added first.
 #[test]
 fn even_and_odd_channels_are_added_up_separately_and_then_to_the_sum() {
-    let large = 4096.0; // 2^12; its square plus 1 is rounded to 2^24
-    let cases: [(&[(usize, f32, f32)], f32, f32); 4] = [
+    /// Channels with the numbers of a row and of a column; the sum before; the sum afterward.
+    type Case = (&'static [(usize, f32, f32)], f32, f32);
+    /// 2^12. Its square plus 1 is rounded to 2^24.
+    const LARGE: f32 = 4096.0;
+    let cases: [Case; 4] = [
         // The even channels: 2^24, then 1, then -2^24.
-        (&[(0, large, large), (2, 1.0, 1.0), (4, -large, large)], 0.0, 0.0),
+        (&[(0, LARGE, LARGE), (2, 1.0, 1.0), (4, -LARGE, LARGE)], 0.0, 0.0),
         // The odd ones keep the 1.
-        (&[(0, large, large), (1, 1.0, 1.0), (2, -large, large)], 0.0, 1.0),
+        (&[(0, LARGE, LARGE), (1, 1.0, 1.0), (2, -LARGE, LARGE)], 0.0, 1.0),
         // The sum is added last.
-        (&[(0, large, large), (1, -large, large)], 1.0, 1.0),
-        (&[(0, large, large), (3, 1.0, 1.0)], -large * large, 0.0),
+        (&[(0, LARGE, LARGE), (1, -LARGE, LARGE)], 1.0, 1.0),
+        (&[(0, LARGE, LARGE), (3, 1.0, 1.0)], -LARGE * LARGE, 0.0),
     ];
     for (index, (channels, start, expected)) in cases.into_iter().enumerate() {
         let [mut rows, mut columns] = [Tile::ZERO; 2];

@@ -108,6 +108,10 @@ pub struct ModelRecord {
     /// The accuracy measured against the reference set; absent if there was no reference set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<AccuracyRecord>,
+    /// The same for the native model with activations in bfloat16, as `amx-bf16` computes; absent if that could not be
+    /// measured, or failed the accuracy gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_bf16: Option<AccuracyRecord>,
 }
 
 /// Where the embeddings come from that a model is compared with.
@@ -141,11 +145,6 @@ pub struct AccuracyRecord {
 }
 
 impl ModelRecord {
-    /// Whether the model of `variant` may be served: it passed the accuracy gate, or is not quantized.
-    pub fn is_accurate(&self, variant: Variant) -> bool {
-        self.accuracy.map_or(variant == Variant::Fp32, |accuracy| accuracy.passed())
-    }
-
     /// The model's files in the bundle, the graph first.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.file).chain(&self.weights).map(String::as_str)

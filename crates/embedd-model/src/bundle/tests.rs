@@ -27,7 +27,13 @@ fn manifest() -> Manifest {
         exclude_prompt: false,
         models: BTreeMap::from([(
             Variant::Fp32,
-            ModelRecord { file: FP32_FILE.to_owned(), weights: None, quantization: "none".to_owned(), accuracy: None },
+            ModelRecord {
+                file: FP32_FILE.to_owned(),
+                weights: None,
+                quantization: "none".to_owned(),
+                accuracy: None,
+                accuracy_bf16: None,
+            },
         )]),
         files: BTreeMap::from([(FP32_FILE.to_owned(), file(b"model")), (TOKENIZER_FILE.to_owned(), file(b"{}"))]),
     }

@@ -1,6 +1,6 @@
 //! The fastest engines for a device.
 
-use crate::bundle::Variant;
+use crate::bundle::{AccuracyRecord, ModelRecord, Variant};
 use embedd_kernels::{CpuInstructions, InstructionSet};
 
 /// The engines worth using on a GPU, fastest first.
@@ -24,6 +24,12 @@ pub(super) fn fastest_first(kernels: InstructionSet, cpu: CpuInstructions) -> Ve
         // ONNX Runtime's float32 kernels are faster than the plain kernels.
         InstructionSet::Plain => vec![Variant::Fp32],
     }
+}
+
+/// The instruction set `fastest`, or the next one for which the accuracy of the native model was measured.
+pub(super) fn proved_set(fastest: InstructionSet, native: &ModelRecord) -> InstructionSet {
+    let is_proved = |accuracy: Option<AccuracyRecord>| accuracy.is_some_and(|accuracy| accuracy.passed());
+    if fastest.uses_bf16() && !is_proved(native.accuracy_bf16) { InstructionSet::best_for_int8() } else { fastest }
 }
 
 #[cfg(test)]

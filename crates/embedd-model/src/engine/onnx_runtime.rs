@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use ort::environment::Environment;
 
-use super::choice::{ON_GPU, fastest_first};
+use super::choice::{ON_GPU, fastest_first, proved_set};
 use super::external_data::check_self_contained;
 use super::native::NativeModel;
 use super::padded::{Graph, Observer, PaddedSession};
 use super::{Device, Gpu, LoadError, Session, SessionOptions};
-use crate::bundle::{Bundle, Variant};
+use crate::bundle::{AccuracyRecord, Bundle, ModelRecord, Variant};
 use embedd_common::checksum::Sha256Hex;
 use embedd_common::files::open_regular;
 use embedd_kernels::{CpuInstructions, InstructionSet, Kernels};
@@ -24,6 +24,8 @@ pub struct OnnxRuntime {
     environment: Environment,
     version: String,
     kernels: Kernels,
+    /// Whether the kernels were asked for.
+    are_fixed: bool,
     gpu: Option<Gpu>,
 }
 
@@ -95,7 +97,7 @@ impl OnnxRuntime {
         let builder = ort::init_from(path).map_err(|error| failed(error.to_string()))?;
         let environment =
             builder.with_name("embedd").with_telemetry(false).build().map_err(|error| failed(error.to_string()))?;
-        Ok(Self { environment, version: version_of(library), kernels: Kernels::best(), gpu: None })
+        Ok(Self { environment, version: version_of(library), kernels: Kernels::best(), are_fixed: false, gpu: None })
     }
 
     /// Selects the instruction set for native sessions; `None` selects the fastest that this CPU supports.
@@ -107,7 +109,34 @@ impl OnnxRuntime {
             Some(asked) => Kernels::of(asked).ok_or(LoadError::InstructionSet { asked })?,
             None => Kernels::best(),
         };
-        Ok(Self { kernels, ..self })
+        Ok(Self { kernels, are_fixed: asked.is_some(), ..self })
+    }
+
+    /// The same library, with kernels for which the bundle's native model passed the accuracy gate, unless other kernels
+    /// were selected.
+    #[must_use]
+    pub fn for_bundle(&self, bundle: &Bundle) -> Self {
+        let mut runtime = self.clone();
+        if let Ok(record) = bundle.model(Variant::Native)
+            && !self.are_fixed
+            && let Some(kernels) = Kernels::of(proved_set(self.kernels.instruction_set(), record))
+        {
+            runtime.kernels = kernels;
+        }
+        runtime
+    }
+
+    /// The accuracy that an engine has with this runtime, if it was measured.
+    pub fn accuracy(&self, engine: Variant, record: &ModelRecord) -> Option<AccuracyRecord> {
+        match engine {
+            Variant::Native if self.kernels.instruction_set().uses_bf16() => record.accuracy_bf16,
+            _ => record.accuracy,
+        }
+    }
+
+    /// Whether an engine may be served: it passed the accuracy gate, or is not quantized.
+    pub fn is_accurate(&self, engine: Variant, record: &ModelRecord) -> bool {
+        self.accuracy(engine, record).map_or(engine == Variant::Fp32, |accuracy| accuracy.passed())
     }
 
     /// The same library, with sessions on the CPU.

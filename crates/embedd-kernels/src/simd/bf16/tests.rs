@@ -48,11 +48,14 @@ impl TileWork for Everything<'_> {
     }
 }
 
+/// Half-way between two numbers with 8 bits.
+const TIES: [f32; 2] = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0];
+
 /// Numbers of all sizes, and those that are special.
 fn floats() -> Vec<f32> {
     let mut numbers = Numbers::new(1);
     let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-40, -1e-44];
-    let ties = [1.003_906_25, 1.011_718_75, -1.003_906_25, 3.017_578_1];
+    let ties = [TIES[0], TIES[1], -TIES[0], 2.0 * TIES[1]];
     let any = std::iter::repeat_with(|| f32::from_bits(numbers.next() as u32)).filter(|value| !value.is_nan());
     special.into_iter().chain(ties).chain(any).take(4096).collect()
 }
@@ -116,7 +119,7 @@ fn numbers_are_rounded_to_the_nearest_with_8_bits() {
         }
     }
     // Half-way between two numbers, the even one.
-    assert_eq!([1.003_906_25, 1.011_718_75].map(nearest), [0x3f80, 0x3f82]);
+    assert_eq!(TIES.map(nearest), [0x3f80, 0x3f82]);
     assert_ne!(nearest(f32::from_bits(0x7f80_0001)) & 0x7f, 0, "NaN stays NaN");
 }
 

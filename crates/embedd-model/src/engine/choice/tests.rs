@@ -1,4 +1,5 @@
 use super::*;
+use crate::bundle::ReferenceKind;
 
 #[test]
 fn engines_are_ordered_fastest_first() {
@@ -30,4 +31,30 @@ fn engines_are_ordered_fastest_first() {
     for (kernels, cpu, expected) in cases {
         assert_eq!(fastest_first(kernels, cpu), expected, "kernels for {kernels} on a CPU with {cpu}");
     }
+}
+
+#[test]
+fn a_set_with_bfloat16_needs_an_accuracy_of_its_own() {
+    let accuracy = |min_cosine: f64| AccuracyRecord {
+        reference: ReferenceKind::PyTorch,
+        texts: 1,
+        min_cosine,
+        p1_cosine: min_cosine,
+        mean_cosine: min_cosine,
+        threshold: 0.99,
+    };
+    let record = |bf16: Option<f64>| ModelRecord {
+        file: String::new(),
+        weights: None,
+        quantization: String::new(),
+        accuracy: Some(accuracy(0.999)),
+        accuracy_bf16: bf16.map(accuracy),
+    };
+    let int8 = InstructionSet::best_for_int8();
+    for fastest in [InstructionSet::AmxBf16, InstructionSet::EmulatedAmxBf16] {
+        assert_eq!(proved_set(fastest, &record(Some(0.995))), fastest);
+        assert_eq!(proved_set(fastest, &record(Some(0.98))), int8, "it failed the gate");
+        assert_eq!(proved_set(fastest, &record(None)), int8, "it was not measured");
+    }
+    assert_eq!(proved_set(InstructionSet::Avx2, &record(None)), InstructionSet::Avx2);
 }
