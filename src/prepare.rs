@@ -147,8 +147,8 @@ impl Preparation {
             self.progress.note(&format!("{} is out of date: converting {model} again", output.display()));
         }
         self.home.create().map_err(FetchError::from)?;
-        // The report takes longer than everything else, and serving does not need it.
-        let making = Making { report: false, ..Making::of(self.device) };
+        // These take longer than everything else, and serving on this machine does not need them.
+        let making = Making { report: false, emulate: false, ..Making::of(self.device) };
         match self.convert(&model, output.clone(), replace, making, runtime) {
             // Another process has created the bundle in the meantime.
             Err(PrepareError::Convert(ConvertError::Write(WriterError::OutputExists(_)))) => Ok(Bundle::open(&output)?),

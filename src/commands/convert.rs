@@ -41,25 +41,25 @@ fn describe(preparation: &Preparation, settings: &Settings, json: bool) -> anyho
 }
 
 fn making(convert: &Convert, device: Device) -> Making {
-    let default = Gate::default();
-    let Making { recipe, fp16, .. } = Making::of(device);
+    let default = Making::of(device);
     let recipe = match (convert.recipe, convert.precision) {
         (Some(recipe), _) => Some(recipe),
         (None, Some(Precision::Fp16)) => Some(Recipe::Fp16),
         (None, Some(Precision::Fp32)) => None,
         (None, Some(Precision::Int8)) => Some(Recipe::default()),
-        (None, None) => recipe,
+        (None, None) => default.recipe,
     };
     Making {
         recipe,
-        fp16,
+        fp16: default.fp16,
         gate: Gate {
-            min_cosine: convert.min_cosine.unwrap_or(default.min_cosine),
+            min_cosine: convert.min_cosine.unwrap_or(default.gate.min_cosine),
             allow_inaccurate: convert.allow_inaccurate,
         },
         reference: convert.reference.clone(),
         baseline: convert.baseline.clone(),
         report: !convert.no_report,
+        emulate: default.emulate,
     }
 }
 

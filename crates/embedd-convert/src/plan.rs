@@ -49,6 +49,8 @@ pub struct Making {
     pub baseline: Option<PathBuf>,
     /// Whether to time the models, try the stock recipe for comparison, and write the report.
     pub report: bool,
+    /// Whether to emulate CPUs with AMX, if this is not one, to measure the accuracy that the native model has there.
+    pub emulate: bool,
 }
 
 impl Default for Making {
@@ -60,6 +62,7 @@ impl Default for Making {
             reference: None,
             baseline: None,
             report: true,
+            emulate: true,
         }
     }
 }

@@ -153,6 +153,9 @@ impl<'p> Proof<'p> {
     /// emulate it. A model that fails is served with quantized activations, even by such CPUs.
     pub(super) fn check_bf16(&mut self, writer: &mut BundleWriter) -> Result<(), ConvertError> {
         let Some(set) = InstructionSet::best_for_bf16() else { return Ok(()) };
+        if set == InstructionSet::EmulatedAmxBf16 && !self.plan.making.emulate {
+            return Ok(());
+        }
         let Some(model) = writer.models().get(&Variant::Native).cloned() else { return Ok(()) };
         let runtime = self.runtime_with(set)?;
         let session = || session(&runtime, &model, writer, self.options);
