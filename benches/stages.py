@@ -23,6 +23,7 @@ ADDR2LINE = shutil.which("llvm-addr2line") or "addr2line"
 # The first match counts. Everything else in the kernels' folder of linear layers is a product.
 STAGES = [
     ("linear/quantize.rs", "quantizing"),
+    ("linear/bf16/rows.rs", "quantizing"),
     ("embedd-kernels/src/activation.rs", "activation"),
     ("embedd-kernels/src/attention", "attention"),
     ("embedd-kernels/src/elementwise", "norms, lookup, pooling"),

@@ -410,7 +410,9 @@ class GetModelResponse(_message.Message):
     """The processor that runs the model: `cpu`, or a GPU such as `cuda:0 (NVIDIA L4)`."""
     @_builtins.property
     def accuracy(self) -> Global___Accuracy:
-        """Measured against PyTorch when the bundle was created; absent if it was not measured."""
+        """Measured against PyTorch when the bundle was created, for the arithmetic of `instruction_set`; absent if it was not
+        measured.
+        """
 
     @_builtins.property
     def limits(self) -> Global___Limits:
