@@ -5,6 +5,7 @@ mod head;
 mod plan;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other architecture has tiles"))]
 mod tiles;
 mod work;
 
@@ -96,6 +97,7 @@ thread_local! {
 #[derive(Debug, Default)]
 struct Scratch {
     floats: Vec<f32>,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other architecture has tiles"))]
     tiles: Vec<Tile>,
 }
 

@@ -23,6 +23,7 @@ mod rotary;
 mod simd;
 #[cfg(test)]
 mod testing;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other architecture has tiles"))]
 mod tiles;
 
 pub use activation::Activation;

@@ -1,6 +1,7 @@
 //! Quantized linear layers: quantize the input, multiply it by the packed weights, apply the activation.
 #![allow(unsafe_code)]
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other architecture has tiles"))]
 mod bf16;
 #[cfg(any(test, all(target_arch = "x86_64", target_os = "linux")))]
 mod matrix;
@@ -37,6 +38,7 @@ pub struct Scratch {
     /// `[rows, groups, 2]`.
     factors: Vec<f32>,
     /// Rows in bfloat16: the input, and the input of the next layer.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other architecture has tiles"))]
     tiles: [Vec<Tile>; 2],
 }
 

@@ -27,6 +27,7 @@ pub(super) use pure;
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other architecture has tiles"))]
 pub(super) mod bf16;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;

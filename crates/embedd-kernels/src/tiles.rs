@@ -5,7 +5,10 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
-pub(super) mod emulated;
+#[cfg(any(test, target_arch = "x86_64"))]
+mod emulated;
+#[cfg(target_arch = "x86_64")]
+mod kernels;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -94,7 +97,7 @@ pub(super) trait HasTiles: Copy + Sync {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use crate::simd::bf16::avx512::TileKernels;
+pub(super) use kernels::TileKernels;
 
 /// The kernels of an instruction set with tiles. There are none on this architecture.
 #[cfg(not(target_arch = "x86_64"))]

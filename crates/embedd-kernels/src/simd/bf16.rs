@@ -8,10 +8,9 @@ pub(crate) mod plain;
 mod tests;
 
 use super::Simd;
-use crate::tiles::SIDE;
 
 /// Columns whose weights are widened together.
-pub(crate) const COLUMNS: usize = SIDE;
+pub(crate) const COLUMNS: usize = 16;
 /// Adjacent channels of a column in packed weights.
 pub(crate) const CHANNELS: usize = crate::layout::QUAD;
 

@@ -6,9 +6,6 @@ use std::arch::x86_64::*;
 use super::{Bf16, CHANNELS, COLUMNS, rounded_scale};
 use crate::simd::Simd;
 use crate::simd::avx512::Avx512;
-use crate::tiles::amx::Registers;
-use crate::tiles::emulated::Emulated;
-use crate::tiles::{HasTiles, TileWork};
 use crate::{InstructionSet, Kernels};
 
 /// Proof that this CPU supports [`InstructionSet::EmulatedAmxBf16`], which [`InstructionSet::AmxBf16`] includes.
@@ -67,40 +64,13 @@ pub(crate) struct Scales {
     offsets: [__m512; 2],
 }
 
-/// Kernels with tile registers, or with emulated ones.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TileKernels {
-    token: Avx512Bf16,
-    are_emulated: bool,
-}
-
-impl TileKernels {
+impl Avx512Bf16 {
     #[inline(always)]
     pub(crate) fn new(kernels: Kernels) -> Option<Self> {
-        let are_emulated = match kernels.instruction_set() {
-            InstructionSet::AmxBf16 => false,
-            InstructionSet::EmulatedAmxBf16 => true,
-            _ => return None,
-        };
-        Some(Self { token: Avx512Bf16(Avx512::new(kernels)?), are_emulated })
-    }
-}
-
-impl HasTiles for TileKernels {
-    #[inline]
-    fn run<W: TileWork>(self, work: W) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16,avx2,fma")]
-        fn on_registers<W: TileWork>(token: Avx512Bf16, work: W) {
-            // SAFETY: the kernels prove that this CPU has the registers and that this process may use them.
-            let registers = unsafe { Registers::configure() };
-            work.run(token, registers);
+        match kernels.instruction_set() {
+            InstructionSet::AmxBf16 | InstructionSet::EmulatedAmxBf16 => Avx512::new(kernels).map(Self),
+            _ => None,
         }
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,avx512bf16,avx2,fma")]
-        fn on_emulation<W: TileWork>(token: Avx512Bf16, work: W) {
-            work.run(token, Emulated::new());
-        }
-        // SAFETY: the token proves that this CPU supports these features (and AVX-512 includes AVX2).
-        unsafe { if self.are_emulated { on_emulation(self.token, work) } else { on_registers(self.token, work) } }
     }
 }
 
