@@ -128,6 +128,9 @@ pub(super) trait Simd: Copy {
 
     /// Prefetches `to` for writing; two vectors will be stored there.
     fn prepare_store(self, to: &mut [f32]);
+
+    /// Prefetches the cache line of any address, even an invalid one.
+    fn prefetch<T>(self, address: *const T);
 }
 
 /// Work that is written once and compiled for every instruction set.

@@ -4,13 +4,16 @@
 use std::ops::Range;
 
 use super::products::{Ahead, ByteProducts, Operands};
-use super::{QuantizedRows, Work};
+use super::{CACHE_LINE, QuantizedRows, Work};
 use crate::disjoint::Disjoint;
 use crate::layout::{PANEL, QUAD};
 use crate::simd::Simd;
 
 /// Vectors of columns per tile.
 pub(crate) const VECTORS: usize = 2;
+
+/// Cache lines with the scales of a panel for one group.
+const SCALE_LINES: usize = 2 * PANEL * size_of::<f32>() / CACHE_LINE;
 
 /// One panel of a linear layer's weights; for the shapes see [`crate::PackedShapes`].
 #[derive(Clone, Copy)]
@@ -24,6 +27,8 @@ struct Panel<'a> {
     bias: &'a [f32],
     /// Prefetched while this panel is multiplied.
     ahead: Ahead<'a>,
+    /// The scales of the next panel, to prefetch them as well; empty if that is not necessary.
+    scales_ahead: &'a [f32],
 }
 
 /// Multiplies `rows` by the panel `panel` and writes the product to the output. Prefetches the panel `next` at the same
@@ -49,7 +54,9 @@ pub(super) unsafe fn panel<P: ByteProducts>(
         scales: &weights.scales[panel * PANEL * 2 * groups..][..PANEL * 2 * groups],
         bias: &weights.bias[panel * PANEL..][..PANEL],
         ahead: Ahead { bytes: &[], step: 0 },
+        scales_ahead: &[],
     };
+    let next_scales = next.map_or(&[][..], |next| &weights.scales[next * PANEL * 2 * groups..][..PANEL * 2 * groups]);
     let next = next.map_or(&[][..], |next| &weights.weights[next * PANEL * row_bytes..][..PANEL * row_bytes]);
     let columns = (weights.outputs - panel.index * PANEL).min(PANEL);
     // All tiles have nearly the same height (7 rows become 4 and 3): a tile with few rows wastes the loads of its
@@ -66,7 +73,8 @@ pub(super) unsafe fn panel<P: ByteProducts>(
             _ => panel.ahead,
         };
         for column in (0..columns).step_by(VECTORS * P::Floats::LANES) {
-            let panel = Panel { ahead, ..panel };
+            let scales_ahead = if tile == 0 && column == 0 { next_scales } else { &[] };
+            let panel = Panel { ahead, scales_ahead, ..panel };
             // SAFETY: by the caller's guarantee; no other tile has these rows and columns.
             unsafe { any_height(products, work, &panel, first..end, column, output) };
         }
@@ -137,6 +145,10 @@ unsafe fn tile<P: ByteProducts, const ROWS: usize>(
         let ahead = Ahead { bytes: &panel.ahead.bytes[start / QUAD * panel.ahead.step..], ..panel.ahead };
         let bytes = &bytes[start..];
         let operands = Operands { bytes, stride: row_bytes, weights, quads, high_quads, ahead };
+        let scales_ahead = panel.scales_ahead.get(index * 2 * PANEL..).unwrap_or_default();
+        for line in scales_ahead.chunks(CACHE_LINE / size_of::<f32>()).take(SCALE_LINES) {
+            s.prefetch(line.as_ptr());
+        }
         let products = products.byte_products::<ROWS>(operands);
         let scales = &panel.scales[index * 2 * PANEL..][..2 * PANEL];
         let column_scales = load(s, &scales[column..]);

@@ -150,6 +150,12 @@ impl Simd for Avx2 {
     fn prepare_store(self, _to: &mut [f32]) {}
 
     #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        // SAFETY: a prefetch has no effect but on the caches, whatever the address; x86-64 includes it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
         let mut rows = [self.splat(0.0); 8];
         for (row, from) in rows.iter_mut().zip(from) {

@@ -159,6 +159,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        // SAFETY: a prefetch has no effect but on the caches, whatever the address; x86-64 includes it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
         self.half().transpose_8x8(from, to, stride);
     }

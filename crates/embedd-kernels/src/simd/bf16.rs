@@ -41,9 +41,6 @@ pub(crate) trait Bf16: Copy {
     /// columns. `to` gets the first two channels of every column, followed by the other two of every column. Panics if a
     /// slice is too short.
     fn widen(self, weights: &[i8], scales: Self::Scales, to: &mut [u16]);
-
-    /// Prefetches the cache line of any address, even an invalid one.
-    fn prefetch(self, address: *const i8);
 }
 
 /// Rounds a scale to 15 significant bits, so that its product with 16 bits needs no rounding. That is far more precise than

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 use super::{Simd, Vectorized};
 use crate::{InstructionSet, Kernels};
@@ -186,6 +187,12 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn prepare_store(self, _to: &mut [f32]) {}
+
+    #[inline(always)]
+    fn prefetch<T>(self, address: *const T) {
+        // SAFETY: a prefetch has no effect but on the caches, whatever the address.
+        unsafe { asm!("prfm pldl1keep, [{address}]", address = in(reg) address, options(nostack, preserves_flags)) };
+    }
 
     #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {

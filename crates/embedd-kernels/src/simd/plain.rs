@@ -132,6 +132,9 @@ impl Simd for Plain {
     fn prepare_store(self, _to: &mut [f32]) {}
 
     #[inline(always)]
+    fn prefetch<T>(self, _: *const T) {}
+
+    #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
         for (row, from) in from.into_iter().enumerate() {
             for (column, &value) in from[..8].iter().enumerate() {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::rows::PackedLayout;
 use super::{STRIPS, Widened, Work};
 use crate::layout::{PANEL, QUAD};
+use crate::simd::Simd as _;
 use crate::simd::bf16::{self, Bf16};
 use crate::tiles::{SIDE, STEP};
 
@@ -89,7 +90,7 @@ impl<'a, B: Bf16> Widening<'a, B> {
             let weights = &self.weights[first_weight..][..QUAD_WEIGHTS];
             for strip in 0..STRIPS {
                 let weights = &weights[strip * QUAD_WEIGHTS / STRIPS..];
-                self.bf16.prefetch(weights.as_ptr().wrapping_add(PREFETCH));
+                self.bf16.simd().prefetch(weights.as_ptr().wrapping_add(PREFETCH));
                 self.bf16.widen(weights, self.group_scales[strip], &mut tiles[strip].0[at..]);
             }
             if quad + 1 == group.quads.end {

@@ -153,10 +153,4 @@ impl Bf16 for Avx512Bf16 {
             }
         }
     }
-
-    #[inline(always)]
-    fn prefetch(self, address: *const i8) {
-        // SAFETY: a prefetch has no effect but on the caches, whatever the address; x86-64 includes it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) }
-    }
 }

@@ -53,6 +53,4 @@ impl Bf16 for Plain {
             *to = nearest(f32::from(weight) * scales[column]);
         }
     }
-
-    fn prefetch(self, _: *const i8) {}
 }
