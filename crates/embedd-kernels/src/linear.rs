@@ -33,7 +33,7 @@ const TASKS_PER_THREAD: usize = 4;
 /// Memory for activations as products take them, reused between calls.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// `[rows, row_bytes]`, after up to 63 bytes.
+    /// `[rows, width * row_bytes]`, after up to 63 bytes.
     bytes: Vec<u8>,
     /// `[rows, groups, 2]`.
     factors: Vec<f32>,
@@ -53,8 +53,10 @@ const TILE_ROWS: usize = 24;
 struct ProductKernel<'a> {
     /// The number of rows per task is a multiple of this; so is the number of rows for which there is memory.
     rows: usize,
-    /// Each group of a quantized row is padded with zeros to a multiple of this many bytes.
-    bytes: usize,
+    /// Each group of a quantized row is padded with zeros to a multiple of this many integers.
+    group: usize,
+    /// How many bytes an integer of a quantized row takes: see [`ByteProducts::WIDTH`].
+    width: usize,
     run: &'a (dyn Fn(Task<'_>) + Sync),
 }
 
@@ -71,10 +73,10 @@ struct Layer<'a> {
 /// The quantized input of a linear layer.
 #[derive(Clone, Copy)]
 struct QuantizedRows<'a> {
-    /// `[rows, row_bytes]`.
+    /// `[rows, width * row_bytes]`.
     bytes: &'a [u8],
     row_bytes: usize,
-    /// The groups of a row of `bytes`.
+    /// The groups of a row before it is widened.
     #[cfg_attr(
         not(any(test, all(target_arch = "x86_64", target_os = "linux"))),
         allow(dead_code, reason = "read only by kernels of matrices")
@@ -118,8 +120,9 @@ impl Kernels {
             let run = |task: Task<'_>| matrix::amx::run(self, task);
             return layer.run(parallel, matrix::kernel(&run), scratch, output);
         }
+        let width = self.dispatch_products(Width);
         let run = |task: Task<'_>| self.dispatch_products(task);
-        layer.run(parallel, ProductKernel { rows: TILE_ROWS, bytes: QUAD, run: &run }, scratch, output);
+        layer.run(parallel, ProductKernel { rows: TILE_ROWS, group: QUAD, width, run: &run }, scratch, output);
     }
 
     /// Computes the first half of `second(activation(first(x)))` for every row `x` of `input`; [`Second::linear`]
@@ -197,7 +200,7 @@ impl Layer<'_> {
         let Self { weights, activation, .. } = self;
         let rows = self.rows();
         let groups = weights.layout.groups();
-        let padded_groups = (kernel.bytes != QUAD).then(|| weights.layout.padded_groups(kernel.bytes));
+        let padded_groups = (kernel.group != QUAD).then(|| weights.layout.padded_groups(kernel.group));
         let row_groups = padded_groups.as_deref().unwrap_or(&groups);
         let input = self.quantize(parallel, row_groups, kernel, scratch);
         let work = Work { input, weights, groups: &groups, activation };
@@ -221,18 +224,22 @@ impl Layer<'_> {
         let row_bytes = groups.last().map_or(0, |group| group.bytes.end);
         let row_factors = 2 * groups.len();
         let padded_rows = rows.next_multiple_of(kernel.rows);
-        let bytes = grow_to(&mut scratch.bytes, padded_rows * row_bytes + CACHE_LINE);
+        let stride = kernel.width * row_bytes;
+        let bytes = grow_to(&mut scratch.bytes, padded_rows * stride + CACHE_LINE);
         let start = bytes.as_ptr().align_offset(CACHE_LINE);
-        let bytes = &mut bytes[start..][..padded_rows * row_bytes];
+        let bytes = &mut bytes[start..][..padded_rows * stride];
         let factors = grow_to(&mut scratch.factors, padded_rows * row_factors);
         let rows_per_task = (VALUES_PER_TASK / inputs).max(rows.div_ceil(parallel.threads())).max(1);
         let parts = self
             .input
             .chunks(rows_per_task * inputs)
-            .zip(bytes.chunks_mut(rows_per_task * row_bytes))
+            .zip(bytes.chunks_mut(rows_per_task * stride))
             .zip(factors.chunks_mut(rows_per_task * row_factors));
         share_out(parallel, parts, &|_, ((input, bytes), factors)| {
-            self.kernels.dispatch(quantize::Rows { input, inputs, groups, bytes, factors });
+            self.kernels.dispatch(quantize::Rows { input, inputs, groups, bytes, stride, factors });
+            if kernel.width > 1 {
+                self.kernels.dispatch_products(WidenRows { rows: &mut bytes[..input.len() / inputs * stride], stride });
+            }
         });
         QuantizedRows { bytes, row_bytes, groups, factors }
     }
@@ -244,6 +251,35 @@ fn grow_to<T: Copy + Default>(memory: &mut Vec<T>, length: usize) -> &mut [T] {
         memory.resize(length, T::default());
     }
     &mut memory[..length]
+}
+
+/// The width of an integer of a row.
+struct Width;
+
+impl ProductWork for Width {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<P: ByteProducts>(self, _products: P) -> usize {
+        P::WIDTH
+    }
+}
+
+/// Widens rows of `stride` bytes.
+struct WidenRows<'a> {
+    rows: &'a mut [u8],
+    stride: usize,
+}
+
+impl ProductWork for WidenRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<P: ByteProducts>(self, products: P) {
+        for row in self.rows.chunks_exact_mut(self.stride) {
+            products.widen(row);
+        }
+    }
 }
 
 /// The product of a range of rows with a range of panels.

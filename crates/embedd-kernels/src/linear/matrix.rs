@@ -89,7 +89,7 @@ pub(super) trait FromSums: Simd {
 
 /// The kernel that runs tasks with `run`.
 pub(super) fn kernel<'a>(run: &'a (dyn Fn(Task<'_>) + Sync)) -> ProductKernel<'a> {
-    ProductKernel { rows: 2 * SIDE, bytes: STEP, run }
+    ProductKernel { rows: 2 * SIDE, group: STEP, width: 1, run }
 }
 
 /// A kernel's registers and memory, for one task.

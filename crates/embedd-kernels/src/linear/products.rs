@@ -1,8 +1,7 @@
 //! Products of quantized rows and packed weights, for each instruction set.
 //!
-//! [`tile`](super::tile) is written once over [`ByteProducts`]. Instruction sets with dot products of bytes implement
-//! [`dot::Dot`] and share one loop; the others have loops of their own. Sums of integers are exact, so all of them
-//! compute the same numbers.
+//! [`tile`](super::tile) is written once over [`ByteProducts`]. Instruction sets implement [`dot::Dot`] and share one loop;
+//! plain Rust has its own. Sums of integers are exact, so all of them compute the same numbers.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -26,7 +25,13 @@ pub(super) trait ByteProducts: Copy {
     /// The maximum number of rows for [`ByteProducts::byte_products`].
     const MAX_ROWS: usize;
 
+    /// How many bytes an integer of a row takes after [`ByteProducts::widen`]: 1 or 2.
+    const WIDTH: usize;
+
     fn floats(self) -> Self::Floats;
+
+    /// Widens a quantized row to `WIDTH` bytes per integer. The row is at the end of `memory` and fills it afterwards.
+    fn widen(self, memory: &mut [u8]);
 
     /// The sums of the products of `operands` for each of `ROWS` rows of bytes and each column in two vectors of weights.
     /// Each sum is computed exactly, as an integer, and then converted to a float.
@@ -38,12 +43,12 @@ pub(super) trait ByteProducts: Copy {
 /// What [`ByteProducts::byte_products`] multiplies.
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
-    /// Row `r` begins at `bytes[r * stride]`.
+    /// Widened rows; row `r` begins at `bytes[r * stride]`.
     pub(super) bytes: &'a [u8],
     pub(super) stride: usize,
     /// The weights of quad `q`, four per column, begin at `weights[128 * q]`.
     pub(super) weights: &'a [i8],
-    /// Four bytes of a row, and the weights of four channels.
+    /// Four integers of a row, and the weights of four channels.
     pub(super) quads: usize,
     /// The first quads, whose products are multiplied by 256.
     pub(super) high_quads: usize,
@@ -65,13 +70,14 @@ pub(super) struct Ahead<'a> {
 impl Operands<'_> {
     /// Panics unless all reads for `ROWS` rows and two vectors of columns are within the slices.
     #[inline(always)]
-    fn check<S: Simd, const ROWS: usize>(&self) {
+    fn check<P: ByteProducts, const ROWS: usize>(&self) {
         let Self { bytes, stride, weights, quads, high_quads, .. } = *self;
         let last_row = stride.saturating_mul(ROWS - 1);
         assert!(
             high_quads < quads
-                && bytes.len() >= last_row.saturating_add(quads.saturating_mul(QUAD))
-                && weights.len() >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * S::LANES * QUAD)
+                && bytes.len() >= last_row.saturating_add(quads.saturating_mul(P::WIDTH * QUAD))
+                && weights.len()
+                    >= (quads - 1).saturating_mul(PANEL * QUAD).saturating_add(2 * P::Floats::LANES * QUAD)
         );
     }
 }

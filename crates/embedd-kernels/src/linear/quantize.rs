@@ -10,17 +10,18 @@ const MAX_16_BIT: f32 = 65535.0;
 /// The scale of a group of zeros; its reciprocal is finite.
 const MIN_SCALE: f32 = 1e-30;
 
-/// Quantizes `input`, `[rows, inputs]`, to `bytes`, `[rows, row_bytes]`, and `factors`, `[rows, groups, 2]`: the scale,
+/// Quantizes `input`, `[rows, inputs]`, to `bytes`, `[rows, stride]`, and `factors`, `[rows, groups, 2]`: the scale,
 /// and minus the scale times the zero point.
 ///
 /// `min` and `max` are the minimum and maximum of a group's values and 0. Then `scale = (max - min) / 255`,
 /// `zero = round(-min / scale)` and `byte = round(x / scale) + zero`; outlier channels use 65535 instead of 255. Every
-/// instruction set computes the same bytes.
+/// instruction set computes the same bytes. Each row is at the end of its `stride` bytes.
 pub(super) struct Rows<'a> {
     pub(super) input: &'a [f32],
     pub(super) inputs: usize,
     pub(super) groups: &'a [Group],
     pub(super) bytes: &'a mut [u8],
+    pub(super) stride: usize,
     pub(super) factors: &'a mut [f32],
 }
 
@@ -32,7 +33,8 @@ impl Vectorized for Rows<'_> {
         let row_bytes = self.groups.last().map_or(0, |group| group.bytes.end);
         let row_factors = 2 * self.groups.len();
         for (index, row) in self.input.chunks_exact(self.inputs).enumerate() {
-            let bytes = &mut self.bytes[index * row_bytes..][..row_bytes];
+            let end = (index + 1) * self.stride;
+            let bytes = &mut self.bytes[end - row_bytes..end];
             let factors = &mut self.factors[index * row_factors..][..row_factors];
             quantize_row(s, row, self.groups, bytes, factors);
         }

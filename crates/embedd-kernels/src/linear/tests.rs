@@ -180,7 +180,14 @@ fn quantized(kernels: Kernels, input: &[f32], layout: RowLayout) -> (Vec<u8>, Ve
     let mut bytes = vec![7; rows * layout.row_bytes()];
     let mut factors = vec![f32::NAN; rows * 2 * groups.len()];
     let inputs = layout.inputs;
-    kernels.dispatch(quantize::Rows { input, inputs, groups: &groups, bytes: &mut bytes, factors: &mut factors });
+    kernels.dispatch(quantize::Rows {
+        input,
+        inputs,
+        groups: &groups,
+        bytes: &mut bytes,
+        stride: layout.row_bytes(),
+        factors: &mut factors,
+    });
     (bytes, factors)
 }
 

@@ -122,8 +122,9 @@ unsafe fn tile<P: ByteProducts, const ROWS: usize>(
 ) {
     let s = products.floats();
     let QuantizedRows { bytes, factors, row_bytes, .. } = work.input;
+    let stride = P::WIDTH * row_bytes;
     let row_factors = 2 * work.groups.len();
-    let bytes = &bytes[first * row_bytes..][..ROWS * row_bytes];
+    let bytes = &bytes[first * stride..][..ROWS * stride];
     let factors = &factors[first * row_factors..][..ROWS * row_factors];
     let outputs = work.weights.outputs;
     let width = (outputs - panel.index * PANEL - column).min(VECTORS * P::Floats::LANES);
@@ -143,8 +144,8 @@ unsafe fn tile<P: ByteProducts, const ROWS: usize>(
         let high_quads = if group.split { quads / 2 } else { 0 };
         let weights = &panel.weights[start * PANEL + column * QUAD..];
         let ahead = Ahead { bytes: &panel.ahead.bytes[start / QUAD * panel.ahead.step..], ..panel.ahead };
-        let bytes = &bytes[start..];
-        let operands = Operands { bytes, stride: row_bytes, weights, quads, high_quads, ahead };
+        let bytes = &bytes[P::WIDTH * start..];
+        let operands = Operands { bytes, stride, weights, quads, high_quads, ahead };
         let scales_ahead = panel.scales_ahead.get(index * 2 * PANEL..).unwrap_or_default();
         for line in scales_ahead.chunks(CACHE_LINE / size_of::<f32>()).take(SCALE_LINES) {
             s.prefetch(line.as_ptr());

@@ -1,16 +1,19 @@
 //! Products with AVX2, which has no dot products of bytes that cannot saturate.
+//!
+//! The instruction that multiplies unsigned by signed bytes adds two products in 16 bits, where `2 * 255 * 127` does not
+//! fit. So bytes and weights are widened to 16 bits. Of every four, the first and third are one part, and the second and
+//! fourth the other: this way, weights are widened with shifts only.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
 
-use super::{ByteProducts, Operands, ProductWork};
+use super::ProductWork;
+use super::dot::Dot;
 use crate::Kernels;
-use crate::layout::{PANEL, QUAD};
-use crate::simd::Simd;
+use crate::layout::QUAD;
 use crate::simd::avx2::Avx2;
-
-const LANES: usize = Avx2::LANES;
+use crate::simd::pure;
 
 /// Runs `work`, compiled for AVX2. Panics if `kernels` are those of a set that does not include it.
 #[inline]
@@ -24,125 +27,136 @@ pub(super) fn dispatch<W: ProductWork>(kernels: Kernels, work: W) -> W::Output {
     unsafe { compiled(token, work) }
 }
 
-impl ByteProducts for Avx2 {
+impl Dot for Avx2 {
     type Floats = Self;
+    type Sums = __m256i;
+    /// The weights of a part, as 16-bit integers.
+    type Weights = __m256i;
 
-    /// 5 rows of 2 vectors of sums leave 6 of 16 registers for the factors.
-    const MAX_ROWS: usize = 5;
+    /// 6 rows of 2 vectors of sums leave 4 of 16 registers: for weights, for integers of a row, and for their products.
+    const MAX_ROWS: usize = 6;
+
+    const PARTS: usize = 2;
 
     #[inline(always)]
     fn floats(self) -> Self {
         self
     }
 
-    /// Bytes and weights are widened to 16 bits, because the instruction that multiplies unsigned by signed bytes adds
-    /// two products in 16 bits, where `2 * 255 * 127` does not fit. Of every four bytes, the first and third form one
-    /// pair of 16-bit integers, and the second and fourth form another. This needs only shifts instead of permutations,
-    /// and only one sum per column.
-    #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
+    pure! {
+        fn zero() -> __m256i = _mm256_setzero_si256();
+        fn times_256(sums: __m256i) -> __m256i = _mm256_slli_epi32::<8>(sums);
+        fn to_floats(sums: __m256i) -> __m256 = _mm256_cvtepi32_ps(sums);
+        fn prefetch(address: *const i8) -> () = _mm_prefetch::<_MM_HINT_T1>(address);
+    }
+
     #[inline(always)]
-    fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[__m256; 2]; ROWS] {
-        operands.check::<Self, ROWS>();
-        let Operands { bytes, stride, weights, quads, high_quads, ahead } = operands;
-        // If there is nothing to prefetch, prefetch a cache line that is already loaded.
-        let step = ahead.step;
-        let other_line = step.saturating_sub(64);
-        let mut ahead = if step == 0 { weights.as_ptr() } else { ahead.bytes.as_ptr() };
-        let mut pairs = [const { [[MaybeUninit::uninit(); WIDENED]; 2] }; ROWS];
-        // SAFETY: all reads are within the slices, as just checked; prefetching any address is allowed and reads
-        // nothing; the token proves that this CPU supports the instructions.
+    unsafe fn load(self, weights: *const i8, part: usize) -> __m256i {
+        // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
+        unsafe { if part == 0 { first_and_third(weights) } else { second_and_fourth(weights) } }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(self, sums: &mut [__m256i; 2], quad: *const u8, part: usize, weights: [__m256i; 2]) {
+        // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
         unsafe {
-            let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
-            let mut quad = 0;
-            while quad < quads {
-                if quad == high_quads && quad > 0 {
-                    for row in 0..ROWS {
-                        sums[row] = [_mm256_slli_epi32::<8>(sums[row][0]), _mm256_slli_epi32::<8>(sums[row][1])];
-                    }
-                }
-                let part_end = if quad < high_quads { high_quads } else { quads };
-                let count = (part_end - quad).min(WIDENED);
-                for row in 0..ROWS {
-                    widen(&bytes[row * stride + quad * QUAD..][..count * QUAD], &mut pairs[row]);
-                }
-                for place in 0..count {
-                    _mm_prefetch::<_MM_HINT_T1>(ahead);
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(other_line));
-                    ahead = ahead.wrapping_add(step);
-                    add_products(&mut sums, &pairs, place, weights.as_ptr().add((quad + place) * PANEL * QUAD));
-                }
-                quad += count;
-            }
-            let mut floats = [[_mm256_setzero_ps(); 2]; ROWS];
-            for row in 0..ROWS {
-                floats[row] = [_mm256_cvtepi32_ps(sums[row][0]), _mm256_cvtepi32_ps(sums[row][1])];
-            }
-            floats
+            if part == 0 { add_products::<0>(sums, quad, weights) } else { add_products::<4>(sums, quad, weights) }
+        }
+    }
+
+    #[inline(always)]
+    fn widen(self, memory: &mut [u8]) {
+        let length = memory.len() / 2;
+        // Wide integers are written up to where the next bytes are read at most.
+        let mut at = 0;
+        while at + 16 <= length {
+            let bytes = memory[length + at..][..16].as_ptr();
+            // SAFETY: 16 bytes are readable, as just checked; the token proves that this CPU supports the instructions.
+            let wide = unsafe { widen(bytes) };
+            // SAFETY: as above, for 32 writable bytes.
+            unsafe { _mm256_storeu_si256(memory[2 * at..][..32].as_mut_ptr().cast(), wide) };
+            at += 16;
+        }
+        while at < length {
+            let mut bytes = [0; 16];
+            bytes[..QUAD].copy_from_slice(&memory[length + at..][..QUAD]);
+            // SAFETY: as above.
+            let wide = unsafe { _mm_cvtsi128_si64(_mm256_castsi256_si128(widen(bytes.as_ptr()))) };
+            memory[2 * at..][..2 * QUAD].copy_from_slice(&wide.to_le_bytes());
+            at += QUAD;
         }
     }
 }
 
-/// The number of quads of bytes that are widened at a time.
-const WIDENED: usize = 32;
-
-/// For each row and each of 16 columns, adds the products of four widened bytes and four weights.
+/// Widens 16 bytes.
 ///
 /// # Safety
-/// This CPU must support AVX2, the pairs at `place` must be initialized, and `weights` must be readable for 64 bytes.
-#[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
-#[inline(always)]
-unsafe fn add_products<const ROWS: usize>(
-    sums: &mut [[__m256i; 2]; ROWS],
-    pairs: &[[[MaybeUninit<i32>; WIDENED]; 2]; ROWS],
-    place: usize,
-    weights: *const i8,
-) {
+/// They must be readable.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn widen(bytes: *const u8) -> __m256i {
+    const FIRST_AND_THIRD_FIRST: i32 = 0b11_01_10_00;
+    // SAFETY: by the caller's guarantee.
+    let wide = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(bytes.cast()) });
+    _mm256_shufflehi_epi16::<FIRST_AND_THIRD_FIRST>(_mm256_shufflelo_epi16::<FIRST_AND_THIRD_FIRST>(wide))
+}
+
+/// The products of the part that begins at byte `AT` of a quad. In assembly, because the compiler would add the products of
+/// both parts before adding them to the sums, and would run out of registers.
+///
+/// # Safety
+/// The quad must be readable.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn add_products<const AT: usize>(sums: &mut [__m256i; 2], quad: *const u8, weights: [__m256i; 2]) {
     // SAFETY: by the caller's guarantee.
     unsafe {
-        let first = _mm256_loadu_si256(weights.cast());
-        let second = _mm256_loadu_si256(weights.add(LANES * QUAD).cast());
-        let odd = [_mm256_srai_epi16::<8>(first), _mm256_srai_epi16::<8>(second)];
-        let even = [
-            _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(first)),
-            _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(second)),
-        ];
-        for row in 0..ROWS {
-            let pair = _mm256_set1_epi32(pairs[row][0][place].assume_init());
-            sums[row][0] = _mm256_add_epi32(sums[row][0], _mm256_madd_epi16(pair, even[0]));
-            sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(pair, even[1]));
-            let pair = _mm256_set1_epi32(pairs[row][1][place].assume_init());
-            sums[row][0] = _mm256_add_epi32(sums[row][0], _mm256_madd_epi16(pair, odd[0]));
-            sums[row][1] = _mm256_add_epi32(sums[row][1], _mm256_madd_epi16(pair, odd[1]));
-        }
+        asm!(
+            "vpbroadcastd {integers}, [{quad} + {at}]",
+            "vpmaddwd {products}, {integers}, {first}",
+            "vpmaddwd {integers}, {integers}, {second}",
+            "vpaddd {first_sums}, {first_sums}, {products}",
+            "vpaddd {second_sums}, {second_sums}, {integers}",
+            quad = in(reg) quad,
+            at = const AT,
+            first = in(ymm_reg) weights[0],
+            second = in(ymm_reg) weights[1],
+            first_sums = inout(ymm_reg) sums[0],
+            second_sums = inout(ymm_reg) sums[1],
+            integers = out(ymm_reg) _,
+            products = out(ymm_reg) _,
+            options(readonly, nostack, preserves_flags),
+        );
     }
 }
 
-/// Of every four bytes, writes the first and third to `pairs[0]` as two 16-bit integers, and the second and fourth to
-/// `pairs[1]`.
+/// # Safety
+/// 32 bytes must be readable.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn first_and_third(weights: *const i8) -> __m256i {
+    // SAFETY: by the caller's guarantee.
+    let weights = unsafe { _mm256_loadu_si256(weights.cast()) };
+    _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(weights))
+}
+
+/// In assembly, because the compiler would keep the weights of [`first_and_third`] in a register.
 ///
 /// # Safety
-/// This CPU must support AVX2.
-#[inline(always)]
-unsafe fn widen(bytes: &[u8], pairs: &mut [[MaybeUninit<i32>; WIDENED]; 2]) {
-    const LOW_BYTES: i32 = 0x00ff_00ff;
-    let [evens, odds] = pairs;
-    let (vectors, rest) = bytes.as_chunks::<{ LANES * QUAD }>();
-    let (even_vectors, _) = evens.as_chunks_mut::<LANES>();
-    let (odd_vectors, _) = odds.as_chunks_mut::<LANES>();
-    for ((bytes, evens), odds) in vectors.iter().zip(even_vectors).zip(odd_vectors) {
-        // SAFETY: the types guarantee that 32 bytes can be read and 8 integers written, twice; the caller guarantees
-        // that this CPU supports the instructions.
-        unsafe {
-            let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
-            let even = _mm256_and_si256(bytes, _mm256_set1_epi32(LOW_BYTES));
-            _mm256_storeu_si256(evens.as_mut_ptr().cast(), even);
-            _mm256_storeu_si256(odds.as_mut_ptr().cast(), _mm256_srli_epi16::<8>(bytes));
-        }
+/// 32 bytes must be readable.
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn second_and_fourth(weights: *const i8) -> __m256i {
+    let wide;
+    // SAFETY: by the caller's guarantee.
+    unsafe {
+        asm!(
+            "vmovdqu {wide}, [{weights}]",
+            "vpsraw {wide}, {wide}, 8",
+            weights = in(reg) weights,
+            wide = out(ymm_reg) wide,
+            options(readonly, nostack, preserves_flags),
+        );
     }
-    let done = vectors.len() * LANES;
-    for (place, quad) in rest.as_chunks::<QUAD>().0.iter().enumerate() {
-        let quad = i32::from_le_bytes(*quad);
-        evens[done + place].write(quad & LOW_BYTES);
-        odds[done + place].write(quad >> 8 & LOW_BYTES);
-    }
+    wide
 }

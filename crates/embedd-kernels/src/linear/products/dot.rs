@@ -1,5 +1,5 @@
-//! Products with an instruction that multiplies four unsigned by four signed bytes for each column and adds the
-//! products to 32-bit sums.
+//! Products with instructions that multiply integers of a row by weights, several for each column, and add the products
+//! to 32-bit sums.
 #![allow(unsafe_code)]
 
 use super::{ByteProducts, Operands};
@@ -13,41 +13,51 @@ pub(in crate::linear) trait Dot: Copy {
     /// A vector of 32-bit sums, one per column.
     type Sums: Copy;
 
-    /// Four weights for each column of a vector.
+    /// Weights for each column of a vector.
     type Weights: Copy;
 
-    /// Four bytes of a row, repeated.
-    type Quad: Copy;
-
     const MAX_ROWS: usize;
+
+    /// The number of instructions that multiply a quad: one that takes four bytes per column, or two that take two 16-bit
+    /// integers each.
+    const PARTS: usize;
+
+    /// Whether the instruction multiplies signed bytes only. If so, it gets the bytes of a row minus 128, and 128 times
+    /// the weights is added at the end.
+    const SIGNED: bool = false;
 
     fn floats(self) -> Self::Floats;
 
     fn zero(self) -> Self::Sums;
 
-    /// Loads the weights of a vector of columns.
+    /// Loads the weights of a vector of columns for one of the parts of a quad.
     ///
     /// # Safety
-    /// As many bytes must be readable.
-    unsafe fn load(self, weights: *const i8) -> Self::Weights;
+    /// The quad's four bytes per column must be readable.
+    unsafe fn load(self, weights: *const i8, part: usize) -> Self::Weights;
 
-    /// Loads four bytes of a row, minus 128 if [`Dot::ones`] is not `None`.
+    /// For two vectors of columns, adds the products of the weights and one of the parts of a quad of a widened row.
     ///
     /// # Safety
-    /// Four bytes must be readable.
-    unsafe fn broadcast(self, quad: *const u8) -> Self::Quad;
+    /// The quad must be readable.
+    unsafe fn add_products(self, sums: &mut [Self::Sums; 2], quad: *const u8, part: usize, weights: [Self::Weights; 2]);
 
-    fn add_products(self, sums: Self::Sums, quad: Self::Quad, weights: Self::Weights) -> Self::Sums;
+    /// See [`ByteProducts::widen`]; the width is the number of parts. Of each quad, the integers of a part follow those
+    /// of the previous part.
+    #[inline(always)]
+    fn widen(self, _memory: &mut [u8]) {
+        const { assert!(Self::PARTS == 1) };
+    }
 
     fn times_256(self, sums: Self::Sums) -> Self::Sums;
 
-    /// Four ones, for the sums of the weights, if the instruction multiplies signed bytes only.
+    /// Adds the weights of each column. Called only if [`Dot::SIGNED`].
     #[inline(always)]
-    fn ones(self) -> Option<Self::Quad> {
-        None
+    fn add_weights(self, sums: Self::Sums, _weights: Self::Weights) -> Self::Sums {
+        sums
     }
 
-    /// `sums + 128 * weight_sums`, modulo 2^32. Called only if [`Dot::ones`] is not `None`.
+    /// `sums + 128 * weight_sums`, modulo 2^32. Called only if [`Dot::SIGNED`].
     #[inline(always)]
     fn add_128_times(self, sums: Self::Sums, _weight_sums: Self::Sums) -> Self::Sums {
         sums
@@ -64,15 +74,22 @@ impl<D: Dot> ByteProducts for D {
 
     const MAX_ROWS: usize = D::MAX_ROWS;
 
+    const WIDTH: usize = D::PARTS;
+
     #[inline(always)]
     fn floats(self) -> D::Floats {
         Dot::floats(self)
     }
 
+    #[inline(always)]
+    fn widen(self, memory: &mut [u8]) {
+        Dot::widen(self, memory);
+    }
+
     #[allow(clippy::needless_range_loop, reason = "parallel arrays; iterators would need closures around vectors")]
     #[inline(always)]
     fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[<D::Floats as Simd>::F32; 2]; ROWS] {
-        operands.check::<D::Floats, ROWS>();
+        operands.check::<D, ROWS>();
         let Operands { bytes, stride, weights, quads, high_quads, ahead } = operands;
         let mut bytes = bytes.as_ptr();
         let mut weights = weights.as_ptr();
@@ -81,8 +98,6 @@ impl<D: Dot> ByteProducts for D {
         let other_line = step.saturating_sub(64);
         let mut ahead = if step == 0 { weights } else { ahead.bytes.as_ptr() };
         let mut sums = [[self.zero(); 2]; ROWS];
-        // Signed products use the bytes minus 128; 128 times the weights is added at the end.
-        let ones = self.ones();
         let mut weight_sums = [self.zero(); 2];
         let high_end = weights.wrapping_add(high_quads * PANEL * QUAD);
         let end = weights.wrapping_add(quads * PANEL * QUAD);
@@ -94,19 +109,19 @@ impl<D: Dot> ByteProducts for D {
                 ahead = ahead.wrapping_add(step);
                 // SAFETY: all reads are within the slices, as just checked.
                 unsafe {
-                    let first = self.load(weights);
-                    let second = self.load(weights.add(D::Floats::LANES * QUAD));
-                    if let Some(ones) = ones {
-                        weight_sums[0] = self.add_products(weight_sums[0], ones, first);
-                        weight_sums[1] = self.add_products(weight_sums[1], ones, second);
-                    }
-                    for row in 0..ROWS {
-                        let quad = self.broadcast(bytes.add(row * stride));
-                        sums[row][0] = self.add_products(sums[row][0], quad, first);
-                        sums[row][1] = self.add_products(sums[row][1], quad, second);
+                    for part in 0..D::PARTS {
+                        let first = self.load(weights, part);
+                        let second = self.load(weights.add(D::Floats::LANES * QUAD), part);
+                        if D::SIGNED {
+                            weight_sums =
+                                [self.add_weights(weight_sums[0], first), self.add_weights(weight_sums[1], second)];
+                        }
+                        for row in 0..ROWS {
+                            self.add_products(&mut sums[row], bytes.add(row * stride), part, [first, second]);
+                        }
                     }
                 }
-                bytes = bytes.wrapping_add(QUAD);
+                bytes = bytes.wrapping_add(D::PARTS * QUAD);
                 weights = weights.wrapping_add(PANEL * QUAD);
             }
             if part_end == end {
@@ -116,13 +131,13 @@ impl<D: Dot> ByteProducts for D {
             for row in 0..ROWS {
                 sums[row] = [self.times_256(sums[row][0]), self.times_256(sums[row][1])];
             }
-            if ones.is_some() {
+            if D::SIGNED {
                 weight_sums = [self.times_256(weight_sums[0]), self.times_256(weight_sums[1])];
             }
         }
         let mut floats = [[Dot::floats(self).splat(0.0); 2]; ROWS];
         for row in 0..ROWS {
-            if ones.is_some() {
+            if D::SIGNED {
                 for vector in 0..2 {
                     sums[row][vector] = self.add_128_times(sums[row][vector], weight_sums[vector]);
                 }

@@ -40,47 +40,10 @@ pub(super) fn dispatch_dotprod<W: ProductWork>(kernels: Kernels, work: W) -> W::
     unsafe { compiled(token, work) }
 }
 
-impl<const SIGNED: bool> Dot for NeonDot<SIGNED> {
-    type Floats = Neon;
-    /// Sums of 8 columns, in two registers.
-    type Sums = [int32x4_t; 2];
-    /// Weights of 8 columns, in two registers.
-    type Weights = [int8x16_t; 2];
-    type Quad = uint8x16_t;
-
-    /// 6 rows of 4 registers of sums leave 8 of 32 registers for the factors; signed products need 4 for the sums of
-    /// the weights.
-    const MAX_ROWS: usize = if SIGNED { 5 } else { 6 };
-
+impl<const SIGNED: bool> NeonDot<SIGNED> {
+    /// Adds the products of four bytes, repeated, and four weights for each column.
     #[inline(always)]
-    fn floats(self) -> Neon {
-        self.0
-    }
-
-    #[inline(always)]
-    fn zero(self) -> Self::Sums {
-        // SAFETY: the token proves that this CPU supports the instruction, which accesses no memory.
-        [unsafe { vdupq_n_s32(0) }; 2]
-    }
-
-    #[inline(always)]
-    unsafe fn load(self, weights: *const i8) -> Self::Weights {
-        // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
-        unsafe { [vld1q_s8(weights), vld1q_s8(weights.add(16))] }
-    }
-
-    #[inline(always)]
-    unsafe fn broadcast(self, quad: *const u8) -> uint8x16_t {
-        // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
-        unsafe {
-            let quad = vreinterpretq_u8_u32(vdupq_n_u32(quad.cast::<u32>().read_unaligned()));
-            // As signed bytes: minus 128.
-            if SIGNED { veorq_u8(quad, vdupq_n_u8(128)) } else { quad }
-        }
-    }
-
-    #[inline(always)]
-    fn add_products(self, mut sums: Self::Sums, quad: uint8x16_t, weights: Self::Weights) -> Self::Sums {
+    fn dot(self, mut sums: [int32x4_t; 2], quad: uint8x16_t, weights: [int8x16_t; 2]) -> [int32x4_t; 2] {
         for half in 0..2 {
             // SAFETY: the token proves that this CPU supports the instruction, which accesses no memory.
             unsafe {
@@ -101,6 +64,57 @@ impl<const SIGNED: bool> Dot for NeonDot<SIGNED> {
         }
         sums
     }
+}
+
+impl<const SIGNED: bool> Dot for NeonDot<SIGNED> {
+    type Floats = Neon;
+    /// Sums of 8 columns, in two registers.
+    type Sums = [int32x4_t; 2];
+    /// Weights of 8 columns, in two registers.
+    type Weights = [int8x16_t; 2];
+
+    /// 6 rows of 4 registers of sums leave 8 of 32 registers for the factors; signed products need 4 for the sums of
+    /// the weights.
+    const MAX_ROWS: usize = if SIGNED { 5 } else { 6 };
+
+    const PARTS: usize = 1;
+
+    const SIGNED: bool = SIGNED;
+
+    #[inline(always)]
+    fn floats(self) -> Neon {
+        self.0
+    }
+
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        // SAFETY: the token proves that this CPU supports the instruction, which accesses no memory.
+        [unsafe { vdupq_n_s32(0) }; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, weights: *const i8, _part: usize) -> Self::Weights {
+        // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
+        unsafe { [vld1q_s8(weights), vld1q_s8(weights.add(16))] }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(
+        self,
+        sums: &mut [Self::Sums; 2],
+        quad: *const u8,
+        _part: usize,
+        weights: [Self::Weights; 2],
+    ) {
+        // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
+        let quad = unsafe {
+            let quad = vreinterpretq_u8_u32(vdupq_n_u32(quad.cast::<u32>().read_unaligned()));
+            // As signed bytes: minus 128.
+            if SIGNED { veorq_u8(quad, vdupq_n_u8(128)) } else { quad }
+        };
+        sums[0] = self.dot(sums[0], quad, weights[0]);
+        sums[1] = self.dot(sums[1], quad, weights[1]);
+    }
 
     #[inline(always)]
     fn times_256(self, [low, high]: Self::Sums) -> Self::Sums {
@@ -109,9 +123,9 @@ impl<const SIGNED: bool> Dot for NeonDot<SIGNED> {
     }
 
     #[inline(always)]
-    fn ones(self) -> Option<uint8x16_t> {
+    fn add_weights(self, sums: Self::Sums, weights: Self::Weights) -> Self::Sums {
         // SAFETY: the token proves that this CPU supports the instruction, which accesses no memory.
-        if SIGNED { Some(unsafe { vdupq_n_u8(1) }) } else { None }
+        self.dot(sums, unsafe { vdupq_n_u8(1) }, weights)
     }
 
     #[inline(always)]

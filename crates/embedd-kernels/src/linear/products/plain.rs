@@ -12,10 +12,15 @@ impl ByteProducts for Plain {
 
     const MAX_ROWS: usize = 3;
 
+    const WIDTH: usize = 1;
+
     #[inline(always)]
     fn floats(self) -> Self {
         self
     }
+
+    #[inline(always)]
+    fn widen(self, _memory: &mut [u8]) {}
 
     #[inline(always)]
     fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[[f32; LANES]; 2]; ROWS] {

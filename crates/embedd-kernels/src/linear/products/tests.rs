@@ -13,7 +13,13 @@ impl<const ROWS: usize> ProductWork for Products<'_, ROWS> {
             return Vec::new();
         }
         let s = products.floats();
-        let products = products.byte_products::<ROWS>(self.0);
+        let stride = P::WIDTH * self.0.stride;
+        let mut rows = vec![0; ROWS * stride];
+        for (bytes, memory) in self.0.bytes.chunks(self.0.stride).zip(rows.chunks_exact_mut(stride)) {
+            memory[stride - bytes.len()..].copy_from_slice(bytes);
+            products.widen(memory);
+        }
+        let products = products.byte_products::<ROWS>(Operands { bytes: &rows, stride, ..self.0 });
         let mut out = Vec::new();
         for row in products {
             let mut floats = vec![0.0; 2 * P::Floats::LANES];

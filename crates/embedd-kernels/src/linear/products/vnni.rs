@@ -51,10 +51,11 @@ impl Dot for Vnni512 {
     type Floats = Avx512;
     type Sums = __m512i;
     type Weights = __m512i;
-    type Quad = __m512i;
 
     /// 6 rows of 2 vectors of sums, as integers and as floats, leave 8 of 32 registers for the factors.
     const MAX_ROWS: usize = 6;
+
+    const PARTS: usize = 1;
 
     #[inline(always)]
     fn floats(self) -> Avx512 {
@@ -63,23 +64,25 @@ impl Dot for Vnni512 {
 
     pure! {
         fn zero() -> __m512i = _mm512_setzero_si512();
-        fn add_products(sums: __m512i, quad: __m512i, weights: __m512i) -> __m512i =
-            _mm512_dpbusd_epi32(sums, quad, weights);
         fn times_256(sums: __m512i) -> __m512i = _mm512_slli_epi32::<8>(sums);
         fn to_floats(sums: __m512i) -> __m512 = _mm512_cvtepi32_ps(sums);
         fn prefetch(address: *const i8) -> () = _mm_prefetch::<_MM_HINT_T1>(address);
     }
 
     #[inline(always)]
-    unsafe fn load(self, weights: *const i8) -> __m512i {
+    unsafe fn load(self, weights: *const i8, _part: usize) -> __m512i {
         // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
         unsafe { _mm512_loadu_si512(weights.cast()) }
     }
 
     #[inline(always)]
-    unsafe fn broadcast(self, quad: *const u8) -> __m512i {
+    unsafe fn add_products(self, sums: &mut [__m512i; 2], quad: *const u8, _part: usize, weights: [__m512i; 2]) {
         // SAFETY: as above.
-        unsafe { _mm512_set1_epi32(quad.cast::<i32>().read_unaligned()) }
+        unsafe {
+            let quad = _mm512_set1_epi32(quad.cast::<i32>().read_unaligned());
+            sums[0] = _mm512_dpbusd_epi32(sums[0], quad, weights[0]);
+            sums[1] = _mm512_dpbusd_epi32(sums[1], quad, weights[1]);
+        }
     }
 }
 
@@ -87,10 +90,11 @@ impl Dot for Vnni256 {
     type Floats = Avx2;
     type Sums = __m256i;
     type Weights = __m256i;
-    type Quad = __m256i;
 
     /// 5 rows of 2 vectors of sums leave 6 of 16 registers for the factors.
     const MAX_ROWS: usize = 5;
+
+    const PARTS: usize = 1;
 
     #[inline(always)]
     fn floats(self) -> Avx2 {
@@ -99,22 +103,24 @@ impl Dot for Vnni256 {
 
     pure! {
         fn zero() -> __m256i = _mm256_setzero_si256();
-        fn add_products(sums: __m256i, quad: __m256i, weights: __m256i) -> __m256i =
-            _mm256_dpbusd_avx_epi32(sums, quad, weights);
         fn times_256(sums: __m256i) -> __m256i = _mm256_slli_epi32::<8>(sums);
         fn to_floats(sums: __m256i) -> __m256 = _mm256_cvtepi32_ps(sums);
         fn prefetch(address: *const i8) -> () = _mm_prefetch::<_MM_HINT_T1>(address);
     }
 
     #[inline(always)]
-    unsafe fn load(self, weights: *const i8) -> __m256i {
+    unsafe fn load(self, weights: *const i8, _part: usize) -> __m256i {
         // SAFETY: by the caller's guarantee; the token proves that this CPU supports the instructions.
         unsafe { _mm256_loadu_si256(weights.cast()) }
     }
 
     #[inline(always)]
-    unsafe fn broadcast(self, quad: *const u8) -> __m256i {
+    unsafe fn add_products(self, sums: &mut [__m256i; 2], quad: *const u8, _part: usize, weights: [__m256i; 2]) {
         // SAFETY: as above.
-        unsafe { _mm256_set1_epi32(quad.cast::<i32>().read_unaligned()) }
+        unsafe {
+            let quad = _mm256_set1_epi32(quad.cast::<i32>().read_unaligned());
+            sums[0] = _mm256_dpbusd_avx_epi32(sums[0], quad, weights[0]);
+            sums[1] = _mm256_dpbusd_avx_epi32(sums[1], quad, weights[1]);
+        }
     }
 }
