@@ -4,8 +4,9 @@
     python benches/stages.py --pid $(pgrep -x embedd) --seconds 8
 
 Samples the server's threads with perf and assigns each sample to a stage by the source files of the functions that were
-inlined there. Needs perf, the permission to use it, a binary with debug information (the release profile has it), and
-llvm-addr2line or addr2line.
+inlined there. `--folded FILE` also writes the samples for a flame graph, for example of
+`inferno-flamegraph FILE > FILE.svg` (cargo install inferno). Needs perf, the permission to use it, a binary with debug
+information (the release profile has it), and llvm-addr2line or addr2line.
 """
 
 import argparse
@@ -37,14 +38,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pid", type=int, required=True, help="the server's process")
     parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--folded", type=pathlib.Path, metavar="FILE", help="the stacks of inlined functions, folded")
     options = parser.parse_args()
     missing = [tool for tool in ("perf", "nm", ADDR2LINE) if shutil.which(tool) is None]
     if missing:
         sys.exit(f"NOTHING MEASURED: {', '.join(missing)} not installed")
     binary = pathlib.Path(f"/proc/{options.pid}/exe").resolve()
     samples = record(options.pid, options.seconds)
-    files = source_files(binary, {(function, offset) for _, function, offset, library in samples if library == str(binary)})
-    stages = [(thread, stage(*place, files)) for thread, *place in samples]
+    places = {(function, offset) for _, function, offset, library in samples if library == str(binary)}
+    stacks = inlined(binary, places)
+    stages = [(thread, stage(*place, stacks)) for thread, *place in samples]
     print(f"{len(stages)} samples of {binary.name}, share of the time in percent:\n")
     print("| stage | the session's first thread | all threads |")
     print("|---|---|---|")
@@ -52,6 +55,12 @@ def main():
     first = collections.Counter(name for thread, name in stages if thread.startswith("session-"))
     for name, count in everywhere.most_common():
         print(f"| {name} | {share(first[name], first)} | {share(count, everywhere)} |")
+    if options.folded:
+        folded = collections.Counter()
+        for (thread, name), (_, function, offset, _) in zip(stages, samples, strict=True):
+            functions = [short_name(inner) for inner, _ in reversed(stacks.get((function, offset), []))]
+            folded[";".join(["the session's first thread" if thread.startswith("session-") else thread, name, *functions])] += 1
+        options.folded.write_text("".join(f"{stack} {count}\n" for stack, count in sorted(folded.items())))
 
 
 def share(count, counter):
@@ -73,36 +82,46 @@ def record(pid, seconds):
             (match.groups() for match in matches)]
 
 
-def source_files(binary, places):
-    """The source files of the functions inlined at each place, a function and an offset."""
+def inlined(binary, places):
+    """The functions at each place, a function and an offset, with their source files; inlined ones come first."""
     symbols = run(["nm", str(binary)]).splitlines()
     starts = {words[2]: int(words[0], 16) for words in map(str.split, symbols) if len(words) == 3}
     known = sorted(place for place in places if place[0] in starts)
     addresses = [starts[function] + offset for function, offset in known]
-    lines = run([ADDR2LINE, "-i", "-f", "-a", "-e", str(binary)], "\n".join(map(hex, addresses))).splitlines()
-    files, functions = [], 0
+    lines = run([ADDR2LINE, "-i", "-f", "-C", "-a", "-e", str(binary)], "\n".join(map(hex, addresses))).splitlines()
+    stacks = []
     for line in lines:
         if line.startswith("0x") and " " not in line:
-            files.append([])
-            functions = 0
+            stacks.append([])
+            names = []
         else:
             # Names and files take turns.
-            functions += 1
-            if functions % 2 == 0:
-                files[-1].append(line)
-    return dict(zip(known, map(" ".join, files), strict=True))
+            names.append(line)
+            if len(names) == 2:
+                stacks[-1].append(tuple(names))
+                names = []
+    return dict(zip(known, stacks, strict=True))
+
+
+def short_name(function):
+    """The last two parts of a path, without generic arguments and hashes."""
+    while (plain := re.sub(r"<[^<>]*>", "", function)) != function:
+        function = plain
+    parts = [part for part in re.sub(r"::h[0-9a-f]{16}$", "", function).split("::") if part]
+    return "::".join(parts[-2:]).replace(";", ",") or "?"
 
 
 def run(command, text=None):
     return subprocess.run(command, input=text, check=True, capture_output=True, text=True).stdout
 
 
-def stage(function, offset, library, files):
+def stage(function, offset, library, stacks):
     if "libonnxruntime" in library:
         return "ONNX Runtime"
-    if (function, offset) not in files:
+    if (function, offset) not in stacks:
         return "Linux and libraries"
-    return next((name for part, name in STAGES if part in files[function, offset]), "other code")
+    files = " ".join(file for _, file in stacks[function, offset])
+    return next((name for part, name in STAGES if part in files), "other code")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ use std::num::NonZeroUsize;
 
 use crate::batch::{BatchLimits, QueueLimits};
 use crate::config::Settings;
+use embedd_kernels::InstructionSet;
 use embedd_model::bundle::Variant;
 use embedd_model::threads::default_threads;
 
 // Used unless the settings say otherwise. The comments on the settings give the reasons.
 const CPU_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+const SLOW_CPU_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 const CPU_BATCH_TEXTS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 const CPU_QUEUED_REQUESTS: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 const GPU_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
@@ -39,9 +41,11 @@ pub(super) fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsiz
 }
 
 pub(super) fn batch_limits(settings: &Settings, engine: Variant) -> BatchLimits {
+    let instruction_set = settings.instruction_set.unwrap_or_else(InstructionSet::best);
     let (tokens, texts) = match settings.device.is_gpu() {
         true => (GPU_BATCH_TOKENS, GPU_BATCH_TEXTS),
-        false => (CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
+        false if instruction_set.has_dot_products() => (CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
+        false => (SLOW_CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
     };
     BatchLimits {
         tokens: settings.batch_tokens.unwrap_or(tokens),
@@ -54,4 +58,25 @@ pub(super) fn queue_limits(settings: &Settings, cpus: NonZeroUsize) -> QueueLimi
     let queued = if settings.device.is_gpu() { GPU_QUEUED_REQUESTS } else { cpus.saturating_mul(CPU_QUEUED_REQUESTS) };
     let ahead = settings.queue_requests.unwrap_or(queued);
     QueueLimits { ahead, total: settings.queue_total_texts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn batch_tokens(settings: &[(&str, &str)]) -> usize {
+        let env = settings.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        let settings = Settings::resolve(&Sources { env, ..Sources::default() }).expect("settings");
+        batch_limits(&settings, Variant::Native).tokens.get()
+    }
+
+    #[test]
+    fn batches_are_smaller_on_slower_cpus() {
+        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "avx512-vnni")]), 256);
+        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "neon-dotprod")]), 256);
+        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "avx2")]), 64);
+        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "avx2"), ("EMBEDD_BATCH_TOKENS", "512")]), 512);
+        assert_eq!(batch_tokens(&[("EMBEDD_DEVICE", "cuda")]), 16_384);
+    }
 }
