@@ -44,7 +44,7 @@ pub(super) fn batch_limits(settings: &Settings, engine: Variant) -> BatchLimits 
     let instruction_set = settings.instruction_set.unwrap_or_else(InstructionSet::best);
     let (tokens, texts) = match settings.device.is_gpu() {
         true => (GPU_BATCH_TOKENS, GPU_BATCH_TEXTS),
-        false if instruction_set.has_dot_products() => (CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
+        false if instruction_set.has_int8_dot_products() => (CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
         false => (SLOW_CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
     };
     BatchLimits {

@@ -12,6 +12,7 @@ use ndarray::Array2;
 
 use crate::support::copy_folder;
 use crate::support::models::runtime;
+use crate::support::reference::portable_sums_are_exact;
 use crate::support::server::{command, temporary_folder};
 
 /// Only the order of additions is different.
@@ -60,6 +61,7 @@ fn texts_of_more_than_1024_tokens_have_the_same_embeddings_by_blocks() {
 #[test]
 fn texts_of_up_to_4096_tokens_have_the_embeddings_of_pytorch() {
     let (_folder, folder) = temporary_folder();
+    let exact = portable_sums_are_exact();
     for model in ["modernbert", "gemma3-text", "qwen3"] {
         let [copy, bundle] = ["copy", "bundle"].map(|part| folder.join(format!("{model}-{part}")));
         copy_with_positions(model, &copy, 4096);
@@ -70,12 +72,17 @@ fn texts_of_up_to_4096_tokens_have_the_embeddings_of_pytorch() {
         let mut convert = command();
         convert.args(["convert", "--no-report", "--device", "cuda", "--precision", "int8", "--reference"]);
         convert.arg(&reference).arg("--model").arg(&copy).arg("--output").arg(&bundle);
+        if !exact {
+            convert.arg("--allow-inaccurate");
+        }
         let output = convert.output().expect("the program runs");
         assert_eq!(output.status.code(), Some(0), "{model}: {}", String::from_utf8_lossy(&output.stderr));
         for (engine, record) in &Bundle::open(&bundle).expect("a bundle").manifest().models {
             let least = match engine {
                 Variant::Fp32 => 0.99999,
                 Variant::Fp16 => 0.9999,
+                // Saturated sums cost models with random weights much of their accuracy.
+                Variant::Portable if !exact => 0.9,
                 // As in shorter texts of models with random weights.
                 Variant::Portable | Variant::Native => 0.99,
             };

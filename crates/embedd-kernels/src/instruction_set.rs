@@ -91,7 +91,7 @@ impl InstructionSet {
 
     /// Whether its instructions multiply several bytes, or a matrix of them, at a time. Without them, INT8 products take
     /// three to five times as long.
-    pub fn has_dot_products(self) -> bool {
+    pub fn has_int8_dot_products(self) -> bool {
         !matches!(self, Self::Avx2 | Self::Plain)
     }
 

@@ -27,6 +27,15 @@ pub(crate) struct Nearness {
     mean_cosine: f64,
 }
 
+/// Whether the sums of the portable model cannot saturate on this CPU. If they can, reports that exact sums are not tested.
+pub(crate) fn portable_sums_are_exact() -> bool {
+    let exact = CpuInstructions::widest().has_int8_dot_products();
+    if !exact {
+        not_tested("the portable model's accuracy where INT8 sums do not saturate: this CPU has no INT8 dot products");
+    }
+    exact
+}
+
 impl Nearness {
     pub(crate) const FLOAT32: Self = Self { min_cosine: 0.99999, mean_cosine: 0.99999 };
 
@@ -36,11 +45,7 @@ impl Nearness {
 
     /// For the portable model on this CPU.
     pub(crate) fn portable() -> Self {
-        if CpuInstructions::widest().has_int8_dot_products() {
-            return Self::INT8;
-        }
-        not_tested("the portable model's accuracy where INT8 sums do not saturate: this CPU has no INT8 dot products");
-        Self { min_cosine: 0.99, mean_cosine: 0.998 }
+        if portable_sums_are_exact() { Self::INT8 } else { Self { min_cosine: 0.99, mean_cosine: 0.998 } }
     }
 
     pub(crate) fn holds(self, min_cosine: f64, mean_cosine: f64) -> bool {

@@ -67,7 +67,7 @@ impl Dot for Avx2 {
     #[inline(always)]
     fn widen(self, memory: &mut [u8]) {
         let length = memory.len() / 2;
-        // Wide integers are written up to where the next bytes are read at most.
+        // What is written never reaches the bytes that are still to be read.
         let mut at = 0;
         while at + 16 <= length {
             let bytes = memory[length + at..][..16].as_ptr();
