@@ -17,6 +17,7 @@ use crate::model_slot::Served;
 use crate::prepare::PrepareError;
 use crate::request::{EmbedOptions, EmbedRequest, Limits, Violations};
 use crate::stats::BatchCounters;
+use embedd_kernels::CpuInstructions;
 use embedd_model::bundle::{AccuracyRecord, Bundle, Manifest, Variant};
 use embedd_model::engine::{LoadError, OnnxRuntime, Session, SessionOptions};
 use embedd_model::reference::ReferenceSet;
@@ -170,7 +171,7 @@ fn assemble(
     tokenizer.set_special_tokens(settings.special_tokens);
     tokenizer.set_accepted_ids(settings.token_ids);
     let prompts = prompts(settings, manifest, &tokenizer)?;
-    let batch = batch_limits(settings, engine);
+    let batch = batch_limits(settings, engine, CpuInstructions::widest());
     let batcher = Batcher::start(sessions, batch, queue_limits(settings, cpus()), shared.counters.clone())?;
     // As many as there are CPUs: more would only wait for each other, and take memory.
     let gate = Gate::new(cpus().get(), queue_limits(settings, cpus()));

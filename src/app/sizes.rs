@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::batch::{BatchLimits, QueueLimits};
 use crate::config::Settings;
-use embedd_kernels::InstructionSet;
+use embedd_kernels::CpuInstructions;
 use embedd_model::bundle::Variant;
 use embedd_model::threads::default_threads;
 
@@ -40,11 +40,10 @@ pub(super) fn pool_size(settings: &Settings, cpus: NonZeroUsize) -> (NonZeroUsiz
     }
 }
 
-pub(super) fn batch_limits(settings: &Settings, engine: Variant) -> BatchLimits {
-    let instruction_set = settings.instruction_set.unwrap_or_else(InstructionSet::best);
+pub(super) fn batch_limits(settings: &Settings, engine: Variant, cpu: CpuInstructions) -> BatchLimits {
     let (tokens, texts) = match settings.device.is_gpu() {
         true => (GPU_BATCH_TOKENS, GPU_BATCH_TEXTS),
-        false if instruction_set.has_int8_dot_products() => (CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
+        false if cpu.has_int8_dot_products() => (CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
         false => (SLOW_CPU_BATCH_TOKENS, CPU_BATCH_TEXTS),
     };
     BatchLimits {
@@ -65,18 +64,19 @@ mod tests {
     use super::*;
     use crate::config::Sources;
 
-    fn batch_tokens(settings: &[(&str, &str)]) -> usize {
+    fn batch_tokens(cpu: CpuInstructions, settings: &[(&str, &str)]) -> usize {
         let env = settings.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let settings = Settings::resolve(&Sources { env, ..Sources::default() }).expect("settings");
-        batch_limits(&settings, Variant::Native).tokens.get()
+        batch_limits(&settings, Variant::Native, cpu).tokens.get()
     }
 
     #[test]
     fn batches_are_smaller_on_slower_cpus() {
-        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "avx512-vnni")]), 256);
-        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "neon-dotprod")]), 256);
-        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "avx2")]), 64);
-        assert_eq!(batch_tokens(&[("EMBEDD_INSTRUCTION_SET", "avx2"), ("EMBEDD_BATCH_TOKENS", "512")]), 512);
-        assert_eq!(batch_tokens(&[("EMBEDD_DEVICE", "cuda")]), 16_384);
+        assert_eq!(batch_tokens(CpuInstructions::Avx512Vnni, &[]), 256);
+        assert_eq!(batch_tokens(CpuInstructions::NeonDotprod, &[]), 256);
+        assert_eq!(batch_tokens(CpuInstructions::Avx512, &[]), 64);
+        assert_eq!(batch_tokens(CpuInstructions::Avx2, &[]), 64);
+        assert_eq!(batch_tokens(CpuInstructions::Avx2, &[("EMBEDD_BATCH_TOKENS", "512")]), 512);
+        assert_eq!(batch_tokens(CpuInstructions::Avx2, &[("EMBEDD_DEVICE", "cuda")]), 16_384);
     }
 }

@@ -361,8 +361,8 @@ settings! {
     // All texts of a batch, and those that arrive in the meantime, wait for its end. On 2 CPUs, twice as many tokens per
     // batch are 4 to 6 % faster, but a short text beside long ones takes twice as long (docs/PERFORMANCE.md). A GPU needs
     // thousands of tokens at once; how many has not been measured.
-    /// The maximum number of tokens per batch; a longer text is a batch of its own. `auto`: 256 on CPUs, 64 on those
-    /// without INT8 dot products, 16384 on a GPU.
+    /// The maximum number of tokens per batch; a longer text is a batch of its own. `auto`: 256 on CPUs with INT8
+    /// dot products, 64 on other CPUs, 16384 on a GPU.
     batch_tokens: Option<NonZeroUsize> = Batching, Number "N", "auto",
         |text| parse::unless("auto", text, |text| parse::count(text, 1 << 20));
 

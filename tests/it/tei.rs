@@ -1,6 +1,6 @@
 //! `tei.v1`, the protocol of text-embeddings-inference.
 
-use embedd_kernels::InstructionSet;
+use embedd_kernels::CpuInstructions;
 use embedd_proto::Truncation;
 use embedd_proto::tei::embed_client::EmbedClient;
 use embedd_proto::tei::info_client::InfoClient;
@@ -184,7 +184,7 @@ async fn info_describes_the_model() {
     let info = client.info(InfoRequest {}).await.expect("info").into_inner();
     assert_eq!((info.model_id.as_str(), info.model_dtype.as_str()), (Model::MiniLm.id(), "float32"));
     assert_eq!((info.model_type(), info.max_input_length), (ModelType::Embedding, 256));
-    let batch_tokens = if InstructionSet::best().has_int8_dot_products() { 256 } else { 64 };
+    let batch_tokens = if CpuInstructions::widest().has_int8_dot_products() { 256 } else { 64 };
     let limits = (info.max_batch_tokens, info.max_batch_requests, info.max_client_batch_size);
     assert_eq!(limits, (batch_tokens, Some(64), 256));
     assert_eq!(info.model_sha.expect("the weights").len(), 64);

@@ -89,12 +89,6 @@ impl InstructionSet {
         matches!(self, Self::AmxBf16 | Self::EmulatedAmxBf16)
     }
 
-    /// Whether its instructions multiply several bytes, or a matrix of them, at a time. Without them, INT8 products take
-    /// three to five times as long.
-    pub fn has_int8_dot_products(self) -> bool {
-        !matches!(self, Self::Avx2 | Self::Plain)
-    }
-
     /// The CPU features that the set's kernels use.
     pub fn features(self) -> &'static [Feature] {
         match self {

@@ -131,6 +131,9 @@ pub(super) trait Simd: Copy {
 
     /// Prefetches the cache line of any address, even an invalid one.
     fn prefetch<T>(self, address: *const T);
+
+    /// Like [`Simd::prefetch`], but only into the level 2 cache.
+    fn prefetch_to_l2<T>(self, address: *const T);
 }
 
 /// Work that is written once and compiled for every instruction set.

@@ -67,9 +67,6 @@ pub(super) trait Matrices {
 
     /// Stores the sums in register `SUMS`.
     fn store<const SUMS: usize>(&mut self, to: &mut Sums);
-
-    /// Prefetches the cache line of any address, even an invalid one.
-    fn prefetch(&self, address: *const i8);
 }
 
 /// Vectors of floats that can be loaded from integers.
@@ -235,7 +232,7 @@ impl Part<'_> {
                     let next = scaled + 1 + usize::from(split);
                     while ahead.issued < next + AHEAD {
                         // SAFETY: by the caller's guarantee.
-                        unsafe { ahead.advance(matrices, ring) };
+                        unsafe { ahead.advance(s, matrices, ring) };
                     }
                     let scales = &scales[group * 2 * PANEL + column..][..PANEL + SIDE];
                     let factors = &factors[2 * group..];

@@ -165,6 +165,12 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_to_l2<T>(self, address: *const T) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+
+    #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
         self.half().transpose_8x8(from, to, stride);
     }

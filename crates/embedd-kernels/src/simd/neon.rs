@@ -195,6 +195,12 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    fn prefetch_to_l2<T>(self, address: *const T) {
+        // SAFETY: as above.
+        unsafe { asm!("prfm pldl2keep, [{address}]", address = in(reg) address, options(nostack, preserves_flags)) };
+    }
+
+    #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
         let mut rows = [self.splat(0.0); 8];
         for (row, from) in rows.iter_mut().zip(from) {

@@ -135,6 +135,9 @@ impl Simd for Plain {
     fn prefetch<T>(self, _: *const T) {}
 
     #[inline(always)]
+    fn prefetch_to_l2<T>(self, _: *const T) {}
+
+    #[inline(always)]
     fn transpose_8x8(self, from: [&[f32]; 8], to: &mut [f32], stride: usize) {
         for (row, from) in from.into_iter().enumerate() {
             for (column, &value) in from[..8].iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use super::{Matrices, Operands, PREFETCH, Part, RING, SIDE, STEP, STEP_STRIDE, Sums};
 use crate::linear::{CACHE_LINE, QuantizedRows};
+use crate::simd::Simd;
 
 /// Issues the products of some groups ahead of the scaling, one matrix of sums after another: for each block of rows,
 /// strip of columns and operands.
@@ -51,14 +52,14 @@ impl<'a> Ahead<'a> {
     /// # Safety
     /// The input must have whole blocks of rows.
     #[inline(always)]
-    pub(super) unsafe fn advance(&mut self, matrices: &mut impl Matrices, ring: &mut [Sums; RING]) {
+    pub(super) unsafe fn advance(&mut self, s: impl Simd, matrices: &mut impl Matrices, ring: &mut [Sums; RING]) {
         // SAFETY: by the caller's guarantee.
         unsafe {
             match self.issued % RING {
-                0 => self.advance_in::<0, 3>(matrices, ring),
-                1 => self.advance_in::<1, 0>(matrices, ring),
-                2 => self.advance_in::<2, 1>(matrices, ring),
-                _ => self.advance_in::<3, 2>(matrices, ring),
+                0 => self.advance_in::<0, 3>(s, matrices, ring),
+                1 => self.advance_in::<1, 0>(s, matrices, ring),
+                2 => self.advance_in::<2, 1>(s, matrices, ring),
+                _ => self.advance_in::<3, 2>(s, matrices, ring),
             }
         }
         self.issued += 1;
@@ -69,13 +70,14 @@ impl<'a> Ahead<'a> {
     #[inline(always)]
     unsafe fn advance_in<const NEXT: usize, const PREVIOUS: usize>(
         &mut self,
+        s: impl Simd,
         matrices: &mut impl Matrices,
         ring: &mut [Sums; RING],
     ) {
         let more = self.blocks_left > 0;
         if more {
             // SAFETY: by the caller's guarantee; a block is left.
-            unsafe { self.issue::<NEXT>(matrices) };
+            unsafe { self.issue::<NEXT>(s, matrices) };
         }
         if self.pending {
             matrices.store::<PREVIOUS>(&mut ring[PREVIOUS]);
@@ -86,7 +88,7 @@ impl<'a> Ahead<'a> {
     /// # Safety
     /// The same as for [`Ahead::advance`]. A block must be left.
     #[inline(always)]
-    unsafe fn issue<const NEXT: usize>(&mut self, matrices: &mut impl Matrices) {
+    unsafe fn issue<const NEXT: usize>(&mut self, s: impl Simd, matrices: &mut impl Matrices) {
         let Operands { byte, weight, steps } = self.operands[self.next];
         let line = self.strip * STEP;
         matrices.clear::<NEXT>();
@@ -108,7 +110,7 @@ impl<'a> Ahead<'a> {
             // Each strip prefetches half of what the operands use.
             let ahead = self.weights.as_ptr().wrapping_add(weight + PREFETCH + self.strip * steps * STEP_STRIDE / 2);
             for line in 0..steps * STEP_STRIDE / 2 / CACHE_LINE {
-                matrices.prefetch(ahead.wrapping_add(line * CACHE_LINE));
+                s.prefetch(ahead.wrapping_add(line * CACHE_LINE));
             }
         }
         self.next += 1;

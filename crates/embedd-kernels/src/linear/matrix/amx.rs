@@ -75,12 +75,6 @@ impl Matrices for Registers {
             );
         }
     }
-
-    #[inline(always)]
-    fn prefetch(&self, address: *const i8) {
-        // SAFETY: a prefetch has no effect but on the caches, whatever the address; x86-64 includes it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) }
-    }
 }
 
 impl FromSums for Avx512 {

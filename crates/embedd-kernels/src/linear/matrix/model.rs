@@ -42,8 +42,6 @@ impl Matrices for Model {
     fn store<const SUMS: usize>(&mut self, to: &mut Sums) {
         *to = self.0[SUMS].take().expect("a register that holds sums");
     }
-
-    fn prefetch(&self, _: *const i8) {}
 }
 
 impl FromSums for Plain {

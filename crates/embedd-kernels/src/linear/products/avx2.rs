@@ -2,7 +2,7 @@
 //!
 //! The instruction that multiplies unsigned by signed bytes adds two products in 16 bits, where `2 * 255 * 127` does not
 //! fit. So bytes and weights are widened to 16 bits. Of every four, the first and third are one part, and the second and
-//! fourth the other: this way, weights are widened with shifts only.
+//! fourth the other, because weights can be widened like this with shifts only.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -47,7 +47,6 @@ impl Dot for Avx2 {
         fn zero() -> __m256i = _mm256_setzero_si256();
         fn times_256(sums: __m256i) -> __m256i = _mm256_slli_epi32::<8>(sums);
         fn to_floats(sums: __m256i) -> __m256 = _mm256_cvtepi32_ps(sums);
-        fn prefetch(address: *const i8) -> () = _mm_prefetch::<_MM_HINT_T1>(address);
     }
 
     #[inline(always)]
@@ -67,7 +66,7 @@ impl Dot for Avx2 {
     #[inline(always)]
     fn widen(self, memory: &mut [u8]) {
         let length = memory.len() / 2;
-        // What is written never reaches the bytes that are still to be read.
+        // Writes never reach bytes that have not been read yet.
         let mut at = 0;
         while at + 16 <= length {
             let bytes = memory[length + at..][..16].as_ptr();

@@ -64,9 +64,6 @@ pub(in crate::linear) trait Dot: Copy {
     }
 
     fn to_floats(self, sums: Self::Sums) -> <Self::Floats as Simd>::F32;
-
-    /// Prefetches the cache line of any address, even an invalid one.
-    fn prefetch(self, address: *const i8);
 }
 
 impl<D: Dot> ByteProducts for D {
@@ -90,6 +87,7 @@ impl<D: Dot> ByteProducts for D {
     #[inline(always)]
     fn byte_products<const ROWS: usize>(self, operands: Operands<'_>) -> [[<D::Floats as Simd>::F32; 2]; ROWS] {
         operands.check::<D, ROWS>();
+        let s = Dot::floats(self);
         let Operands { bytes, stride, weights, quads, high_quads, ahead } = operands;
         let mut bytes = bytes.as_ptr();
         let mut weights = weights.as_ptr();
@@ -101,11 +99,11 @@ impl<D: Dot> ByteProducts for D {
         let mut weight_sums = [self.zero(); 2];
         let high_end = weights.wrapping_add(high_quads * PANEL * QUAD);
         let end = weights.wrapping_add(quads * PANEL * QUAD);
-        let mut part_end = if high_quads > 0 { high_end } else { end };
+        let mut half_end = if high_quads > 0 { high_end } else { end };
         loop {
-            while weights < part_end {
-                self.prefetch(ahead);
-                self.prefetch(ahead.wrapping_add(other_line));
+            while weights < half_end {
+                s.prefetch_to_l2(ahead);
+                s.prefetch_to_l2(ahead.wrapping_add(other_line));
                 ahead = ahead.wrapping_add(step);
                 // SAFETY: all reads are within the slices, as just checked.
                 unsafe {
@@ -124,10 +122,10 @@ impl<D: Dot> ByteProducts for D {
                 bytes = bytes.wrapping_add(D::PARTS * QUAD);
                 weights = weights.wrapping_add(PANEL * QUAD);
             }
-            if part_end == end {
+            if half_end == end {
                 break;
             }
-            part_end = end;
+            half_end = end;
             for row in 0..ROWS {
                 sums[row] = [self.times_256(sums[row][0]), self.times_256(sums[row][1])];
             }
@@ -135,7 +133,7 @@ impl<D: Dot> ByteProducts for D {
                 weight_sums = [self.times_256(weight_sums[0]), self.times_256(weight_sums[1])];
             }
         }
-        let mut floats = [[Dot::floats(self).splat(0.0); 2]; ROWS];
+        let mut floats = [[s.splat(0.0); 2]; ROWS];
         for row in 0..ROWS {
             if D::SIGNED {
                 for vector in 0..2 {

@@ -142,10 +142,4 @@ impl<const SIGNED: bool> Dot for NeonDot<SIGNED> {
         // SAFETY: the token proves that this CPU supports the instructions; they access no memory.
         unsafe { [vcvtq_f32_s32(low), vcvtq_f32_s32(high)] }
     }
-
-    #[inline(always)]
-    fn prefetch(self, address: *const i8) {
-        // SAFETY: prefetching any address is allowed and reads nothing.
-        unsafe { asm!("prfm pldl2keep, [{address}]", address = in(reg) address, options(nostack, preserves_flags)) };
-    }
 }

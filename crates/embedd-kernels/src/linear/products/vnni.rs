@@ -66,7 +66,6 @@ impl Dot for Vnni512 {
         fn zero() -> __m512i = _mm512_setzero_si512();
         fn times_256(sums: __m512i) -> __m512i = _mm512_slli_epi32::<8>(sums);
         fn to_floats(sums: __m512i) -> __m512 = _mm512_cvtepi32_ps(sums);
-        fn prefetch(address: *const i8) -> () = _mm_prefetch::<_MM_HINT_T1>(address);
     }
 
     #[inline(always)]
@@ -105,7 +104,6 @@ impl Dot for Vnni256 {
         fn zero() -> __m256i = _mm256_setzero_si256();
         fn times_256(sums: __m256i) -> __m256i = _mm256_slli_epi32::<8>(sums);
         fn to_floats(sums: __m256i) -> __m256 = _mm256_cvtepi32_ps(sums);
-        fn prefetch(address: *const i8) -> () = _mm_prefetch::<_MM_HINT_T1>(address);
     }
 
     #[inline(always)]
